@@ -1,0 +1,3 @@
+//! walkeep keeps PostgreSQL's write-ahead log.
+
+pub mod wal;

@@ -1,0 +1,115 @@
+//! Timeline history files, `00000002.history` (`readTimeLineHistory` in `access/transam/timeline.c`).
+//!
+//! One line for each ancestor, oldest first: its timeline in decimal, the position at which it was left, and a
+//! reason in free text, separated by white space. Blank lines and lines that begin with `#` are legal.
+
+use super::{Lsn, TimelineId};
+
+/// What the history file of a timeline says of its ancestors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimelineHistory {
+    /// Oldest first; the last one is the parent. Never empty.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// A timeline from which a later one branched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The ancestor.
+    pub timeline: TimelineId,
+    /// Where its child left it.
+    pub left_at: Lsn,
+}
+
+/// The text is not the history of that timeline.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// No line names an ancestor.
+    #[error("it names no parent timeline")]
+    Empty,
+    /// A line is neither an entry nor a comment.
+    #[error("line {0} is not a timeline number, a WAL position and a reason")]
+    Line(usize),
+    /// The ancestors are not in ascending order, or not older than the timeline itself.
+    #[error("line {0} names a timeline out of order")]
+    Order(usize),
+}
+
+impl TimelineHistory {
+    /// Reads the history file of `timeline`. The reasons may be in any encoding, so bytes come in.
+    pub fn parse(timeline: TimelineId, bytes: &[u8]) -> Result<Self, HistoryError> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut ancestors: Vec<Ancestor> = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let ancestor = parse_entry(line).ok_or(HistoryError::Line(index + 1))?;
+            let after_the_last = ancestors.last().is_none_or(|last| last.timeline < ancestor.timeline);
+            if !after_the_last || ancestor.timeline >= timeline {
+                return Err(HistoryError::Order(index + 1));
+            }
+            ancestors.push(ancestor);
+        }
+        if ancestors.is_empty() { Err(HistoryError::Empty) } else { Ok(Self { ancestors }) }
+    }
+}
+
+fn parse_entry(line: &str) -> Option<Ancestor> {
+    let mut fields = line.split_ascii_whitespace();
+    let timeline = fields.next().filter(|field| field.bytes().all(|b| b.is_ascii_digit()))?;
+    Some(Ancestor {
+        timeline: TimelineId::new(timeline.parse().ok()?)?,
+        left_at: fields.next()?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(timeline: u32, text: &[u8]) -> Result<Vec<(u32, u64)>, HistoryError> {
+        let history = TimelineHistory::parse(TimelineId::new(timeline).unwrap(), text)?;
+        Ok(history.ancestors.iter().map(|a| (a.timeline.get(), a.left_at.0)).collect())
+    }
+
+    #[test]
+    fn the_servers_own_file_is_read() {
+        let text =
+            b"1\t0/4210000\tno recovery target specified\n\n2\t0/5000148\tbefore 2026-01-02 03:04:05+00\n";
+        assert_eq!(parse(3, text), Ok(vec![(1, 0x0421_0000), (2, 0x0500_0148)]));
+    }
+
+    #[test]
+    fn timelines_are_decimal_inside_and_hexadecimal_in_the_name() {
+        assert_eq!(parse(11, b"10\t1/0\tx\n"), Ok(vec![(10, 1 << 32)]));
+        assert_eq!(parse(11, b"A\t1/0\tx\n"), Err(HistoryError::Line(1)));
+    }
+
+    #[test]
+    fn comments_blank_lines_and_odd_reasons_are_legal() {
+        assert_eq!(parse(2, b"# by hand\n  \n 1 0/1 caf\xe9\r\n"), Ok(vec![(1, 1)]));
+        assert_eq!(parse(2, b"1\t0/1"), Ok(vec![(1, 1)]), "no reason, no line end");
+    }
+
+    #[test]
+    fn what_is_no_history_is_refused() {
+        assert_eq!(parse(2, b""), Err(HistoryError::Empty));
+        assert_eq!(parse(2, b"# nothing\n\n"), Err(HistoryError::Empty));
+        assert_eq!(parse(2, b"<html>not found</html>"), Err(HistoryError::Line(1)));
+        assert_eq!(parse(2, b"1\n"), Err(HistoryError::Line(1)));
+        assert_eq!(parse(2, b"+1\t0/1\tx\n"), Err(HistoryError::Line(1)));
+        assert_eq!(parse(2, b"0\t0/1\tx\n"), Err(HistoryError::Line(1)));
+        assert_eq!(parse(3, b"2\t0/1\tx\n1\t0/2\tx\n"), Err(HistoryError::Order(2)));
+        assert_eq!(parse(2, b"2\t0/1\tx\n"), Err(HistoryError::Order(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = parse(7, &bytes);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What PostgreSQL's write-ahead log consists of: names, positions, page headers, small text files.
+//!
+//! Everything here is pure: bytes and strings in, values out. No file, clock or environment is touched, so each
+//! rule of the server's that walkeep relies on can be read and tested in one place.
+
+mod backup;
+mod control;
+mod history;
+mod lsn;
+mod name;
+mod page;
+mod segment;
+mod system;
+mod timeline;
+
+pub use backup::{BackupHistory, BackupHistoryError};
+pub use control::{ControlFileError, system_identifier_of_control_file};
+pub use history::{Ancestor, HistoryError, TimelineHistory};
+pub use lsn::{Lsn, ParseLsnError};
+pub use name::{NameError, WalName};
+pub use page::{LONG_HEADER_BYTES, LongPageHeader, PageError, WalMagic};
+pub use segment::{SegmentName, SegmentSize, SegmentSizeError};
+pub use system::{ParseSystemIdentifierError, SystemIdentifier};
+pub use timeline::TimelineId;
+
+/// Parses 1 to `max_digits` hexadecimal digits; unlike `from_str_radix`, no sign is let through.
+fn parse_hex(text: &str, max_digits: usize) -> Option<u64> {
+    let plain = !text.is_empty() && text.len() <= max_digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if plain { u64::from_str_radix(text, 16).ok() } else { None }
+}
+
+/// Parses exactly eight upper-case hexadecimal digits, the unit all WAL names are made of.
+fn parse_name_field(text: &str) -> Option<u32> {
+    let strict = text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
+    if strict { u32::from_str_radix(text, 16).ok() } else { None }
+}

@@ -1,0 +1,156 @@
+//! The names of the four kinds of file that PostgreSQL hands to `archive_command`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{SegmentName, TimelineId, parse_name_field};
+
+/// The name of a WAL file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WalName {
+    /// A complete segment, `000000010000000A000000FF`.
+    Segment(SegmentName),
+    /// The last, unfinished segment of a timeline that a promotion left, `000000010000000A000000FF.partial`.
+    Partial(SegmentName),
+    /// A timeline history file, `00000002.history`.
+    History(TimelineId),
+    /// A backup history file, `000000010000000A000000FF.00000028.backup`.
+    Backup {
+        /// The segment in which the base backup starts.
+        segment: SegmentName,
+        /// Where in that segment, in bytes.
+        offset: u32,
+    },
+}
+
+/// The text is none of the four kinds of name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" is not the name of a WAL file (a segment such as 00000001000000000000002A, the same with .partial \
+     or .00000028.backup, or 00000002.history)"
+)]
+pub struct NameError(String);
+
+impl NameError {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl WalName {
+    /// The segment whose WAL this file holds, whole or in part; `None` for the two kinds of text file.
+    #[must_use]
+    pub fn segment(self) -> Option<SegmentName> {
+        match self {
+            Self::Segment(segment) | Self::Partial(segment) => Some(segment),
+            Self::History(_) | Self::Backup { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for WalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(segment) => write!(f, "{segment}"),
+            Self::Partial(segment) => write!(f, "{segment}.partial"),
+            Self::History(timeline) => write!(f, "{:08X}.history", timeline.get()),
+            Self::Backup { segment, offset } => write!(f, "{segment}.{offset:08X}.backup"),
+        }
+    }
+}
+
+impl FromStr for WalName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).ok_or_else(|| NameError::new(text))
+    }
+}
+
+fn parse(text: &str) -> Option<WalName> {
+    match text.split_once('.') {
+        None => Some(WalName::Segment(text.parse().ok()?)),
+        Some((stem, "partial")) => Some(WalName::Partial(stem.parse().ok()?)),
+        Some((stem, "history")) => Some(WalName::History(TimelineId::new(parse_name_field(stem)?)?)),
+        Some((stem, rest)) => {
+            let offset = parse_name_field(rest.strip_suffix(".backup")?)?;
+            Some(WalName::Backup { segment: stem.parse().ok()?, offset })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn all_four_kinds_are_read() {
+        let segment: SegmentName = "0000000A000000160000003C".parse().unwrap();
+        let cases = [
+            ("0000000A000000160000003C", WalName::Segment(segment)),
+            ("0000000A000000160000003C.partial", WalName::Partial(segment)),
+            ("0000000A.history", WalName::History(TimelineId::new(10).unwrap())),
+            ("0000000A000000160000003C.00C00028.backup", WalName::Backup { segment, offset: 0x00C0_0028 }),
+        ];
+        for (text, name) in cases {
+            assert_eq!(text.parse(), Ok(name));
+            assert_eq!(name.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn near_misses_are_refused() {
+        let refused = [
+            "",
+            ".",
+            ".history",
+            ".partial",
+            "00000001",
+            "00000000.history",
+            "0000000a.history",
+            "000000001.history",
+            "00000001.history.tmp",
+            "00000001.History",
+            "000000000000000100000002",
+            "00000001000000000000000",
+            "0000000100000000000000010",
+            "00000001000000000000000g",
+            "0000000100000000000000ff",
+            "+00000010000000000000001",
+            "000000010000000000000001 ",
+            " 000000010000000000000001",
+            "000000010000000000000001\n",
+            "000000010000000000000001.",
+            "000000010000000000000001.gz",
+            "000000010000000000000001.Partial",
+            "000000010000000000000001.partial.partial",
+            "000000010000000000000001.0000028.backup",
+            "000000010000000000000001.000000028.backup",
+            "000000010000000000000001.00000028.backup.partial",
+            "000000010000000000000001.backup",
+            "000000010000000000000001..backup",
+            "../00000001000000000000/",
+            "/00000010000000000000001",
+            "00000001000000000000000\u{e9}",
+            "RECOVERYXLOG",
+        ];
+        for text in refused {
+            assert!(text.parse::<WalName>().is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_is_written_back_the_same(text in "[0-9A-Fa-f]{8}([0-9A-F]{16})?(\\.(partial|history|[0-9A-F]{8}\\.backup|[a-z]{0,7}))?") {
+            if let Ok(name) = text.parse::<WalName>() {
+                prop_assert_eq!(name.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,48}") {
+            let _ = text.parse::<WalName>();
+        }
+    }
+}
