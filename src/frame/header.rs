@@ -1,0 +1,323 @@
+//! The header of an archived file: what it says, how it is laid out, what a reader believes of it.
+//!
+//! | offset | length | content |
+//! | --- | --- | --- |
+//! | 0 | 4 | 0x184D2A57, little-endian: a zstd skippable frame |
+//! | 4 | 4 | n, the length of the rest of the header, little-endian |
+//! | 8 | n - 66 | a JSON object, padded with spaces |
+//! | n - 58 | 1 | line feed |
+//! | n - 57 | 64 | SHA-256 of everything before it, in hexadecimal |
+//! | n + 7 | 1 | line feed |
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Digest;
+use super::decode::FrameError;
+use crate::wal::{SegmentSize, SystemIdentifier, WalMagic, WalName};
+
+/// The format that this walkeep writes, and the newest it reads.
+const FORMAT: u32 = 1;
+
+const MAGIC: u32 = 0x184D_2A57;
+
+/// Magic and length, which every zstd skippable frame begins with.
+pub(super) const PREFIX_BYTES: usize = 8;
+
+/// Two line feeds and the digest between them.
+const SEAL_BYTES: usize = Digest::TEXT_BYTES + 2;
+
+/// Headers are padded to a multiple of this: one length for all, in practice, so that `tail -c +1025` finds the body.
+const PADDED_TO: usize = 1024;
+
+/// A longer header is not believed.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+
+/// The largest timeline history or backup history file that is archived or restored, in bytes.
+pub const MAX_TEXT_BYTES: u64 = 1 << 20;
+
+/// What an archived file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    format: u32,
+    /// The WAL file's name.
+    #[serde(with = "text")]
+    pub name: WalName,
+    /// Its size in bytes.
+    pub original_size: u64,
+    /// BLAKE3 of its bytes: what "the same content" means.
+    #[serde(with = "text")]
+    pub blake3: Digest,
+    /// How the body is compressed.
+    pub codec: BodyCodec,
+    /// How the body is encrypted.
+    encryption: Encryption,
+    /// The size of the body in bytes.
+    pub body_size: u64,
+    /// SHA-256 of the body.
+    #[serde(with = "text")]
+    pub sha256: Digest,
+    /// The cluster it comes from. Text, because JSON readers round numbers of this size.
+    #[serde(with = "text")]
+    pub system_identifier: SystemIdentifier,
+    /// The magic of a segment's first page; absent for text files.
+    #[serde(with = "magic", default, skip_serializing_if = "Option::is_none")]
+    pub wal_magic: Option<WalMagic>,
+    /// When it was archived.
+    pub archived_at: Timestamp,
+    /// The version of walkeep that wrote it.
+    pub walkeep: String,
+}
+
+/// How a body is compressed; what a reader must know of [`Codec`](super::Codec).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BodyCodec {
+    /// One or more zstd frames.
+    Zstd,
+    /// The original bytes.
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encryption {
+    None,
+    Age,
+}
+
+/// The fields that are read before the format is known.
+#[derive(Deserialize)]
+struct Probe {
+    format: u32,
+    walkeep: Option<String>,
+}
+
+/// What [`encode`](super::encode) found out and a header records.
+pub(super) struct Measured {
+    pub(super) original_size: u64,
+    pub(super) blake3: Digest,
+    pub(super) body_size: u64,
+    pub(super) sha256: Digest,
+}
+
+impl Header {
+    pub(super) fn new(facts: &super::Facts, codec: BodyCodec, measured: Measured) -> Self {
+        Self {
+            format: FORMAT,
+            name: facts.name,
+            original_size: measured.original_size,
+            blake3: measured.blake3,
+            codec,
+            encryption: Encryption::None,
+            body_size: measured.body_size,
+            sha256: measured.sha256,
+            system_identifier: facts.system,
+            wal_magic: facts.wal_magic,
+            archived_at: facts.archived_at,
+            walkeep: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// The header's bytes, from magic to the last line feed.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let json = serde_json::to_vec(self)?;
+        let total = (PREFIX_BYTES + json.len() + SEAL_BYTES).next_multiple_of(PADDED_TO);
+        let length = u32::try_from(total - PREFIX_BYTES).map_err(serde::ser::Error::custom)?;
+        let mut bytes = Vec::with_capacity(total);
+        bytes.extend(MAGIC.to_le_bytes());
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(json);
+        bytes.resize(total - SEAL_BYTES, b' ');
+        bytes.push(b'\n');
+        let seal = Digest::sha256(&bytes);
+        bytes.extend(format!("{seal}\n").into_bytes());
+        Ok(bytes)
+    }
+
+    /// How many bytes follow the first eight.
+    pub(super) fn length_of_rest(prefix: [u8; PREFIX_BYTES]) -> Result<usize, FrameError> {
+        let [m0, m1, m2, m3, l0, l1, l2, l3] = prefix;
+        if u32::from_le_bytes([m0, m1, m2, m3]) != MAGIC {
+            return Err(FrameError::Damaged("it does not begin with walkeep's header".into()));
+        }
+        usize::try_from(u32::from_le_bytes([l0, l1, l2, l3]))
+            .ok()
+            .filter(|rest| (SEAL_BYTES..=MAX_HEADER_BYTES).contains(rest))
+            .ok_or_else(|| FrameError::Damaged("its header has an impossible length".into()))
+    }
+
+    /// Reads a whole header, first eight bytes included, of an archived file of `stored_size` bytes.
+    pub(super) fn parse(bytes: &[u8], stored_size: u64) -> Result<Self, FrameError> {
+        let json = sealed_json(bytes)
+            .ok_or_else(|| FrameError::Damaged("its header does not match the header's own digest".into()))?;
+        let malformed = |error: serde_json::Error| {
+            FrameError::Damaged(format!("its header is not what format {FORMAT} defines ({error})"))
+        };
+        let probe: Probe = serde_json::from_slice(json).map_err(malformed)?;
+        if probe.format != FORMAT {
+            let walkeep = probe.walkeep.unwrap_or_else(|| "a newer version".to_owned());
+            return Err(FrameError::Newer { format: probe.format, walkeep });
+        }
+        let header: Self = serde_json::from_slice(json).map_err(malformed)?;
+        header.check_sizes(bytes.len() as u64, stored_size)?;
+        match header.encryption {
+            Encryption::None => Ok(header),
+            Encryption::Age => Err(FrameError::Encrypted),
+        }
+    }
+
+    /// Bounds every length before anything is made of it.
+    fn check_sizes(&self, header_bytes: u64, stored_size: u64) -> Result<(), FrameError> {
+        if self.body_size.checked_add(header_bytes) != Some(stored_size) {
+            return Err(FrameError::Damaged(format!(
+                "it has {stored_size} bytes, but its header speaks of {header_bytes} + {}",
+                self.body_size
+            )));
+        }
+        let possible = match self.name {
+            WalName::Segment(_) | WalName::Partial(_) => SegmentSize::new(self.original_size).is_ok(),
+            WalName::History(_) | WalName::Backup { .. } => self.original_size <= MAX_TEXT_BYTES,
+        };
+        if possible {
+            Ok(())
+        } else {
+            Err(FrameError::Damaged(format!("its header names an impossible size, {}", self.original_size)))
+        }
+    }
+}
+
+/// The JSON of a header whose digest holds.
+fn sealed_json(bytes: &[u8]) -> Option<&[u8]> {
+    let (before, seal) = bytes.split_at_checked(bytes.len().checked_sub(SEAL_BYTES - 1)?)?;
+    let seal = std::str::from_utf8(seal).ok()?.strip_suffix('\n')?;
+    (seal.parse() == Ok(Digest::sha256(before))).then(|| before.get(PREFIX_BYTES..)).flatten()
+}
+
+/// Values that a header holds as text.
+mod text {
+    use super::{Deserialize, Deserializer, Display, FromStr, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A page magic, as four hexadecimal digits.
+mod magic {
+    use super::{Deserialize, Deserializer, Serializer, WalMagic};
+
+    pub(super) fn serialize<S: Serializer>(magic: &Option<WalMagic>, to: S) -> Result<S::Ok, S::Error> {
+        match magic {
+            Some(magic) => to.collect_str(magic),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<WalMagic>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        u16::from_str_radix(&text, 16).map(|magic| Some(WalMagic(magic))).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        let facts = super::super::Facts {
+            name: "000000010000000000000001".parse().unwrap(),
+            system: SystemIdentifier::new(u64::MAX).unwrap(),
+            wal_magic: Some(WalMagic(0xD110)),
+            archived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        };
+        let digest = Digest::sha256(b"");
+        let measured = Measured { original_size: 1 << 20, blake3: digest, body_size: 7, sha256: digest };
+        Header::new(&facts, BodyCodec::Zstd, measured)
+    }
+
+    /// A header of that JSON, sealed as the format says.
+    fn sealed(json: &str) -> Vec<u8> {
+        let mut bytes = MAGIC.to_le_bytes().to_vec();
+        bytes.extend(u32::try_from(json.len() + SEAL_BYTES).unwrap().to_le_bytes());
+        bytes.extend(json.bytes());
+        bytes.push(b'\n');
+        let seal = Digest::sha256(&bytes);
+        bytes.extend(format!("{seal}\n").bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8], body: u64) -> Result<Header, FrameError> {
+        Header::parse(bytes, bytes.len() as u64 + body)
+    }
+
+    #[test]
+    fn a_header_is_1024_bytes_and_survives_the_round_trip() {
+        let bytes = header().to_bytes().unwrap();
+        assert_eq!(bytes.len(), 1024);
+        assert_eq!(Header::length_of_rest(bytes[..8].try_into().unwrap()).unwrap(), 1016);
+        assert_eq!(parse(&bytes, 7).unwrap(), header());
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let json = serde_json::to_string(&header()).unwrap().replacen('{', "{\"later\":[1,{}],", 1);
+        assert_eq!(parse(&sealed(&json), 7).unwrap(), header());
+    }
+
+    #[test]
+    fn a_newer_format_says_which_walkeep_wrote_it() {
+        let error = parse(&sealed("{\"format\":2,\"walkeep\":\"3.1.4\",\"name\":7}"), 7).unwrap_err();
+        assert!(matches!(&error, FrameError::Newer { format: 2, .. }), "{error:?}");
+        assert!(error.to_string().contains("3.1.4"), "{error}");
+    }
+
+    #[test]
+    fn encryption_is_named_as_what_it_is() {
+        let json = serde_json::to_string(&header())
+            .unwrap()
+            .replace("\"encryption\":\"none\"", "\"encryption\":\"age\"");
+        assert!(matches!(parse(&sealed(&json), 7), Err(FrameError::Encrypted)));
+    }
+
+    #[test]
+    fn no_length_is_believed_unchecked() {
+        let json = serde_json::to_string(&header()).unwrap();
+        for (from, to) in [
+            ("\"body_size\":7", "\"body_size\":8"),
+            ("\"body_size\":7", "\"body_size\":18446744073709551615"),
+            ("\"body_size\":7", "\"body_size\":-7"),
+            ("\"original_size\":1048576", "\"original_size\":1048577"),
+            ("\"original_size\":1048576", "\"original_size\":2147483648"),
+            ("000000010000000000000001", "00000002.history\",\"x\":\""),
+        ] {
+            let changed = json.replace(from, to);
+            assert_ne!(changed, json);
+            let outcome = parse(&sealed(&changed), 7);
+            if to.contains("history") {
+                assert!(outcome.is_ok(), "1 MiB is the most a text file may have");
+                let larger = changed.replace("1048576", "1048577");
+                assert!(matches!(parse(&sealed(&larger), 7), Err(FrameError::Damaged(_))));
+            } else {
+                assert!(matches!(outcome, Err(FrameError::Damaged(_))), "{to}: {outcome:?}");
+            }
+        }
+        for length in [0, 65, MAX_HEADER_BYTES as u32 + 1, u32::MAX] {
+            let mut prefix = [0; 8];
+            prefix[..4].copy_from_slice(&MAGIC.to_le_bytes());
+            prefix[4..].copy_from_slice(&length.to_le_bytes());
+            assert!(Header::length_of_rest(prefix).is_err(), "{length}");
+        }
+    }
+}
