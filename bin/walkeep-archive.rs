@@ -1,1 +1,5 @@
-fn main() {}
+//! `walkeep-archive`: see `walkeep::cli`.
+
+fn main() {
+    walkeep::cli::archive_main()
+}

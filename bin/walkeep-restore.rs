@@ -1,1 +1,5 @@
-fn main() {}
+//! `walkeep-restore`: see `walkeep::cli`.
+
+fn main() {
+    walkeep::cli::restore_main()
+}

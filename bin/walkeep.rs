@@ -1,1 +1,5 @@
-fn main() {}
+//! `walkeep`: see `walkeep::cli`.
+
+fn main() {
+    walkeep::cli::walkeep_main()
+}

@@ -1,4 +1,26 @@
-//! walkeep keeps PostgreSQL's write-ahead log.
+//! walkeep keeps PostgreSQL's write-ahead log: it is the `archive_command`, the `restore_command`, and a tool for
+//! those who look after the archive.
+//!
+//! The rooms, from the ground up. Each uses only those above it in this list:
+//!
+//! - [`wal`]: what the write-ahead log consists of. Pure: no file, clock or environment.
+//! - [`frame`]: the archived file, format 1. Reads and writes through `Read` and `Write` alone.
+//! - [`error`], [`limit`]: what a failure means; how long a call may take.
+//! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
+//! - [`cluster`]: what is read of a PostgreSQL data directory.
+//! - [`push`] and [`restore`]: one WAL file into the archive; one back, verified.
+//! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
+//!
+//! The binaries in `bin/` call [`cli`] and nothing else.
 
+pub mod archive;
+mod blocking;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod error;
 pub mod frame;
+pub mod limit;
+pub mod push;
+pub mod restore;
 pub mod wal;

@@ -97,6 +97,7 @@ struct Probe {
 }
 
 /// What [`encode`](super::encode) found out and a header records.
+#[derive(Clone, Copy)]
 pub(super) struct Measured {
     pub(super) original_size: u64,
     pub(super) blake3: Digest,
@@ -218,6 +219,7 @@ mod text {
 mod magic {
     use super::{Deserialize, Deserializer, Serializer, WalMagic};
 
+    #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     pub(super) fn serialize<S: Serializer>(magic: &Option<WalMagic>, to: S) -> Result<S::Ok, S::Error> {
         match magic {
             Some(magic) => to.collect_str(magic),
@@ -313,7 +315,7 @@ mod tests {
                 assert!(matches!(outcome, Err(FrameError::Damaged(_))), "{to}: {outcome:?}");
             }
         }
-        for length in [0, 65, MAX_HEADER_BYTES as u32 + 1, u32::MAX] {
+        for length in [0, 65, 65_537, u32::MAX] {
             let mut prefix = [0; 8];
             prefix[..4].copy_from_slice(&MAGIC.to_le_bytes());
             prefix[4..].copy_from_slice(&length.to_le_bytes());

@@ -113,9 +113,8 @@ STOP TIMELINE: 1
 
     #[test]
     fn files_of_versions_before_11_have_no_timelines() {
-        let old: String =
-            FILE.lines().filter(|line| !line.contains("TIMELINE")).map(|line| format!("{line}\n")).collect();
-        assert_eq!(parse(&old).unwrap().start_timeline, None);
+        let old: Vec<&str> = FILE.lines().filter(|line| !line.contains("TIMELINE")).collect();
+        assert_eq!(parse(&old.join("\n")).unwrap().start_timeline, None);
     }
 
     #[test]

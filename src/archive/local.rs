@@ -1,0 +1,182 @@
+//! What a directory needs beyond `object_store`'s own local store: knowing whether it is really there, whether a
+//! file is really absent, and whether everything up to it would survive a power cut.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+use crate::error::{Error, ErrorKind};
+use crate::wal::SystemIdentifier;
+
+/// The directory of a local archive.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// The archive in `root`, which must exist: creating it would fill the disk below an unmounted mount point.
+    pub(super) fn open(root: &Path, require_mount: bool) -> Result<Self, Error> {
+        let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
+        match fs::metadata(root) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                return Err(unavailable(format!("{} is not a directory", root.display()))
+                    .hint("the archive must be a directory"));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(unavailable(format!("the archive directory {} does not exist", root.display()))
+                    .hint("mount it, or create it, owned by the user that runs the server"));
+            }
+            Err(error) => {
+                let what = format!("cannot look at the archive directory {}", root.display());
+                return Err(unavailable(what).because(error));
+            }
+        }
+        if require_mount && !is_mount_point(root).unwrap_or(false) {
+            let what = format!("the archive directory {} is not a mount point", root.display());
+            return Err(unavailable(what).hint("mount it; require_mount is set in the configuration"));
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// Makes the directories above `file`, so that they are durable before a name appears in the last of them.
+    ///
+    /// Whoever finds a directory that another push has made cannot tell whether its name is on disk yet; the other
+    /// one may have been killed in between. Every push therefore flushes the whole way down to the root, unless
+    /// the directory holds an archived file already: that one's push has done so before its name appeared.
+    pub(super) fn prepare(&self, file: &Path) -> io::Result<()> {
+        let Some(parent) = file.parent() else { return Ok(()) };
+        if holds_archived_file(parent)? {
+            return Ok(());
+        }
+        let above: Vec<&Path> = parent.ancestors().take_while(|dir| *dir != self.root).collect();
+        for directory in above.iter().rev() {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        above.iter().filter_map(|directory| directory.parent()).try_for_each(flush)
+    }
+
+    /// Flushes an archived file that another call has put there, and every directory above it.
+    pub(super) fn make_durable(&self, file: &Path) -> io::Result<()> {
+        flush(file)?;
+        file.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.root)).try_for_each(flush)
+    }
+
+    /// Checks that `file`, which could not be found, is truly absent, and not merely out of reach.
+    pub(super) fn confirm_absent(&self, system: SystemIdentifier, file: &Path) -> Result<(), Error> {
+        let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
+        let system_directory = self.root.join(system.to_string());
+        // An empty directory is what an unmounted file system looks like, so it proves nothing.
+        if !system_directory.is_dir() {
+            let what = format!("the archive {} holds nothing of system {system}", self.root.display());
+            return Err(unavailable(what).hint("is it mounted, and is it this cluster's archive?"));
+        }
+        // From the top down: a name that leads nowhere is a link to something that is not mounted.
+        let mut names: Vec<&Path> = file.ancestors().take_while(|dir| *dir != self.root).collect();
+        names.reverse();
+        for name in names {
+            match (fs::symlink_metadata(name), fs::metadata(name)) {
+                (Err(error), _) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                (Ok(_), Ok(metadata)) if metadata.is_dir() && name != file => {}
+                (Ok(_), Ok(_)) => {
+                    let what = format!("{} is not what an archive holds there", name.display());
+                    return Err(unavailable(what).hint("move it away"));
+                }
+                (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    let what = format!("{} is a symbolic link that leads nowhere", name.display());
+                    return Err(unavailable(what).hint("is what it leads to mounted?"));
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    return Err(unavailable(format!("cannot look at {}", name.display())).because(error));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the directory exists and holds a file under its final name. Staging files have a `#` in theirs.
+fn holds_archived_file(directory: &Path) -> io::Result<bool> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+        Ok(mut entries) => entries
+            .find_map(|entry| match entry {
+                Ok(entry) if entry.file_name().as_encoded_bytes().contains(&b'#') => None,
+                Ok(_) => Some(Ok(true)),
+                Err(error) => Some(Err(error)),
+            })
+            .unwrap_or(Ok(false)),
+    }
+}
+
+fn flush(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Whether something is mounted on this very directory.
+fn is_mount_point(directory: &Path) -> io::Result<bool> {
+    let found = statx(CWD, directory, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
+    if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    // Kernels before 5.8 do not say; there, another device than the parent's shows all mounts but bind mounts.
+    let parent = statx(CWD, directory.join(".."), AtFlags::empty(), StatxFlags::BASIC_STATS)?;
+    Ok((found.stx_dev_major, found.stx_dev_minor) != (parent.stx_dev_major, parent.stx_dev_minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive() -> (tempfile::TempDir, Directory, SystemIdentifier) {
+        let root = tempfile::tempdir().unwrap();
+        let directory = Directory::open(root.path(), false).unwrap();
+        (root, directory, SystemIdentifier::new(7).unwrap())
+    }
+
+    #[test]
+    fn absence_needs_the_systems_own_directory() {
+        let (root, directory, system) = archive();
+        let file = root.path().join("7/wal/0000000100000000/000000010000000000000001");
+        assert_eq!(directory.confirm_absent(system, &file).unwrap_err().kind(), ErrorKind::Unavailable);
+        fs::create_dir(root.path().join("7")).unwrap();
+        assert!(directory.confirm_absent(system, &file).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_is_not_absent() {
+        for level in ["wal", "wal/0000000100000000", "wal/0000000100000000/000000010000000000000001"] {
+            let (root, directory, system) = archive();
+            let link = root.path().join("7").join(level);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
+            let file = root.path().join("7/wal/0000000100000000/000000010000000000000001");
+            let error = directory.confirm_absent(system, &file).unwrap_err();
+            assert!(error.report().contains("leads nowhere"), "{}", error.report());
+        }
+    }
+
+    #[test]
+    fn a_directory_or_a_file_out_of_place_is_not_absent() {
+        let (root, directory, system) = archive();
+        let file = root.path().join("7/wal/0000000100000000/000000010000000000000001");
+        fs::create_dir_all(&file).unwrap();
+        assert!(directory.confirm_absent(system, &file).is_err(), "a directory under the file's name");
+        let other = root.path().join("7/timelines/00000002.history");
+        fs::write(root.path().join("7/timelines"), "").unwrap();
+        assert!(directory.confirm_absent(system, &other).is_err(), "a file where a directory should be");
+    }
+
+    #[test]
+    fn only_a_mount_point_is_one() {
+        assert!(is_mount_point(Path::new("/proc")).unwrap());
+        assert!(!is_mount_point(tempfile::tempdir().unwrap().path()).unwrap());
+    }
+}

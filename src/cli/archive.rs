@@ -1,0 +1,119 @@
+//! `walkeep-archive`, for `archive_command`.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Parser;
+use jiff::Timestamp;
+
+use super::arguments::{self, Common};
+use super::exit::{Failure, exit_on_panic};
+use super::{log, supervise};
+use crate::archive::Created;
+use crate::config::{Compression, Given, LogFormat, Settings};
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::push::{PushRequest, push};
+
+const PROGRAM: &str = "walkeep-archive";
+
+/// More threads would wait for the one that reads and hashes, and each costs memory.
+const MOST_THREADS: usize = 4;
+
+/// Archive one WAL file: archive_command = 'walkeep-archive %p'
+///
+/// Exit status: 0 archived and durable, or already archived with the same content; 1 failed, trying again may help;
+/// 2 wrong usage or configuration; 3 the archive holds this name with different content; 4 not an acceptable WAL
+/// file.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+
+    /// How to compress
+    #[arg(long, value_name = "CODEC", env = "WALKEEP_COMPRESSION", hide_env_values = true)]
+    compression: Option<Compression>,
+
+    /// How hard to compress, from -7 to 19 [default: 1]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "WALKEEP_COMPRESSION_LEVEL",
+        hide_env_values = true,
+        allow_negative_numbers = true
+    )]
+    compression_level: Option<i64>,
+
+    /// The file to archive: PostgreSQL's %p
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    /// Its name, PostgreSQL's %f [default: the last part of PATH]
+    #[arg(value_name = "NAME")]
+    name: Option<OsString>,
+}
+
+/// Archives the file that the command line names, and exits.
+pub fn main() -> ! {
+    let started = Instant::now();
+    let failure = Failure::OfArchive;
+    exit_on_panic(PROGRAM, failure);
+    let (settings, request) = prepare().unwrap_or_else(|(error, format)| {
+        log::start(PROGRAM, format, false);
+        std::process::exit(failure.report(&error))
+    });
+    keep_others_out();
+    let limit = TimeLimit::new(started, settings.timeouts.push);
+    let report = supervise::supervise(failure, &limit, async |stop| {
+        push(&settings.archive, request, &limit, &stop).await
+    });
+    let header = &report.header;
+    tracing::debug!(
+        name = %header.name,
+        size = header.original_size,
+        stored = report.stored_size,
+        ms = started.elapsed().as_millis(),
+        "{}", if report.created == Created::New { "archived" } else { "already archived" },
+    );
+    std::process::exit(0)
+}
+
+fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
+    let arguments: Arguments = arguments::parse().map_err(|error| (error, LogFormat::default()))?;
+    let given = Given {
+        compression: arguments.compression,
+        compression_level: arguments.compression_level,
+        ..arguments.common.given()
+    };
+    let format = given.log_format.unwrap_or_default();
+    let settings = Settings::load(&given).map_err(|error| (error, format))?;
+    log::start(PROGRAM, settings.log_format, arguments.common.verbose);
+    let name = arguments.name.or_else(|| arguments.path.file_name().map(OsString::from)).unwrap_or_default();
+    let name = arguments::wal_name(&name, ErrorKind::Unacceptable).map_err(|error| (error, format))?;
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let request = PushRequest {
+        path: arguments.path,
+        name,
+        system: arguments.common.system_identifier,
+        codec: settings.codec,
+        threads: cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores)),
+        now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
+    };
+    Ok((settings, request))
+}
+
+/// Sees to it that WAL is readable by nobody the server would not let read it.
+///
+/// The server runs the command with a umask of 0077, or 0027 where the cluster grants its group access. Both keep
+/// others out, and such a choice is kept; a shell's usual 0022 is not.
+fn keep_others_out() {
+    use rustix::fs::Mode;
+    use rustix::process::umask;
+    let inherited = umask(Mode::RWXG | Mode::RWXO);
+    if inherited.contains(Mode::RWXO) {
+        umask(inherited);
+    }
+}

@@ -1,0 +1,82 @@
+//! Arguments that several binaries share, and how a command line is read.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind as ClapErrorKind;
+use clap::{Args, Parser};
+
+use crate::config::{Given, LogFormat, Timeout};
+use crate::error::{Error, ErrorKind};
+use crate::wal::{SystemIdentifier, WalName};
+
+/// What every call can be told.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// The archive: a directory such as /mnt/archive or file:///mnt/archive
+    #[arg(long, value_name = "URL", env = "WALKEEP_ARCHIVE", hide_env_values = true)]
+    archive: Option<String>,
+
+    /// The configuration file [default: /etc/walkeep/walkeep.toml, if it exists]
+    #[arg(long, value_name = "FILE", env = "WALKEEP_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+
+    /// The cluster's system identifier, where no data directory tells it
+    #[arg(long, value_name = "ID")]
+    pub(super) system_identifier: Option<SystemIdentifier>,
+
+    /// How long the call may take, for a 16 MB segment; larger ones get more in proportion
+    #[arg(long, value_name = "DURATION", env = "WALKEEP_TIMEOUT", hide_env_values = true, value_parser = timeout)]
+    timeout: Option<Duration>,
+
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", env = "WALKEEP_LOG_FORMAT", hide_env_values = true)]
+    log_format: Option<LogFormat>,
+
+    /// Log a line for every file
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+}
+
+impl Common {
+    pub(super) fn given(&self) -> Given {
+        Given {
+            archive: self.archive.clone(),
+            file: self.config.clone(),
+            timeout: self.timeout,
+            log_format: self.log_format,
+            ..Given::default()
+        }
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    text.parse().map(|Timeout(duration)| duration)
+}
+
+/// Reads the command line. `--help` and `--version` are answered here, with exit status 0.
+pub(super) fn parse<P: Parser>() -> Result<P, Error> {
+    P::try_parse().map_err(|error| {
+        if matches!(error.kind(), ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion) {
+            let _ = error.print();
+            std::process::exit(0);
+        }
+        // The first line says what is wrong; the rest of clap's page would be noise in a server's log.
+        let text = error.render().to_string();
+        let what =
+            text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
+        let details: Vec<&str> =
+            text.lines().skip(1).take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let what =
+            if details.is_empty() { what.to_owned() } else { format!("{what}: {}", details.join(" ")) };
+        Error::new(ErrorKind::Configuration, what).hint("--help shows the usage")
+    })
+}
+
+/// Reads the name of a WAL file as the server or a person gives it.
+pub(super) fn wal_name(text: &OsString, kind_if_wrong: ErrorKind) -> Result<WalName, Error> {
+    text.to_string_lossy()
+        .parse()
+        .map_err(|error: crate::wal::NameError| Error::new(kind_if_wrong, error.to_string()))
+}

@@ -1,0 +1,111 @@
+//! Exit statuses: the contract with PostgreSQL.
+//!
+//! | server's command | what the server makes of the status |
+//! | --- | --- |
+//! | `archive_command` | 0: archived. 1-125: counted as a failure and tried again. 126 and above, or a signal: the archiver dies uncounted |
+//! | `restore_command` | 0: there. 1-125: not there; recovery ends and promotes, a standby asks again. 126 and above, or a signal: recovery stops; 143 quietly |
+
+use std::io::Write;
+
+use crate::cluster::RecoveryMode;
+use crate::error::{Error, ErrorKind};
+
+/// Whose table of exit statuses a failure is looked up in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// `walkeep-archive`.
+    OfArchive,
+    /// `walkeep-restore`, and what the server does when it is told that there is no more.
+    OfRestore(RecoveryMode),
+    /// `walkeep`.
+    OfTool,
+}
+
+/// The status of a restore that SIGTERM ended, which the server takes for a part of its own shutdown.
+const TERMINATED: i32 = 128 + 15;
+
+impl Failure {
+    /// The exit status of a failure of that kind.
+    #[must_use]
+    pub fn status(self, kind: ErrorKind) -> i32 {
+        match (self, kind) {
+            (Self::OfArchive | Self::OfTool, ErrorKind::Configuration) => 2,
+            (Self::OfArchive, ErrorKind::Conflict) => 3,
+            (Self::OfArchive, ErrorKind::Unacceptable) => 4,
+            (Self::OfArchive | Self::OfTool, _) | (Self::OfRestore(_), ErrorKind::Absent) => 1,
+            (Self::OfRestore(RecoveryMode::Standby), _) => 75,
+            (Self::OfRestore(RecoveryMode::Recovery), _) => 255,
+        }
+    }
+
+    /// The exit status after SIGTERM.
+    pub(super) fn status_of_sigterm(self) -> i32 {
+        match self {
+            Self::OfRestore(_) => TERMINATED,
+            Self::OfArchive | Self::OfTool => self.status(ErrorKind::Stopped),
+        }
+    }
+
+    /// Logs the failure and gives its exit status. That a file is absent is routine for a restore, which is asked
+    /// for missing files all the time.
+    pub(super) fn report(self, error: &Error) -> i32 {
+        let text = error.report();
+        match (self, error.kind()) {
+            (Self::OfRestore(_), ErrorKind::Absent) => tracing::debug!("{text}"),
+            _ => tracing::error!("{text}"),
+        }
+        self.status(error.kind())
+    }
+}
+
+/// Makes a panic anywhere in the process one line of the log and an exit status of the table, because a bug of
+/// walkeep must not be taken for an answer of the archive.
+pub fn exit_on_panic(program: &'static str, failure: Failure) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
+        let what = panic.payload_as_str().unwrap_or("no message").replace(char::is_control, " ");
+        // Not through the log, which may be what panicked. Nothing can be done if this fails.
+        let _ = writeln!(
+            std::io::stderr(),
+            "{program}: error: internal error{place}: {what}; this is a bug in walkeep, please report it"
+        );
+        std::process::exit(failure.status(ErrorKind::Stopped));
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ErrorKind::{Absent, Configuration, Conflict, Damaged, Local, Stopped, Unacceptable, Unavailable};
+
+    const ALL: [ErrorKind; 8] =
+        [Absent, Unavailable, Damaged, Conflict, Unacceptable, Local, Configuration, Stopped];
+
+    #[test]
+    fn nothing_but_proven_absence_lets_recovery_end() {
+        for kind in ALL {
+            let restore = |mode| Failure::OfRestore(mode).status(kind);
+            let expected = if kind == Absent { (1, 1) } else { (75, 255) };
+            assert_eq!(
+                (restore(RecoveryMode::Standby), restore(RecoveryMode::Recovery)),
+                expected,
+                "{kind:?}"
+            );
+        }
+        assert_eq!(Failure::OfRestore(RecoveryMode::Standby).status_of_sigterm(), 143);
+    }
+
+    #[test]
+    fn a_failed_push_is_always_counted_by_the_server() {
+        for kind in ALL {
+            let expected = match kind {
+                Configuration => 2,
+                Conflict => 3,
+                Unacceptable => 4,
+                _ => 1,
+            };
+            assert_eq!(Failure::OfArchive.status(kind), expected, "{kind:?}");
+        }
+        assert_eq!(Failure::OfArchive.status_of_sigterm(), 1);
+    }
+}

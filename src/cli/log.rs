@@ -1,0 +1,54 @@
+//! Log lines on standard error, which for the server's commands is the server's log.
+
+use std::fmt;
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::LogFormat;
+
+/// Starts logging. Warnings and errors are always shown, debug lines with `verbose`.
+pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
+    let level = if verbose { Level::DEBUG } else { Level::WARN };
+    // A full or closed standard error must not fail the call: lines that cannot be written are dropped.
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .with_ansi(false)
+        .log_internal_errors(false);
+    // Only the first caller in a process starts the log.
+    let _ = match format {
+        LogFormat::Text => builder.event_format(Line { program }).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
+    };
+}
+
+/// `walkeep-archive: error: what happened`, after the fashion of PostgreSQL's own programs. The server's log adds
+/// no time to it, but stands between lines that have one.
+struct Line {
+    program: &'static str,
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut to: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            _ => "debug",
+        };
+        write!(to, "{}: {level}: ", self.program)?;
+        context.format_fields(to.by_ref(), event)?;
+        writeln!(to)
+    }
+}

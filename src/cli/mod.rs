@@ -1,0 +1,14 @@
+//! From a command line to an exit status: what the three binaries have in common, and each one's own arguments.
+
+mod archive;
+mod arguments;
+mod exit;
+mod log;
+mod restore;
+mod supervise;
+mod walkeep;
+
+pub use archive::main as archive_main;
+pub use exit::{Failure, exit_on_panic};
+pub use restore::main as restore_main;
+pub use walkeep::main as walkeep_main;

@@ -1,0 +1,111 @@
+//! `walkeep-restore`, for `restore_command` and `pg_rewind -c`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+
+use super::arguments::{self, Common};
+use super::exit::{Failure, exit_on_panic};
+use super::{log, supervise};
+use crate::cluster::{DataDirectory, RecoveryMode};
+use crate::config::{LogFormat, Settings};
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::restore::{RestoreRequest, restore};
+
+const PROGRAM: &str = "walkeep-restore";
+
+/// Restore one WAL file: restore_command = 'walkeep-restore %f %p'
+///
+/// Exit status: 0 restored and verified; 1 proven absent from the archive; 75 could not tell, and the server is a
+/// standby, which asks again; 255 could not tell, and recovery must stop rather than end early; 143 stopped by
+/// SIGTERM.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+
+    /// What to do when it cannot tell whether the file exists [default: what the data directory calls for]
+    #[arg(long, value_name = "WHAT")]
+    on_error: Option<OnError>,
+
+    /// The name of the file: PostgreSQL's %f
+    #[arg(value_name = "NAME")]
+    name: OsString,
+
+    /// Where to put it: PostgreSQL's %p
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnError {
+    /// Exit 75: whoever asked will ask again, as a standby does
+    Retry,
+    /// Exit 255: whoever asked must stop, as recovery has to
+    Stop,
+}
+
+impl Arguments {
+    fn mode(&self) -> RecoveryMode {
+        match self.on_error {
+            Some(OnError::Retry) => RecoveryMode::Standby,
+            Some(OnError::Stop) => RecoveryMode::Recovery,
+            None => DataDirectory::of(&self.path).recovery_mode(),
+        }
+    }
+}
+
+/// Restores the file that the command line names, and exits.
+pub fn main() -> ! {
+    let started = Instant::now();
+    // Until the command line is understood, the working directory is all there is to go by.
+    let unread = Failure::OfRestore(DataDirectory::current().recovery_mode());
+    exit_on_panic(PROGRAM, unread);
+    let arguments: Arguments = arguments::parse().unwrap_or_else(|error| {
+        log::start(PROGRAM, LogFormat::default(), false);
+        std::process::exit(unread.report(&error))
+    });
+    let mode = arguments.mode();
+    let failure = Failure::OfRestore(mode);
+    exit_on_panic(PROGRAM, failure);
+    let (settings, request) = prepare(&arguments).unwrap_or_else(|(error, format)| {
+        log::start(PROGRAM, format, false);
+        std::process::exit(failure.report(&error))
+    });
+    let timeout = match mode {
+        RecoveryMode::Standby => settings.timeouts.standby,
+        RecoveryMode::Recovery => settings.timeouts.recovery,
+    };
+    let limit = TimeLimit::new(started, timeout);
+    let report = supervise::supervise(failure, &limit, async |stop| {
+        let restoring = restore(&settings.archive, &request, &limit);
+        stop.run_until_cancelled(restoring)
+            .await
+            .unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before the file was restored")))
+    });
+    let header = &report.header;
+    tracing::debug!(
+        name = %header.name,
+        size = header.original_size,
+        stored = report.stored_size,
+        ms = started.elapsed().as_millis(),
+        "restored",
+    );
+    std::process::exit(0)
+}
+
+fn prepare(arguments: &Arguments) -> Result<(Settings, RestoreRequest), (Error, LogFormat)> {
+    let given = arguments.common.given();
+    let format = given.log_format.unwrap_or_default();
+    let settings = Settings::load(&given).map_err(|error| (error, format))?;
+    log::start(PROGRAM, settings.log_format, arguments.common.verbose);
+    let name =
+        arguments::wal_name(&arguments.name, ErrorKind::Configuration).map_err(|error| (error, format))?;
+    let request =
+        RestoreRequest { name, path: arguments.path.clone(), system: arguments.common.system_identifier };
+    Ok((settings, request))
+}

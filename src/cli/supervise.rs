@@ -1,0 +1,130 @@
+//! Running a call under its time limit, and ending it on a signal.
+//!
+//! The main thread does nothing but wait: for the work, for SIGTERM, SIGINT or SIGQUIT, for the end of the time
+//! limit. All that can block happens on other threads, so a file system that hangs cannot hold the process.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::exit::Failure;
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+
+/// What work that cannot be cut short, such as publishing a file, may still take after a signal.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Runs `work` and returns what it gives, or exits: with the status of a failure, the time limit, or a signal.
+///
+/// `work` is given a token that is cancelled when it should end. What it holds is dropped before the process exits,
+/// so that its temporary files go.
+pub(super) fn supervise<T>(
+    failure: Failure,
+    limit: &TimeLimit,
+    work: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,
+) -> T {
+    let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
+        let outcome = runtime.block_on(run(limit, work));
+        // Without waiting for threads that may be stuck.
+        runtime.shutdown_background();
+        outcome
+    });
+    let status = match outcome {
+        Ok(Ending::Done(Ok(result))) => return result,
+        Ok(Ending::Done(Err(error))) => failure.report(&error),
+        Ok(Ending::OutOfTime) => {
+            let what = format!("gave up after {}, the time limit", limit.total_as_text());
+            failure
+                .report(&Error::new(ErrorKind::Stopped, what).hint("does the archive's file system answer?"))
+        }
+        Ok(Ending::Signalled(by)) => {
+            let status = failure.report(&Error::new(ErrorKind::Stopped, format!("stopped by {}", by.name())));
+            if by == Caught::Terminate { failure.status_of_sigterm() } else { status }
+        }
+        Err(error) => failure.report(&Error::new(ErrorKind::Local, "cannot start").because(error)),
+    };
+    std::process::exit(status)
+}
+
+enum Ending<T> {
+    Done(Result<T, Error>),
+    OutOfTime,
+    Signalled(Caught),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caught {
+    Terminate,
+    Interrupt,
+    Quit,
+}
+
+impl Caught {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+            Self::Quit => "SIGQUIT",
+        }
+    }
+}
+
+async fn run<T>(
+    limit: &TimeLimit,
+    work: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,
+) -> Ending<T> {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            return Ending::Done(Err(
+                Error::new(ErrorKind::Local, "cannot listen for signals").because(error)
+            ));
+        }
+    };
+    let stop = CancellationToken::new();
+    let mut work = Box::pin(work(stop.clone()));
+    let ending = tokio::select! {
+        biased;
+        outcome = &mut work => return Ending::Done(outcome),
+        signal = signals.next() => Ending::Signalled(signal),
+        () = end_of(limit) => Ending::OutOfTime,
+    };
+    stop.cancel();
+    match tokio::time::timeout(GRACE, work).await {
+        // Finished after all, and so it is told.
+        Ok(Ok(result)) => Ending::Done(Ok(result)),
+        _ => ending,
+    }
+}
+
+/// Waits for the end of a limit that may be extended meanwhile.
+async fn end_of(limit: &TimeLimit) {
+    while !limit.left().is_zero() {
+        tokio::time::sleep(limit.left()).await;
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) -> Caught {
+        tokio::select! {
+            _ = self.terminate.recv() => Caught::Terminate,
+            _ = self.interrupt.recv() => Caught::Interrupt,
+            _ = self.quit.recv() => Caught::Quit,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What walkeep reads of a PostgreSQL data directory: whose it is, and whether it is a standby's.
+
+use std::fs;
+use std::io::{ErrorKind as IoErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind};
+use crate::wal::{SystemIdentifier, system_identifier_of_control_file};
+
+/// A directory that may be a data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDirectory(PathBuf);
+
+/// What a server does when its `restore_command` can give it no more WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoveryMode {
+    /// It asks again, and can stream meanwhile.
+    Standby,
+    /// It ends recovery and promotes itself.
+    Recovery,
+}
+
+impl DataDirectory {
+    /// The data directory that a `%p` belongs to: two levels above it, else the working directory.
+    ///
+    /// The path comes first because `pg_rewind -c` runs the command wherever its caller is, which may well be
+    /// another cluster. The levels are taken off the text of the path, because `pg_wal` is often a symbolic link.
+    #[must_use]
+    pub fn of(wal_path: &Path) -> Self {
+        let above = wal_path.parent().and_then(Path::parent).map(|dir| Self(dir.join("")));
+        above.filter(Self::has_control_file).unwrap_or_else(Self::current)
+    }
+
+    /// The working directory, as a path relative to itself.
+    #[must_use]
+    pub fn current() -> Self {
+        Self(PathBuf::new())
+    }
+
+    fn control_file(&self) -> PathBuf {
+        self.0.join("global/pg_control")
+    }
+
+    /// Whether there is a `pg_control`, readable or not.
+    fn has_control_file(&self) -> bool {
+        !matches!(fs::metadata(self.control_file()), Err(error) if error.kind() == IoErrorKind::NotFound)
+    }
+
+    /// The cluster's system identifier; `None` where there is no `pg_control` to ask.
+    pub fn system_identifier(&self) -> Result<Option<SystemIdentifier>, Error> {
+        let path = self.control_file();
+        let cannot_read = || Error::new(ErrorKind::Local, format!("cannot read {}", path.display()));
+        let mut beginning = Vec::new();
+        match fs::File::open(&path) {
+            Ok(file) => file.take(64).read_to_end(&mut beginning).map_err(|e| cannot_read().because(e))?,
+            Err(error) if error.kind() == IoErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(cannot_read().because(error)),
+        };
+        system_identifier_of_control_file(&beginning).map(Some).map_err(|e| cannot_read().because(e))
+    }
+
+    /// Whether the server in it is a standby. What cannot be read is no standby: of the two answers to a failure,
+    /// the one for recovery loses no data on a standby, while the other one would in recovery.
+    #[must_use]
+    pub fn recovery_mode(&self) -> RecoveryMode {
+        let standby = self.0.join("standby.signal").exists()
+            || fs::read_to_string(self.0.join("recovery.conf")).is_ok_and(|text| standby_mode_is_on(&text));
+        if standby { RecoveryMode::Standby } else { RecoveryMode::Recovery }
+    }
+}
+
+/// Whether a `recovery.conf` (up to version 11) says `standby_mode = on`, by the rules of the server's own files:
+/// the equals sign is optional, the last line counts, and any prefix of a boolean's name will do if it is unique.
+fn standby_mode_is_on(recovery_conf: &str) -> bool {
+    recovery_conf.lines().filter_map(standby_mode_line).next_back().unwrap_or(false)
+}
+
+fn standby_mode_line(line: &str) -> Option<bool> {
+    let key = "standby_mode";
+    let line = line.trim_start();
+    let rest = line.get(key.len()..).filter(|_| line.to_ascii_lowercase().starts_with(key))?;
+    let value = rest.trim_start_matches([' ', '\t', '=', '\'']).split(['\'', '#', ' ', '\t', '\r']).next()?;
+    let value = value.to_ascii_lowercase();
+    let is_prefix_of = |word: &str| !value.is_empty() && word.starts_with(&value);
+    Some(value == "1" || value == "on" || is_prefix_of("true") || is_prefix_of("yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standby_mode_is_read_as_the_server_reads_it() {
+        for on in [
+            "standby_mode = 'on'",
+            "standby_mode=on",
+            "  STANDBY_MODE\t'TRUE' # yes",
+            "standby_mode 1",
+            "standby_mode = y",
+            "# standby_mode = off\nrestore_command = 'x'\nstandby_mode = 'on'\n",
+            "standby_mode = off\nstandby_mode = on\r\n",
+        ] {
+            assert!(standby_mode_is_on(on), "{on:?}");
+        }
+        for off in [
+            "",
+            "standby_mode = 'off'",
+            "standby_mode = o",
+            "standby_mode =",
+            "# standby_mode = 'on'",
+            "standby_mode = on\nstandby_mode = 'false'",
+            "restore_command = 'standby_mode = on'",
+        ] {
+            assert!(!standby_mode_is_on(off), "{off:?}");
+        }
+    }
+
+    #[test]
+    fn the_data_directory_is_two_levels_above_the_file() {
+        let cluster = tempfile::tempdir().unwrap();
+        fs::create_dir(cluster.path().join("global")).unwrap();
+        let pg_control = [&7u64.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 4]].concat();
+        fs::write(cluster.path().join("global/pg_control"), pg_control).unwrap();
+        let found = DataDirectory::of(&cluster.path().join("pg_wal/RECOVERYXLOG"));
+        assert_eq!(found.system_identifier().unwrap(), SystemIdentifier::new(7));
+        assert_eq!(found.recovery_mode(), RecoveryMode::Recovery);
+        fs::write(cluster.path().join("standby.signal"), "").unwrap();
+        assert_eq!(found.recovery_mode(), RecoveryMode::Standby);
+        assert_eq!(DataDirectory::of(Path::new("/nowhere/pg_wal/x")), DataDirectory::current());
+        assert_eq!(DataDirectory::of(Path::new("x")), DataDirectory::current());
+    }
+}

@@ -1,0 +1,241 @@
+//! What the user set: flags before environment before configuration file.
+//!
+//! Flags and environment arrive together in [`Given`]; clap has ordered those two already.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::archive::{ArchiveOptions, ArchiveUrl};
+use crate::error::{Error, ErrorKind};
+use crate::frame::{Codec, Level};
+
+/// Read when no other file is named and it exists.
+pub const DEFAULT_FILE: &str = "/etc/walkeep/walkeep.toml";
+
+/// What flags and environment say.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// The archive.
+    pub archive: Option<String>,
+    /// The configuration file.
+    pub file: Option<PathBuf>,
+    /// How to compress.
+    pub compression: Option<Compression>,
+    /// How hard to compress.
+    pub compression_level: Option<i64>,
+    /// The time limit, whatever the call.
+    pub timeout: Option<Duration>,
+    /// How to log.
+    pub log_format: Option<LogFormat>,
+}
+
+/// The settings in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the archive is.
+    pub archive: ArchiveOptions,
+    /// How new files are compressed.
+    pub codec: Codec,
+    /// How long calls may take.
+    pub timeouts: Timeouts,
+    /// How to log.
+    pub log_format: LogFormat,
+}
+
+/// Time limits, each for a segment of 16 MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Of a push. The server waits for it when it shuts down.
+    pub push: Duration,
+    /// Of a restore in recovery, where waiting is better than stopping.
+    pub recovery: Duration,
+    /// Of a restore on a standby, which asks again anyway.
+    pub standby: Duration,
+}
+
+/// The names of the codecs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Compress with zstd.
+    Zstd,
+    /// Store the bytes as they are.
+    None,
+}
+
+/// The shapes of a log line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The configuration file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    archive: Option<String>,
+    compression: Option<Compression>,
+    compression_level: Option<i64>,
+    timeout: Option<Timeout>,
+    push_timeout: Option<Timeout>,
+    recovery_timeout: Option<Timeout>,
+    standby_timeout: Option<Timeout>,
+    require_mount: Option<bool>,
+    log_format: Option<LogFormat>,
+}
+
+/// A duration as people write it: `90s`, `5m`, `1m 30s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Timeout(pub Duration);
+
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let day = Duration::from_hours(24);
+        text.parse::<jiff::SignedDuration>()
+            .ok()
+            .and_then(|duration| Duration::try_from(duration).ok())
+            .filter(|duration| !duration.is_zero() && *duration <= day)
+            .map(Self)
+            .ok_or_else(|| format!("\"{text}\" is not a time limit such as 30s or 5m, of at most a day"))
+    }
+}
+
+impl TryFrom<String> for Timeout {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl Settings {
+    /// Reads the configuration file, if there is one, and lays what was given over it.
+    pub fn load(given: &Given) -> Result<Self, Error> {
+        let file = match &given.file {
+            Some(path) => read(path)?,
+            None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
+            None => File::default(),
+        };
+        Self::merge(given, file)
+    }
+
+    fn merge(given: &Given, file: File) -> Result<Self, Error> {
+        let wrong = |error: String| Error::new(ErrorKind::Configuration, error);
+        let url = given.archive.clone().or(file.archive).ok_or_else(|| {
+            wrong("no archive is configured".to_owned())
+                .hint("give --archive, set WALKEEP_ARCHIVE, or write archive = \"/mnt/archive\" into the configuration file")
+        })?;
+        let url: ArchiveUrl = url.parse().map_err(|error| wrong(format!("{error}")))?;
+        let level = match given.compression_level.or(file.compression_level) {
+            Some(number) => Level::new(number).map_err(|error| wrong(error.to_string()))?,
+            None => Level::default(),
+        };
+        let codec = match given.compression.or(file.compression) {
+            Some(Compression::None) => Codec::None,
+            Some(Compression::Zstd) | None => Codec::Zstd(level),
+        };
+        let timeout = |specific: Option<Timeout>, default| {
+            given.timeout.or(specific.or(file.timeout).map(|timeout| timeout.0)).unwrap_or(default)
+        };
+        Ok(Self {
+            archive: ArchiveOptions { url, require_mount: file.require_mount.unwrap_or(false) },
+            codec,
+            timeouts: Timeouts {
+                push: timeout(file.push_timeout, Duration::from_mins(1)),
+                recovery: timeout(file.recovery_timeout, Duration::from_mins(5)),
+                standby: timeout(file.standby_timeout, Duration::from_secs(30)),
+            },
+            log_format: given.log_format.or(file.log_format).unwrap_or_default(),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<File, Error> {
+    let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        wrong(format!("cannot read the configuration file {}", path.display())).because(error)
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        // The message alone: the library's own rendering quotes the line, and a line may hold a secret.
+        let line =
+            error.span().map_or(0, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+        wrong(format!("{}, line {line}: {}", path.display(), error.message()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(given: &Given, file: &str) -> Result<Settings, String> {
+        let file = toml::from_str(file).map_err(|error: toml::de::Error| error.message().to_owned())?;
+        Settings::merge(given, file).map_err(|error| error.report())
+    }
+
+    #[test]
+    fn an_archive_is_all_that_must_be_set() {
+        let settings = merged(&Given::default(), "archive = '/a'").unwrap();
+        assert_eq!(settings.archive.url.to_string(), "/a");
+        assert!(!settings.archive.require_mount);
+        assert_eq!(settings.codec, Codec::Zstd(Level::new(1).unwrap()));
+        assert_eq!(settings.timeouts.push.as_secs(), 60);
+        assert_eq!(settings.timeouts.recovery.as_secs(), 300);
+        assert_eq!(settings.timeouts.standby.as_secs(), 30);
+        assert!(merged(&Given::default(), "").unwrap_err().contains("WALKEEP_ARCHIVE"));
+    }
+
+    #[test]
+    fn what_is_given_goes_before_the_file() {
+        let file = "archive = '/a'\ncompression = 'none'\ntimeout = '9s'\npush_timeout = '1m 30s'\nlog_format = 'json'";
+        let settings = merged(&Given::default(), file).unwrap();
+        assert_eq!(settings.codec, Codec::None);
+        assert_eq!(settings.timeouts.push.as_secs(), 90, "the specific limit goes before the general one");
+        assert_eq!(settings.timeouts.standby.as_secs(), 9);
+        assert_eq!(settings.log_format, LogFormat::Json);
+        let given = Given {
+            archive: Some("/b".into()),
+            compression: Some(Compression::Zstd),
+            compression_level: Some(3),
+            timeout: Some(Duration::from_secs(2)),
+            log_format: Some(LogFormat::Text),
+            file: None,
+        };
+        let settings = merged(&given, file).unwrap();
+        assert_eq!(settings.archive.url.to_string(), "/b");
+        assert_eq!(settings.codec, Codec::Zstd(Level::new(3).unwrap()));
+        assert_eq!(settings.timeouts.push.as_secs(), 2);
+        assert_eq!(settings.log_format, LogFormat::Text);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (file, word) in [
+            ("archive = '/a'\ncompresion = 'zstd'", "compresion"),
+            ("archive = '/a'\ncompression = 'lz4'", "lz4"),
+            ("archive = '/a'\ncompression_level = 20", "20"),
+            ("archive = '/a'\ncompression_level = 9223372036854775807", "9223372036854775807"),
+            ("archive = '/a'\ntimeout = '0s'", "0s"),
+            ("archive = '/a'\ntimeout = '-5s'", "-5s"),
+            ("archive = '/a'\ntimeout = 'soon'", "soon"),
+            ("archive = '/a'\ntimeout = '25h'", "25h"),
+            ("archive = '/a'\ntimeout = 30", "integer"),
+            ("archive = 'a'", "absolute"),
+            ("archive = 's3://bucket'", "s3"),
+            ("archive = ", "expected"),
+        ] {
+            let error = merged(&Given::default(), file).unwrap_err();
+            assert!(error.contains(word), "{file:?}: {error}");
+        }
+    }
+}

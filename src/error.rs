@@ -1,0 +1,118 @@
+//! What a failure tells the person who reads the server's log, and what it means for the exit status.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// A failure: of which kind, what was attempted on what, why it failed, and what a person can do.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    what: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The distinctions that exit statuses and retries are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The archive has no such file, and said so. The only kind that lets recovery end.
+    Absent,
+    /// The archive could not be asked, or did not answer: trying again may help.
+    Unavailable,
+    /// The archive answered, but not with what was archived.
+    Damaged,
+    /// The archive has another file under this name.
+    Conflict,
+    /// What was to be archived is not an acceptable WAL file.
+    Unacceptable,
+    /// This machine's own files could not be read or written.
+    Local,
+    /// Wrong usage or configuration.
+    Configuration,
+    /// A signal or the time limit ended the work.
+    Stopped,
+}
+
+impl Error {
+    /// A failure of that kind; `what` says what was attempted, on which file and where, or what was found.
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), hint: None, source: None }
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(cause.into());
+        self
+    }
+
+    /// Adds what a person can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The kind of failure.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Everything on one line: what, the chain of causes, the hint.
+    ///
+    /// A cause that the text before it already contains is left out, because some libraries repeat theirs. Line
+    /// feeds and other control characters become spaces, so that one failure is one line of the server's log.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut text = self.what.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let next = error.to_string();
+            if !text.contains(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str("; ");
+            text.push_str(hint);
+        }
+        text.replace(char::is_control, " ")
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open /a: {source}")]
+    struct Chatty {
+        source: io::Error,
+    }
+
+    #[test]
+    fn a_report_is_one_line_that_says_each_fact_once() {
+        let source = io::Error::other("odd\nthing");
+        let error = Error::new(ErrorKind::Unavailable, "cannot fetch x from /a\u{1b}[1m")
+            .because(Chatty { source })
+            .hint("look at it");
+        assert_eq!(error.report(), "cannot fetch x from /a [1m: cannot open /a: odd thing; look at it");
+        assert_eq!(error.to_string(), "cannot fetch x from /a\u{1b}[1m");
+    }
+}

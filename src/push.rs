@@ -1,0 +1,214 @@
+//! Archiving one WAL file.
+//!
+//! The order is the promise: the file is read and checked, the archive publishes it durably under its name, and
+//! only then is success reported. A name that is taken is answered by comparing content, never by replacing it.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::{Archive, ArchiveOptions, Created};
+use crate::blocking::blocking;
+use crate::cluster::DataDirectory;
+use crate::error::{Error, ErrorKind};
+use crate::frame::{Archived, Codec, Encoded, Facts, FrameError, Header, MAX_TEXT_BYTES, encode};
+use crate::limit::TimeLimit;
+use crate::wal::{
+    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
+};
+
+/// What is to be archived, and how.
+#[derive(Debug, Clone)]
+pub struct PushRequest {
+    /// The file; relative to the working directory, as PostgreSQL's `%p` is.
+    pub path: PathBuf,
+    /// The name to archive it under.
+    pub name: WalName,
+    /// The system identifier to assume for a text file whose data directory is not at hand.
+    pub system: Option<SystemIdentifier>,
+    /// How to compress it.
+    pub codec: Codec,
+    /// How many threads may compress it.
+    pub threads: NonZeroUsize,
+    /// The time to record.
+    pub now: Timestamp,
+}
+
+/// What was archived.
+#[derive(Debug)]
+pub struct PushReport {
+    /// What the archived file says of itself.
+    pub header: Header,
+    /// Its size in the archive, in bytes.
+    pub stored_size: u64,
+    /// Whether it is new there, or was there already with the same content.
+    pub created: Created,
+}
+
+/// Archives one file. Until it is read and compressed `stop` ends the work at once; from then on publishing it is
+/// left to finish, because that is quick, and cut short it would leave a staging file behind.
+pub async fn push(
+    options: &ArchiveOptions,
+    request: PushRequest,
+    limit: &TimeLimit,
+    stop: &CancellationToken,
+) -> Result<PushReport, Error> {
+    let name = request.name;
+    let path = request.path.clone();
+    let preparing = async {
+        let archive = Archive::open(options).await?;
+        let limit = limit.clone();
+        let encoded = blocking(move || prepare(&request, &limit)).await?;
+        Ok((archive, encoded))
+    };
+    let (archive, encoded) = match stop.run_until_cancelled(preparing).await {
+        Some(prepared) => prepared?,
+        None => return Err(Error::new(ErrorKind::Stopped, format!("stopped before {name} was archived"))),
+    };
+    let stored_size = encoded.stored_size();
+    let Encoded { header, chunks } = encoded;
+    let created = archive.create(header.system_identifier, name, chunks).await?;
+    if created == Created::Exists {
+        check_same_content(&archive, &header, &path).await?;
+        archive.make_durable(header.system_identifier, name).await?;
+    }
+    Ok(PushReport { header, stored_size, created })
+}
+
+/// Reads, checks and compresses the file.
+fn prepare(request: &PushRequest, limit: &TimeLimit) -> Result<Encoded, Error> {
+    let PushRequest { path, name, .. } = request;
+    let cannot_read = |error: io::Error| {
+        Error::new(ErrorKind::Local, format!("cannot read {}", path.display())).because(error)
+    };
+    let refuse = |why: String| {
+        let what = format!("{} is not an acceptable WAL file: {why}", path.display());
+        Error::new(ErrorKind::Unacceptable, what)
+    };
+    // Asked before it is opened, because opening a named pipe would wait for a writer.
+    let size = match std::fs::metadata(path).map_err(cannot_read)? {
+        metadata if metadata.is_file() => metadata.len(),
+        _ => return Err(refuse("it is not a regular file".to_owned())),
+    };
+    limit.allow_for(size);
+    let mut file = File::open(path).map_err(cannot_read)?;
+    // What was checked is what is archived, although the file could change in between.
+    let mut checked = Vec::new();
+    let (system, wal_magic) = match name.segment() {
+        Some(segment) => {
+            (&mut file).take(LONG_HEADER_BYTES as u64).read_to_end(&mut checked).map_err(cannot_read)?;
+            let page = LongPageHeader::parse(&checked)
+                .and_then(|page| page.check(segment, size).map(|()| page))
+                .map_err(|error| refuse(error.to_string()))?;
+            if let Some(expected) = system_of_data_directory(path, request.system)? {
+                page.check_system(expected).map_err(|error| {
+                    refuse(error.to_string())
+                        .hint("it is another cluster's file; it must not be archived as this one's")
+                })?;
+            }
+            if page.magic.version().is_none() {
+                tracing::debug!(magic = %page.magic, "a version of PostgreSQL that is newer than this walkeep");
+            }
+            (page.system, Some(page.magic))
+        }
+        None => {
+            (&mut file).take(MAX_TEXT_BYTES + 1).read_to_end(&mut checked).map_err(cannot_read)?;
+            check_text(*name, &checked).map_err(refuse)?;
+            (system_of_text(path, request.system)?, None)
+        }
+    };
+    let facts = Facts { name: *name, system, wal_magic, archived_at: request.now };
+    let encoded = encode(Cursor::new(checked).chain(file), &facts, request.codec, request.threads)
+        .map_err(cannot_read)?;
+    if encoded.header.original_size == size {
+        Ok(encoded)
+    } else {
+        let what = format!("{} changed its size while it was read", path.display());
+        Err(Error::new(ErrorKind::Local, what))
+    }
+}
+
+/// Checks a timeline history or backup history file.
+fn check_text(name: WalName, bytes: &[u8]) -> Result<(), String> {
+    if bytes.len() as u64 > MAX_TEXT_BYTES {
+        return Err(format!("it has more than {MAX_TEXT_BYTES} bytes"));
+    }
+    match name {
+        WalName::History(timeline) => TimelineHistory::parse(timeline, bytes)
+            .map(drop)
+            .map_err(|e| format!("as a timeline history, {e}")),
+        WalName::Backup { segment, .. } => {
+            BackupHistory::parse(segment, bytes).map(drop).map_err(|e| format!("as a backup history, {e}"))
+        }
+        WalName::Segment(_) | WalName::Partial(_) => Ok(()),
+    }
+}
+
+/// The system that the data directory belongs to, or, where there is none, the one that was given.
+fn system_of_data_directory(
+    path: &Path,
+    given: Option<SystemIdentifier>,
+) -> Result<Option<SystemIdentifier>, Error> {
+    let found = DataDirectory::of(path).system_identifier()?;
+    match (found, given) {
+        (Some(found), Some(given)) if found != given => {
+            let what = format!("the data directory belongs to system {found}, but {given} was given");
+            Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"))
+        }
+        (found, given) => Ok(found.or(given)),
+    }
+}
+
+/// A text file does not say which cluster it comes from.
+fn system_of_text(path: &Path, given: Option<SystemIdentifier>) -> Result<SystemIdentifier, Error> {
+    system_of_data_directory(path, given)?.ok_or_else(|| {
+        let what = format!("cannot tell which cluster {} belongs to", path.display());
+        Error::new(ErrorKind::Configuration, what).hint(
+            "run walkeep-archive in the data directory, as PostgreSQL does, or give --system-identifier",
+        )
+    })
+}
+
+/// Compares what the archive already has under this name with what was to be archived.
+///
+/// All of it is read, not only its header: the server will drop its own copy on the strength of the answer.
+async fn check_same_content(archive: &Archive, ours: &Header, path: &Path) -> Result<(), Error> {
+    let name = ours.name;
+    let theirs = archive.fetch(ours.system_identifier, name).await?;
+    let location = theirs.location.clone();
+    let verdict = blocking(move || {
+        let archived = Archived::open(theirs.reader, theirs.stored_size)?;
+        let header = archived.header().clone();
+        archived.decode(io::sink()).map(|_| header)
+    })
+    .await;
+    let conflict = |what: String| {
+        Error::new(ErrorKind::Conflict, what)
+            .hint("neither was changed; find out which of the two is right, and whether two servers share the archive")
+    };
+    match verdict {
+        Ok(header) if header.blake3 == ours.blake3 && header.name == name => Ok(()),
+        Ok(header) => Err(conflict(format!(
+            "the archive already holds {name} with different content: {location}, archived at {} with BLAKE3 {}, \
+             against {} with BLAKE3 {}",
+            header.archived_at,
+            header.blake3,
+            path.display(),
+            ours.blake3
+        ))),
+        Err(FrameError::Read(error)) => {
+            let what =
+                format!("cannot compare {} with {location}, which the archive already holds", path.display());
+            Err(Error::new(ErrorKind::Unavailable, what).because(error))
+        }
+        Err(error) => {
+            let what = format!("the archive already holds a {location} that is not {}", path.display());
+            let hint = "move the archive's file away, and the next attempt will archive the good one";
+            Err(Error::new(ErrorKind::Conflict, what).because(error).hint(hint))
+        }
+    }
+}
