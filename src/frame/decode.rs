@@ -7,7 +7,11 @@ use std::thread;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::header::PREFIX_BYTES;
-use super::{BLOCK_BYTES, BodyCodec, Digest, Header};
+use super::{BodyCodec, Digest, Header};
+
+/// How much is read, decoded, hashed and written at a time. Small, so that the other thread starts soon and finds what
+/// it is given in the cache.
+const STEP_BYTES: usize = 256 << 10;
 
 /// A zstd frame that wants a larger window, 2^23 bytes = 8 MiB, is refused; no level up to 19 makes one.
 const WINDOW_LOG_MAX: u32 = 23;
@@ -72,19 +76,19 @@ impl<R: Read + Send> Archived<R> {
     ///
     /// **`sink` receives bytes before they have been checked**: they are the WAL file only if this returns `Ok`.
     /// It gets no more than `original_size` of them. Reads and decompresses on a thread of its own; memory is a few
-    /// blocks of 1 MiB and zstd's window, whatever the file says.
+    /// blocks of 256 KiB and zstd's window, whatever the file says.
     pub fn decode(self, mut sink: impl Write) -> Result<Header, FrameError> {
         let Self { header, mut body } = self;
-        let (full, to_write) = mpsc::sync_channel(2);
+        let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(4);
         let (empty, to_fill) = mpsc::channel();
         let output = Output { full, to_fill, left: header.original_size };
         let mut hasher = blake3::Hasher::new();
-        let (sha256, written) = thread::scope(|scope| {
+        thread::scope(|scope| {
             // The thread owns its end of the channel, so that the loop below ends when the thread does.
             let decoding = scope.spawn(|| decode_body(&header, &mut body, output));
             let mut written = Ok(());
             for block in to_write {
-                let block: Vec<u8> = block;
+                // Hashing here and SHA-256 there gives both threads about the same to do.
                 hasher.update(&block);
                 written = sink.write_all(&block);
                 if written.is_err() {
@@ -93,13 +97,8 @@ impl<R: Read + Send> Archived<R> {
                 let _ = empty.send(block);
             }
             let decoded = decoding.join().unwrap_or_else(|_| Err(damaged("decoding it failed")));
-            (decoded, written)
-        });
-        written.map_err(FrameError::Write)?;
-        let sha256 = sha256?;
-        if sha256 != header.sha256 {
-            return Err(damaged("its body does not match the SHA-256 in its header"));
-        }
+            written.map_err(FrameError::Write).and(decoded)
+        })?;
         if Digest::from(*hasher.finalize().as_bytes()) != header.blake3 {
             return Err(damaged("its content does not match the BLAKE3 in its header"));
         }
@@ -122,7 +121,7 @@ struct Output {
 impl Output {
     /// An empty buffer of one block.
     fn buffer(&self) -> Vec<u8> {
-        let mut buffer = self.to_fill.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK_BYTES));
+        let mut buffer = self.to_fill.try_recv().unwrap_or_else(|_| Vec::with_capacity(STEP_BYTES));
         buffer.clear();
         buffer
     }
@@ -137,19 +136,29 @@ impl Output {
     }
 }
 
-/// Decodes the whole body into `output` and returns the SHA-256 of what it read.
-fn decode_body(header: &Header, body: &mut impl Read, mut output: Output) -> Result<Digest, FrameError> {
+/// Decodes the whole body into `output` and checks its SHA-256.
+fn decode_body(header: &Header, body: &mut impl Read, mut output: Output) -> Result<(), FrameError> {
     let mut input =
         Input { body, left: header.body_size, buffer: Vec::new(), sha256: sha2::Sha256::default() };
     match header.codec {
-        BodyCodec::None => while input.fill()? && output.send(input.buffer.clone())? {},
+        BodyCodec::None => {
+            while input.fill()? {
+                let mut block = output.buffer();
+                block.extend_from_slice(&input.buffer);
+                if !output.send(block)? {
+                    return Ok(());
+                }
+            }
+        }
         BodyCodec::Zstd => decompress(&mut input, &mut output)?,
     }
-    // A body that decodes to too little, or goes on behind its last frame, shows here or in its digest.
     if output.left > 0 {
         return Err(damaged("its body holds less than the size in its header"));
     }
-    Ok(input.digest())
+    if input.digest() != header.sha256 {
+        return Err(damaged("its body does not match the SHA-256 in its header"));
+    }
+    Ok(())
 }
 
 fn decompress(input: &mut Input<'_, impl Read>, output: &mut Output) -> Result<(), FrameError> {
@@ -170,7 +179,7 @@ fn decompress(input: &mut Input<'_, impl Read>, output: &mut Output) -> Result<(
             if (source.pos(), block.len()) != before {
                 at_frame_end = hint == 0;
             }
-            if block.len() == BLOCK_BYTES {
+            if block.len() == STEP_BYTES {
                 if !output.send(block)? {
                     return Ok(());
                 }
@@ -199,17 +208,12 @@ struct Input<'a, R> {
 impl<R: Read> Input<'_, R> {
     /// Reads the next part of the body into the buffer; `false` at its end.
     fn fill(&mut self) -> Result<bool, FrameError> {
-        self.buffer.clear();
-        let wanted = self.left.min(BLOCK_BYTES as u64);
-        let got = self.body.take(wanted).read_to_end(&mut self.buffer).map_err(FrameError::Read)? as u64;
-        if got < wanted {
-            let end =
-                io::Error::new(io::ErrorKind::UnexpectedEof, "it ends before the size it was announced with");
-            return Err(FrameError::Read(end));
-        }
+        let wanted = usize::try_from(self.left).unwrap_or(STEP_BYTES).min(STEP_BYTES);
+        self.buffer.resize(wanted, 0);
+        self.body.read_exact(&mut self.buffer).map_err(FrameError::Read)?;
         sha2::Digest::update(&mut self.sha256, &self.buffer);
-        self.left -= got;
-        Ok(got > 0)
+        self.left -= wanted as u64;
+        Ok(wanted > 0)
     }
 
     fn digest(self) -> Digest {
