@@ -19,7 +19,7 @@ use crate::push::{PushRequest, push};
 
 const PROGRAM: &str = "walkeep-archive";
 
-/// More threads would wait for the one that reads and hashes, and each costs memory.
+/// More threads would wait for each other to read and hash, and each costs memory.
 const MOST_THREADS: usize = 4;
 
 /// Archive one WAL file: archive_command = 'walkeep-archive %p'

@@ -9,9 +9,11 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 use super::header::PREFIX_BYTES;
 use super::{BodyCodec, Digest, Header};
 
-/// How much is read, decoded, hashed and written at a time. Small, so that the other thread starts soon and finds what
-/// it is given in the cache.
-const STEP_BYTES: usize = 256 << 10;
+/// How much is read, decoded, hashed and written at a time: little enough to stay in the cache on its way.
+const STEP_BYTES: usize = 64 << 10;
+
+/// How many steps decoding may be ahead of writing. With fewer, the two threads spend their time waking each other.
+const STEPS_AHEAD: usize = 16;
 
 /// A zstd frame that wants a larger window, 2^23 bytes = 8 MiB, is refused; no level up to 19 makes one.
 const WINDOW_LOG_MAX: u32 = 23;
@@ -76,10 +78,10 @@ impl<R: Read + Send> Archived<R> {
     ///
     /// **`sink` receives bytes before they have been checked**: they are the WAL file only if this returns `Ok`.
     /// It gets no more than `original_size` of them. Reads and decompresses on a thread of its own; memory is a few
-    /// blocks of 256 KiB and zstd's window, whatever the file says.
+    /// steps of 64 KiB and zstd's window, whatever the file says.
     pub fn decode(self, mut sink: impl Write) -> Result<Header, FrameError> {
         let Self { header, mut body } = self;
-        let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(4);
+        let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(STEPS_AHEAD);
         let (empty, to_fill) = mpsc::channel();
         let output = Output { full, to_fill, left: header.original_size };
         let mut hasher = blake3::Hasher::new();
