@@ -1,0 +1,57 @@
+//! An archive directory as the tests see it: its keys, and its absence.
+
+use std::{fs, path::PathBuf};
+
+use super::sandbox::Sandbox;
+
+/// The directory that `--archive` names; it can vanish, as a mount does, and come back.
+pub(crate) struct ArchiveDirectory {
+    path: PathBuf,
+    away: PathBuf,
+}
+
+impl ArchiveDirectory {
+    /// An empty archive in `sandbox`.
+    pub(crate) fn new(sandbox: &Sandbox) -> Self {
+        Self { path: sandbox.directory("archive"), away: sandbox.join("archive.away") }
+    }
+
+    /// The archive's URL in its short form.
+    pub(crate) fn url(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+
+    /// Where the archive is while it has vanished.
+    pub(crate) fn away(&self) -> &str {
+        self.away.to_str().unwrap()
+    }
+
+    pub(crate) fn vanish(&self) {
+        fs::rename(&self.path, &self.away).unwrap();
+    }
+
+    pub(crate) fn come_back(&self) {
+        fs::rename(&self.away, &self.path).unwrap();
+    }
+
+    /// Where the archive keeps the WAL file `name` of a system.
+    pub(crate) fn file(&self, system_identifier: u64, name: &str) -> PathBuf {
+        let system = self.path.join(system_identifier.to_string());
+        match name.rsplit_once('.') {
+            Some((_, "history")) => system.join("timelines").join(name),
+            Some((_, "backup")) => system.join("backups").join(name),
+            _ => system.join("wal").join(&name[..16]).join(name),
+        }
+    }
+
+    /// The names of the files in one of a system's directories, sorted; empty when there is no such directory.
+    pub(crate) fn names(&self, system_identifier: u64, directory: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path.join(system_identifier.to_string()).join(directory)) else {
+            return Vec::new();
+        };
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}

@@ -1,0 +1,82 @@
+//! A data directory as far as walkeep looks at one: `pg_control` and WAL files, made by hand, so that a test can have
+//! any system identifier, name, size and damage it likes without a server.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use super::{sandbox::Sandbox, user};
+
+/// The size of the segments that [`DataDirectory::segment`] makes, the smallest legal one: 1 MiB.
+pub(crate) const SEGMENT_BYTES: usize = 1 << 20;
+
+/// The name of the first segment that a test usually wants.
+pub(crate) const SEGMENT: &str = "000000010000000000000001";
+
+/// A data directory in a sandbox.
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+    system_identifier: u64,
+}
+
+impl DataDirectory {
+    pub(crate) fn new(sandbox: &Sandbox, name: &str, system_identifier: u64) -> Self {
+        let path = sandbox.directory(name);
+        let directory = Self { path, system_identifier };
+        for sub in ["global", "pg_wal"] {
+            fs::create_dir(directory.path.join(sub)).unwrap();
+            user::hand_over(&directory.path.join(sub));
+        }
+        let control = [&system_identifier.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 500]].concat();
+        directory.file("global/pg_control", control);
+        directory
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes a file below the data directory.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        fs::write(&path, content).unwrap();
+        user::hand_over(&path);
+        path
+    }
+
+    /// Writes a segment of 1 MiB into `pg_wal`; `seed` makes its content differ. Returns the content.
+    pub(crate) fn segment(&self, name: &str, seed: u8) -> Vec<u8> {
+        let content = segment(name, self.system_identifier, SEGMENT_BYTES, seed);
+        self.file(&format!("pg_wal/{name}"), &content);
+        content
+    }
+
+    /// The command, started where the server starts it.
+    pub(crate) fn run(&self, mut command: Command) -> Command {
+        command.current_dir(&self.path);
+        command
+    }
+}
+
+/// A segment (or, named so, a `.partial` one) of `bytes` bytes: a long page header as PostgreSQL 15 writes it, then
+/// content that compresses somewhat.
+pub(crate) fn segment(name: &str, system_identifier: u64, bytes: usize, seed: u8) -> Vec<u8> {
+    let field = |at: usize| u64::from_str_radix(&name[at..at + 8], 16).unwrap();
+    let per_log = (1u64 << 32) / bytes as u64;
+    let address = (field(8) * per_log + field(16)) * bytes as u64;
+    let mut content = Vec::with_capacity(bytes);
+    content.extend(0xD110u16.to_ne_bytes());
+    content.extend(0x0002u16.to_ne_bytes());
+    content.extend(u32::try_from(field(0)).unwrap().to_ne_bytes());
+    content.extend(address.to_ne_bytes());
+    content.extend([0; 8]);
+    content.extend(system_identifier.to_ne_bytes());
+    content.extend(u32::try_from(bytes).unwrap().to_ne_bytes());
+    content.extend(8192u32.to_ne_bytes());
+    let mut state = u64::from(seed) + 1;
+    while content.len() < bytes {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        content.extend(state.to_le_bytes());
+        content.extend([seed; 24]);
+    }
+    content.truncate(bytes);
+    content
+}

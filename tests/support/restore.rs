@@ -1,0 +1,236 @@
+//! Calls of `walkeep-restore` and `walkeep cat` on an archive that a test damages as it likes.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    ops::Neg,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    PATIENCE,
+    archive::ArchiveDirectory,
+    data_directory::{DataDirectory, SEGMENT},
+    output_of,
+    sandbox::Sandbox,
+    wait_until,
+};
+
+/// The system that owns the archive's files.
+pub(crate) const SYSTEM: u64 = 7_381_092_445_103_374_871;
+
+/// `%p`, as the server gives it for a segment.
+pub(crate) const TARGET: &str = "pg_wal/RECOVERYXLOG";
+
+/// Long enough for a second try, short enough for a test.
+const TIMEOUT: &str = "1s";
+
+/// An archive, and three data directories of one system: where its WAL was made, one in recovery, one of a standby.
+pub(crate) struct Scene {
+    pub(crate) archive: ArchiveDirectory,
+    pub(crate) primary: DataDirectory,
+    pub(crate) recovery: DataDirectory,
+    pub(crate) standby: DataDirectory,
+    pub(crate) sandbox: Sandbox,
+}
+
+impl Scene {
+    /// An archive that the system has not used yet.
+    pub(crate) fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let archive = ArchiveDirectory::new(&sandbox);
+        let [primary, recovery, standby] =
+            ["primary", "recovery", "standby"].map(|name| DataDirectory::new(&sandbox, name, SYSTEM));
+        recovery.file("recovery.signal", "");
+        standby.file("standby.signal", "");
+        Self { archive, primary, recovery, standby, sandbox }
+    }
+
+    /// An archive that holds [`SEGMENT`], and the segment's content.
+    pub(crate) fn with_segment() -> (Self, Vec<u8>) {
+        let scene = Self::new();
+        let content = scene.primary.segment(SEGMENT, 0);
+        scene.push(&scene.primary, SEGMENT);
+        (scene, content)
+    }
+
+    /// Archives a file of `pg_wal`.
+    pub(crate) fn push(&self, server: &DataDirectory, name: &str) {
+        self.push_with(server, name, &[]);
+    }
+
+    /// Archives a file of `pg_wal` with more options.
+    pub(crate) fn push_with(&self, server: &DataDirectory, name: &str, options: &[&str]) {
+        let mut push = server.run(self.sandbox.walkeep_archive());
+        output_of(push.args(["--archive", self.archive.url()]).args(options).arg(format!("pg_wal/{name}")));
+    }
+
+    /// Where the archive keeps the system's file `name`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.archive.file(SYSTEM, name)
+    }
+
+    /// What the archive keeps under `name`.
+    pub(crate) fn archived(&self, name: &str) -> Vec<u8> {
+        fs::read(self.file(name)).unwrap()
+    }
+
+    /// Puts bytes under a name in the archive, whatever is there.
+    pub(crate) fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let file = self.file(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, bytes).unwrap();
+    }
+
+    /// The command, in its server's data directory, with an archive and a short time limit and nothing else.
+    pub(crate) fn command(&self, server: &DataDirectory) -> Command {
+        let mut command = server.run(self.sandbox.walkeep_restore());
+        command.args(["--archive", self.archive.url(), "--timeout", TIMEOUT]);
+        command
+    }
+
+    /// The command as the server runs it.
+    pub(crate) fn restore(&self, server: &DataDirectory, name: &str) -> Command {
+        let mut command = self.command(server);
+        command.args([name, TARGET]);
+        command
+    }
+
+    /// Restores `name` in recovery, which must succeed, and gives what is then in `%p`, which is removed.
+    pub(crate) fn restored(&self, name: &str) -> Vec<u8> {
+        let outcome = outcome_of(self.restore(&self.recovery, name));
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{name}");
+        let content = fs::read(self.recovery.join(TARGET)).unwrap();
+        fs::remove_file(self.recovery.join(TARGET)).unwrap();
+        content
+    }
+
+    /// Asserts that a restore of `name` tells the server of each mode that it could not tell, with a message that
+    /// contains `words`, and leaves nothing.
+    pub(crate) fn cannot_tell(&self, name: &str, words: &str) {
+        self.cannot_tell_when(&|server| self.restore(server, name), words);
+    }
+
+    /// As [`Scene::cannot_tell`], for the command that `call` makes for a server.
+    pub(crate) fn cannot_tell_when(&self, call: &dyn Fn(&DataDirectory) -> Command, words: &str) {
+        let calls = [(&self.recovery, 255), (&self.standby, 75)];
+        let calls = calls.map(|(server, status)| (Running::start(call(server)), server, status));
+        for (running, server, status) in calls {
+            let outcome = running.end();
+            assert_eq!(outcome.status, status, "{}", outcome.stderr);
+            let error = outcome.stderr.lines().last().unwrap_or_default();
+            assert!(error.starts_with("walkeep-restore: error: ") && error.contains(words), "{error}");
+            let others = &outcome.stderr[..outcome.stderr.len() - error.len() - 1];
+            let is_warning = |line: &str| line.starts_with("walkeep-restore: warning: ");
+            assert!(others.lines().count() < 2 && others.lines().all(is_warning), "{}", outcome.stderr);
+            assert_eq!(names_in(&server.join("pg_wal")), [""; 0]);
+        }
+    }
+}
+
+/// How a call ended, and what it wrote to standard error.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) status: i32,
+    pub(crate) stderr: String,
+}
+
+/// Runs the command to its end.
+pub(crate) fn outcome_of(command: Command) -> Outcome {
+    Running::start(command).end()
+}
+
+/// A command at work; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        // Ends with the command. A thread, because reading has no time limit, and waiting on a channel has.
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines }
+    }
+
+    /// Waits for the next line on standard error; `None` when it has been closed.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} in vain for a line"),
+        }
+    }
+
+    /// Waits until the process takes signals into its own hands, which it does before it touches the archive.
+    pub(crate) fn wait_until_it_heeds_signals(&self) {
+        // SIGINT, SIGQUIT and SIGTERM, numbered from 1.
+        let wanted = 1 << 1 | 1 << 2 | 1 << 14;
+        wait_until("signals are heeded", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(caught.trim(), 16).unwrap() & wanted == wanted
+        });
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end, and gives what has not been read of standard error. A signal `n` is the status -`n`.
+    pub(crate) fn end(mut self) -> Outcome {
+        let mut stderr = String::new();
+        while let Some(line) = self.line() {
+            stderr.push_str(&line);
+            stderr.push('\n');
+        }
+        let status = self.child.wait().unwrap();
+        Outcome { status: status.code().or_else(|| status.signal().map(Neg::neg)).unwrap(), stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails when the process has ended, and then nothing is left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The names in a directory, sorted.
+pub(crate) fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A file or directory with other permissions, which it loses when this is dropped: its owner has to remove it.
+pub(crate) struct Permissions {
+    path: PathBuf,
+    before: fs::Permissions,
+}
+
+impl Permissions {
+    pub(crate) fn set(path: &Path, mode: u32) -> Self {
+        let before = fs::metadata(path).unwrap().permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        Self { path: path.to_owned(), before }
+    }
+}
+
+impl Drop for Permissions {
+    fn drop(&mut self) {
+        fs::set_permissions(&self.path, self.before.clone()).unwrap();
+    }
+}

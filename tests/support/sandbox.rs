@@ -1,0 +1,128 @@
+//! A temporary directory of the unprivileged user, and walkeep's programs to run in it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use tempfile::TempDir;
+
+use super::{output_of, user};
+
+/// A directory that the unprivileged user owns and can reach; removed when dropped.
+pub(crate) struct Sandbox {
+    directory: TempDir,
+    programs: Arc<Programs>,
+}
+
+impl Sandbox {
+    pub(crate) fn new() -> Self {
+        Self { directory: temporary_directory(&env::temp_dir()), programs: Programs::shared() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The path of `name` in the sandbox, whether it exists or not.
+    pub(crate) fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Makes a directory, owned by the unprivileged user.
+    pub(crate) fn directory(&self, name: impl AsRef<Path>) -> PathBuf {
+        let path = self.join(name);
+        fs::create_dir(&path).unwrap();
+        user::hand_over(&path);
+        path
+    }
+
+    /// Writes a file, owned by the unprivileged user.
+    pub(crate) fn file(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        fs::write(&path, content).unwrap();
+        user::hand_over(&path);
+        path
+    }
+
+    /// A command that runs here as the unprivileged user, and that no setting from outside reaches.
+    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        user::drop_privileges(&mut command);
+        for (name, _) in env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("PG") || name.starts_with("WALKEEP_")) {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir(self.path()).env("HOME", self.path()).env("LC_ALL", "C");
+        command
+    }
+
+    /// The path of one of walkeep's programs, where the unprivileged user can execute it.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs.directory().join(name)
+    }
+
+    pub(crate) fn walkeep_archive(&self) -> Command {
+        self.command(self.program("walkeep-archive"))
+    }
+
+    pub(crate) fn walkeep_restore(&self) -> Command {
+        self.command(self.program("walkeep-restore"))
+    }
+
+    pub(crate) fn walkeep(&self) -> Command {
+        self.command(self.program("walkeep"))
+    }
+}
+
+/// A new directory of the unprivileged user in `parent`.
+pub(crate) fn temporary_directory(parent: &Path) -> TempDir {
+    let directory = tempfile::Builder::new().prefix("walkeep-test-").tempdir_in(parent).unwrap();
+    user::hand_over(directory.path());
+    directory
+}
+
+/// Where walkeep's programs are: as Cargo built them or, when only root can reach that place, copied.
+enum Programs {
+    Built(PathBuf),
+    Copied(TempDir),
+}
+
+impl Programs {
+    /// One copy serves all sandboxes of this process and goes with the last of them: statics are never dropped.
+    fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Programs>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let programs = Arc::new(Self::find());
+            *shared = Arc::downgrade(&programs);
+            programs
+        })
+    }
+
+    fn find() -> Self {
+        let built = [
+            env!("CARGO_BIN_EXE_walkeep-archive"),
+            env!("CARGO_BIN_EXE_walkeep-restore"),
+            env!("CARGO_BIN_EXE_walkeep"),
+        ];
+        if user::can_execute(Path::new(built[0])) {
+            return Self::Built(Path::new(built[0]).parent().unwrap().to_owned());
+        }
+        let copies = temporary_directory(&env::temp_dir());
+        // Not fs::copy: a command that another test starts meanwhile would inherit the file open for writing, and
+        // executing it would fail with "text file busy".
+        output_of(Command::new("cp").args(built).arg(copies.path()));
+        Self::Copied(copies)
+    }
+
+    fn directory(&self) -> &Path {
+        match self {
+            Self::Built(directory) => directory,
+            Self::Copied(copies) => copies.path(),
+        }
+    }
+}
