@@ -124,8 +124,7 @@ impl Settings {
     pub fn load(given: &Given) -> Result<Self, Error> {
         let file = match &given.file {
             Some(path) => read(path)?,
-            None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
-            None => File::default(),
+            None => read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
         Self::merge(given, file)
     }
@@ -158,6 +157,14 @@ impl Settings {
             },
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
         })
+    }
+}
+
+/// A file that exists and cannot be read is an error here, too: without it, the wrong archive might be used.
+fn read_if_it_exists(path: &Path) -> Result<File, Error> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
+        _ => read(path),
     }
 }
 

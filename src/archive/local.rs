@@ -13,6 +13,7 @@ use crate::wal::SystemIdentifier;
 /// The directory of a local archive.
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
+    /// Free of symbolic links, so that it is a prefix of the path of every file in it.
     root: PathBuf,
 }
 
@@ -39,7 +40,15 @@ impl Directory {
             let what = format!("the archive directory {} is not a mount point", root.display());
             return Err(unavailable(what).hint("mount it; require_mount is set in the configuration"));
         }
-        Ok(Self { root: root.to_owned() })
+        let root = root.canonicalize().map_err(|error| {
+            unavailable(format!("cannot look at the archive directory {}", root.display())).because(error)
+        })?;
+        Ok(Self { root })
+    }
+
+    /// The directory, free of symbolic links.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Makes the directories above `file`, so that they are durable before a name appears in the last of them.
@@ -52,20 +61,26 @@ impl Directory {
         if holds_archived_file(parent)? {
             return Ok(());
         }
-        let above: Vec<&Path> = parent.ancestors().take_while(|dir| *dir != self.root).collect();
-        for directory in above.iter().rev() {
+        // Not with the root: that one exists, or has been unmounted this very moment.
+        let above: Vec<&Path> = self.directories_above(file).collect();
+        for directory in above.iter().rev().skip(1) {
             match fs::create_dir(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        above.iter().filter_map(|directory| directory.parent()).try_for_each(flush)
+        above.into_iter().skip(1).try_for_each(flush)
     }
 
     /// Flushes an archived file that another call has put there, and every directory above it.
     pub(super) fn make_durable(&self, file: &Path) -> io::Result<()> {
         flush(file)?;
-        file.ancestors().skip(1).take_while(|dir| dir.starts_with(&self.root)).try_for_each(flush)
+        self.directories_above(file).try_for_each(flush)
+    }
+
+    /// From the file's own directory up to the root.
+    fn directories_above<'a>(&'a self, file: &'a Path) -> impl Iterator<Item = &'a Path> {
+        file.ancestors().skip(1).take_while(|directory| directory.starts_with(&self.root))
     }
 
     /// Checks that `file`, which could not be found, is truly absent, and not merely out of reach.
@@ -172,6 +187,22 @@ mod tests {
         let other = root.path().join("7/timelines/00000002.history");
         fs::write(root.path().join("7/timelines"), "").unwrap();
         assert!(directory.confirm_absent(system, &other).is_err(), "a file where a directory should be");
+    }
+
+    #[test]
+    fn directories_are_made_and_flushed_up_to_a_root_that_is_reached_through_a_link() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("root")).unwrap();
+        std::os::unix::fs::symlink(place.path().join("root"), place.path().join("link")).unwrap();
+        let directory = Directory::open(&place.path().join("link"), false).unwrap();
+        let file = directory.root().join("7/timelines/00000002.history");
+        directory.prepare(&file).unwrap();
+        fs::write(&file, "").unwrap();
+        directory.make_durable(&file).unwrap();
+        let flushed: Vec<&Path> = directory.directories_above(&file).collect();
+        let expected =
+            ["7/timelines", "7", ""].map(|name| directory.root().join(name).components().collect());
+        assert_eq!(flushed, expected.each_ref().map(PathBuf::as_path));
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Archive {
         blocking(move || {
             let ArchiveUrl::Directory(path) = &url;
             let directory = local::Directory::open(path, require_mount)?;
-            let store = LocalFileSystem::new_with_prefix(path).map_err(|error| {
+            let store = LocalFileSystem::new_with_prefix(directory.root()).map_err(|error| {
                 Error::new(ErrorKind::Unavailable, format!("cannot open the archive {url}")).because(error)
             })?;
             Ok(Self { url, directory, store: Arc::new(store.with_fsync(true)) })

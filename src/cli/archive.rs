@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::arguments::{self, Common};
 use super::exit::{Failure, exit_on_panic};
-use super::{log, supervise};
+use super::{log, supervise, umask};
 use crate::archive::Created;
 use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
@@ -65,7 +65,7 @@ pub fn main() -> ! {
         log::start(PROGRAM, format, false);
         std::process::exit(failure.report(&error))
     });
-    keep_others_out();
+    umask::keep_others_out();
     let limit = TimeLimit::new(started, settings.timeouts.push);
     let report = supervise::supervise(failure, &limit, async |stop| {
         push(&settings.archive, request, &limit, &stop).await
@@ -103,17 +103,4 @@ fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
         now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
     };
     Ok((settings, request))
-}
-
-/// Sees to it that WAL is readable by nobody the server would not let read it.
-///
-/// The server runs the command with a umask of 0077, or 0027 where the cluster grants its group access. Both keep
-/// others out, and such a choice is kept; a shell's usual 0022 is not.
-fn keep_others_out() {
-    use rustix::fs::Mode;
-    use rustix::process::umask;
-    let inherited = umask(Mode::RWXG | Mode::RWXO);
-    if inherited.contains(Mode::RWXO) {
-        umask(inherited);
-    }
 }

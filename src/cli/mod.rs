@@ -6,6 +6,7 @@ mod exit;
 mod log;
 mod restore;
 mod supervise;
+mod umask;
 mod walkeep;
 
 pub use archive::main as archive_main;

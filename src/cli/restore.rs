@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 
 use super::arguments::{self, Common};
 use super::exit::{Failure, exit_on_panic};
-use super::{log, supervise};
+use super::{log, supervise, umask};
 use crate::cluster::{DataDirectory, RecoveryMode};
 use crate::config::{LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
@@ -80,6 +80,7 @@ pub fn main() -> ! {
         RecoveryMode::Standby => settings.timeouts.standby,
         RecoveryMode::Recovery => settings.timeouts.recovery,
     };
+    umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
     let report = supervise::supervise(failure, &limit, async |stop| {
         let restoring = restore(&settings.archive, &request, &limit);
