@@ -70,14 +70,8 @@ pub fn main() -> ! {
     let report = supervise::supervise(failure, &limit, async |stop| {
         push(&settings.archive, request, &limit, &stop).await
     });
-    let header = &report.header;
-    tracing::debug!(
-        name = %header.name,
-        size = header.original_size,
-        stored = report.stored_size,
-        ms = started.elapsed().as_millis(),
-        "{}", if report.created == Created::New { "archived" } else { "already archived" },
-    );
+    let what = if report.created == Created::New { "archived" } else { "already archived" };
+    log::file_done(what, &report.header, report.stored_size, started);
     std::process::exit(0)
 }
 

@@ -1,6 +1,7 @@
 //! Log lines on standard error, which for the server's commands is the server's log.
 
 use std::fmt;
+use std::time::Instant;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -8,6 +9,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
+use crate::frame::Header;
 
 /// Starts logging. Warnings and errors are always shown, debug lines with `verbose`.
 pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
@@ -23,6 +25,17 @@ pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
         LogFormat::Text => builder.event_format(Line { program }).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
     };
+}
+
+/// The line that `-v` adds for a file.
+pub(super) fn file_done(what: &str, header: &Header, stored_size: u64, started: Instant) {
+    tracing::debug!(
+        name = %header.name,
+        size = header.original_size,
+        stored = stored_size,
+        ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX), // as u128 JSON would have it as text
+        "{what}",
+    );
 }
 
 /// `walkeep-archive: error: what happened`, after the fashion of PostgreSQL's own programs. The server's log adds

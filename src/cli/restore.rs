@@ -88,14 +88,7 @@ pub fn main() -> ! {
             .await
             .unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before the file was restored")))
     });
-    let header = &report.header;
-    tracing::debug!(
-        name = %header.name,
-        size = header.original_size,
-        stored = report.stored_size,
-        ms = started.elapsed().as_millis(),
-        "restored",
-    );
+    log::file_done("restored", &report.header, report.stored_size, started);
     std::process::exit(0)
 }
 

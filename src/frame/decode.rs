@@ -7,7 +7,7 @@ use std::thread;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::header::PREFIX_BYTES;
-use super::{BodyCodec, Digest, Header};
+use super::{BodyCodec, Digest, FrameError, Header};
 
 /// How much is read, decoded, hashed and written at a time: little enough to stay in the cache on its way.
 const STEP_BYTES: usize = 64 << 10;
@@ -17,31 +17,6 @@ const STEPS_AHEAD: usize = 16;
 
 /// A zstd frame that wants a larger window, 2^23 bytes = 8 MiB, is refused; no level up to 19 makes one.
 const WINDOW_LOG_MAX: u32 = 23;
-
-/// An archived file could not be turned into the WAL file it should hold.
-#[derive(Debug, thiserror::Error)]
-pub enum FrameError {
-    /// The archived file could not be read to its end; its content may be sound.
-    #[error("cannot read it")]
-    Read(#[source] io::Error),
-    /// What was decoded could not be written.
-    #[error("cannot write what was decoded")]
-    Write(#[source] io::Error),
-    /// The bytes are not those that were archived.
-    #[error("it is damaged: {0}")]
-    Damaged(String),
-    /// The file has a format that this version does not know.
-    #[error("it has format {format}, which needs walkeep {walkeep} (this is {})", env!("CARGO_PKG_VERSION"))]
-    Newer {
-        /// The format it has.
-        format: u32,
-        /// The walkeep that wrote it.
-        walkeep: String,
-    },
-    /// The body is encrypted.
-    #[error("its body is encrypted with age, which this version of walkeep cannot decrypt")]
-    Encrypted,
-}
 
 /// An archived file whose header has been read and checked.
 #[derive(Debug)]

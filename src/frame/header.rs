@@ -15,8 +15,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Digest;
-use super::decode::FrameError;
+use super::{Digest, FrameError};
 use crate::wal::{SegmentSize, SystemIdentifier, WalMagic, WalName};
 
 /// The format that this walkeep writes, and the newest it reads.

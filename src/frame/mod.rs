@@ -9,12 +9,14 @@ mod codec;
 mod decode;
 mod digest;
 mod encode;
+mod error;
 mod header;
 
 pub use codec::{Codec, Level, LevelError};
-pub use decode::{Archived, FrameError};
+pub use decode::Archived;
 pub use digest::Digest;
 pub use encode::{Encoded, Facts, encode};
+pub use error::FrameError;
 pub use header::{BodyCodec, Header, MAX_TEXT_BYTES};
 
 /// Uncompressed bytes in one zstd frame of a body that [`encode`] makes, and in one step of the pipelines.
