@@ -139,6 +139,15 @@ fn sha256(bytes: &[u8]) -> String {
     Digest::from(<[u8; 32]>::from(sha2::Sha256::digest(bytes))).to_string()
 }
 
+/// The most that a frame may hold.
+const BLOCK: usize = 256 << 10;
+
+/// A well-formed body of these bytes.
+fn frames(bytes: &[u8]) -> Vec<u8> {
+    bytes.chunks(BLOCK).flat_map(|block| compressed(block, 18)).collect()
+}
+
+/// One frame of these bytes.
 fn compressed(bytes: impl Read, window_log: u32) -> Vec<u8> {
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(window_log).unwrap();
@@ -162,19 +171,25 @@ impl Write for &mut Counter {
 #[test]
 fn a_forged_body_gives_no_more_than_the_size_in_the_header() {
     // 1 GiB of zeros in some 30 kB, announced as a segment of 1 MiB.
-    let bomb = forged(1 << 20, &compressed(io::repeat(0).take(1 << 30), 19), zstd(1));
-    let mut counter = Counter(0);
-    let outcome = Archived::open(&bomb[..], bomb.len() as u64).unwrap().decode(&mut counter);
-    assert!(matches!(outcome, Err(FrameError::Damaged(_))), "{outcome:?}");
-    assert!(counter.0 <= 1 << 20, "{}", counter.0);
+    let one_frame = compressed(io::repeat(0).take(1 << 30), 19);
+    let many_frames = frames(&vec![0; BLOCK]).repeat(4096);
+    for body in [one_frame, many_frames] {
+        let bomb = forged(1 << 20, &body, zstd(1));
+        let mut counter = Counter(0);
+        let outcome = Archived::open(&bomb[..], bomb.len() as u64).unwrap().decode(&mut counter);
+        assert!(matches!(outcome, Err(FrameError::Damaged(_))), "{outcome:?}");
+        assert!(counter.0 <= 1 << 20, "{}", counter.0);
+    }
 }
 
 #[test]
-fn a_window_beyond_the_bound_is_refused_before_it_is_allocated() {
-    let zeros = || io::repeat(0).take(64 << 20);
-    let error = decoded(&forged(64 << 20, &compressed(zeros(), 27), zstd(1))).unwrap_err();
-    assert!(matches!(error, FrameError::Damaged(_)), "{error:?}");
-    assert!(decoded(&forged(64 << 20, &compressed(zeros(), 23), zstd(1))).is_ok());
+fn a_frame_of_more_than_a_block_is_refused_before_memory_is_spent_on_it() {
+    let zeros = |bytes| io::repeat(0).take(bytes);
+    for (bytes, window_log) in [(1 << 20, 20), (BLOCK as u64 + 1, 18), (1 << 20, 27)] {
+        let error = decoded(&forged(1 << 20, &compressed(zeros(bytes), window_log), zstd(1))).unwrap_err();
+        assert!(matches!(error, FrameError::Damaged(_)), "{error:?}");
+    }
+    assert!(decoded(&forged(1 << 20, &compressed(zeros(BLOCK as u64), 18).repeat(4), zstd(1))).is_ok());
 }
 
 #[test]
@@ -182,13 +197,13 @@ fn a_body_that_decodes_to_something_else_is_damage() {
     let zeros = vec![0; 1 << 20];
     let mut ones = zeros.clone();
     ones[77] = 1;
-    let sound = forged(1 << 20, &compressed(&zeros[..], 20), zstd(1));
+    let sound = forged(1 << 20, &frames(&zeros), zstd(1));
     assert!(decoded(&sound).is_ok(), "the forgery itself is well-formed");
     for body in [
-        compressed(&ones[..], 20),
-        compressed(&zeros[..zeros.len() - 1], 20),
-        [compressed(&zeros[..], 20), compressed(&ones[..1], 20)].concat(),
-        compressed(&zeros[..], 20)[..20].to_vec(),
+        frames(&ones),
+        frames(&zeros[..zeros.len() - 1]),
+        [frames(&zeros), frames(&ones[..1])].concat(),
+        frames(&zeros)[..50].to_vec(),
         Vec::new(),
         b"no zstd".to_vec(),
     ] {

@@ -9,7 +9,7 @@ use walkeep::frame::{Archived, BodyCodec};
 /// The archived file, how it is compressed, its original's size and SHA-256, and its magic.
 const SAMPLES: [(&str, BodyCodec, u64, &str, Option<&str>); 3] = [
     (
-        // 4 MB, so that the body is four zstd frames.
+        // 4 MB, so that the body is several zstd frames.
         "000000010000000000000003",
         BodyCodec::Zstd,
         4 << 20,

@@ -1,22 +1,16 @@
 //! From an archived file's bytes back to the WAL file's.
 
-use std::io::{self, Read, Write};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::io::{Read, Write};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe::{DParameter, compress_bound, find_frame_compressed_size};
 
 use super::header::PREFIX_BYTES;
-use super::{BodyCodec, Digest, FrameError, Header};
+use super::{BLOCK_BYTES, BodyCodec, Digest, FrameError, Header};
 
-/// How much is read, decoded, hashed and written at a time: little enough to stay in the cache on its way.
-const STEP_BYTES: usize = 64 << 10;
-
-/// How many steps decoding may be ahead of writing. With fewer, the two threads spend their time waking each other.
-const STEPS_AHEAD: usize = 16;
-
-/// A zstd frame that wants a larger window, 2^23 bytes = 8 MiB, is refused; no level up to 19 makes one.
-const WINDOW_LOG_MAX: u32 = 23;
+/// How much of a body is read at a time.
+const READ_BYTES: usize = 128 << 10;
 
 /// An archived file whose header has been read and checked.
 #[derive(Debug)]
@@ -52,31 +46,26 @@ impl<R: Read + Send> Archived<R> {
     /// Writes the original bytes to `sink` and checks them, returning the header.
     ///
     /// **`sink` receives bytes before they have been checked**: they are the WAL file only if this returns `Ok`.
-    /// It gets no more than `original_size` of them. Reads and decompresses on a thread of its own; memory is a few
-    /// steps of 64 KiB and zstd's window, whatever the file says.
-    pub fn decode(self, mut sink: impl Write) -> Result<Header, FrameError> {
-        let Self { header, mut body } = self;
-        let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(STEPS_AHEAD);
-        let (empty, to_fill) = mpsc::channel();
-        let output = Output { full, to_fill, left: header.original_size };
-        let mut hasher = blake3::Hasher::new();
+    /// It gets no more than `original_size` of them. Works on the caller's thread and one more; memory is a MiB or two,
+    /// whatever the file says.
+    pub fn decode(self, sink: impl Write + Send) -> Result<Header, FrameError> {
+        let Self { header, body } = self;
+        let source = Mutex::new(Source::new(body, &header));
+        let target = Target::new(sink, header.original_size);
+        let work = || target.stop_all_if_this_fails(decode_blocks(&header, &source, &target));
         thread::scope(|scope| {
-            // The thread owns its end of the channel, so that the loop below ends when the thread does.
-            let decoding = scope.spawn(|| decode_body(&header, &mut body, output));
-            let mut written = Ok(());
-            for block in to_write {
-                // Hashing here and SHA-256 there gives both threads about the same to do.
-                hasher.update(&block);
-                written = sink.write_all(&block);
-                if written.is_err() {
-                    break; // leaving drops the channel, which ends the thread
-                }
-                let _ = empty.send(block);
-            }
-            let decoded = decoding.join().unwrap_or_else(|_| Err(damaged("decoding it failed")));
-            written.map_err(FrameError::Write).and(decoded)
+            let helper = (header.original_size > BLOCK_BYTES as u64).then(|| scope.spawn(work));
+            let ours = work();
+            let theirs = helper.map_or(Ok(()), |helper| {
+                helper.join().unwrap_or_else(|_| Err(damaged("a thread that was decoding it failed")))
+            });
+            ours.and(theirs)
         })?;
-        if Digest::from(*hasher.finalize().as_bytes()) != header.blake3 {
+        let blake3 = target.finish()?;
+        if source.into_inner().unwrap_or_else(PoisonError::into_inner).digest() != header.sha256 {
+            return Err(damaged("its body does not match the SHA-256 in its header"));
+        }
+        if blake3 != header.blake3 {
             return Err(damaged("its content does not match the BLAKE3 in its header"));
         }
         Ok(header)
@@ -87,114 +76,180 @@ fn damaged(what: &str) -> FrameError {
     FrameError::Damaged(what.to_owned())
 }
 
-/// Where decoded blocks go, and where their buffers come from.
-struct Output {
-    full: SyncSender<Vec<u8>>,
-    to_fill: Receiver<Vec<u8>>,
-    /// How many bytes may still come.
-    left: u64,
-}
-
-impl Output {
-    /// An empty buffer of one block.
-    fn buffer(&self) -> Vec<u8> {
-        let mut buffer = self.to_fill.try_recv().unwrap_or_else(|_| Vec::with_capacity(STEP_BYTES));
-        buffer.clear();
-        buffer
-    }
-
-    /// Hands a block on; `false` if nobody wants more.
-    fn send(&mut self, block: Vec<u8>) -> Result<bool, FrameError> {
-        self.left = self
-            .left
-            .checked_sub(block.len() as u64)
-            .ok_or_else(|| damaged("its body holds more than the size in its header"))?;
-        Ok(block.is_empty() || self.full.send(block).is_ok())
-    }
-}
-
-/// Decodes the whole body into `output` and checks its SHA-256.
-fn decode_body(header: &Header, body: &mut impl Read, mut output: Output) -> Result<(), FrameError> {
-    let mut input =
-        Input { body, left: header.body_size, buffer: Vec::new(), sha256: sha2::Sha256::default() };
-    match header.codec {
-        BodyCodec::None => {
-            while input.fill()? {
-                let mut block = output.buffer();
-                block.extend_from_slice(&input.buffer);
-                if !output.send(block)? {
-                    return Ok(());
-                }
-            }
-        }
-        BodyCodec::Zstd => decompress(&mut input, &mut output)?,
-    }
-    if output.left > 0 {
-        return Err(damaged("its body holds less than the size in its header"));
-    }
-    if input.digest() != header.sha256 {
-        return Err(damaged("its body does not match the SHA-256 in its header"));
-    }
-    Ok(())
-}
-
-fn decompress(input: &mut Input<'_, impl Read>, output: &mut Output) -> Result<(), FrameError> {
-    let zstd_error = |error: io::Error| FrameError::Damaged(format!("zstd says \"{error}\" of its body"));
-    let mut decoder = Decoder::new().map_err(FrameError::Write)?;
-    decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(FrameError::Write)?;
+/// Takes part after part of the body, decodes it, and hands it on when its turn has come.
+///
+/// Several threads do so side by side: one hashes and writes while the others decode.
+fn decode_blocks(
+    header: &Header,
+    source: &Mutex<Source<impl Read>>,
+    target: &Target<impl Write>,
+) -> Result<(), FrameError> {
+    let mut decompressor = zstd::bulk::Decompressor::new().map_err(FrameError::Write)?;
     // Damage is found by the two digests; zstd's own checksum would be a third pass over the same bytes.
-    decoder.set_parameter(DParameter::ForceIgnoreChecksum(true)).map_err(FrameError::Write)?;
-    let mut block = output.buffer();
-    let mut at_frame_end = true;
-    while input.fill()? {
-        let mut source = InBuffer::around(&input.buffer);
-        loop {
-            let before = (source.pos(), block.len());
-            let mut target = OutBuffer::around_pos(&mut block, before.1);
-            let hint = decoder.run(&mut source, &mut target).map_err(zstd_error)?;
-            // A call that finds nothing to do hints at the next frame's header.
-            if (source.pos(), block.len()) != before {
-                at_frame_end = hint == 0;
-            }
-            if block.len() == STEP_BYTES {
-                if !output.send(block)? {
-                    return Ok(());
-                }
-                block = output.buffer();
-            } else if source.pos() == input.buffer.len() {
-                break;
+    decompressor.set_parameter(DParameter::ForceIgnoreChecksum(true)).map_err(FrameError::Write)?;
+    let mut part = Vec::new();
+    let mut block = Vec::with_capacity(BLOCK_BYTES);
+    loop {
+        let next = hold(source).next_part(&mut part)?;
+        let Some(turn) = next else { return Ok(()) };
+        match header.codec {
+            BodyCodec::None => std::mem::swap(&mut part, &mut block),
+            BodyCodec::Zstd => {
+                // More than a block does not fit, and so is an error.
+                decompressor
+                    .decompress_to_buffer(&part, &mut block)
+                    .map_err(|error| FrameError::Damaged(format!("zstd says \"{error}\" of its body")))?;
             }
         }
+        if !target.write_in_turn(turn, &block)? {
+            return Ok(());
+        }
     }
-    if !at_frame_end {
-        return Err(damaged("its body ends inside a zstd frame"));
-    }
-    output.send(block)?;
-    Ok(())
 }
 
-/// The body on its way in.
-struct Input<'a, R> {
-    body: &'a mut R,
+/// A lock whose holder panicked leaves nothing to be afraid of: the panic itself ends the whole.
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The body on its way in, and where it can be divided.
+struct Source<R> {
+    body: R,
+    codec: BodyCodec,
     /// How many bytes the header still promises.
     left: u64,
+    /// What has been read and not been given out yet begins at `given`.
     buffer: Vec<u8>,
+    given: usize,
+    parts: usize,
     sha256: sha2::Sha256,
 }
 
-impl<R: Read> Input<'_, R> {
-    /// Reads the next part of the body into the buffer; `false` at its end.
-    fn fill(&mut self) -> Result<bool, FrameError> {
-        let wanted = usize::try_from(self.left).unwrap_or(STEP_BYTES).min(STEP_BYTES);
-        self.buffer.resize(wanted, 0);
-        self.body.read_exact(&mut self.buffer).map_err(FrameError::Read)?;
-        sha2::Digest::update(&mut self.sha256, &self.buffer);
-        self.left -= wanted as u64;
-        Ok(wanted > 0)
+impl<R: Read> Source<R> {
+    fn new(body: R, header: &Header) -> Self {
+        let sha256 = sha2::Sha256::default();
+        Self {
+            body,
+            codec: header.codec,
+            left: header.body_size,
+            buffer: Vec::new(),
+            given: 0,
+            parts: 0,
+            sha256,
+        }
+    }
+
+    /// Replaces `part` by what decodes to the next block, and returns its number; `None` at the end of the body.
+    fn next_part(&mut self, part: &mut Vec<u8>) -> Result<Option<usize>, FrameError> {
+        let length = match self.codec {
+            BodyCodec::None => self.fill_to(BLOCK_BYTES)?.min(BLOCK_BYTES),
+            BodyCodec::Zstd => self.length_of_next_frame()?,
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        let end = self.given + length;
+        part.clear();
+        part.extend_from_slice(self.buffer.get(self.given..end).unwrap_or_default());
+        self.given = end;
+        self.parts += 1;
+        Ok(Some(self.parts))
+    }
+
+    fn length_of_next_frame(&mut self) -> Result<usize, FrameError> {
+        let mut wanted = 1;
+        loop {
+            let available = self.fill_to(wanted)?;
+            if available == 0 {
+                return Ok(0);
+            }
+            if let Ok(length) = find_frame_compressed_size(self.buffer.get(self.given..).unwrap_or_default())
+            {
+                return Ok(length);
+            }
+            // Not a frame, or not all of it yet. No frame that holds a block or less is longer than this.
+            if self.left == 0 || available > compress_bound(BLOCK_BYTES) {
+                return Err(damaged("its body is not a row of zstd frames of at most 256 KiB each"));
+            }
+            wanted = available + 1;
+        }
+    }
+
+    /// Reads until at least `wanted` bytes are at hand or the body ends, and returns how many are.
+    fn fill_to(&mut self, wanted: usize) -> Result<usize, FrameError> {
+        while self.buffer.len() - self.given < wanted && self.left > 0 {
+            self.buffer.drain(..std::mem::take(&mut self.given));
+            let before = self.buffer.len();
+            let more = usize::try_from(self.left).unwrap_or(READ_BYTES).min(READ_BYTES);
+            self.buffer.resize(before + more, 0);
+            let room = self.buffer.get_mut(before..).unwrap_or_default();
+            self.body.read_exact(room).map_err(FrameError::Read)?;
+            sha2::Digest::update(&mut self.sha256, &*room);
+            self.left -= more as u64;
+        }
+        Ok(self.buffer.len() - self.given)
     }
 
     fn digest(self) -> Digest {
-        let digest: [u8; 32] = sha2::Digest::finalize(self.sha256).into();
-        digest.into()
+        <[u8; 32]>::from(sha2::Digest::finalize(self.sha256)).into()
+    }
+}
+
+/// Where the original bytes go, in order.
+struct Target<W> {
+    state: Mutex<TargetState<W>>,
+    turn_has_come: Condvar,
+}
+
+struct TargetState<W> {
+    sink: W,
+    hasher: blake3::Hasher,
+    /// How many bytes may still come.
+    left: u64,
+    /// The number of the part that was written last.
+    written: usize,
+    stopped: bool,
+}
+
+impl<W: Write> Target<W> {
+    fn new(sink: W, original_size: u64) -> Self {
+        let hasher = blake3::Hasher::new();
+        let state = TargetState { sink, hasher, left: original_size, written: 0, stopped: false };
+        Self { state: Mutex::new(state), turn_has_come: Condvar::new() }
+    }
+
+    /// Waits until the part before has been written, then writes this one; `false` if another thread has failed.
+    fn write_in_turn(&self, turn: usize, block: &[u8]) -> Result<bool, FrameError> {
+        let state = self
+            .turn_has_come
+            .wait_while(hold(&self.state), |state| !state.stopped && state.written + 1 != turn);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        if state.stopped {
+            return Ok(false);
+        }
+        let left = state.left.checked_sub(block.len() as u64);
+        state.left = left.ok_or_else(|| damaged("its body holds more than the size in its header"))?;
+        state.hasher.update(block);
+        state.sink.write_all(block).map_err(FrameError::Write)?;
+        state.written = turn;
+        drop(state);
+        self.turn_has_come.notify_all();
+        Ok(true)
+    }
+
+    fn stop_all_if_this_fails(&self, outcome: Result<(), FrameError>) -> Result<(), FrameError> {
+        if outcome.is_err() {
+            hold(&self.state).stopped = true;
+            self.turn_has_come.notify_all();
+        }
+        outcome
+    }
+
+    fn finish(self) -> Result<Digest, FrameError> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if state.left > 0 {
+            return Err(damaged("its body holds less than the size in its header"));
+        }
+        Ok((*state.hasher.finalize().as_bytes()).into())
     }
 }

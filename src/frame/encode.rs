@@ -48,7 +48,7 @@ impl Encoded {
 /// very bytes in the body.
 ///
 /// Works on up to `threads` threads, the caller's among them. Memory: the body, and for each thread two blocks of
-/// 1 MiB and the codec's own tables.
+/// 256 KiB and the codec's own tables.
 pub fn encode(
     input: impl Read + Send,
     facts: &Facts,
@@ -140,7 +140,7 @@ fn compress(
     let mut body = Body::default();
     let mut block = Vec::new();
     let first = original.next_block(&mut block)?;
-    // A file of one block, as history files and 1 MB segments are, is done before a thread would have started.
+    // A file of one block, such as a history file, is done before a thread would have started.
     let threads = if block.len() < BLOCK_BYTES { 1 } else { threads.get() };
     let mut compressor = Compressor::new(level)?;
     if let Some(number) = first {
