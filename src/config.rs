@@ -175,8 +175,8 @@ fn read(path: &Path) -> Result<File, Error> {
     })?;
     toml::from_str(&text).map_err(|error| {
         // The message alone: the library's own rendering quotes the line, and a line may hold a secret.
-        let line =
-            error.span().map_or(0, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
         wrong(format!("{}, line {line}: {}", path.display(), error.message()))
     })
 }

@@ -173,6 +173,8 @@ fn system_of_text(path: &Path, given: Option<SystemIdentifier>) -> Result<System
     })
 }
 
+const MOVE_IT_AWAY: &str = "move the archive's file away, and the next attempt will archive the good one";
+
 /// Compares what the archive already has under this name with what was to be archived.
 ///
 /// All of it is read, not only its header: the server will drop its own copy on the strength of the answer.
@@ -190,8 +192,15 @@ async fn check_same_content(archive: &Archive, ours: &Header, path: &Path) -> Re
         Error::new(ErrorKind::Conflict, what)
             .hint("neither was changed; find out which of the two is right, and whether two servers share the archive")
     };
+    let ours_by = (name, ours.system_identifier);
     match verdict {
-        Ok(header) if header.blake3 == ours.blake3 && header.name == name => Ok(()),
+        Ok(header) if (header.name, header.system_identifier) != ours_by => {
+            let (theirs, system) = (header.name, header.system_identifier);
+            let what =
+                format!("the archive already holds a {location} that says it is {theirs} of system {system}");
+            Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
+        }
+        Ok(header) if header.blake3 == ours.blake3 => Ok(()),
         Ok(header) => Err(conflict(format!(
             "the archive already holds {name} with different content: {location}, archived at {} with BLAKE3 {}, \
              against {} with BLAKE3 {}",
@@ -207,8 +216,7 @@ async fn check_same_content(archive: &Archive, ours: &Header, path: &Path) -> Re
         }
         Err(error) => {
             let what = format!("the archive already holds a {location} that is not {}", path.display());
-            let hint = "move the archive's file away, and the next attempt will archive the good one";
-            Err(Error::new(ErrorKind::Conflict, what).because(error).hint(hint))
+            Err(Error::new(ErrorKind::Conflict, what).because(error).hint(MOVE_IT_AWAY))
         }
     }
 }

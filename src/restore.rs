@@ -3,7 +3,7 @@
 //! The file appears under its final name complete and checked, or not at all. It is not flushed to disk: the server
 //! does that itself with every segment it takes, and asks for all of them again after a crash.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempPath};
@@ -12,10 +12,10 @@ use crate::archive::{Archive, ArchiveOptions, Fetched, retry};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
-use crate::frame::{Archived, FrameError, Header};
+use crate::frame::{Archived, FrameError, Header, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
 use crate::wal::{
-    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
+    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, TimelineId, WalName,
 };
 
 /// What is wanted, and where.
@@ -31,32 +31,80 @@ pub struct RestoreRequest {
 
 /// What was restored.
 #[derive(Debug)]
-pub struct RestoreReport {
-    /// What the archived file says of itself.
-    pub header: Header,
-    /// Its size in the archive, in bytes.
-    pub stored_size: u64,
+pub enum Restored {
+    /// The archive's file.
+    FromArchive {
+        /// What it says of itself.
+        header: Header,
+        /// Its size in the archive, in bytes.
+        stored_size: u64,
+    },
+    /// The server's own copy of a timeline history file, because the archive could not give it.
+    OwnCopy,
 }
 
 /// Restores one file, trying again within `limit` while the archive cannot be asked.
+///
+/// A timeline history file that the archive cannot give is taken from where the server itself keeps it. The server asks
+/// for its parents' when it is promoted, at a moment when it has given up being a standby already: stopping it there
+/// would leave it to come up again on its old timeline, writable.
 pub async fn restore(
     options: &ArchiveOptions,
     request: &RestoreRequest,
     limit: &TimeLimit,
-) -> Result<RestoreReport, Error> {
+) -> Result<Restored, Error> {
+    let RestoreRequest { name, path, .. } = request;
+    if *name == WalName::History(TimelineId::FIRST) {
+        return Err(Error::new(
+            ErrorKind::Absent,
+            format!("{name} does not exist: timeline 1 has no parents"),
+        ));
+    }
     let waiting = |error: &Error| {
         tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
     };
     retry(limit, waiting, async || {
-        let archive = Archive::open(options).await?;
-        let system = system_to_restore(&archive, request).await?;
-        let (header, stored_size, file) =
-            fetch_verified(&archive, system, request.name, limit, directory_of(&request.path)).await?;
-        let path = request.path.clone();
-        blocking(move || publish(file, &path)).await?;
-        Ok(RestoreReport { header, stored_size })
+        let from_archive = restore_from_archive(options, request, limit).await;
+        let Err(error) = from_archive else { return from_archive };
+        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Damaged) {
+            let (name, path) = (*name, path.clone());
+            if blocking(move || restore_own_history(name, &path)).await? {
+                tracing::warn!("{}; the server is given its own copy of {name}", error.report());
+                return Ok(Restored::OwnCopy);
+            }
+        }
+        Err(error)
     })
     .await
+}
+
+async fn restore_from_archive(
+    options: &ArchiveOptions,
+    request: &RestoreRequest,
+    limit: &TimeLimit,
+) -> Result<Restored, Error> {
+    let archive = Archive::open(options).await?;
+    let system = system_to_restore(&archive, request).await?;
+    let (header, stored_size, file) =
+        fetch_verified(&archive, system, request.name, limit, directory_of(&request.path)).await?;
+    let path = request.path.clone();
+    blocking(move || publish(file, &path)).await?;
+    Ok(Restored::FromArchive { header, stored_size })
+}
+
+/// Copies a timeline history file that the server keeps beside `path`, if there is one and it is sound.
+fn restore_own_history(name: WalName, path: &Path) -> Result<bool, Error> {
+    let WalName::History(timeline) = name else { return Ok(false) };
+    let directory = directory_of(path);
+    let Ok(file) = std::fs::File::open(directory.join(name.to_string())) else { return Ok(false) };
+    let mut content = Vec::new();
+    let read = file.take(MAX_TEXT_BYTES).read_to_end(&mut content);
+    if read.is_err() || TimelineHistory::parse(timeline, &content).is_err() {
+        return Ok(false);
+    }
+    let mut staged = stage(&directory)?;
+    staged.write_all(&content).map_err(cannot_write(path))?;
+    publish(Staged { path: staged.into_temp_path() }, path).map(|()| true)
 }
 
 /// Fetches the file `name` of the system into an unnamed place and hands it over once it is verified, to be read

@@ -201,7 +201,8 @@ fn a_store_that_fails_in_the_middle_of_recovery_stops_the_server_and_does_not_pr
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);
-    let backup = primary.base_backup("backup");
+    let to_a_point = primary.base_backup("to-a-point");
+    let to_the_latest = to_a_point.copy("to-the-latest");
     let mut segments = Vec::new();
     for _ in 0..4 {
         take_orders(&primary);
@@ -222,12 +223,12 @@ fn a_store_that_fails_in_the_middle_of_recovery_stops_the_server_and_does_not_pr
             restore = sandbox.program("walkeep-restore").display(),
         ),
     );
+    let system = primary.system_identifier();
     let mut stopped = Vec::new();
     // Without a target, PostgreSQL would promote whatever it has when it believes that the WAL ends.
-    for (name, target) in
-        [("to-a-point", &[("recovery_target_name", "the end")][..]), ("to-the-latest", &[][..])]
+    for (mut recovered, target) in
+        [(to_a_point, &[("recovery_target_name", "the end")][..]), (to_the_latest, &[][..])]
     {
-        let mut recovered = backup.copy(name);
         recovered.recover_from(&archive, target);
         recovered.set("restore_command", &format!("sh {} %f %p", failing.display()));
         recovered.launch();
@@ -239,7 +240,7 @@ fn a_store_that_fails_in_the_middle_of_recovery_stops_the_server_and_does_not_pr
         archive.come_back();
         stopped.push(recovered);
     }
-    assert!(archive.names(backup.system_identifier(), "timelines").is_empty());
+    assert!(archive.names(system, "timelines").is_empty());
 
     for mut recovered in stopped {
         recovered.restore_from(&archive);

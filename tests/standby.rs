@@ -14,8 +14,6 @@ use support::{
 struct Pair<'a> {
     primary: Cluster<'a>,
     standby: Cluster<'a>,
-    /// The base backup that the standby was made from.
-    backup: Cluster<'a>,
 }
 
 impl<'a> Pair<'a> {
@@ -26,11 +24,10 @@ impl<'a> Pair<'a> {
         primary.set("wal_log_hints", "on");
         primary.start();
         primary.sql("create table orders (taken_by text)");
-        let backup = primary.base_backup("backup");
-        let mut standby = backup.copy("standby");
+        let mut standby = primary.base_backup("standby");
         standby.follow(archive);
         standby.start();
-        Self { primary, standby, backup }
+        Self { primary, standby }
     }
 }
 
@@ -51,7 +48,7 @@ fn wait_for_orders(cluster: &Cluster, expected: &str) {
 fn a_standby_fed_by_the_archive_alone_follows_is_promoted_and_archives_its_timeline() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let Pair { mut primary, standby, .. } = Pair::start(&sandbox, &archive);
+    let Pair { mut primary, standby } = Pair::start(&sandbox, &archive);
     for total in ["primary|100", "primary|200"] {
         take_orders(&primary, "primary");
         primary.archive_segment();
@@ -76,10 +73,89 @@ fn a_standby_fed_by_the_archive_alone_follows_is_promoted_and_archives_its_timel
 }
 
 #[test]
+fn a_standby_that_archives_always_may_send_again_what_it_has_restored() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let Pair { primary, mut standby } = Pair::start(&sandbox, &archive);
+    standby.stop(Shutdown::Fast);
+    standby.set("archive_mode", "always");
+    standby.start();
+    take_orders(&primary, "primary");
+    primary.archive_segment();
+    wait_for_orders(&standby, "primary|100");
+    standby.wait_until_archived();
+    let counts = standby.sql("select archived_count > 0, failed_count from pg_stat_archiver");
+    assert_eq!(counts, "t|0");
+}
+
+#[test]
+fn a_standby_outlives_an_archive_that_is_away_for_longer_than_the_time_limit() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let Pair { primary, mut standby } = Pair::start(&sandbox, &archive);
+    standby.stop(Shutdown::Fast);
+    standby.restore_with("--timeout 1s", &archive);
+    standby.start();
+
+    archive.vanish();
+    let gave_up = || standby.log().matches("walkeep-restore: error: ").count();
+    wait_until("walkeep-restore has given up twice", || gave_up() >= 2);
+    assert_eq!(orders(&standby).as_deref(), Ok(""));
+    archive.come_back();
+    take_orders(&primary, "primary");
+    primary.archive_segment();
+    wait_for_orders(&standby, "primary|100");
+}
+
+#[test]
+fn a_fast_shutdown_does_not_wait_for_an_archive_that_is_away() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let Pair { mut standby, .. } = Pair::start(&sandbox, &archive);
+    standby.stop(Shutdown::Fast);
+    standby.restore_with("--timeout 1h", &archive);
+    standby.start();
+
+    archive.vanish();
+    wait_until("walkeep-restore waits", || standby.log().contains("walkeep-restore: warning: "));
+    standby.stop(Shutdown::Fast);
+}
+
+#[test]
+fn a_standby_promoted_while_the_archive_is_away_comes_up_on_a_new_timeline() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let Pair { mut primary, mut standby } = Pair::start(&sandbox, &archive);
+    standby.stop(Shutdown::Fast);
+    standby.restore_with("--timeout 1s", &archive);
+    standby.start();
+
+    for (timeline, ancestors) in [("00000002", 1), ("00000003", 2)] {
+        // The primary's host takes the archive with it. PostgreSQL asks for history files to find a free timeline
+        // and the ancestors of the new one, for the latter when standby.signal has gone already.
+        primary.stop(Shutdown::Fast);
+        archive.vanish();
+        standby.promote();
+        archive.come_back();
+        take_orders(&standby, timeline);
+        assert_eq!(&standby.archive_segment()[..8], timeline);
+        let history = format!("{timeline}.history");
+        let history = output_of(sandbox.walkeep().args(["cat", "--archive", archive.url(), &history]));
+        assert_eq!(history.lines().filter(|line| !line.is_empty()).count(), ancestors, "{history}");
+
+        primary = standby;
+        standby = primary.base_backup(&format!("standby-of-{timeline}"));
+        standby.follow(&archive);
+        standby.restore_with("--timeout 1s", &archive);
+        standby.start();
+    }
+}
+
+#[test]
 fn an_old_primary_rewound_with_the_archive_follows_the_new_one() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let Pair { primary: mut old, standby: new, .. } = Pair::start(&sandbox, &archive);
+    let Pair { primary: mut old, standby: new } = Pair::start(&sandbox, &archive);
     take_orders(&old, "old");
     old.archive_segment();
     wait_for_orders(&new, "old|100");
@@ -117,7 +193,9 @@ fn an_old_primary_rewound_with_the_archive_follows_the_new_one() {
 fn a_base_backup_recovers_to_a_point_on_the_old_timeline_and_to_the_end_of_the_new_one() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let Pair { mut primary, mut standby, backup } = Pair::start(&sandbox, &archive);
+    let Pair { mut primary, mut standby } = Pair::start(&sandbox, &archive);
+    let mut on_the_new = primary.base_backup("on-the-new");
+    let mut on_the_old = on_the_new.copy("on-the-old");
     take_orders(&primary, "primary");
     primary.archive_segment();
     wait_for_orders(&standby, "primary|100");
@@ -132,12 +210,10 @@ fn a_base_backup_recovers_to_a_point_on_the_old_timeline_and_to_the_end_of_the_n
     primary.archive_segment();
     primary.stop(Shutdown::Immediate);
 
-    let mut on_the_new = backup.copy("on-the-new");
     on_the_new.recover_from(&archive, &[("recovery_target_timeline", "latest")]);
     on_the_new.start();
     assert_eq!(orders(&on_the_new).as_deref(), Ok("primary|100\nstandby|100"));
 
-    let mut on_the_old = backup;
     let target = [("recovery_target_timeline", "1"), ("recovery_target_name", "the wrong way")];
     on_the_old.recover_from(&archive, &target);
     on_the_old.start();

@@ -13,7 +13,7 @@ use crate::cluster::{DataDirectory, RecoveryMode};
 use crate::config::{LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::{RestoreRequest, restore};
+use crate::restore::{RestoreRequest, Restored, restore};
 
 const PROGRAM: &str = "walkeep-restore";
 
@@ -82,13 +82,15 @@ pub fn main() -> ! {
     };
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
-    let report = supervise::supervise(failure, &limit, async |stop| {
+    let restored = supervise::supervise(failure, &limit, async |stop| {
         let restoring = restore(&settings.archive, &request, &limit);
         stop.run_until_cancelled(restoring)
             .await
             .unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before the file was restored")))
     });
-    log::file_done("restored", &report.header, report.stored_size, started);
+    if let Restored::FromArchive { header, stored_size } = restored {
+        log::file_done("restored", &header, stored_size, started);
+    }
     std::process::exit(0)
 }
 

@@ -3,7 +3,7 @@
 //! The main thread does nothing but wait: for the work, for SIGTERM, SIGINT or SIGQUIT, for the end of the time
 //! limit. All that can block happens on other threads, so a file system that hangs cannot hold the process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -12,8 +12,9 @@ use super::exit::Failure;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 
-/// What work that cannot be cut short, such as publishing a file, may still take after a signal.
-const GRACE: Duration = Duration::from_secs(1);
+/// What may still be taken after a signal or the time limit, in all, to finish what cannot be cut short, such as
+/// publishing a file, and to remove temporary files. A file system that hangs is not waited for any longer.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs `work` and returns what it gives, or exits: with the status of a failure, the time limit, or a signal.
 ///
@@ -26,19 +27,19 @@ pub(super) fn supervise<T>(
 ) -> T {
     let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
         let outcome = runtime.block_on(run(limit, work));
-        // Without waiting for threads that may be stuck.
-        runtime.shutdown_background();
+        // A thread may just have created a temporary file that nobody waits for any more, and removes it when it ends.
+        runtime.shutdown_timeout(outcome.grace_left());
         outcome
     });
     let status = match outcome {
         Ok(Ending::Done(Ok(result))) => return result,
         Ok(Ending::Done(Err(error))) => failure.report(&error),
-        Ok(Ending::OutOfTime) => {
+        Ok(Ending::OutOfTime { .. }) => {
             let what = format!("gave up after {}, the time limit", limit.total_as_text());
             failure
                 .report(&Error::new(ErrorKind::Stopped, what).hint("does the archive's file system answer?"))
         }
-        Ok(Ending::Signalled(by)) => {
+        Ok(Ending::Signalled { by, .. }) => {
             let status = failure.report(&Error::new(ErrorKind::Stopped, format!("stopped by {}", by.name())));
             if by == Caught::Terminate { failure.status_of_sigterm() } else { status }
         }
@@ -49,8 +50,18 @@ pub(super) fn supervise<T>(
 
 enum Ending<T> {
     Done(Result<T, Error>),
-    OutOfTime,
-    Signalled(Caught),
+    OutOfTime { at: Instant },
+    Signalled { by: Caught, at: Instant },
+}
+
+impl<T> Ending<T> {
+    /// How long threads that are still at work may be waited for.
+    fn grace_left(&self) -> Duration {
+        match self {
+            Self::Done(_) => Duration::ZERO,
+            Self::OutOfTime { at } | Self::Signalled { at, .. } => GRACE.saturating_sub(at.elapsed()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +98,8 @@ async fn run<T>(
     let ending = tokio::select! {
         biased;
         outcome = &mut work => return Ending::Done(outcome),
-        signal = signals.next() => Ending::Signalled(signal),
-        () = end_of(limit) => Ending::OutOfTime,
+        by = signals.next() => Ending::Signalled { by, at: Instant::now() },
+        () = end_of(limit) => Ending::OutOfTime { at: Instant::now() },
     };
     stop.cancel();
     match tokio::time::timeout(GRACE, work).await {

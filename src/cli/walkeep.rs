@@ -76,13 +76,17 @@ impl Cat {
         let output = self.output;
         let system = self.common.system_identifier;
         supervise::supervise(Failure::OfTool, &limit, async |stop| {
-            let writing = async {
-                let (_, content) = read_verified(&settings.archive, name, system, &limit).await?;
-                crate::blocking::blocking(move || write(content, output.as_deref())).await
-            };
-            stop.run_until_cancelled(writing)
-                .await
-                .unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped")))
+            let stopped = || Error::new(ErrorKind::Stopped, "stopped before the file was written");
+            let reading = read_verified(&settings.archive, name, system, &limit);
+            let (_, content) = stop.run_until_cancelled(reading).await.ok_or_else(stopped)??;
+            let to_stdout = output.is_none();
+            let writing = crate::blocking::blocking(move || write(content, output.as_deref()));
+            // A file is let finish, as that is quick; whoever reads from standard output may take for ever.
+            if to_stdout {
+                stop.run_until_cancelled(writing).await.ok_or_else(stopped)?
+            } else {
+                writing.await
+            }
         });
     }
 }

@@ -8,6 +8,9 @@ use std::num::NonZeroU32;
 pub struct TimelineId(NonZeroU32);
 
 impl TimelineId {
+    /// The timeline that initdb starts. It has no ancestors, and so no history file.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
     /// The timeline of that number; there is none of number 0.
     #[must_use]
     pub fn new(number: u32) -> Option<Self> {

@@ -138,8 +138,14 @@ impl<'a> Cluster<'a> {
 
     /// Restores with `walkeep-restore`.
     pub(crate) fn restore_from(&self, archive: &ArchiveDirectory) {
+        self.restore_with("", archive);
+    }
+
+    /// As [`Cluster::restore_from`], with more `options` such as `--timeout 1s`.
+    pub(crate) fn restore_with(&self, options: &str, archive: &ArchiveDirectory) {
         let program = self.sandbox.program("walkeep-restore");
-        self.set("restore_command", &format!("{} --archive {} %f %p", program.display(), archive.url()));
+        let command = format!("{} --archive {} {options} %f %p", program.display(), archive.url());
+        self.set("restore_command", &command);
     }
 
     /// Prepares a recovery from `archive` that ends in promotion; `target` such as a `recovery_target_time`.

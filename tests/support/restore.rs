@@ -20,6 +20,7 @@ use super::{
     output_of,
     sandbox::Sandbox,
     wait_until,
+    wrapper::wrapped,
 };
 
 /// The system that owns the archive's files.
@@ -97,9 +98,26 @@ impl Scene {
 
     /// The command as the server runs it.
     pub(crate) fn restore(&self, server: &DataDirectory, name: &str) -> Command {
+        self.restore_with(&[], server, name)
+    }
+
+    /// As [`Scene::restore`], with more options.
+    pub(crate) fn restore_with(&self, options: &[&str], server: &DataDirectory, name: &str) -> Command {
         let mut command = self.command(server);
-        command.args([name, TARGET]);
+        command.args(options).args([name, TARGET]);
         command
+    }
+
+    /// The command under strace, which delays a system call: `delay_enter=` or `delay_exit=` so many microseconds.
+    pub(crate) fn slowed(&self, system_calls: &str, delay: &str, command: &Command) -> Command {
+        let mut strace = self.sandbox.command("strace");
+        // As a grandchild (-D), so that a signal to the child reaches the command itself.
+        strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={system_calls}")]);
+        strace.args(["-e", &format!("inject={system_calls}:{delay}")]);
+        let mut slowed = wrapped(strace, command);
+        // Cargo's, in whose many directories the loader would look for libraries, slowed down, too.
+        slowed.env_remove("LD_LIBRARY_PATH");
+        slowed
     }
 
     /// Restores `name` in recovery, which must succeed, and gives what is then in `%p`, which is removed.

@@ -1,10 +1,11 @@
-//! The system calls of a command, as strace sees them, and failures that strace makes them meet.
+//! The system calls of a command as strace sees them, and the signals and failures with which it meets them.
 
 use std::{
     collections::HashMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use super::{
@@ -13,22 +14,74 @@ use super::{
     wrapper::wrapped,
 };
 
-/// The command under strace with these options; what strace itself says goes to `log` in the sandbox.
-pub(crate) fn under_strace(sandbox: &Sandbox, log: &str, options: &[&str], command: &Command) -> Command {
+/// The calls that change a file system, or make a change durable. Where one has a question mark, not every
+/// architecture has the call.
+pub(crate) const CHANGES: &str =
+    "?mkdir,mkdirat,openat,write,fsync,fdatasync,?link,linkat,?unlink,unlinkat,?rename,renameat,renameat2";
+
+/// Runs the command and gives its [`CHANGES`], whatever they change, and its last call, `exit_group`.
+pub(crate) fn trace(sandbox: &Sandbox, command: &Command) -> (Outcome, Vec<Call>) {
+    let options = ["-e", &format!("trace={CHANGES},exit_group")];
+    let outcome = outcome_of(under_strace(sandbox, &options, command));
+    (outcome, parse(&fs::read_to_string(log(sandbox)).unwrap()))
+}
+
+fn under_strace(sandbox: &Sandbox, options: &[&str], command: &Command) -> Command {
     let installed = Command::new("strace").arg("--version").stdout(Stdio::null()).status();
     assert!(installed.is_ok(), "these tests need strace: apt-get install strace");
     let mut strace = sandbox.command("strace");
-    strace.args(["-f", "-q", "-y", "-s", "0", "-o"]).arg(sandbox.join(log)).args(options).arg("--");
+    // All threads; descriptors with their paths; the lengths of buffers instead of their contents.
+    strace.args(["-f", "-y", "-s", "0", "-o"]).arg(log(sandbox)).args(options).arg("--");
     wrapped(strace, command)
 }
 
-/// Runs the command and gives the calls of these names, such as `fsync,?link,linkat`, and its last, `exit_group`. A
-/// question mark says that not every architecture has the call.
-pub(crate) fn trace(sandbox: &Sandbox, calls: &str, command: &Command) -> (Outcome, Vec<Call>) {
-    let outcome =
-        outcome_of(under_strace(sandbox, "trace", &["-e", &format!("trace={calls},exit_group")], command));
-    let text = fs::read_to_string(sandbox.join("trace")).unwrap();
-    (outcome, parse(&text))
+/// Where strace itself writes, because the standard error is the command's.
+fn log(sandbox: &Sandbox) -> PathBuf {
+    sandbox.join("strace.log")
+}
+
+/// One of the [`CHANGES`] that a command makes in a place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    call: String,
+    pub(crate) path: PathBuf,
+    /// Of how many such calls on this path it is the last.
+    count: usize,
+}
+
+impl Change {
+    /// The command, which will have `effect`, `signal=KILL` or an error such as `error=EIO`, instead of this change.
+    pub(crate) fn replaced(&self, effect: &str, sandbox: &Sandbox, command: &Command) -> Command {
+        let Self { call, path, count } = self;
+        let inject = format!("inject={call}:{effect}:when={count}");
+        under_strace(sandbox, &["-P", path.to_str().unwrap(), "-e", &inject], command)
+    }
+
+    /// The command, which will wait that long before this change. It is the process that is started; strace is none of
+    /// its parents.
+    pub(crate) fn held(&self, pause: Duration, sandbox: &Sandbox, command: &Command) -> Command {
+        let Self { call, path, count } = self;
+        let inject = format!("inject={call}:delay_enter={}:when={count}", pause.as_micros());
+        under_strace(sandbox, &["-D", "-P", path.to_str().unwrap(), "-e", &inject], command)
+    }
+
+    pub(crate) fn is(&self, call: &str, path: &Path) -> bool {
+        self.call.trim_end_matches("at") == call && self.path == path
+    }
+}
+
+/// The changes that the calls make to `root` and what is below, in order.
+pub(crate) fn changes_of(calls: &[Call], root: &Path) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    for call in calls {
+        let is_change = call.name != "openat" || call.arguments.contains("O_CREAT");
+        if let Some(path) = call.path().filter(|path| is_change && path.starts_with(root)) {
+            let like_it = |change: &&Change| change.call == call.name && change.path == path;
+            let count = changes.iter().filter(like_it).count() + 1;
+            changes.push(Change { call: call.name.clone(), path: path.to_owned(), count });
+        }
+    }
+    changes
 }
 
 /// One system call.
@@ -54,23 +107,24 @@ impl Call {
         self.result == "0"
     }
 
-    /// The path of the descriptor that is the first argument.
-    pub(crate) fn descriptor(&self) -> Option<&Path> {
-        let (number, rest) = self.arguments.split_once('<')?;
-        let path = rest.split_once('>')?.0;
-        number.bytes().all(|byte| byte.is_ascii_digit()).then(|| Path::new(path))
+    /// The path that the call is about: that of the descriptor which is its first argument, or the last one it names.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self.arguments.split_once('<') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                rest.split_once('>').map(|(path, _)| Path::new(path))
+            }
+            _ => self.arguments.rsplit('"').nth(1).map(Path::new),
+        }
     }
 
-    /// The arguments that are paths.
-    pub(crate) fn paths(&self) -> Vec<&Path> {
-        self.arguments.split('"').skip(1).step_by(2).map(Path::new).collect()
+    /// The first path that the call names.
+    pub(crate) fn first_path(&self) -> Option<&Path> {
+        self.arguments.split('"').nth(1).map(Path::new)
     }
 
     /// Whether this flushes `path`, successfully.
     pub(crate) fn flushes(&self, path: &Path) -> bool {
-        matches!(self.name.as_str(), "fsync" | "fdatasync")
-            && self.descriptor() == Some(path)
-            && self.succeeded()
+        matches!(self.name.as_str(), "fsync" | "fdatasync") && self.path() == Some(path) && self.succeeded()
     }
 
     /// The status that the process ended with, if this is its last call.

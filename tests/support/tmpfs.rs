@@ -39,7 +39,7 @@ impl Tmpfs {
             tmpfs.holder.stderr.take().unwrap().read_to_string(&mut why).unwrap();
             panic!("{NEEDED}; {why}");
         }
-        user::hand_over(&tmpfs.from_outside(mount_point));
+        user::hand_over(&tmpfs.seen_outside(mount_point));
         tmpfs
     }
 
@@ -67,7 +67,7 @@ impl Tmpfs {
     }
 
     /// The path under which the test itself finds what commands of [`Tmpfs::run`] find under `path`.
-    pub(crate) fn from_outside(&self, path: &Path) -> PathBuf {
+    pub(crate) fn seen_outside(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         root.join(path.strip_prefix("/").unwrap())
     }
@@ -92,12 +92,12 @@ impl Tmpfs {
     }
 
     fn ballast(&self) -> PathBuf {
-        self.from_outside(&self.mount_point).join("ballast")
+        self.seen_outside(&self.mount_point).join("ballast")
     }
 
     /// Makes it read-only.
     pub(crate) fn remount_read_only(&self) {
-        self.run_as_root(["mount", "-o", "remount,ro"]);
+        self.run_as_root(["mount", "-o", "remount,bind,ro"]);
     }
 
     /// Takes it away; the directory it was mounted on remains.
