@@ -1,5 +1,6 @@
 //! From an archived file's bytes back to the WAL file's.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,6 +12,9 @@ use super::{BLOCK_BYTES, BodyCodec, Digest, FrameError, Header};
 
 /// How much of a body is read at a time.
 const READ_BYTES: usize = 128 << 10;
+
+/// How many blocks may be decoded before their turn to be written comes.
+const BLOCKS_AHEAD: usize = 8;
 
 /// An archived file whose header has been read and checked.
 #[derive(Debug)]
@@ -76,9 +80,7 @@ fn damaged(what: &str) -> FrameError {
     FrameError::Damaged(what.to_owned())
 }
 
-/// Takes part after part of the body, decodes it, and hands it on when its turn has come.
-///
-/// Several threads do so side by side: one hashes and writes while the others decode.
+/// Takes part after part of the body, decodes it, and hands it on. Several threads do so side by side.
 fn decode_blocks(
     header: &Header,
     source: &Mutex<Source<impl Read>>,
@@ -88,21 +90,24 @@ fn decode_blocks(
     // Damage is found by the two digests; zstd's own checksum would be a third pass over the same bytes.
     decompressor.set_parameter(DParameter::ForceIgnoreChecksum(true)).map_err(FrameError::Write)?;
     let mut part = Vec::new();
-    let mut block = Vec::with_capacity(BLOCK_BYTES);
+    let mut block = Vec::new();
     loop {
         let next = hold(source).next_part(&mut part)?;
-        let Some(turn) = next else { return Ok(()) };
+        let Some(number) = next else { return Ok(()) };
         match header.codec {
             BodyCodec::None => std::mem::swap(&mut part, &mut block),
             BodyCodec::Zstd => {
+                block.clear();
+                block.reserve_exact(BLOCK_BYTES);
                 // More than a block does not fit, and so is an error.
                 decompressor
                     .decompress_to_buffer(&part, &mut block)
                     .map_err(|error| FrameError::Damaged(format!("zstd says \"{error}\" of its body")))?;
             }
         }
-        if !target.write_in_turn(turn, &block)? {
-            return Ok(());
+        match target.put(number, block)? {
+            Some(emptied) => block = emptied,
+            None => return Ok(()),
         }
     }
 }
@@ -152,8 +157,9 @@ impl<R: Read> Source<R> {
         part.clear();
         part.extend_from_slice(self.buffer.get(self.given..end).unwrap_or_default());
         self.given = end;
+        let number = self.parts;
         self.parts += 1;
-        Ok(Some(self.parts))
+        Ok(Some(number))
     }
 
     fn length_of_next_frame(&mut self) -> Result<usize, FrameError> {
@@ -196,60 +202,100 @@ impl<R: Read> Source<R> {
 }
 
 /// Where the original bytes go, in order.
+///
+/// Whoever brings a block while nobody writes becomes the writer, and writes on for as long as the next block is there.
+/// The others leave theirs and go back to decoding: waking a thread for each block would cost more than writing it.
 struct Target<W> {
     state: Mutex<TargetState<W>>,
-    turn_has_come: Condvar,
+    progress: Condvar,
 }
 
 struct TargetState<W> {
+    /// Absent while a thread is writing.
+    writer: Option<Writer<W>>,
+    /// Blocks whose turn has not come, by their number.
+    waiting: BTreeMap<usize, Vec<u8>>,
+    /// The number of the block to write next.
+    next: usize,
+    /// Buffers to be used again.
+    emptied: Vec<Vec<u8>>,
+    /// Whether a thread has failed.
+    stopped: bool,
+}
+
+struct Writer<W> {
     sink: W,
     hasher: blake3::Hasher,
     /// How many bytes may still come.
     left: u64,
-    /// The number of the part that was written last.
-    written: usize,
-    stopped: bool,
+}
+
+impl<W: Write> Writer<W> {
+    fn write(&mut self, block: &[u8]) -> Result<(), FrameError> {
+        let left = self.left.checked_sub(block.len() as u64);
+        self.left = left.ok_or_else(|| damaged("its body holds more than the size in its header"))?;
+        self.hasher.update(block);
+        self.sink.write_all(block).map_err(FrameError::Write)
+    }
 }
 
 impl<W: Write> Target<W> {
     fn new(sink: W, original_size: u64) -> Self {
-        let hasher = blake3::Hasher::new();
-        let state = TargetState { sink, hasher, left: original_size, written: 0, stopped: false };
-        Self { state: Mutex::new(state), turn_has_come: Condvar::new() }
+        let writer = Some(Writer { sink, hasher: blake3::Hasher::new(), left: original_size });
+        let state =
+            TargetState { writer, waiting: BTreeMap::new(), next: 0, emptied: Vec::new(), stopped: false };
+        Self { state: Mutex::new(state), progress: Condvar::new() }
     }
 
-    /// Waits until the part before has been written, then writes this one; `false` if another thread has failed.
-    fn write_in_turn(&self, turn: usize, block: &[u8]) -> Result<bool, FrameError> {
-        let state = self
-            .turn_has_come
-            .wait_while(hold(&self.state), |state| !state.stopped && state.written + 1 != turn);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+    /// Sees to it that the block is written in its turn, and gives another buffer for it; `None` if another thread has
+    /// failed.
+    fn put(&self, number: usize, block: Vec<u8>) -> Result<Option<Vec<u8>>, FrameError> {
+        let mut state = self
+            .progress
+            .wait_while(hold(&self.state), |state| {
+                let too_far_ahead = state.writer.is_none() && number > state.next + BLOCKS_AHEAD;
+                too_far_ahead && !state.stopped
+            })
+            .unwrap_or_else(PoisonError::into_inner);
         if state.stopped {
-            return Ok(false);
+            return Ok(None);
         }
-        let left = state.left.checked_sub(block.len() as u64);
-        state.left = left.ok_or_else(|| damaged("its body holds more than the size in its header"))?;
-        state.hasher.update(block);
-        state.sink.write_all(block).map_err(FrameError::Write)?;
-        state.written = turn;
-        drop(state);
-        self.turn_has_come.notify_all();
-        Ok(true)
+        state.waiting.insert(number, block);
+        if let Some(mut writer) = state.writer.take() {
+            while let Some(block) = state.take_next() {
+                drop(state);
+                writer.write(&block)?;
+                state = hold(&self.state);
+                state.emptied.push(block);
+                self.progress.notify_all();
+            }
+            state.writer = Some(writer);
+            self.progress.notify_all();
+        }
+        Ok(Some(state.emptied.pop().unwrap_or_default()))
     }
 
     fn stop_all_if_this_fails(&self, outcome: Result<(), FrameError>) -> Result<(), FrameError> {
         if outcome.is_err() {
             hold(&self.state).stopped = true;
-            self.turn_has_come.notify_all();
+            self.progress.notify_all();
         }
         outcome
     }
 
     fn finish(self) -> Result<Digest, FrameError> {
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if state.left > 0 {
-            return Err(damaged("its body holds less than the size in its header"));
+        match state.writer {
+            Some(writer) if writer.left == 0 => Ok((*writer.hasher.finalize().as_bytes()).into()),
+            _ => Err(damaged("its body holds less than the size in its header")),
         }
-        Ok((*state.hasher.finalize().as_bytes()).into())
+    }
+}
+
+impl<W> TargetState<W> {
+    fn take_next(&mut self) -> Option<Vec<u8>> {
+        let block = self.waiting.remove(&self.next)?;
+        self.next += 1;
+        Some(block)
     }
 }
