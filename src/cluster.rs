@@ -64,7 +64,8 @@ impl DataDirectory {
     #[must_use]
     pub fn recovery_mode(&self) -> RecoveryMode {
         let standby = self.0.join("standby.signal").exists()
-            || fs::read_to_string(self.0.join("recovery.conf")).is_ok_and(|text| standby_mode_is_on(&text));
+            || fs::read(self.0.join("recovery.conf"))
+                .is_ok_and(|text| standby_mode_is_on(&String::from_utf8_lossy(&text)));
         if standby { RecoveryMode::Standby } else { RecoveryMode::Recovery }
     }
 }

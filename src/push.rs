@@ -209,7 +209,7 @@ async fn check_same_content(archive: &Archive, ours: &Header, path: &Path) -> Re
             path.display(),
             ours.blake3
         ))),
-        Err(FrameError::Read(error)) => {
+        Err(error @ (FrameError::Read(_) | FrameError::Newer { .. } | FrameError::Encrypted)) => {
             let what =
                 format!("cannot compare {} with {location}, which the archive already holds", path.display());
             Err(Error::new(ErrorKind::Unavailable, what).because(error))

@@ -1,6 +1,7 @@
 //! The commands that the documentation shows are the ones that work.
 //!
 //! Each test takes its commands out of the text, so that neither can change without the other.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 mod support;
 

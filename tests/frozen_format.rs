@@ -4,7 +4,7 @@
 use std::fs;
 
 use sha2::Digest as _;
-use walkeep::frame::{Archived, BodyCodec};
+use walkeep::frame::{Archived, BodyCodec, Digest};
 
 /// The archived file, how it is compressed, its original's size and SHA-256, and its magic.
 const SAMPLES: [(&str, BodyCodec, u64, &str, Option<&str>); 3] = [
@@ -40,14 +40,13 @@ fn the_samples_of_format_1_are_read() {
         let mut original = Vec::new();
         let archived = Archived::open(&file[..], file.len() as u64).unwrap();
         let header = archived.decode(&mut original).unwrap();
-        let digest: String =
-            sha2::Sha256::digest(&original).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Digest::from(<[u8; 32]>::from(sha2::Sha256::digest(&original)));
         assert_eq!(header.name.to_string(), name);
         assert_eq!(header.codec, codec, "{name}");
         assert_eq!((header.original_size, original.len() as u64), (size, size), "{name}");
         assert_eq!(header.wal_magic.map(|magic| magic.to_string()).as_deref(), magic, "{name}");
         assert_eq!(header.system_identifier.to_string(), "7710564435452542513", "{name}");
         assert_eq!(header.walkeep, "0.1.0", "{name}");
-        assert_eq!(digest, sha256, "{name}");
+        assert_eq!(digest.to_string(), sha256, "{name}");
     }
 }

@@ -16,6 +16,7 @@
 pub(crate) mod archive;
 pub(crate) mod cluster;
 pub(crate) mod data_directory;
+pub(crate) mod forged;
 pub(crate) mod postgres;
 pub(crate) mod push;
 pub(crate) mod restore;

@@ -8,13 +8,19 @@ use std::{
 
 use super::{
     archive::ArchiveDirectory,
-    data_directory::DataDirectory,
+    data_directory::{DataDirectory, SEGMENT},
     restore::{Outcome, outcome_of},
     sandbox::Sandbox,
 };
 
 /// The system that the data directory belongs to.
 pub(crate) const SYSTEM: u64 = 7_381_092_445_103_374_871;
+
+/// Another one.
+pub(crate) const OTHER_SYSTEM: u64 = SYSTEM + 1;
+
+/// Where the archive keeps the segment [`SEGMENT`](super::data_directory::SEGMENT).
+pub(crate) const SEGMENT_KEY: &str = "7381092445103374871/wal/0000000100000000/000000010000000000000001";
 
 /// A timeline history file.
 pub(crate) const HISTORY: &str = "00000002.history";
@@ -124,4 +130,12 @@ pub(crate) fn fails(status: i32, command: Command, words: &[&str]) -> String {
         assert!(outcome.stderr.contains(word), "{description}: {word:?} is not in {}", outcome.stderr);
     }
     outcome.stderr
+}
+
+/// A data directory with a segment that is in the archive already; its content.
+pub(crate) fn pusher_with_archived_segment() -> (Pusher, Vec<u8>) {
+    let pusher = Pusher::new();
+    let content = pusher.data.segment(SEGMENT, 0);
+    succeeds(pusher.push(SEGMENT));
+    (pusher, content)
 }

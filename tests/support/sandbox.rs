@@ -56,6 +56,8 @@ impl Sandbox {
                 command.env_remove(name);
             }
         }
+        // A configuration file of this machine must not reach the tests.
+        command.env("WALKEEP_CONFIG", "/dev/null");
         command.current_dir(self.path()).env("HOME", self.path()).env("LC_ALL", "C");
         command
     }
