@@ -14,6 +14,9 @@ use super::header::Measured;
 use super::{BLOCK_BYTES, BodyCodec, Codec, Header};
 use crate::wal::{SystemIdentifier, WalMagic, WalName};
 
+/// The size to which the parts of a body are gathered, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// What the caller knows of a WAL file, and its header is to record.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
@@ -64,11 +67,11 @@ pub fn encode(
         original_size: original.bytes,
         blake3: (*original.hasher.finalize().as_bytes()).into(),
         body_size: body.bytes,
-        sha256: <[u8; 32]>::from(sha2::Digest::finalize(body.sha256)).into(),
+        sha256: <[u8; 32]>::from(sha2::Digest::finalize(body.sha256.clone())).into(),
     };
     let header = Header::new(facts, body_codec, measured);
     let mut chunks = vec![Bytes::from(header.to_bytes()?)];
-    chunks.extend(body.chunks);
+    chunks.extend(body.into_chunks());
     Ok(Encoded { header, chunks })
 }
 
@@ -105,20 +108,40 @@ impl<R: Read> Original<R> {
 /// The body as it grows. Its parts may come in any order and are put back into that of their numbers.
 #[derive(Default)]
 struct Body {
+    /// Few and large, because each is a system call when it is written.
     chunks: Vec<Bytes>,
-    waiting: BTreeMap<usize, Bytes>,
+    last: Vec<u8>,
+    waiting: BTreeMap<usize, Vec<u8>>,
+    next: usize,
     bytes: u64,
     sha256: sha2::Sha256,
 }
 
 impl Body {
-    fn add(&mut self, number: usize, chunk: Bytes) {
-        self.waiting.insert(number, chunk);
-        while let Some(chunk) = self.waiting.remove(&self.chunks.len()) {
-            sha2::Digest::update(&mut self.sha256, &chunk);
-            self.bytes += chunk.len() as u64;
-            self.chunks.push(chunk);
+    fn add(&mut self, number: usize, part: &[u8]) {
+        if number != self.next {
+            self.waiting.insert(number, part.to_vec());
+            return;
         }
+        self.append(part);
+        while let Some(part) = self.waiting.remove(&self.next) {
+            self.append(&part);
+        }
+    }
+
+    fn append(&mut self, part: &[u8]) {
+        sha2::Digest::update(&mut self.sha256, part);
+        self.bytes += part.len() as u64;
+        self.next += 1;
+        if self.last.len() + part.len() > CHUNK_BYTES {
+            self.chunks.push(Bytes::from(std::mem::take(&mut self.last)));
+        }
+        self.last.extend_from_slice(part);
+    }
+
+    fn into_chunks(mut self) -> Vec<Bytes> {
+        self.chunks.push(Bytes::from(self.last));
+        self.chunks
     }
 }
 
@@ -126,7 +149,7 @@ fn copy(original: &mut Original<impl Read>) -> io::Result<Body> {
     let mut body = Body::default();
     let mut block = Vec::new();
     while let Some(number) = original.next_block(&mut block)? {
-        body.add(number, Bytes::from(std::mem::take(&mut block)));
+        body.add(number, &block);
     }
     Ok(body)
 }
@@ -142,26 +165,26 @@ fn compress(
     let first = original.next_block(&mut block)?;
     // A file of one block, such as a history file, is done before a thread would have started.
     let threads = if block.len() < BLOCK_BYTES { 1 } else { threads.get() };
-    let mut compressor = Compressor::new(level)?;
-    if let Some(number) = first {
-        body.add(number, compressor.compress(&block)?);
-    }
     let (shared_original, shared_body) = (Mutex::new(original), Mutex::new(&mut body));
-    let compress_rest = |mut compressor: Compressor, mut block: Vec<u8>| {
-        // Whoever is free takes the next block. Reading and hashing it under the lock keeps the blocks in order, and
-        // takes so much less time than compressing it that nobody waits for long.
-        loop {
-            let next = hold(&shared_original).next_block(&mut block)?;
-            let Some(number) = next else { return Ok(()) };
+    let compress_blocks = |mut next: Option<usize>, mut block: Vec<u8>| {
+        let mut compressor = Compressor::new(level)?;
+        while let Some(number) = next {
             let frame = compressor.compress(&block)?;
             hold(&shared_body).add(number, frame);
+            // Whoever is free takes the next block. Reading and hashing it under the lock keeps the blocks in order,
+            // and takes so much less time than compressing it that nobody waits for long.
+            next = hold(&shared_original).next_block(&mut block)?;
         }
+        Ok(())
+    };
+    let take_first = || {
+        let mut block = Vec::new();
+        let next = hold(&shared_original).next_block(&mut block)?;
+        compress_blocks(next, block)
     };
     thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads)
-            .map(|_| scope.spawn(|| compress_rest(Compressor::new(level)?, Vec::new())))
-            .collect();
-        let ours = compress_rest(compressor, block);
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(take_first)).collect();
+        let ours = compress_blocks(first, block);
         helpers.into_iter().fold(ours, |outcome, helper| {
             outcome
                 .and(helper.join().unwrap_or_else(|_| Err(io::Error::other("a compressing thread failed"))))
@@ -189,8 +212,8 @@ impl Compressor {
         Ok(Self { context, scratch: Vec::with_capacity(zstd::zstd_safe::compress_bound(BLOCK_BYTES)) })
     }
 
-    fn compress(&mut self, block: &[u8]) -> io::Result<Bytes> {
+    fn compress(&mut self, block: &[u8]) -> io::Result<&[u8]> {
         self.context.compress_to_buffer(block, &mut self.scratch)?;
-        Ok(Bytes::copy_from_slice(&self.scratch))
+        Ok(&self.scratch)
     }
 }
