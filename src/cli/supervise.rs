@@ -27,8 +27,15 @@ pub(super) fn supervise<T>(
 ) -> T {
     let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
         let outcome = runtime.block_on(run(limit, work));
-        // A thread may just have created a temporary file that nobody waits for any more, and removes it when it ends.
-        runtime.shutdown_timeout(outcome.grace_left());
+        match &outcome {
+            // The process ends in a moment, and takes idle threads with it faster than they can be told to stop.
+            Ending::Done(_) => std::mem::forget(runtime),
+            // A thread may just have created a temporary file that nobody waits for any more, and removes it when it
+            // ends.
+            Ending::OutOfTime { at } | Ending::Signalled { at, .. } => {
+                runtime.shutdown_timeout(GRACE.saturating_sub(at.elapsed()));
+            }
+        }
         outcome
     });
     let status = match outcome {
@@ -52,16 +59,6 @@ enum Ending<T> {
     Done(Result<T, Error>),
     OutOfTime { at: Instant },
     Signalled { by: Caught, at: Instant },
-}
-
-impl<T> Ending<T> {
-    /// How long threads that are still at work may be waited for.
-    fn grace_left(&self) -> Duration {
-        match self {
-            Self::Done(_) => Duration::ZERO,
-            Self::OutOfTime { at } | Self::Signalled { at, .. } => GRACE.saturating_sub(at.elapsed()),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
