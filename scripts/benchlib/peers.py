@@ -83,7 +83,7 @@ class Peer:
         return sum(file.stat().st_size for file in (self.root / "archive").rglob("*") if file.is_file())
 
 
-def measure_pushes_and_restores(wal, segments, work, binaries, rounds):
+def measure_pushes_and_restores(wal, segments, work, binaries, rounds, keep_cached):
     """Samples in ms and archive sizes of every peer, and why a peer was skipped."""
     pgbackrest_missing = _pgbackrest_missing(wal, work)
     push, restore, archive_bytes = {}, {}, {}
@@ -104,8 +104,9 @@ def measure_pushes_and_restores(wal, segments, work, binaries, rounds):
             for peer in turn:
                 if peer.restore_command:
                     restore.setdefault(peer.name, []).append(peer.restore_ms(wal, segment))
-            for peer in peers:
-                peer.release_memory()
+            if not keep_cached:
+                for peer in peers:
+                    peer.release_memory()
         archive_bytes = {peer.name: peer.archive_bytes() for peer in peers}
         shutil.rmtree(root)
     return {
