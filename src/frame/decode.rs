@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 use zstd::zstd_safe::{DParameter, compress_bound, find_frame_compressed_size};
 
 use super::header::PREFIX_BYTES;
-use super::{BLOCK_BYTES, BodyCodec, Digest, FrameError, Header};
+use super::{BLOCK_BYTES, BodyCodec, Digest, FrameError, Header, hold};
 
 /// How much of a body is read at a time.
 const READ_BYTES: usize = 128 << 10;
@@ -50,7 +50,7 @@ impl<R: Read + Send> Archived<R> {
     /// Writes the original bytes to `sink` and checks them, returning the header.
     ///
     /// **`sink` receives bytes before they have been checked**: they are the WAL file only if this returns `Ok`.
-    /// It gets no more than `original_size` of them. Works on the caller's thread and one more; memory is a MiB or two,
+    /// It gets no more than `original_size` of them. Works on the caller's thread and one more; memory is a few MiB,
     /// whatever the file says.
     pub fn decode(self, sink: impl Write + Send) -> Result<Header, FrameError> {
         let Self { header, body } = self;
@@ -110,11 +110,6 @@ fn decode_blocks(
             None => return Ok(()),
         }
     }
-}
-
-/// A lock whose holder panicked leaves nothing to be afraid of: the panic itself ends the whole.
-fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The body on its way in, and where it can be divided.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use zstd::zstd_safe::CParameter;
 
 use super::header::Measured;
-use super::{BLOCK_BYTES, BodyCodec, Codec, Header};
+use super::{BLOCK_BYTES, BodyCodec, Codec, Header, hold};
 use crate::wal::{SystemIdentifier, WalMagic, WalName};
 
 /// The size to which the parts of a body are gathered, in bytes.
@@ -191,11 +191,6 @@ fn compress(
         })
     })?;
     Ok(body)
-}
-
-/// A lock whose holder panicked leaves nothing to be afraid of: the panic itself ends the whole.
-fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One compressor with its tables and scratch space, used for one block after the other.
