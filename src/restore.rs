@@ -92,11 +92,15 @@ async fn restore_from_archive(
     Ok(Restored::FromArchive { header, stored_size })
 }
 
-/// Copies a timeline history file that the server keeps beside `path`, if there is one and it is sound.
+/// Copies a timeline history file that the server keeps beside `path`, if there is one and it is sound. A file at `path`
+/// itself is none: it is what is to be restored.
 fn restore_own_history(name: WalName, path: &Path) -> Result<bool, Error> {
     let WalName::History(timeline) = name else { return Ok(false) };
-    let directory = directory_of(path);
-    let Ok(file) = std::fs::File::open(directory.join(name.to_string())) else { return Ok(false) };
+    let (directory, own) = (directory_of(path), name.to_string());
+    if path.file_name().is_some_and(|file_name| *file_name == *own) {
+        return Ok(false);
+    }
+    let Ok(file) = std::fs::File::open(directory.join(own)) else { return Ok(false) };
     let mut content = Vec::new();
     let read = file.take(MAX_TEXT_BYTES).read_to_end(&mut content);
     if read.is_err() || TimelineHistory::parse(timeline, &content).is_err() {

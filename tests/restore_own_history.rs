@@ -45,6 +45,25 @@ fn a_history_file_that_nobody_has_could_not_be_told() {
 }
 
 #[test]
+fn the_file_that_is_to_be_restored_does_not_stand_in_for_itself() {
+    let sandbox = Sandbox::new();
+    let data = DataDirectory::new(&sandbox, "data", 7);
+    let path = data.file("pg_wal/00000002.history", HISTORY);
+    for given in ["pg_wal/00000002.history", path.to_str().unwrap()] {
+        let mut command = data.run(sandbox.walkeep_restore());
+        let output = command
+            .args(["--archive", "/nowhere/at/all", "--timeout", "1s", "00000002.history", given])
+            .output();
+        assert_eq!(
+            output.unwrap().status.code(),
+            Some(255),
+            "pg_rewind -c asks so, and wants the archive's file"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), HISTORY);
+    }
+}
+
+#[test]
 fn a_segment_is_never_taken_from_the_servers_own() {
     let name = "000000010000000000000001";
     let (status, restored, stderr) = restore_without_archive(name, &[(name, "x")]);
