@@ -18,7 +18,9 @@ use std::{
 use rustix::process::Signal;
 use support::{
     data_directory::SEGMENT,
-    restore::{Running, SYSTEM, Scene, names_in},
+    files::names_in,
+    restore::{SYSTEM, Scene},
+    running::Running,
     wait_until,
     wrapper::in_shell,
 };

@@ -15,7 +15,9 @@ use proptest::{
 };
 use support::{
     data_directory::SEGMENT,
-    restore::{Outcome, Scene, names_in, outcome_of},
+    files::names_in,
+    restore::Scene,
+    running::{Outcome, outcome_of},
 };
 
 #[derive(Debug, Clone)]

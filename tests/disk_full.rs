@@ -12,8 +12,10 @@ use std::{
 
 use support::{
     data_directory::{DataDirectory, SEGMENT, SEGMENT_BYTES},
+    files::names_in,
     push::{HISTORY, HISTORY_CONTENT, Pusher, fails, files_below, succeeds},
-    restore::{TARGET, names_in, outcome_of},
+    restore::TARGET,
+    running::outcome_of,
     tmpfs::Tmpfs,
 };
 

@@ -13,7 +13,7 @@ use std::{
 use support::{
     data_directory::SEGMENT,
     push::{Pusher, fails, succeeds},
-    restore::outcome_of,
+    running::outcome_of,
     strace::{Call, changes_of, trace},
     user,
 };

@@ -14,7 +14,7 @@ use std::{
 use support::{
     data_directory::{DataDirectory, SEGMENT},
     push::{Pusher, SYSTEM, succeeds},
-    restore::Running,
+    running::Running,
     strace::{changes_of, trace},
     wait_until,
     wrapper::in_shell,

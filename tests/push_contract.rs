@@ -18,7 +18,7 @@ use support::{
         BACKUP, BACKUP_CONTENT, HISTORY, HISTORY_CONTENT, OTHER_SYSTEM, Pusher, SEGMENT_KEY, SYSTEM, fails,
         pusher_with_archived_segment, succeeds,
     },
-    restore::outcome_of,
+    running::outcome_of,
     wrapper::in_shell,
 };
 

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use support::{
     data_directory::{SEGMENT, segment},
     push::{Pusher, SYSTEM, files_below, succeeds},
-    restore::{Running, outcome_of},
+    running::{Running, outcome_of},
     strace::{Change, changes_of, trace},
     tmpfs::Tmpfs,
     wait_until,

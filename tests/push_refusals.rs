@@ -17,11 +17,12 @@ use rustix::{
 };
 use support::{
     data_directory::{SEGMENT, SEGMENT_BYTES, segment},
+    files::Permissions,
     push::{
         BACKUP, BACKUP_CONTENT, HISTORY, HISTORY_CONTENT, OTHER_SYSTEM, Pusher, SEGMENT_KEY, SYSTEM, fails,
         pusher_with_archived_segment, succeeds,
     },
-    restore::{Permissions, Running},
+    running::Running,
     user, wait_until,
     wrapper::in_shell,
 };

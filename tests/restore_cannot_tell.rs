@@ -13,8 +13,10 @@ use std::{fs, num::NonZeroUsize, os::unix::fs::symlink, path::PathBuf, process::
 
 use support::{
     data_directory::{DataDirectory, SEGMENT, SEGMENT_BYTES, segment},
+    files::Permissions,
     forged::{hex, resealed},
-    restore::{Permissions, SYSTEM, Scene, outcome_of},
+    restore::{SYSTEM, Scene},
+    running::outcome_of,
 };
 use walkeep::{
     frame::{Codec, Facts, encode},

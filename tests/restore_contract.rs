@@ -13,7 +13,9 @@ use std::fs;
 
 use support::{
     data_directory::{DataDirectory, SEGMENT},
-    restore::{Outcome, Permissions, Running, SYSTEM, Scene, TARGET, names_in, outcome_of},
+    files::{Permissions, names_in},
+    restore::{SYSTEM, Scene, TARGET},
+    running::{Outcome, Running, outcome_of},
     wrapper::in_shell,
 };
 

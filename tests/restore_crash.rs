@@ -17,7 +17,9 @@ use rustix::process::Signal;
 use support::{
     cluster::{Cluster, Shutdown},
     data_directory::{SEGMENT, segment},
-    restore::{Running, SYSTEM, Scene, TARGET, names_in, outcome_of},
+    files::names_in,
+    restore::{SYSTEM, Scene, TARGET},
+    running::{Running, outcome_of},
     sandbox::Sandbox,
 };
 

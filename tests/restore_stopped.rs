@@ -17,7 +17,9 @@ use rustix::{
 };
 use support::{
     data_directory::{DataDirectory, SEGMENT},
-    restore::{Outcome, Running, Scene, TARGET, names_in},
+    files::names_in,
+    restore::{Scene, TARGET},
+    running::{Outcome, Running},
     wait_until,
 };
 

@@ -13,8 +13,10 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 use support::{
     archive::ArchiveDirectory,
     data_directory::{DataDirectory, SEGMENT},
+    files::{Permissions, names_in},
     output_of,
-    restore::{Permissions, TARGET, names_in, outcome_of},
+    restore::TARGET,
+    running::outcome_of,
     sandbox::Sandbox,
 };
 

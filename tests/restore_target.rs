@@ -10,7 +10,9 @@ use std::{
 
 use support::{
     data_directory::SEGMENT,
-    restore::{Permissions, Scene, TARGET, names_in, outcome_of},
+    files::{Permissions, names_in},
+    restore::{Scene, TARGET},
+    running::outcome_of,
     user,
     wrapper::in_shell,
 };

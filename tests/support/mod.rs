@@ -16,10 +16,12 @@
 pub(crate) mod archive;
 pub(crate) mod cluster;
 pub(crate) mod data_directory;
+pub(crate) mod files;
 pub(crate) mod forged;
 pub(crate) mod postgres;
 pub(crate) mod push;
 pub(crate) mod restore;
+pub(crate) mod running;
 pub(crate) mod sandbox;
 pub(crate) mod strace;
 pub(crate) mod tmpfs;

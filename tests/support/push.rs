@@ -9,7 +9,7 @@ use std::{
 use super::{
     archive::ArchiveDirectory,
     data_directory::{DataDirectory, SEGMENT},
-    restore::{Outcome, outcome_of},
+    running::{Outcome, outcome_of},
     sandbox::Sandbox,
 };
 

@@ -1,25 +1,14 @@
 //! Calls of `walkeep-restore` and `walkeep cat` on an archive that a test damages as it likes.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    ops::Neg,
-    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
-    thread,
-};
-
-use rustix::process::{Pid, Signal, kill_process};
+use std::{fs, path::PathBuf, process::Command};
 
 use super::{
-    PATIENCE,
     archive::ArchiveDirectory,
     data_directory::{DataDirectory, SEGMENT},
+    files::names_in,
     output_of,
+    running::{Running, outcome_of},
     sandbox::Sandbox,
-    wait_until,
     wrapper::wrapped,
 };
 
@@ -149,106 +138,5 @@ impl Scene {
             assert!(others.lines().count() < 2 && others.lines().all(is_warning), "{}", outcome.stderr);
             assert_eq!(names_in(&server.join("pg_wal")), [""; 0]);
         }
-    }
-}
-
-/// How a call ended, and what it wrote to standard error.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) status: i32,
-    pub(crate) stderr: String,
-}
-
-/// Runs the command to its end.
-pub(crate) fn outcome_of(command: Command) -> Outcome {
-    Running::start(command).end()
-}
-
-/// A command at work; killed when dropped.
-pub(crate) struct Running {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Running {
-    pub(crate) fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        // Ends with the command. A thread, because reading has no time limit, and waiting on a channel has.
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, lines }
-    }
-
-    /// Waits for the next line on standard error; `None` when it has been closed.
-    pub(crate) fn line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} in vain for a line"),
-        }
-    }
-
-    /// Waits until the process takes signals into its own hands, which it does before it touches the archive.
-    pub(crate) fn wait_until_it_heeds_signals(&self) {
-        // SIGINT, SIGQUIT and SIGTERM, numbered from 1.
-        let wanted = 1 << 1 | 1 << 2 | 1 << 14;
-        wait_until("signals are heeded", || {
-            let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-            u64::from_str_radix(caught.trim(), 16).unwrap() & wanted == wanted
-        });
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Waits for the end, and gives what has not been read of standard error. A signal `n` is the status -`n`.
-    pub(crate) fn end(mut self) -> Outcome {
-        let mut stderr = String::new();
-        while let Some(line) = self.line() {
-            stderr.push_str(&line);
-            stderr.push('\n');
-        }
-        let status = self.child.wait().unwrap();
-        Outcome { status: status.code().or_else(|| status.signal().map(Neg::neg)).unwrap(), stderr }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Fails when the process has ended, and then nothing is left to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The names in a directory, sorted.
-pub(crate) fn names_in(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-/// A file or directory with other permissions, which it loses when this is dropped: its owner has to remove it.
-pub(crate) struct Permissions {
-    path: PathBuf,
-    before: fs::Permissions,
-}
-
-impl Permissions {
-    pub(crate) fn set(path: &Path, mode: u32) -> Self {
-        let before = fs::metadata(path).unwrap().permissions();
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        Self { path: path.to_owned(), before }
-    }
-}
-
-impl Drop for Permissions {
-    fn drop(&mut self) {
-        fs::set_permissions(&self.path, self.before.clone()).unwrap();
     }
 }

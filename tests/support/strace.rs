@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    restore::{Outcome, outcome_of},
+    running::{Outcome, outcome_of},
     sandbox::Sandbox,
     wrapper::wrapped,
 };
