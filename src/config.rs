@@ -2,13 +2,16 @@
 //!
 //! Flags and environment arrive together in [`Given`]; clap has ordered those two already.
 
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::archive::{ArchiveOptions, ArchiveUrl};
+use crate::archive::{ArchiveOptions, ArchiveUrl, StoreOptions};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, Level};
 
@@ -90,6 +93,37 @@ struct File {
     standby_timeout: Option<Timeout>,
     require_mount: Option<bool>,
     log_format: Option<LogFormat>,
+    #[serde(default)]
+    store: BTreeMap<String, StoreValue>,
+    /// Where it was read from and who may read it; set after reading.
+    #[serde(skip)]
+    origin: Option<Origin>,
+}
+
+/// A setting of the object store, in any of the forms that people write it in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a setting in [store] must be a text, a whole number, true or false")]
+enum StoreValue {
+    Truth(bool),
+    Number(i64),
+    Text(String),
+}
+
+impl From<StoreValue> for String {
+    fn from(value: StoreValue) -> Self {
+        match value {
+            StoreValue::Truth(truth) => truth.to_string(),
+            StoreValue::Number(number) => number.to_string(),
+            StoreValue::Text(text) => text,
+        }
+    }
+}
+
+/// Which file the settings come from.
+#[derive(Debug, Clone)]
+struct Origin {
+    path: PathBuf,
+    mode: u32,
 }
 
 /// A duration as people write it: `90s`, `5m`, `1m 30s`.
@@ -126,16 +160,29 @@ impl Settings {
             Some(path) => read(path)?,
             None => read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
-        Self::merge(given, file)
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self::merge(given, file, environment.collect())
     }
 
-    fn merge(given: &Given, file: File) -> Result<Self, Error> {
+    fn merge(given: &Given, file: File, environment: BTreeMap<String, String>) -> Result<Self, Error> {
         let wrong = |error: String| Error::new(ErrorKind::Configuration, error);
         let url = given.archive.clone().or(file.archive).ok_or_else(|| {
             wrong("no archive is configured".to_owned())
                 .hint("give --archive, set WALKEEP_ARCHIVE, or write archive = \"/mnt/archive\" into the configuration file")
         })?;
         let url: ArchiveUrl = url.parse().map_err(|error| wrong(format!("{error}")))?;
+        let store = file.store.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let store = StoreOptions { file: store, environment };
+        if let (ArchiveUrl::Store(url), Some(Origin { path, mode })) = (&url, &file.origin)
+            && mode & 0o004 != 0
+            && store.file_holds_a_secret(url.provider)
+        {
+            let what = format!("{} holds a secret and can be read by everyone", path.display());
+            return Err(wrong(what).hint(
+                "let only the user that runs the server read it: chown root:postgres and chmod 640, for example",
+            ));
+        }
         let level = match given.compression_level.or(file.compression_level) {
             Some(number) => Level::new(number).map_err(|error| wrong(error.to_string()))?,
             None => Level::default(),
@@ -148,7 +195,7 @@ impl Settings {
             given.timeout.or(specific.or(file.timeout).map(|timeout| timeout.0)).unwrap_or(default)
         };
         Ok(Self {
-            archive: ArchiveOptions { url, require_mount: file.require_mount.unwrap_or(false) },
+            archive: ArchiveOptions { url, require_mount: file.require_mount.unwrap_or(false), store },
             codec,
             timeouts: Timeouts {
                 push: timeout(file.push_timeout, Duration::from_mins(1)),
@@ -170,15 +217,25 @@ fn read_if_it_exists(path: &Path) -> Result<File, Error> {
 
 fn read(path: &Path) -> Result<File, Error> {
     let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let (text, mode) = read_text(path).map_err(|error| {
         wrong(format!("cannot read the configuration file {}", path.display())).because(error)
     })?;
-    toml::from_str(&text).map_err(|error| {
+    let file: File = toml::from_str(&text).map_err(|error| {
         // The message alone: the library's own rendering quotes the line, and a line may hold a secret.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = 1 + before.matches('\n').count();
         wrong(format!("{}, line {line}: {}", path.display(), error.message()))
-    })
+    })?;
+    Ok(File { origin: Some(Origin { path: path.to_owned(), mode }), ..file })
+}
+
+/// The text of a file, and the permissions of that very file.
+fn read_text(path: &Path) -> std::io::Result<(String, u32)> {
+    let mut file = std::fs::File::open(path)?;
+    let mode = file.metadata()?.mode();
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, mode))
 }
 
 #[cfg(test)]
@@ -187,7 +244,7 @@ mod tests {
 
     fn merged(given: &Given, file: &str) -> Result<Settings, String> {
         let file = toml::from_str(file).map_err(|error: toml::de::Error| error.message().to_owned())?;
-        Settings::merge(given, file).map_err(|error| error.report())
+        Settings::merge(given, file, BTreeMap::new()).map_err(|error| error.report())
     }
 
     #[test]
@@ -238,7 +295,8 @@ mod tests {
             ("archive = '/a'\ntimeout = '25h'", "25h"),
             ("archive = '/a'\ntimeout = 30", "integer"),
             ("archive = 'a'", "absolute"),
-            ("archive = 's3://bucket'", "s3"),
+            ("archive = 'ftp://bucket'", "ftp"),
+            ("archive = '/a'\n[store]\nregion = 1.5", "[store]"),
             ("archive = ", "expected"),
         ] {
             let error = merged(&Given::default(), file).unwrap_err();

@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Absent,
     /// The archive could not be asked, or did not answer: trying again may help.
     Unavailable,
+    /// The archive will not do it until a person has changed something: rights, credentials, its address.
+    Refused,
     /// The archive answered, but not with what was archived.
     Damaged,
     /// The archive has another file under this name.

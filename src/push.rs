@@ -8,10 +8,11 @@ use std::io::{self, Cursor, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{Archive, ArchiveOptions, Created};
+use crate::archive::{Archive, ArchiveOptions, Created, retry};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
@@ -49,8 +50,11 @@ pub struct PushReport {
     pub created: Created,
 }
 
-/// Archives one file. Until it is read and compressed `stop` ends the work at once; from then on publishing it is
-/// left to finish, because that is quick, and cut short it would leave a staging file behind.
+/// Archives one file.
+///
+/// Into a store it is tried again within `limit`, and `stop` ends the work at any time. Into a directory it is tried once,
+/// and from the moment it is compressed publishing it is left to finish, because that is quick, and cut short it would
+/// leave a staging file behind.
 pub async fn push(
     options: &ArchiveOptions,
     request: PushRequest,
@@ -59,48 +63,109 @@ pub async fn push(
 ) -> Result<PushReport, Error> {
     let name = request.name;
     let path = request.path.clone();
-    let preparing = async {
-        let archive = Archive::open(options).await?;
-        let limit = limit.clone();
-        let encoded = blocking(move || prepare(&request, &limit)).await?;
-        Ok((archive, encoded))
-    };
-    let (archive, encoded) = match stop.run_until_cancelled(preparing).await {
-        Some(prepared) => prepared?,
-        None => return Err(Error::new(ErrorKind::Stopped, format!("stopped before {name} was archived"))),
-    };
+    let stopped = || Error::new(ErrorKind::Stopped, format!("stopped before {name} was archived"));
+    let prepared = stop.run_until_cancelled(prepare(options, request, limit)).await.ok_or_else(stopped)??;
+    let Prepared { archive, taken, encoded } = prepared;
     let stored_size = encoded.stored_size();
     let Encoded { header, chunks } = encoded;
-    let created = archive.create(header.system_identifier, name, chunks).await?;
-    if created == Created::Exists {
-        check_same_content(&archive, &header, &path).await?;
-        archive.make_durable(header.system_identifier, name).await?;
-    }
+    let created = if archive.is_remote() {
+        let waiting = |error: &Error| {
+            tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
+        };
+        let mut taken = Some(taken);
+        let publishing = retry(limit, waiting, async || {
+            // Asked anew before every further attempt: one whose answer was lost may have succeeded.
+            let taken = match taken.take() {
+                Some(taken) => taken,
+                None => archive.is_taken(header.system_identifier, name).await,
+            };
+            publish(&archive, taken?, &header, chunks.clone(), &path).await
+        });
+        stop.run_until_cancelled(publishing).await.ok_or_else(stopped)??
+    } else {
+        publish(&archive, taken?, &header, chunks, &path).await?
+    };
     Ok(PushReport { header, stored_size, created })
 }
 
-/// Reads, checks and compresses the file.
-fn prepare(request: &PushRequest, limit: &TimeLimit) -> Result<Encoded, Error> {
-    let PushRequest { path, name, .. } = request;
-    let cannot_read = |error: io::Error| {
-        Error::new(ErrorKind::Local, format!("cannot read {}", path.display())).because(error)
+/// Creates the file, or compares it with what has its name.
+async fn publish(
+    archive: &Archive,
+    taken: bool,
+    header: &Header,
+    chunks: Vec<Bytes>,
+    path: &Path,
+) -> Result<Created, Error> {
+    let (system, name) = (header.system_identifier, header.name);
+    let created = if taken { Created::Exists } else { archive.create(system, name, chunks).await? };
+    if created == Created::Exists {
+        check_same_content(archive, header, path).await?;
+        archive.make_durable(system, name).await?;
+    }
+    Ok(created)
+}
+
+/// A file that is ready to be created, and an archive that is ready to create it.
+struct Prepared {
+    archive: Archive,
+    /// Whether the name is taken, as far as the archive has to be asked for that.
+    taken: Result<bool, Error>,
+    encoded: Encoded,
+}
+
+/// Reads, checks and compresses the file, and meanwhile gets in touch with the archive.
+async fn prepare(
+    options: &ArchiveOptions,
+    request: PushRequest,
+    limit: &TimeLimit,
+) -> Result<Prepared, Error> {
+    let name = request.name;
+    let (examined, request) = {
+        let limit = limit.clone();
+        blocking(move || examine(&request, &limit).map(|examined| (examined, request))).await?
     };
+    let system = examined.facts.system;
+    let getting_in_touch = async {
+        let archive = Archive::open(options).await?;
+        let taken = archive.is_taken(system, name).await;
+        Ok((archive, taken))
+    };
+    let compressing = blocking(move || compress(examined, &request));
+    let (archive, encoded) = tokio::join!(getting_in_touch, compressing);
+    let (archive, taken) = archive?;
+    Ok(Prepared { archive, taken, encoded: encoded? })
+}
+
+/// A file that has been found acceptable.
+struct Examined {
+    facts: Facts,
+    /// Its size, in bytes.
+    size: u64,
+    /// What of it was checked, and so is what is archived, although the file could change in between.
+    checked: Vec<u8>,
+    /// The rest of it.
+    file: File,
+}
+
+/// Checks the file: all of a text file, of a segment what its first page says.
+fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> {
+    let PushRequest { path, name, .. } = request;
+    let cannot_read = cannot_read(path);
     let refuse = |why: String| {
         let what = format!("{} is not an acceptable WAL file: {why}", path.display());
         Error::new(ErrorKind::Unacceptable, what)
     };
     // Asked before it is opened, because opening a named pipe would wait for a writer.
-    let size = match std::fs::metadata(path).map_err(cannot_read)? {
+    let size = match std::fs::metadata(path).map_err(&cannot_read)? {
         metadata if metadata.is_file() => metadata.len(),
         _ => return Err(refuse("it is not a regular file".to_owned())),
     };
     limit.allow_for(size);
-    let mut file = File::open(path).map_err(cannot_read)?;
-    // What was checked is what is archived, although the file could change in between.
+    let mut file = File::open(path).map_err(&cannot_read)?;
     let mut checked = Vec::new();
     let (system, wal_magic) = match name.segment() {
         Some(segment) => {
-            (&mut file).take(LONG_HEADER_BYTES as u64).read_to_end(&mut checked).map_err(cannot_read)?;
+            (&mut file).take(LONG_HEADER_BYTES as u64).read_to_end(&mut checked).map_err(&cannot_read)?;
             let page = LongPageHeader::parse(&checked)
                 .and_then(|page| page.check(segment, size).map(|()| page))
                 .map_err(|error| refuse(error.to_string()))?;
@@ -116,20 +181,31 @@ fn prepare(request: &PushRequest, limit: &TimeLimit) -> Result<Encoded, Error> {
             (page.system, Some(page.magic))
         }
         None => {
-            (&mut file).take(MAX_TEXT_BYTES + 1).read_to_end(&mut checked).map_err(cannot_read)?;
+            (&mut file).take(MAX_TEXT_BYTES + 1).read_to_end(&mut checked).map_err(&cannot_read)?;
             check_text(*name, &checked).map_err(refuse)?;
             (system_of_text(path, request.system)?, None)
         }
     };
     let facts = Facts { name: *name, system, wal_magic, archived_at: request.now };
-    let encoded = encode(Cursor::new(checked).chain(file), &facts, request.codec, request.threads)
-        .map_err(cannot_read)?;
+    Ok(Examined { facts, size, checked, file })
+}
+
+/// Reads and compresses the file.
+fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded, Error> {
+    let Examined { facts, size, checked, file } = examined;
+    let content = Cursor::new(checked).chain(file);
+    let encoded =
+        encode(content, &facts, request.codec, request.threads).map_err(cannot_read(&request.path))?;
     if encoded.header.original_size == size {
         Ok(encoded)
     } else {
-        let what = format!("{} changed its size while it was read", path.display());
+        let what = format!("{} changed its size while it was read", request.path.display());
         Err(Error::new(ErrorKind::Local, what))
     }
+}
+
+fn cannot_read(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |error| Error::new(ErrorKind::Local, format!("cannot read {}", path.display())).because(error)
 }
 
 /// Checks a timeline history or backup history file.

@@ -66,7 +66,7 @@ pub async fn restore(
     retry(limit, waiting, async || {
         let from_archive = restore_from_archive(options, request, limit).await;
         let Err(error) = from_archive else { return from_archive };
-        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Damaged) {
+        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused | ErrorKind::Damaged) {
             let (name, path) = (*name, path.clone());
             if blocking(move || restore_own_history(name, &path)).await? {
                 tracing::warn!("{}; the server is given its own copy of {name}", error.report());

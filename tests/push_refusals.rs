@@ -196,7 +196,7 @@ fn wrong_usage_is_told_in_one_line() {
         (&["--archive", "", &path], "empty"),
         (&["--archive", "archive", &path], "absolute"),
         (&["--archive", &format!("{archive}/../archive"), &path], ".."),
-        (&["--archive", "s3://bucket/prefix", &path], "s3"),
+        (&["--archive", "ftp://host/prefix", &path], "ftp"),
     ];
     for (arguments, word) in cases {
         let mut push = pusher.program();

@@ -2,28 +2,29 @@
 //!
 //! What is promised here: [`Archive::create`] returns after the file, its name and the directories above it are
 //! durable, and never replaces anything; [`Archive::fetch`] says "absent" only when the place itself said so.
+//!
+//! A place is a directory ([`local`]) or a part of a bucket ([`store`]).
 
 mod key;
 mod local;
 mod retry;
+mod store;
 mod url;
 
-use std::error::Error as StdError;
-use std::io::{self, Read};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io::Read;
 
 use bytes::Bytes;
-use object_store::local::LocalFileSystem;
-use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
-use rustix::io::Errno;
+use jiff::SignedDuration;
 
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SystemIdentifier, WalName};
 
+use local::Local;
 pub use retry::retry;
-pub use url::{ArchiveUrl, ArchiveUrlError};
+use store::Store;
+pub use store::{ConditionalPut, StoreOptions};
+pub use url::{ArchiveUrl, ArchiveUrlError, Provider, StoreUrl};
 
 /// Where an archive is, and what is demanded of the place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,14 +33,21 @@ pub struct ArchiveOptions {
     pub url: ArchiveUrl,
     /// Insist that a directory is a mount point.
     pub require_mount: bool,
+    /// How an object store is reached.
+    pub store: StoreOptions,
 }
 
-/// An archive that has been found where it should be.
+/// An archive that has been found where it should be, or a store that is ready to be asked.
 #[derive(Debug, Clone)]
 pub struct Archive {
     url: ArchiveUrl,
-    directory: local::Directory,
-    store: Arc<LocalFileSystem>,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Local(Local),
+    Store(Box<Store>),
 }
 
 /// What became of a file that was to be created.
@@ -53,7 +61,7 @@ pub enum Created {
 
 /// An archived file that is being read.
 pub struct Fetched {
-    /// Its bytes.
+    /// Its bytes. Not to be read on a thread that runs asynchronous work.
     pub reader: Box<dyn Read + Send>,
     /// How many there are.
     pub stored_size: u64,
@@ -62,18 +70,27 @@ pub struct Fetched {
 }
 
 impl Archive {
-    /// Looks for the archive where the options say.
+    /// Looks for the directory where the options say, or prepares to ask the store.
     pub async fn open(options: &ArchiveOptions) -> Result<Self, Error> {
-        let ArchiveOptions { url, require_mount } = options.clone();
+        let options = options.clone();
         blocking(move || {
-            let ArchiveUrl::Directory(path) = &url;
-            let directory = local::Directory::open(path, require_mount)?;
-            let store = LocalFileSystem::new_with_prefix(directory.root()).map_err(|error| {
-                Error::new(ErrorKind::Unavailable, format!("cannot open the archive {url}")).because(error)
-            })?;
-            Ok(Self { url, directory, store: Arc::new(store.with_fsync(true)) })
+            let place = match &options.url {
+                ArchiveUrl::Directory(path) => Place::Local(Local::open(path, options.require_mount)?),
+                ArchiveUrl::Store(url) => Place::Store(Box::new(Store::open(url, &options.store)?)),
+            };
+            Ok(Self { url: options.url, place })
         })
         .await
+    }
+
+    /// Whether something has the name `name` already, as far as the place has to be asked before a file is created;
+    /// where creating tells, the answer is no. To be called while the file is being prepared: with a store, it makes
+    /// the connection.
+    pub async fn is_taken(&self, system: SystemIdentifier, name: WalName) -> Result<bool, Error> {
+        match &self.place {
+            Place::Local(_) => Ok(false),
+            Place::Store(store) => store.is_taken(&key::key(system, name)).await,
+        }
     }
 
     /// Creates the file `name` of `chunks`, unless something has that name already.
@@ -83,66 +100,45 @@ impl Archive {
         name: WalName,
         chunks: Vec<Bytes>,
     ) -> Result<Created, Error> {
-        let failed = |error: Box<dyn StdError + Send + Sync>| {
-            let hint = hint_for(&*error);
-            let failure =
-                Error::new(ErrorKind::Unavailable, format!("cannot archive {name} in {}", self.url));
-            let failure = failure.because(error);
-            if let Some(hint) = hint { failure.hint(hint) } else { failure }
-        };
-        let (directory, path) = (self.directory.clone(), self.path(system, name)?);
-        blocking(move || directory.prepare(&path)).await.map_err(|error| failed(error.into()))?;
-        let payload = PutPayload::from_iter(chunks);
-        match self.store.put_opts(&key::key(system, name), payload, PutMode::Create.into()).await {
-            Ok(_) => Ok(Created::New),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
-            Err(error) => Err(failed(error.into())),
+        let key = key::key(system, name);
+        match &self.place {
+            Place::Local(local) => local.create(&key, chunks).await,
+            Place::Store(store) => store.create(&key, chunks).await,
         }
     }
 
     /// Makes sure that a file which is there already would survive a power cut, as one that was created would.
     pub async fn make_durable(&self, system: SystemIdentifier, name: WalName) -> Result<(), Error> {
-        let (directory, path) = (self.directory.clone(), self.path(system, name)?);
-        blocking(move || directory.make_durable(&path)).await.map_err(|error| {
-            Error::new(ErrorKind::Unavailable, format!("cannot flush {name} in {} to disk", self.url))
-                .because(error)
-        })
+        match &self.place {
+            Place::Local(local) => local.make_durable(&key::key(system, name)).await,
+            // What a store shows, it has made durable.
+            Place::Store(_) => Ok(()),
+        }
     }
 
     /// Opens the file `name` for reading; an error of the kind [`ErrorKind::Absent`] is proven.
     pub async fn fetch(&self, system: SystemIdentifier, name: WalName) -> Result<Fetched, Error> {
-        let path = self.path(system, name)?;
-        match self.store.get_opts(&key::key(system, name), GetOptions::default()).await {
-            Ok(found) => {
-                let stored_size = found.meta.size;
-                let GetResultPayload::File(file, path) = found.payload else {
-                    return Err(Error::new(
-                        ErrorKind::Unavailable,
-                        format!("{} is not a file", path.display()),
-                    ));
-                };
-                Ok(Fetched { reader: Box::new(file), stored_size, location: path.display().to_string() })
-            }
-            Err(object_store::Error::NotFound { .. }) => {
-                let directory = self.directory.clone();
-                blocking(move || directory.confirm_absent(system, &path)).await?;
+        let key = key::key(system, name);
+        let fetched = match &self.place {
+            Place::Local(local) => local.fetch(system, &key).await,
+            Place::Store(store) => store.fetch(&key).await,
+        };
+        fetched.map_err(|error| match error.kind() {
+            ErrorKind::Absent => {
                 let what = format!("{name} of system {system} is not in the archive {}", self.url);
-                Err(Error::new(ErrorKind::Absent, what))
+                Error::new(ErrorKind::Absent, what)
             }
-            Err(error) => {
-                let what = format!("cannot fetch {name} from the archive {}", self.url);
-                Err(Error::new(ErrorKind::Unavailable, what).because(error))
-            }
-        }
+            _ => error,
+        })
     }
 
     /// The systems whose files the archive holds, in ascending order.
     pub async fn systems(&self) -> Result<Vec<SystemIdentifier>, Error> {
-        let listing = self.store.list_with_delimiter(None).await.map_err(|error| {
-            Error::new(ErrorKind::Unavailable, format!("cannot list the archive {}", self.url)).because(error)
-        })?;
-        let names = listing.common_prefixes.iter().filter_map(|prefix| prefix.filename()?.parse().ok());
-        let mut systems: Vec<SystemIdentifier> = names.collect();
+        let names = match &self.place {
+            Place::Local(local) => local.list_top().await?,
+            Place::Store(store) => store.list_top().await?,
+        };
+        let mut systems: Vec<SystemIdentifier> = names.iter().filter_map(|name| name.parse().ok()).collect();
         systems.sort_unstable();
         Ok(systems)
     }
@@ -153,26 +149,18 @@ impl Archive {
         &self.url
     }
 
-    fn path(&self, system: SystemIdentifier, name: WalName) -> Result<PathBuf, Error> {
-        self.store.path_to_filesystem(&key::key(system, name)).map_err(|error| {
-            Error::new(ErrorKind::Configuration, format!("the archive {} cannot hold {name}", self.url))
-                .because(error)
-        })
+    /// Whether a failure to write may pass by itself within moments, as those of a network do.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self.place, Place::Store(_))
     }
-}
 
-/// What a person can do about a file that could not be created.
-fn hint_for(error: &(dyn StdError + 'static)) -> Option<&'static str> {
-    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
-    let cause = causes.find_map(|error| error.downcast_ref::<io::Error>())?;
-    match Errno::from_io_error(cause)? {
-        Errno::NOSPC | Errno::DQUOT => Some("free some space there"),
-        Errno::ROFS => Some("the file system is mounted read-only"),
-        Errno::ACCESS => Some("the user that runs the server must be able to write there"),
-        Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS => Some(
-            "walkeep publishes a file by a hard link, which never replaces anything; this file system seems to \
-             have none, so choose another one",
-        ),
-        _ => None,
+    /// By how much the clock of a store was ahead of this machine's when it answered last.
+    #[must_use]
+    pub fn clock_ahead(&self) -> Option<SignedDuration> {
+        match &self.place {
+            Place::Local(_) => None,
+            Place::Store(store) => store.clock_ahead(),
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use object_store::path::Path as Key;
 use url::Url;
 
 /// The place of an archive.
@@ -11,6 +12,42 @@ use url::Url;
 pub enum ArchiveUrl {
     /// A directory of this machine or of a mounted file system.
     Directory(PathBuf),
+    /// A part of a bucket in an object store.
+    Store(StoreUrl),
+}
+
+/// A bucket, and where in it the archive begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreUrl {
+    /// The kind of store.
+    pub provider: Provider,
+    /// The bucket; Azure calls it a container.
+    pub bucket: String,
+    /// What all keys of the archive begin with; may be empty.
+    pub prefix: Key,
+}
+
+/// The kinds of object stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Amazon S3, and all that speak its protocol: `s3://`.
+    S3,
+    /// Google Cloud Storage: `gs://`.
+    Google,
+    /// Azure Blob Storage: `az://`.
+    Azure,
+}
+
+impl Provider {
+    /// The scheme of its URLs.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Google => "gs",
+            Self::Azure => "az",
+        }
+    }
 }
 
 /// The text names no place that this version can use as an archive.
@@ -21,7 +58,8 @@ pub enum ArchiveUrlError {
     Empty,
     /// A relative path: the working directory of the command is not the user's.
     #[error(
-        "\"{0}\" is not an absolute path; an archive is a directory such as /mnt/archive or file:///mnt/archive"
+        "\"{0}\" is not an absolute path; an archive is a directory such as /mnt/archive, or a URL such as \
+         file:///mnt/archive or s3://bucket/prefix"
     )]
     Relative(String),
     /// A path that walks up again.
@@ -29,7 +67,8 @@ pub enum ArchiveUrlError {
     Upward(String),
     /// A scheme that this version has no store for.
     #[error(
-        "this version of walkeep has no store for {0}:// URLs; an archive is a directory such as /mnt/archive"
+        "this version of walkeep has no store for {0}:// URLs; an archive is a directory such as /mnt/archive, or \
+         s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
     )]
     Scheme(String),
     /// Not a file URL that names a local directory.
@@ -37,6 +76,9 @@ pub enum ArchiveUrlError {
         "\"{0}\" does not name a directory of this machine; write file:///mnt/archive, with three slashes"
     )]
     File(String),
+    /// Not the URL of a bucket. It is not quoted, because it may hold a password.
+    #[error("the archive's {0}:// URL {1}; write {0}://bucket/prefix")]
+    Bucket(&'static str, &'static str),
 }
 
 impl FromStr for ArchiveUrl {
@@ -50,7 +92,13 @@ impl FromStr for ArchiveUrl {
                 .filter(|url| url.query().is_none() && url.fragment().is_none())
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| ArchiveUrlError::File(text.to_owned()))?,
-            Some((scheme, _)) => return Err(ArchiveUrlError::Scheme(scheme.to_owned())),
+            Some((scheme, rest)) => {
+                let providers = [Provider::S3, Provider::Google, Provider::Azure];
+                return match providers.into_iter().find(|provider| provider.scheme() == scheme) {
+                    Some(provider) => StoreUrl::parse(provider, rest).map(Self::Store),
+                    None => Err(ArchiveUrlError::Scheme(scheme.to_owned())),
+                };
+            }
         };
         if text.is_empty() {
             Err(ArchiveUrlError::Empty)
@@ -64,10 +112,50 @@ impl FromStr for ArchiveUrl {
     }
 }
 
+impl StoreUrl {
+    /// Reads what follows the scheme.
+    fn parse(provider: Provider, rest: &str) -> Result<Self, ArchiveUrlError> {
+        let wrong = |why| ArchiveUrlError::Bucket(provider.scheme(), why);
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.is_empty() {
+            return Err(wrong("names no bucket"));
+        }
+        if bucket.contains('@') {
+            return Err(wrong(
+                "must not hold credentials; they belong into the environment or the configuration",
+            ));
+        }
+        // The letters of all providers' names; a port, a query and a fragment among others are refused with them.
+        let letters =
+            |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_' | '$');
+        if !bucket.chars().all(letters) {
+            return Err(wrong(
+                "holds a character that no bucket's name has; the store's address is not part of it",
+            ));
+        }
+        if prefix.contains(['?', '#']) {
+            return Err(wrong("must hold neither \"?\" nor \"#\""));
+        }
+        let prefix = Key::parse(prefix).map_err(|_| {
+            wrong("has a prefix that a key cannot begin with, such as one with \"..\" or \"//\" in it")
+        })?;
+        Ok(Self { provider, bucket: bucket.to_owned(), prefix })
+    }
+}
+
 impl fmt::Display for ArchiveUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Directory(path) = self;
-        Path::display(path).fmt(f)
+        match self {
+            Self::Directory(path) => Path::display(path).fmt(f),
+            Self::Store(url) => url.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.provider.scheme(), self.bucket)?;
+        if self.prefix.as_ref().is_empty() { Ok(()) } else { write!(f, "/{}", self.prefix) }
     }
 }
 
@@ -75,24 +163,51 @@ impl fmt::Display for ArchiveUrl {
 mod tests {
     use super::*;
 
-    fn directory(text: &str) -> Result<String, ArchiveUrlError> {
+    fn parsed(text: &str) -> Result<String, ArchiveUrlError> {
         text.parse::<ArchiveUrl>().map(|url| url.to_string())
     }
 
     #[test]
     fn a_path_and_a_file_url_name_a_directory() {
-        assert_eq!(directory("/mnt/archive").as_deref(), Ok("/mnt/archive"));
-        assert_eq!(directory("file:///mnt/my%20archive").as_deref(), Ok("/mnt/my archive"));
-        assert_eq!(directory("/mnt/my archive#1%20").as_deref(), Ok("/mnt/my archive#1%20"));
+        assert_eq!(parsed("/mnt/archive").as_deref(), Ok("/mnt/archive"));
+        assert_eq!(parsed("file:///mnt/my%20archive").as_deref(), Ok("/mnt/my archive"));
+        assert_eq!(parsed("/mnt/my archive#1%20").as_deref(), Ok("/mnt/my archive#1%20"));
+    }
+
+    #[test]
+    fn a_bucket_and_a_prefix_name_a_part_of_a_store() {
+        assert_eq!(parsed("s3://wal").as_deref(), Ok("s3://wal"));
+        assert_eq!(parsed("s3://wal/").as_deref(), Ok("s3://wal"));
+        assert_eq!(parsed("gs://my_bucket.example/a/b/").as_deref(), Ok("gs://my_bucket.example/a/b"));
+        let Ok(ArchiveUrl::Store(url)) = "az://wal/main cluster".parse() else { panic!("not a store") };
+        assert_eq!((url.provider, url.bucket.as_str()), (Provider::Azure, "wal"));
+        assert_eq!(url.prefix.as_ref(), "main cluster");
     }
 
     #[test]
     fn anything_else_is_refused() {
-        assert_eq!(directory(""), Err(ArchiveUrlError::Empty));
-        assert!(matches!(directory("archive"), Err(ArchiveUrlError::Relative(_))));
-        assert!(matches!(directory("/mnt/../etc"), Err(ArchiveUrlError::Upward(_))));
-        assert!(matches!(directory("file://host/archive"), Err(ArchiveUrlError::File(_))));
-        assert!(matches!(directory("file:///a?b"), Err(ArchiveUrlError::File(_))));
-        assert!(matches!(directory("ftp://host/archive"), Err(ArchiveUrlError::Scheme(_))));
+        assert_eq!(parsed(""), Err(ArchiveUrlError::Empty));
+        assert!(matches!(parsed("archive"), Err(ArchiveUrlError::Relative(_))));
+        assert!(matches!(parsed("/mnt/../etc"), Err(ArchiveUrlError::Upward(_))));
+        assert!(matches!(parsed("file://host/archive"), Err(ArchiveUrlError::File(_))));
+        assert!(matches!(parsed("file:///a?b"), Err(ArchiveUrlError::File(_))));
+        assert!(matches!(parsed("ftp://host/archive"), Err(ArchiveUrlError::Scheme(_))));
+        for url in [
+            "s3://",
+            "s3:///a",
+            "s3://host:9000/wal",
+            "s3://b/a//b",
+            "s3://b/../a",
+            "s3://b/a?x=y",
+            "gs://b/a#b",
+        ] {
+            assert!(matches!(parsed(url), Err(ArchiveUrlError::Bucket(..))), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_url_is_refused_and_not_repeated() {
+        let error = parsed("s3://id:secret@bucket/prefix").unwrap_err().to_string();
+        assert!(error.contains("credentials") && !error.contains("secret"), "{error}");
     }
 }

@@ -29,7 +29,7 @@ impl Failure {
     #[must_use]
     pub fn status(self, kind: ErrorKind) -> i32 {
         match (self, kind) {
-            (Self::OfArchive | Self::OfTool, ErrorKind::Configuration) => 2,
+            (Self::OfArchive | Self::OfTool, ErrorKind::Configuration | ErrorKind::Refused) => 2,
             (Self::OfArchive, ErrorKind::Conflict) => 3,
             (Self::OfArchive, ErrorKind::Unacceptable) => 4,
             (Self::OfArchive | Self::OfTool, _) | (Self::OfRestore(_), ErrorKind::Absent) => 1,
@@ -76,10 +76,12 @@ pub fn exit_on_panic(program: &'static str, failure: Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ErrorKind::{Absent, Configuration, Conflict, Damaged, Local, Stopped, Unacceptable, Unavailable};
+    use ErrorKind::{
+        Absent, Configuration, Conflict, Damaged, Local, Refused, Stopped, Unacceptable, Unavailable,
+    };
 
-    const ALL: [ErrorKind; 8] =
-        [Absent, Unavailable, Damaged, Conflict, Unacceptable, Local, Configuration, Stopped];
+    const ALL: [ErrorKind; 9] =
+        [Absent, Unavailable, Refused, Damaged, Conflict, Unacceptable, Local, Configuration, Stopped];
 
     #[test]
     fn nothing_but_proven_absence_lets_recovery_end() {
@@ -99,7 +101,7 @@ mod tests {
     fn a_failed_push_is_always_counted_by_the_server() {
         for kind in ALL {
             let expected = match kind {
-                Configuration => 2,
+                Configuration | Refused => 2,
                 Conflict => 3,
                 Unacceptable => 4,
                 _ => 1,

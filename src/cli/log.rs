@@ -4,9 +4,12 @@ use std::fmt;
 use std::time::Instant;
 
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
 use crate::frame::Header;
@@ -20,10 +23,14 @@ pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
         .with_max_level(level)
         .with_ansi(false)
         .log_internal_errors(false);
+    // What libraries say of connections is for their own developers, and might tell more than it should.
+    let ours = Targets::new().with_target("walkeep", level);
     // Only the first caller in a process starts the log.
     let _ = match format {
-        LogFormat::Text => builder.event_format(Line { program }).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
+        LogFormat::Text => builder.event_format(Line { program }).finish().with(ours).try_init(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).with_target(false).finish().with(ours).try_init()
+        }
     };
 }
 

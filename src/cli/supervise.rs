@@ -43,8 +43,7 @@ pub(super) fn supervise<T>(
         Ok(Ending::Done(Err(error))) => failure.report(&error),
         Ok(Ending::OutOfTime { .. }) => {
             let what = format!("gave up after {}, the time limit", limit.total_as_text());
-            failure
-                .report(&Error::new(ErrorKind::Stopped, what).hint("does the archive's file system answer?"))
+            failure.report(&Error::new(ErrorKind::Stopped, what).hint("does the archive answer?"))
         }
         Ok(Ending::Signalled { by, .. }) => {
             let status = failure.report(&Error::new(ErrorKind::Stopped, format!("stopped by {}", by.name())));

@@ -52,10 +52,13 @@ impl Sandbox {
         let mut command = Command::new(program.as_ref());
         user::drop_privileges(&mut command);
         for (name, _) in env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("PG") || name.starts_with("WALKEEP_")) {
+            let prefixes = ["PG", "WALKEEP_", "AWS_", "AZURE_", "GOOGLE_"];
+            if name.to_str().is_some_and(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))) {
                 command.env_remove(name);
             }
         }
+        // Nor may a test ask the network that this machine is in for credentials.
+        command.env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1").env("AWS_EC2_METADATA_DISABLED", "true");
         // A configuration file of this machine must not reach the tests.
         command.env("WALKEEP_CONFIG", "/dev/null");
         command.current_dir(self.path()).env("HOME", self.path()).env("LC_ALL", "C");

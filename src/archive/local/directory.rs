@@ -1,5 +1,5 @@
-//! What a directory needs beyond `object_store`'s own local store: knowing whether it is really there, whether a
-//! file is really absent, and whether everything up to it would survive a power cut.
+//! The directory itself: whether it is really there, whether a file in it is really absent, and whether everything up to
+//! the file would survive a power cut.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,0 +1,126 @@
+//! An archive in a directory of this machine or of a mounted file system.
+//!
+//! `object_store` stages, flushes and publishes; what it leaves to its caller is in [`directory`].
+
+mod directory;
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
+use rustix::io::Errno;
+
+use crate::archive::{Created, Fetched};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind};
+use crate::wal::SystemIdentifier;
+use directory::Directory;
+
+/// An archive directory that has been found where it should be.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    directory: Directory,
+    store: Arc<LocalFileSystem>,
+}
+
+impl Local {
+    pub(super) fn open(path: &Path, require_mount: bool) -> Result<Self, Error> {
+        let directory = Directory::open(path, require_mount)?;
+        let store = LocalFileSystem::new_with_prefix(directory.root()).map_err(|error| {
+            let what = format!("cannot open the archive {}", path.display());
+            Error::new(ErrorKind::Unavailable, what).because(error)
+        })?;
+        Ok(Self { directory, store: Arc::new(store.with_fsync(true)) })
+    }
+
+    /// Creates the file durably, and the directories above it.
+    pub(super) async fn create(&self, key: &Key, chunks: Vec<Bytes>) -> Result<Created, Error> {
+        let path = self.path(key)?;
+        let failed = |error: Box<dyn StdError + Send + Sync>| {
+            let hint = hint_for(&*error);
+            let what = format!("cannot archive {}", path.display());
+            let failure = Error::new(ErrorKind::Unavailable, what).because(error);
+            if let Some(hint) = hint { failure.hint(hint) } else { failure }
+        };
+        let (directory, file) = (self.directory.clone(), path.clone());
+        blocking(move || directory.prepare(&file)).await.map_err(|error| failed(error.into()))?;
+        let payload = PutPayload::from_iter(chunks);
+        match self.store.put_opts(key, payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(Created::New),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Flushes a file that another call has put there, as if this one had.
+    pub(super) async fn make_durable(&self, key: &Key) -> Result<(), Error> {
+        let (directory, path) = (self.directory.clone(), self.path(key)?);
+        let what = format!("cannot flush {} to disk", path.display());
+        blocking(move || directory.make_durable(&path))
+            .await
+            .map_err(|error| Error::new(ErrorKind::Unavailable, what).because(error))
+    }
+
+    pub(super) async fn fetch(&self, system: SystemIdentifier, key: &Key) -> Result<Fetched, Error> {
+        let path = self.path(key)?;
+        let what = |failed: &str| format!("{failed} {}", path.display());
+        match self.store.get_opts(key, GetOptions::default()).await {
+            Ok(found) => {
+                let stored_size = found.meta.size;
+                match found.payload {
+                    GetResultPayload::File(file, path) => Ok(Fetched {
+                        reader: Box::new(file),
+                        stored_size,
+                        location: path.display().to_string(),
+                    }),
+                    GetResultPayload::Stream(_) => {
+                        Err(Error::new(ErrorKind::Unavailable, what("not a file:")))
+                    }
+                }
+            }
+            Err(object_store::Error::NotFound { .. }) => {
+                let (directory, path) = (self.directory.clone(), path.clone());
+                blocking(move || directory.confirm_absent(system, &path)).await?;
+                Err(Error::new(ErrorKind::Absent, what("there is no")))
+            }
+            Err(error) => Err(Error::new(ErrorKind::Unavailable, what("cannot fetch")).because(error)),
+        }
+    }
+
+    /// The names of the directories in the archive directory.
+    pub(super) async fn list_top(&self) -> Result<Vec<String>, Error> {
+        let listing = self.store.list_with_delimiter(None).await.map_err(|error| {
+            let what = format!("cannot list the archive {}", self.directory.root().display());
+            Error::new(ErrorKind::Unavailable, what).because(error)
+        })?;
+        Ok(listing.common_prefixes.iter().filter_map(|prefix| Some(prefix.filename()?.to_owned())).collect())
+    }
+
+    fn path(&self, key: &Key) -> Result<PathBuf, Error> {
+        self.store.path_to_filesystem(key).map_err(|error| {
+            let what = format!("the archive {} cannot hold {key}", self.directory.root().display());
+            Error::new(ErrorKind::Configuration, what).because(error)
+        })
+    }
+}
+
+/// What a person can do about a file that could not be created.
+fn hint_for(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    let cause = causes.find_map(|error| error.downcast_ref::<io::Error>())?;
+    match Errno::from_io_error(cause)? {
+        Errno::NOSPC | Errno::DQUOT => Some("free some space there"),
+        Errno::ROFS => Some("the file system is mounted read-only"),
+        Errno::ACCESS => Some("the user that runs the server must be able to write there"),
+        Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS => Some(
+            "walkeep publishes a file by a hard link, which never replaces anything; this file system seems to \
+             have none, so choose another one",
+        ),
+        _ => None,
+    }
+}

@@ -1,0 +1,310 @@
+//! What a store's refusal means: the one place where failures of the network and of stores are told apart. Pure.
+//!
+//! Sources: Amazon's "Error responses" of the S3 API, Google's "HTTP status and error codes for XML", Azure's "Blob
+//! Storage error codes", RFC 9110.
+
+use std::fmt;
+
+use jiff::SignedDuration;
+
+use crate::archive::url::Provider;
+use crate::error::ErrorKind;
+
+/// An answer other than what was asked for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Answer {
+    /// The HTTP status.
+    pub(super) status: u16,
+    /// The store's own word for it, where it gave one; what comes from anything else than a store has none.
+    pub(super) code: Option<String>,
+    /// The store's sentence about it.
+    pub(super) message: Option<String>,
+    /// The region that the store says the bucket is in.
+    pub(super) region: Option<String>,
+    /// By how much the store's clock is ahead of ours.
+    pub(super) clock_ahead: Option<SignedDuration>,
+}
+
+impl std::error::Error for Answer {}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the answer was {}", self.status)?;
+        let reason =
+            http::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        if let Some(reason) = reason {
+            write!(f, " {reason}")?;
+        }
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) => write!(f, " ({code}: {message})"),
+            (Some(only), None) | (None, Some(only)) => write!(f, " ({only})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// Longer texts are cut: they are for one line of a log.
+const MAX_TEXT: usize = 300;
+
+impl Answer {
+    /// Takes the code and the sentence out of the XML that all three providers answer with.
+    pub(super) fn read_body(&mut self, body: &str) {
+        self.code = self.code.take().or_else(|| element(body, "Code"));
+        self.message = element(body, "Message");
+        self.region = self.region.take().or_else(|| element(body, "Region"));
+    }
+}
+
+/// The text of the first such element, without line feeds, cut.
+fn element(body: &str, name: &str) -> Option<String> {
+    let (_, rest) = body.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once(&format!("</{name}>"))?;
+    if text.contains('<') {
+        return None;
+    }
+    let entities =
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&#39;", "'"), ("&amp;", "&")];
+    let text = entities.iter().fold(text.to_owned(), |text, (entity, meant)| text.replace(entity, meant));
+    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_TEXT).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// What the store was asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To create a file, unless it is there.
+    Create,
+    /// Whether a file is there. The answer has no body, so no word of the store's own.
+    Look,
+    /// For a file.
+    Read,
+    /// Anything else.
+    Other,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meaning {
+    pub(super) verdict: Verdict,
+    /// What a person can do about it.
+    pub(super) hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A file has that name already.
+    Taken,
+    /// The store does not understand conditions.
+    Unconditional,
+    /// A failure of this kind.
+    Failure(ErrorKind),
+}
+
+/// Judges an answer.
+pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meaning {
+    let verdict = |verdict| Meaning { verdict, hint: None };
+    let absent = || verdict(Verdict::Failure(ErrorKind::Absent));
+    let retry = || verdict(Verdict::Failure(ErrorKind::Unavailable));
+    let hinted = |kind, hint: String| Meaning { verdict: Verdict::Failure(kind), hint: Some(hint) };
+    let refused = |hint: &str| hinted(ErrorKind::Refused, hint.to_owned());
+    let code = answer.code.as_deref().unwrap_or_default();
+    match (answer.status, code) {
+        (_, "NoSuchKey" | "BlobNotFound") | (404, "ResourceNotFound") if asked != Asked::Create => absent(),
+        (404, "") if asked == Asked::Look => absent(),
+        (_, "NoSuchBucket" | "ContainerNotFound") => refused(
+            "the bucket does not exist there; is its name right, and the endpoint, region or account?",
+        ),
+        (404, _) => hinted(
+            ErrorKind::Unavailable,
+            "no store answers like that; is the endpoint right, and is nothing in between?".to_owned(),
+        ),
+        // S3 and Google say 412; Azure's emulator and some of Azure's own versions say 409.
+        (412, _) | (_, "BlobAlreadyExists" | "PreconditionFailed") if asked == Asked::Create => {
+            verdict(Verdict::Taken)
+        }
+        (501, _) if asked == Asked::Create => verdict(Verdict::Unconditional),
+        (_, "RequestTimeTooSkewed" | "RequestExpired" | "RequestNotYetValid") => refused(&clock(answer)),
+        (403, "AuthenticationFailed") if is_skewed(answer) => refused(&clock(answer)),
+        (_, "InvalidAccessKeyId" | "InvalidClientTokenId" | "AuthFailure") => {
+            refused("the store does not know this access key; are the credentials this store's?")
+        }
+        (_, "ExpiredToken" | "TokenRefreshRequired" | "InvalidToken") => {
+            refused("the credentials are temporary ones and no longer valid; renew them")
+        }
+        (_, "SignatureDoesNotMatch") => refused(
+            "the secret key does not belong to the access key, or something in between has changed the request",
+        ),
+        (_, "InvalidObjectState") => {
+            refused("the file was moved to cold storage; bring it back to a class that can be read at once")
+        }
+        // In XML for a wrong address, in another form for a wrong signature; 400 with the right region beside it.
+        (301 | 302 | 308, _)
+        | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+            match &answer.region {
+                Some(region) => {
+                    refused(&format!("the bucket is in the region {region}; set region in [store]"))
+                }
+                None => refused("the bucket lives elsewhere; set region or endpoint in [store]"),
+            }
+        }
+        (401 | 403, _) => match (asked, provider) {
+            (Asked::Read | Asked::Look, Provider::S3) => refused(
+                "the credentials do not allow it; S3 answers the same for a file that does not exist, unless they \
+                 allow ListBucket",
+            ),
+            _ => refused("the credentials do not allow it"),
+        },
+        (507, _) => hinted(ErrorKind::Unavailable, "the store is full".to_owned()),
+        // 307 is a new bucket whose name has not spread yet; 409 is another write to the same key.
+        (307 | 408 | 409 | 425 | 429 | 500.., _)
+        | (
+            _,
+            "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "Md5Mismatch",
+        ) => retry(),
+        // A success that came here was not what a store says, such as a login page.
+        (200..=299, _) => {
+            hinted(ErrorKind::Unavailable, "is something between here and the store?".to_owned())
+        }
+        _ => refused("the store does not accept the request; \"walkeep check\" tells more"),
+    }
+}
+
+/// The most that S3 tolerates is a quarter of an hour.
+const MUCH_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+fn is_skewed(answer: &Answer) -> bool {
+    answer.clock_ahead.is_some_and(|ahead| ahead.abs() > MUCH_SKEW)
+}
+
+fn clock(answer: &Answer) -> String {
+    let Some(ahead) = answer.clock_ahead else {
+        return "this machine's clock is wrong; set it, for example with NTP".to_owned();
+    };
+    let direction = if ahead.is_negative() { "ahead of" } else { "behind" };
+    let by = SignedDuration::from_secs(ahead.abs().as_secs());
+    format!("this machine's clock is {by:#} {direction} the store's; set it, for example with NTP")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, code: &str) -> Answer {
+        Answer { status, code: (!code.is_empty()).then(|| code.to_owned()), ..Answer::default() }
+    }
+
+    fn verdict(status: u16, code: &str, asked: Asked) -> Verdict {
+        judge(&answer(status, code), asked, Provider::S3).verdict
+    }
+
+    const ABSENT: Verdict = Verdict::Failure(ErrorKind::Absent);
+    const RETRY: Verdict = Verdict::Failure(ErrorKind::Unavailable);
+    const REFUSED: Verdict = Verdict::Failure(ErrorKind::Refused);
+
+    #[test]
+    fn only_a_word_about_the_key_proves_absence() {
+        assert_eq!(verdict(404, "NoSuchKey", Asked::Read), ABSENT);
+        assert_eq!(verdict(404, "BlobNotFound", Asked::Read), ABSENT);
+        assert_eq!(verdict(404, "", Asked::Look), ABSENT, "a HEAD's answer has no body");
+        assert_eq!(verdict(404, "NoSuchBucket", Asked::Read), REFUSED);
+        assert_eq!(verdict(404, "ContainerNotFound", Asked::Look), REFUSED);
+        assert_eq!(verdict(404, "", Asked::Read), RETRY);
+        assert_eq!(verdict(404, "NoSuchUpload", Asked::Read), RETRY);
+        assert_eq!(
+            verdict(404, "NoSuchKey", Asked::Create),
+            RETRY,
+            "creating does not need what is not there"
+        );
+        for status in [200, 204, 301, 307, 400, 401, 403, 405, 409, 410, 412, 429, 500, 503] {
+            for asked in [Asked::Read, Asked::Look] {
+                assert_ne!(verdict(status, "", asked), ABSENT, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_failed_condition_means_taken() {
+        assert_eq!(verdict(412, "PreconditionFailed", Asked::Create), Verdict::Taken);
+        assert_eq!(verdict(412, "", Asked::Create), Verdict::Taken);
+        assert_eq!(verdict(409, "BlobAlreadyExists", Asked::Create), Verdict::Taken);
+        assert_eq!(verdict(409, "ConditionalRequestConflict", Asked::Create), RETRY);
+        assert_eq!(verdict(409, "OperationAborted", Asked::Create), RETRY);
+        assert_eq!(verdict(501, "NotImplemented", Asked::Create), Verdict::Unconditional);
+        for status in [200, 304, 400, 403, 404, 409, 429, 500, 503] {
+            assert_ne!(verdict(status, "", Asked::Create), Verdict::Taken, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_needs_a_person_is_not() {
+        for (status, code) in [
+            (500, "InternalError"),
+            (502, ""),
+            (503, "SlowDown"),
+            (504, ""),
+            (507, ""),
+            (429, "TooManyRequests"),
+            (408, ""),
+            (400, "RequestTimeout"),
+            (400, "IncompleteBody"),
+            (400, "BadDigest"),
+            (307, "TemporaryRedirect"),
+            (200, ""),
+        ] {
+            assert_eq!(verdict(status, code, Asked::Create), RETRY, "{status} {code}");
+            assert_eq!(verdict(status, code, Asked::Read), RETRY, "{status} {code}");
+        }
+        for (status, code) in [
+            (301, "PermanentRedirect"),
+            (400, "AuthorizationHeaderMalformed"),
+            (400, "ExpiredToken"),
+            (400, ""),
+            (401, ""),
+            (403, "AccessDenied"),
+            (403, "InvalidAccessKeyId"),
+            (403, "SignatureDoesNotMatch"),
+            (403, "RequestTimeTooSkewed"),
+            (403, "InvalidObjectState"),
+            (405, ""),
+        ] {
+            for asked in [Asked::Create, Asked::Read, Asked::Look, Asked::Other] {
+                let meaning = judge(&answer(status, code), asked, Provider::S3);
+                assert_eq!(meaning.verdict, REFUSED, "{status} {code}");
+                assert!(meaning.hint.is_some(), "{status} {code} says what to do");
+            }
+        }
+    }
+
+    #[test]
+    fn the_body_gives_code_message_and_region_and_nothing_else() {
+        let mut answer = answer(403, "");
+        answer.read_body(
+            "<?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code>\n<Message>It doesn&apos;t\n match.</Message>\
+             <StringToSign>AWS4 secret-token</StringToSign><Region>eu-west-1</Region></Error>",
+        );
+        assert_eq!(
+            answer.to_string(),
+            "the answer was 403 Forbidden (SignatureDoesNotMatch: It doesn't match.)"
+        );
+        assert_eq!(answer.region.as_deref(), Some("eu-west-1"));
+        let mut page = super::tests::answer(404, "");
+        page.read_body("<html><Code><b>No</b></Code></html>");
+        assert_eq!(page.to_string(), "the answer was 404 Not Found");
+        let mut long = super::tests::answer(500, "");
+        long.read_body(&format!("<Message>{}</Message>", "x".repeat(9999)));
+        assert!(long.to_string().len() < 400);
+    }
+
+    #[test]
+    fn the_hints_name_region_and_clock() {
+        let mut answer = answer(301, "PermanentRedirect");
+        answer.region = Some("eu-west-1".to_owned());
+        let hint = |answer: &Answer| judge(answer, Asked::Read, Provider::S3).hint.unwrap();
+        assert!(hint(&answer).contains("eu-west-1"));
+        let mut answer = super::tests::answer(403, "RequestTimeTooSkewed");
+        answer.clock_ahead = Some(SignedDuration::new(3_720, 123_456_789));
+        assert!(hint(&answer).contains("clock is 1h 2m behind the store's"), "{}", hint(&answer));
+        answer.clock_ahead = Some(SignedDuration::from_mins(-61));
+        assert!(hint(&answer).contains("1h 1m ahead of"), "{}", hint(&answer));
+    }
+}

@@ -1,0 +1,197 @@
+//! The HTTP client below `object_store`: connections of walkeep's own making, answers in its own words.
+//!
+//! `object_store` would repeat a failing request for minutes, and quotes whole answers in its errors, in which a store
+//! may repeat what was signed, session tokens included. So it is given a client that turns every answer but success
+//! into an [`Answer`], and told to repeat nothing: whoever asked decides about that, within the time limit of the call.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http_body_util::BodyExt;
+use jiff::{SignedDuration, Timestamp};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService,
+};
+use reqwest::header::{DATE, HeaderMap};
+
+use super::answer::Answer;
+use super::early::EarlyConnection;
+use super::options::Connection;
+use super::stall::{Movement, Received, Sent};
+use crate::error::{Error, ErrorKind};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Longer answers are not of a store.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// Connects to one store. Clones share connections.
+#[derive(Debug, Clone)]
+pub(super) struct StoreClient {
+    client: reqwest::Client,
+    early: EarlyConnection,
+    read_timeout: Duration,
+    clock_ahead: Arc<Mutex<Option<SignedDuration>>>,
+}
+
+impl StoreClient {
+    /// A client that has not connected yet. Reads the certificates that it will trust, which takes milliseconds.
+    pub(super) fn new(connection: &Connection) -> Result<Self, Error> {
+        let early = EarlyConnection::default();
+        let client = builder(connection)?
+            .connector_layer(early.clone())
+            .build()
+            .map_err(|error| cannot_start().because(error.without_url()))?;
+        Ok(Self { client, early, read_timeout: connection.read_timeout, clock_ahead: Arc::default() })
+    }
+
+    /// Opens a connection for the next request to that host. A failure will show again in that request.
+    pub(super) async fn connect_early(&self, to: &str) {
+        self.early.open(self.client.get(to).send()).await;
+    }
+
+    /// By how much the store's clock was ahead of ours when it answered last.
+    pub(super) fn clock_ahead(&self) -> Option<SignedDuration> {
+        *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, BoxError> {
+        let movement = Movement::new(self.read_timeout);
+        let (parts, body) = request.into_parts();
+        let mut request = reqwest::Request::new(parts.method, parts.uri.to_string().parse()?);
+        *request.headers_mut() = parts.headers;
+        *request.body_mut() = Some(reqwest::Body::wrap(Sent { body, movement: movement.clone() }));
+        let response =
+            movement.watch(self.client.execute(request)).await?.map_err(reqwest::Error::without_url)?;
+        let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+        let clock_ahead = clock_ahead(&parts.headers);
+        *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = clock_ahead;
+        let body = Received::new(body.map_err(reqwest::Error::without_url), self.read_timeout);
+        if parts.status.is_success() {
+            return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
+        }
+        let text = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
+        let mut answer = Answer {
+            status: parts.status.as_u16(),
+            // Azure's, which also go with answers that have no body.
+            code: text("x-ms-error-code"),
+            message: None,
+            region: text("x-amz-bucket-region"),
+            clock_ahead,
+        };
+        // Without its body it is still an answer.
+        if let Ok(body) = http_body_util::Limited::new(body, MAX_ANSWER_BYTES).collect().await {
+            answer.read_body(&String::from_utf8_lossy(&body.to_bytes()));
+        }
+        Err(answer.into())
+    }
+}
+
+#[async_trait]
+impl HttpService for StoreClient {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.exchange(request).await.map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error))
+    }
+}
+
+impl HttpConnector for StoreClient {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+/// Connects to the servers that hand out credentials: of the machine's own role, say. They answer as `object_store`
+/// expects them to, and most calls need none of them.
+#[derive(Clone)]
+pub(super) struct CredentialClient {
+    connection: Connection,
+    client: Arc<OnceLock<reqwest::Client>>,
+}
+
+/// Says nothing of the connection, whose proxy may have a password.
+impl fmt::Debug for CredentialClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialClient").finish_non_exhaustive()
+    }
+}
+
+impl CredentialClient {
+    pub(super) fn new(connection: &Connection) -> Self {
+        // The metadata service of a cloud's machine is next door and speaks plain HTTP; elsewhere nobody answers.
+        let next_door = Duration::from_secs(2);
+        let connection = Connection {
+            allow_http: true,
+            connect_timeout: connection.connect_timeout.min(next_door),
+            ..connection.clone()
+        };
+        Self { connection, client: Arc::default() }
+    }
+
+    fn client(&self) -> Result<&reqwest::Client, BoxError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = builder(&self.connection)?.timeout(self.connection.read_timeout).build()?;
+        Ok(self.client.get_or_init(|| client))
+    }
+}
+
+#[async_trait]
+impl HttpService for CredentialClient {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let client = self.client().map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error))?;
+        client.call(request).await
+    }
+}
+
+impl HttpConnector for CredentialClient {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder, Error> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("walkeep/", env!("CARGO_PKG_VERSION")))
+        .http1_only()
+        .https_only(!connection.allow_http)
+        // Another address is another region's or an impostor's: what was signed for this one is not sent there.
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(connection.connect_timeout)
+        .tls_danger_accept_invalid_certs(connection.allow_invalid_certificates);
+    if let Some(path) = &connection.ca_file {
+        let wrong =
+            || Error::new(ErrorKind::Configuration, format!("cannot use the CA file {}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| wrong().because(error))?;
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong().because(error))?;
+        if certificates.is_empty() {
+            return Err(wrong().hint("it holds no certificate in PEM"));
+        }
+        builder = builder.tls_certs_only(certificates);
+    }
+    if let Some(url) = &connection.proxy_url {
+        // Its URL may hold a password, and the library's message would quote it.
+        let proxy = reqwest::Proxy::all(url)
+            .map_err(|_| Error::new(ErrorKind::Configuration, "proxy_url in [store] is not a URL"))?;
+        let excludes = connection.proxy_excludes.as_deref().and_then(reqwest::NoProxy::from_string);
+        builder = builder.proxy(proxy.no_proxy(excludes));
+    }
+    Ok(builder)
+}
+
+fn cannot_start() -> Error {
+    Error::new(ErrorKind::Configuration, "cannot prepare a connection to the store")
+}
+
+/// What the Date header says, against this machine's clock.
+fn clock_ahead(headers: &HeaderMap) -> Option<SignedDuration> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    let theirs = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    Some(theirs.duration_since(Timestamp::now()))
+}

@@ -1,0 +1,26 @@
+//! Telling a failure to get credentials from a failure of the store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::CredentialProvider;
+
+/// Asking for credentials failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot get credentials")]
+pub(super) struct NoCredentials(#[source] object_store::Error);
+
+/// A provider of credentials whose failures are [`NoCredentials`].
+#[derive(Debug)]
+pub(super) struct Credentials<C>(pub(super) Arc<dyn CredentialProvider<Credential = C>>);
+
+#[async_trait]
+impl<C: std::fmt::Debug + Send + Sync + 'static> CredentialProvider for Credentials<C> {
+    type Credential = C;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<C>> {
+        let failed =
+            |error| object_store::Error::Generic { store: "", source: Box::new(NoCredentials(error)) };
+        self.0.get_credential().await.map_err(failed)
+    }
+}

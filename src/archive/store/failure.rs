@@ -1,0 +1,138 @@
+//! From an error of the libraries below to one for a person: its kind, its causes without secrets, what to do.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use object_store::client::HttpError;
+use rustls::CertificateError;
+
+use super::answer::{Answer, Asked, Meaning, Verdict, judge};
+use super::credentials::NoCredentials;
+use crate::archive::url::Provider;
+use crate::error::{Error, ErrorKind};
+
+/// What became of a request that did not get what it asked for.
+pub(super) enum Failure {
+    /// A file has that name already.
+    Taken,
+    /// The store does not understand conditions.
+    Unconditional,
+    /// Anything else.
+    Error(Error),
+}
+
+/// Judges the failure of a request; `what` says what was attempted.
+pub(super) fn failure(
+    what: String,
+    asked: Asked,
+    provider: Provider,
+    error: &object_store::Error,
+) -> Failure {
+    if let Some(answer) = find::<Answer>(error) {
+        let Meaning { verdict, hint } = judge(answer, asked, provider);
+        return match verdict {
+            Verdict::Taken => Failure::Taken,
+            Verdict::Unconditional => Failure::Unconditional,
+            Verdict::Failure(kind) => {
+                let failure = Error::new(kind, what).because(answer.clone());
+                Failure::Error(if let Some(hint) = hint { failure.hint(hint) } else { failure })
+            }
+        };
+    }
+    let causes = Causes::of(error);
+    Failure::Error(match hint_for(error) {
+        Some((kind, hint)) => Error::new(kind, what).because(causes).hint(hint),
+        None => Error::new(ErrorKind::Unavailable, what).because(causes),
+    })
+}
+
+/// What a person can do about a failure below HTTP; the kind says whether waiting may help, too.
+fn hint_for(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str)> {
+    if let Some(tls) = chain(error).find_map(rustls_error) {
+        return tls_hint(tls);
+    }
+    if find::<NoCredentials>(error).is_some() {
+        let hint = "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
+                    AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";
+        return Some((ErrorKind::Unavailable, hint));
+    }
+    None
+}
+
+fn tls_hint(error: &rustls::Error) -> Option<(ErrorKind, &'static str)> {
+    let refused = |hint| Some((ErrorKind::Refused, hint));
+    match error {
+        rustls::Error::InvalidCertificate(certificate) => refused(match certificate {
+            CertificateError::UnknownIssuer => {
+                "the store's certificate was not issued by anyone this machine trusts; give the issuer's certificate \
+                 as ca_file in [store]"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "the store's certificate has expired, or this machine's clock is wrong"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "the store's certificate is not valid yet; is this machine's clock right?"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "the store's certificate is for another name than the endpoint's"
+            }
+            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                "the store presents a CA's certificate as its own, as self-signed ones often are; make it one \
+                 with CA:FALSE, or one that the CA has signed"
+            }
+            _ => "the store's certificate cannot be trusted",
+        }),
+        rustls::Error::InvalidMessage(_) => {
+            refused("the endpoint does not speak TLS; is it an http:// one, with allow_http in [store]?")
+        }
+        _ => None,
+    }
+}
+
+/// The libraries wrap this error in I/O errors, and an I/O error's chain leaves out what it wraps.
+fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let inside = || rustls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?);
+    error.downcast_ref().or_else(inside)
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+/// Longer texts are cut: those of a server that gives out credentials may quote all that it said.
+const MAX_TEXT: usize = 1_000;
+
+/// The texts of a chain of causes.
+///
+/// `object_store`'s own wrap those below in Rust's debugging form, with numbers of retries that never were: where a
+/// request was made, the chain begins with what became of it.
+#[derive(Debug)]
+pub(super) struct Causes(String);
+
+impl Causes {
+    pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
+        let no_credentials = || find::<NoCredentials>(error).map(|error| error as &(dyn StdError + 'static));
+        let below = no_credentials().or_else(|| find::<HttpError>(error)?.source()).unwrap_or(error);
+        let mut text = String::new();
+        // An HttpError only repeats the next one.
+        for cause in chain(below).filter(|cause| !cause.is::<HttpError>()).map(ToString::to_string) {
+            if !text.contains(&cause) {
+                let colon = if text.is_empty() { "" } else { ": " };
+                text = format!("{text}{colon}{cause}");
+            }
+        }
+        Self(text.chars().take(MAX_TEXT).collect())
+    }
+}
+
+impl StdError for Causes {}
+
+impl fmt::Display for Causes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

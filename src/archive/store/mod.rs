@@ -1,0 +1,167 @@
+//! An archive in an object store.
+//!
+//! [`options`] and [`profile`] say how the store is to be reached; [`provider`] builds it, over the [`client`]; [`answer`]
+//! and [`failure`] decide what an answer that is none means. A store confirms what it has made durable, so there is
+//! nothing to flush here; what is there, and what is not, is for it to say.
+
+mod answer;
+mod client;
+mod credentials;
+mod early;
+mod failure;
+mod options;
+mod profile;
+mod provider;
+mod reader;
+mod stall;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::SignedDuration;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
+
+use crate::archive::url::{Provider, StoreUrl};
+use crate::archive::{Created, Fetched};
+use crate::error::{Error, ErrorKind};
+
+use answer::Asked;
+use client::StoreClient;
+use failure::{Failure, failure};
+pub use options::{ConditionalPut, StoreOptions};
+use reader::StreamReader;
+
+/// A part of a bucket.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    url: StoreUrl,
+    objects: Arc<dyn ObjectStore>,
+    client: StoreClient,
+    address: String,
+    conditional_put: ConditionalPut,
+    known_to_honour_conditions: bool,
+}
+
+impl Store {
+    /// Prepares to ask the store. Asks nothing yet, but reads files: certificates, the shared ones of the AWS tools.
+    pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Self, Error> {
+        let mut resolved =
+            options.resolve(url.provider).map_err(|why| Error::new(ErrorKind::Configuration, why))?;
+        if url.provider == Provider::S3 {
+            profile::fill_in(&mut resolved, &options.environment)?;
+        }
+        let client = StoreClient::new(&resolved.connection)?;
+        let built = provider::build(url, &resolved, &client)?;
+        Ok(Self {
+            url: url.clone(),
+            objects: Arc::new(PrefixStore::new(built.store, url.prefix.clone())),
+            client,
+            address: built.address,
+            conditional_put: resolved.conditional_put,
+            known_to_honour_conditions: built.known_to_honour_conditions,
+        })
+    }
+
+    /// Whether a file has that name, where creating alone would not tell. Where it would, the connection is opened.
+    pub(super) async fn is_taken(&self, key: &Path) -> Result<bool, Error> {
+        if self.creating_tells() {
+            self.client.connect_early(&self.address).await;
+            return Ok(false);
+        }
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        match self.objects.get_opts(key, options).await {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                let what = format!("cannot ask whether {} exists", self.location(key));
+                match self.failed(what, Asked::Look, &error) {
+                    failure if failure.kind() == ErrorKind::Absent => Ok(false),
+                    failure => Err(failure),
+                }
+            }
+        }
+    }
+
+    /// Whether creating a file tells that there is one already.
+    fn creating_tells(&self) -> bool {
+        match self.conditional_put {
+            ConditionalPut::Auto => self.known_to_honour_conditions,
+            ConditionalPut::Yes => true,
+            ConditionalPut::No => false,
+        }
+    }
+
+    pub(super) async fn create(&self, key: &Path, chunks: Vec<Bytes>) -> Result<Created, Error> {
+        let conditional = self.conditional_put != ConditionalPut::No;
+        let payload = PutPayload::from_iter(chunks);
+        let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
+        let what = || format!("cannot archive {}", self.location(key));
+        let Err(error) = self.objects.put_opts(key, payload.clone(), mode.into()).await else {
+            return Ok(Created::New);
+        };
+        match failure(what(), Asked::Create, self.url.provider, &error) {
+            Failure::Taken => Ok(Created::Exists),
+            // It has just been asked whether the name is taken, and that is as much as it can do.
+            Failure::Unconditional if conditional && !self.creating_tells() => {
+                tracing::warn!(
+                    "{} does not understand conditional writes; conditional_put = \"no\" in [store] saves trying them",
+                    self.url
+                );
+                match self.objects.put_opts(key, payload, PutMode::Overwrite.into()).await {
+                    Ok(_) => Ok(Created::New),
+                    Err(error) => Err(self.failed(what(), Asked::Create, &error)),
+                }
+            }
+            Failure::Unconditional => Err(Error::new(ErrorKind::Refused, what())
+                .because(failure::Causes::of(&error))
+                .hint("the store does not understand conditional writes; set conditional_put = \"no\" in [store]")),
+            Failure::Error(failure) => Err(failure),
+        }
+    }
+
+    pub(super) async fn fetch(&self, key: &Path) -> Result<Fetched, Error> {
+        let location = self.location(key);
+        let what = || format!("cannot fetch {location}");
+        let found = self
+            .objects
+            .get_opts(key, GetOptions::default())
+            .await
+            .map_err(|error| self.failed(what(), Asked::Read, &error))?;
+        let stored_size = found.meta.size;
+        match found.payload {
+            GetResultPayload::Stream(stream) => {
+                Ok(Fetched { reader: Box::new(StreamReader::new(stream)), stored_size, location })
+            }
+            GetResultPayload::File(..) => Err(Error::new(ErrorKind::Unavailable, what())),
+        }
+    }
+
+    /// The names directly below the archive's beginning.
+    pub(super) async fn list_top(&self) -> Result<Vec<String>, Error> {
+        let listing = self
+            .objects
+            .list_with_delimiter(None)
+            .await
+            .map_err(|error| self.failed(format!("cannot list {}", self.url), Asked::Other, &error))?;
+        Ok(listing.common_prefixes.iter().filter_map(|prefix| Some(prefix.filename()?.to_owned())).collect())
+    }
+
+    /// By how much the store's clock was ahead of ours when it answered last.
+    pub(super) fn clock_ahead(&self) -> Option<SignedDuration> {
+        self.client.clock_ahead()
+    }
+
+    fn location(&self, key: &Path) -> String {
+        format!("{}/{key}", self.url)
+    }
+
+    fn failed(&self, what: String, asked: Asked, error: &object_store::Error) -> Error {
+        match failure(what.clone(), asked, self.url.provider, error) {
+            Failure::Error(failure) => failure,
+            Failure::Taken | Failure::Unconditional => {
+                Error::new(ErrorKind::Unavailable, what).because(failure::Causes::of(error))
+            }
+        }
+    }
+}

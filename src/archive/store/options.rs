@@ -1,0 +1,325 @@
+//! What the user set for an object store: from the configuration file, and from the environment over it.
+//!
+//! Most settings are `object_store`'s own and go by its names. A few concern the connection, which walkeep makes
+//! itself, or walkeep's own behaviour.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use object_store::ClientConfigKey;
+use object_store::aws::AmazonS3ConfigKey;
+use object_store::azure::AzureConfigKey;
+use object_store::gcp::GoogleConfigKey;
+
+use crate::archive::url::Provider;
+
+/// The settings of an object store, as text, by the names that the user gave them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// From the configuration file.
+    pub file: BTreeMap<String, String>,
+    /// From the environment; goes before the file.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Names only: a value may be a secret.
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.file.keys().chain(self.environment.keys())).finish()
+    }
+}
+
+/// Whether the store refuses to create what is there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ConditionalPut {
+    /// Believed of the big providers; the others are asked first whether the name is taken.
+    #[default]
+    Auto,
+    /// It does.
+    Yes,
+    /// It does not, or does not even understand being asked to.
+    No,
+}
+
+/// The settings in force, sorted by who needs them.
+#[derive(Default)]
+pub(super) struct Resolved {
+    /// For the provider's builder, by the builder's own names.
+    pub(super) provider: BTreeMap<String, String>,
+    pub(super) connection: Connection,
+    pub(super) conditional_put: ConditionalPut,
+    /// The profile of the shared credentials files; `None` when none was named.
+    pub(super) profile: Option<String>,
+    /// Do not ask the machine's metadata service for credentials.
+    pub(super) no_metadata: bool,
+}
+
+/// How the store is reached.
+#[derive(Clone)]
+pub(super) struct Connection {
+    /// Trust these certificates, in PEM, and no others.
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) allow_http: bool,
+    pub(super) allow_invalid_certificates: bool,
+    /// For looking up the name, connecting and TLS.
+    pub(super) connect_timeout: Duration,
+    /// For any time in which no byte moves.
+    pub(super) read_timeout: Duration,
+    pub(super) proxy_url: Option<String>,
+    pub(super) proxy_excludes: Option<String>,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            allow_http: false,
+            allow_invalid_certificates: false,
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(10),
+            proxy_url: None,
+            proxy_excludes: None,
+        }
+    }
+}
+
+/// Settings of `object_store` that would contradict the URL or walkeep's own way of working.
+const RESERVED: &[(&str, &str)] = &[
+    ("aws_bucket", "the archive's URL names the bucket"),
+    ("google_bucket", "the archive's URL names the bucket"),
+    ("azure_container_name", "the archive's URL names the container"),
+    ("aws_copy_if_not_exists", "walkeep copies nothing"),
+    ("timeout", "the time limit of a call is \"timeout\" outside of [store]"),
+];
+
+/// Settings whose values nobody else may see.
+const SECRET: &[&str] = &[
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_sse_customer_key_base64",
+    "azure_storage_account_key",
+    "azure_storage_client_secret",
+    "azure_storage_sas_key",
+    "azure_storage_token",
+    "azure_storage_encryption_key",
+    "azure_fabric_session_token",
+    "google_service_account_key",
+    "google_bearer_token",
+];
+
+impl StoreOptions {
+    /// Whether the configuration file holds a value that nobody else may see.
+    #[must_use]
+    pub fn file_holds_a_secret(&self, provider: Provider) -> bool {
+        self.file.iter().any(|(name, value)| match canonical(provider, name).as_deref() {
+            Some("proxy_url") => value.contains('@'),
+            Some(name) => is_secret(name),
+            None => false,
+        })
+    }
+
+    /// Sorts the settings; the error says which one is wrong, and never quotes a value.
+    pub(super) fn resolve(&self, provider: Provider) -> Result<Resolved, String> {
+        let mut resolved = Resolved::default();
+        for (name, value) in &self.file {
+            resolved.set(provider, name, value)?;
+        }
+        for (name, value) in &self.environment {
+            resolved.set_from_environment(provider, name, value)?;
+        }
+        Ok(resolved)
+    }
+}
+
+/// Whether nobody else may see the value of a setting, given by its one name.
+pub(super) fn is_secret(name: &str) -> bool {
+    SECRET.contains(&name)
+}
+
+impl Resolved {
+    fn set(&mut self, provider: Provider, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "ca_file" => self.connection.ca_file = Some(PathBuf::from(value)),
+            "profile" if provider == Provider::S3 => self.profile = Some(value.to_owned()),
+            "conditional_put" => {
+                self.conditional_put = match value {
+                    "auto" => ConditionalPut::Auto,
+                    "yes" | "true" => ConditionalPut::Yes,
+                    "no" | "false" => ConditionalPut::No,
+                    _ => {
+                        return Err(
+                            "conditional_put in [store] must be \"auto\", \"yes\" or \"no\"".to_owned()
+                        );
+                    }
+                }
+            }
+            _ => {
+                let canonical = canonical(provider, name).ok_or_else(|| {
+                    format!("unknown setting {name} in [store] for an archive in {}://", provider.scheme())
+                })?;
+                self.set_canonical(canonical, value).map_err(|why| format!("{name} in [store]: {why}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Variables that mean nothing here are none of our business: others share the environment.
+    fn set_from_environment(&mut self, provider: Provider, name: &str, value: &str) -> Result<(), String> {
+        let (prefix, renamed) = match (provider, name) {
+            _ if value.is_empty() => return Ok(()),
+            (Provider::S3, "AWS_CA_BUNDLE") => return self.set(provider, "ca_file", value),
+            (Provider::S3, "AWS_PROFILE") => return self.set(provider, "profile", value),
+            (Provider::S3, "AWS_EC2_METADATA_DISABLED") => {
+                self.no_metadata = truth(value).map_err(|why| format!("{name}: {why}"))?;
+                return Ok(());
+            }
+            (Provider::S3, _) => ("AWS_", name),
+            (Provider::Google, "SERVICE_ACCOUNT") => ("", "google_service_account"),
+            (Provider::Google, _) => ("GOOGLE_", name),
+            (Provider::Azure, "IDENTITY_ENDPOINT") => ("", "azure_msi_endpoint"),
+            (Provider::Azure, _) => ("AZURE_", name),
+        };
+        match canonical(provider, renamed) {
+            Some(canonical) if renamed.starts_with(prefix) && refused(&canonical).is_none() => {
+                self.set_canonical(canonical, value).map_err(|why| format!("{name}: {why}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn set_canonical(&mut self, name: String, value: &str) -> Result<(), String> {
+        if let Some(why) = refused(&name) {
+            return Err(format!("it cannot be set; {why}"));
+        }
+        let connection = &mut self.connection;
+        match name.as_str() {
+            "allow_http" => connection.allow_http = truth(value)?,
+            "allow_invalid_certificates" => connection.allow_invalid_certificates = truth(value)?,
+            "connect_timeout" => connection.connect_timeout = duration(value)?,
+            "read_timeout" => connection.read_timeout = duration(value)?,
+            "proxy_url" => connection.proxy_url = Some(value.to_owned()),
+            "proxy_excludes" => connection.proxy_excludes = Some(value.to_owned()),
+            _ => drop(self.provider.insert(name, value.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// Why a setting, by its one name, cannot be set; `None` when it can.
+fn refused(name: &str) -> Option<&'static str> {
+    const CONNECTION: [&str; 6] = [
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "read_timeout",
+        "proxy_url",
+        "proxy_excludes",
+    ];
+    if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
+        Some(why)
+    } else if name.parse::<ClientConfigKey>().is_ok() && !CONNECTION.contains(&name) {
+        Some("walkeep makes its connections itself, and has no use for it")
+    } else {
+        None
+    }
+}
+
+/// The one name that a setting has here, whatever the user called it: `object_store` accepts several.
+fn canonical(provider: Provider, name: &str) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    match provider {
+        Provider::S3 => name.parse::<AmazonS3ConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Provider::Google => name.parse::<GoogleConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+        Provider::Azure => name.parse::<AzureConfigKey>().ok().map(|key| key.as_ref().to_owned()),
+    }
+}
+
+fn truth(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("it must be true or false".to_owned()),
+    }
+}
+
+fn duration(value: &str) -> Result<Duration, String> {
+    value
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .filter(|duration| !duration.is_zero() && *duration <= Duration::from_hours(1))
+        .ok_or_else(|| "it must be a duration such as 5s, of at most an hour".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(file: &[(&str, &str)], environment: &[(&str, &str)]) -> StoreOptions {
+        let owned = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        StoreOptions { file: owned(file), environment: owned(environment) }
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file_whatever_the_names() {
+        let options = options(
+            &[("endpoint", "http://a"), ("allow_http", "true"), ("region", "here"), ("ca_file", "/a")],
+            &[("AWS_ENDPOINT_URL", "http://b"), ("AWS_CA_BUNDLE", "/b"), ("AWS_DEFAULT_REGION", "there")],
+        );
+        let resolved = options.resolve(Provider::S3).unwrap();
+        assert_eq!(resolved.provider["aws_endpoint"], "http://b");
+        assert_eq!(resolved.provider["aws_region"], "here");
+        assert!(resolved.connection.allow_http);
+        assert_eq!(resolved.connection.ca_file, Some(PathBuf::from("/b")));
+    }
+
+    #[test]
+    fn what_others_put_into_the_environment_is_left_alone() {
+        let options = options(
+            &[],
+            &[("AWS_BUCKET", "theirs"), ("AWS_PAGER", "less"), ("AWS_TIMEOUT", "1s"), ("AWS_REGION", "")],
+        );
+        assert!(options.resolve(Provider::S3).unwrap().provider.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_and_its_value_is_not() {
+        for (provider, name, value) in [
+            (Provider::S3, "secret_acces_key", "s3cret"),
+            (Provider::S3, "bucket", "s3cret"),
+            (Provider::S3, "timeout", "s3cret"),
+            (Provider::S3, "http2_only", "s3cret"),
+            (Provider::S3, "allow_http", "s3cret"),
+            (Provider::S3, "connect_timeout", "s3cret"),
+            (Provider::S3, "conditional_put", "s3cret"),
+            (Provider::Google, "secret_access_key", "s3cret"),
+            (Provider::Azure, "profile", "s3cret"),
+        ] {
+            let error = options(&[(name, value)], &[]).resolve(provider).err().unwrap();
+            assert!(error.contains(name) && !error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_known_by_any_of_their_names_and_are_never_shown() {
+        for (provider, name) in [
+            (Provider::S3, "aws_secret_access_key"),
+            (Provider::S3, "secret_access_key"),
+            (Provider::S3, "token"),
+            (Provider::Azure, "sas_token"),
+            (Provider::Azure, "access_key"),
+            (Provider::Google, "service_account_key"),
+        ] {
+            let options = options(&[(name, "s3cret")], &[]);
+            assert!(options.file_holds_a_secret(provider), "{name}");
+            assert!(!format!("{options:?}").contains("s3cret"));
+        }
+        assert!(options(&[("proxy_url", "http://me:s3cret@proxy")], &[]).file_holds_a_secret(Provider::S3));
+        assert!(!options(&[("proxy_url", "http://proxy")], &[]).file_holds_a_secret(Provider::S3));
+        assert!(!options(&[("access_key_id", "AKIA")], &[]).file_holds_a_secret(Provider::S3));
+    }
+}

@@ -1,0 +1,222 @@
+//! One `ObjectStore` for each provider, over a client of our own.
+//!
+//! Each is built twice: the first one, which asks for credentials by a client of their own, lends its credentials to the
+//! second, which asks the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+
+use super::client::{CredentialClient, StoreClient};
+use super::credentials::Credentials;
+use super::failure::Causes;
+use super::options::{Resolved, is_secret};
+use crate::archive::url::{Provider, StoreUrl};
+use crate::error::{Error, ErrorKind};
+
+/// A store that has not been asked for anything yet.
+pub(super) struct Built {
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// Its scheme and host.
+    pub(super) address: String,
+    /// Whether its provider is known to refuse to create what is there.
+    pub(super) known_to_honour_conditions: bool,
+}
+
+/// Builds the store of the bucket.
+pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -> Result<Built, Error> {
+    let settings = &resolved.provider;
+    let address = address(url, settings);
+    if address.starts_with("http://") && !resolved.connection.allow_http {
+        let what = format!("the endpoint {address} is not encrypted");
+        return Err(Error::new(ErrorKind::Configuration, what)
+            .hint("use https://, or set allow_http = true in [store] if nobody can listen in between"));
+    }
+    if url.provider == Provider::S3 && resolved.no_metadata && !has_credentials(settings) {
+        return Err(Error::new(ErrorKind::Configuration, format!("no credentials are configured for {url}"))
+            .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_EC2_METADATA_DISABLED is set"));
+    }
+    let credentials = CredentialClient::new(&resolved.connection);
+    let store = match url.provider {
+        Provider::S3 => s3(url, settings, client, credentials),
+        Provider::Google => google(url, settings, client, credentials),
+        Provider::Azure => azure(url, settings, client, credentials),
+    };
+    let store = store.map_err(|error| {
+        let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
+        let causes = Causes::of(&error);
+        // Some of the causes quote what they could not understand.
+        let quoted = |secret: &String| causes.to_string().contains(secret.as_str());
+        let secrets = settings.iter().filter(|(name, _)| is_secret(name)).map(|(_, secret)| secret);
+        if secrets.into_iter().any(quoted) {
+            failure.hint("a secret in [store] or the environment has not the form that it should have")
+        } else {
+            failure.because(causes)
+        }
+    })?;
+    let known = ["amazonaws.com", "amazonaws.com.cn", "r2.cloudflarestorage.com"];
+    let known_to_honour_conditions = url.provider != Provider::S3
+        || known.iter().any(|domain| host(&address).ends_with(&format!(".{domain}")));
+    Ok(Built { store, address, known_to_honour_conditions })
+}
+
+/// Whether there is another way to credentials than asking the machine's metadata service.
+fn has_credentials(settings: &BTreeMap<String, String>) -> bool {
+    const WAYS: [&str; 6] = [
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_web_identity_token_file",
+        "aws_container_credentials_relative_uri",
+        "aws_container_credentials_full_uri",
+        "aws_skip_signature",
+    ];
+    WAYS.iter().any(|name| settings.contains_key(*name))
+}
+
+fn s3(
+    url: &StoreUrl,
+    settings: &BTreeMap<String, String>,
+    client: &StoreClient,
+    credentials: CredentialClient,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let mut builder = AmazonS3Builder::new().with_bucket_name(&url.bucket).with_allow_http(true);
+    for (name, value) in settings {
+        builder = builder.with_config(name.parse()?, value);
+    }
+    let builder = builder.with_retry(never());
+    let credentials = builder.clone().with_http_connector(credentials).build()?.credentials().clone();
+    let credentials = Arc::new(Credentials(credentials));
+    Ok(Arc::new(builder.with_credentials(credentials).with_http_connector(client.clone()).build()?))
+}
+
+fn google(
+    url: &StoreUrl,
+    settings: &BTreeMap<String, String>,
+    client: &StoreClient,
+    credentials: CredentialClient,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&url.bucket);
+    for (name, value) in settings {
+        builder = builder.with_config(name.parse()?, value);
+    }
+    let builder = builder.with_retry(never());
+    let credentials = builder.clone().with_http_connector(credentials).build()?.credentials().clone();
+    let credentials = Arc::new(Credentials(credentials));
+    Ok(Arc::new(builder.with_credentials(credentials).with_http_connector(client.clone()).build()?))
+}
+
+fn azure(
+    url: &StoreUrl,
+    settings: &BTreeMap<String, String>,
+    client: &StoreClient,
+    credentials: CredentialClient,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let mut builder = MicrosoftAzureBuilder::new().with_container_name(&url.bucket).with_allow_http(true);
+    for (name, value) in settings {
+        builder = builder.with_config(name.parse()?, value);
+    }
+    let builder = builder.with_retry(never());
+    let credentials = builder.clone().with_http_connector(credentials).build()?.credentials().clone();
+    let credentials = Arc::new(Credentials(credentials));
+    Ok(Arc::new(builder.with_credentials(credentials).with_http_connector(client.clone()).build()?))
+}
+
+/// Repeating is decided elsewhere, once, within the time limit of the call.
+fn never() -> RetryConfig {
+    RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, ..RetryConfig::default() }
+}
+
+/// Where requests go, as the builders will have it.
+fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
+    let setting = |name: &str| settings.get(name).map(|value| value.trim_end_matches('/').to_owned());
+    match url.provider {
+        Provider::S3 => {
+            setting("aws_endpoint_url_s3").or_else(|| setting("aws_endpoint")).unwrap_or_else(|| {
+                let region = setting("aws_region").or_else(|| setting("aws_default_region"));
+                let region = region.as_deref().unwrap_or("us-east-1");
+                let virtual_hosted = setting("aws_virtual_hosted_style_request").as_deref() == Some("true");
+                let bucket = if virtual_hosted { format!("{}.", url.bucket) } else { String::new() };
+                format!("https://{bucket}s3.{region}.amazonaws.com")
+            })
+        }
+        Provider::Google => {
+            setting("google_base_url").unwrap_or_else(|| "https://storage.googleapis.com".to_owned())
+        }
+        Provider::Azure => setting("azure_storage_endpoint").unwrap_or_else(|| {
+            let account = setting("azure_storage_account_name").unwrap_or_default();
+            format!("https://{account}.blob.core.windows.net")
+        }),
+    }
+}
+
+/// The host of an address, without port and path.
+fn host(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    rest.split(['/', ':']).next().unwrap_or(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::ArchiveUrl;
+
+    fn built(url: &str, settings: &[(&str, &str)]) -> Result<Built, String> {
+        let Ok(ArchiveUrl::Store(url)) = url.parse() else { panic!("{url}") };
+        let mut resolved = Resolved::default();
+        resolved.connection.allow_http = true;
+        resolved.provider =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let client = StoreClient::new(&resolved.connection).unwrap();
+        build(&url, &resolved, &client).map_err(|error| error.report())
+    }
+
+    const KEYS: [(&str, &str); 2] = [("aws_access_key_id", "AKIA"), ("aws_secret_access_key", "s3cret")];
+
+    #[test]
+    fn conditions_are_believed_of_the_big_providers_alone() {
+        let s3 = |more: &[(&str, &str)]| built("s3://wal/main", &[&KEYS, more].concat()).unwrap();
+        let amazon = s3(&[("aws_region", "eu-west-1")]);
+        assert_eq!(amazon.address, "https://s3.eu-west-1.amazonaws.com");
+        assert!(amazon.known_to_honour_conditions);
+        for (endpoint, known) in [
+            ("https://s3.eu-west-1.amazonaws.com:443/", true),
+            ("https://abc.r2.cloudflarestorage.com", true),
+            ("https://minio.example:9000", false),
+            ("https://amazonaws.com.example", false),
+            ("https://notamazonaws.com", false),
+        ] {
+            assert_eq!(s3(&[("aws_endpoint", endpoint)]).known_to_honour_conditions, known, "{endpoint}");
+        }
+        let account = [("azure_storage_account_name", "me"), ("azure_storage_account_key", "c2VjcmV0")];
+        let azure = built("az://wal", &account).unwrap();
+        assert_eq!(azure.address, "https://me.blob.core.windows.net");
+        assert!(azure.known_to_honour_conditions);
+        let google = built("gs://wal", &[("google_bearer_token", "t")]);
+        assert!(google.is_ok_and(|google| google.known_to_honour_conditions));
+    }
+
+    #[test]
+    fn half_a_configuration_is_an_error_that_keeps_secrets() {
+        let error = built("s3://wal", &[("aws_secret_access_key", "s3cret")]).err().unwrap();
+        assert!(error.contains("s3://wal") && !error.contains("s3cret"), "{error}");
+        let error = built("az://wal", &[]).err().unwrap();
+        assert!(error.to_lowercase().contains("account"), "{error}");
+        let error = built("gs://wal", &[("google_service_account_key", "\"s3cret\"")]).err().unwrap();
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn plain_http_must_be_allowed() {
+        let Ok(ArchiveUrl::Store(url)) = "s3://wal".parse() else { panic!() };
+        let mut resolved = Resolved::default();
+        resolved.provider.insert("aws_endpoint".to_owned(), "http://127.0.0.1:1".to_owned());
+        let client = StoreClient::new(&resolved.connection).unwrap();
+        let error = build(&url, &resolved, &client).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.report().contains("allow_http"), "{}", error.report());
+    }
+}

@@ -1,0 +1,52 @@
+//! Reading, with `Read`, what arrives as a stream.
+
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tokio::sync::mpsc::{Receiver, channel};
+
+use super::failure::Causes;
+
+/// How many parts may wait to be read. Each is what the connection gave at once, some kilobytes.
+const WAITING: usize = 64;
+
+/// The bytes of a stream. Must not be read on a thread that runs asynchronous work.
+pub(super) struct StreamReader {
+    parts: Receiver<io::Result<Bytes>>,
+    current: Bytes,
+}
+
+impl StreamReader {
+    /// Starts to receive. Ends with the stream, or when the reader is dropped.
+    pub(super) fn new(mut stream: BoxStream<'static, object_store::Result<Bytes>>) -> Self {
+        let (sender, parts) = channel(WAITING);
+        tokio::spawn(async move {
+            while let Some(part) = stream.next().await {
+                let part = part.map_err(|error| io::Error::other(Causes::of(&error)));
+                let failed = part.is_err();
+                if sender.send(part).await.is_err() || failed {
+                    break;
+                }
+            }
+        });
+        Self { parts, current: Bytes::new() }
+    }
+}
+
+impl Read for StreamReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.parts.blocking_recv() {
+                Some(part) => self.current = part?,
+                None => return Ok(0),
+            }
+        }
+        let length = self.current.len().min(buffer.len());
+        if let Some(buffer) = buffer.get_mut(..length) {
+            self.current.copy_to_slice(buffer);
+        }
+        Ok(length)
+    }
+}
