@@ -23,6 +23,7 @@ pub(crate) mod push;
 pub(crate) mod restore;
 pub(crate) mod running;
 pub(crate) mod sandbox;
+pub(crate) mod store;
 pub(crate) mod strace;
 pub(crate) mod tmpfs;
 pub(crate) mod user;

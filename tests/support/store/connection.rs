@@ -1,0 +1,198 @@
+//! The life of a connection and its requests, and of a request that meets with a fault.
+
+use std::{
+    fmt,
+    future::pending,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimePrinter};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    fault::{Fault, Faults},
+    request::Request,
+    rules::{OneKey, Rules},
+    wire::{Channel, Control, Mishap, Wire},
+};
+
+type Answer = Response<Full<Bytes>>;
+
+/// What all connections share.
+pub(super) struct Server {
+    s3: S3Service,
+    pub(super) rules: Rules,
+    pub(super) faults: Mutex<Faults>,
+    pub(super) requests: Mutex<Vec<Request>>,
+    pub(super) connections: AtomicUsize,
+    /// In seconds, of the clock that the answers are dated by.
+    pub(super) clock_offset: AtomicI64,
+    /// s3s-fs looks whether an object exists before it puts one; in between, no other may be put.
+    change: tokio::sync::Mutex<()>,
+}
+
+impl Server {
+    pub(super) fn new(root: &Path) -> Self {
+        let rules = Rules::new(root);
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
+        builder.set_auth(OneKey);
+        builder.set_access(rules.clone());
+        Self {
+            s3: builder.build(),
+            rules,
+            faults: Mutex::default(),
+            requests: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            clock_offset: AtomicI64::new(0),
+            change: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Answers the requests of a connection until one of its ends closes it.
+    pub(super) async fn serve(self: Arc<Self>, socket: TcpStream, tls: Option<TlsAcceptor>) {
+        self.connections.fetch_add(1, SeqCst);
+        let channel: Box<dyn Channel> = match tls {
+            None => Box::new(socket),
+            Some(tls) => match tls.accept(socket).await {
+                Ok(stream) => Box::new(stream),
+                // The client does not trust the certificate, or has gone.
+                Err(_) => return,
+            },
+        };
+        let control = Control::default();
+        let wire = Wire::new(channel, control.clone());
+        let service = service_fn(move |request| Arc::clone(&self).answer(control.clone(), request));
+        // Fails with what a fault has done to the connection, or the client.
+        let _ = http1::Builder::new().serve_connection(TokioIo::new(wire), service).await;
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        control: Control,
+        request: http::Request<Incoming>,
+    ) -> Result<Answer, Broken> {
+        control.forget_plan();
+        let (head, mut body) = request.into_parts();
+        let fault = self.note(Request::of(&head));
+        match fault {
+            Some(Fault::ResetBeforeReading) => {
+                control.end_with_reset();
+                return Err(Broken);
+            }
+            Some(Fault::ResetUpload(length)) => {
+                read(&mut body, length).await?;
+                control.end_with_reset();
+                return Err(Broken);
+            }
+            Some(Fault::StopReading(length)) => {
+                read(&mut body, length).await?;
+                return pending().await;
+            }
+            _ => {}
+        }
+
+        let is_head = head.method == Method::HEAD;
+        let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
+        let mut answer = match &fault {
+            Some(Fault::Hang) => return pending().await,
+            Some(Fault::Answer { status, code, message }) => error_document(*status, code, message),
+            Some(Fault::Raw { status, headers, body }) => raw(*status, headers, body),
+            // On its own: a store performs what has arrived, also when the client has gone meanwhile.
+            _ => tokio::spawn(Arc::clone(&self).perform(head, body)).await.map_err(|_| Broken)?,
+        };
+        answer.headers_mut().insert(header::DATE, self.date());
+
+        let length = if is_head { 0 } else { answer.body().size_hint().exact().unwrap() };
+        match fault {
+            Some(Fault::AnswerLost) => return Err(Broken),
+            Some(Fault::HangAfterEffect) => return pending().await,
+            Some(Fault::ResetAfter(bytes)) => control.plan(bytes.min(length), Mishap::Reset),
+            Some(Fault::CutBody(bytes)) => control.plan(bytes.min(length), Mishap::Close),
+            Some(Fault::HangInBody(bytes)) => control.plan(bytes.min(length), Mishap::Silence),
+            Some(Fault::Trickle) => control.plan(0, Mishap::Trickle),
+            Some(Fault::FlipByte(byte)) => control.plan(byte.min(length.saturating_sub(1)), Mishap::Flip),
+            _ => {}
+        }
+        Ok(answer)
+    }
+
+    /// Takes note of a request, and says what it is to meet with.
+    fn note(&self, request: Request) -> Option<Fault> {
+        let fault = self.faults.lock().unwrap().take(&request);
+        self.requests.lock().unwrap().push(request);
+        fault
+    }
+
+    async fn perform(self: Arc<Self>, head: Parts, body: Bytes) -> Answer {
+        let _change = match head.method {
+            Method::GET | Method::HEAD => None,
+            _ => Some(self.change.lock().await),
+        };
+        let answer = self.s3.call(http::Request::from_parts(head, body.into())).await.unwrap();
+        let (head, body) = answer.into_parts();
+        Response::from_parts(head, Full::new(body.collect().await.unwrap().to_bytes()))
+    }
+
+    fn date(&self) -> HeaderValue {
+        let offset = SignedDuration::from_secs(self.clock_offset.load(SeqCst));
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&(Timestamp::now() + offset)).unwrap();
+        HeaderValue::try_from(date).unwrap()
+    }
+}
+
+/// Reads at least `length` bytes, if there are so many; they come in pieces of some kB.
+async fn read(body: &mut Incoming, length: u64) -> Result<(), Broken> {
+    let mut read = 0;
+    while read < length {
+        let Some(frame) = body.frame().await else { break };
+        read += frame.map_err(|_| Broken)?.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    Ok(())
+}
+
+fn error_document(status: u16, code: &str, message: &str) -> Answer {
+    let document = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    );
+    let mut answer = Response::new(Full::new(document.into()));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    answer
+}
+
+fn raw(status: u16, headers: &[(&'static str, String)], body: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    for (name, value) in headers {
+        answer.headers_mut().append(*name, HeaderValue::from_str(value).unwrap());
+    }
+    answer
+}
+
+/// Ends a connection without an answer.
+#[derive(Debug)]
+struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the connection ends without an answer")
+    }
+}
+
+impl std::error::Error for Broken {}

@@ -1,0 +1,100 @@
+//! Where s3s-fs differs from the stores it stands for, or from those that a test wants it to stand for.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use s3s::{
+    S3Request, S3Result,
+    access::{S3Access, S3AccessContext},
+    auth::{S3Auth, SecretKey},
+    dto::PutObjectInput,
+    path::S3Path,
+    s3_error,
+};
+
+use super::{ACCESS_KEY, SECRET_KEY};
+
+/// What becomes of `If-None-Match` when an object is put.
+#[derive(Clone, Copy)]
+pub(super) enum Conditions {
+    Honoured,
+    Ignored,
+    Refused,
+}
+
+/// Asked for each request after its signature has been checked.
+#[derive(Clone)]
+pub(super) struct Rules {
+    root: PathBuf,
+    conditions: Arc<Mutex<Conditions>>,
+}
+
+impl Rules {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), conditions: Arc::new(Mutex::new(Conditions::Honoured)) }
+    }
+
+    pub(super) fn set_conditions(&self, conditions: Conditions) {
+        *self.conditions.lock().unwrap() = conditions;
+    }
+}
+
+#[async_trait]
+impl S3Access for Rules {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if context.credentials().is_none() {
+            return Err(s3_error!(AccessDenied));
+        }
+        match context.s3_path() {
+            // s3s-fs answers a GET with NoSuchKey, and makes the bucket for a PUT.
+            S3Path::Bucket { bucket } | S3Path::Object { bucket, .. }
+                if !self.root.join(&**bucket).is_dir() =>
+            {
+                Err(s3_error!(NoSuchBucket))
+            }
+            // A directory of s3s-fs is what keys begin with, not an object.
+            S3Path::Object { bucket, key }
+                if matches!(context.s3_op().name(), "GetObject" | "HeadObject")
+                    && self.root.join(&**bucket).join(&**key).is_dir() =>
+            {
+                Err(s3_error!(NoSuchKey))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
+        match *self.conditions.lock().unwrap() {
+            Conditions::Refused if request.input.if_none_match.is_some() => Err(s3_error!(
+                NotImplemented,
+                "A header you provided implies functionality that is not implemented"
+            )),
+            // Only here, because the header is part of what has been signed.
+            Conditions::Ignored => {
+                request.input.if_none_match = None;
+                Ok(())
+            }
+            Conditions::Honoured | Conditions::Refused => Ok(()),
+        }
+    }
+}
+
+/// The one key there is. s3s's own provider answers for others with a code that no store uses.
+pub(super) struct OneKey;
+
+#[async_trait]
+impl S3Auth for OneKey {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key == ACCESS_KEY {
+            Ok(SECRET_KEY.into())
+        } else {
+            Err(s3_error!(
+                InvalidAccessKeyId,
+                "The AWS Access Key Id you provided does not exist in our records."
+            ))
+        }
+    }
+}
