@@ -46,6 +46,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How to log.
     pub log_format: LogFormat,
+    /// The configuration file that was read, and its permissions.
+    pub file: Option<(PathBuf, u32)>,
 }
 
 /// Time limits, each for a segment of 16 MiB.
@@ -95,9 +97,9 @@ struct File {
     log_format: Option<LogFormat>,
     #[serde(default)]
     store: BTreeMap<String, StoreValue>,
-    /// Where it was read from and who may read it; set after reading.
+    /// Where it was read from, and its permissions; set after reading.
     #[serde(skip)]
-    origin: Option<Origin>,
+    origin: Option<(PathBuf, u32)>,
 }
 
 /// A setting of the object store, in any of the forms that people write it in.
@@ -117,13 +119,6 @@ impl From<StoreValue> for String {
             StoreValue::Text(text) => text,
         }
     }
-}
-
-/// Which file the settings come from.
-#[derive(Debug, Clone)]
-struct Origin {
-    path: PathBuf,
-    mode: u32,
 }
 
 /// A duration as people write it: `90s`, `5m`, `1m 30s`.
@@ -174,7 +169,7 @@ impl Settings {
         let url: ArchiveUrl = url.parse().map_err(|error| wrong(format!("{error}")))?;
         let store = file.store.into_iter().map(|(name, value)| (name, value.into())).collect();
         let store = StoreOptions { file: store, environment };
-        if let (ArchiveUrl::Store(url), Some(Origin { path, mode })) = (&url, &file.origin)
+        if let (ArchiveUrl::Store(url), Some((path, mode))) = (&url, &file.origin)
             && mode & 0o004 != 0
             && store.file_holds_a_secret(url.provider)
         {
@@ -203,6 +198,7 @@ impl Settings {
                 standby: timeout(file.standby_timeout, Duration::from_secs(30)),
             },
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
+            file: file.origin,
         })
     }
 }
@@ -226,7 +222,7 @@ fn read(path: &Path) -> Result<File, Error> {
         let line = 1 + before.matches('\n').count();
         wrong(format!("{}, line {line}: {}", path.display(), error.message()))
     })?;
-    Ok(File { origin: Some(Origin { path: path.to_owned(), mode }), ..file })
+    Ok(File { origin: Some((path.to_owned(), mode)), ..file })
 }
 
 /// The text of a file, and the permissions of that very file.

@@ -7,14 +7,16 @@
 //! - [`frame`]: the archived file, format 1. Reads and writes through `Read` and `Write` alone.
 //! - [`error`], [`limit`]: what a failure means; how long a call may take.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
-//! - [`cluster`]: what is read of a PostgreSQL data directory.
+//! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
 //! - [`push`] and [`restore`]: one WAL file into the archive; one back, verified.
+//! - [`check`]: whether all of it will work, tried out.
 //! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
 //!
 //! The binaries in `bin/` call [`cli`] and nothing else.
 
 pub mod archive;
 mod blocking;
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod config;
@@ -23,4 +25,5 @@ pub mod frame;
 pub mod limit;
 pub mod push;
 pub mod restore;
+pub mod server;
 pub mod wal;

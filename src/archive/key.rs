@@ -18,6 +18,11 @@ pub(super) fn key(system: SystemIdentifier, name: WalName) -> Path {
     })
 }
 
+/// What the keys of a system's segments begin with.
+pub(super) fn wal(system: SystemIdentifier) -> Path {
+    Path::from(format!("{system}/wal"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

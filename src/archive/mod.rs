@@ -5,8 +5,11 @@
 //!
 //! A place is a directory ([`local`]) or a part of a bucket ([`store`]).
 
+mod failure;
+mod inventory;
 mod key;
 mod local;
+mod probe;
 mod retry;
 mod store;
 mod url;
@@ -15,12 +18,17 @@ use std::io::Read;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SystemIdentifier, WalName};
 
+use failure::{Asked, Failure};
+pub use inventory::ArchivedSegment;
 use local::Local;
+pub use probe::{Conditions, Probe};
 pub use retry::retry;
 use store::Store;
 pub use store::{ConditionalPut, StoreOptions};
@@ -132,15 +140,17 @@ impl Archive {
         })
     }
 
-    /// The systems whose files the archive holds, in ascending order.
-    pub async fn systems(&self) -> Result<Vec<SystemIdentifier>, Error> {
-        let names = match &self.place {
-            Place::Local(local) => local.list_top().await?,
-            Place::Store(store) => store.list_top().await?,
-        };
-        let mut systems: Vec<SystemIdentifier> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        systems.sort_unstable();
-        Ok(systems)
+    /// Whether the archive holds the file `name`.
+    pub async fn holds(&self, system: SystemIdentifier, name: WalName) -> Result<bool, Error> {
+        let key = key::key(system, name);
+        match self.objects().head(&key).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => match self.failure("cannot ask for", &key, Asked::Look, error) {
+                Failure::Error(error) if error.kind() == ErrorKind::Absent => Ok(false),
+                failure => Err(failure.into_error()),
+            },
+        }
     }
 
     /// Where the archive is.
@@ -161,6 +171,50 @@ impl Archive {
         match &self.place {
             Place::Local(_) => None,
             Place::Store(store) => store.clock_ahead(),
+        }
+    }
+
+    /// Scheme and host of a store; `None` for a directory.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        match &self.place {
+            Place::Local(_) => None,
+            Place::Store(store) => Some(store.address()),
+        }
+    }
+
+    /// Whether an encrypted connection is one to a server that has proven who it is.
+    #[must_use]
+    pub fn verifies_certificate(&self) -> bool {
+        match &self.place {
+            Place::Local(_) => true,
+            Place::Store(store) => store.verifies_certificate(),
+        }
+    }
+
+    /// What is set about conditional writes, and whether the place is known to honour them.
+    #[must_use]
+    pub fn conditional_put(&self) -> (ConditionalPut, bool) {
+        match &self.place {
+            Place::Local(_) => (ConditionalPut::Auto, true),
+            Place::Store(store) => store.conditional_put(),
+        }
+    }
+
+    fn objects(&self) -> &dyn ObjectStore {
+        match &self.place {
+            Place::Local(local) => local.objects(),
+            Place::Store(store) => store.objects(),
+        }
+    }
+
+    /// What a failure means; `attempted` is followed by the key's place.
+    fn failure(&self, attempted: &str, key: &Key, asked: Asked, error: object_store::Error) -> Failure {
+        match &self.place {
+            Place::Local(_) => Local::failure(format!("{attempted} {}/{key}", self.url), error),
+            Place::Store(store) => {
+                store.failure(format!("{attempted} {}", store.location(key)), asked, &error)
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod arguments;
+mod check;
 mod exit;
 mod log;
 mod restore;

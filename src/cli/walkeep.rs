@@ -9,6 +9,7 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 
 use super::arguments::{self, Common};
+use super::check::Check;
 use super::exit::{Failure, exit_on_panic};
 use super::{log, supervise};
 use crate::config::{LogFormat, Settings};
@@ -31,6 +32,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Cat(Cat),
+    Check(Check),
 }
 
 /// Write one archived file's original bytes, verified
@@ -54,11 +56,12 @@ pub fn main() -> ! {
     let arguments: Arguments = arguments::parse().unwrap_or_else(|error| fail(&error, LogFormat::default()));
     match arguments.command {
         Command::Cat(command) => command.run(),
+        Command::Check(command) => command.run(),
     }
     std::process::exit(0)
 }
 
-fn fail(error: &Error, format: LogFormat) -> ! {
+pub(super) fn fail(error: &Error, format: LogFormat) -> ! {
     log::start(PROGRAM, format, false);
     std::process::exit(Failure::OfTool.report(error))
 }

@@ -15,6 +15,7 @@ use object_store::path::Path as Key;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
 use rustix::io::Errno;
 
+use crate::archive::failure::Failure;
 use crate::archive::{Created, Fetched};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
@@ -41,19 +42,14 @@ impl Local {
     /// Creates the file durably, and the directories above it.
     pub(super) async fn create(&self, key: &Key, chunks: Vec<Bytes>) -> Result<Created, Error> {
         let path = self.path(key)?;
-        let failed = |error: Box<dyn StdError + Send + Sync>| {
-            let hint = hint_for(&*error);
-            let what = format!("cannot archive {}", path.display());
-            let failure = Error::new(ErrorKind::Unavailable, what).because(error);
-            if let Some(hint) = hint { failure.hint(hint) } else { failure }
-        };
-        let (directory, file) = (self.directory.clone(), path.clone());
-        blocking(move || directory.prepare(&file)).await.map_err(|error| failed(error.into()))?;
+        let what = format!("cannot archive {}", path.display());
+        let directory = self.directory.clone();
+        blocking(move || directory.prepare(&path)).await.map_err(|error| failed(what.clone(), error))?;
         let payload = PutPayload::from_iter(chunks);
         match self.store.put_opts(key, payload, PutMode::Create.into()).await {
             Ok(_) => Ok(Created::New),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
-            Err(error) => Err(failed(error.into())),
+            Err(error) => Err(failed(what, error)),
         }
     }
 
@@ -92,13 +88,16 @@ impl Local {
         }
     }
 
-    /// The names of the directories in the archive directory.
-    pub(super) async fn list_top(&self) -> Result<Vec<String>, Error> {
-        let listing = self.store.list_with_delimiter(None).await.map_err(|error| {
-            let what = format!("cannot list the archive {}", self.directory.root().display());
-            Error::new(ErrorKind::Unavailable, what).because(error)
-        })?;
-        Ok(listing.common_prefixes.iter().filter_map(|prefix| Some(prefix.filename()?.to_owned())).collect())
+    pub(super) fn objects(&self) -> &dyn ObjectStore {
+        &*self.store
+    }
+
+    /// What a failure means; `what` says what was attempted.
+    pub(super) fn failure(what: String, error: object_store::Error) -> Failure {
+        if matches!(error, object_store::Error::AlreadyExists { .. }) {
+            return Failure::Taken;
+        }
+        Failure::Error(failed(what, error))
     }
 
     fn path(&self, key: &Key) -> Result<PathBuf, Error> {
@@ -107,6 +106,12 @@ impl Local {
             Error::new(ErrorKind::Configuration, what).because(error)
         })
     }
+}
+
+fn failed(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
+    let hint = hint_for(&error);
+    let failure = Error::new(ErrorKind::Unavailable, what).because(error);
+    if let Some(hint) = hint { failure.hint(hint) } else { failure }
 }
 
 /// What a person can do about a file that could not be created.

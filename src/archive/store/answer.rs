@@ -7,6 +7,7 @@ use std::fmt;
 
 use jiff::SignedDuration;
 
+use crate::archive::failure::Asked;
 use crate::archive::url::Provider;
 use crate::error::ErrorKind;
 
@@ -67,19 +68,6 @@ fn element(body: &str, name: &str) -> Option<String> {
     let text = entities.iter().fold(text.to_owned(), |text, (entity, meant)| text.replace(entity, meant));
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_TEXT).collect();
     (!text.is_empty()).then_some(text)
-}
-
-/// What the store was asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// To create a file, unless it is there.
-    Create,
-    /// Whether a file is there. The answer has no body, so no word of the store's own.
-    Look,
-    /// For a file.
-    Read,
-    /// Anything else.
-    Other,
 }
 
 /// What an answer means.

@@ -6,20 +6,11 @@ use std::fmt;
 use object_store::client::HttpError;
 use rustls::CertificateError;
 
-use super::answer::{Answer, Asked, Meaning, Verdict, judge};
+use super::answer::{Answer, Meaning, Verdict, judge};
 use super::credentials::NoCredentials;
+use crate::archive::failure::{Asked, Failure};
 use crate::archive::url::Provider;
 use crate::error::{Error, ErrorKind};
-
-/// What became of a request that did not get what it asked for.
-pub(super) enum Failure {
-    /// A file has that name already.
-    Taken,
-    /// The store does not understand conditions.
-    Unconditional,
-    /// Anything else.
-    Error(Error),
-}
 
 /// Judges the failure of a request; `what` says what was attempted.
 pub(super) fn failure(

@@ -23,13 +23,12 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
 
+use crate::archive::failure::{Asked, Failure};
 use crate::archive::url::{Provider, StoreUrl};
 use crate::archive::{Created, Fetched};
 use crate::error::{Error, ErrorKind};
 
-use answer::Asked;
 use client::StoreClient;
-use failure::{Failure, failure};
 pub use options::{ConditionalPut, StoreOptions};
 use reader::StreamReader;
 
@@ -42,6 +41,7 @@ pub(super) struct Store {
     address: String,
     conditional_put: ConditionalPut,
     known_to_honour_conditions: bool,
+    verifies_certificate: bool,
 }
 
 impl Store {
@@ -61,6 +61,7 @@ impl Store {
             address: built.address,
             conditional_put: resolved.conditional_put,
             known_to_honour_conditions: built.known_to_honour_conditions,
+            verifies_certificate: !resolved.connection.allow_invalid_certificates,
         })
     }
 
@@ -100,7 +101,7 @@ impl Store {
         let Err(error) = self.objects.put_opts(key, payload.clone(), mode.into()).await else {
             return Ok(Created::New);
         };
-        match failure(what(), Asked::Create, self.url.provider, &error) {
+        match self.failure(what(), Asked::Create, &error) {
             Failure::Taken => Ok(Created::Exists),
             // It has just been asked whether the name is taken, and that is as much as it can do.
             Failure::Unconditional if conditional && !self.creating_tells() => {
@@ -137,14 +138,23 @@ impl Store {
         }
     }
 
-    /// The names directly below the archive's beginning.
-    pub(super) async fn list_top(&self) -> Result<Vec<String>, Error> {
-        let listing = self
-            .objects
-            .list_with_delimiter(None)
-            .await
-            .map_err(|error| self.failed(format!("cannot list {}", self.url), Asked::Other, &error))?;
-        Ok(listing.common_prefixes.iter().filter_map(|prefix| Some(prefix.filename()?.to_owned())).collect())
+    pub(super) fn objects(&self) -> &dyn ObjectStore {
+        &*self.objects
+    }
+
+    /// Its scheme and host.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What walkeep makes of the store's conditions, and whether it knows the store to honour them.
+    pub(super) fn conditional_put(&self) -> (ConditionalPut, bool) {
+        (self.conditional_put, self.known_to_honour_conditions)
+    }
+
+    /// Whether the store's certificate is looked at.
+    pub(super) fn verifies_certificate(&self) -> bool {
+        self.verifies_certificate
     }
 
     /// By how much the store's clock was ahead of ours when it answered last.
@@ -152,16 +162,16 @@ impl Store {
         self.client.clock_ahead()
     }
 
-    fn location(&self, key: &Path) -> String {
+    pub(super) fn location(&self, key: &Path) -> String {
         format!("{}/{key}", self.url)
     }
 
+    /// What a failure means; `what` says what was attempted.
+    pub(super) fn failure(&self, what: String, asked: Asked, error: &object_store::Error) -> Failure {
+        failure::failure(what, asked, self.url.provider, error)
+    }
+
     fn failed(&self, what: String, asked: Asked, error: &object_store::Error) -> Error {
-        match failure(what.clone(), asked, self.url.provider, error) {
-            Failure::Error(failure) => failure,
-            Failure::Taken | Failure::Unconditional => {
-                Error::new(ErrorKind::Unavailable, what).because(failure::Causes::of(error))
-            }
-        }
+        self.failure(what, asked, error).into_error()
     }
 }

@@ -1,4 +1,6 @@
-//! What walkeep reads of a PostgreSQL data directory: whose it is, and whether it is a standby's.
+//! What walkeep reads of a PostgreSQL data directory: whose it is, whether it is a standby's, and the server's settings.
+
+mod settings;
 
 use std::fs;
 use std::io::{ErrorKind as IoErrorKind, Read};
@@ -6,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SystemIdentifier, system_identifier_of_control_file};
+
+pub use settings::ServerSettings;
 
 /// A directory that may be a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,17 @@ impl DataDirectory {
     #[must_use]
     pub fn current() -> Self {
         Self(PathBuf::new())
+    }
+
+    /// A directory that somebody has named.
+    #[must_use]
+    pub fn named(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// What the files say that the server reads when it starts.
+    pub fn server_settings(&self) -> Result<ServerSettings, Error> {
+        settings::read(&self.0)
     }
 
     fn control_file(&self) -> PathBuf {

@@ -1,0 +1,97 @@
+//! Trying out what an archive's place can do, on a key of no other use.
+
+use bytes::Bytes;
+use object_store::path::Path as Key;
+use object_store::{ObjectStoreExt, PutMode};
+
+use super::Archive;
+use super::failure::{Asked, Failure};
+use crate::error::{Error, ErrorKind};
+
+/// A key to try things out on.
+pub struct Probe<'a> {
+    archive: &'a Archive,
+    key: Key,
+    content: Bytes,
+}
+
+/// What a place makes of creating what is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditions {
+    /// It refuses.
+    Honoured,
+    /// It replaces.
+    Ignored,
+    /// It rejects the request as such.
+    NotUnderstood,
+}
+
+impl Archive {
+    /// A probe under a name that nobody else uses.
+    #[must_use]
+    pub fn probe(&self) -> Probe<'_> {
+        let name = format!("walkeep-check-{:016x}", fastrand::u64(..));
+        let content = format!("{name}: written by \"walkeep check\", which should have removed it\n");
+        Probe { archive: self, key: Key::from(name), content: content.into() }
+    }
+}
+
+impl Probe<'_> {
+    /// The key, below the archive's URL.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.key.as_ref()
+    }
+
+    /// Creates the file, with a condition where the place understands one.
+    pub async fn create(&self) -> Result<(), Error> {
+        match self.put(PutMode::Create).await {
+            Err(Failure::Unconditional) => self.put(PutMode::Overwrite).await.map_err(Failure::into_error),
+            outcome => outcome.map_err(Failure::into_error),
+        }
+    }
+
+    /// Creates it again, which should be refused.
+    pub async fn create_again(&self) -> Result<Conditions, Error> {
+        match self.put(PutMode::Create).await {
+            Ok(()) => Ok(Conditions::Ignored),
+            Err(Failure::Taken) => Ok(Conditions::Honoured),
+            Err(Failure::Unconditional) => Ok(Conditions::NotUnderstood),
+            Err(Failure::Error(error)) => Err(error),
+        }
+    }
+
+    async fn put(&self, mode: PutMode) -> Result<(), Failure> {
+        let put = self.archive.objects().put_opts(&self.key, self.content.clone().into(), mode.into()).await;
+        put.map(drop).map_err(|error| self.archive.failure("cannot create", &self.key, Asked::Create, error))
+    }
+
+    /// Reads the file and compares it with what was written.
+    pub async fn read(&self) -> Result<(), Error> {
+        let reading = async { self.archive.objects().get(&self.key).await?.bytes().await };
+        let what = "cannot read";
+        let content = reading
+            .await
+            .map_err(|error| self.archive.failure(what, &self.key, Asked::Read, error).into_error())?;
+        if content == self.content {
+            Ok(())
+        } else {
+            Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{} reads differently from what was written", self.key),
+            ))
+        }
+    }
+
+    /// Whether a listing shows the file.
+    pub async fn is_listed(&self) -> Result<bool, Error> {
+        let listing = self.archive.list_directory(None).await?;
+        Ok(listing.objects.iter().any(|file| file.location == self.key))
+    }
+
+    /// Removes the file.
+    pub async fn remove(&self) -> Result<(), Error> {
+        let removed = self.archive.objects().delete(&self.key).await;
+        removed.map_err(|e| self.archive.failure("cannot delete", &self.key, Asked::Other, e).into_error())
+    }
+}

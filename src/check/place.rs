@@ -1,0 +1,175 @@
+//! Whether the archive's place is there and can do what archiving asks of it.
+
+use std::time::Instant;
+
+use jiff::SignedDuration;
+
+use super::{Finding, Outcome};
+use crate::archive::{Archive, ConditionalPut, Conditions, Probe};
+
+/// Beyond it stores refuse requests; signatures are good for a quarter of an hour.
+const MUCH_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// Worth knowing: times in the archive are of its clock, others of ours.
+const SOME_SKEW: SignedDuration = SignedDuration::from_secs(30);
+
+pub(super) async fn check(archive: &Archive, findings: &mut Vec<Finding>) {
+    let started = Instant::now();
+    let reached = archive.systems().await;
+    let took = started.elapsed().as_millis();
+    let reachable = reached.is_ok();
+    findings.push(Finding::of(
+        "archive",
+        reached.map(|systems| match systems.len() {
+            0 => format!("{} answers in {took} ms and holds nothing yet", archive.url()),
+            1 => format!("{} answers in {took} ms and holds the WAL of one system", archive.url()),
+            several => {
+                format!("{} answers in {took} ms and holds the WAL of {several} systems", archive.url())
+            }
+        }),
+    ));
+    if !reachable {
+        return;
+    }
+    findings.extend(archive.address().map(|address| encryption(address, archive.verifies_certificate())));
+    findings.extend(archive.clock_ahead().map(clock));
+    let probe = archive.probe();
+    if let Err(error) = probe.create().await {
+        findings.push(Finding::failed("create", &error));
+        return;
+    }
+    findings.push(Finding::pass("create", "a file can be created"));
+    try_out(archive, &probe, findings).await;
+    // Whatever else has failed. Archiving and restoring do without, and some keep their archive so on purpose.
+    findings.push(match probe.remove().await {
+        Ok(()) => Finding::pass("delete", "a file can be deleted"),
+        Err(error) => Finding { outcome: Outcome::Note, ..Finding::failed("delete", &error) }
+            .hint(format!("nothing can be pruned; {} is left in the archive", probe.name())),
+    });
+}
+
+async fn try_out(archive: &Archive, probe: &Probe<'_>, findings: &mut Vec<Finding>) {
+    findings.push(Finding::of(
+        "read",
+        probe.read().await.map(|()| "a file reads back as it was written".to_owned()),
+    ));
+    findings.push(match probe.is_listed().await {
+        Ok(true) => Finding::pass("list", "a file is listed"),
+        Ok(false) => Finding::fail("list", "a file that was just created is not listed"),
+        Err(error) => Finding::failed("list", &error),
+    });
+    findings.push(match probe.create_again().await {
+        Ok(conditions) => conditional(conditions, archive.conditional_put()),
+        Err(error) => Finding::failed("conditional", &error),
+    });
+}
+
+/// What the place makes of creating a file that is there, against what is set about it.
+fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> Finding {
+    let name = "conditional";
+    let race = "two servers that archive the same name at the same moment could overwrite each other";
+    match (found, set) {
+        (Conditions::Honoured, ConditionalPut::Auto) if !known => {
+            Finding::pass(name, "what exists is not overwritten").hint(
+                "conditional_put = \"yes\" in [store] would save the request that asks first; the store does not need it",
+            )
+        }
+        (Conditions::Honoured, ConditionalPut::No) => {
+            Finding::note(name, format!("the store would refuse to overwrite, but is not asked to: {race}"))
+                .hint("set conditional_put = \"yes\" in [store]")
+        }
+        (Conditions::Honoured, _) => Finding::pass(name, "what exists is not overwritten"),
+        (Conditions::Ignored, ConditionalPut::Yes) => {
+            Finding::fail(name, "the store overwrites what exists, although conditional_put says that it does not")
+                .hint("set conditional_put = \"auto\" in [store]")
+        }
+        (Conditions::Ignored, ConditionalPut::Auto) if known => {
+            Finding::fail(name, "the store overwrites what exists").hint("set conditional_put = \"no\" in [store]")
+        }
+        (Conditions::Ignored, _) => {
+            Finding::note(name, format!("the store cannot refuse to overwrite, so walkeep asks first; {race}"))
+        }
+        (Conditions::NotUnderstood, ConditionalPut::No) => {
+            Finding::note(name, format!("the store knows no conditional writes, so walkeep asks first; {race}"))
+        }
+        (Conditions::NotUnderstood, ConditionalPut::Auto) if !known => {
+            Finding::note(name, format!("the store knows no conditional writes, so walkeep asks first; {race}"))
+                .hint("conditional_put = \"no\" in [store] saves trying them every time")
+        }
+        (Conditions::NotUnderstood, _) => Finding::fail(name, "the store knows no conditional writes")
+            .hint("set conditional_put = \"no\" in [store]"),
+    }
+}
+
+fn encryption(address: &str, verifies_certificate: bool) -> Finding {
+    let name = "tls";
+    if !address.starts_with("https://") {
+        return Finding::note(name, format!("{address} is not encrypted"))
+            .hint("whoever listens in between can read the WAL");
+    }
+    if verifies_certificate {
+        Finding::pass(name, format!("{address} has proven who it is"))
+    } else {
+        Finding::note(name, format!("{address} has not been asked to prove who it is"))
+            .hint("give ca_file in [store] instead of allow_invalid_certificates")
+    }
+}
+
+fn clock(ahead: SignedDuration) -> Finding {
+    let name = "clock";
+    let by = SignedDuration::from_secs(ahead.abs().as_secs());
+    let direction = if ahead.is_negative() { "ahead of" } else { "behind" };
+    let detail = format!("this machine's clock is {by:#} {direction} the store's");
+    let hint = "set this machine's clock, for example with NTP";
+    if by > MUCH_SKEW {
+        Finding::fail(name, detail).hint(hint)
+    } else if by > SOME_SKEW {
+        Finding::note(name, detail).hint(hint)
+    } else {
+        Finding::pass(name, "this machine's clock agrees with the store's")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_overwrites_is_a_cross_only_where_walkeep_relies_on_it() {
+        use ConditionalPut::{Auto, No, Yes};
+        use Conditions::{Honoured, Ignored, NotUnderstood};
+        use Outcome::{Fail, Note, Pass};
+        for (found, set, known, outcome, hint) in [
+            (Honoured, Auto, true, Pass, ""),
+            (Honoured, Auto, false, Pass, "\"yes\""),
+            (Honoured, Yes, false, Pass, ""),
+            (Honoured, No, false, Note, "\"yes\""),
+            (Ignored, Auto, true, Fail, "\"no\""),
+            (Ignored, Auto, false, Note, ""),
+            (Ignored, Yes, false, Fail, "\"auto\""),
+            (Ignored, No, false, Note, ""),
+            (NotUnderstood, Auto, true, Fail, "\"no\""),
+            (NotUnderstood, Auto, false, Note, "\"no\""),
+            (NotUnderstood, Yes, false, Fail, "\"no\""),
+            (NotUnderstood, No, false, Note, ""),
+        ] {
+            let finding = conditional(found, (set, known));
+            assert_eq!(finding.outcome, outcome, "{found:?} {set:?} {known}");
+            let given = finding.hint.unwrap_or_default();
+            assert!(
+                given.contains(hint) && given.is_empty() == hint.is_empty(),
+                "{found:?} {set:?}: {given}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_clock_may_be_a_little_wrong() {
+        for (seconds, outcome) in
+            [(0, Outcome::Pass), (-31, Outcome::Note), (301, Outcome::Fail), (-9999, Outcome::Fail)]
+        {
+            assert_eq!(clock(SignedDuration::from_secs(seconds)).outcome, outcome, "{seconds}");
+        }
+        assert!(clock(SignedDuration::from_secs(-60)).detail.contains("1m ahead of"));
+    }
+}

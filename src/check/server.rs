@@ -1,0 +1,222 @@
+//! Whether the server archives, and into this archive.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{CheckRequest, Finding};
+use crate::archive::Archive;
+use crate::blocking::blocking;
+use crate::cluster::{DataDirectory, ServerSettings};
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::server::Server;
+use crate::wal::{SegmentName, SystemIdentifier, WalName};
+
+/// How often the archive is asked for a segment that the server is to archive.
+const PAUSE: Duration = Duration::from_millis(200);
+
+pub(super) async fn check(
+    archive: &Archive,
+    request: CheckRequest,
+    limit: &TimeLimit,
+    findings: &mut Vec<Finding>,
+) {
+    let CheckRequest { data, server, .. } = request;
+    let (facts, archive) = (
+        blocking({
+            let (data, server) = (data.clone(), server.clone());
+            move || facts(data.as_ref(), server.as_ref())
+        }),
+        archive,
+    );
+    let system = match facts.await {
+        None => None,
+        Some(Err(error)) => {
+            findings.push(Finding::failed("system", &error));
+            return;
+        }
+        Some(Ok((system, settings))) => {
+            findings.push(known_system(archive, system).await);
+            match settings {
+                Ok(settings) => findings.extend(archiving(&settings)),
+                Err(error) => findings.push(Finding::failed("archive_mode", &error)),
+            }
+            Some(system)
+        }
+    };
+    findings.extend(newest(archive, system).await);
+    if let (Some(server), Some(system)) = (server, system) {
+        findings.push(switch(archive, server, system, limit).await);
+    }
+}
+
+type Facts = (SystemIdentifier, Result<ServerSettings, Error>);
+
+/// Whose WAL it is, and how its server archives: as the running server says, else as its files do.
+fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result<Facts, Error>> {
+    let of_data = data.map(|data| {
+        data.system_identifier()?.ok_or_else(|| {
+            Error::new(ErrorKind::Configuration, "what was given as --pgdata is no data directory")
+        })
+    });
+    let of_server = server.map(Server::system_identifier);
+    let system = match (of_data, of_server) {
+        (None, None) => return None,
+        (Some(Ok(data)), Some(Ok(server))) if data != server => {
+            let what = format!("the data directory is of system {data}, the server of {server}");
+            Err(Error::new(ErrorKind::Configuration, what).hint("give those of the same cluster"))
+        }
+        (_, Some(system)) | (Some(system), None) => system,
+    };
+    let settings = || match (server, data) {
+        (Some(server), _) => server.settings(),
+        (None, Some(data)) => data.server_settings(),
+        (None, None) => Ok(ServerSettings::new()),
+    };
+    Some(system.map(|system| (system, settings())))
+}
+
+async fn known_system(archive: &Archive, system: SystemIdentifier) -> Finding {
+    let name = "system";
+    match archive.systems().await {
+        Ok(systems) if systems.contains(&system) => {
+            Finding::pass(name, format!("the archive holds WAL of system {system}"))
+        }
+        Ok(_) => Finding::note(name, format!("the archive holds no WAL of system {system} yet")),
+        Err(error) => Finding::failed(name, &error),
+    }
+}
+
+/// What the settings say about archiving.
+fn archiving(settings: &ServerSettings) -> Vec<Finding> {
+    let setting = |name: &str| settings.get(name).map_or("", String::as_str);
+    let (mode, command) = (setting("archive_mode"), setting("archive_command"));
+    let library = setting("archive_library");
+    let on = ["on", "always", "true", "yes", "1"].contains(&mode.to_ascii_lowercase().as_str());
+    let mode = if on {
+        Finding::pass("archive_mode", format!("archive_mode is {mode}"))
+    } else {
+        Finding::fail("archive_mode", "archive_mode is off: the server archives nothing")
+            .hint("set archive_mode = on, and restart the server")
+    };
+    let fail = |detail: String| {
+        Finding::fail("archive_command", detail).hint("set archive_command = 'walkeep-archive %p'")
+    };
+    let command = if !library.is_empty() {
+        Finding::fail(
+            "archive_command",
+            format!("archive_library is {library}, which the server uses instead"),
+        )
+        .hint("set archive_library = ''")
+    } else if command.is_empty() || command == "(disabled)" {
+        fail("archive_command is empty: WAL piles up in pg_wal".to_owned())
+    } else if !command.contains("walkeep-archive") {
+        fail(format!("archive_command is not walkeep's: {command}"))
+    } else if !command.contains("%p") {
+        fail(format!("archive_command does not name the file: {command}"))
+    } else {
+        Finding::pass("archive_command", format!("archive_command is {command}"))
+    };
+    vec![mode, command]
+}
+
+/// The newest segment of that system, or of the only one that there is.
+async fn newest(archive: &Archive, system: Option<SystemIdentifier>) -> Option<Finding> {
+    let name = "newest";
+    let system = match system {
+        Some(system) => system,
+        None => match archive.systems().await.as_deref() {
+            Ok([only]) => *only,
+            _ => return None,
+        },
+    };
+    Some(match archive.newest_segment(system).await {
+        Ok(Some(newest)) => {
+            let age = Timestamp::now().duration_since(newest.since).max(SignedDuration::ZERO);
+            let age = SignedDuration::from_secs(age.as_secs());
+            Finding::pass(name, format!("the newest archived segment is {}, {age:#} old", newest.name))
+        }
+        Ok(None) => Finding::note(name, format!("no segment of system {system} has been archived yet")),
+        Err(error) => Finding::failed(name, &error),
+    })
+}
+
+/// Has the server end a segment, and waits until the archive has it.
+async fn switch(archive: &Archive, server: Server, system: SystemIdentifier, limit: &TimeLimit) -> Finding {
+    let name = "switch";
+    let asked = server.clone();
+    let switched =
+        blocking(move || if asked.is_in_recovery()? { Ok(None) } else { asked.switch_segment().map(Some) });
+    let segment = match switched.await {
+        Ok(Some(segment)) => segment,
+        Ok(None) => {
+            return Finding::note(name, "the server is in recovery: it ends no segments of its own");
+        }
+        Err(error) => return Finding::failed(name, &error),
+    };
+    let started = Instant::now();
+    match wait_for(archive, system, segment, limit).await {
+        Ok(true) => {
+            let took = started.elapsed().as_millis();
+            Finding::pass(
+                name,
+                format!("{segment} was in the archive {took} ms after the server had ended it"),
+            )
+        }
+        Ok(false) => {
+            let failure = blocking(move || server.archiver_failure()).await.ok().flatten();
+            let failure =
+                failure.map_or_else(String::new, |failure| format!("; its last failure was {failure}"));
+            Finding::fail(name, format!("the server has not archived {segment}{failure}"))
+                .hint("its log says why; is its archive this one?")
+        }
+        Err(error) => Finding::failed(name, &error),
+    }
+}
+
+/// Whether the segment is in the archive before the time is nearly up.
+async fn wait_for(
+    archive: &Archive,
+    system: SystemIdentifier,
+    segment: SegmentName,
+    limit: &TimeLimit,
+) -> Result<bool, Error> {
+    loop {
+        match archive.holds(system, WalName::Segment(segment)).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => return Err(error),
+        }
+        if limit.left() < PAUSE * 10 {
+            return Ok(false);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Outcome;
+
+    #[test]
+    fn only_walkeeps_own_command_is_a_tick() {
+        let outcomes = |pairs: &[(&str, &str)]| {
+            let settings =
+                pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            archiving(&settings).into_iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+        };
+        let walkeep = ("archive_command", "walkeep-archive %p");
+        assert_eq!(outcomes(&[("archive_mode", "on"), walkeep]), [Outcome::Pass, Outcome::Pass]);
+        assert_eq!(outcomes(&[("archive_mode", "always"), walkeep]), [Outcome::Pass, Outcome::Pass]);
+        assert_eq!(outcomes(&[("archive_mode", "off"), walkeep]), [Outcome::Fail, Outcome::Pass]);
+        assert_eq!(outcomes(&[]), [Outcome::Fail, Outcome::Fail]);
+        for command in ["", "(disabled)", "cp %p /archive/%f", "walkeep-archive"] {
+            assert_eq!(outcomes(&[("archive_mode", "on"), ("archive_command", command)])[1], Outcome::Fail);
+        }
+        let library = ("archive_library", "basic_archive");
+        assert_eq!(outcomes(&[("archive_mode", "on"), walkeep, library])[1], Outcome::Fail);
+    }
+}

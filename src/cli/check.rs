@@ -1,0 +1,97 @@
+//! `walkeep check`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::arguments::Common;
+use super::exit::Failure;
+use super::walkeep::fail;
+use super::{log, supervise};
+use crate::check::{CheckRequest, Finding, Outcome, check};
+use crate::cluster::DataDirectory;
+use crate::config::Settings;
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::server::Server;
+
+/// Try out whether archiving and restoring will work
+///
+/// Exit status: 0 all well; 1 something will not work; 2 wrong usage or configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    common: Common,
+
+    /// Look at the server's data directory, too: whose it is, and how it archives
+    #[arg(long, value_name = "DIRECTORY")]
+    pgdata: Option<PathBuf>,
+
+    /// Have the running server end a segment, and wait until it is archived: a connection URL, without a password
+    #[arg(long, value_name = "URL")]
+    pg_url: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    archive: String,
+    /// Whether the exit status is 0.
+    ok: bool,
+    checks: &'a [Finding],
+}
+
+impl Check {
+    pub(super) fn run(self) -> ! {
+        let started = Instant::now();
+        let given = self.common.given();
+        let format = given.log_format.unwrap_or_default();
+        let settings = Settings::load(&given).unwrap_or_else(|error| fail(&error, format));
+        log::start("walkeep", settings.log_format, self.common.verbose);
+        let server = self.pg_url.as_deref().map(Server::new).transpose();
+        let request = CheckRequest {
+            configuration: settings.file,
+            data: self.pgdata.map(DataDirectory::named),
+            server: server.unwrap_or_else(|error| fail(&error, format)),
+        };
+        let limit = TimeLimit::new(started, settings.timeouts.push);
+        let archive = settings.archive;
+        let findings = supervise::supervise(Failure::OfTool, &limit, async |stop| {
+            let checking = check(&archive, request, &limit);
+            let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was checked");
+            stop.run_until_cancelled(checking).await.ok_or_else(stopped)
+        });
+        let ok = findings.iter().all(|finding| finding.outcome != Outcome::Fail);
+        let report = Report { archive: archive.url.to_string(), ok, checks: &findings };
+        let text = if self.json { as_json(&report) } else { as_text(&findings) };
+        if let Err(error) = io::stdout().write_all(text.as_bytes()) {
+            fail(&Error::new(ErrorKind::Local, "cannot write to standard output").because(error), format);
+        }
+        std::process::exit(i32::from(!ok))
+    }
+}
+
+fn as_json(report: &Report<'_>) -> String {
+    // Texts, truths and lists of them: nothing in it can fail.
+    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
+}
+
+fn as_text(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or_default();
+    let lines = findings.iter().map(|Finding { name, outcome, detail, hint }| {
+        let mark = match outcome {
+            Outcome::Pass => '✓',
+            Outcome::Note => '!',
+            Outcome::Fail => '✗',
+        };
+        let hint = hint.as_ref().map_or_else(String::new, |hint| format!("  {:width$}  → {hint}\n", ""));
+        format!("{mark} {name:width$}  {}\n{hint}", detail.replace(char::is_control, " "))
+    });
+    lines.collect()
+}
