@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use support::{archive::ArchiveDirectory, cluster::Cluster, output_of, sandbox::Sandbox};
 
@@ -87,12 +88,83 @@ fn a_server_recovers_without_walkeep_by_the_emergency_recipe() {
     assert_eq!(recovered.sql("select count(*) from kept"), "1000");
 }
 
+/// The configuration file that a page shows.
+fn example(name: &str) -> String {
+    let page = page(name);
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    example.lines().fold(String::new(), |example, line| example + line.trim_start() + "\n")
+}
+
+#[test]
+fn the_configuration_file_of_a_store_is_accepted() {
+    let sandbox = Sandbox::new();
+    let example =
+        example("docs/guide/stores.md").replace("https://minio.example:9000", "https://127.0.0.1:1");
+    let file = sandbox.file("walkeep.toml", example);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = sandbox.walkeep().args(["check", "--config"]).arg(file).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("✗ archive        cannot list s3://bucket/prefix"), "{text}");
+    assert!(
+        text.contains("Connection refused"),
+        "the store, not the configuration, is what is missing: {text}"
+    );
+}
+
+#[test]
+fn every_setting_of_a_store_in_the_guide_exists() {
+    let sandbox = Sandbox::new();
+    let guide = page("docs/guide/stores.md");
+    let settings = guide.split("## Settings in").nth(1).unwrap().split("\n## ").next().unwrap();
+    let names: Vec<&str> =
+        settings.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(names.contains(&"ca_file") && names.len() > 9, "{names:?}");
+    for name in names {
+        let value = match name {
+            "virtual_hosted_style_request" | "allow_http" => "true",
+            "conditional_put" => "'auto'",
+            "connect_timeout" | "read_timeout" => "'1s'",
+            "proxy_url" => "'http://127.0.0.1:1'",
+            _ => "'x'",
+        };
+        let file = sandbox.file("one.toml", format!("archive = 's3://wal'\n[store]\n{name} = {value}"));
+        let output =
+            sandbox.walkeep().args(["cat", "00000002.history", "--config"]).arg(file).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !stderr.contains(&format!("setting {name}")) && !stderr.contains("[store]:"),
+            "{name}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn the_checks_of_the_guides_are_all_ticks_on_a_server_that_archives() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut server = Cluster::new(&sandbox, "data");
+    server.archive_into(&archive);
+    server.start();
+    let commands = ["README.md", "docs/guide/archiving.md", "docs/guide/stores.md"].map(|name| {
+        line(&page(name), "walkeep check --")
+            .replace("check --pgdata", "check --archive /mnt/archive --pgdata")
+    });
+    assert_eq!(commands[0], commands[1]);
+    assert_eq!(commands[0], commands[2]);
+    let command = commands[0]
+        .replace("/mnt/archive", archive.url())
+        .replace("/var/lib/postgresql/15/main", server.data().to_str().unwrap());
+    let words: Vec<&str> = command.split(' ').collect();
+    let mut check = server.client(sandbox.program(words[0]).to_str().unwrap());
+    let text = output_of(check.args(&words[1..]));
+    assert!(text.lines().all(|line| !line.starts_with('✗')), "{text}");
+    assert!(text.contains("✓ switch"), "{text}");
+}
+
 #[test]
 fn the_configuration_file_of_the_guide_is_accepted() {
     let sandbox = Sandbox::new();
-    let guide = page("docs/guide/configuration.md");
-    let example = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    let file = sandbox.file("walkeep.toml", example);
+    let file = sandbox.file("walkeep.toml", example("docs/guide/configuration.md"));
     let output =
         sandbox.walkeep().args(["cat", "--timeout", "1s", "00000002.history", "--config"]).arg(file).output();
     let stderr = String::from_utf8(output.unwrap().stderr).unwrap();
@@ -106,8 +178,12 @@ fn the_configuration_file_of_the_guide_is_accepted() {
 fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
     let sandbox = Sandbox::new();
     let guide = page("docs/guide/configuration.md");
-    for (program, command) in [("walkeep-archive", None), ("walkeep-restore", None), ("walkeep", Some("cat"))]
-    {
+    for (program, command) in [
+        ("walkeep-archive", None),
+        ("walkeep-restore", None),
+        ("walkeep", Some("cat")),
+        ("walkeep", Some("check")),
+    ] {
         let help = output_of(sandbox.command(sandbox.program(program)).args(command).arg("--help"));
         let flags = help.split_whitespace().filter_map(|word| word.strip_prefix("--"));
         for flag in flags.map(|flag| flag.trim_end_matches(|c: char| !c.is_ascii_lowercase())) {
@@ -115,7 +191,8 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
             assert!(known || guide.contains(&format!("`--{flag}`")), "--{flag} of {program}");
         }
     }
-    for key in guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()) {
+    let keys = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    for key in keys.filter(|key| *key != "[store]") {
         let value = match key {
             "archive" => "'/mnt/archive'",
             "require_mount" => "true",

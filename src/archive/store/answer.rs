@@ -149,10 +149,6 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
             _,
             "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "Md5Mismatch",
         ) => retry(),
-        // A success that came here was not what a store says, such as a login page.
-        (200..=299, _) => {
-            hinted(ErrorKind::Unavailable, "is something between here and the store?".to_owned())
-        }
         _ => refused("the store does not accept the request; \"walkeep check\" tells more"),
     }
 }
@@ -203,7 +199,7 @@ mod tests {
             RETRY,
             "creating does not need what is not there"
         );
-        for status in [200, 204, 301, 307, 400, 401, 403, 405, 409, 410, 412, 429, 500, 503] {
+        for status in [301, 307, 400, 401, 403, 405, 409, 410, 412, 429, 500, 503] {
             for asked in [Asked::Read, Asked::Look] {
                 assert_ne!(verdict(status, "", asked), ABSENT, "{status}");
             }
@@ -218,7 +214,7 @@ mod tests {
         assert_eq!(verdict(409, "ConditionalRequestConflict", Asked::Create), RETRY);
         assert_eq!(verdict(409, "OperationAborted", Asked::Create), RETRY);
         assert_eq!(verdict(501, "NotImplemented", Asked::Create), Verdict::Unconditional);
-        for status in [200, 304, 400, 403, 404, 409, 429, 500, 503] {
+        for status in [304, 400, 403, 404, 409, 429, 500, 503] {
             assert_ne!(verdict(status, "", Asked::Create), Verdict::Taken, "{status}");
         }
     }
@@ -237,7 +233,6 @@ mod tests {
             (400, "IncompleteBody"),
             (400, "BadDigest"),
             (307, "TemporaryRedirect"),
-            (200, ""),
         ] {
             assert_eq!(verdict(status, code, Asked::Create), RETRY, "{status} {code}");
             assert_eq!(verdict(status, code, Asked::Read), RETRY, "{status} {code}");

@@ -47,7 +47,11 @@ fn hint_for(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str
                     AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";
         return Some((ErrorKind::Unavailable, hint));
     }
-    None
+    // It answered with success, and then not with what goes with it.
+    find::<HttpError>(error).is_none().then_some((
+        ErrorKind::Unavailable,
+        "no store answers like that; is the endpoint right, and is nothing in between?",
+    ))
 }
 
 fn tls_hint(error: &rustls::Error) -> Option<(ErrorKind, &'static str)> {

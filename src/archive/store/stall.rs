@@ -95,15 +95,18 @@ impl<B: Body + Unpin> Body for Sent<B> {
 }
 
 /// A body that is received, and fails when nothing more arrives.
+///
+/// Only the time that somebody waits for it counts: whoever takes the parts may have been busy.
 pub(super) struct Received<B> {
     body: B,
     limit: Duration,
     deadline: Pin<Box<Sleep>>,
+    waiting: bool,
 }
 
 impl<B> Received<B> {
     pub(super) fn new(body: B, limit: Duration) -> Self {
-        Self { body, limit, deadline: Box::pin(sleep_until(Instant::now() + limit)) }
+        Self { body, limit, deadline: Box::pin(sleep_until(Instant::now() + limit)), waiting: false }
     }
 }
 
@@ -117,9 +120,13 @@ impl<B: Body<Error: Into<BoxError>> + Unpin> Body for Received<B> {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let failed = |error: BoxError| HttpError::new_boxed(HttpErrorKind::Unknown, error);
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| failed(error.into()))));
+        }
+        if !self.waiting {
+            self.waiting = true;
             let deadline = Instant::now() + self.limit;
             self.deadline.as_mut().reset(deadline);
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| failed(error.into()))));
         }
         ready!(self.deadline.as_mut().poll(cx));
         Poll::Ready(Some(Err(failed(Stalled(self.limit).into()))))
@@ -153,6 +160,37 @@ mod tests {
             }
         }));
         assert!(done.is_ok(), "half a second in all, and never a fifth without movement");
+    }
+
+    /// A body whose parts come when somebody sends them.
+    struct Parts(tokio::sync::mpsc::Receiver<&'static str>);
+
+    impl Body for Parts {
+        type Data = bytes::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+            self.0.poll_recv(cx).map(|part| Some(Ok(Frame::data(part?.into()))))
+        }
+    }
+
+    #[test]
+    fn a_body_fails_when_it_is_waited_for_in_vain_and_not_when_nobody_takes_it() {
+        use http_body_util::BodyExt;
+        block_on(async {
+            let (sender, parts) = tokio::sync::mpsc::channel(1);
+            let mut body = Received::new(Parts(parts), Duration::from_millis(50));
+            sender.send("one").await.unwrap();
+            assert!(body.frame().await.unwrap().is_ok());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let (frame, ()) = tokio::join!(body.frame(), async { sender.send("two").await.unwrap() });
+            assert!(frame.unwrap().is_ok(), "it was not asked for all that time");
+            let error = body.frame().await.unwrap().unwrap_err();
+            assert!(error.to_string().contains("nothing was sent or received for 0.05 seconds"), "{error}");
+        });
     }
 
     #[test]
