@@ -42,6 +42,10 @@ fn hint_for(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str
     if let Some(tls) = chain(error).find_map(rustls_error) {
         return tls_hint(tls);
     }
+    if find::<reqwest::Error>(error).is_some_and(reqwest::Error::is_builder) {
+        let hint = "is the endpoint a URL, and if it is an http:// one, is allow_http set in [store]?";
+        return Some((ErrorKind::Refused, hint));
+    }
     if find::<NoCredentials>(error).is_some() {
         let hint = "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
                     AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";

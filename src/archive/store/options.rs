@@ -236,7 +236,8 @@ fn canonical(provider: Provider, name: &str) -> Option<String> {
     }
 }
 
-fn truth(value: &str) -> Result<bool, String> {
+/// A truth as people write it.
+pub(super) fn truth(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),

@@ -14,7 +14,7 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use super::client::{CredentialClient, StoreClient};
 use super::credentials::Credentials;
 use super::failure::Causes;
-use super::options::{Resolved, is_secret};
+use super::options::{Resolved, is_secret, truth};
 use crate::archive::url::{Provider, StoreUrl};
 use crate::error::{Error, ErrorKind};
 
@@ -133,12 +133,13 @@ fn never() -> RetryConfig {
 /// Where requests go, as the builders will have it.
 fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
     let setting = |name: &str| settings.get(name).map(|value| value.trim_end_matches('/').to_owned());
+    let is_on = |name: &str| setting(name).is_some_and(|value| truth(&value) == Ok(true));
     match url.provider {
         Provider::S3 => {
             setting("aws_endpoint_url_s3").or_else(|| setting("aws_endpoint")).unwrap_or_else(|| {
                 let region = setting("aws_region").or_else(|| setting("aws_default_region"));
                 let region = region.as_deref().unwrap_or("us-east-1");
-                let virtual_hosted = setting("aws_virtual_hosted_style_request").as_deref() == Some("true");
+                let virtual_hosted = is_on("aws_virtual_hosted_style_request");
                 let bucket = if virtual_hosted { format!("{}.", url.bucket) } else { String::new() };
                 format!("https://{bucket}s3.{region}.amazonaws.com")
             })
@@ -146,9 +147,12 @@ fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
         Provider::Google => {
             setting("google_base_url").unwrap_or_else(|| "https://storage.googleapis.com".to_owned())
         }
+        Provider::Azure if is_on("azure_storage_use_emulator") => "http://127.0.0.1:10000".to_owned(),
         Provider::Azure => setting("azure_storage_endpoint").unwrap_or_else(|| {
             let account = setting("azure_storage_account_name").unwrap_or_default();
-            format!("https://{account}.blob.core.windows.net")
+            let is_fabric = is_on("azure_use_fabric_endpoint");
+            let service = if is_fabric { "fabric.microsoft.com" } else { "core.windows.net" };
+            format!("https://{account}.blob.{service}")
         }),
     }
 }
