@@ -114,6 +114,7 @@ async fn only_the_key_of_the_environment_opens_it() {
         assert!(matches!(failure, Error::PermissionDenied { .. }), "{failure}");
         assert!(format!("{failure:?}").contains(code), "{failure:?}");
     }
+    support::store::identity::choose_crypto();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let unsigned = client.get(format!("{}/wal/key", store.endpoint())).send().await.unwrap();
     assert_eq!(unsigned.status(), 403);

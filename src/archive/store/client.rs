@@ -155,6 +155,9 @@ impl HttpConnector for CredentialClient {
 }
 
 fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder, Error> {
+    // The other one there is, aws-lc, collects its first random numbers from the jitter of the processor for 25 ms: by
+    // every process, so for every file. Fails when it has been done already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("walkeep/", env!("CARGO_PKG_VERSION")))
         .http1_only()

@@ -64,7 +64,7 @@ fn tls_hint(error: &rustls::Error) -> Option<(ErrorKind, &'static str)> {
         rustls::Error::InvalidCertificate(certificate) => refused(match certificate {
             CertificateError::UnknownIssuer => {
                 "the store's certificate was not issued by anyone this machine trusts; give the issuer's certificate \
-                 as ca_file in [store]"
+                 as ca_file in [store]; AWS_CA_BUNDLE goes before that"
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "the store's certificate has expired, or this machine's clock is wrong"

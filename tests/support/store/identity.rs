@@ -13,7 +13,7 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         ServerConfig,
-        crypto::aws_lc_rs,
+        crypto::ring,
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     },
 };
@@ -60,7 +60,7 @@ impl Identity {
     fn write(sandbox: &Sandbox, ca_file: &str, ca: &str, certificate: &Certificate, key: &KeyPair) -> Self {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         // Not the process's default provider, which the code under test may want to install.
-        let configuration = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let configuration = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
@@ -76,6 +76,7 @@ impl Identity {
 
     /// A client that trusts this certificate alone.
     pub(crate) fn trusting_client(&self) -> reqwest::Client {
+        choose_crypto();
         let ca = reqwest::Certificate::from_pem(&fs::read(&self.ca_file).unwrap()).unwrap();
         reqwest::Client::builder().no_proxy().tls_certs_only([ca]).build().unwrap()
     }
@@ -83,6 +84,12 @@ impl Identity {
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.clone()
     }
+}
+
+/// What a client of this process needs to have done before it is built.
+pub(crate) fn choose_crypto() {
+    // Fails when another test has done it.
+    let _ = ring::default_provider().install_default();
 }
 
 fn server_certificate() -> CertificateParams {

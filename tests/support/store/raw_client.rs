@@ -97,6 +97,7 @@ impl<'a> RawClient<'a> {
 
 /// The library's own client, which finds the server by these variables.
 pub(crate) fn object_store_client(environment: &[(&str, String)]) -> AmazonS3 {
+    super::identity::choose_crypto();
     let mut builder = AmazonS3Builder::new().with_bucket_name(BUCKET);
     for (name, value) in environment {
         // It reads all but the ones that are meant for other clients.
