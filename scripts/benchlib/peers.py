@@ -9,7 +9,7 @@ import random
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchlib.process import Failure, environment, peak_memory_bytes, run, shell_ms, start_ms
@@ -31,6 +31,7 @@ class Peer:
     archive_command: str
     restore_command: str = ""
     prepare: tuple = ()
+    variables: dict = field(default_factory=dict)
 
     def set_up(self, wal):
         _data_directory(self.root / "primary", wal)
@@ -38,7 +39,7 @@ class Peer:
         (self.root / "recovery/recovery.signal").touch()
         (self.root / "archive").mkdir()
         if self.prepare:
-            run(self.prepare, environment(HOME=str(self.root)))
+            run(self.prepare, environment(HOME=str(self.root), **self.variables))
 
     def offer(self, wal, segment):
         """What the server does when it has finished a segment; returns the command that the archiver will call."""
@@ -49,7 +50,7 @@ class Peer:
     def push_ms(self, wal, segment):
         """One round of the archiver, which finds this segment alone and not a backlog."""
         command = self.offer(wal, segment)
-        elapsed = shell_ms(command, self.root / "primary", self.root / "log")
+        elapsed = shell_ms(command, self.root / "primary", self.root / "log", self.variables)
         status = self.root / "primary/pg_wal/archive_status"
         os.rename(status / f"{segment}.ready", status / f"{segment}.done")
         self._write_out()
@@ -72,12 +73,19 @@ class Peer:
     def restore_ms(self, wal, segment):
         """One request of recovery; the bytes that came back are compared."""
         restored = self.root / "recovery/pg_wal/RECOVERYXLOG"
-        command = self.restore_command.replace("%p", "pg_wal/RECOVERYXLOG").replace("%f", segment)
-        elapsed = shell_ms(command, self.root / "recovery", self.root / "log")
+        elapsed = self._request_ms(segment, 0)
         if not _same_bytes(restored, wal / "pg_wal" / segment):
             raise Failure(f"{self.name} restored {segment} with other bytes than it had archived")
         restored.unlink()
         return elapsed
+
+    def miss_ms(self, segment):
+        """One request of recovery for what has not been archived, as the last one always is."""
+        return self._request_ms(segment, 1)
+
+    def _request_ms(self, segment, expected_status):
+        command = self.restore_command.replace("%p", "pg_wal/RECOVERYXLOG").replace("%f", segment)
+        return shell_ms(command, self.root / "recovery", self.root / "log", self.variables, expected_status)
 
     def archive_bytes(self):
         return sum(file.stat().st_size for file in (self.root / "archive").rglob("*") if file.is_file())
@@ -85,19 +93,19 @@ class Peer:
 
 def measure_pushes_and_restores(wal, segments, work, binaries, rounds, keep_cached):
     """Samples in ms and archive sizes of every peer, and why a peer was skipped."""
-    pgbackrest_missing = _pgbackrest_missing(wal, work)
+    no_pgbackrest = why_no_pgbackrest(pgbackrest(work / "trial"), wal)
     push, restore, archive_bytes = {}, {}, {}
     order = random.Random(1)
     for number in range(rounds):
         print(f"bench: round {number + 1} of {rounds}", file=sys.stderr)
         root = work / "round"
         peers = [_cp(root), _cp_fsync(root), _walkeep(root, binaries)]
-        if not pgbackrest_missing:
-            peers.insert(2, _pgbackrest(root))
+        if not no_pgbackrest:
+            peers.insert(2, pgbackrest(root))
         for peer in peers:
             peer.set_up(wal)
         for segment in segments:
-            _warm(wal / "pg_wal" / segment)
+            warm(wal / "pg_wal" / segment)
             turn = order.sample(peers, len(peers))
             for peer in turn:
                 push.setdefault(peer.name, []).append(peer.push_ms(wal, segment))
@@ -113,7 +121,7 @@ def measure_pushes_and_restores(wal, segments, work, binaries, rounds, keep_cach
         "push_ms": {peer.name: push[peer.name] for peer in peers},
         "restore_ms": {peer.name: restore[peer.name] for peer in peers if peer.restore_command},
         "archive_bytes": archive_bytes,
-        "skipped": {PGBACKREST: pgbackrest_missing} if pgbackrest_missing else {},
+        "skipped": {PGBACKREST: no_pgbackrest} if no_pgbackrest else {},
     }
 
 
@@ -158,14 +166,15 @@ def _walkeep(root, binaries):
     return Peer(WALKEEP, root, f"{push} {archive} %p", f"{restore} {archive} %f %p")
 
 
-def _pgbackrest(root):
+def pgbackrest(root, repository=(), variables=None):
+    """It, with a repository below `root`, or the one of these options and environment variables."""
     root = root / "pgbackrest"
     options = [
         "pgbackrest",
         # No configuration file: whatever this machine's own pgBackRest does must not change a figure.
         "--no-config",
         "--stanza=bench",
-        f"--repo1-path={root}/archive",
+        *(repository or [f"--repo1-path={root}/archive"]),
         f"--lock-path={root}/lock",
         "--log-level-file=off",
     ]
@@ -178,19 +187,20 @@ def _pgbackrest(root):
         f"{shlex.join(push)} %p",
         f"{shlex.join(restore)} %f %p",
         prepare=(*options, primary, "--no-online", "stanza-create"),
+        variables=variables or {},
     )
 
 
-def _pgbackrest_missing(wal, work):
-    """Why pgBackRest cannot be measured; empty when it can."""
+def why_no_pgbackrest(trial, wal):
+    """Why pgBackRest cannot be measured, which setting up a `trial` of it tells; empty when it can."""
     if not shutil.which("pgbackrest"):
         return "not installed (Debian, Ubuntu: apt-get install pgbackrest)"
     try:
-        _pgbackrest(work / "trial").set_up(wal)
+        trial.set_up(wal)
     except Failure as failure:
         return str(failure).strip().splitlines()[-1]
     finally:
-        shutil.rmtree(work / "trial", ignore_errors=True)
+        shutil.rmtree(trial.root.parent, ignore_errors=True)
     return ""
 
 
@@ -211,7 +221,7 @@ def _files(directory):
                 yield file.fileno()
 
 
-def _warm(segment):
+def warm(segment):
     """Into the page cache, where the server that has just written it would have left it."""
     with open(segment, "rb") as file:
         while file.read(1 << 20):

@@ -121,14 +121,14 @@ def run(argv, env):
     return done.stdout
 
 
-def shell_ms(command, directory, log):
+def shell_ms(command, directory, log, variables, expected_status=0):
     """Milliseconds that `sh -c command` takes, called as PostgreSQL calls its two commands."""
     with open(log, "w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
             ["sh", "-c", command],
             cwd=directory,
-            env=environment(PGDATA=str(directory), HOME=str(directory)),
+            env=environment(PGDATA=str(directory), HOME=str(directory), **variables),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -143,9 +143,9 @@ def shell_ms(command, directory, log):
             process.wait()
             raise
         elapsed = (time.perf_counter() - started) * 1e3
-        if status != 0:
+        if status != expected_status:
             output.seek(0)
-            raise Failure(f"`{command}` failed with status {status}:\n{output.read()}")
+            raise Failure(f"`{command}` ended with status {status}:\n{output.read()}")
     return elapsed
 
 

@@ -2,7 +2,8 @@
 
 from statistics import median
 
-from benchlib.peers import CP, CP_FSYNC, WALKEEP
+from benchlib.peers import CP, CP_FSYNC, PGBACKREST, WALKEEP
+from benchlib.s3peers import WALKEEP_NO_HEAD
 
 # The project's figures. MB is 1,000,000 bytes.
 PUSH_BOUND = 1.0
@@ -10,10 +11,19 @@ RESTORE_BOUND = 1.5
 START_BOUND = 4.0
 PEAK_MEMORY_BOUND_MB = 64
 BINARY_BOUND_MB = 12
+S3_PUSH_BOUND = 0.6
+S3_PUSH_NO_HEAD_BOUND = 0.45
+S3_RESTORE_BOUND = 0.72
+
+VERDICTS = {True: "met", False: "MISSED", None: ""}
 
 
 def figures(results):
     """Each figure as name, value, unit, bound, whether it is met, and the ratio of medians where it is a ratio."""
+    return _figures_of_s3(results) if "miss_ms" in results else _figures_of_directory(results)
+
+
+def _figures_of_directory(results):
     start = results["start_ms"]
     return [
         _ratio("push / cp with fsync", results["push_ms"][WALKEEP], results["push_ms"][CP_FSYNC], PUSH_BOUND),
@@ -27,6 +37,19 @@ def figures(results):
     ]
 
 
+def _figures_of_s3(results):
+    """None without pgBackRest, which is all there is to compare with."""
+    miss, push, restore = results["miss_ms"], results["push_ms"], results["restore_ms"]
+    if PGBACKREST not in push:
+        return []
+    return [
+        _ratio("push / pgBackRest", push[WALKEEP], push[PGBACKREST], S3_PUSH_BOUND),
+        _ratio("no HEAD / pgBackRest", push[WALKEEP_NO_HEAD], push[PGBACKREST], S3_PUSH_NO_HEAD_BOUND),
+        _ratio("restore / pgBackRest", restore[WALKEEP], restore[PGBACKREST], S3_RESTORE_BOUND),
+        _ratio("miss / pgBackRest", miss[WALKEEP], miss[PGBACKREST], None),
+    ]
+
+
 def _ratio(name, ours, theirs, bound):
     value = median(our / their for our, their in zip(ours, theirs))
     return {
@@ -34,8 +57,8 @@ def _ratio(name, ours, theirs, bound):
         "value": value,
         "ratio_of_medians": median(ours) / median(theirs),
         "unit": "",
-        "bound": f"<= {bound}",
-        "met": value <= bound,
+        "bound": f"<= {bound}" if bound else "none",
+        "met": value <= bound if bound else None,
     }
 
 
@@ -57,32 +80,44 @@ def table(results):
         f"{wal['segments']} segments, {wal['bytes'] / 1e6:.0f} MB, of pgbench WAL (PostgreSQL {wal['postgresql']}), "
         f"each taken {results['rounds']} times, in turns"
     )
+    if "round_trip_ms" in results:
+        yield f"archived to Garage's S3, through TLS, {results['round_trip_ms']} ms of round trip away"
     yield ""
-    yield f"{'push of one segment':<28}{'median':>10}{'p90':>10}{'archive / WAL':>16}"
+    sizes = results.get("archive_bytes", {})
+    yield f"{'push of one segment':<28}{'median':>10}{'p90':>10}{'   archive / WAL' if sizes else ''}"
     for name, samples in results["push_ms"].items():
-        yield f"  {name:<26}{_times(samples)}{results['archive_bytes'][name] / wal['bytes']:>16.1%}"
-    yield "restore of one segment"
-    for name, samples in results["restore_ms"].items():
-        yield f"  {name:<26}{_times(samples)}"
-    yield "start"
-    for name, samples in results["start_ms"].items():
-        yield f"  {name:<26}{_times(samples)}"
+        yield f"  {name:<26}{_times(samples)}{_share(sizes.get(name), wal['bytes'])}"
+    for what, samples_of in (
+        ("restore of one segment", "restore_ms"),
+        ("restore of one that is not there", "miss_ms"),
+        ("start", "start_ms"),
+    ):
+        if samples_of in results:
+            yield what
+            yield from (f"  {name:<26}{_times(samples)}" for name, samples in results[samples_of].items())
     for name, reason in results["skipped"].items():
         yield f"{name} skipped: {reason}"
+    if results["figures"]:
+        yield from _bounds(results["figures"])
+    yield from (f"note: {note}" for note in results["notes"])
+
+
+def _bounds(figures):
     yield ""
     yield f"{'walkeep':<28}{'in turn':>10}{'medians':>10}   bound"
-    for figure in results["figures"]:
+    for figure in figures:
         second = f"{figure['ratio_of_medians']:>10.2f}" if "ratio_of_medians" in figure else f"{figure['unit']:>10}"
-        yield (
-            f"  {figure['name']:<26}{figure['value']:>10.2f}{second}   {figure['bound']:<9} "
-            f"{'met' if figure['met'] else 'MISSED'}"
-        )
+        verdict = VERDICTS[figure["met"]]
+        yield f"  {figure['name']:<26}{figure['value']:>10.2f}{second}   {figure['bound']:<9} {verdict}".rstrip()
     yield ""
     yield "'in turn': median of the ratios of each segment's two times, to which the bound applies; 'medians': ratio of the"
     yield "medians. Times are of this run on this machine; ratios are what can be compared."
-    yield from (f"note: {note}" for note in results["notes"])
 
 
 def _times(samples):
     tenths = sorted(samples)[int(len(samples) * 0.9)]
     return f"{median(samples):>7.2f} ms{tenths:>7.2f} ms"
+
+
+def _share(size, whole):
+    return "" if size is None else f"{size / whole:>16.1%}"
