@@ -61,10 +61,8 @@ pub fn main() -> ! {
     let started = Instant::now();
     let failure = Failure::OfArchive;
     exit_on_panic(PROGRAM, failure);
-    let (settings, request) = prepare().unwrap_or_else(|(error, format)| {
-        log::start(PROGRAM, format, false);
-        std::process::exit(failure.report(&error))
-    });
+    let (settings, request) =
+        prepare().unwrap_or_else(|(error, format)| failure.exit_early(PROGRAM, format, &error));
     umask::keep_others_out();
     let limit = TimeLimit::new(started, settings.timeouts.push);
     let report = supervise::supervise(failure, &limit, async |stop| {

@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::arguments::Common;
 use super::exit::Failure;
-use super::walkeep::fail;
 use super::{log, supervise};
 use crate::check::{CheckRequest, Finding, Outcome, check};
 use crate::cluster::DataDirectory;
@@ -48,17 +47,18 @@ struct Report<'a> {
 }
 
 impl Check {
-    pub(super) fn run(self) -> ! {
+    pub(super) fn run(self, program: &'static str) -> ! {
         let started = Instant::now();
         let given = self.common.given();
         let format = given.log_format.unwrap_or_default();
-        let settings = Settings::load(&given).unwrap_or_else(|error| fail(&error, format));
-        log::start("walkeep", settings.log_format, self.common.verbose);
+        let settings = Settings::load(&given)
+            .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
+        log::start(program, settings.log_format, self.common.verbose);
         let server = self.pg_url.as_deref().map(Server::new).transpose();
         let request = CheckRequest {
             configuration: settings.file,
             data: self.pgdata.map(DataDirectory::named),
-            server: server.unwrap_or_else(|error| fail(&error, format)),
+            server: server.unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error)),
         };
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let archive = settings.archive;
@@ -71,7 +71,8 @@ impl Check {
         let report = Report { archive: archive.url.to_string(), ok, checks: &findings };
         let text = if self.json { as_json(&report) } else { as_text(&findings) };
         if let Err(error) = io::stdout().write_all(text.as_bytes()) {
-            fail(&Error::new(ErrorKind::Local, "cannot write to standard output").because(error), format);
+            let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
+            std::process::exit(Failure::OfTool.report(&error));
         }
         std::process::exit(i32::from(!ok))
     }

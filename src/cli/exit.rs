@@ -7,7 +7,9 @@
 
 use std::io::Write;
 
+use super::log;
 use crate::cluster::RecoveryMode;
+use crate::config::LogFormat;
 use crate::error::{Error, ErrorKind};
 
 /// Whose table of exit statuses a failure is looked up in.
@@ -44,6 +46,12 @@ impl Failure {
             Self::OfRestore(_) => TERMINATED,
             Self::OfArchive | Self::OfTool => self.status(ErrorKind::Stopped),
         }
+    }
+
+    /// Ends the process with a failure from before the log was started.
+    pub(super) fn exit_early(self, program: &'static str, format: LogFormat, error: &Error) -> ! {
+        log::start(program, format, false);
+        std::process::exit(self.report(error))
     }
 
     /// Logs the failure and gives its exit status. That a file is absent is routine for a restore, which is asked

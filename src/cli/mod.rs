@@ -2,6 +2,7 @@
 
 mod archive;
 mod arguments;
+mod cat;
 mod check;
 mod exit;
 mod log;

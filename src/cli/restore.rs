@@ -65,17 +65,13 @@ pub fn main() -> ! {
     // Until the command line is understood, the working directory is all there is to go by.
     let unread = Failure::OfRestore(DataDirectory::current().recovery_mode());
     exit_on_panic(PROGRAM, unread);
-    let arguments: Arguments = arguments::parse().unwrap_or_else(|error| {
-        log::start(PROGRAM, LogFormat::default(), false);
-        std::process::exit(unread.report(&error))
-    });
+    let arguments: Arguments =
+        arguments::parse().unwrap_or_else(|error| unread.exit_early(PROGRAM, LogFormat::default(), &error));
     let mode = arguments.mode();
     let failure = Failure::OfRestore(mode);
     exit_on_panic(PROGRAM, failure);
-    let (settings, request) = prepare(&arguments).unwrap_or_else(|(error, format)| {
-        log::start(PROGRAM, format, false);
-        std::process::exit(failure.report(&error))
-    });
+    let (settings, request) =
+        prepare(&arguments).unwrap_or_else(|(error, format)| failure.exit_early(PROGRAM, format, &error));
     let timeout = match mode {
         RecoveryMode::Standby => settings.timeouts.standby,
         RecoveryMode::Recovery => settings.timeouts.recovery,

@@ -41,12 +41,7 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
             .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_EC2_METADATA_DISABLED is set"));
     }
     let credentials = CredentialClient::new(&resolved.connection);
-    let store = match url.provider {
-        Provider::S3 => s3(url, settings, client, credentials),
-        Provider::Google => google(url, settings, client, credentials),
-        Provider::Azure => azure(url, settings, client, credentials),
-    };
-    let store = store.map_err(|error| {
+    let store = store(url, settings, client, credentials).map_err(|error| {
         let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
         let causes = Causes::of(&error);
         // Some of the causes quote what they could not understand.
@@ -77,52 +72,40 @@ fn has_credentials(settings: &BTreeMap<String, String>) -> bool {
     WAYS.iter().any(|name| settings.contains_key(*name))
 }
 
-fn s3(
-    url: &StoreUrl,
-    settings: &BTreeMap<String, String>,
-    client: &StoreClient,
-    credentials: CredentialClient,
-) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let mut builder = AmazonS3Builder::new().with_bucket_name(&url.bucket).with_allow_http(true);
-    for (name, value) in settings {
-        builder = builder.with_config(name.parse()?, value);
-    }
-    let builder = builder.with_retry(never());
-    let credentials = builder.clone().with_http_connector(credentials).build()?.credentials().clone();
-    let credentials = Arc::new(Credentials(credentials));
-    Ok(Arc::new(builder.with_credentials(credentials).with_http_connector(client.clone()).build()?))
+/// The store of a builder. The builders have these methods in common, and no trait.
+macro_rules! built {
+    ($builder:expr, $settings:expr, $client:expr, $credentials:expr) => {{
+        let mut builder = $builder.with_retry(never());
+        for (name, value) in $settings {
+            builder = builder.with_config(name.parse()?, value);
+        }
+        let lender = builder.clone().with_http_connector($credentials).build()?;
+        let credentials = Arc::new(Credentials(lender.credentials().clone()));
+        Arc::new(builder.with_credentials(credentials).with_http_connector($client.clone()).build()?)
+    }};
 }
 
-fn google(
+fn store(
     url: &StoreUrl,
     settings: &BTreeMap<String, String>,
     client: &StoreClient,
     credentials: CredentialClient,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&url.bucket);
-    for (name, value) in settings {
-        builder = builder.with_config(name.parse()?, value);
-    }
-    let builder = builder.with_retry(never());
-    let credentials = builder.clone().with_http_connector(credentials).build()?.credentials().clone();
-    let credentials = Arc::new(Credentials(credentials));
-    Ok(Arc::new(builder.with_credentials(credentials).with_http_connector(client.clone()).build()?))
-}
-
-fn azure(
-    url: &StoreUrl,
-    settings: &BTreeMap<String, String>,
-    client: &StoreClient,
-    credentials: CredentialClient,
-) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let mut builder = MicrosoftAzureBuilder::new().with_container_name(&url.bucket).with_allow_http(true);
-    for (name, value) in settings {
-        builder = builder.with_config(name.parse()?, value);
-    }
-    let builder = builder.with_retry(never());
-    let credentials = builder.clone().with_http_connector(credentials).build()?.credentials().clone();
-    let credentials = Arc::new(Credentials(credentials));
-    Ok(Arc::new(builder.with_credentials(credentials).with_http_connector(client.clone()).build()?))
+    let bucket = &url.bucket;
+    Ok(match url.provider {
+        Provider::S3 => {
+            let builder = AmazonS3Builder::new().with_bucket_name(bucket).with_allow_http(true);
+            built!(builder, settings, client, credentials)
+        }
+        Provider::Google => {
+            let builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
+            built!(builder, settings, client, credentials)
+        }
+        Provider::Azure => {
+            let builder = MicrosoftAzureBuilder::new().with_container_name(bucket).with_allow_http(true);
+            built!(builder, settings, client, credentials)
+        }
+    })
 }
 
 /// Repeating is decided elsewhere, once, within the time limit of the call.

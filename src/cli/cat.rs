@@ -1,0 +1,83 @@
+//! `walkeep cat`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::arguments::{self, Common};
+use super::exit::Failure;
+use super::{log, supervise};
+use crate::config::Settings;
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::restore::read_verified;
+
+/// Write one archived file's original bytes, verified
+#[derive(Debug, clap::Args)]
+pub(super) struct Cat {
+    #[command(flatten)]
+    common: Common,
+
+    /// The name of the file
+    #[arg(value_name = "NAME")]
+    name: OsString,
+
+    /// Write here instead of to standard output; the file appears complete or not at all
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Cat {
+    pub(super) fn run(self, program: &'static str) {
+        let started = Instant::now();
+        let given = self.common.given();
+        let format = given.log_format.unwrap_or_default();
+        let settings = Settings::load(&given)
+            .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
+        log::start(program, settings.log_format, self.common.verbose);
+        let name = arguments::wal_name(&self.name, ErrorKind::Configuration)
+            .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
+        let limit = TimeLimit::new(started, settings.timeouts.recovery);
+        let output = self.output;
+        let system = self.common.system_identifier;
+        supervise::supervise(Failure::OfTool, &limit, async |stop| {
+            let stopped = || Error::new(ErrorKind::Stopped, "stopped before the file was written");
+            let reading = read_verified(&settings.archive, name, system, &limit);
+            let (_, content) = stop.run_until_cancelled(reading).await.ok_or_else(stopped)??;
+            let to_stdout = output.is_none();
+            let writing = crate::blocking::blocking(move || write(content, output.as_deref()));
+            // A file is let finish, as that is quick; whoever reads from standard output may take for ever.
+            if to_stdout {
+                stop.run_until_cancelled(writing).await.ok_or_else(stopped)?
+            } else {
+                writing.await
+            }
+        });
+    }
+}
+
+fn write(mut content: impl Read, output: Option<&Path>) -> Result<(), Error> {
+    let written = match output {
+        None => {
+            let mut stdout = io::stdout().lock();
+            io::copy(&mut content, &mut stdout).and_then(|_| stdout.flush())
+        }
+        Some(path) => write_whole(&mut content, path),
+    };
+    written.map_err(|error| {
+        let place = output.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+        Error::new(ErrorKind::Local, format!("cannot write {place}")).because(error)
+    })
+}
+
+/// Writes a file beside `path` and gives it that name once it is complete and on disk.
+fn write_whole(content: &mut impl Read, path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    io::copy(content, &mut file)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
