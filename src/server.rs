@@ -17,10 +17,16 @@ impl Server {
     /// The server at a connection URL or string. One with a password is refused: psql's command line would show it to
     /// every user of the machine.
     pub fn new(url: &str) -> Result<Self, Error> {
-        let in_url =
-            url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
-        let user = in_url.map(|(user, _)| user);
-        if url.to_ascii_lowercase().contains("password=") || user.is_some_and(|user| user.contains(':')) {
+        // Up to the first "@", as libpq has it, whatever stands in between.
+        let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(user, _)| user);
+        // In a string there may be spaces around the equals sign; in a URL, any letter may be written as its number.
+        let plain: String = url.to_ascii_lowercase().split_whitespace().collect();
+        let decoded = || {
+            url::form_urlencoded::parse(plain.as_bytes())
+                .any(|(key, value)| [key, value].iter().any(|text| text.contains("password")))
+        };
+        let is_url = url.contains("://");
+        if plain.contains("password=") || is_url && decoded() || user.is_some_and(|user| user.contains(':')) {
             let what = "the server's URL must not hold a password, which everyone on this machine could see";
             return Err(Error::new(ErrorKind::Configuration, what).hint("set PGPASSWORD, or use ~/.pgpass"));
         }

@@ -24,6 +24,7 @@ pub(crate) mod restore;
 pub(crate) mod running;
 pub(crate) mod sandbox;
 pub(crate) mod store;
+pub(crate) mod store_cluster;
 pub(crate) mod store_scene;
 pub(crate) mod strace;
 pub(crate) mod tmpfs;

@@ -5,6 +5,7 @@
 //! into an [`Answer`], and told to repeat nothing: whoever asked decides about that, within the time limit of the call.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -36,17 +37,33 @@ pub(super) struct StoreClient {
     early: EarlyConnection,
     read_timeout: Duration,
     clock_ahead: Arc<Mutex<Option<SignedDuration>>>,
+    secrets: Arc<[String]>,
 }
 
 impl StoreClient {
     /// A client that has not connected yet. Reads the certificates that it will trust, which takes milliseconds.
     pub(super) fn new(connection: &Connection) -> Result<Self, Error> {
         let early = EarlyConnection::default();
-        let client = builder(connection)?
-            .connector_layer(early.clone())
-            .build()
-            .map_err(|error| cannot_start().because(error.without_url()))?;
-        Ok(Self { client, early, read_timeout: connection.read_timeout, clock_ahead: Arc::default() })
+        let client =
+            builder(connection)?.connector_layer(early.clone()).build().map_err(|error| match &connection
+                .ca_file
+            {
+                // Only now is it looked into.
+                Some(path) => cannot_use_ca(path).because(error.without_url()),
+                None => cannot_start().because(error.without_url()),
+            })?;
+        Ok(Self {
+            client,
+            early,
+            read_timeout: connection.read_timeout,
+            clock_ahead: Arc::default(),
+            secrets: Arc::default(),
+        })
+    }
+
+    /// The client, which will tell none of these, whatever a store answers.
+    pub(super) fn keeping(self, secrets: Vec<String>) -> Self {
+        Self { secrets: secrets.into(), ..self }
     }
 
     /// Opens a connection for the next request to that host. A failure will show again in that request.
@@ -62,6 +79,11 @@ impl StoreClient {
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, BoxError> {
         let movement = Movement::new(self.read_timeout);
         let (parts, body) = request.into_parts();
+        // Of whatever origin the credentials are.
+        let token = parts
+            .headers
+            .get("x-amz-security-token")
+            .and_then(|token| token.to_str().ok().map(str::to_owned));
         let mut request = reqwest::Request::new(parts.method, parts.uri.to_string().parse()?);
         *request.headers_mut() = parts.headers;
         *request.body_mut() = Some(reqwest::Body::wrap(Sent { body, movement: movement.clone() }));
@@ -85,7 +107,9 @@ impl StoreClient {
         };
         // Without its body it is still an answer.
         if let Ok(body) = http_body_util::Limited::new(body, MAX_ANSWER_BYTES).collect().await {
-            answer.read_body(&String::from_utf8_lossy(&body.to_bytes()));
+            let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+            let secrets = self.secrets.iter().chain(&token).filter(|secret| !secret.is_empty());
+            answer.read_body(&secrets.fold(text, |text, secret| text.replace(secret.as_str(), "***")));
         }
         Err(answer.into())
     }
@@ -144,7 +168,13 @@ impl CredentialClient {
 impl HttpService for CredentialClient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let client = self.client().map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error))?;
-        client.call(request).await
+        let response = client.call(request).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        // What it says of a failure may repeat what it was asked with, and the error would quote it.
+        let (parts, _) = response.into_parts();
+        Ok(HttpResponse::from_parts(parts, bytes::Bytes::new().into()))
     }
 }
 
@@ -168,8 +198,7 @@ fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder, Error> {
         .connect_timeout(connection.connect_timeout)
         .tls_danger_accept_invalid_certs(connection.allow_invalid_certificates);
     if let Some(path) = &connection.ca_file {
-        let wrong =
-            || Error::new(ErrorKind::Configuration, format!("cannot use the CA file {}", path.display()));
+        let wrong = || cannot_use_ca(path);
         let pem = std::fs::read(path).map_err(|error| wrong().because(error))?;
         let certificates =
             reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong().because(error))?;
@@ -186,6 +215,10 @@ fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder, Error> {
         builder = builder.proxy(proxy.no_proxy(excludes));
     }
     Ok(builder)
+}
+
+fn cannot_use_ca(path: &Path) -> Error {
+    Error::new(ErrorKind::Configuration, format!("cannot use the CA file {}", path.display()))
 }
 
 fn cannot_start() -> Error {

@@ -8,19 +8,28 @@ use object_store::CredentialProvider;
 /// Asking for credentials failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot get credentials")]
-pub(super) struct NoCredentials(#[source] object_store::Error);
+pub(super) struct NoCredentials {
+    source: object_store::Error,
+    /// Where they were looked for, or what to set.
+    pub(super) hint: &'static str,
+}
 
 /// A provider of credentials whose failures are [`NoCredentials`].
 #[derive(Debug)]
-pub(super) struct Credentials<C>(pub(super) Arc<dyn CredentialProvider<Credential = C>>);
+pub(super) struct Credentials<C> {
+    pub(super) provider: Arc<dyn CredentialProvider<Credential = C>>,
+    pub(super) hint: &'static str,
+}
 
 #[async_trait]
 impl<C: std::fmt::Debug + Send + Sync + 'static> CredentialProvider for Credentials<C> {
     type Credential = C;
 
     async fn get_credential(&self) -> object_store::Result<Arc<C>> {
-        let failed =
-            |error| object_store::Error::Generic { store: "", source: Box::new(NoCredentials(error)) };
-        self.0.get_credential().await.map_err(failed)
+        let failed = |source| {
+            let source = Box::new(NoCredentials { source, hint: self.hint });
+            object_store::Error::Generic { store: "", source }
+        };
+        self.provider.get_credential().await.map_err(failed)
     }
 }

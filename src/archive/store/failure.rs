@@ -46,9 +46,7 @@ fn hint_for(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str
         let hint = "is the endpoint a URL, and if it is an http:// one, is allow_http set in [store]?";
         return Some((ErrorKind::Refused, hint));
     }
-    if find::<NoCredentials>(error).is_some() {
-        let hint = "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
-                    AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";
+    if let Some(NoCredentials { hint, .. }) = find(error) {
         return Some((ErrorKind::Unavailable, hint));
     }
     // It answered with success, and then not with what goes with it.

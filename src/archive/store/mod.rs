@@ -52,7 +52,9 @@ impl Store {
         if url.provider == Provider::S3 {
             profile::fill_in(&mut resolved, &options.environment)?;
         }
-        let client = StoreClient::new(&resolved.connection)?;
+        let secrets = resolved.provider.iter().filter(|(name, _)| options::is_secret(name));
+        let secrets = secrets.map(|(_, secret)| secret.clone()).collect();
+        let client = StoreClient::new(&resolved.connection)?.keeping(secrets);
         let built = provider::build(url, &resolved, &client)?;
         Ok(Self {
             url: url.clone(),
@@ -71,16 +73,23 @@ impl Store {
             self.client.connect_early(&self.address).await;
             return Ok(false);
         }
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        match self.objects.get_opts(key, options).await {
-            Ok(_) => Ok(true),
-            Err(error) => {
-                let what = format!("cannot ask whether {} exists", self.location(key));
-                match self.failed(what, Asked::Look, &error) {
+        let what = || format!("cannot ask whether {} exists", self.location(key));
+        let head = GetOptions { head: true, ..GetOptions::default() };
+        let failure = match self.objects.get_opts(key, head).await {
+            Ok(_) => return Ok(true),
+            Err(error) => self.failed(what(), Asked::Look, &error),
+        };
+        match failure.kind() {
+            ErrorKind::Absent => Ok(false),
+            // Why, it can only say in a body, and the answer to a HEAD has none.
+            ErrorKind::Refused => match self.objects.get_opts(key, GetOptions::default()).await {
+                Ok(_) => Err(failure),
+                Err(error) => match self.failed(what(), Asked::Look, &error) {
                     failure if failure.kind() == ErrorKind::Absent => Ok(false),
                     failure => Err(failure),
-                }
-            }
+                },
+            },
+            _ => Err(failure),
         }
     }
 

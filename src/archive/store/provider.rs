@@ -61,16 +61,30 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
 
 /// Whether there is another way to credentials than asking the machine's metadata service.
 fn has_credentials(settings: &BTreeMap<String, String>) -> bool {
-    const WAYS: [&str; 6] = [
-        "aws_access_key_id",
-        "aws_secret_access_key",
-        "aws_web_identity_token_file",
-        "aws_container_credentials_relative_uri",
-        "aws_container_credentials_full_uri",
-        "aws_skip_signature",
-    ];
-    WAYS.iter().any(|name| settings.contains_key(*name))
+    let given = ["aws_access_key_id", "aws_secret_access_key", "aws_skip_signature"];
+    given.iter().any(|name| settings.contains_key(*name)) || handed_out(settings).is_some()
 }
+
+/// Who else than the machine's metadata service hands out credentials, where all is set that asking takes.
+fn handed_out(settings: &BTreeMap<String, String>) -> Option<&'static str> {
+    let all = |names: &[&str]| names.iter().all(|name| settings.contains_key(*name));
+    if all(&["aws_web_identity_token_file", "aws_role_arn"]) {
+        Some("they were asked for by web identity; see AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN")
+    } else if all(&["aws_container_credentials_relative_uri"]) {
+        Some("they were asked of the container's host; see AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+    } else if all(&["aws_container_credentials_full_uri", "aws_container_authorization_token_file"]) {
+        Some(
+            "they were asked of the container's host; see AWS_CONTAINER_CREDENTIALS_FULL_URI and \
+             AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        )
+    } else {
+        None
+    }
+}
+
+/// What a person can do when the machine's own role gives no credentials.
+const NONE_CONFIGURED: &str = "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
+                               AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";
 
 /// The store of a builder. The builders have these methods in common, and no trait.
 macro_rules! built {
@@ -80,7 +94,8 @@ macro_rules! built {
             builder = builder.with_config(name.parse()?, value);
         }
         let lender = builder.clone().with_http_connector($credentials).build()?;
-        let credentials = Arc::new(Credentials(lender.credentials().clone()));
+        let hint = handed_out($settings).unwrap_or(NONE_CONFIGURED);
+        let credentials = Arc::new(Credentials { provider: lender.credentials().clone(), hint });
         Arc::new(builder.with_credentials(credentials).with_http_connector($client.clone()).build()?)
     }};
 }
@@ -95,6 +110,8 @@ fn store(
     Ok(match url.provider {
         Provider::S3 => {
             let builder = AmazonS3Builder::new().with_bucket_name(bucket).with_allow_http(true);
+            // The library panics where a store answers the deletion of many keys with the name of another one.
+            let builder = builder.with_disable_bulk_delete(true);
             built!(builder, settings, client, credentials)
         }
         Provider::Google => {
