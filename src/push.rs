@@ -12,7 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{Archive, ArchiveOptions, Created, retry};
+use crate::archive::{Archive, ArchiveOptions, Created, Fetched, retry};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
@@ -256,10 +256,15 @@ const MOVE_IT_AWAY: &str = "move the archive's file away, and the next attempt w
 /// All of it is read, not only its header: the server will drop its own copy on the strength of the answer.
 async fn check_same_content(archive: &Archive, ours: &Header, path: &Path) -> Result<(), Error> {
     let name = ours.name;
-    let theirs = archive.fetch(ours.system_identifier, name).await?;
-    let location = theirs.location.clone();
+    let theirs = archive.fetch(ours.system_identifier, name).await.map_err(|error| match error.kind() {
+        // Gone in between; the next attempt may create it.
+        ErrorKind::Absent => Error::new(ErrorKind::Unavailable, format!("cannot compare {}", path.display()))
+            .because("the archive says that the name is taken, and then that there is nothing"),
+        _ => error,
+    })?;
+    let Fetched { reader, stored_size, location, transfer: _transfer } = theirs;
     let verdict = blocking(move || {
-        let archived = Archived::open(theirs.reader, theirs.stored_size)?;
+        let archived = Archived::open(reader, stored_size)?;
         let header = archived.header().clone();
         archived.decode(io::sink()).map(|_| header)
     })

@@ -122,7 +122,8 @@ pub async fn read_verified(
     let request = RestoreRequest { name, path: PathBuf::new(), system };
     let archive = Archive::open(options).await?;
     let system = system_to_restore(&archive, &request).await?;
-    let fetched = archive.fetch(system, name).await?;
+    let mut fetched = archive.fetch(system, name).await?;
+    let _transfer = fetched.transfer.take();
     let limit = limit.clone();
     blocking(move || {
         let mut file = tempfile::tempfile().map_err(cannot_write(&std::env::temp_dir()))?;
@@ -169,7 +170,8 @@ async fn fetch_verified(
     limit: &TimeLimit,
     directory: PathBuf,
 ) -> Result<(Header, u64, Staged), Error> {
-    let fetched = archive.fetch(system, name).await?;
+    let mut fetched = archive.fetch(system, name).await?;
+    let _transfer = fetched.transfer.take();
     let stored_size = fetched.stored_size;
     let (mut file, path) = blocking(move || stage(&directory)).await?.into_parts();
     let limit = limit.clone();

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio_util::sync::DropGuard;
 
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
@@ -75,6 +76,8 @@ pub struct Fetched {
     pub stored_size: u64,
     /// Where it is, for messages.
     pub location: String,
+    /// Ends the reading when it is dropped, also while it waits. Stays with whoever waits for the reader.
+    pub transfer: Option<DropGuard>,
 }
 
 impl Archive {

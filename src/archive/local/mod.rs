@@ -73,6 +73,7 @@ impl Local {
                         reader: Box::new(file),
                         stored_size,
                         location: path.display().to_string(),
+                        transfer: None,
                     }),
                     GetResultPayload::Stream(_) => {
                         Err(Error::new(ErrorKind::Unavailable, what("not a file:")))

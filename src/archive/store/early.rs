@@ -8,6 +8,7 @@ use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::Mutex;
@@ -26,13 +27,17 @@ tokio::task_local! {
 pub(super) struct EarlyConnection {
     /// Held while connecting, so that a request that comes in between waits instead of connecting, too.
     kept: Arc<Mutex<Option<Box<dyn Any + Send>>>>,
+    opened: Arc<AtomicBool>,
 }
 
 impl EarlyConnection {
     /// Runs `request`, which goes no further than to a connection. Whatever fails will fail again for the request that
     /// comes next, and be told then.
     pub(super) async fn open(&self, request: impl Future) {
-        EARLY.scope((), request).await;
+        // Once there has been a request, the client may have a connection at hand, and would send this one, too.
+        if !self.opened.swap(true, Ordering::Relaxed) {
+            EARLY.scope((), request).await;
+        }
     }
 }
 
@@ -93,7 +98,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     /// Makes connections that are their own numbers.
     #[derive(Clone, Default)]

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
+use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutPayload};
 
 use crate::archive::failure::{Asked, Failure};
 use crate::archive::url::{Provider, StoreUrl};
@@ -76,7 +76,7 @@ impl Store {
         let what = || format!("cannot ask whether {} exists", self.location(key));
         let head = GetOptions { head: true, ..GetOptions::default() };
         let failure = match self.objects.get_opts(key, head).await {
-            Ok(_) => return Ok(true),
+            Ok(found) => return self.is_of_a_store(&found.meta, what()).map(|()| true),
             Err(error) => self.failed(what(), Asked::Look, &error),
         };
         match failure.kind() {
@@ -84,7 +84,7 @@ impl Store {
             // Why, it can only say in a body, and the answer to a HEAD has none.
             ErrorKind::Refused => match self.objects.get_opts(key, GetOptions::default()).await {
                 Ok(_) => Err(failure),
-                Err(error) => match self.failed(what(), Asked::Look, &error) {
+                Err(error) => match self.failed(what(), Asked::Read, &error) {
                     failure if failure.kind() == ErrorKind::Absent => Ok(false),
                     failure => Err(failure),
                 },
@@ -138,13 +138,24 @@ impl Store {
             .get_opts(key, GetOptions::default())
             .await
             .map_err(|error| self.failed(what(), Asked::Read, &error))?;
+        self.is_of_a_store(&found.meta, what())?;
         let stored_size = found.meta.size;
         match found.payload {
             GetResultPayload::Stream(stream) => {
-                Ok(Fetched { reader: Box::new(StreamReader::new(stream)), stored_size, location })
+                let (reader, transfer) = StreamReader::new(stream);
+                Ok(Fetched { reader: Box::new(reader), stored_size, location, transfer: Some(transfer) })
             }
             GetResultPayload::File(..) => Err(Error::new(ErrorKind::Unavailable, what())),
         }
+    }
+
+    /// Every store gives every object an ETag; a login page has none.
+    fn is_of_a_store(&self, meta: &ObjectMeta, what: String) -> Result<(), Error> {
+        if meta.e_tag.is_some() {
+            return Ok(());
+        }
+        let error = object_store::Error::Generic { store: "", source: "the answer has no ETag".into() };
+        Err(self.failed(what, Asked::Read, &error))
     }
 
     pub(super) fn objects(&self) -> &dyn ObjectStore {

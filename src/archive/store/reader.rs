@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::failure::Causes;
 
@@ -16,11 +18,14 @@ const WAITING: usize = 64;
 pub(super) struct StreamReader {
     parts: Receiver<io::Result<Bytes>>,
     current: Bytes,
+    abandoned: CancellationToken,
+    /// Threads that are not the runtime's read, too.
+    runtime: Handle,
 }
 
 impl StreamReader {
-    /// Starts to receive. Ends with the stream, or when the reader is dropped.
-    pub(super) fn new(mut stream: BoxStream<'static, object_store::Result<Bytes>>) -> Self {
+    /// Starts to receive. Ends with the stream, or when the reader or the guard is dropped.
+    pub(super) fn new(mut stream: BoxStream<'static, object_store::Result<Bytes>>) -> (Self, DropGuard) {
         let (sender, parts) = channel(WAITING);
         tokio::spawn(async move {
             while let Some(part) = stream.next().await {
@@ -31,16 +36,20 @@ impl StreamReader {
                 }
             }
         });
-        Self { parts, current: Bytes::new() }
+        let abandoned = CancellationToken::new();
+        let guard = abandoned.clone().drop_guard();
+        (Self { parts, current: Bytes::new(), abandoned, runtime: Handle::current() }, guard)
     }
 }
 
 impl Read for StreamReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
-            match self.parts.blocking_recv() {
-                Some(part) => self.current = part?,
-                None => return Ok(0),
+            let part = self.abandoned.run_until_cancelled(self.parts.recv());
+            match self.runtime.block_on(part) {
+                Some(Some(part)) => self.current = part?,
+                Some(None) => return Ok(0),
+                None => return Err(io::Error::other("nobody waits for it any more")),
             }
         }
         let length = self.current.len().min(buffer.len());
