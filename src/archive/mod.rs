@@ -3,7 +3,7 @@
 //! What is promised here: [`Archive::create`] returns after the file, its name and the directories above it are
 //! durable, and never replaces anything; [`Archive::fetch`] says "absent" only when the place itself said so.
 //!
-//! A place is a directory ([`local`]) or a part of a bucket ([`store`]).
+//! A place is a directory (`local`) or a part of a bucket (`store`).
 
 mod failure;
 mod inventory;

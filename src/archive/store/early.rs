@@ -131,7 +131,7 @@ mod tests {
             assert_eq!(in_advance.await.unwrap(), 0, "an ordinary request");
             let mut ahead = connector.clone();
             // Both at once: the request waits for the connection that is being made.
-            let (_, second) = tokio::join!(early.open(async { ahead.call(()).await }), async {
+            let ((), second) = tokio::join!(early.open(async { ahead.call(()).await }), async {
                 tokio::task::yield_now().await;
                 connector.call(()).await
             });
