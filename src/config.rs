@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,6 +15,8 @@ use serde::Deserialize;
 use crate::archive::{ArchiveOptions, ArchiveUrl, StoreOptions};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, Level};
+use crate::push::LookAhead;
+use crate::spool::Spool;
 
 /// Read when no other file is named and it exists.
 pub const DEFAULT_FILE: &str = "/etc/walkeep/walkeep.toml";
@@ -29,6 +32,8 @@ pub struct Given {
     pub compression: Option<Compression>,
     /// How hard to compress.
     pub compression_level: Option<i64>,
+    /// Where spools are made.
+    pub spool: Option<PathBuf>,
     /// The time limit, whatever the call.
     pub timeout: Option<Duration>,
     /// How to log.
@@ -44,6 +49,10 @@ pub struct Settings {
     pub codec: Codec,
     /// How long calls may take.
     pub timeouts: Timeouts,
+    /// How far a push looks ahead.
+    pub look_ahead: LookAhead,
+    /// Where spools are made.
+    pub spool: PathBuf,
     /// How to log.
     pub log_format: LogFormat,
     /// The configuration file that was read, and its permissions.
@@ -94,6 +103,11 @@ struct File {
     recovery_timeout: Option<Timeout>,
     standby_timeout: Option<Timeout>,
     require_mount: Option<bool>,
+    look_ahead_files: Option<usize>,
+    look_ahead_time: Option<Timeout>,
+    look_ahead_memory: Option<Bytes>,
+    connections: Option<NonZeroUsize>,
+    spool: Option<PathBuf>,
     log_format: Option<LogFormat>,
     #[serde(default)]
     store: BTreeMap<String, StoreValue>,
@@ -148,6 +162,27 @@ impl TryFrom<String> for Timeout {
     }
 }
 
+/// A number of bytes as people write it: `256MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Bytes(u64);
+
+impl TryFrom<String> for Bytes {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let units = [("kB", 10), ("MB", 20), ("GB", 30)];
+        let parsed = units.iter().find_map(|(unit, shift)| {
+            let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+            number.checked_mul(1 << shift)
+        });
+        parsed.map(Self).ok_or_else(|| format!("\"{text}\" is not an amount of memory such as 256MB"))
+    }
+}
+
+/// A store answers each within a round trip, most of which is waiting.
+const DEFAULT_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+
 impl Settings {
     /// Reads the configuration file, if there is one, and lays what was given over it.
     pub fn load(given: &Given) -> Result<Self, Error> {
@@ -197,6 +232,13 @@ impl Settings {
                 recovery: timeout(file.recovery_timeout, Duration::from_mins(5)),
                 standby: timeout(file.standby_timeout, Duration::from_secs(30)),
             },
+            look_ahead: LookAhead {
+                files: file.look_ahead_files.unwrap_or(64),
+                time: file.look_ahead_time.map_or(Duration::from_secs(10), |time| time.0),
+                memory: file.look_ahead_memory.map_or(256 << 20, |bytes| bytes.0),
+                connections: file.connections.unwrap_or(DEFAULT_CONNECTIONS),
+            },
+            spool: given.spool.clone().or(file.spool).unwrap_or_else(Spool::default_base),
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
             file: file.origin,
         })
@@ -269,7 +311,7 @@ mod tests {
             compression_level: Some(3),
             timeout: Some(Duration::from_secs(2)),
             log_format: Some(LogFormat::Text),
-            file: None,
+            ..Given::default()
         };
         let settings = merged(&given, file).unwrap();
         assert_eq!(settings.archive.url.to_string(), "/b");
@@ -291,6 +333,10 @@ mod tests {
             ("archive = '/a'\ntimeout = '25h'", "25h"),
             ("archive = '/a'\ntimeout = 30", "integer"),
             ("archive = 'a'", "absolute"),
+            ("archive = '/a'\nlook_ahead_memory = '256'", "256"),
+            ("archive = '/a'\nlook_ahead_memory = '99999999999GB'", "99999999999GB"),
+            ("archive = '/a'\nlook_ahead_files = -1", "-1"),
+            ("archive = '/a'\nconnections = 0", "nonzero"),
             ("archive = 'ftp://bucket'", "ftp"),
             ("archive = '/a'\n[store]\nregion = 1.5", "[store]"),
             ("archive = ", "expected"),

@@ -7,8 +7,9 @@
 //! - [`frame`]: the archived file, format 1. Reads and writes through `Read` and `Write` alone.
 //! - [`error`], [`limit`]: what a failure means; how long a call may take.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
+//! - [`spool`]: what one call leaves behind for the next.
 //! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
-//! - [`push`] and [`restore`]: one WAL file into the archive; one back, verified.
+//! - [`push`] and [`restore`]: one WAL file into the archive, and those that come next; one back, verified.
 //! - [`check`]: whether all of it will work, tried out.
 //! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
 //!
@@ -26,4 +27,5 @@ pub mod limit;
 pub mod push;
 pub mod restore;
 pub mod server;
+pub mod spool;
 pub mod wal;

@@ -199,6 +199,9 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
             "compression" => "'none'",
             "compression_level" => "1",
             "log_format" => "'text'",
+            "look_ahead_files" | "connections" => "1",
+            "look_ahead_memory" => "'1MB'",
+            "spool" => "'/nowhere'",
             _ => "'1s'",
         };
         let file = sandbox.file("one.toml", format!("{key} = {value}"));

@@ -112,6 +112,12 @@ def environment(**extra):
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **extra}
 
 
+def _environment_of_server(directory, variables):
+    """That of the command of a server with this data directory; what it keeps outside of that goes with the rest."""
+    spool = directory.parent / "spool"
+    return environment(PGDATA=str(directory), HOME=str(directory), WALKEEP_SPOOL=str(spool), **variables)
+
+
 def run(argv, env):
     """Runs a program whose output matters only when it fails; returns its standard output."""
     argv = [str(arg) for arg in argv]
@@ -128,7 +134,7 @@ def shell_ms(command, directory, log, variables, expected_status=0):
         process = subprocess.Popen(
             ["sh", "-c", command],
             cwd=directory,
-            env=environment(PGDATA=str(directory), HOME=str(directory), **variables),
+            env=_environment_of_server(directory, variables),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -174,7 +180,7 @@ def peak_memory_bytes(command, directory, log):
     shell = subprocess.run(
         ["sh", "-c", f"{command} >{log} 2>&1 & echo $!"],
         cwd=directory,
-        env=environment(PGDATA=str(directory), HOME=str(directory)),
+        env=_environment_of_server(directory, {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -46,6 +46,16 @@ pub struct ArchiveOptions {
     pub store: StoreOptions,
 }
 
+impl ArchiveOptions {
+    /// Everything that decides where files go, as a text that changes when any of it does.
+    pub fn place(&self) -> Result<String, Error> {
+        match &self.url {
+            ArchiveUrl::Directory(path) => local::place(path),
+            ArchiveUrl::Store(url) => Store::place(url, &self.store),
+        }
+    }
+}
+
 /// An archive that has been found where it should be, or a store that is ready to be asked.
 #[derive(Debug, Clone)]
 pub struct Archive {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Parser;
@@ -12,10 +12,12 @@ use super::arguments::{self, Common};
 use super::exit::{Failure, exit_on_panic};
 use super::{log, supervise, umask};
 use crate::archive::Created;
+use crate::cluster::DataDirectory;
 use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::push::{PushRequest, push};
+use crate::spool::{FileIdentity, Spool, SpoolOwner};
 
 const PROGRAM: &str = "walkeep-archive";
 
@@ -47,6 +49,10 @@ struct Arguments {
     )]
     compression_level: Option<i64>,
 
+    /// Where calls leave notes for each other [default: /var/tmp/walkeep-UID]
+    #[arg(long, value_name = "DIRECTORY", env = "WALKEEP_SPOOL", hide_env_values = true)]
+    spool: Option<PathBuf>,
+
     /// The file to archive: PostgreSQL's %p
     #[arg(value_name = "PATH")]
     path: PathBuf,
@@ -64,13 +70,46 @@ pub fn main() -> ! {
     let (settings, request) =
         prepare().unwrap_or_else(|(error, format)| failure.exit_early(PROGRAM, format, &error));
     umask::keep_others_out();
+    let spool = open_spool(&settings, &request);
+    if let Some(spool) = &spool
+        && is_acknowledged(spool, &request)
+    {
+        spool.forget(request.name);
+        log::acknowledged(request.name, started);
+        std::process::exit(0)
+    }
+    let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
     let limit = TimeLimit::new(started, settings.timeouts.push);
     let report = supervise::supervise(failure, &limit, async |stop| {
-        push(&settings.archive, request, &limit, &stop).await
+        push(&settings.archive, request, spool, &limit, &stop).await
     });
     let what = if report.created == Created::New { "archived" } else { "already archived" };
     log::file_done(what, &report.header, report.stored_size, started);
+    log::taken_along(&report.along);
     std::process::exit(0)
+}
+
+/// The spool of the server that calls; none outside a data directory, or where looking ahead is switched off.
+fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
+    if settings.look_ahead.files == 0 {
+        return None;
+    }
+    let data = DataDirectory::of(&request.path);
+    let system = data.system_identifier().ok().flatten()?;
+    let data = if data.path() == Path::new("") { Path::new(".") } else { data.path() };
+    // An archive that cannot even be named will be complained about by the push.
+    let place = settings.archive.place().ok()?;
+    let owner = SpoolOwner { system, data, archive: &place };
+    Spool::open(&settings.spool, &owner)
+        .inspect_err(|error| {
+            tracing::debug!("cannot look ahead without a spool in {}: {error}", settings.spool.display());
+        })
+        .ok()
+}
+
+fn is_acknowledged(spool: &Spool, request: &PushRequest) -> bool {
+    std::fs::metadata(&request.path)
+        .is_ok_and(|found| spool.is_acknowledged(request.name, &FileIdentity::from(&found)))
 }
 
 fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
@@ -78,6 +117,7 @@ fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
     let given = Given {
         compression: arguments.compression,
         compression_level: arguments.compression_level,
+        spool: arguments.spool,
         ..arguments.common.given()
     };
     let format = given.log_format.unwrap_or_default();

@@ -13,6 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
 use crate::frame::Header;
+use crate::push::TakenAlong;
+use crate::wal::WalName;
 
 /// Starts logging. Warnings and errors are always shown, debug lines with `verbose`.
 pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
@@ -40,9 +42,26 @@ pub(super) fn file_done(what: &str, header: &Header, stored_size: u64, started: 
         name = %header.name,
         size = header.original_size,
         stored = stored_size,
-        ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX), // as u128 JSON would have it as text
+        ms = milliseconds(started),
         "{what}",
     );
+}
+
+/// The line that `-v` adds for a file that an earlier call has archived.
+pub(super) fn acknowledged(name: WalName, started: Instant) {
+    tracing::debug!(%name, ms = milliseconds(started), "archived by an earlier call");
+}
+
+/// The line that `-v` adds for the files that came along.
+pub(super) fn taken_along(along: &TakenAlong) {
+    if along.files > 0 {
+        tracing::debug!(files = along.files, size = along.bytes, stored = along.stored, "taken along");
+    }
+}
+
+// As u128 JSON would have it as text.
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `walkeep-archive: error: what happened`, after the fashion of PostgreSQL's own programs. The server's log adds

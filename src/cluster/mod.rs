@@ -47,6 +47,12 @@ impl DataDirectory {
         Self(path)
     }
 
+    /// Its path; empty for the working directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// What the files say that the server reads when it starts.
     pub fn server_settings(&self) -> Result<ServerSettings, Error> {
         settings::read(&self.0)

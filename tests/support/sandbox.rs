@@ -60,7 +60,7 @@ impl Sandbox {
         // Nor may a test ask the network that this machine is in for credentials.
         command.env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1").env("AWS_EC2_METADATA_DISABLED", "true");
         // A configuration file of this machine must not reach the tests.
-        command.env("WALKEEP_CONFIG", "/dev/null");
+        command.env("WALKEEP_CONFIG", "/dev/null").env("WALKEEP_SPOOL", self.join("spool"));
         command.current_dir(self.path()).env("HOME", self.path()).env("LC_ALL", "C");
         command
     }

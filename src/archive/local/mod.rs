@@ -6,6 +6,7 @@ mod directory;
 
 use std::error::Error as StdError;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -107,6 +108,13 @@ impl Local {
             Error::new(ErrorKind::Configuration, what).because(error)
         })
     }
+}
+
+/// The directory itself: another one may be mounted over the same path.
+pub(super) fn place(path: &Path) -> Result<String, Error> {
+    let found =
+        path.metadata().map_err(|error| failed(format!("cannot look at {}", path.display()), error))?;
+    Ok(format!("directory {} {} {}", found.dev(), found.ino(), path.display()))
 }
 
 fn failed(what: String, error: impl StdError + Send + Sync + 'static) -> Error {

@@ -29,6 +29,7 @@ use crate::archive::{Created, Fetched};
 use crate::error::{Error, ErrorKind};
 
 use client::StoreClient;
+use options::Resolved;
 pub use options::{ConditionalPut, StoreOptions};
 use reader::StreamReader;
 
@@ -47,11 +48,7 @@ pub(super) struct Store {
 impl Store {
     /// Prepares to ask the store. Asks nothing yet, but reads files: certificates, the shared ones of the AWS tools.
     pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Self, Error> {
-        let mut resolved =
-            options.resolve(url.provider).map_err(|why| Error::new(ErrorKind::Configuration, why))?;
-        if url.provider == Provider::S3 {
-            profile::fill_in(&mut resolved, &options.environment)?;
-        }
+        let resolved = resolve(url, options)?;
         let secrets = resolved.provider.iter().filter(|(name, _)| options::is_secret(name));
         let secrets = secrets.map(|(_, secret)| secret.clone()).collect();
         let client = StoreClient::new(&resolved.connection)?.keeping(secrets);
@@ -65,6 +62,13 @@ impl Store {
             known_to_honour_conditions: built.known_to_honour_conditions,
             verifies_certificate: !resolved.connection.allow_invalid_certificates,
         })
+    }
+
+    /// Everything that decides where files go: the URL, and the settings that are no secrets, the endpoint among them.
+    pub(super) fn place(url: &StoreUrl, options: &StoreOptions) -> Result<String, Error> {
+        let settings = resolve(url, options)?.provider;
+        let told = settings.iter().filter(|(name, _)| !options::is_secret(name));
+        Ok(told.fold(format!("store {url}"), |place, (name, value)| format!("{place}\n{name} {value}")))
     }
 
     /// Whether a file has that name, where creating alone would not tell. Where it would, the connection is opened.
@@ -194,4 +198,14 @@ impl Store {
     fn failed(&self, what: String, asked: Asked, error: &object_store::Error) -> Error {
         self.failure(what, asked, error).into_error()
     }
+}
+
+/// The settings in force, from wherever they come.
+fn resolve(url: &StoreUrl, options: &StoreOptions) -> Result<Resolved, Error> {
+    let mut resolved =
+        options.resolve(url.provider).map_err(|why| Error::new(ErrorKind::Configuration, why))?;
+    if url.provider == Provider::S3 {
+        profile::fill_in(&mut resolved, &options.environment)?;
+    }
+    Ok(resolved)
 }

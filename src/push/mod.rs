@@ -1,7 +1,10 @@
-//! Archiving one WAL file.
+//! Archiving one WAL file, and taking along those that come next ([`ahead`]).
 //!
 //! The order is the promise: the file is read and checked, the archive publishes it durably under its name, and
 //! only then is success reported. A name that is taken is answered by comparing content, never by replacing it.
+
+mod ahead;
+mod neighbours;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -18,9 +21,13 @@ use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, Codec, Encoded, Facts, FrameError, Header, MAX_TEXT_BYTES, encode};
 use crate::limit::TimeLimit;
+use crate::spool::Spool;
 use crate::wal::{
     BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
 };
+
+use ahead::take_along;
+pub use ahead::{LookAhead, TakenAlong};
 
 /// What is to be archived, and how.
 #[derive(Debug, Clone)]
@@ -48,6 +55,8 @@ pub struct PushReport {
     pub stored_size: u64,
     /// Whether it is new there, or was there already with the same content.
     pub created: Created,
+    /// What else was archived in the same call.
+    pub along: TakenAlong,
 }
 
 /// Archives one file.
@@ -55,14 +64,18 @@ pub struct PushReport {
 /// Into a store it is tried again within `limit`, and `stop` ends the work at any time. Into a directory it is tried once,
 /// and from the moment it is compressed publishing it is left to finish, because that is quick, and cut short it would
 /// leave a staging file behind.
+///
+/// Once it is archived, its neighbours are taken along and noted in `spool`, where there is one.
 pub async fn push(
     options: &ArchiveOptions,
     request: PushRequest,
+    spool: Option<(&Spool, &LookAhead)>,
     limit: &TimeLimit,
     stop: &CancellationToken,
 ) -> Result<PushReport, Error> {
     let name = request.name;
     let path = request.path.clone();
+    let asked = request.clone();
     let stopped = || Error::new(ErrorKind::Stopped, format!("stopped before {name} was archived"));
     let prepared = stop.run_until_cancelled(prepare(options, request, limit)).await.ok_or_else(stopped)??;
     let Prepared { archive, taken, encoded } = prepared;
@@ -85,7 +98,11 @@ pub async fn push(
     } else {
         publish(&archive, taken?, &header, chunks, &path).await?
     };
-    Ok(PushReport { header, stored_size, created })
+    let along = match spool {
+        Some((spool, bounds)) => take_along(&archive, &asked, spool, bounds, limit, stop).await,
+        None => TakenAlong::default(),
+    };
+    Ok(PushReport { header, stored_size, created, along })
 }
 
 /// Creates the file, or compares it with what has its name.

@@ -1,0 +1,184 @@
+//! Taking neighbours along: the call for one file also archives those that the server will hand over next.
+//!
+//! The call answers for its own file alone. What it has done for others it notes in the spool, where their own calls
+//! find it; what has failed is left to their own calls, which will say so. It never touches the server's marks.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::neighbours::neighbours;
+use super::{PushReport, PushRequest, compress, examine, publish};
+use crate::archive::Archive;
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::spool::{FileIdentity, Spool};
+use crate::wal::WalName;
+
+/// How many neighbours, and how much of the machine, a call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookAhead {
+    /// Neighbours a call takes along at most; none with 0.
+    pub files: usize,
+    /// After so long no further one is begun.
+    pub time: Duration,
+    /// Bytes of files in work at a time, before compression; one file is in any case.
+    pub memory: u64,
+    /// Requests to a store at a time.
+    pub connections: NonZeroUsize,
+}
+
+/// What was taken along.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakenAlong {
+    /// Files.
+    pub files: u64,
+    /// Their bytes, before compression.
+    pub bytes: u64,
+    /// Their bytes in the archive.
+    pub stored: u64,
+}
+
+/// Archives the neighbours of the file that `asked` has brought into the archive, within all bounds, and notes each in
+/// the spool. Ends early on `stop`.
+pub(super) async fn take_along(
+    archive: &Archive,
+    asked: &PushRequest,
+    spool: &Spool,
+    bounds: &LookAhead,
+    limit: &TimeLimit,
+    stop: &CancellationToken,
+) -> TakenAlong {
+    let begun = Instant::now();
+    let Some(directory) = asked.path.parent() else { return TakenAlong::default() };
+    let names = {
+        let (status, name, at_most, spool) =
+            (directory.join("archive_status"), asked.name, bounds.files, spool.clone());
+        blocking(move || {
+            spool.forget_old(SystemTime::now());
+            neighbours(ready_files(&status), name, at_most)
+        })
+        .await
+    };
+    if names.is_empty() {
+        return TakenAlong::default();
+    }
+    let cores = Semaphore::new(asked.threads.get());
+    let at_once = at_once(archive, asked, bounds, directory);
+    let ended = AtomicBool::new(false);
+    // No more than the time that is left after what a neighbour may need, so that the answer is not lost to the limit.
+    let deadline = begun + bounds.time.min(limit.left() / 2);
+    let begins =
+        |_: &WalName| !ended.load(Ordering::Relaxed) && !stop.is_cancelled() && Instant::now() < deadline;
+    let neighbour = |name: WalName| {
+        let request = PushRequest { path: directory.join(name.to_string()), name, ..asked.clone() };
+        let cores = &cores;
+        async move { (name, push_neighbour(archive, request, spool, limit, cores).await) }
+    };
+    let pushes = stream::iter(names)
+        .take_while(|name| std::future::ready(begins(name)))
+        .map(neighbour)
+        .buffer_unordered(at_once);
+    let mut pushes = std::pin::pin!(pushes);
+    let mut taken = TakenAlong::default();
+    // Into a directory a file that is being published is let finish; a store keeps no half of one.
+    let cut = async {
+        stop.cancelled().await;
+        if !archive.is_remote() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let mut cut = std::pin::pin!(cut);
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = &mut cut => break,
+            next = pushes.next() => next,
+        };
+        match next {
+            None => break,
+            Some((_, Ok(None))) => {}
+            Some((_, Ok(Some(report)))) => {
+                taken.files += 1;
+                taken.bytes += report.header.original_size;
+                taken.stored += report.stored_size;
+            }
+            Some((name, Err(error))) => {
+                tracing::debug!("left {name} to its own call: {}", error.report());
+                // Of an archive that is away, the others would say the same. One bad file is no reason to stop.
+                if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused) {
+                    ended.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+    taken
+}
+
+/// How many neighbours may be in work at a time, within the memory: into a store as many as there are connections; into a
+/// directory twice as many as there are cores, because half of them wait for the disk while the others are compressed.
+fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead, directory: &Path) -> usize {
+    let size =
+        std::fs::metadata(directory.join(asked.name.to_string())).map_or(1, |found| found.len().max(1));
+    let by_memory = usize::try_from(bounds.memory / size).unwrap_or(usize::MAX);
+    let by_work = if archive.is_remote() { bounds.connections.get() } else { asked.threads.get() * 2 };
+    by_memory.min(by_work).max(1)
+}
+
+/// The names in a directory of marks; none where it cannot be read, as outside a data directory.
+fn ready_files(status: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(status) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Archives one neighbour and notes it; `None` when that has been done before.
+async fn push_neighbour(
+    archive: &Archive,
+    request: PushRequest,
+    spool: &Spool,
+    limit: &TimeLimit,
+    cores: &Semaphore,
+) -> Result<Option<PushReport>, Error> {
+    let (name, path) = (request.name, request.path.clone());
+    let identity = identity(&path)?;
+    if spool.is_acknowledged(name, &identity) {
+        return Ok(None);
+    }
+    let request = PushRequest { threads: NonZeroUsize::MIN, ..request };
+    let examined = examine(&request, limit)?;
+    let system = examined.facts.system;
+    let compressing = async {
+        // Never closed.
+        let _core = cores.acquire().await;
+        blocking(move || compress(examined, &request)).await
+    };
+    let (taken, encoded) = tokio::join!(archive.is_taken(system, name), compressing);
+    let encoded = encoded?;
+    let stored_size = encoded.stored_size();
+    // A call that the server no longer waits for may be overtaken: others have archived the file, and the server has
+    // taken it for new WAL while it was read.
+    if self::identity(&path)? != identity {
+        let what = format!("{} changed while it was read", path.display());
+        return Err(Error::new(ErrorKind::Local, what));
+    }
+    let created = publish(archive, taken?, &encoded.header, encoded.chunks, &path).await?;
+    // An acknowledgement of a file that has changed since is worth nothing, and does no harm.
+    if let Err(error) = spool.acknowledge(name, &identity) {
+        tracing::debug!("cannot note in the spool that {name} is archived: {error}");
+    }
+    Ok(Some(PushReport { header: encoded.header, stored_size, created, along: TakenAlong::default() }))
+}
+
+fn identity(path: &Path) -> Result<FileIdentity, Error> {
+    let found = std::fs::metadata(path).map_err(|error| {
+        Error::new(ErrorKind::Local, format!("cannot look at {}", path.display())).because(error)
+    })?;
+    Ok(FileIdentity::from(&found))
+}

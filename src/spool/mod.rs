@@ -1,0 +1,131 @@
+//! What one call leaves behind for the next. Without it walkeep is only slower, never wrong; removing it is always safe.
+//!
+//! A spool belongs to one user, one data directory and one archive: its directory's name is a digest of them, so a clone of
+//! the data directory, another cluster on the host, or another archive never finds what was not left for it.
+
+mod acknowledgement;
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::wal::SystemIdentifier;
+
+pub use acknowledgement::FileIdentity;
+
+/// Whose spool it is.
+#[derive(Debug, Clone, Copy)]
+pub struct SpoolOwner<'a> {
+    /// The cluster.
+    pub system: SystemIdentifier,
+    /// Its data directory.
+    pub data: &'a Path,
+    /// Where its archive is, in all that decides it.
+    pub archive: &'a str,
+}
+
+/// A directory of ours alone.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    directory: PathBuf,
+}
+
+impl Spool {
+    /// The directory that spools are made in where none is configured: it survives a restart of the machine, and is not
+    /// in the data directory, which gets copied.
+    #[must_use]
+    pub fn default_base() -> PathBuf {
+        PathBuf::from(format!("/var/tmp/walkeep-{}", rustix::process::geteuid().as_raw()))
+    }
+
+    /// The owner's spool below `base`. Both are made where they are missing, and refused where anybody else could have
+    /// put something into them.
+    pub fn open(base: &Path, owner: &SpoolOwner<'_>) -> io::Result<Self> {
+        private_directory(base)?;
+        let directory = base.join(owner.directory_name()?);
+        private_directory(&directory)?;
+        Ok(Self { directory })
+    }
+}
+
+impl SpoolOwner<'_> {
+    fn directory_name(&self) -> io::Result<String> {
+        let data = self.data.canonicalize()?;
+        let mut digest = blake3::Hasher::new();
+        let parts = [
+            self.system.to_string().into_bytes(),
+            data.into_os_string().into_encoded_bytes(),
+            self.archive.as_bytes().to_vec(),
+        ];
+        for part in parts {
+            // With its length, so that no two lists of parts make the same bytes.
+            digest.update(&(part.len() as u64).to_le_bytes());
+            digest.update(&part);
+        }
+        Ok(digest.finalize().to_hex().chars().take(32).collect())
+    }
+}
+
+/// Makes a directory that nobody else can look or write into; one that exists must be such a one.
+fn private_directory(path: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // Not through a link, which could lead to a place that others reach.
+    let found = std::fs::symlink_metadata(path)?;
+    let is_ours = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o777 == 0o700;
+    if found.is_dir() && is_ours {
+        Ok(())
+    } else {
+        let what = format!("{} is not a directory of this user alone", path.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn name(system: u64, data: &Path, archive: &str) -> String {
+        SpoolOwner { system: SystemIdentifier::new(system).unwrap(), data, archive }.directory_name().unwrap()
+    }
+
+    #[test]
+    fn every_owner_has_a_spool_of_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        for directory in ["a", "b"] {
+            fs::create_dir(place.path().join(directory)).unwrap();
+        }
+        std::os::unix::fs::symlink("a", place.path().join("link")).unwrap();
+        let data = |name: &str| place.path().join(name);
+        let names = [
+            name(1, &data("a"), "/archive"),
+            name(2, &data("a"), "/archive"),
+            name(1, &data("b"), "/archive"),
+            name(1, &data("a"), "/archive2"),
+        ];
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+        assert_eq!(names[0], name(1, &data("link"), "/archive"), "the directory counts, not the way to it");
+    }
+
+    #[test]
+    fn a_directory_that_others_reach_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let spool = place.path().join("spool");
+        private_directory(&spool).unwrap();
+        assert_eq!(fs::metadata(&spool).unwrap().permissions().mode() & 0o777, 0o700);
+        private_directory(&spool).unwrap();
+        fs::set_permissions(&spool, fs::Permissions::from_mode(0o710)).unwrap();
+        assert_eq!(private_directory(&spool).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        fs::set_permissions(&spool, fs::Permissions::from_mode(0o700)).unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&spool, &link).unwrap();
+        assert_eq!(private_directory(&link).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        fs::write(place.path().join("file"), "").unwrap();
+        assert!(private_directory(&place.path().join("file")).is_err());
+    }
+}
