@@ -1,4 +1,4 @@
-//! Archiving one WAL file, and taking along those that come next ([`ahead`]).
+//! Archiving one WAL file, and taking along those that come next (`ahead`).
 //!
 //! The order is the promise: the file is read and checked, the archive publishes it durably under its name, and
 //! only then is success reported. A name that is taken is answered by comparing content, never by replacing it.

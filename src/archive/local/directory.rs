@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -15,6 +16,8 @@ use crate::wal::SystemIdentifier;
 pub(super) struct Directory {
     /// Free of symbolic links, so that it is a prefix of the path of every file in it.
     root: PathBuf,
+    /// Its device and inode.
+    identity: (u64, u64),
 }
 
 impl Directory {
@@ -40,10 +43,22 @@ impl Directory {
             let what = format!("the archive directory {} is not a mount point", root.display());
             return Err(unavailable(what).hint("mount it; require_mount is set in the configuration"));
         }
-        let root = root.canonicalize().map_err(|error| {
+        let cannot_look = |error: io::Error| {
             unavailable(format!("cannot look at the archive directory {}", root.display())).because(error)
-        })?;
-        Ok(Self { root })
+        };
+        let root = root.canonicalize().map_err(cannot_look)?;
+        let identity = identity(&root).map_err(cannot_look)?;
+        Ok(Self { root, identity })
+    }
+
+    /// Checks that the directory is still the one that was opened. One that is unmounted leaves an empty one behind, in
+    /// which files would be archived on the wrong disk.
+    pub(super) fn check_root(&self) -> io::Result<()> {
+        if identity(&self.root)? == self.identity {
+            return Ok(());
+        }
+        let what = format!("{} is another directory than before; was it unmounted?", self.root.display());
+        Err(io::Error::other(what))
     }
 
     /// The directory, free of symbolic links.
@@ -58,6 +73,7 @@ impl Directory {
     /// the directory holds an archived file already: that one's push has done so before its name appeared.
     pub(super) fn prepare(&self, file: &Path) -> io::Result<()> {
         let Some(parent) = file.parent() else { return Ok(()) };
+        self.check_root()?;
         if holds_archived_file(parent)? {
             return Ok(());
         }
@@ -129,6 +145,11 @@ fn holds_archived_file(directory: &Path) -> io::Result<bool> {
             })
             .unwrap_or(Ok(false)),
     }
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 fn flush(path: &Path) -> io::Result<()> {
@@ -203,6 +224,22 @@ mod tests {
         let expected =
             ["7/timelines", "7", ""].map(|name| directory.root().join(name).components().collect());
         assert_eq!(flushed, expected.each_ref().map(PathBuf::as_path));
+    }
+
+    #[test]
+    fn a_directory_that_has_taken_the_archives_place_gets_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("root");
+        fs::create_dir(&path).unwrap();
+        let directory = Directory::open(&path, false).unwrap();
+        let file = directory.root().join("7/timelines/00000002.history");
+        fs::rename(&path, place.path().join("away")).unwrap();
+        assert!(directory.prepare(&file).is_err(), "gone");
+        assert!(!path.exists());
+        fs::create_dir(&path).unwrap();
+        assert!(directory.prepare(&file).unwrap_err().to_string().contains("unmounted"));
+        assert!(directory.check_root().is_err());
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
     }
 
     #[test]

@@ -47,11 +47,15 @@ impl Local {
         let directory = self.directory.clone();
         blocking(move || directory.prepare(&path)).await.map_err(|error| failed(what.clone(), error))?;
         let payload = PutPayload::from_iter(chunks);
-        match self.store.put_opts(key, payload, PutMode::Create.into()).await {
-            Ok(_) => Ok(Created::New),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
-            Err(error) => Err(failed(what, error)),
-        }
+        let created = match self.store.put_opts(key, payload, PutMode::Create.into()).await {
+            Ok(_) => Created::New,
+            Err(object_store::Error::AlreadyExists { .. }) => Created::Exists,
+            Err(error) => return Err(failed(what, error)),
+        };
+        // The library makes directories that are missing, the archive's own among them.
+        let directory = self.directory.clone();
+        blocking(move || directory.check_root()).await.map_err(|error| failed(what, error))?;
+        Ok(created)
     }
 
     /// Flushes a file that another call has put there, as if this one had.
