@@ -45,8 +45,8 @@ pub struct Given {
 pub struct Settings {
     /// Where the archive is.
     pub archive: ArchiveOptions,
-    /// How new files are compressed.
-    pub codec: Codec,
+    /// How new files are compressed; `None`: as hard as the backlog leaves time for.
+    pub codec: Option<Codec>,
     /// How long calls may take.
     pub timeouts: Timeouts,
     /// How far a push looks ahead.
@@ -78,6 +78,8 @@ pub enum Compression {
     Zstd,
     /// Store the bytes as they are.
     None,
+    /// Compress with zstd, the harder the fewer files wait to be archived.
+    Auto,
 }
 
 /// The shapes of a log line.
@@ -213,13 +215,18 @@ impl Settings {
                 "let only the user that runs the server read it: chown root:postgres and chmod 640, for example",
             ));
         }
-        let level = match given.compression_level.or(file.compression_level) {
-            Some(number) => Level::new(number).map_err(|error| wrong(error.to_string()))?,
-            None => Level::default(),
-        };
-        let codec = match given.compression.or(file.compression) {
-            Some(Compression::None) => Codec::None,
-            Some(Compression::Zstd) | None => Codec::Zstd(level),
+        let level = given.compression_level.or(file.compression_level);
+        let codec = match (given.compression.or(file.compression), level) {
+            (Some(Compression::Auto), None) => None,
+            (Some(Compression::Auto), Some(_)) => {
+                return Err(wrong("compression is \"auto\", and a level is set, too".to_owned())
+                    .hint("leave one of the two out"));
+            }
+            (Some(Compression::None), _) => Some(Codec::None),
+            (Some(Compression::Zstd) | None, None) => Some(Codec::Zstd(Level::default())),
+            (Some(Compression::Zstd) | None, Some(number)) => {
+                Some(Codec::Zstd(Level::new(number).map_err(|error| wrong(error.to_string()))?))
+            }
         };
         let timeout = |specific: Option<Timeout>, default| {
             given.timeout.or(specific.or(file.timeout).map(|timeout| timeout.0)).unwrap_or(default)
@@ -290,7 +297,7 @@ mod tests {
         let settings = merged(&Given::default(), "archive = '/a'").unwrap();
         assert_eq!(settings.archive.url.to_string(), "/a");
         assert!(!settings.archive.require_mount);
-        assert_eq!(settings.codec, Codec::Zstd(Level::new(1).unwrap()));
+        assert_eq!(settings.codec, Some(Codec::Zstd(Level::new(1).unwrap())));
         assert_eq!(settings.timeouts.push.as_secs(), 60);
         assert_eq!(settings.timeouts.recovery.as_secs(), 300);
         assert_eq!(settings.timeouts.standby.as_secs(), 30);
@@ -301,7 +308,7 @@ mod tests {
     fn what_is_given_goes_before_the_file() {
         let file = "archive = '/a'\ncompression = 'none'\ntimeout = '9s'\npush_timeout = '1m 30s'\nlog_format = 'json'";
         let settings = merged(&Given::default(), file).unwrap();
-        assert_eq!(settings.codec, Codec::None);
+        assert_eq!(settings.codec, Some(Codec::None));
         assert_eq!(settings.timeouts.push.as_secs(), 90, "the specific limit goes before the general one");
         assert_eq!(settings.timeouts.standby.as_secs(), 9);
         assert_eq!(settings.log_format, LogFormat::Json);
@@ -315,7 +322,7 @@ mod tests {
         };
         let settings = merged(&given, file).unwrap();
         assert_eq!(settings.archive.url.to_string(), "/b");
-        assert_eq!(settings.codec, Codec::Zstd(Level::new(3).unwrap()));
+        assert_eq!(settings.codec, Some(Codec::Zstd(Level::new(3).unwrap())));
         assert_eq!(settings.timeouts.push.as_secs(), 2);
         assert_eq!(settings.log_format, LogFormat::Text);
     }
@@ -333,6 +340,7 @@ mod tests {
             ("archive = '/a'\ntimeout = '25h'", "25h"),
             ("archive = '/a'\ntimeout = 30", "integer"),
             ("archive = 'a'", "absolute"),
+            ("archive = '/a'\ncompression = 'auto'\ncompression_level = 1", "auto"),
             ("archive = '/a'\nlook_ahead_memory = '256'", "256"),
             ("archive = '/a'\nlook_ahead_memory = '99999999999GB'", "99999999999GB"),
             ("archive = '/a'\nlook_ahead_files = -1", "-1"),

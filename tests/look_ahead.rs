@@ -240,6 +240,22 @@ fn sigterm_while_neighbours_are_taken_along_is_no_failure_of_the_file_itself() {
     assert!(archived(&pusher).len() < 40);
 }
 
+#[test]
+fn compression_follows_the_backlog_when_it_is_told_to() {
+    let stored = |numbers: std::ops::RangeInclusive<usize>, compression: &[&str]| {
+        let pusher = pusher_with(numbers);
+        succeeds(pusher.push_with(compression, &name(1)));
+        pusher.stored(&name(1)).len()
+    };
+    let auto = ["--compression=auto"];
+    // The header has no word on the level; the size tells.
+    for (numbers, level) in [(1..=1, "6"), (1..=10, "1"), (1..=70, "-1")] {
+        let fixed = stored(1..=1, &["--compression-level", level]);
+        assert_eq!(stored(numbers, &auto), fixed, "level {level}");
+    }
+    assert_ne!(stored(1..=1, &auto), stored(1..=1, &["--compression-level=1"]), "the levels differ in size");
+}
+
 /// The push into a bucket of `store`.
 fn push_into(store: &Store, pusher: &Pusher, number: usize) -> Command {
     let mut push = pusher.program();

@@ -16,7 +16,7 @@ use crate::cluster::DataDirectory;
 use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::push::{PushRequest, push};
+use crate::push::{PushRequest, backlog, codec_for_backlog, push};
 use crate::spool::{FileIdentity, Spool, SpoolOwner};
 
 const PROGRAM: &str = "walkeep-archive";
@@ -78,6 +78,8 @@ pub fn main() -> ! {
         log::acknowledged(request.name, started);
         std::process::exit(0)
     }
+    let codec = settings.codec.unwrap_or_else(|| codec_for_backlog(backlog(&request.path)));
+    let request = PushRequest { codec, ..request };
     let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
     let limit = TimeLimit::new(started, settings.timeouts.push);
     let report = supervise::supervise(failure, &limit, async |stop| {
@@ -130,7 +132,7 @@ fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
         path: arguments.path,
         name,
         system: arguments.common.system_identifier,
-        codec: settings.codec,
+        codec: settings.codec.unwrap_or_default(),
         threads: cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores)),
         now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
     };

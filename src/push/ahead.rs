@@ -13,7 +13,7 @@ use futures_util::stream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::neighbours::neighbours;
+use super::neighbours::{READY, neighbours};
 use super::{PushReport, PushRequest, compress, examine, publish};
 use crate::archive::Archive;
 use crate::blocking::blocking;
@@ -130,6 +130,16 @@ fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead, directory
     let by_memory = usize::try_from(bounds.memory / size).unwrap_or(usize::MAX);
     let by_work = if archive.is_remote() { bounds.connections.get() } else { asked.threads.get() * 2 };
     by_memory.min(by_work).max(1)
+}
+
+/// How many files are ready to be archived beside the one at `path`, itself included if the server has marked it.
+#[must_use]
+pub fn backlog(path: &Path) -> usize {
+    let Some(directory) = path.parent() else { return 0 };
+    ready_files(&directory.join("archive_status"))
+        .iter()
+        .filter(|name| name.strip_suffix(READY).is_some())
+        .count()
 }
 
 /// The names in a directory of marks; none where it cannot be read, as outside a data directory.

@@ -4,6 +4,7 @@
 //! only then is success reported. A name that is taken is answered by comparing content, never by replacing it.
 
 mod ahead;
+mod effort;
 mod neighbours;
 
 use std::fs::File;
@@ -27,7 +28,8 @@ use crate::wal::{
 };
 
 use ahead::take_along;
-pub use ahead::{LookAhead, TakenAlong};
+pub use ahead::{LookAhead, TakenAlong, backlog};
+pub use effort::codec_for_backlog;
 
 /// What is to be archived, and how.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@
 use crate::wal::WalName;
 
 /// How the server marks a file that is ready to be archived, in `archive_status`.
-const READY: &str = ".ready";
+pub(super) const READY: &str = ".ready";
 
 /// The names of the files that are ready besides `asked`, as the server will come to them, at most so many.
 ///
