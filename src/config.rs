@@ -183,7 +183,7 @@ impl TryFrom<String> for Bytes {
 }
 
 /// A store answers each within a round trip, most of which is waiting.
-const DEFAULT_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+const DEFAULT_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(12).unwrap();
 
 impl Settings {
     /// Reads the configuration file, if there is one, and lays what was given over it.
@@ -240,7 +240,7 @@ impl Settings {
                 standby: timeout(file.standby_timeout, Duration::from_secs(30)),
             },
             look_ahead: LookAhead {
-                files: file.look_ahead_files.unwrap_or(64),
+                files: file.look_ahead_files.unwrap_or(128),
                 time: file.look_ahead_time.map_or(Duration::from_secs(10), |time| time.0),
                 memory: file.look_ahead_memory.map_or(256 << 20, |bytes| bytes.0),
                 connections: file.connections.unwrap_or(DEFAULT_CONNECTIONS),
