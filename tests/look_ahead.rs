@@ -22,6 +22,7 @@ use support::{
         fault::{Fault, Matching},
     },
     user,
+    wrapper::wrapped,
 };
 
 /// The name of the segment number `number`.
@@ -254,6 +255,23 @@ fn compression_follows_the_backlog_when_it_is_told_to() {
         assert_eq!(stored(numbers, &auto), fixed, "level {level}");
     }
     assert_ne!(stored(1..=1, &auto), stored(1..=1, &["--compression-level=1"]), "the levels differ in size");
+}
+
+#[test]
+fn an_archive_directory_that_hangs_holds_no_call_beyond_its_time_limit() {
+    let pusher = pusher_with(1..=3);
+    let mut strace = pusher.sandbox.command("strace");
+    strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", pusher.archive.url()]);
+    strace.args(["-e", "inject=stat,statx,newfstatat:delay_enter=10000000"]);
+    let mut push = wrapped(strace, &pusher.push_with(&["--timeout", "3s"], &name(1)));
+    push.env_remove("LD_LIBRARY_PATH");
+    let started = Instant::now();
+    let mut call = Running::start(push);
+    // strace itself keeps the end waiting for the delay that it has begun; what counts is when the call gives up.
+    let line = call.line().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+    assert!(line.contains("gave up after 3s, the time limit"), "{line}");
+    assert_eq!(call.end().status, 1);
 }
 
 /// The push into a bucket of `store`.

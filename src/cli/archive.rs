@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use jiff::Timestamp;
@@ -70,15 +72,13 @@ pub fn main() -> ! {
     let (settings, request) =
         prepare().unwrap_or_else(|(error, format)| failure.exit_early(PROGRAM, format, &error));
     umask::keep_others_out();
-    let spool = open_spool(&settings, &request);
-    if let Some(spool) = &spool
-        && is_acknowledged(spool, &request)
-    {
+    let Known { spool, acknowledged, backlog } = look_around(&settings, &request);
+    if let Some(spool) = spool.as_ref().filter(|_| acknowledged) {
         spool.forget(request.name);
         log::acknowledged(request.name, started);
         std::process::exit(0)
     }
-    let codec = settings.codec.unwrap_or_else(|| codec_for_backlog(backlog(&request.path)));
+    let codec = settings.codec.unwrap_or_else(|| codec_for_backlog(backlog));
     let request = PushRequest { codec, ..request };
     let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
     let limit = TimeLimit::new(started, settings.timeouts.push);
@@ -89,6 +89,36 @@ pub fn main() -> ! {
     log::file_done(what, &report.header, report.stored_size, started);
     log::taken_along(&report.along);
     std::process::exit(0)
+}
+
+/// What can be known without asking the archive.
+#[derive(Default)]
+struct Known {
+    spool: Option<Spool>,
+    /// Whether an earlier call has archived the file.
+    acknowledged: bool,
+    /// How many files wait to be archived.
+    backlog: usize,
+}
+
+/// Far longer than a look at a few files takes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Looks for what earlier calls have left, before there is a runtime, which a file that is archived already does not
+/// need. On a thread of its own, because a file system that hangs must not hold the call: then nothing is known, and the
+/// call goes on under its time limit.
+fn look_around(settings: &Settings, request: &PushRequest) -> Known {
+    let (sender, receiver) = mpsc::channel();
+    let (settings, request) = (settings.clone(), request.clone());
+    thread::spawn(move || {
+        let spool = open_spool(&settings, &request);
+        let acknowledged = spool.as_ref().is_some_and(|spool| is_acknowledged(spool, &request));
+        let by_backlog = settings.codec.is_none() && !acknowledged;
+        let backlog = if by_backlog { backlog(&request.path) } else { 0 };
+        // Nobody waits for what comes too late.
+        let _ = sender.send(Known { spool, acknowledged, backlog });
+    });
+    receiver.recv_timeout(PATIENCE).unwrap_or_default()
 }
 
 /// The spool of the server that calls; none outside a data directory, or where looking ahead is switched off.

@@ -14,10 +14,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::neighbours::{READY, neighbours};
-use super::{PushReport, PushRequest, compress, examine, publish};
+use super::{Examined, PushReport, PushRequest, compress, examine, publish};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
+use crate::frame::Encoded;
 use crate::limit::TimeLimit;
 use crate::spool::{FileIdentity, Spool};
 use crate::wal::WalName;
@@ -58,12 +59,13 @@ pub(super) async fn take_along(
 ) -> TakenAlong {
     let begun = Instant::now();
     let Some(directory) = asked.path.parent() else { return TakenAlong::default() };
-    let names = {
-        let (status, name, at_most, spool) =
-            (directory.join("archive_status"), asked.name, bounds.files, spool.clone());
+    let (names, size) = {
+        let (directory, asked, at_most, spool) =
+            (directory.to_owned(), asked.clone(), bounds.files, spool.clone());
         blocking(move || {
             spool.forget_old(SystemTime::now());
-            neighbours(ready_files(&status), name, at_most)
+            let names = neighbours(ready_files(&directory.join("archive_status")), asked.name, at_most);
+            (names, std::fs::metadata(&asked.path).map_or(1, |found| found.len().max(1)))
         })
         .await
     };
@@ -71,7 +73,7 @@ pub(super) async fn take_along(
         return TakenAlong::default();
     }
     let cores = Semaphore::new(asked.threads.get());
-    let at_once = at_once(archive, asked, bounds, directory);
+    let at_once = at_once(archive, asked, bounds, size);
     let ended = AtomicBool::new(false);
     // No more than the time that is left after what a neighbour may need, so that the answer is not lost to the limit.
     let deadline = begun + bounds.time.min(limit.left() / 2);
@@ -124,9 +126,7 @@ pub(super) async fn take_along(
 
 /// How many neighbours may be in work at a time, within the memory: into a store as many as there are connections; into a
 /// directory twice as many as there are cores, because half of them wait for the disk while the others are compressed.
-fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead, directory: &Path) -> usize {
-    let size =
-        std::fs::metadata(directory.join(asked.name.to_string())).map_or(1, |found| found.len().max(1));
+fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead, size: u64) -> usize {
     let by_memory = usize::try_from(bounds.memory / size).unwrap_or(usize::MAX);
     let by_work = if archive.is_remote() { bounds.connections.get() } else { asked.threads.get() * 2 };
     by_memory.min(by_work).max(1)
@@ -148,6 +148,13 @@ fn ready_files(status: &Path) -> Vec<String> {
     entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
+/// A neighbour that is to be archived, and which very file it is.
+struct Neighbour {
+    request: PushRequest,
+    identity: FileIdentity,
+    examined: Examined,
+}
+
 /// Archives one neighbour and notes it; `None` when that has been done before.
 async fn push_neighbour(
     archive: &Archive,
@@ -157,33 +164,54 @@ async fn push_neighbour(
     cores: &Semaphore,
 ) -> Result<Option<PushReport>, Error> {
     let (name, path) = (request.name, request.path.clone());
-    let identity = identity(&path)?;
-    if spool.is_acknowledged(name, &identity) {
-        return Ok(None);
-    }
-    let request = PushRequest { threads: NonZeroUsize::MIN, ..request };
-    let examined = examine(&request, limit)?;
+    let looking = {
+        let (spool, limit) = (spool.clone(), limit.clone());
+        blocking(move || look_at(request, &spool, &limit))
+    };
+    let Some(Neighbour { request, identity, examined }) = looking.await? else { return Ok(None) };
     let system = examined.facts.system;
     let compressing = async {
         // Never closed.
         let _core = cores.acquire().await;
-        blocking(move || compress(examined, &request)).await
+        blocking(move || compress_unchanged(examined, &request, identity)).await
     };
-    let (taken, encoded) = tokio::join!(archive.is_taken(system, name), compressing);
-    let encoded = encoded?;
+    let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
+    let (encoded, identity) = compressed?;
     let stored_size = encoded.stored_size();
-    // A call that the server no longer waits for may be overtaken: others have archived the file, and the server has
-    // taken it for new WAL while it was read.
-    if self::identity(&path)? != identity {
-        let what = format!("{} changed while it was read", path.display());
-        return Err(Error::new(ErrorKind::Local, what));
-    }
     let created = publish(archive, taken?, &encoded.header, encoded.chunks, &path).await?;
+    let spool = spool.clone();
     // An acknowledgement of a file that has changed since is worth nothing, and does no harm.
-    if let Err(error) = spool.acknowledge(name, &identity) {
+    if let Err(error) = blocking(move || spool.acknowledge(name, &identity)).await {
         tracing::debug!("cannot note in the spool that {name} is archived: {error}");
     }
     Ok(Some(PushReport { header: encoded.header, stored_size, created, along: TakenAlong::default() }))
+}
+
+/// Checks a neighbour, unless it has been archived before.
+fn look_at(request: PushRequest, spool: &Spool, limit: &TimeLimit) -> Result<Option<Neighbour>, Error> {
+    let identity = identity(&request.path)?;
+    if spool.is_acknowledged(request.name, &identity) {
+        return Ok(None);
+    }
+    let request = PushRequest { threads: NonZeroUsize::MIN, ..request };
+    let examined = examine(&request, limit)?;
+    Ok(Some(Neighbour { request, identity, examined }))
+}
+
+/// Compresses the file, and makes sure that it still is the very same: a call that the server no longer waits for may be
+/// overtaken, others have archived the file, and the server has taken it for new WAL while it was read.
+fn compress_unchanged(
+    examined: Examined,
+    request: &PushRequest,
+    identity: FileIdentity,
+) -> Result<(Encoded, FileIdentity), Error> {
+    let encoded = compress(examined, request)?;
+    if self::identity(&request.path)? == identity {
+        Ok((encoded, identity))
+    } else {
+        let what = format!("{} changed while it was read", request.path.display());
+        Err(Error::new(ErrorKind::Local, what))
+    }
 }
 
 fn identity(path: &Path) -> Result<FileIdentity, Error> {
