@@ -1,12 +1,15 @@
 //! Trying again while trying again may help.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What another attempt must be given at least, where the limit is long enough.
+const LEAST_ROOM: Duration = Duration::from_secs(2);
 
 /// Repeats `attempt` while it fails with [`ErrorKind::Unavailable`], with growing pauses, until another one would
 /// not fit into the time limit; then returns the last failure. Every other kind is returned at once.
@@ -23,12 +26,15 @@ pub async fn retry<T>(
     let mut waiting = Some(waiting);
     let mut pause = FIRST_PAUSE;
     loop {
+        let begun = Instant::now();
         let error = match attempt().await {
             Err(error) if error.kind() == ErrorKind::Unavailable => error,
             outcome => return outcome,
         };
         let jittered = pause.mul_f64(fastrand::f64() / 2.0 + 0.5);
-        if limit.left() <= jittered {
+        // One that the limit would cut says nothing, while this failure says why.
+        let room = begun.elapsed().max((limit.total() / 5).min(LEAST_ROOM));
+        if limit.left() <= jittered + room {
             return Err(error);
         }
         if let Some(waiting) = waiting.take() {
@@ -42,7 +48,6 @@ pub async fn retry<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn run(limit: Duration, mut outcomes: Vec<ErrorKind>) -> (Result<(), ErrorKind>, usize, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
