@@ -192,12 +192,15 @@ impl Settings {
             Some(path) => read(path)?,
             None => read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self::merge(given, file, environment.collect())
+        Self::merge(given, file, environment)
     }
 
-    fn merge(given: &Given, file: File, environment: BTreeMap<String, String>) -> Result<Self, Error> {
+    /// `environment` is asked for an object store alone.
+    fn merge(
+        given: &Given,
+        file: File,
+        environment: impl FnOnce() -> BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
         let wrong = |error: String| Error::new(ErrorKind::Configuration, error);
         let url = given.archive.clone().or(file.archive).ok_or_else(|| {
             wrong("no archive is configured".to_owned())
@@ -205,6 +208,10 @@ impl Settings {
         })?;
         let url: ArchiveUrl = url.parse().map_err(|error| wrong(format!("{error}")))?;
         let store = file.store.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let environment = match &url {
+            ArchiveUrl::Directory(_) => BTreeMap::new(),
+            ArchiveUrl::Store(_) => environment(),
+        };
         let store = StoreOptions { file: store, environment };
         if let (ArchiveUrl::Store(url), Some((path, mode))) = (&url, &file.origin)
             && mode & 0o004 != 0
@@ -252,6 +259,14 @@ impl Settings {
     }
 }
 
+/// All variables that are text.
+fn environment() -> BTreeMap<String, String> {
+    let texts = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(texts).collect()
+}
+
 /// A file that exists and cannot be read is an error here, too: without it, the wrong archive might be used.
 fn read_if_it_exists(path: &Path) -> Result<File, Error> {
     match std::fs::symlink_metadata(path) {
@@ -289,7 +304,8 @@ mod tests {
 
     fn merged(given: &Given, file: &str) -> Result<Settings, String> {
         let file = toml::from_str(file).map_err(|error: toml::de::Error| error.message().to_owned())?;
-        Settings::merge(given, file, BTreeMap::new()).map_err(|error| error.report())
+        // Every archive here is a directory, for which nobody looks at the environment.
+        Settings::merge(given, file, || panic!("looked at the environment")).map_err(|error| error.report())
     }
 
     #[test]

@@ -67,22 +67,34 @@ impl Error {
     /// feeds and other control characters become spaces, so that one failure is one line of the server's log.
     #[must_use]
     pub fn report(&self) -> String {
-        let mut text = self.what.clone();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let next = error.to_string();
-            if !text.contains(&next) {
-                text.push_str(": ");
-                text.push_str(&next);
-            }
-            cause = error.source();
-        }
+        let mut text = joined(chain(self));
         if let Some(hint) = &self.hint {
             text.push_str("; ");
             text.push_str(hint);
         }
         text.replace(char::is_control, " ")
     }
+}
+
+/// An error and its causes, the deepest one last.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// The texts of errors, each after a colon. One that the text before it already contains is left out.
+pub(crate) fn joined<'a>(errors: impl Iterator<Item = &'a (dyn StdError + 'static)>) -> String {
+    let mut text = String::new();
+    for (place, next) in errors.map(ToString::to_string).enumerate() {
+        if place == 0 {
+            text = next;
+        } else if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+    }
+    text
 }
 
 impl fmt::Display for Error {

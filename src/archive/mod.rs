@@ -5,6 +5,7 @@
 //!
 //! A place is a directory (`local`) or a part of a bucket (`store`).
 
+mod clock;
 mod failure;
 mod inventory;
 mod key;
@@ -26,6 +27,7 @@ use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SystemIdentifier, WalName};
 
+pub use clock::{MUCH_SKEW, clock_difference};
 use failure::{Asked, Failure};
 pub use inventory::ArchivedSegment;
 use local::Local;

@@ -5,10 +5,7 @@ use std::time::Instant;
 use jiff::SignedDuration;
 
 use super::{Finding, Outcome};
-use crate::archive::{Archive, ConditionalPut, Conditions, Probe};
-
-/// Beyond it stores refuse requests; signatures are good for a quarter of an hour.
-const MUCH_SKEW: SignedDuration = SignedDuration::from_mins(5);
+use crate::archive::{Archive, ConditionalPut, Conditions, MUCH_SKEW, Probe, clock_difference};
 
 /// Worth knowing: times in the archive are of its clock, others of ours.
 const SOME_SKEW: SignedDuration = SignedDuration::from_secs(30);
@@ -118,8 +115,7 @@ fn encryption(address: &str, verifies_certificate: bool) -> Finding {
 fn clock(ahead: SignedDuration) -> Finding {
     let name = "clock";
     let by = SignedDuration::from_secs(ahead.abs().as_secs());
-    let direction = if ahead.is_negative() { "ahead of" } else { "behind" };
-    let detail = format!("this machine's clock is {by:#} {direction} the store's");
+    let detail = clock_difference(ahead);
     let hint = "set this machine's clock, for example with NTP";
     if by > MUCH_SKEW {
         Finding::fail(name, detail).hint(hint)

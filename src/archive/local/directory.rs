@@ -148,7 +148,7 @@ fn holds_archived_file(directory: &Path) -> io::Result<bool> {
 }
 
 /// Device and inode.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
+pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 

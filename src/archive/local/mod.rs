@@ -6,7 +6,6 @@ mod directory;
 
 use std::error::Error as StdError;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use rustix::io::Errno;
 use crate::archive::failure::Failure;
 use crate::archive::{Created, Fetched};
 use crate::blocking::blocking;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, chain};
 use crate::wal::SystemIdentifier;
 use directory::Directory;
 
@@ -116,9 +115,9 @@ impl Local {
 
 /// The directory itself: another one may be mounted over the same path.
 pub(super) fn place(path: &Path) -> Result<String, Error> {
-    let found =
-        path.metadata().map_err(|error| failed(format!("cannot look at {}", path.display()), error))?;
-    Ok(format!("directory {} {} {}", found.dev(), found.ino(), path.display()))
+    let cannot_look = |error| failed(format!("cannot look at {}", path.display()), error);
+    let (device, inode) = directory::identity(path).map_err(cannot_look)?;
+    Ok(format!("directory {device} {inode} {}", path.display()))
 }
 
 fn failed(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
@@ -129,8 +128,7 @@ fn failed(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
 
 /// What a person can do about a file that could not be created.
 fn hint_for(error: &(dyn StdError + 'static)) -> Option<&'static str> {
-    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
-    let cause = causes.find_map(|error| error.downcast_ref::<io::Error>())?;
+    let cause = chain(error).find_map(|error| error.downcast_ref::<io::Error>())?;
     match Errno::from_io_error(cause)? {
         Errno::NOSPC | Errno::DQUOT => Some("free some space there"),
         Errno::ROFS => Some("the file system is mounted read-only"),

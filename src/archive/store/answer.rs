@@ -7,6 +7,7 @@ use std::fmt;
 
 use jiff::SignedDuration;
 
+use crate::archive::clock::{MUCH_SKEW, clock_difference};
 use crate::archive::failure::Asked;
 use crate::archive::url::Provider;
 use crate::error::ErrorKind;
@@ -153,9 +154,6 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
     }
 }
 
-/// The most that S3 tolerates is a quarter of an hour.
-const MUCH_SKEW: SignedDuration = SignedDuration::from_mins(5);
-
 fn is_skewed(answer: &Answer) -> bool {
     answer.clock_ahead.is_some_and(|ahead| ahead.abs() > MUCH_SKEW)
 }
@@ -164,9 +162,7 @@ fn clock(answer: &Answer) -> String {
     let Some(ahead) = answer.clock_ahead else {
         return "this machine's clock is wrong; set it, for example with NTP".to_owned();
     };
-    let direction = if ahead.is_negative() { "ahead of" } else { "behind" };
-    let by = SignedDuration::from_secs(ahead.abs().as_secs());
-    format!("this machine's clock is {by:#} {direction} the store's; set it, for example with NTP")
+    format!("{}; set it, for example with NTP", clock_difference(ahead))
 }
 
 #[cfg(test)]

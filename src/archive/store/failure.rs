@@ -10,7 +10,7 @@ use super::answer::{Answer, Meaning, Verdict, judge};
 use super::credentials::NoCredentials;
 use crate::archive::failure::{Asked, Failure};
 use crate::archive::url::Provider;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, chain, joined};
 
 /// Judges the failure of a request; `what` says what was attempted.
 pub(super) fn failure(
@@ -92,10 +92,6 @@ fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::E
     error.downcast_ref().or_else(inside)
 }
 
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
-}
-
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     chain(error).find_map(|error| error.downcast_ref())
 }
@@ -114,14 +110,8 @@ impl Causes {
     pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
         let no_credentials = || find::<NoCredentials>(error).map(|error| error as &(dyn StdError + 'static));
         let below = no_credentials().or_else(|| find::<HttpError>(error)?.source()).unwrap_or(error);
-        let mut text = String::new();
         // An HttpError only repeats the next one.
-        for cause in chain(below).filter(|cause| !cause.is::<HttpError>()).map(ToString::to_string) {
-            if !text.contains(&cause) {
-                let colon = if text.is_empty() { "" } else { ": " };
-                text = format!("{text}{colon}{cause}");
-            }
-        }
+        let text = joined(chain(below).filter(|cause| !cause.is::<HttpError>()));
         Self(text.chars().take(MAX_TEXT).collect())
     }
 }
