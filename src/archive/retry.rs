@@ -7,12 +7,13 @@ use crate::limit::TimeLimit;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What another attempt must be given at least, where the limit is long enough.
 const LEAST_ROOM: Duration = Duration::from_secs(2);
 
-/// Repeats `attempt` while it fails with [`ErrorKind::Unavailable`], with growing pauses, until another one would
-/// not fit into the time limit; then returns the last failure. Every other kind is returned at once.
+/// Repeats `attempt` while it fails with [`ErrorKind::Unavailable`], with growing pauses, the last time when
+/// just enough of the time limit is left for it; then returns the last failure. Every other kind is returned at once.
 ///
 /// The pauses are random between half of their length and all of it, so that many servers whose archive was away do
 /// not come back to it in step.
@@ -31,16 +32,17 @@ pub async fn retry<T>(
             Err(error) if error.kind() == ErrorKind::Unavailable => error,
             outcome => return outcome,
         };
-        let jittered = pause.mul_f64(fastrand::f64() / 2.0 + 0.5);
-        // One that the limit would cut says nothing, while this failure says why.
+        // An attempt that the limit would cut says nothing, while this failure says why.
         let room = begun.elapsed().max((limit.total() / 5).min(LEAST_ROOM));
-        if limit.left() <= jittered + room {
+        let slack = limit.left().saturating_sub(room);
+        if slack < SHORTEST_PAUSE {
             return Err(error);
         }
         if let Some(waiting) = waiting.take() {
             waiting(&error);
         }
-        tokio::time::sleep(jittered).await;
+        let jittered = pause.mul_f64(fastrand::f64() / 2.0 + 0.5);
+        tokio::time::sleep(jittered.min(slack)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -78,9 +80,11 @@ mod tests {
 
     #[test]
     fn the_last_failure_is_told_when_the_time_is_up() {
-        let (outcome, attempts, _) = run(Duration::from_millis(250), vec![ErrorKind::Unavailable; 99]);
+        let started = Instant::now();
+        let (outcome, attempts, _) = run(Duration::from_millis(500), vec![ErrorKind::Unavailable; 99]);
         assert_eq!(outcome, Err(ErrorKind::Unavailable));
-        assert!((2..5).contains(&attempts), "{attempts}");
+        assert!((3..8).contains(&attempts), "{attempts}");
+        assert!(started.elapsed() >= Duration::from_millis(350), "all of the limit is used: {:?}", started.elapsed());
         assert_eq!(run(Duration::ZERO, vec![ErrorKind::Unavailable; 9]).1, 1, "one try in any case");
     }
 }
