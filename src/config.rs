@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::archive::{ArchiveOptions, ArchiveUrl, StoreOptions};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, Level};
+use crate::prefetch::PrefetchBounds;
 use crate::push::LookAhead;
 use crate::spool::Spool;
 
@@ -34,6 +35,8 @@ pub struct Given {
     pub compression_level: Option<i64>,
     /// Where spools are made.
     pub spool: Option<PathBuf>,
+    /// How much of what a recovery needs next is fetched ahead.
+    pub prefetch_size: Option<Bytes>,
     /// The time limit, whatever the call.
     pub timeout: Option<Duration>,
     /// How to log.
@@ -51,6 +54,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How far a push looks ahead.
     pub look_ahead: LookAhead,
+    /// How far ahead of a recovery is fetched.
+    pub prefetch: PrefetchBounds,
     /// Where spools are made.
     pub spool: PathBuf,
     /// How to log.
@@ -109,6 +114,8 @@ struct File {
     look_ahead_time: Option<Timeout>,
     look_ahead_memory: Option<Bytes>,
     connections: Option<NonZeroUsize>,
+    prefetch_size: Option<Bytes>,
+    prefetch_idle: Option<Timeout>,
     spool: Option<PathBuf>,
     log_format: Option<LogFormat>,
     #[serde(default)]
@@ -167,18 +174,26 @@ impl TryFrom<String> for Timeout {
 /// A number of bytes as people write it: `256MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-struct Bytes(u64);
+pub struct Bytes(pub u64);
 
-impl TryFrom<String> for Bytes {
-    type Error = String;
+impl FromStr for Bytes {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let units = [("kB", 10), ("MB", 20), ("GB", 30)];
         let parsed = units.iter().find_map(|(unit, shift)| {
             let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
             number.checked_mul(1 << shift)
         });
-        parsed.map(Self).ok_or_else(|| format!("\"{text}\" is not an amount of memory such as 256MB"))
+        parsed.map(Self).ok_or_else(|| format!("\"{text}\" is not an amount such as 256MB"))
+    }
+}
+
+impl TryFrom<String> for Bytes {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 
@@ -238,6 +253,7 @@ impl Settings {
         let timeout = |specific: Option<Timeout>, default| {
             given.timeout.or(specific.or(file.timeout).map(|timeout| timeout.0)).unwrap_or(default)
         };
+        let connections = file.connections.unwrap_or(DEFAULT_CONNECTIONS);
         Ok(Self {
             archive: ArchiveOptions { url, require_mount: file.require_mount.unwrap_or(false), store },
             codec,
@@ -250,7 +266,12 @@ impl Settings {
                 files: file.look_ahead_files.unwrap_or(128),
                 time: file.look_ahead_time.map_or(Duration::from_secs(10), |time| time.0),
                 memory: file.look_ahead_memory.map_or(256 << 20, |bytes| bytes.0),
-                connections: file.connections.unwrap_or(DEFAULT_CONNECTIONS),
+                connections,
+            },
+            prefetch: PrefetchBounds {
+                bytes: given.prefetch_size.or(file.prefetch_size).map_or(256 << 20, |bytes| bytes.0),
+                idle: file.prefetch_idle.map_or(Duration::from_mins(2), |idle| idle.0),
+                connections,
             },
             spool: given.spool.clone().or(file.spool).unwrap_or_else(Spool::default_base),
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),

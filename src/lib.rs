@@ -10,6 +10,7 @@
 //! - [`spool`]: what one call leaves behind for the next.
 //! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
 //! - [`push`] and [`restore`]: one WAL file into the archive, and those that come next; one back, verified.
+//! - [`prefetch`]: the process that has the next ones at hand when they are asked for.
 //! - [`check`]: whether all of it will work, tried out.
 //! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
 //!
@@ -24,6 +25,7 @@ pub mod config;
 pub mod error;
 pub mod frame;
 pub mod limit;
+pub mod prefetch;
 pub mod push;
 pub mod restore;
 pub mod server;

@@ -199,7 +199,7 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
             "compression" => "'none'",
             "log_format" => "'text'",
             "compression_level" | "look_ahead_files" | "connections" => "1",
-            "look_ahead_memory" => "'1MB'",
+            "look_ahead_memory" | "prefetch_size" => "'1MB'",
             "spool" => "'/nowhere'",
             _ => "'1s'",
         };

@@ -84,7 +84,11 @@ mod tests {
         let (outcome, attempts, _) = run(Duration::from_millis(500), vec![ErrorKind::Unavailable; 99]);
         assert_eq!(outcome, Err(ErrorKind::Unavailable));
         assert!((3..8).contains(&attempts), "{attempts}");
-        assert!(started.elapsed() >= Duration::from_millis(350), "all of the limit is used: {:?}", started.elapsed());
+        assert!(
+            started.elapsed() >= Duration::from_millis(350),
+            "all of the limit is used: {:?}",
+            started.elapsed()
+        );
         assert_eq!(run(Duration::ZERO, vec![ErrorKind::Unavailable; 9]).1, 1, "one try in any case");
     }
 }

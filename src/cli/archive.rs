@@ -2,16 +2,15 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Parser;
 use jiff::Timestamp;
 
-use super::arguments::{self, Common};
+use super::arguments::{self, Common, Spooling};
 use super::exit::{Failure, exit_on_panic};
+use super::spool::{patiently, spool_of};
 use super::{log, supervise, umask};
 use crate::archive::Created;
 use crate::cluster::DataDirectory;
@@ -19,7 +18,7 @@ use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::push::{PushRequest, backlog, codec_for_backlog, push};
-use crate::spool::{FileIdentity, Spool, SpoolOwner};
+use crate::spool::{FileIdentity, Spool};
 
 const PROGRAM: &str = "walkeep-archive";
 
@@ -37,6 +36,9 @@ struct Arguments {
     #[command(flatten)]
     common: Common,
 
+    #[command(flatten)]
+    spooling: Spooling,
+
     /// How to compress
     #[arg(long, value_name = "CODEC", env = "WALKEEP_COMPRESSION", hide_env_values = true)]
     compression: Option<Compression>,
@@ -50,10 +52,6 @@ struct Arguments {
         allow_negative_numbers = true
     )]
     compression_level: Option<i64>,
-
-    /// Where calls leave notes for each other [default: /var/tmp/walkeep-UID]
-    #[arg(long, value_name = "DIRECTORY", env = "WALKEEP_SPOOL", hide_env_values = true)]
-    spool: Option<PathBuf>,
 
     /// The file to archive: PostgreSQL's %p
     #[arg(value_name = "PATH")]
@@ -79,7 +77,10 @@ pub fn main() -> ! {
         std::process::exit(0)
     }
     let codec = settings.codec.unwrap_or_else(|| codec_for_backlog(backlog));
-    let request = PushRequest { codec, ..request };
+    // Not asked before: it takes as many system calls as all of the above.
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores));
+    let request = PushRequest { codec, threads, ..request };
     let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
     let limit = TimeLimit::new(started, settings.timeouts.push);
     let report = supervise::supervise(failure, &limit, async |stop| {
@@ -101,24 +102,17 @@ struct Known {
     backlog: usize,
 }
 
-/// Far longer than a look at a few files takes.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// Looks for what earlier calls have left, before there is a runtime, which a file that is archived already does not
-/// need. On a thread of its own, because a file system that hangs must not hold the call: then nothing is known, and the
-/// call goes on under its time limit.
+/// need.
 fn look_around(settings: &Settings, request: &PushRequest) -> Known {
-    let (sender, receiver) = mpsc::channel();
     let (settings, request) = (settings.clone(), request.clone());
-    thread::spawn(move || {
+    patiently(move || {
         let spool = open_spool(&settings, &request);
         let acknowledged = spool.as_ref().is_some_and(|spool| is_acknowledged(spool, &request));
         let by_backlog = settings.codec.is_none() && !acknowledged;
         let backlog = if by_backlog { backlog(&request.path) } else { 0 };
-        // Nobody waits for what comes too late.
-        let _ = sender.send(Known { spool, acknowledged, backlog });
-    });
-    receiver.recv_timeout(PATIENCE).unwrap_or_default()
+        Known { spool, acknowledged, backlog }
+    })
 }
 
 /// The spool of the server that calls; none outside a data directory, or where looking ahead is switched off.
@@ -128,15 +122,7 @@ fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
     }
     let data = DataDirectory::of(&request.path);
     let system = data.system_identifier().ok().flatten()?;
-    let data = if data.path() == Path::new("") { Path::new(".") } else { data.path() };
-    // An archive that cannot even be named will be complained about by the push.
-    let place = settings.archive.place().ok()?;
-    let owner = SpoolOwner { system, data, archive: &place };
-    Spool::open(&settings.spool, &owner)
-        .inspect_err(|error| {
-            tracing::debug!("cannot look ahead without a spool in {}: {error}", settings.spool.display());
-        })
-        .ok()
+    spool_of(settings, &data, system)
 }
 
 fn is_acknowledged(spool: &Spool, request: &PushRequest) -> bool {
@@ -149,7 +135,7 @@ fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
     let given = Given {
         compression: arguments.compression,
         compression_level: arguments.compression_level,
-        spool: arguments.spool,
+        spool: arguments.spooling.spool,
         ..arguments.common.given()
     };
     let format = given.log_format.unwrap_or_default();
@@ -157,13 +143,12 @@ fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
     log::start(PROGRAM, settings.log_format, arguments.common.verbose);
     let name = arguments.name.or_else(|| arguments.path.file_name().map(OsString::from)).unwrap_or_default();
     let name = arguments::wal_name(&name, ErrorKind::Unacceptable).map_err(|error| (error, format))?;
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let request = PushRequest {
         path: arguments.path,
         name,
         system: arguments.common.system_identifier,
         codec: settings.codec.unwrap_or_default(),
-        threads: cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores)),
+        threads: NonZeroUsize::MIN,
         now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
     };
     Ok((settings, request))

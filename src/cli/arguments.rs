@@ -39,6 +39,14 @@ pub(super) struct Common {
     pub(super) verbose: bool,
 }
 
+/// What the server's commands can be told besides.
+#[derive(Debug, Args)]
+pub(super) struct Spooling {
+    /// Where calls leave things for each other [default: /var/tmp/walkeep-UID]
+    #[arg(long, value_name = "DIRECTORY", env = "WALKEEP_SPOOL", hide_env_values = true)]
+    pub(super) spool: Option<PathBuf>,
+}
+
 impl Common {
     pub(super) fn given(&self) -> Given {
         Given {

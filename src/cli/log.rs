@@ -36,7 +36,7 @@ pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
     };
 }
 
-/// The line that `-v` adds for a file.
+/// The line that `-v` adds for a file that was archived or looked up.
 pub(super) fn file_done(what: &str, header: &Header, stored_size: u64, started: Instant) {
     tracing::debug!(
         name = %header.name,
@@ -45,6 +45,18 @@ pub(super) fn file_done(what: &str, header: &Header, stored_size: u64, started: 
         ms = milliseconds(started),
         "{what}",
     );
+}
+
+/// The line that `-v` adds for a file that was restored from the archive.
+pub(super) fn restored(header: &Header, stored_size: u64, started: Instant) {
+    let ms = milliseconds(started);
+    let (name, size) = (&header.name, header.original_size);
+    tracing::debug!(%name, size, stored = stored_size, from = "archive", ms, "restored");
+}
+
+/// The line that `-v` adds for a file that had been prefetched.
+pub(super) fn restored_prefetched(name: WalName, size: u64, started: Instant) {
+    tracing::debug!(%name, size, from = "prefetcher", ms = milliseconds(started), "restored");
 }
 
 /// The line that `-v` adds for a file that an earlier call has archived.

@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 
-use super::arguments::{self, Common};
+use super::arguments::{self, Common, Spooling};
 use super::exit::{Failure, exit_on_panic};
-use super::{log, supervise, umask};
+use super::prefetch::Server;
+use super::spool::patiently;
+use super::{log, prefetch, supervise, umask};
 use crate::cluster::{DataDirectory, RecoveryMode};
-use crate::config::{LogFormat, Settings};
+use crate::config::{Bytes, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::restore::{RestoreRequest, Restored, restore};
@@ -27,6 +29,17 @@ const PROGRAM: &str = "walkeep-restore";
 struct Arguments {
     #[command(flatten)]
     common: Common,
+
+    #[command(flatten)]
+    spooling: Spooling,
+
+    /// How much of what recovery needs next is fetched ahead, such as 1GB; 0MB for nothing [default: 256MB]
+    #[arg(long, value_name = "SIZE", env = "WALKEEP_PREFETCH_SIZE", hide_env_values = true)]
+    prefetch_size: Option<Bytes>,
+
+    /// Restore nothing, but fetch ahead what comes after NAME, whose size in bytes this is
+    #[arg(long, value_name = "BYTES", hide = true)]
+    prefetch_after: Option<u64>,
 
     /// What to do when it cannot tell whether the file exists [default: what the data directory calls for]
     #[arg(long, value_name = "WHAT")]
@@ -67,6 +80,9 @@ pub fn main() -> ! {
     exit_on_panic(PROGRAM, unread);
     let arguments: Arguments =
         arguments::parse().unwrap_or_else(|error| unread.exit_early(PROGRAM, LogFormat::default(), &error));
+    if let Some(size) = arguments.prefetch_after {
+        prefetch::main(PROGRAM, size, || prepare(&arguments).map_err(|(error, _)| error));
+    }
     let mode = arguments.mode();
     let failure = Failure::OfRestore(mode);
     exit_on_panic(PROGRAM, failure);
@@ -78,20 +94,42 @@ pub fn main() -> ! {
     };
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
+    let server = {
+        let (settings, request) = (settings.clone(), request.clone());
+        patiently(move || Server::of(&settings, &request))
+    };
+    let prefetched = server.as_ref().and_then(|server| server.ask(&limit));
+    if let Some(verified) = &prefetched
+        && verified.link(&request.path).is_ok()
+    {
+        log::restored_prefetched(request.name, verified.size, started);
+        std::process::exit(0)
+    }
     let restored = supervise::supervise(failure, &limit, async |stop| {
-        let restoring = restore(&settings.archive, &request, &limit);
+        let restoring = restore(&settings.archive, &request, prefetched, &limit);
         stop.run_until_cancelled(restoring)
             .await
             .unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before the file was restored")))
     });
-    if let Restored::FromArchive { header, stored_size } = restored {
-        log::file_done("restored", &header, stored_size, started);
+    match restored {
+        Restored::FromArchive { header, stored_size } => {
+            log::restored(&header, stored_size, started);
+            if let Some(server) = server {
+                server.leave_prefetcher(&header);
+            }
+        }
+        Restored::Prefetched { size } => log::restored_prefetched(request.name, size, started),
+        Restored::OwnCopy => {}
     }
     std::process::exit(0)
 }
 
 fn prepare(arguments: &Arguments) -> Result<(Settings, RestoreRequest), (Error, LogFormat)> {
-    let given = arguments.common.given();
+    let given = Given {
+        spool: arguments.spooling.spool.clone(),
+        prefetch_size: arguments.prefetch_size,
+        ..arguments.common.given()
+    };
     let format = given.log_format.unwrap_or_default();
     let settings = Settings::load(&given).map_err(|error| (error, format))?;
     log::start(PROGRAM, settings.log_format, arguments.common.verbose);

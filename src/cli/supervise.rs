@@ -61,7 +61,7 @@ enum Ending<T> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Caught {
+pub(super) enum Caught {
     Terminate,
     Interrupt,
     Quit,
@@ -112,14 +112,14 @@ async fn end_of(limit: &TimeLimit) {
     }
 }
 
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -127,7 +127,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Caught {
+    pub(super) async fn next(&mut self) -> Caught {
         tokio::select! {
             _ = self.terminate.recv() => Caught::Terminate,
             _ = self.interrupt.recv() => Caught::Interrupt,

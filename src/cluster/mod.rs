@@ -4,6 +4,7 @@ mod settings;
 
 use std::fs;
 use std::io::{ErrorKind as IoErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
@@ -80,6 +81,19 @@ impl DataDirectory {
         system_identifier_of_control_file(&beginning).map(Some).map_err(|e| cannot_read().because(e))
     }
 
+    /// What tells one run of a server in this very directory from every other. The same while no server runs there.
+    pub fn run(&self) -> Result<String, Error> {
+        let path = if self.0 == Path::new("") { Path::new(".") } else { &self.0 };
+        let found = fs::metadata(path).map_err(|error| {
+            Error::new(ErrorKind::Local, format!("cannot look at {}", path.display())).because(error)
+        })?;
+        let lock = fs::read_to_string(self.0.join("postmaster.pid")).unwrap_or_default();
+        // Process number, directory and the time of the start; what follows changes while it runs.
+        let mut lines = lock.lines();
+        let (process, started) = (lines.next().unwrap_or("none"), lines.nth(1).unwrap_or("never"));
+        Ok(format!("{}.{}.{}.{}", found.dev(), found.ino(), process.trim(), started.trim()))
+    }
+
     /// Whether the server in it is a standby. What cannot be read is no standby: of the two answers to a failure,
     /// the one for recovery loses no data on a standby, while the other one would in recovery.
     #[must_use]
@@ -135,6 +149,27 @@ mod tests {
         ] {
             assert!(!standby_mode_is_on(off), "{off:?}");
         }
+    }
+
+    #[test]
+    fn a_run_ends_with_the_server_or_its_directory() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("data");
+        fs::create_dir(&path).unwrap();
+        let data = DataDirectory::named(path.clone());
+        let run_of = |lock: &str| {
+            fs::write(path.join("postmaster.pid"), lock).unwrap();
+            data.run().unwrap()
+        };
+        let none = data.run().unwrap();
+        let first = run_of("17\n/data\n1700000000\n");
+        assert_eq!(first, run_of("17\n/data\n1700000000\n5432\n/tmp\n*\nready   \n"));
+        let others = [none, run_of("18\n/data\n1700000000\n"), run_of("17\n/data\n1700000001\n")];
+        assert!(!others.contains(&first), "{others:?}");
+        fs::rename(&path, place.path().join("old")).unwrap();
+        assert!(data.run().is_err());
+        fs::create_dir(&path).unwrap();
+        assert_ne!(run_of("17\n/data\n1700000000\n"), first, "another directory of the same name");
     }
 
     #[test]

@@ -19,6 +19,12 @@ const MAX_BYTES: u64 = 1_024;
 /// After that, nobody will ask for it any more: the server asks within minutes.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
+/// How the names of acknowledgements end.
+const ARCHIVED: &str = ".archived";
+
+/// How those begin that are still being written.
+const STAGED: &str = "staged.";
+
 /// What tells a file from every other, and from itself after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileIdentity {
@@ -57,7 +63,7 @@ impl FileIdentity {
 impl Spool {
     /// Notes that the file is in the archive, durably.
     pub fn acknowledge(&self, name: WalName, file: &FileIdentity) -> io::Result<()> {
-        let mut staged = tempfile::Builder::new().prefix("staged.").tempfile_in(&self.directory)?;
+        let mut staged = tempfile::Builder::new().prefix(STAGED).tempfile_in(&self.directory)?;
         staged.write_all(file.acknowledgement(name).as_bytes())?;
         staged.persist(self.acknowledgement(name)).map(drop).map_err(|error| error.error)
     }
@@ -76,10 +82,11 @@ impl Spool {
         let _ = fs::remove_file(self.acknowledgement(name));
     }
 
-    /// Removes what nobody will ask for any more.
+    /// Removes acknowledgements that nobody will ask for any more.
     pub fn forget_old(&self, now: SystemTime) {
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
-        for entry in entries.flatten() {
+        let is_ours = |name: &str| name.ends_with(ARCHIVED) || name.starts_with(STAGED);
+        for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_ours)) {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
             if age.is_some_and(|age| age > MAX_AGE) {
@@ -89,7 +96,7 @@ impl Spool {
     }
 
     fn acknowledgement(&self, name: WalName) -> PathBuf {
-        self.directory.join(format!("{name}.archived"))
+        self.directory.join(format!("{name}{ARCHIVED}"))
     }
 }
 

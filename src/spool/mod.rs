@@ -4,6 +4,7 @@
 //! the data directory, another cluster on the host, or another archive never finds what was not left for it.
 
 mod acknowledgement;
+mod meeting;
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::wal::SystemIdentifier;
 
 pub use acknowledgement::FileIdentity;
+pub use meeting::Meeting;
 
 /// Whose spool it is.
 #[derive(Debug, Clone, Copy)]

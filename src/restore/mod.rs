@@ -3,20 +3,25 @@
 //! The file appears under its final name complete and checked, or not at all. It is not flushed to disk: the server
 //! does that itself with every segment it takes, and asks for all of them again after a crash.
 
+mod content;
+mod place;
+
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
-use crate::archive::{Archive, ArchiveOptions, Fetched, retry};
+use crate::archive::{Archive, ArchiveOptions, retry};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
-use crate::frame::{Archived, FrameError, Header, MAX_TEXT_BYTES};
+use crate::frame::{Header, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
-use crate::wal::{
-    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, TimelineId, WalName,
-};
+use crate::wal::{SystemIdentifier, TimelineHistory, TimelineId, WalName};
+
+pub(crate) use content::decode_verified;
+pub use place::Verified;
+use place::{cannot_write, directory_of, publish, stage};
 
 /// What is wanted, and where.
 #[derive(Debug, Clone)]
@@ -39,11 +44,17 @@ pub enum Restored {
         /// Its size in the archive, in bytes.
         stored_size: u64,
     },
+    /// A copy of what had been prefetched.
+    Prefetched {
+        /// Its size, in bytes.
+        size: u64,
+    },
     /// The server's own copy of a timeline history file, because the archive could not give it.
     OwnCopy,
 }
 
-/// Restores one file, trying again within `limit` while the archive cannot be asked.
+/// Restores one file, trying again within `limit` while the archive cannot be asked. What has been `prefetched` of it is
+/// copied, if that can be done.
 ///
 /// A timeline history file that the archive cannot give is taken from where the server itself keeps it. The server asks
 /// for its parents' when it is promoted, at a moment when it has given up being a standby already: stopping it there
@@ -51,9 +62,17 @@ pub enum Restored {
 pub async fn restore(
     options: &ArchiveOptions,
     request: &RestoreRequest,
+    prefetched: Option<Verified>,
     limit: &TimeLimit,
 ) -> Result<Restored, Error> {
     let RestoreRequest { name, path, .. } = request;
+    if let Some(verified) = prefetched {
+        let (size, path) = (verified.size, path.clone());
+        match blocking(move || verified.copy(&path)).await {
+            Ok(()) => return Ok(Restored::Prefetched { size }),
+            Err(error) => tracing::debug!("asks the archive instead: {}", error.report()),
+        }
+    }
     if *name == WalName::History(TimelineId::FIRST) {
         return Err(Error::new(
             ErrorKind::Absent,
@@ -108,7 +127,7 @@ fn restore_own_history(name: WalName, path: &Path) -> Result<bool, Error> {
     }
     let mut staged = stage(&directory)?;
     staged.write_all(&content).map_err(cannot_write(path))?;
-    publish(Staged { path: staged.into_temp_path() }, path).map(|()| true)
+    publish(staged.into_temp_path(), path).map(|()| true)
 }
 
 /// Fetches the file `name` of the system into an unnamed place and hands it over once it is verified, to be read
@@ -158,145 +177,18 @@ async fn system_to_restore(archive: &Archive, request: &RestoreRequest) -> Resul
     }
 }
 
-/// A complete, checked file that has no final name yet. Dropping it removes it, whoever is still writing.
-struct Staged {
-    path: TempPath,
-}
-
 async fn fetch_verified(
     archive: &Archive,
     system: SystemIdentifier,
     name: WalName,
     limit: &TimeLimit,
     directory: PathBuf,
-) -> Result<(Header, u64, Staged), Error> {
+) -> Result<(Header, u64, TempPath), Error> {
     let mut fetched = archive.fetch(system, name).await?;
     let _transfer = fetched.transfer.take();
     let stored_size = fetched.stored_size;
     let (mut file, path) = blocking(move || stage(&directory)).await?.into_parts();
     let limit = limit.clone();
-    let header = blocking(move || {
-        let header = decode_verified(fetched, system, name, &limit, &mut file)?;
-        Ok(header)
-    })
-    .await?;
-    Ok((header, stored_size, Staged { path }))
-}
-
-/// A new file beside the final name.
-///
-/// The server removes files of this prefix when it starts after a crash, which is when nobody else would.
-fn stage(directory: &Path) -> Result<NamedTempFile, Error> {
-    use std::os::unix::fs::PermissionsExt;
-    tempfile::Builder::new()
-        .prefix("xlogtemp.walkeep.")
-        // The umask decides, as it does for the server's own files: a cluster may grant its group access.
-        .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(cannot_write(directory))
-}
-
-fn publish(staged: Staged, path: &Path) -> Result<(), Error> {
-    staged.path.persist(path).map_err(|error| cannot_write(path)(error.error))
-}
-
-fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-fn cannot_write(path: &Path) -> impl Fn(io::Error) -> Error {
-    move |error| Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
-}
-
-/// Decodes into `file` and checks that the content is what the name says.
-fn decode_verified(
-    fetched: Fetched,
-    system: SystemIdentifier,
-    name: WalName,
-    limit: &TimeLimit,
-    file: &mut std::fs::File,
-) -> Result<Header, Error> {
-    let location = fetched.location;
-    let mut beginning = Beginning { file, kept: Vec::new(), keep: bytes_to_check(name) };
-    let decoded = Archived::open(fetched.reader, fetched.stored_size).and_then(|archived| {
-        limit.allow_for(archived.header().original_size);
-        archived.decode(&mut beginning)
-    });
-    let header = decoded.map_err(|error| match error {
-        FrameError::Read(_) => {
-            Error::new(ErrorKind::Unavailable, format!("cannot read {location}")).because(error)
-        }
-        FrameError::Write(_) => {
-            Error::new(ErrorKind::Local, format!("cannot write the content of {location}")).because(error)
-        }
-        FrameError::Damaged(_) | FrameError::Newer { .. } | FrameError::Encrypted => {
-            Error::new(ErrorKind::Damaged, format!("cannot use {location}")).because(error)
-        }
-    })?;
-    check_content(&header, system, name, &beginning.kept).map_err(|why| {
-        let hint = "it has been renamed or moved in the archive, or was archived from another server";
-        Error::new(ErrorKind::Damaged, format!("{location} is not {name} of system {system}: {why}"))
-            .hint(hint)
-    })?;
-    Ok(header)
-}
-
-/// How much of a file's beginning the checks want to see.
-fn bytes_to_check(name: WalName) -> usize {
-    if name.segment().is_some() { LONG_HEADER_BYTES } else { usize::MAX }
-}
-
-/// Checks a verified file's content against the name it is wanted for.
-fn check_content(
-    header: &Header,
-    system: SystemIdentifier,
-    name: WalName,
-    beginning: &[u8],
-) -> Result<(), String> {
-    if header.name != name {
-        return Err(format!("its header says {}", header.name));
-    }
-    if header.system_identifier != system {
-        return Err(format!("its header says system {}", header.system_identifier));
-    }
-    match name {
-        WalName::Segment(segment) | WalName::Partial(segment) => {
-            let page = LongPageHeader::parse(beginning).map_err(|error| error.to_string())?;
-            page.check(segment, header.original_size).map_err(|error| error.to_string())?;
-            page.check_system(system).map_err(|error| error.to_string())?;
-            if header.wal_magic.is_some_and(|magic| magic != page.magic) {
-                return Err(format!("its page has the magic {}, its header another one", page.magic));
-            }
-            Ok(())
-        }
-        WalName::History(timeline) => {
-            TimelineHistory::parse(timeline, beginning).map(drop).map_err(|error| error.to_string())
-        }
-        WalName::Backup { segment, .. } => {
-            BackupHistory::parse(segment, beginning).map(drop).map_err(|error| error.to_string())
-        }
-    }
-}
-
-/// Writes to the file and remembers how it begins.
-struct Beginning<'a> {
-    file: &'a mut std::fs::File,
-    kept: Vec<u8>,
-    keep: usize,
-}
-
-impl Write for Beginning<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        let wanted = self.keep.saturating_sub(self.kept.len()).min(written);
-        self.kept.extend(bytes.iter().take(wanted));
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
+    let header = blocking(move || decode_verified(fetched, system, name, &limit, &mut file)).await?;
+    Ok((header, stored_size, path))
 }

@@ -1,0 +1,142 @@
+//! How a restore meets the prefetcher, leaves one behind, and becomes one.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::num::NonZeroUsize;
+use std::process::{Command, Stdio};
+
+use super::exit::{Failure, exit_on_panic};
+use super::spool::spool_of;
+use super::supervise::Signals;
+use super::umask;
+use crate::cluster::DataDirectory;
+use crate::config::Settings;
+use crate::error::{Error, ErrorKind};
+use crate::frame::Header;
+use crate::limit::TimeLimit;
+use crate::prefetch::{self, PrefetchJob, ask, tell_restored};
+use crate::restore::{RestoreRequest, Verified};
+use crate::spool::Spool;
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
+
+/// The server that wants a segment, and where its prefetcher is met.
+#[derive(Debug)]
+pub(super) struct Server {
+    data: DataDirectory,
+    system: SystemIdentifier,
+    /// What tells its run from every other one.
+    run: String,
+    spool: Spool,
+    segment: SegmentName,
+}
+
+impl Server {
+    /// None outside a data directory, for files that are not segments, and where prefetching is switched off.
+    pub(super) fn of(settings: &Settings, request: &RestoreRequest) -> Option<Self> {
+        let WalName::Segment(segment) = request.name else { return None };
+        if settings.prefetch.bytes == 0 {
+            return None;
+        }
+        let data = DataDirectory::of(&request.path);
+        let own_system = data.system_identifier().ok().flatten()?;
+        let system = request.system.unwrap_or(own_system);
+        let run = data.run().ok()?;
+        let spool = spool_of(settings, &data, system)?;
+        Some(Self { data, system, run, spool, segment })
+    }
+
+    /// The segment, if the prefetcher has it.
+    pub(super) fn ask(&self, limit: &TimeLimit) -> Option<Verified> {
+        ask(&self.spool, &self.run, self.segment, limit).ok()
+    }
+
+    /// Sees to it that somebody prefetches what comes after the segment that has been restored.
+    pub(super) fn leave_prefetcher(&self, restored: &Header) {
+        let Ok(size) = SegmentSize::new(restored.original_size) else { return };
+        if tell_restored(&self.spool, &self.run, self.segment, size).is_ok() {
+            return;
+        }
+        if let Err(error) = start(size) {
+            tracing::debug!("cannot prefetch: {error}");
+        }
+    }
+}
+
+/// Starts this very call again, as a prefetcher. With the same arguments and environment it finds the same settings.
+fn start(size: SegmentSize) -> io::Result<()> {
+    let arguments = std::env::args_os().skip(1);
+    let after = OsString::from(format!("--prefetch-after={}", size.bytes()));
+    Command::new(std::env::current_exe()?)
+        .arg(after)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(drop)
+}
+
+/// Prefetches what comes after the requested segment, of that many bytes, and exits.
+///
+/// Always with 0 or 1, and not by a signal that it could have caught: where the server is the first process of a container
+/// it inherits this one, and would take anything else for the crash of a child of its own.
+pub(super) fn main(
+    program: &'static str,
+    size: u64,
+    prepare: impl FnOnce() -> Result<(Settings, RestoreRequest), Error>,
+) -> ! {
+    exit_on_panic(program, Failure::OfTool);
+    umask::keep_others_out();
+    let outcome = prepare().and_then(|(settings, request)| prefetch_after(settings, &request, size));
+    // Nobody is there to be told why.
+    std::process::exit(outcome.map_or(1, |()| 0))
+}
+
+fn prefetch_after(settings: Settings, request: &RestoreRequest, size: u64) -> Result<(), Error> {
+    let cannot = |error: io::Error| Error::new(ErrorKind::Local, "cannot prefetch").because(error);
+    detach().map_err(cannot)?;
+    // What is relative is relative to a directory that is about to be left.
+    let settings = Settings { spool: std::path::absolute(&settings.spool).map_err(cannot)?, ..settings };
+    let path = std::path::absolute(&request.path).map_err(cannot)?;
+    let request = RestoreRequest { path, ..*request };
+    let Some(server) = Server::of(&settings, &request) else { return Ok(()) };
+    let data = std::path::absolute(server.data.path().join(".")).map_err(cannot)?;
+    let job = PrefetchJob {
+        archive: settings.archive,
+        system: server.system,
+        data: DataDirectory::named(data),
+        spool: server.spool,
+        last: server.segment,
+        size: SegmentSize::new(size)
+            .map_err(|error| Error::new(ErrorKind::Configuration, error.to_string()))?,
+        bounds: settings.prefetch,
+        threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+    let outcome = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(cannot)?;
+        // Keeps nobody from unmounting or removing the directory in which it was started.
+        let leave = || std::env::set_current_dir("/");
+        tokio::select! {
+            outcome = prefetch::prefetch(job, leave) => outcome,
+            _ = signals.next() => Ok(()),
+        }
+    });
+    // Not waited for: it may hang in a file system, and nothing that it does is needed any more.
+    std::mem::forget(runtime);
+    outcome
+}
+
+/// Leaves the server's session, and closes what it had open: its log among others, which would not end before this process.
+fn detach() -> io::Result<()> {
+    rustix::process::setsid()?;
+    let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // The list's own is closed by now, and is no loss.
+        let _ = nix::unistd::close(descriptor);
+    }
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! The prefetcher: a process that a restore leaves behind, and that has the next segments at hand when they are asked for.
+//!
+//! It keeps what follows the segment that was restored last, on that timeline, within bounds ([`window`]), and hands it to
+//! the calls that come ([`wire`]). What it has fetched is checked as every restored file is, and has no name anywhere, so
+//! that nothing outlives it: no file of an earlier recovery, of another cluster or timeline can ever be found. It never
+//! says that a file is absent; for whatever it cannot give, the call asks the archive itself.
+//!
+//! It ends when there is no more to fetch and all is handed over, when nobody has asked for a while, and when the server
+//! that it was left behind for has ended.
+
+mod ask;
+mod window;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::archive::{Archive, ArchiveOptions};
+use crate::blocking::blocking;
+use crate::cluster::DataDirectory;
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::restore::{Verified, decode_verified};
+use crate::spool::{Meeting, Spool};
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
+
+pub use ask::{ask, tell_restored};
+use window::{Room, Window};
+use wire::{COMING, LONGEST_LINE, Message, hand_over};
+
+/// How much a prefetcher may have in hand, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrefetchBounds {
+    /// Bytes of restored segments, on the spool's disk; one segment in any case. There is no prefetcher with 0.
+    pub bytes: u64,
+    /// It ends when nobody has asked for so long.
+    pub idle: Duration,
+    /// Requests to a store at a time.
+    pub connections: NonZeroUsize,
+}
+
+/// What is to be prefetched.
+#[derive(Debug, Clone)]
+pub struct PrefetchJob {
+    /// From where.
+    pub archive: ArchiveOptions,
+    /// Of which cluster.
+    pub system: SystemIdentifier,
+    /// For the server in this directory; not relative.
+    pub data: DataDirectory,
+    /// Where it is met; not relative.
+    pub spool: Spool,
+    /// The segment that was restored last.
+    pub last: SegmentName,
+    /// The size of the cluster's segments.
+    pub size: SegmentSize,
+    /// How much.
+    pub bounds: PrefetchBounds,
+    /// How many at a time from a directory, where decoding is all the work.
+    pub threads: NonZeroUsize,
+}
+
+/// How often is looked whether files move, and whether anybody still needs them.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long a call may take to say its line.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Prefetches until there is no more to do, unless another prefetcher does so already. `ready` is called before the
+/// archive is asked for a file, when nothing of the caller's is needed any more.
+pub async fn prefetch(job: PrefetchJob, ready: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
+    let cannot = |error: io::Error| Error::new(ErrorKind::Local, "cannot prefetch").because(error);
+    let run = job.data.run()?;
+    let Some(meeting) = job.spool.meet().map_err(cannot)? else { return Ok(()) };
+    let listener = meeting.listener.try_clone().map_err(cannot)?;
+    listener.set_nonblocking(true).map_err(cannot)?;
+    let listener = UnixListener::from_std(listener).map_err(cannot)?;
+    let archive = Archive::open(&job.archive).await?;
+    ready().map_err(cannot)?;
+    Prefetcher::new(job, run, archive).run(&meeting, &listener).await;
+    Ok(())
+}
+
+struct Prefetcher {
+    job: PrefetchJob,
+    run: String,
+    archive: Archive,
+    window: Window<Verified>,
+    fetches: JoinSet<(SegmentName, Result<Verified, Error>)>,
+    coming: BTreeMap<SegmentName, Coming>,
+    last_heard: Instant,
+}
+
+/// A segment that is being fetched.
+struct Coming {
+    fetch: AbortHandle,
+    /// Bytes that have come.
+    bytes: Arc<AtomicU64>,
+    /// How many had when those who wait were told last.
+    told: u64,
+    /// Calls that wait for it.
+    waiting: Vec<UnixStream>,
+}
+
+impl Prefetcher {
+    fn new(job: PrefetchJob, run: String, archive: Archive) -> Self {
+        let PrefetchBounds { bytes, connections, .. } = job.bounds;
+        let room = Room {
+            files: usize::try_from(bytes / job.size.bytes()).unwrap_or(usize::MAX),
+            at_once: if archive.is_remote() { connections.get() } else { job.threads.get() },
+        };
+        let window = Window::after(job.last, job.size, room);
+        let (fetches, coming, last_heard) = (JoinSet::new(), BTreeMap::new(), Instant::now());
+        Self { job, run, archive, window, fetches, coming, last_heard }
+    }
+
+    async fn run(&mut self, meeting: &Meeting, listener: &UnixListener) {
+        let mut ticks = tokio::time::interval(TICK);
+        let mut calls = FuturesUnordered::new();
+        loop {
+            self.fetch_more();
+            if self.window.is_done() && calls.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Ok((call, _)) = listener.accept() => {
+                    calls.push(tokio::time::timeout(PATIENCE, hear(call)));
+                }
+                Some(heard) = calls.next() => {
+                    if let Ok(Ok((line, call))) = heard && !self.answer(&line, call) {
+                        break;
+                    }
+                }
+                Some(fetched) = self.fetches.join_next() => {
+                    // Cancelled, because nobody needs it any more.
+                    if let Ok((name, fetched)) = fetched {
+                        self.has_ended(name, fetched);
+                    }
+                }
+                _ = ticks.tick() => {
+                    if !meeting.is_open() || !self.is_needed().await {
+                        break;
+                    }
+                    self.tell_progress();
+                }
+            }
+        }
+    }
+
+    fn fetch_more(&mut self) {
+        while let Some(name) = self.window.begin() {
+            let bytes = Arc::new(AtomicU64::new(0));
+            let fetching = fetch(
+                self.archive.clone(),
+                self.job.system,
+                name,
+                self.job.spool.clone(),
+                Arc::clone(&bytes),
+            );
+            let fetch = self.fetches.spawn(async move { (name, fetching.await) });
+            self.coming.insert(name, Coming { fetch, bytes, told: 0, waiting: Vec::new() });
+        }
+    }
+
+    /// Does what a call says. Whether to go on: another run of the server needs another prefetcher.
+    fn answer(&mut self, line: &str, call: UnixStream) -> bool {
+        let Some((message, run)) = Message::parse(line) else { return true };
+        if run != self.run {
+            return false;
+        }
+        self.last_heard = Instant::now();
+        match message {
+            Message::Want(name) => {
+                if let Some(here) = self.window.here(name) {
+                    if hand_over(call.as_fd(), here).is_ok() {
+                        self.window.pass(name);
+                    }
+                } else if let Some(coming) = self.coming.get_mut(&name) {
+                    coming.waiting.push(call);
+                }
+            }
+            Message::Restored(name, size) => self.window.move_after(name, size),
+        }
+        self.forget_the_passed();
+        true
+    }
+
+    fn has_ended(&mut self, name: SegmentName, fetched: Result<Verified, Error>) {
+        match fetched {
+            Ok(verified) => {
+                self.window.has_come(name, verified);
+                let waiting = self.coming.remove(&name).map(|coming| coming.waiting).unwrap_or_default();
+                for call in waiting {
+                    if let Some(here) = self.window.here(name)
+                        && hand_over(call.as_fd(), here).is_ok()
+                    {
+                        self.window.pass(name);
+                    }
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Absent => self.window.is_absent(name),
+            Err(_) => self.window.has_failed(name),
+        }
+        self.forget_the_passed();
+    }
+
+    /// Ends fetches that nobody needs any more. Calls that wait for one see the connection close.
+    fn forget_the_passed(&mut self) {
+        self.coming.retain(|name, coming| {
+            let needed = self.window.is_coming(*name);
+            if !needed {
+                coming.fetch.abort();
+            }
+            needed
+        });
+    }
+
+    async fn is_needed(&self) -> bool {
+        let data = self.job.data.clone();
+        let run = blocking(move || data.run()).await;
+        self.last_heard.elapsed() < self.job.bounds.idle && run.is_ok_and(|run| run == self.run)
+    }
+
+    fn tell_progress(&mut self) {
+        for coming in self.coming.values_mut() {
+            let bytes = coming.bytes.load(Ordering::Relaxed);
+            if bytes != coming.told {
+                coming.told = bytes;
+                coming.waiting.retain(|call| call.try_write(&[COMING]).is_ok());
+            }
+        }
+    }
+}
+
+/// Waits for the line that a call says.
+async fn hear(call: UnixStream) -> io::Result<(String, UnixStream)> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        call.readable().await?;
+        let mut some = [0; LONGEST_LINE];
+        match call.try_read(&mut some) {
+            Ok(length) if length > 0 && line.len() + length <= LONGEST_LINE => {
+                line.extend(some.iter().take(length));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return Err(io::Error::from(io::ErrorKind::InvalidData)),
+        }
+    }
+    let line = String::from_utf8(line).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    Ok((line, call))
+}
+
+/// Fetches and checks one segment.
+async fn fetch(
+    archive: Archive,
+    system: SystemIdentifier,
+    name: SegmentName,
+    spool: Spool,
+    bytes: Arc<AtomicU64>,
+) -> Result<Verified, Error> {
+    let name = WalName::Segment(name);
+    let mut fetched = archive.fetch(system, name).await?;
+    let _transfer = fetched.transfer.take();
+    blocking(move || {
+        let file = spool
+            .unnamed_file()
+            .map_err(|error| Error::new(ErrorKind::Local, "cannot write into the spool").because(error))?;
+        let mut counted = Counted { file, bytes };
+        // Nobody waits for it that long.
+        let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
+        let header = decode_verified(fetched, system, name, &no_limit, &mut counted)?;
+        Ok(Verified { file: counted.file, size: header.original_size, blake3: header.blake3 })
+    })
+    .await
+}
+
+/// Counts what is written.
+struct Counted {
+    file: File,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,220 @@
+//! Which segments a prefetcher has in hand: those right after the one that was restored last, on its timeline. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::wal::{SegmentName, SegmentSize};
+
+/// How many segments may be in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// In all, coming or here; at least one.
+    pub(super) files: usize,
+    /// Coming at a time.
+    pub(super) at_once: usize,
+}
+
+/// The segments in hand, each coming or here.
+#[derive(Debug)]
+pub(super) struct Window<T> {
+    room: Room,
+    size: SegmentSize,
+    /// The one to fetch next; none once the archive has no more.
+    next: Option<SegmentName>,
+    held: BTreeMap<SegmentName, Held<T>>,
+    /// How many have come since the window was opened.
+    come: usize,
+}
+
+#[derive(Debug)]
+enum Held<T> {
+    Coming,
+    Here(T),
+}
+
+impl<T> Window<T> {
+    /// Begins after `last`, of a cluster whose segments have that size.
+    pub(super) fn after(last: SegmentName, size: SegmentSize, room: Room) -> Self {
+        Self { room, size, next: last.next(size), held: BTreeMap::new(), come: 0 }
+    }
+
+    /// The segment to begin to fetch now, if any.
+    ///
+    /// At first it is one alone, and another one at a time for each that has come: past the end of the archive there is
+    /// nothing, which must not be asked for a dozen times whenever a standby has caught up.
+    pub(super) fn begin(&mut self) -> Option<SegmentName> {
+        let coming = self.held.values().filter(|held| matches!(held, Held::Coming)).count();
+        if self.held.len() >= self.room.files.max(1) || coming >= self.room.at_once.min(self.come + 1) {
+            return None;
+        }
+        let name = self.next?;
+        self.next = name.next(self.size);
+        self.held.insert(name, Held::Coming);
+        Some(name)
+    }
+
+    /// It has come. One that is not waited for any more is dropped.
+    pub(super) fn has_come(&mut self, name: SegmentName, file: T) {
+        if let Some(held) = self.held.get_mut(&name) {
+            *held = Held::Here(file);
+            self.come += 1;
+        }
+    }
+
+    /// The archive has none of that name, and so nothing that would be asked for after it.
+    pub(super) fn is_absent(&mut self, name: SegmentName) {
+        if self.held.contains_key(&name) {
+            self.held.split_off(&name);
+            self.next = None;
+        }
+    }
+
+    /// It could not be fetched. Whoever asks for it will find out why; no further one is begun.
+    pub(super) fn has_failed(&mut self, name: SegmentName) {
+        if self.held.remove(&name).is_some() {
+            self.next = None;
+        }
+    }
+
+    pub(super) fn is_coming(&self, name: SegmentName) -> bool {
+        matches!(self.held.get(&name), Some(Held::Coming))
+    }
+
+    pub(super) fn here(&self, name: SegmentName) -> Option<&T> {
+        match self.held.get(&name) {
+            Some(Held::Here(file)) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// It was handed over. Those before it will not be asked for any more.
+    pub(super) fn pass(&mut self, name: SegmentName) {
+        let mut after = self.held.split_off(&name);
+        after.remove(&name);
+        self.held = after;
+    }
+
+    /// Moves to what comes after `last`, which was restored from elsewhere; keeps what is in hand of that.
+    pub(super) fn move_after(&mut self, last: SegmentName, size: SegmentSize) {
+        let fresh = Self::after(last, size, self.room);
+        let begins = fresh.next.is_some_and(|next| self.held.contains_key(&next) || self.next == Some(next));
+        if begins && size == self.size {
+            self.pass(last);
+        } else {
+            *self = fresh;
+        }
+    }
+
+    /// Whether there is nothing more to do: all is handed over, and there is no more.
+    pub(super) fn is_done(&self) -> bool {
+        self.next.is_none() && self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Room = Room { files: 4, at_once: 3 };
+
+    fn name(text: &str) -> SegmentName {
+        text.parse().unwrap()
+    }
+
+    fn segment(number: u64) -> SegmentName {
+        SegmentName::from_number(name("000000020000000000000001").timeline(), number, SegmentSize::DEFAULT)
+            .unwrap()
+    }
+
+    fn begun(window: &mut Window<u8>) -> Vec<SegmentName> {
+        std::iter::from_fn(|| window.begin()).collect()
+    }
+
+    fn window() -> Window<u8> {
+        Window::after(segment(9), SegmentSize::DEFAULT, ROOM)
+    }
+
+    #[test]
+    fn it_begins_with_one_and_grows_to_its_room() {
+        let mut window = window();
+        assert_eq!(begun(&mut window), [segment(10)]);
+        window.has_come(segment(10), 0);
+        assert_eq!(begun(&mut window), [segment(11), segment(12)]);
+        window.has_come(segment(12), 0);
+        assert_eq!(begun(&mut window), [segment(13)], "four in hand");
+        window.has_come(segment(11), 0);
+        window.has_come(segment(13), 0);
+        assert_eq!(begun(&mut window), []);
+        window.pass(segment(11));
+        assert_eq!(begun(&mut window), [segment(14), segment(15)]);
+        window.pass(segment(13));
+        assert_eq!(begun(&mut window), [segment(16)], "three coming");
+    }
+
+    #[test]
+    fn names_cross_the_end_of_a_log_by_the_real_size() {
+        for (megabytes, last, next) in [
+            (16, "0000000200000001000000FE", "0000000200000001000000FF"),
+            (16, "0000000200000001000000FF", "000000020000000200000000"),
+            (1, "000000020000000100000FFF", "000000020000000200000000"),
+            (1, "0000000200000001000000FF", "000000020000000100000100"),
+            (1024, "000000020000000100000003", "000000020000000200000000"),
+        ] {
+            let size = SegmentSize::new(megabytes << 20).unwrap();
+            assert_eq!(Window::<u8>::after(name(last), size, ROOM).begin(), Some(name(next)));
+        }
+        let none = Window::<u8>::after(name("00000002FFFFFFFF000000FF"), SegmentSize::DEFAULT, ROOM);
+        assert!(none.is_done(), "after the last there is none");
+    }
+
+    #[test]
+    fn the_first_absent_one_is_the_end() {
+        let mut window = window();
+        begun(&mut window);
+        window.has_come(segment(10), 0);
+        begun(&mut window);
+        window.has_come(segment(12), 0);
+        window.is_absent(segment(11));
+        assert_eq!(begun(&mut window), []);
+        assert!(window.here(segment(12)).is_none(), "nobody will ask for what lies behind a gap");
+        assert!(!window.is_done());
+        window.pass(segment(10));
+        assert!(window.is_done());
+    }
+
+    #[test]
+    fn after_a_failure_none_is_begun_and_what_is_here_stays() {
+        let mut window = window();
+        begun(&mut window);
+        window.has_come(segment(10), 0);
+        begun(&mut window);
+        window.has_come(segment(12), 7);
+        window.has_failed(segment(11));
+        assert_eq!(begun(&mut window), []);
+        assert_eq!(window.here(segment(12)), Some(&7));
+        window.move_after(segment(11), SegmentSize::DEFAULT);
+        assert_eq!(window.here(segment(12)), Some(&7), "restored elsewhere, it is where this one continues");
+    }
+
+    #[test]
+    fn it_moves_to_where_recovery_is() {
+        let mut window = window();
+        begun(&mut window);
+        window.move_after(segment(9), SegmentSize::DEFAULT);
+        assert!(window.is_coming(segment(10)), "it is there already");
+        window.move_after(segment(10), SegmentSize::DEFAULT);
+        assert!(!window.is_coming(segment(10)));
+        assert_eq!(window.begin(), Some(segment(11)));
+        window.has_come(segment(10), 0);
+        assert!(window.here(segment(10)).is_none(), "too late");
+        let other = name("000000030000000000000009");
+        window.move_after(other, SegmentSize::DEFAULT);
+        assert_eq!(begun(&mut window), [name("00000003000000000000000A")]);
+        assert!(!window.is_coming(segment(11)));
+    }
+
+    #[test]
+    fn one_segment_may_be_in_hand_however_large_it_is() {
+        let mut window = Window::<u8>::after(segment(9), SegmentSize::DEFAULT, Room { files: 0, at_once: 9 });
+        assert_eq!(begun(&mut window), [segment(10)]);
+    }
+}

@@ -1,0 +1,101 @@
+//! Whether what the archive gave is the file that is wanted: the digests, then what the content says of itself.
+
+use std::io::{self, Write};
+
+use crate::archive::Fetched;
+use crate::error::{Error, ErrorKind};
+use crate::frame::{Archived, FrameError, Header};
+use crate::limit::TimeLimit;
+use crate::wal::{
+    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
+};
+
+/// Decodes into `file` and checks that the content is what the name says.
+pub(crate) fn decode_verified(
+    fetched: Fetched,
+    system: SystemIdentifier,
+    name: WalName,
+    limit: &TimeLimit,
+    file: &mut (impl Write + Send),
+) -> Result<Header, Error> {
+    let location = fetched.location;
+    let mut beginning = Beginning { file, kept: Vec::new(), keep: bytes_to_check(name) };
+    let decoded = Archived::open(fetched.reader, fetched.stored_size).and_then(|archived| {
+        limit.allow_for(archived.header().original_size);
+        archived.decode(&mut beginning)
+    });
+    let header = decoded.map_err(|error| match error {
+        FrameError::Read(_) => {
+            Error::new(ErrorKind::Unavailable, format!("cannot read {location}")).because(error)
+        }
+        FrameError::Write(_) => {
+            Error::new(ErrorKind::Local, format!("cannot write the content of {location}")).because(error)
+        }
+        FrameError::Damaged(_) | FrameError::Newer { .. } | FrameError::Encrypted => {
+            Error::new(ErrorKind::Damaged, format!("cannot use {location}")).because(error)
+        }
+    })?;
+    check_content(&header, system, name, &beginning.kept).map_err(|why| {
+        let hint = "it has been renamed or moved in the archive, or was archived from another server";
+        Error::new(ErrorKind::Damaged, format!("{location} is not {name} of system {system}: {why}"))
+            .hint(hint)
+    })?;
+    Ok(header)
+}
+
+/// How much of a file's beginning the checks want to see.
+fn bytes_to_check(name: WalName) -> usize {
+    if name.segment().is_some() { LONG_HEADER_BYTES } else { usize::MAX }
+}
+
+/// Checks a verified file's content against the name it is wanted for.
+fn check_content(
+    header: &Header,
+    system: SystemIdentifier,
+    name: WalName,
+    beginning: &[u8],
+) -> Result<(), String> {
+    if header.name != name {
+        return Err(format!("its header says {}", header.name));
+    }
+    if header.system_identifier != system {
+        return Err(format!("its header says system {}", header.system_identifier));
+    }
+    match name {
+        WalName::Segment(segment) | WalName::Partial(segment) => {
+            let page = LongPageHeader::parse(beginning).map_err(|error| error.to_string())?;
+            page.check(segment, header.original_size).map_err(|error| error.to_string())?;
+            page.check_system(system).map_err(|error| error.to_string())?;
+            if header.wal_magic.is_some_and(|magic| magic != page.magic) {
+                return Err(format!("its page has the magic {}, its header another one", page.magic));
+            }
+            Ok(())
+        }
+        WalName::History(timeline) => {
+            TimelineHistory::parse(timeline, beginning).map(drop).map_err(|error| error.to_string())
+        }
+        WalName::Backup { segment, .. } => {
+            BackupHistory::parse(segment, beginning).map(drop).map_err(|error| error.to_string())
+        }
+    }
+}
+
+/// Writes to the file and remembers how it begins.
+struct Beginning<'a, W> {
+    file: &'a mut W,
+    kept: Vec<u8>,
+    keep: usize,
+}
+
+impl<W: Write> Write for Beginning<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        let wanted = self.keep.saturating_sub(self.kept.len()).min(written);
+        self.kept.extend(bytes.iter().take(wanted));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

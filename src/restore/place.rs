@@ -1,0 +1,151 @@
+//! Where a restored file goes: beside its final name until it is complete and checked, then under it.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, linkat};
+use tempfile::{NamedTempFile, TempPath};
+
+use crate::error::{Error, ErrorKind};
+use crate::frame::Digest;
+
+/// How much of a file is copied at a time, in bytes.
+const COPY_BYTES: usize = 256 << 10;
+
+/// A complete, checked file that has no name, and so is out of everybody's reach.
+#[derive(Debug)]
+pub struct Verified {
+    /// The file. Where it is read from next is anybody's guess.
+    pub file: File,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Its digest.
+    pub blake3: Digest,
+}
+
+impl Verified {
+    /// Gives it the name `path`, in one step.
+    ///
+    /// An error where there is such a file already, or another file system, or one that knows no such links: there a copy
+    /// can be made.
+    pub fn link(&self, path: &Path) -> io::Result<()> {
+        if self.file.metadata()?.len() != self.size {
+            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+        // Through the kernel's list of open files, because linking a descriptor itself takes a privilege.
+        let open_file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(linkat(CWD, &open_file, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
+    /// Makes a copy with the name `path`, and checks it.
+    pub(super) fn copy(&self, path: &Path) -> Result<(), Error> {
+        let cannot_write = cannot_write(path);
+        let mut staged = stage(&directory_of(path))?;
+        if copy(&self.file, staged.as_file_mut()).map_err(&cannot_write)? != self.blake3 {
+            return Err(cannot_write(io::Error::other("what was prefetched is not what it was")));
+        }
+        publish(staged.into_temp_path(), path)
+    }
+}
+
+/// Copies all of a file, and gives the digest of what was copied.
+fn copy(from: &File, to: &mut File) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut copied = 0;
+    loop {
+        let length = match from.read_at(&mut buffer, copied) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        let Some(read) = buffer.get(..length).filter(|read| !read.is_empty()) else { break };
+        hasher.update(read);
+        to.write_all(read)?;
+        copied += length as u64;
+    }
+    Ok((*hasher.finalize().as_bytes()).into())
+}
+
+/// The server removes files of this prefix when it starts after a crash, which is when nobody else would.
+const PREFIX: &str = "xlogtemp.walkeep.";
+
+/// A new file beside the final name; removed when it is dropped.
+pub(super) fn stage(directory: &Path) -> Result<NamedTempFile, Error> {
+    tempfile::Builder::new()
+        .prefix(PREFIX)
+        // The umask decides, as it does for the server's own files: a cluster may grant its group access.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+        .map_err(cannot_write(directory))
+}
+
+/// Gives a complete, checked file its final name.
+pub(super) fn publish(staged: TempPath, path: &Path) -> Result<(), Error> {
+    staged.persist(path).map_err(|error| cannot_write(path)(error.error))
+}
+
+pub(super) fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+pub(super) fn cannot_write(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |error| Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn digest(content: &[u8]) -> Digest {
+        (*blake3::hash(content).as_bytes()).into()
+    }
+
+    fn verified(file: File, content: &[u8]) -> Verified {
+        Verified { file, size: content.len() as u64, blake3: digest(content) }
+    }
+
+    #[test]
+    fn a_file_without_a_name_gets_one() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("RECOVERYXLOG");
+        let mut file = tempfile::tempfile_in(place.path()).unwrap();
+        file.write_all(b"content").unwrap();
+        let verified = verified(file, b"content");
+        verified.link(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+        assert_eq!(verified.link(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        verified.file.set_len(3).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(verified.link(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_copy_takes_the_place_of_what_is_there_and_is_checked() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("RECOVERYXLOG");
+        fs::write(&path, "another").unwrap();
+        let content = vec![7; COPY_BYTES * 2 + 1];
+        // One that had a name and lost it cannot get another.
+        let named = place.path().join("named");
+        let mut file = File::options().read(true).write(true).create_new(true).open(&named).unwrap();
+        file.write_all(&content).unwrap();
+        fs::remove_file(&named).unwrap();
+        let verified = verified(file, &content);
+        assert!(verified.link(&place.path().join("new")).is_err());
+        verified.copy(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), content);
+
+        verified.file.write_all_at(&[8], 12_345).unwrap();
+        assert!(verified.copy(&path).unwrap_err().report().contains("not what it was"));
+        assert_eq!(fs::read(&path).unwrap(), content);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+}
