@@ -132,7 +132,9 @@ fn stops_and_goes_on(fault: &Fault) {
     let sandbox = Sandbox::new();
     let identity = Identity::new(&sandbox);
     let store = Store::with_tls(&identity);
-    let configuration = configure(&sandbox, &identity, &store.environment(), "timeout = \"1s\"");
+    // What is fetched ahead would have come before the store fails.
+    let settings = "timeout = \"1s\"\nprefetch_size = \"0MB\"";
+    let configuration = configure(&sandbox, &identity, &store.environment(), settings);
     let Lost { mut recovered, segments: [before, lost, _] } = lose(&sandbox, &configuration);
     restore_by(&sandbox, &recovered, &configuration, "recovery.signal");
     // The command hides the rest of the archive behind a store that fails: it is told where the failure begins.

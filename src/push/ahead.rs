@@ -36,6 +36,10 @@ pub struct LookAhead {
     pub connections: NonZeroUsize,
 }
 
+/// What publishing a file may take when the call is to end. Less than what the whole call is given, which must have time to
+/// say that its own file is archived.
+const PUBLISHING: Duration = Duration::from_secs(1);
+
 /// What was taken along.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TakenAlong {
@@ -90,11 +94,11 @@ pub(super) async fn take_along(
         .buffer_unordered(at_once);
     let mut pushes = std::pin::pin!(pushes);
     let mut taken = TakenAlong::default();
-    // Into a directory a file that is being published is let finish; a store keeps no half of one.
+    // Into a directory a file that is being published is let finish, if it does so soon; a store keeps no half of one.
     let cut = async {
         stop.cancelled().await;
         if !archive.is_remote() {
-            std::future::pending::<()>().await;
+            tokio::time::sleep(PUBLISHING).await;
         }
     };
     let mut cut = std::pin::pin!(cut);

@@ -41,7 +41,9 @@ impl StoreScene {
         recovery.file("recovery.signal", "");
         standby.file("standby.signal", "");
         let store = Store::new();
-        let environment = store.environment();
+        let mut environment = store.environment();
+        // Every request is of the call at hand: nothing is fetched ahead, unless a test switches that on.
+        environment.push(("WALKEEP_PREFETCH_SIZE", "0MB".to_owned()));
         Self { store, primary, recovery, standby, sandbox, environment, url: URL }
     }
 
@@ -85,14 +87,15 @@ impl StoreScene {
 
     /// Short limits, for calls that are to fail: half a second without movement, and [`HASTE`] in all.
     pub(crate) fn hurry(&mut self) {
-        self.cut_soon();
+        self.set("AWS_READ_TIMEOUT", "500ms");
         self.set("AWS_CONNECT_TIMEOUT", "1s");
         self.set("WALKEEP_TIMEOUT", "2s");
     }
 
-    /// A short limit for time without movement, for calls that are to succeed after all.
+    /// A short limit for time without movement, for calls that are to succeed after all: a busy machine must not pass for a
+    /// store that stands still.
     pub(crate) fn cut_soon(&mut self) {
-        self.set("AWS_READ_TIMEOUT", "500ms");
+        self.set("AWS_READ_TIMEOUT", "1500ms");
     }
 
     /// Ends what [`StoreScene::hurry`] began, for calls that are to succeed at once.
