@@ -211,6 +211,18 @@ impl<'a> Cluster<'a> {
         self.wait_for_exit();
     }
 
+    /// Kills the server and all of its processes. What its archiver has started goes on.
+    pub(crate) fn kill(&mut self) {
+        let server = self.server.as_ref().expect("the server is running");
+        let children = children_of(server.id());
+        let server = Pid::from_child(server);
+        for process in [server].into_iter().chain(children) {
+            // A child may have ended with its parent.
+            let _ = kill_process(process, Signal::KILL);
+        }
+        self.wait_for_exit();
+    }
+
     /// Waits for the server to end by itself.
     pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
         let server = self.server.as_mut().expect("the server is running");
@@ -293,6 +305,22 @@ impl<'a> Cluster<'a> {
     pub(crate) fn failed_count(&self) -> u64 {
         self.sql("select failed_count from pg_stat_archiver").parse().unwrap()
     }
+}
+
+fn children_of(parent: u32) -> Vec<Pid> {
+    let is_child = |stat: &str| {
+        // The name, in brackets, may hold anything.
+        let (_, after_name) = stat.rsplit_once(')').unwrap();
+        after_name.split_whitespace().nth(1).unwrap() == parent.to_string()
+    };
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let process = entry.unwrap().file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            is_child(&stat).then(|| Pid::from_raw(process).unwrap())
+        })
+        .collect()
 }
 
 fn signal(server: &Child, shutdown: Shutdown) {
