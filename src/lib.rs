@@ -4,6 +4,7 @@
 //! The rooms, from the ground up. Each uses only those above it in this list:
 //!
 //! - [`wal`]: what the write-ahead log consists of. Pure: no file, clock or environment.
+//! - [`retention`]: which archived files may go, and why the others stay. Pure, too.
 //! - [`frame`]: the archived file, format 1. Reads and writes through `Read` and `Write` alone.
 //! - [`error`], [`limit`]: what a failure means; how long a call may take.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
@@ -28,6 +29,7 @@ pub mod limit;
 pub mod prefetch;
 pub mod push;
 pub mod restore;
+pub mod retention;
 pub mod server;
 pub mod spool;
 pub mod wal;

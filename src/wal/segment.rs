@@ -90,6 +90,12 @@ impl SegmentName {
         Some(Lsn(self.number(size)? * size.bytes()))
     }
 
+    /// A number that grows along the log, whatever the size of the segments, and is the same on every timeline.
+    #[must_use]
+    pub fn order(self) -> u64 {
+        u64::from(self.log) << 32 | u64::from(self.segment)
+    }
+
     /// The segment after this one on the same timeline.
     #[must_use]
     pub fn next(self, size: SegmentSize) -> Option<Self> {

@@ -1,0 +1,299 @@
+//! Keeping what base backups need: so many of them (redundancy), all of a recovery window, or both.
+
+use std::num::NonZeroUsize;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Boundary, Doubt, is_future};
+use crate::wal::SegmentName;
+
+/// A base backup, as far as keeping it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// The segment in which its WAL starts.
+    pub start: SegmentName,
+    /// When it had ended.
+    pub ended: Timestamp,
+    /// Whether all the WAL is there without which it is not consistent.
+    pub complete: bool,
+    /// What people call it.
+    pub title: String,
+}
+
+/// Which backups are to be kept. With both, whatever either of them keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackupPolicy {
+    /// Redundancy: so many of the newest ones.
+    pub keep_backups: Option<NonZeroUsize>,
+    /// Recovery window: enough to recover to any moment of so many days.
+    pub keep_days: Option<u32>,
+}
+
+/// A backup that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptBackup {
+    /// The backup.
+    pub backup: Backup,
+    /// All the reasons.
+    pub why: Vec<Why>,
+}
+
+/// Why a backup stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It is one of the newest, the first being the newest of all.
+    Redundancy {
+        /// Which of them.
+        place: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// It ended within the recovery window.
+    InWindow,
+    /// It is the last one before the recovery window, whose first moments only it can recover.
+    BeforeWindow,
+    /// It lacks WAL, and so is not counted, but there is no reason to take more from it.
+    AfterBoundary,
+}
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// Where the log may begin, and the backups that are kept, oldest start first.
+///
+/// A backup that lacks WAL is not counted: it must not take the place of one that can be recovered.
+pub fn by_backups(
+    backups: &[Backup],
+    policy: BackupPolicy,
+    now: Timestamp,
+) -> Result<(Boundary, Vec<KeptBackup>), Doubt> {
+    if let Some(backup) = backups.iter().find(|backup| is_future(backup.ended, now)) {
+        return Err(Doubt::FromTheFuture { what: backup.title.clone(), since: backup.ended });
+    }
+    let mut newest_first: Vec<&Backup> = backups.iter().filter(|backup| backup.complete).collect();
+    newest_first.sort_by_key(|backup| std::cmp::Reverse((backup.ended, backup.start.order())));
+    let mut kept: Vec<KeptBackup> = Vec::new();
+    let window = policy.keep_days.map(|days| {
+        // A window that reaches back further than time itself has everything in it.
+        now.checked_sub(DAY * i32::try_from(days).unwrap_or(i32::MAX)).unwrap_or(Timestamp::MIN)
+    });
+    let mut window_is_covered = false;
+    for (index, backup) in newest_first.iter().enumerate() {
+        let of = policy.keep_backups.map_or(0, NonZeroUsize::get);
+        let redundancy = (index < of).then_some(Why::Redundancy { place: index + 1, of });
+        let in_window = window.and_then(|begin| {
+            if backup.ended > begin {
+                return Some(Why::InWindow);
+            }
+            let covered = std::mem::replace(&mut window_is_covered, true);
+            (!covered).then_some(Why::BeforeWindow)
+        });
+        let why: Vec<Why> = redundancy.into_iter().chain(in_window).collect();
+        if !why.is_empty() {
+            kept.push(KeptBackup { backup: (*backup).clone(), why });
+        }
+    }
+    let incomplete = backups.len() - newest_first.len();
+    let boundary = kept.iter().map(|kept| Boundary::from(kept.backup.start)).min();
+    let boundary = boundary.ok_or(Doubt::NoBackup { incomplete })?;
+    // Where the log stays, whatever starts there can stay, too.
+    for backup in backups {
+        let stays = Boundary::from(backup.start) >= boundary;
+        if stays && !kept.iter().any(|kept| kept.backup == *backup) {
+            kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::AfterBoundary] });
+        }
+    }
+    kept.sort_by_key(|kept| (kept.backup.start.order(), kept.backup.ended));
+    Ok((boundary, kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::WalName;
+    use proptest::prelude::*;
+
+    fn name(timeline: u32, segment: u64) -> SegmentName {
+        format!("{timeline:08X}{:08X}{:08X}", segment / 256, segment % 256).parse().unwrap()
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-21T12:00:00Z".parse().unwrap()
+    }
+
+    /// A backup that ended so many days ago.
+    fn backup(timeline: u32, segment: u64, days_ago: i32) -> Backup {
+        let ended = now() - DAY * days_ago;
+        Backup {
+            start: name(timeline, segment),
+            ended,
+            complete: true,
+            title: format!("{days_ago} days ago"),
+        }
+    }
+
+    fn policy(keep_backups: usize, keep_days: Option<u32>) -> BackupPolicy {
+        BackupPolicy { keep_backups: NonZeroUsize::new(keep_backups), keep_days }
+    }
+
+    /// The boundary's segment, and how old the backups are that are kept, in days, with the reasons.
+    fn kept(backups: &[Backup], policy: BackupPolicy) -> (SegmentName, Vec<(String, Vec<Why>)>) {
+        let (boundary, kept) = by_backups(backups, policy, now()).unwrap();
+        let first = kept[0].backup.start;
+        assert_eq!(Boundary::from(first), boundary);
+        (first, kept.into_iter().map(|kept| (kept.backup.title, kept.why)).collect())
+    }
+
+    #[test]
+    fn redundancy_keeps_the_newest_by_time_on_whatever_timeline() {
+        // Recovered to the past, the server went on at a lower place of the log: the newest backup starts before others.
+        let backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 90, 7), backup(2, 40, 1)];
+        let (first, kept) = kept(&backups, policy(1, None));
+        assert_eq!(first, name(2, 40));
+        let newest = vec![Why::Redundancy { place: 1, of: 1 }];
+        let expected =
+            [("1 days ago".to_owned(), newest), ("7 days ago".to_owned(), vec![Why::AfterBoundary])];
+        assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn a_window_keeps_the_last_backup_before_it() {
+        let backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3), backup(1, 40, 1)];
+        let window = policy(0, Some(7));
+        let expected = [
+            ("8 days ago".to_owned(), vec![Why::BeforeWindow]),
+            ("3 days ago".to_owned(), vec![Why::InWindow]),
+            ("1 days ago".to_owned(), vec![Why::InWindow]),
+        ];
+        assert_eq!(kept(&backups, window), (name(1, 20), expected.to_vec()));
+        assert_eq!(kept(&backups, policy(0, Some(8))).0, name(1, 20), "ended as the window begins");
+        assert_eq!(kept(&backups, policy(0, Some(0))).0, name(1, 40));
+        assert_eq!(kept(&backups, policy(0, Some(u32::MAX))).0, name(1, 10));
+        assert_eq!(kept(&backups, policy(4, Some(7))).0, name(1, 10), "whatever either of them keeps");
+        assert_eq!(kept(&backups, policy(9, None)).0, name(1, 10), "fewer than wanted");
+    }
+
+    #[test]
+    fn a_backup_that_lacks_wal_takes_nobodys_place() {
+        let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
+        backups[2].complete = false;
+        let (first, kept) = kept(&backups, policy(1, None));
+        assert_eq!((first, kept.len()), (name(1, 20), 2));
+        assert_eq!(kept[1].1, [Why::AfterBoundary]);
+        for backup in &mut backups {
+            backup.complete = false;
+        }
+        assert_eq!(by_backups(&backups, policy(1, None), now()), Err(Doubt::NoBackup { incomplete: 3 }));
+    }
+
+    #[test]
+    fn where_there_is_doubt_there_is_no_plan() {
+        assert_eq!(by_backups(&[], policy(1, None), now()), Err(Doubt::NoBackup { incomplete: 0 }));
+        let backups = [backup(1, 10, 9), backup(1, 20, -1)];
+        let doubt = by_backups(&backups, policy(1, None), now()).unwrap_err();
+        assert!(matches!(doubt, Doubt::FromTheFuture { .. }), "{doubt}");
+    }
+
+    /// A timeline of a made-up cluster: where it left its parent, and where it ends.
+    #[derive(Debug, Clone)]
+    struct Branch {
+        parent: Option<usize>,
+        from: u64,
+        to: u64,
+    }
+
+    /// A cluster that was promoted a few times, anywhere in its past, and its backups.
+    fn clusters() -> impl Strategy<Value = (Vec<Branch>, Vec<(usize, u64, i32)>)> {
+        let promotions = prop::collection::vec((any::<prop::sample::Index>(), 0..1_000u64, 1..400u64), 0..5);
+        let backups = prop::collection::vec((any::<prop::sample::Index>(), 0..1_000u64, 0..30i32), 1..8);
+        (1..400u64, promotions, backups).prop_map(|(length, promotions, backups)| {
+            let mut branches = vec![Branch { parent: None, from: 1, to: length }];
+            let within = |branch: &Branch, part: u64| branch.from + (branch.to - branch.from) * part / 1_000;
+            for (parent, part, length) in promotions {
+                let parent = parent.index(branches.len());
+                let from = within(&branches[parent], part);
+                branches.push(Branch { parent: Some(parent), from, to: from + length });
+            }
+            let backups = backups.into_iter().map(|(on, part, age)| {
+                let on = on.index(branches.len());
+                (on, within(&branches[on], part), age)
+            });
+            let backups = backups.collect();
+            (branches, backups)
+        })
+    }
+
+    fn timeline(index: usize) -> u32 {
+        u32::try_from(index).unwrap() + 1
+    }
+
+    /// By walking it, every segment that recovers a backup to the end of every timeline that descends from it.
+    fn needed(branches: &[Branch], (on, start, _): (usize, u64, i32)) -> Vec<WalName> {
+        let mut needed = Vec::new();
+        for end in 0..branches.len() {
+            // From the end back to the backup, if it is on the way.
+            let (mut at, mut upto, mut path) = (end, branches[end].to, Vec::new());
+            loop {
+                let from = if at == on { start } else { branches[at].from };
+                path.extend((from..=upto).map(|segment| WalName::Segment(name(timeline(at), segment))));
+                if at == on {
+                    needed.append(&mut path);
+                    break;
+                }
+                let Some(parent) = branches[at].parent else { break };
+                upto = branches[at].from;
+                at = parent;
+                if at == on && upto < start {
+                    break;
+                }
+            }
+        }
+        needed
+    }
+
+    proptest! {
+        #[test]
+        fn every_kept_backup_can_be_recovered_to_the_end_of_all_its_descendants(
+            (branches, backups) in clusters(),
+            keep_backups in 0..5usize,
+            keep_days in prop::option::of(0..20u32),
+        ) {
+            prop_assume!(keep_backups > 0 || keep_days.is_some());
+            let all: Vec<Backup> = backups.iter().map(|(on, at, age)| backup(timeline(*on), *at, *age)).collect();
+            let (boundary, kept) = by_backups(&all, policy(keep_backups, keep_days), now()).unwrap();
+            let mut ages: Vec<i32> = backups.iter().map(|(_, _, age)| *age).collect();
+            ages.sort_unstable();
+            for (made, raw) in all.iter().zip(&backups) {
+                let age = raw.2;
+                // What the two policies say, told anew.
+                let newer = ages.iter().filter(|other| **other < age).count();
+                let among_newest = newer + ages.iter().filter(|other| **other == age).count() <= keep_backups;
+                let in_window = keep_days.is_some_and(|days| age < i32::try_from(days).unwrap());
+                let stays = kept.iter().any(|kept| kept.backup == *made);
+                prop_assert!(stays || !(among_newest || in_window));
+                if stays {
+                    for name in needed(&branches, *raw) {
+                        prop_assert!(!boundary.is_after(name), "{name} is needed by {made:?}");
+                    }
+                }
+            }
+            if let Some(days) = keep_days {
+                let begin = i32::try_from(days).unwrap();
+                let before = ages.iter().filter(|age| **age >= begin).min();
+                let covered = |age: &i32| kept.iter().any(|kept| kept.backup.ended == now() - DAY * *age);
+                prop_assert!(before.is_none_or(covered), "the window's first moments can be recovered");
+            }
+        }
+    }
+
+    #[test]
+    fn the_model_itself_finds_what_is_needed() {
+        let branches = [Branch { parent: None, from: 1, to: 9 }, Branch { parent: Some(0), from: 4, to: 6 }];
+        let texts = |names: Vec<WalName>| -> Vec<String> { names.iter().map(ToString::to_string).collect() };
+        let segments = |timeline, range: std::ops::RangeInclusive<u64>| -> Vec<String> {
+            range.map(|segment| name(timeline, segment).to_string()).collect()
+        };
+        let both = texts(needed(&branches, (0, 3, 0)));
+        assert_eq!(both, [segments(1, 3..=9), segments(2, 4..=6), segments(1, 3..=4)].concat());
+        assert_eq!(texts(needed(&branches, (0, 5, 0))), segments(1, 5..=9), "the second one left before it");
+    }
+}

@@ -1,0 +1,156 @@
+//! Which archived files may go, and why the others stay. Pure: backups, a policy and a moment in, a plan out.
+//!
+//! Whatever the policy, a plan is one boundary: a place in the log before which everything goes, on every timeline, and
+//! after which everything stays. A base backup needs the segments from its start on, of its own timeline and of all that
+//! descend from it, and a descendant never goes back before the place where it branched off. So the boundary at the
+//! oldest start among the kept backups leaves each of them all that it can ever need, and no hole.
+
+mod age;
+mod backups;
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use crate::wal::{SegmentName, WalName};
+
+pub use age::by_age;
+pub use backups::{Backup, BackupPolicy, KeptBackup, Why, by_backups};
+
+/// A place in the log, at the start of a segment; the same on every timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Boundary(u64);
+
+impl From<SegmentName> for Boundary {
+    fn from(segment: SegmentName) -> Self {
+        Self(segment.order())
+    }
+}
+
+impl Boundary {
+    /// Whether a file of that name is about WAL before the boundary only. Timeline history files are about all of it.
+    #[must_use]
+    pub fn is_after(self, name: WalName) -> bool {
+        match name {
+            WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. } => {
+                Self::from(segment) < self
+            }
+            WalName::History(_) => false,
+        }
+    }
+}
+
+/// The order to delete files in: first what announces a backup that can no longer be recovered, then the log, oldest
+/// first. Interrupted anywhere, it leaves a log without holes.
+#[must_use]
+pub fn order_of_deletion(name: &WalName) -> impl Ord + use<> {
+    let place = |segment: SegmentName| (segment.order(), segment.timeline());
+    match *name {
+        WalName::Backup { segment, offset } => (0, place(segment), u64::from(offset)),
+        WalName::Segment(segment) => (1, place(segment), 0),
+        WalName::Partial(segment) => (1, place(segment), 1),
+        // Never deleted, and so in no order.
+        WalName::History(timeline) => (2, (0, timeline), 0),
+    }
+}
+
+/// Why nothing may be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// The policy goes by backups, and there is none that could be kept.
+    NoBackup {
+        /// How many there are that lack WAL which they need.
+        incomplete: usize,
+    },
+    /// Something is from after this moment, so one of two clocks is wrong.
+    FromTheFuture {
+        /// What it is.
+        what: String,
+        /// When it was made.
+        since: Timestamp,
+    },
+    /// The policy is for archives without base backups, and there are some.
+    HasBackups(usize),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBackup { incomplete: 0 } => f.write_str("no base backup was found"),
+            Self::NoBackup { incomplete } => {
+                write!(f, "no complete base backup was found, but {incomplete} that lack WAL")
+            }
+            Self::FromTheFuture { what, since } => {
+                write!(f, "{what} is of {since}, which has not come yet: a clock is wrong")
+            }
+            Self::HasBackups(number) => {
+                write!(f, "there are {number} base backups, which a limit by age would not look at")
+            }
+        }
+    }
+}
+
+/// How far two clocks may be apart before nothing is deleted by time.
+const CLOCKS_MAY_DIFFER: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
+fn is_future(since: Timestamp, now: Timestamp) -> bool {
+    since.duration_since(now) > CLOCKS_MAY_DIFFER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> WalName {
+        text.parse().unwrap()
+    }
+
+    fn boundary(text: &str) -> Boundary {
+        Boundary::from(text.parse::<SegmentName>().unwrap())
+    }
+
+    #[test]
+    fn a_boundary_is_the_same_on_every_timeline_and_never_takes_the_file_it_is_named_after() {
+        let boundary = boundary("000000020000000100000000");
+        for goes in [
+            "0000000100000000000000FF",
+            "0000000A00000000000000FF",
+            "0000000100000000000000FF.partial",
+            "0000000100000000000000FF.00000028.backup",
+        ] {
+            assert!(boundary.is_after(name(goes)), "{goes}");
+        }
+        for stays in [
+            "000000010000000100000000",
+            "000000010000000100000000.partial",
+            "000000010000000100000000.00000028.backup",
+            "0000000A0000000200000000",
+            "00000001.history",
+        ] {
+            assert!(!boundary.is_after(name(stays)), "{stays}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_goes_first_whatever_its_timeline() {
+        let mut names = [
+            "000000010000000000000003",
+            "000000020000000000000001",
+            "000000010000000000000001.partial",
+            "000000010000000000000002.00000028.backup",
+            "000000010000000000000001",
+        ]
+        .map(name);
+        names.sort_by_key(order_of_deletion);
+        assert_eq!(
+            names.map(|name| name.to_string()),
+            [
+                "000000010000000000000002.00000028.backup",
+                "000000010000000000000001",
+                "000000010000000000000001.partial",
+                "000000020000000000000001",
+                "000000010000000000000003",
+            ]
+        );
+    }
+}
