@@ -1,11 +1,11 @@
 """Runs other programs: as an unprivileged user, timed, measured, and never outliving an interrupted benchmark."""
 
 import contextlib
-import ctypes
 import json
 import os
 import pwd
 import resource  # noqa: F401 - os.wait4 imports it when called, which may be too late after as_user
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,12 +14,18 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchlib import pagecache
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PR_SET_CHILD_SUBREAPER = 36
 
 
 class Failure(Exception):
     """What went wrong, in words for the person who ran the benchmark."""
+
+
+def progress(text):
+    """What is being done, for whoever waits for it; standard output is for results."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 def exit_on_signals():
@@ -89,9 +95,10 @@ def as_user(user, work, function):
 
 def _answer_as(user, work, function, answer):
     try:
-        os.setgid(user.pw_gid)
-        os.initgroups(user.pw_name, user.pw_gid)
-        os.setuid(user.pw_uid)
+        with pagecache.permission_kept():
+            os.setgid(user.pw_gid)
+            os.initgroups(user.pw_name, user.pw_gid)
+            os.setuid(user.pw_uid)
         try:
             os.chdir(work)
         except PermissionError:
@@ -112,7 +119,7 @@ def environment(**extra):
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **extra}
 
 
-def _environment_of_server(directory, variables):
+def environment_of_server(directory, variables):
     """That of the command of a server with this data directory; what it keeps outside of that goes with the rest."""
     spool = directory.parent / "spool"
     return environment(PGDATA=str(directory), HOME=str(directory), WALKEEP_SPOOL=str(spool), **variables)
@@ -127,14 +134,14 @@ def run(argv, env):
     return done.stdout
 
 
-def shell_ms(command, directory, log, variables, expected_status=0):
+def shell_ms(command, directory, log, env, expected_status=0):
     """Milliseconds that `sh -c command` takes, called as PostgreSQL calls its two commands."""
     with open(log, "w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
             ["sh", "-c", command],
             cwd=directory,
-            env=_environment_of_server(directory, variables),
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -168,26 +175,22 @@ def start_ms(argv):
     return elapsed
 
 
-def peak_memory_bytes(command, directory, log):
+def peak_memory_bytes(command, directory, log, variables):
     """Peak resident memory of one program, given as a shell command without operators.
 
     Linux carries the peak of the process that calls exec over to the program (also through vfork and posix_spawn), so a
     child of this interpreter would never show less than the interpreter. Here a small shell starts the program in the
-    background and ends; as child subreaper this process inherits the orphan, and with it the right to its rusage."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise Failure(f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}")
+    background and ends; this process, which orphans are given to, inherits it, and with it the right to its rusage."""
     shell = subprocess.run(
-        ["sh", "-c", f"{command} >{log} 2>&1 & echo $!"],
+        ["sh", "-c", f"{command} >{shlex.quote(str(log))} 2>&1 & echo $!"],
         cwd=directory,
-        env=_environment_of_server(directory, {}),
+        env=environment_of_server(directory, variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     _, status, usage = os.wait4(int(shell.stdout), 0)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     if status != 0:
         raise Failure(f"`{command}` failed:\n{Path(log).read_text()}")
     return usage.ru_maxrss * 1024

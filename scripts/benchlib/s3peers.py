@@ -1,90 +1,99 @@
-"""What is compared where the archive is in an S3 store: pushes, restores and misses, each by a process of its own.
+"""Who is compared where the archive is in an S3 store, and how each of them is called.
 
-They take turns as in `peers`, and the samples belong together as there. Each round has a part of the bucket of its own,
-so that every segment is new to it. Recovery asks for a segment before it is archived, which is a miss, and after."""
+Each root has a part of the bucket of its own, so that every segment is new to it."""
 
-import random
 import shlex
 import shutil
-import sys
 
-from benchlib.peers import PGBACKREST, WALKEEP, Peer, pgbackrest, warm, why_no_pgbackrest
-from benchlib.s3server import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, serve
+from benchlib.peer import Peer
+from benchlib.peers import COMPRESSION, PGBACKREST, PGBACKREST_2, PGBACKREST_8, WALKEEP, pgbackrest, skipped_pgbackrest
+from benchlib.s3server import ACCESS_KEY, BUCKET, REGION, SECRET_KEY
 
+BARMAN = "barman-cloud"
 WALKEEP_NO_HEAD = "walkeep, no HEAD"
 
+CONDITIONAL_PUT = {WALKEEP: "auto", WALKEEP_NO_HEAD: "yes"}
 
-def measure(wal, segments, work, binaries, programs, rounds, round_trip_ms):
-    """Samples in ms of every peer, and why a peer was skipped."""
-    samples = {"miss_ms": {}, "push_ms": {}, "restore_ms": {}}
-    with serve(programs, work, round_trip_ms) as server:
-        no_pgbackrest = why_no_pgbackrest(_pgbackrest(work / "trial", server), wal)
-        order = random.Random(1)
-        for number in range(rounds):
-            print(f"bench: round {number + 1} of {rounds}", file=sys.stderr)
-            root = work / f"round-{number + 1}"
-            peers = _peers(root, server, binaries, bool(no_pgbackrest))
-            for peer in peers:
-                peer.set_up(wal)
-            for segment in segments:
-                warm(wal / "pg_wal" / segment)
-                turn = order.sample(peers, len(peers))
-                restoring = [peer for peer in turn if peer.restore_command]
-                for peer in restoring:
-                    samples["miss_ms"].setdefault(peer.name, []).append(peer.miss_ms(segment))
-                for peer in turn:
-                    samples["push_ms"].setdefault(peer.name, []).append(peer.push_ms(wal, segment))
-                for peer in restoring:
-                    samples["restore_ms"].setdefault(peer.name, []).append(peer.restore_ms(wal, segment))
-            shutil.rmtree(root)
-    in_order = [peer.name for peer in peers]
-    return {
-        **{what: {name: of[name] for name in in_order if name in of} for what, of in samples.items()},
-        "skipped": {PGBACKREST: no_pgbackrest} if no_pgbackrest else {},
-    }
+KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 
 
-def _peers(root, server, binaries, without_pgbackrest):
-    walkeep = [
-        _walkeep(WALKEEP, root, server, binaries, "auto"),
-        _walkeep(WALKEEP_NO_HEAD, root, server, binaries, "yes"),
-    ]
-    return walkeep if without_pgbackrest else [_pgbackrest(root, server), *walkeep]
+class Bucket:
+    """Where archives are parts of the bucket of `server`. `skipped` says who cannot be measured, and why."""
 
+    name = "s3"
 
-def _walkeep(name, root, server, binaries, conditional_put):
-    """For restores the setting makes no difference: there is a restore_command with "auto" only."""
-    url = f"s3://{BUCKET}/{root.name}/{conditional_put}"
-    root = root / f"walkeep-{conditional_put}"
-    root.mkdir(parents=True)
-    configuration = root / "walkeep.toml"
-    configuration.write_text(
-        f'archive = "{url}"\n[store]\nca_file = "{server.ca_file}"\nconditional_put = "{conditional_put}"\n'
-    )
-    push, restore = (
-        shlex.join([str(binaries / program), "--config", str(configuration)])
-        for program in ("walkeep-archive", "walkeep-restore")
-    )
-    variables = {
-        "AWS_ENDPOINT_URL": f"https://{server.host}:{server.port}",
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_REGION": REGION,
-    }
-    restore_command = f"{restore} %f %p" if conditional_put == "auto" else ""
-    return Peer(name, root, f"{push} %p", restore_command, variables=variables)
+    def __init__(self, work, wal, binaries, server):
+        self.binaries, self.server = binaries, server
+        self.skipped = skipped_pgbackrest(self._pgbackrest(work / "trial", PGBACKREST), wal)
+        if not shutil.which("barman-cloud-wal-archive"):
+            self.skipped[BARMAN] = "not installed (Debian, Ubuntu: apt-get install barman-cli-cloud python3-boto3)"
 
+    def single(self, root):
+        """Those whose single calls are compared."""
+        return self._peers(root, [PGBACKREST])
 
-def _pgbackrest(root, server):
-    """Synchronous, as it is unless told otherwise."""
-    repository = [
-        "--repo1-type=s3",
-        f"--repo1-path=/{root.name}/pgbackrest",
-        f"--repo1-s3-endpoint={server.host}:{server.port}",
-        f"--repo1-s3-bucket={BUCKET}",
-        f"--repo1-s3-region={REGION}",
-        "--repo1-s3-uri-style=path",
-        f"--repo1-storage-ca-file={server.ca_file}",
-    ]
-    variables = {"PGBACKREST_REPO1_S3_KEY": ACCESS_KEY, "PGBACKREST_REPO1_S3_KEY_SECRET": SECRET_KEY}
-    return pgbackrest(root, repository, variables)
+    def throughput(self, root):
+        """Those that are given a backlog to work off."""
+        barman = [] if BARMAN in self.skipped else [self._barman(root)]
+        return [*self._peers(root, [PGBACKREST_2, PGBACKREST_8, PGBACKREST]), *barman]
+
+    def _peers(self, root, pgbackrests):
+        others = [self._pgbackrest(root, name) for name in pgbackrests if name not in self.skipped]
+        return [self.walkeep(root), self.walkeep(root, WALKEEP_NO_HEAD), *others]
+
+    def walkeep(self, root, name=WALKEEP, settings=""):
+        """For restores the name makes no difference: it has a restore_command by one of them only."""
+        conditional_put = CONDITIONAL_PUT[name]
+        url = f"s3://{BUCKET}/{root.name}/{conditional_put}"
+        root = root / f"walkeep-{conditional_put}"
+        root.mkdir(parents=True)
+        configuration = root / "walkeep.toml"
+        configuration.write_text(
+            f'archive = "{url}"\n{settings}\n'
+            f'[store]\nca_file = "{self.server.ca_file}"\nconditional_put = "{conditional_put}"\n'
+        )
+        push, restore = (
+            shlex.join([str(self.binaries / program), "--config", str(configuration), *options])
+            for program, options in (("walkeep-archive", COMPRESSION), ("walkeep-restore", ()))
+        )
+        variables = {"AWS_ENDPOINT_URL": self._url(), "AWS_REGION": REGION, **KEYS}
+        restore_command = f"{restore} %f %p" if name == WALKEEP else ""
+        return Peer(name, root, f"{push} %p", restore_command, variables=variables, stored=self.server.stored)
+
+    def _pgbackrest(self, root, name):
+        server = self.server
+        repository = [
+            "--repo1-type=s3",
+            f"--repo1-path=/{root.name}/{name.replace(' ', '-')}",
+            f"--repo1-s3-endpoint={server.host}:{server.port}",
+            f"--repo1-s3-bucket={BUCKET}",
+            f"--repo1-s3-region={REGION}",
+            "--repo1-s3-uri-style=path",
+            f"--repo1-storage-ca-file={server.ca_file}",
+        ]
+        variables = {"PGBACKREST_REPO1_S3_KEY": ACCESS_KEY, "PGBACKREST_REPO1_S3_KEY_SECRET": SECRET_KEY}
+        return pgbackrest(root, name, repository, variables, server.stored)
+
+    def _barman(self, root):
+        """With gzip, the compression that each of its versions has."""
+        url = f"s3://{BUCKET}/{root.name}/barman"
+        root = root / "barman"
+        root.mkdir(parents=True)
+        configuration = root / "aws"
+        configuration.write_text(f"[default]\nregion = {REGION}\ns3 =\n  addressing_style = path\n")
+        options = ["--cloud-provider", "aws-s3", "--endpoint-url", self._url()]
+        push = shlex.join(["barman-cloud-wal-archive", *options, "--gzip", url, "bench"])
+        restore = shlex.join(["barman-cloud-wal-restore", *options, url, "bench"])
+        variables = {"AWS_CA_BUNDLE": str(self.server.ca_file), "AWS_CONFIG_FILE": str(configuration), **KEYS}
+        return Peer(
+            BARMAN,
+            root,
+            f"{push} %p",
+            f"{restore} %f %p",
+            variables=variables,
+            stored=self.server.stored,
+            one_by_one=True,
+        )
+
+    def _url(self):
+        return f"https://{self.server.host}:{self.server.port}"

@@ -3,7 +3,9 @@
 That is all it is. Bandwidth is this machine's, and no window has to grow first, as a real link's does for all alike."""
 
 import contextlib
+import os
 import queue
+import signal
 import socket
 import threading
 import time
@@ -11,14 +13,23 @@ import time
 
 @contextlib.contextmanager
 def slow_link(target, round_trip_s):
-    """Leads to the port `target` of this machine; yields the port to connect to instead."""
+    """Leads to the port `target` of this machine; yields the port to connect to instead.
+
+    In a process of its own: this one takes times, and would have to share its interpreter with all those threads."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        _start(_accept, listener, target, round_trip_s)
+        link = os.fork()
+        if link == 0:
+            try:
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_DFL)
+                _accept(listener, target, round_trip_s)
+            finally:
+                os._exit(1)
         try:
             yield listener.getsockname()[1]
         finally:
-            # To close it would not wake the thread.
-            listener.shutdown(socket.SHUT_RDWR)
+            os.kill(link, signal.SIGKILL)
+            os.waitpid(link, 0)
 
 
 def _start(function, *args):

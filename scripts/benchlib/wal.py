@@ -1,7 +1,8 @@
 """The WAL to measure with: real segments from pgbench in a throwaway cluster, kept in the shape of a data directory.
 
 A WAL directory here has `PG_VERSION`, `global/pg_control`, `pg_wal/SEGMENT` and `pg_wal/archive_status/SEGMENT.ready`;
-the data directory of a stopped server with an archiving backlog is one too."""
+the data directory of a stopped server with an archiving backlog is one too. One that was made here also has `base`, the
+backup that its first segment continues."""
 
 import contextlib
 import os
@@ -54,6 +55,12 @@ def copy_wal(source, destination, names):
         (destination / f"pg_wal/archive_status/{name}.ready").touch()
 
 
+def copy_base(source, destination):
+    """Copies the base backup, where there is one."""
+    if (source / "base").is_dir():
+        shutil.copytree(source / "base", destination / "base")
+
+
 def find_server():
     """The directory of PostgreSQL's programs: WALKEEP_PG_BINDIR, else the newest of Debian's, pg_config's, PATH."""
     chosen = os.environ.get("WALKEEP_PG_BINDIR")
@@ -78,20 +85,27 @@ def find_server():
 
 
 def generate(programs, work, destination, count):
-    """Fills the WAL directory `destination` with `count` segments that pgbench's transactions wrote."""
+    """Fills the WAL directory `destination` with `count` segments that pgbench's transactions wrote, and their base."""
     cluster = work / "cluster"
-    env = environment(HOME=str(work))
+    env = environment(HOME=str(work), PGUSER="bench", PGDATABASE="postgres")
     options = ["-A", "trust", "-U", "bench", "-E", "UTF8", "--locale=C", "--no-sync"]
     run([programs / "initdb", "-D", cluster, *options], env)
     with _server(programs, cluster, work) as sockets:
-        env.update(PGHOST=str(sockets), PGUSER="bench", PGDATABASE="postgres")
-        run([programs / "pgbench", "-i", "-q", "-s", "20"], env)
-        # The initial load is not what an archiver sees day by day.
-        loaded = len(ready_segments(cluster))
+        run([programs / "pgbench", "-h", sockets, "-i", "-q", "-s", "20"], env)
+    # The initial load is not what an archiver sees day by day. The shutdown has ended its last segment, and put its
+    # checkpoint into the next: with that one begins what the base backup needs.
+    loaded = len(ready_segments(cluster))
+    shutil.copytree(cluster, destination / "base", ignore=_what_a_base_backup_leaves_out)
+    (destination / "base/pg_wal").mkdir(mode=0o700)
+    with _server(programs, cluster, work) as sockets:
         while len(ready_segments(cluster)) < loaded + count:
-            run([programs / "pgbench", "-n", "-M", "prepared", "-c", "4", "-t", "2500"], env)
+            run([programs / "pgbench", "-h", sockets, "-n", "-M", "prepared", "-c", "4", "-t", "2500"], env)
     copy_wal(cluster, destination, ready_segments(cluster)[loaded : loaded + count])
     shutil.rmtree(cluster)
+
+
+def _what_a_base_backup_leaves_out(_directory, names):
+    return {"pg_wal"}.intersection(names)
 
 
 @contextlib.contextmanager
@@ -122,6 +136,6 @@ def _server(programs, cluster, work):
                 time.sleep(0.05)
             yield sockets
         finally:
-            # Immediate shutdown: nobody needs this cluster again.
-            postgres.send_signal(signal.SIGQUIT)
+            # Fast shutdown: what follows takes the cluster as it is then.
+            postgres.send_signal(signal.SIGINT)
             postgres.wait()
