@@ -8,7 +8,7 @@
 //! - [`frame`]: the archived file, format 1. Reads and writes through `Read` and `Write` alone.
 //! - [`error`], [`limit`]: what a failure means; how long a call may take.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
-//! - [`spool`]: what one call leaves behind for the next.
+//! - [`spool`]: what one call leaves behind for the next, and room for what is too large for memory.
 //! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
 //! - [`push`] and [`restore`]: one WAL file into the archive, and those that come next; one back, verified.
 //! - [`prefetch`]: the process that has the next ones at hand when they are asked for.

@@ -12,7 +12,8 @@ use std::{
 
 use support::{
     data_directory::SEGMENT,
-    push::{Pusher, fails, succeeds},
+    large::{LARGE, segment_of},
+    push::{Pusher, SYSTEM, fails, succeeds},
     running::outcome_of,
     strace::{Call, changes_of, trace},
     user,
@@ -120,6 +121,18 @@ fn a_push_beside_an_archived_file_is_durable() {
 }
 
 #[test]
+fn a_segment_that_is_too_large_for_memory_is_no_less_durable() {
+    let pusher = Pusher::new();
+    segment_of(&pusher.data, SYSTEM, SEGMENT, LARGE, 1);
+    let archive = fs::canonicalize(pusher.archive.url()).unwrap();
+    let traced = Traced::push(&pusher, &pusher.push(SEGMENT));
+    traced.assert_published_durably(&pusher.file(SEGMENT));
+    traced.assert_directories_durable(&archive, &pusher.file(SEGMENT));
+    let again = Traced::push(&pusher, &pusher.push(SEGMENT));
+    again.assert_flushed_to_the_top(&archive, &pusher.file(SEGMENT));
+}
+
+#[test]
 fn directories_that_a_push_left_when_it_died_are_flushed_by_the_next() {
     let (pusher, archive) = pusher_with_segment();
     let file = pusher.file(SEGMENT);
@@ -162,7 +175,7 @@ fn an_archive_behind_a_symbolic_link_is_no_less_durable() {
 #[test]
 fn a_push_fails_if_any_step_fails_and_leaves_no_staging_file() {
     let (pusher, archive) = pusher_with_segment();
-    let empty = || fs::remove_dir_all(archive.join(support::push::SYSTEM.to_string())).unwrap();
+    let empty = || fs::remove_dir_all(archive.join(SYSTEM.to_string())).unwrap();
     let push = pusher.push(SEGMENT);
     let traced = Traced::push(&pusher, &push);
     empty();

@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read, Write};
 use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
-use walkeep::frame::{Archived, Codec, Digest, Facts, FrameError, Header, Level, encode};
+use walkeep::frame::{Archived, Codec, Content, Digest, Facts, FrameError, Header, Level, Overflow, encode};
 use walkeep::wal::{SystemIdentifier, WalMagic, WalName};
 
 const SEGMENT: &str = "000000010000000000000001";
@@ -19,9 +19,18 @@ fn archived(name: &str, original: &[u8], codec: Codec, threads: usize) -> Vec<u8
         wal_magic: name.segment().map(|_| WalMagic(0xD110)),
         archived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
     };
-    let encoded = encode(original, &facts, codec, NonZeroUsize::new(threads).unwrap()).unwrap();
-    let bytes = encoded.chunks.concat();
-    assert_eq!(encoded.stored_size(), bytes.len() as u64);
+    let threads = NonZeroUsize::new(threads).unwrap();
+    let content = encode(original, &facts, codec, threads, Overflow::never()).unwrap().content;
+    let size = content.size();
+    let Content::Memory(chunks) = content else { panic!("it is not in memory") };
+    let bytes = chunks.concat();
+    assert_eq!(size, bytes.len() as u64);
+    // The same bytes, wherever they are.
+    let in_a_file = Overflow { beyond: 0, open: || Ok(Vec::new()) };
+    match encode(original, &facts, codec, threads, in_a_file).unwrap().content {
+        Content::Overflow { head, file, .. } => assert!([&head, &file[..]].concat() == bytes),
+        Content::Memory(chunks) => assert!(original.is_empty() && chunks.concat() == bytes),
+    }
     bytes
 }
 

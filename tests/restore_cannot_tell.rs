@@ -19,7 +19,7 @@ use support::{
     running::outcome_of,
 };
 use walkeep::{
-    frame::{Codec, Facts, encode},
+    frame::{Codec, Content, Facts, Overflow, encode},
     wal::{SystemIdentifier, WalMagic, WalName},
 };
 
@@ -37,7 +37,9 @@ fn well_sealed(name: &str, system: u64, content: &[u8]) -> Vec<u8> {
         wal_magic: name.segment().map(|_| WalMagic(0xD110)),
         archived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
     };
-    encode(content, &facts, Codec::default(), NonZeroUsize::MIN).unwrap().chunks.concat()
+    let encoded = encode(content, &facts, Codec::default(), NonZeroUsize::MIN, Overflow::never()).unwrap();
+    let Content::Memory(chunks) = encoded.content else { panic!("it is not in memory") };
+    chunks.concat()
 }
 
 /// Each level of a name in the archive, from the archive itself down to the file.

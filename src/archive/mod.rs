@@ -6,6 +6,7 @@
 //! A place is a directory (`local`) or a part of a bucket (`store`).
 
 mod clock;
+mod content;
 mod failure;
 mod inventory;
 mod key;
@@ -15,9 +16,9 @@ mod retry;
 mod store;
 mod url;
 
+use std::fs::File;
 use std::io::Read;
 
-use bytes::Bytes;
 use jiff::SignedDuration;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -25,6 +26,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
+use crate::frame::Content;
 use crate::wal::{SystemIdentifier, WalName};
 
 pub use clock::{MUCH_SKEW, clock_difference};
@@ -116,17 +118,17 @@ impl Archive {
         }
     }
 
-    /// Creates the file `name` of `chunks`, unless something has that name already.
+    /// Creates the file `name`, unless something has that name already.
     pub async fn create(
         &self,
         system: SystemIdentifier,
         name: WalName,
-        chunks: Vec<Bytes>,
+        content: Content<File>,
     ) -> Result<Created, Error> {
         let key = key::key(system, name);
         match &self.place {
-            Place::Local(local) => local.create(&key, chunks).await,
-            Place::Store(store) => store.create(&key, chunks).await,
+            Place::Local(local) => local.create(&key, content).await,
+            Place::Store(store) => store.create(&key, content).await,
         }
     }
 

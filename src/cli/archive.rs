@@ -18,7 +18,7 @@ use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::push::{PushRequest, backlog, codec_for_backlog, push};
-use crate::spool::{FileIdentity, Spool};
+use crate::spool::{FileIdentity, OverflowPlace, Spool};
 
 const PROGRAM: &str = "walkeep-archive";
 
@@ -149,6 +149,7 @@ fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
         system: arguments.common.system_identifier,
         codec: settings.codec.unwrap_or_default(),
         threads: NonZeroUsize::MIN,
+        overflow: OverflowPlace::new(&settings.spool),
         now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
     };
     Ok((settings, request))

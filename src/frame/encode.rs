@@ -1,7 +1,6 @@
 //! From a WAL file's bytes to an archived file's.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::thread;
@@ -10,12 +9,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use zstd::zstd_safe::CParameter;
 
+use super::body::{Body, Content, Overflow};
 use super::header::Measured;
-use super::{BLOCK_BYTES, BodyCodec, Codec, Header, hold};
+use super::{BLOCK_BYTES, BodyCodec, Codec, EncodeError, Header, hold};
 use crate::wal::{SystemIdentifier, WalMagic, WalName};
-
-/// The size to which the parts of a body are gathered, in bytes.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// What the caller knows of a WAL file, and its header is to record.
 #[derive(Debug, Clone, Copy)]
@@ -32,47 +29,43 @@ pub struct Facts {
 
 /// An archived file, ready to be stored.
 #[derive(Debug)]
-pub struct Encoded {
+pub struct Encoded<F> {
     /// What it says of itself.
     pub header: Header,
-    /// Its bytes, in order.
-    pub chunks: Vec<Bytes>,
-}
-
-impl Encoded {
-    /// The size of the archived file in bytes.
-    #[must_use]
-    pub fn stored_size(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
-    }
+    /// Its bytes.
+    pub content: Content<F>,
 }
 
 /// Makes the archived file of everything that `input` holds. It is read once, so that the digests are those of the
 /// very bytes in the body.
 ///
-/// Works on up to `threads` threads, the caller's among them. Memory: the body, and for each thread two blocks of
-/// 256 KiB and the codec's own tables.
-pub fn encode(
+/// Works on up to `threads` threads, the caller's among them. Memory: the body as far as `overflow` says, for each thread
+/// two blocks of 256 KiB and the codec's own tables, and a few blocks that wait for their turn.
+pub fn encode<F: Write + Send>(
     input: impl Read + Send,
     facts: &Facts,
     codec: Codec,
     threads: NonZeroUsize,
-) -> io::Result<Encoded> {
+    overflow: Overflow<impl FnOnce() -> io::Result<F> + Send>,
+) -> Result<Encoded<F>, EncodeError> {
     let mut original = Original { input, hasher: blake3::Hasher::new(), bytes: 0, blocks: 0 };
-    let (body_codec, body) = match codec {
-        Codec::None => (BodyCodec::None, copy(&mut original)?),
-        Codec::Zstd(level) => (BodyCodec::Zstd, compress(&mut original, level.get(), threads)?),
+    let body = Body::new(overflow);
+    let body_codec = match codec {
+        Codec::None => copy(&mut original, &body).map(|()| BodyCodec::None)?,
+        Codec::Zstd(level) => {
+            compress(&mut original, &body, level.get(), threads).map(|()| BodyCodec::Zstd)?
+        }
     };
+    let body = body.finish()?;
     let measured = Measured {
         original_size: original.bytes,
         blake3: (*original.hasher.finalize().as_bytes()).into(),
         body_size: body.bytes,
-        sha256: <[u8; 32]>::from(sha2::Digest::finalize(body.sha256.clone())).into(),
+        sha256: body.sha256,
     };
     let header = Header::new(facts, body_codec, measured);
-    let mut chunks = vec![Bytes::from(header.to_bytes()?)];
-    chunks.extend(body.into_chunks());
-    Ok(Encoded { header, chunks })
+    let head = Bytes::from(header.to_bytes().map_err(io::Error::from)?);
+    Ok(Encoded { header, content: body.behind(head) })
 }
 
 /// The original bytes on their way in.
@@ -105,92 +98,57 @@ impl<R: Read> Original<R> {
     }
 }
 
-/// The body as it grows. Its parts may come in any order and are put back into that of their numbers.
-#[derive(Default)]
-struct Body {
-    /// Few and large, because each is a system call when it is written.
-    chunks: Vec<Bytes>,
-    last: Vec<u8>,
-    waiting: BTreeMap<usize, Vec<u8>>,
-    next: usize,
-    bytes: u64,
-    sha256: sha2::Sha256,
-}
-
-impl Body {
-    fn add(&mut self, number: usize, part: &[u8]) {
-        if number != self.next {
-            self.waiting.insert(number, part.to_vec());
-            return;
-        }
-        self.append(part);
-        while let Some(part) = self.waiting.remove(&self.next) {
-            self.append(&part);
-        }
-    }
-
-    fn append(&mut self, part: &[u8]) {
-        sha2::Digest::update(&mut self.sha256, part);
-        self.bytes += part.len() as u64;
-        self.next += 1;
-        if self.last.len() + part.len() > CHUNK_BYTES {
-            self.chunks.push(Bytes::from(std::mem::take(&mut self.last)));
-        }
-        self.last.extend_from_slice(part);
-    }
-
-    fn into_chunks(mut self) -> Vec<Bytes> {
-        self.chunks.push(Bytes::from(self.last));
-        self.chunks
-    }
-}
-
-fn copy(original: &mut Original<impl Read>) -> io::Result<Body> {
-    let mut body = Body::default();
+fn copy<F: Write, O: FnOnce() -> io::Result<F>>(
+    original: &mut Original<impl Read>,
+    body: &Body<F, O>,
+) -> Result<(), EncodeError> {
     let mut block = Vec::new();
     while let Some(number) = original.next_block(&mut block)? {
-        body.add(number, &block);
+        body.add(number, &block)?;
     }
-    Ok(body)
+    Ok(())
 }
 
 /// Makes a zstd frame of each block of `original`.
-fn compress(
+fn compress<F: Write + Send, O: FnOnce() -> io::Result<F> + Send>(
     original: &mut Original<impl Read + Send>,
+    body: &Body<F, O>,
     level: i32,
     threads: NonZeroUsize,
-) -> io::Result<Body> {
-    let mut body = Body::default();
+) -> Result<(), EncodeError> {
     let mut block = Vec::new();
     let first = original.next_block(&mut block)?;
     // A file of one block, such as a history file, is done before a thread would have started.
     let threads = if block.len() < BLOCK_BYTES { 1 } else { threads.get() };
-    let (shared_original, shared_body) = (Mutex::new(original), Mutex::new(&mut body));
+    let original = Mutex::new(original);
     let compress_blocks = |mut next: Option<usize>, mut block: Vec<u8>| {
         let mut compressor = Compressor::new(level)?;
         while let Some(number) = next {
             let frame = compressor.compress(&block)?;
-            hold(&shared_body).add(number, frame);
+            if !body.add(number, frame)? {
+                break;
+            }
             // Whoever is free takes the next block. Reading and hashing it under the lock keeps the blocks in order,
             // and takes so much less time than compressing it that nobody waits for long.
-            next = hold(&shared_original).next_block(&mut block)?;
+            next = hold(&original).next_block(&mut block)?;
         }
         Ok(())
     };
     let take_first = || {
         let mut block = Vec::new();
-        let next = hold(&shared_original).next_block(&mut block)?;
+        let next = hold(&original).next_block(&mut block)?;
         compress_blocks(next, block)
     };
     thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(take_first)).collect();
-        let ours = compress_blocks(first, block);
+        let help = || body.stop_all_if_this_fails(take_first());
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(help)).collect();
+        let ours = body.stop_all_if_this_fails(compress_blocks(first, block));
         helpers.into_iter().fold(ours, |outcome, helper| {
-            outcome
-                .and(helper.join().unwrap_or_else(|_| Err(io::Error::other("a compressing thread failed"))))
+            let theirs =
+                helper.join().unwrap_or_else(|_| Err(io::Error::other("a compressing thread failed").into()));
+            outcome.and(theirs)
         })
-    })?;
-    Ok(body)
+    })
 }
 
 /// One compressor with its tables and scratch space, used for one block after the other.

@@ -1,6 +1,17 @@
-//! Why an archived file could not be read.
+//! Why an archived file could not be made, or read.
 
 use std::io;
+
+/// A WAL file could not be turned into an archived file.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// It could not be read or compressed.
+    #[error("cannot read it")]
+    Input(#[from] io::Error),
+    /// The file for what is too large for memory could not be made or written.
+    #[error("cannot write what it was compressed to")]
+    Overflow(#[source] io::Error),
+}
 
 /// An archived file could not be turned into the WAL file it should hold.
 #[derive(Debug, thiserror::Error)]

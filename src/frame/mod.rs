@@ -5,6 +5,7 @@
 //! additional byte anywhere in the file is an error and never a wrong byte unnoticed. It reads and writes through
 //! [`Read`](std::io::Read) and [`Write`](std::io::Write) alone and knows neither files nor clocks.
 
+mod body;
 mod codec;
 mod decode;
 mod digest;
@@ -14,11 +15,12 @@ mod header;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use body::{Content, Overflow};
 pub use codec::{Codec, Level, LevelError};
 pub use decode::Archived;
 pub use digest::Digest;
 pub use encode::{Encoded, Facts, encode};
-pub use error::FrameError;
+pub use error::{EncodeError, FrameError};
 pub use header::{BodyCodec, Header, MAX_TEXT_BYTES};
 
 /// The most uncompressed bytes in one zstd frame of a body; [`encode`] fills each but the last.

@@ -3,6 +3,7 @@
 //! The call answers for its own file alone. What it has done for others it notes in the spool, where their own calls
 //! find it; what has failed is left to their own calls, which will say so. It never touches the server's marks.
 
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::neighbours::{READY, neighbours};
@@ -63,33 +64,29 @@ pub(super) async fn take_along(
 ) -> TakenAlong {
     let begun = Instant::now();
     let Some(directory) = asked.path.parent() else { return TakenAlong::default() };
-    let (names, size) = {
+    let names = {
         let (directory, asked, at_most, spool) =
             (directory.to_owned(), asked.clone(), bounds.files, spool.clone());
         blocking(move || {
             spool.forget_old(SystemTime::now());
-            let names = neighbours(ready_files(&directory.join("archive_status")), asked.name, at_most);
-            (names, std::fs::metadata(&asked.path).map_or(1, |found| found.len().max(1)))
+            neighbours(ready_files(&directory.join("archive_status")), asked.name, at_most)
         })
         .await
     };
     if names.is_empty() {
         return TakenAlong::default();
     }
-    let cores = Semaphore::new(asked.threads.get());
-    let at_once = at_once(archive, asked, bounds, size);
-    let ended = AtomicBool::new(false);
     // No more than the time that is left after what a neighbour may need, so that the answer is not lost to the limit.
     let deadline = begun + bounds.time.min(limit.left() / 2);
-    let begins =
-        |_: &WalName| !ended.load(Ordering::Relaxed) && !stop.is_cancelled() && Instant::now() < deadline;
+    let room = Room::new(asked.threads, bounds.memory, deadline, stop);
+    let at_once = at_once(archive, asked, bounds);
     let neighbour = |name: WalName| {
         let request = PushRequest { path: directory.join(name.to_string()), name, ..asked.clone() };
-        let cores = &cores;
-        async move { (name, push_neighbour(archive, request, spool, limit, cores).await) }
+        let room = &room;
+        async move { (name, push_neighbour(archive, request, spool, limit, room).await) }
     };
     let pushes = stream::iter(names)
-        .take_while(|name| std::future::ready(begins(name)))
+        .take_while(|_| std::future::ready(room.is_open()))
         .map(neighbour)
         .buffer_unordered(at_once);
     let mut pushes = std::pin::pin!(pushes);
@@ -120,7 +117,7 @@ pub(super) async fn take_along(
                 tracing::debug!("left {name} to its own call: {}", error.report());
                 // Of an archive that is away, the others would say the same. One bad file is no reason to stop.
                 if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused) {
-                    ended.store(true, Ordering::Relaxed);
+                    room.ended.store(true, Ordering::Relaxed);
                 }
             }
         }
@@ -128,12 +125,43 @@ pub(super) async fn take_along(
     taken
 }
 
-/// How many neighbours may be in work at a time, within the memory: into a store as many as there are connections; into a
-/// directory twice as many as there are cores, because half of them wait for the disk while the others are compressed.
-fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead, size: u64) -> usize {
-    let by_memory = usize::try_from(bounds.memory / size).unwrap_or(usize::MAX);
-    let by_work = if archive.is_remote() { bounds.connections.get() } else { asked.threads.get() * 2 };
-    by_memory.min(by_work).max(1)
+/// How many neighbours may be in work at a time, where there is memory for them: into a store as many as there are
+/// connections; into a directory twice as many as there are cores, because half of them wait for the disk while the others
+/// are compressed.
+fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead) -> usize {
+    if archive.is_remote() { bounds.connections.get() } else { asked.threads.get() * 2 }
+}
+
+/// What the neighbours share, and what bounds them.
+struct Room<'a> {
+    cores: Semaphore,
+    /// In MiB.
+    memory: Semaphore,
+    most_memory: u16,
+    deadline: Instant,
+    ended: AtomicBool,
+    stop: &'a CancellationToken,
+}
+
+impl<'a> Room<'a> {
+    fn new(cores: NonZeroUsize, memory: u64, deadline: Instant, stop: &'a CancellationToken) -> Self {
+        let most_memory = u16::try_from(memory >> 20).unwrap_or(u16::MAX).max(1);
+        let (cores, memory) = (Semaphore::new(cores.get()), Semaphore::new(most_memory.into()));
+        Self { cores, memory, most_memory, deadline, ended: AtomicBool::new(false), stop }
+    }
+
+    /// Whether a further neighbour may be begun.
+    fn is_open(&self) -> bool {
+        !self.ended.load(Ordering::Relaxed) && !self.stop.is_cancelled() && Instant::now() < self.deadline
+    }
+
+    /// Waits until there is memory for a file of that size; `None` if by then it must not be begun any more. A file that
+    /// would need more than there is gets all.
+    async fn memory_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let wanted = u16::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u16::MAX).min(self.most_memory);
+        let memory = self.memory.acquire_many(wanted.into()).await.ok();
+        memory.filter(|_| self.is_open())
+    }
 }
 
 /// How many files are ready to be archived beside the one at `path`, itself included if the server has marked it.
@@ -159,13 +187,13 @@ struct Neighbour {
     examined: Examined,
 }
 
-/// Archives one neighbour and notes it; `None` when that has been done before.
+/// Archives one neighbour and notes it; `None` when that has been done before, or cannot be begun in time.
 async fn push_neighbour(
     archive: &Archive,
     request: PushRequest,
     spool: &Spool,
     limit: &TimeLimit,
-    cores: &Semaphore,
+    room: &Room<'_>,
 ) -> Result<Option<PushReport>, Error> {
     let (name, path) = (request.name, request.path.clone());
     let looking = {
@@ -174,21 +202,24 @@ async fn push_neighbour(
     };
     let Some(Neighbour { request, identity, examined }) = looking.await? else { return Ok(None) };
     let system = examined.facts.system;
+    // Until it is archived.
+    let Some(_memory) = room.memory_for(examined.size).await else { return Ok(None) };
     let compressing = async {
         // Never closed.
-        let _core = cores.acquire().await;
+        let _core = room.cores.acquire().await;
         blocking(move || compress_unchanged(examined, &request, identity)).await
     };
     let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
     let (encoded, identity) = compressed?;
-    let stored_size = encoded.stored_size();
-    let created = publish(archive, taken?, &encoded.header, encoded.chunks, &path).await?;
+    let Encoded { header, content } = encoded;
+    let stored_size = content.size();
+    let created = publish(archive, taken?, &header, content, &path).await?;
     let spool = spool.clone();
     // An acknowledgement of a file that has changed since is worth nothing, and does no harm.
     if let Err(error) = blocking(move || spool.acknowledge(name, &identity)).await {
         tracing::debug!("cannot note in the spool that {name} is archived: {error}");
     }
-    Ok(Some(PushReport { header: encoded.header, stored_size, created, along: TakenAlong::default() }))
+    Ok(Some(PushReport { header, stored_size, created, along: TakenAlong::default() }))
 }
 
 /// Checks a neighbour, unless it has been archived before.
@@ -208,7 +239,7 @@ fn compress_unchanged(
     examined: Examined,
     request: &PushRequest,
     identity: FileIdentity,
-) -> Result<(Encoded, FileIdentity), Error> {
+) -> Result<(Encoded<File>, FileIdentity), Error> {
     let encoded = compress(examined, request)?;
     if self::identity(&request.path)? == identity {
         Ok((encoded, identity))
@@ -223,4 +254,52 @@ fn identity(path: &Path) -> Result<FileIdentity, Error> {
         Error::new(ErrorKind::Local, format!("cannot look at {}", path.display())).because(error)
     })?;
     Ok(FileIdentity::from(&found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    fn room(memory: u64, stop: &CancellationToken) -> Room<'_> {
+        Room::new(NonZeroUsize::MIN, memory, Instant::now() + Duration::from_hours(1), stop)
+    }
+
+    #[test]
+    fn files_get_memory_by_their_sizes_and_one_of_any_size_gets_some() {
+        let stop = CancellationToken::new();
+        run(async {
+            let room = room(256 * MIB, &stop);
+            let taken = [room.memory_for(16 * MIB).await.unwrap(), room.memory_for(1).await.unwrap()];
+            assert_eq!(room.memory.available_permits(), 256 - 17);
+            drop(taken);
+            let largest = room.memory_for(1 << 30).await.unwrap();
+            assert_eq!(room.memory.available_permits(), 0, "one at a time");
+            drop(largest);
+        });
+        for memory in [0, 1, MIB, u64::MAX] {
+            let room = room(memory, &stop);
+            assert!(run(room.memory_for(1 << 30)).is_some(), "{memory}");
+        }
+    }
+
+    #[test]
+    fn who_has_waited_for_memory_until_it_is_too_late_is_not_begun() {
+        let stop = CancellationToken::new();
+        run(async {
+            let room = room(MIB, &stop);
+            let taken = room.memory_for(MIB).await.unwrap();
+            let (waited, ()) = tokio::join!(room.memory_for(MIB), async {
+                room.ended.store(true, Ordering::Relaxed);
+                drop(taken);
+            });
+            assert!(waited.is_none());
+            assert_eq!(room.memory.available_permits(), 1);
+        });
+    }
 }

@@ -12,7 +12,6 @@ use std::io::{self, Cursor, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -20,9 +19,12 @@ use crate::archive::{Archive, ArchiveOptions, Created, Fetched, retry};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
-use crate::frame::{Archived, Codec, Encoded, Facts, FrameError, Header, MAX_TEXT_BYTES, encode};
+use crate::frame::{
+    Archived, Codec, Content, EncodeError, Encoded, Facts, FrameError, Header, MAX_TEXT_BYTES, Overflow,
+    encode,
+};
 use crate::limit::TimeLimit;
-use crate::spool::Spool;
+use crate::spool::{OverflowPlace, Spool};
 use crate::wal::{
     BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
 };
@@ -30,6 +32,10 @@ use crate::wal::{
 use ahead::take_along;
 pub use ahead::{LookAhead, TakenAlong, backlog};
 pub use effort::codec_for_backlog;
+
+/// How much of a compressed file is kept in memory, in bytes: all of an incompressible segment of 64 MB, which becomes a
+/// little larger.
+const MOST_IN_MEMORY: u64 = 65 << 20;
 
 /// What is to be archived, and how.
 #[derive(Debug, Clone)]
@@ -44,6 +50,8 @@ pub struct PushRequest {
     pub codec: Codec,
     /// How many threads may compress it.
     pub threads: NonZeroUsize,
+    /// Where it goes that is compressed to more than is kept in memory.
+    pub overflow: OverflowPlace,
     /// The time to record.
     pub now: Timestamp,
 }
@@ -65,7 +73,7 @@ pub struct PushReport {
 ///
 /// Into a store it is tried again within `limit`, and `stop` ends the work at any time. Into a directory it is tried once,
 /// and from the moment it is compressed publishing it is left to finish, because that is quick, and cut short it would
-/// leave a staging file behind.
+/// leave a staging file behind. (What is too large for memory is neither: it may be cut, and leaves none.)
 ///
 /// Once it is archived, its neighbours are taken along and noted in `spool`, where there is one.
 pub async fn push(
@@ -75,14 +83,28 @@ pub async fn push(
     limit: &TimeLimit,
     stop: &CancellationToken,
 ) -> Result<PushReport, Error> {
+    let asked = request.clone();
+    let (archive, report) = push_asked(options, request, limit, stop).await?;
+    let along = match spool {
+        Some((spool, bounds)) => take_along(&archive, &asked, spool, bounds, limit, stop).await,
+        None => TakenAlong::default(),
+    };
+    Ok(PushReport { along, ..report })
+}
+
+/// Archives the file itself. What it was compressed to is gone when this returns: its neighbours need the memory.
+async fn push_asked(
+    options: &ArchiveOptions,
+    request: PushRequest,
+    limit: &TimeLimit,
+    stop: &CancellationToken,
+) -> Result<(Archive, PushReport), Error> {
     let name = request.name;
     let path = request.path.clone();
-    let asked = request.clone();
     let stopped = || Error::new(ErrorKind::Stopped, format!("stopped before {name} was archived"));
     let prepared = stop.run_until_cancelled(prepare(options, request, limit)).await.ok_or_else(stopped)??;
-    let Prepared { archive, taken, encoded } = prepared;
-    let stored_size = encoded.stored_size();
-    let Encoded { header, chunks } = encoded;
+    let Prepared { archive, taken, encoded: Encoded { header, content } } = prepared;
+    let stored_size = content.size();
     let created = if archive.is_remote() {
         let waiting = |error: &Error| {
             tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
@@ -94,17 +116,13 @@ pub async fn push(
                 Some(taken) => taken,
                 None => archive.is_taken(header.system_identifier, name).await,
             };
-            publish(&archive, taken?, &header, chunks.clone(), &path).await
+            publish(&archive, taken?, &header, content.clone(), &path).await
         });
         stop.run_until_cancelled(publishing).await.ok_or_else(stopped)??
     } else {
-        publish(&archive, taken?, &header, chunks, &path).await?
+        publish(&archive, taken?, &header, content, &path).await?
     };
-    let along = match spool {
-        Some((spool, bounds)) => take_along(&archive, &asked, spool, bounds, limit, stop).await,
-        None => TakenAlong::default(),
-    };
-    Ok(PushReport { header, stored_size, created, along })
+    Ok((archive, PushReport { header, stored_size, created, along: TakenAlong::default() }))
 }
 
 /// Creates the file, or compares it with what has its name.
@@ -112,11 +130,11 @@ async fn publish(
     archive: &Archive,
     taken: bool,
     header: &Header,
-    chunks: Vec<Bytes>,
+    content: Content<File>,
     path: &Path,
 ) -> Result<Created, Error> {
     let (system, name) = (header.system_identifier, header.name);
-    let created = if taken { Created::Exists } else { archive.create(system, name, chunks).await? };
+    let created = if taken { Created::Exists } else { archive.create(system, name, content).await? };
     if created == Created::Exists {
         check_same_content(archive, header, path).await?;
         archive.make_durable(system, name).await?;
@@ -129,7 +147,7 @@ struct Prepared {
     archive: Archive,
     /// Whether the name is taken, as far as the archive has to be asked for that.
     taken: Result<bool, Error>,
-    encoded: Encoded,
+    encoded: Encoded<File>,
 }
 
 /// Reads, checks and compresses the file, and meanwhile gets in touch with the archive.
@@ -210,17 +228,37 @@ fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> 
 }
 
 /// Reads and compresses the file.
-fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded, Error> {
+fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, Error> {
     let Examined { facts, size, checked, file } = examined;
+    let path = &request.path;
     let content = Cursor::new(checked).chain(file);
+    let mut place = None;
+    let open = || {
+        let (file, directory) = request.overflow.open()?;
+        place = Some(directory);
+        Ok(file)
+    };
+    let overflow = Overflow { beyond: MOST_IN_MEMORY, open };
     let encoded =
-        encode(content, &facts, request.codec, request.threads).map_err(cannot_read(&request.path))?;
+        encode(content, &facts, request.codec, request.threads, overflow).map_err(|error| match error {
+            EncodeError::Input(error) => cannot_read(path)(error),
+            EncodeError::Overflow(error) => cannot_overflow(path, place.as_deref(), error),
+        })?;
     if encoded.header.original_size == size {
         Ok(encoded)
     } else {
-        let what = format!("{} changed its size while it was read", request.path.display());
+        let what = format!("{} changed its size while it was read", path.display());
         Err(Error::new(ErrorKind::Local, what))
     }
+}
+
+/// `place` is the directory of the file that was to be written; the error names it where there is none.
+fn cannot_overflow(path: &Path, place: Option<&Path>, error: io::Error) -> Error {
+    let place = place.map(|place| format!(" in {}", place.display())).unwrap_or_default();
+    let what = format!("cannot keep what {} was compressed to{place}", path.display());
+    Error::new(ErrorKind::Local, what)
+        .because(error)
+        .hint("free some space there, or set spool to a directory on a disk with room for several segments")
 }
 
 fn cannot_read(path: &Path) -> impl Fn(io::Error) -> Error {

@@ -5,6 +5,7 @@
 
 mod acknowledgement;
 mod meeting;
+mod overflow;
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -14,6 +15,7 @@ use crate::wal::SystemIdentifier;
 
 pub use acknowledgement::FileIdentity;
 pub use meeting::Meeting;
+pub use overflow::OverflowPlace;
 
 /// Whose spool it is.
 #[derive(Debug, Clone, Copy)]

@@ -59,18 +59,8 @@ impl DataDirectory {
 /// A segment (or, named so, a `.partial` one) of `bytes` bytes: a long page header as PostgreSQL 15 writes it, then
 /// content that compresses somewhat.
 pub(crate) fn segment(name: &str, system_identifier: u64, bytes: usize, seed: u8) -> Vec<u8> {
-    let field = |at: usize| u64::from_str_radix(&name[at..at + 8], 16).unwrap();
-    let per_log = (1u64 << 32) / bytes as u64;
-    let address = (field(8) * per_log + field(16)) * bytes as u64;
-    let mut content = Vec::with_capacity(bytes);
-    content.extend(0xD110u16.to_ne_bytes());
-    content.extend(0x0002u16.to_ne_bytes());
-    content.extend(u32::try_from(field(0)).unwrap().to_ne_bytes());
-    content.extend(address.to_ne_bytes());
-    content.extend([0; 8]);
-    content.extend(system_identifier.to_ne_bytes());
-    content.extend(u32::try_from(bytes).unwrap().to_ne_bytes());
-    content.extend(8192u32.to_ne_bytes());
+    let mut content = long_header(name, system_identifier, bytes as u64);
+    content.reserve_exact(bytes);
     let mut state = u64::from(seed) + 1;
     while content.len() < bytes {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -79,4 +69,21 @@ pub(crate) fn segment(name: &str, system_identifier: u64, bytes: usize, seed: u8
     }
     content.truncate(bytes);
     content
+}
+
+/// What a segment of `bytes` bytes begins with.
+pub(crate) fn long_header(name: &str, system_identifier: u64, bytes: u64) -> Vec<u8> {
+    let field = |at: usize| u64::from_str_radix(&name[at..at + 8], 16).unwrap();
+    let per_log = (1u64 << 32) / bytes;
+    let address = (field(8) * per_log + field(16)) * bytes;
+    let mut header = Vec::new();
+    header.extend(0xD110u16.to_ne_bytes());
+    header.extend(0x0002u16.to_ne_bytes());
+    header.extend(u32::try_from(field(0)).unwrap().to_ne_bytes());
+    header.extend(address.to_ne_bytes());
+    header.extend([0; 8]);
+    header.extend(system_identifier.to_ne_bytes());
+    header.extend(u32::try_from(bytes).unwrap().to_ne_bytes());
+    header.extend(8192u32.to_ne_bytes());
+    header
 }

@@ -98,6 +98,11 @@ impl StoreScene {
         self.set("AWS_READ_TIMEOUT", "1500ms");
     }
 
+    /// A long limit for time without movement: a store that is to take a large file may be busy with it for long.
+    pub(crate) fn wait_long(&mut self) {
+        self.set("AWS_READ_TIMEOUT", "50s");
+    }
+
     /// Ends what [`StoreScene::hurry`] began, for calls that are to succeed at once.
     pub(crate) fn relax(&mut self) {
         let short = ["AWS_READ_TIMEOUT", "AWS_CONNECT_TIMEOUT", "WALKEEP_TIMEOUT"];

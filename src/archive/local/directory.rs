@@ -152,7 +152,7 @@ pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-fn flush(path: &Path) -> io::Result<()> {
+pub(super) fn flush(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

@@ -1,15 +1,17 @@
 //! An archive in a directory of this machine or of a mounted file system.
 //!
-//! `object_store` stages, flushes and publishes; what it leaves to its caller is in [`directory`].
+//! `object_store` stages, flushes and publishes what is in memory, and [`staging`] what is not; what they leave to their
+//! caller is in [`directory`].
 
 mod directory;
+mod staging;
 
 use std::error::Error as StdError;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
@@ -19,6 +21,7 @@ use crate::archive::failure::Failure;
 use crate::archive::{Created, Fetched};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, chain};
+use crate::frame::Content;
 use crate::wal::SystemIdentifier;
 use directory::Directory;
 
@@ -40,16 +43,27 @@ impl Local {
     }
 
     /// Creates the file durably, and the directories above it.
-    pub(super) async fn create(&self, key: &Key, chunks: Vec<Bytes>) -> Result<Created, Error> {
+    pub(super) async fn create(&self, key: &Key, content: Content<File>) -> Result<Created, Error> {
         let path = self.path(key)?;
         let what = format!("cannot archive {}", path.display());
         let directory = self.directory.clone();
-        blocking(move || directory.prepare(&path)).await.map_err(|error| failed(what.clone(), error))?;
-        let payload = PutPayload::from_iter(chunks);
-        let created = match self.store.put_opts(key, payload, PutMode::Create.into()).await {
-            Ok(_) => Created::New,
-            Err(object_store::Error::AlreadyExists { .. }) => Created::Exists,
-            Err(error) => return Err(failed(what, error)),
+        let prepared = blocking(move || directory.prepare(&path).map(|()| path)).await;
+        let path = prepared.map_err(|error| failed(what.clone(), error))?;
+        let created = match content {
+            Content::Memory(chunks) => {
+                match self.store.put_opts(key, PutPayload::from_iter(chunks), PutMode::Create.into()).await {
+                    Ok(_) => Created::New,
+                    Err(object_store::Error::AlreadyExists { .. }) => Created::Exists,
+                    Err(error) => return Err(failed(what, error)),
+                }
+            }
+            Content::Overflow { head, file, bytes } => {
+                match staging::publish(path, head, file, bytes).await {
+                    Ok(()) => Created::New,
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Created::Exists,
+                    Err(error) => return Err(failed(what, error)),
+                }
+            }
         };
         // The library makes directories that are missing, the archive's own among them.
         let directory = self.directory.clone();

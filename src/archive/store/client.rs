@@ -23,6 +23,7 @@ use super::answer::Answer;
 use super::early::EarlyConnection;
 use super::options::Connection;
 use super::stall::{Movement, Received, Sent};
+use super::upload::Upload;
 use crate::error::{Error, ErrorKind};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -76,7 +77,11 @@ impl StoreClient {
         *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, BoxError> {
+    async fn exchange(&self, mut request: HttpRequest) -> Result<HttpResponse, BoxError> {
+        let upload = request.extensions_mut().remove::<Upload>();
+        if let Some(upload) = &upload {
+            upload.describe(&mut request).await?;
+        }
         let movement = Movement::new(self.read_timeout);
         let (parts, body) = request.into_parts();
         // Of whatever origin the credentials are.
@@ -86,7 +91,11 @@ impl StoreClient {
             .and_then(|token| token.to_str().ok().map(str::to_owned));
         let mut request = reqwest::Request::new(parts.method, parts.uri.to_string().parse()?);
         *request.headers_mut() = parts.headers;
-        *request.body_mut() = Some(reqwest::Body::wrap(Sent { body, movement: movement.clone() }));
+        let noted = movement.clone();
+        *request.body_mut() = Some(match upload {
+            Some(upload) => reqwest::Body::wrap(Sent { body: upload.body(), movement: noted }),
+            None => reqwest::Body::wrap(Sent { body, movement: noted }),
+        });
         let response =
             movement.watch(self.client.execute(request)).await?.map_err(reqwest::Error::without_url)?;
         let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();

@@ -14,24 +14,27 @@ mod profile;
 mod provider;
 mod reader;
 mod stall;
+mod upload;
 
+use std::fs::File;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::SignedDuration;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutPayload};
+use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload};
 
 use crate::archive::failure::{Asked, Failure};
 use crate::archive::url::{Provider, StoreUrl};
 use crate::archive::{Created, Fetched};
 use crate::error::{Error, ErrorKind};
+use crate::frame::Content;
 
 use client::StoreClient;
 use options::Resolved;
 pub use options::{ConditionalPut, StoreOptions};
 use reader::StreamReader;
+use upload::{Claim, Upload};
 
 /// A part of a bucket.
 #[derive(Debug, Clone)]
@@ -43,6 +46,7 @@ pub(super) struct Store {
     conditional_put: ConditionalPut,
     known_to_honour_conditions: bool,
     verifies_certificate: bool,
+    claim: Claim,
 }
 
 impl Store {
@@ -61,6 +65,7 @@ impl Store {
             conditional_put: resolved.conditional_put,
             known_to_honour_conditions: built.known_to_honour_conditions,
             verifies_certificate: !resolved.connection.allow_invalid_certificates,
+            claim: built.claim,
         })
     }
 
@@ -77,6 +82,11 @@ impl Store {
             self.client.connect_early(&self.address).await;
             return Ok(false);
         }
+        self.exists(key).await
+    }
+
+    /// Whether a file has that name.
+    async fn exists(&self, key: &Path) -> Result<bool, Error> {
         let what = || format!("cannot ask whether {} exists", self.location(key));
         let head = GetOptions { head: true, ..GetOptions::default() };
         let failure = match self.objects.get_opts(key, head).await {
@@ -106,14 +116,31 @@ impl Store {
         }
     }
 
-    pub(super) async fn create(&self, key: &Path, chunks: Vec<Bytes>) -> Result<Created, Error> {
-        let conditional = self.conditional_put != ConditionalPut::No;
-        let payload = PutPayload::from_iter(chunks);
-        let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
+    pub(super) async fn create(&self, key: &Path, content: Content<File>) -> Result<Created, Error> {
         let what = || format!("cannot archive {}", self.location(key));
-        let Err(error) = self.objects.put_opts(key, payload.clone(), mode.into()).await else {
-            return Ok(Created::New);
+        let (payload, upload) = match content {
+            Content::Memory(chunks) => (PutPayload::from_iter(chunks), None),
+            // The answer to creating would come after all has been sent; or before, and then be lost in a connection that
+            // breaks off, at every attempt. Where this question fails, that one says why.
+            Content::Overflow { .. }
+                if self.creating_tells() && matches!(self.exists(key).await, Ok(true)) =>
+            {
+                return Ok(Created::Exists);
+            }
+            Content::Overflow { head, file, bytes } => Upload::new(&self.claim, head, file, bytes)
+                .await
+                .map_err(|error| Error::new(ErrorKind::Local, what()).because(error))?,
         };
+        let put = async |mode: PutMode| {
+            let mut options = PutOptions::from(mode);
+            if let Some(upload) = &upload {
+                options.extensions.insert(upload.clone());
+            }
+            self.objects.put_opts(key, payload.clone(), options).await
+        };
+        let conditional = self.conditional_put != ConditionalPut::No;
+        let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
+        let Err(error) = put(mode).await else { return Ok(Created::New) };
         match self.failure(what(), Asked::Create, &error) {
             Failure::Taken => Ok(Created::Exists),
             // It has just been asked whether the name is taken, and that is as much as it can do.
@@ -122,7 +149,7 @@ impl Store {
                     "{} does not understand conditional writes; conditional_put = \"no\" in [store] saves trying them",
                     self.url
                 );
-                match self.objects.put_opts(key, payload, PutMode::Overwrite.into()).await {
+                match put(PutMode::Overwrite).await {
                     Ok(_) => Ok(Created::New),
                     Err(error) => Err(self.failed(what(), Asked::Create, &error)),
                 }

@@ -15,6 +15,7 @@ use super::client::{CredentialClient, StoreClient};
 use super::credentials::Credentials;
 use super::failure::Causes;
 use super::options::{Resolved, is_secret, truth};
+use super::upload::{Claim, Signer};
 use crate::archive::url::{Provider, StoreUrl};
 use crate::error::{Error, ErrorKind};
 
@@ -25,6 +26,7 @@ pub(super) struct Built {
     pub(super) address: String,
     /// Whether its provider is known to refuse to create what is there.
     pub(super) known_to_honour_conditions: bool,
+    pub(super) claim: Claim,
 }
 
 /// Builds the store of the bucket.
@@ -41,7 +43,7 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
             .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_EC2_METADATA_DISABLED is set"));
     }
     let credentials = CredentialClient::new(&resolved.connection);
-    let store = store(url, settings, client, credentials).map_err(|error| {
+    let (store, claim) = store(url, settings, client, credentials).map_err(|error| {
         let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
         let causes = Causes::of(&error);
         // Some of the causes quote what they could not understand.
@@ -56,7 +58,7 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
     let known = ["amazonaws.com", "amazonaws.com.cn", "r2.cloudflarestorage.com"];
     let known_to_honour_conditions = url.provider != Provider::S3
         || known.iter().any(|domain| host(&address).ends_with(&format!(".{domain}")));
-    Ok(Built { store, address, known_to_honour_conditions })
+    Ok(Built { store, address, known_to_honour_conditions, claim })
 }
 
 /// Whether there is another way to credentials than asking the machine's metadata service.
@@ -86,7 +88,7 @@ fn handed_out(settings: &BTreeMap<String, String>) -> Option<&'static str> {
 const NONE_CONFIGURED: &str = "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
                                AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";
 
-/// The store of a builder. The builders have these methods in common, and no trait.
+/// The store of a builder, and its credentials. The builders have these methods in common, and no trait.
 macro_rules! built {
     ($builder:expr, $settings:expr, $client:expr, $credentials:expr) => {{
         let mut builder = $builder.with_retry(never());
@@ -96,7 +98,8 @@ macro_rules! built {
         let lender = builder.clone().with_http_connector($credentials).build()?;
         let hint = handed_out($settings).unwrap_or(NONE_CONFIGURED);
         let credentials = Arc::new(Credentials { provider: lender.credentials().clone(), hint });
-        Arc::new(builder.with_credentials(credentials).with_http_connector($client.clone()).build()?)
+        let builder = builder.with_credentials(credentials.clone()).with_http_connector($client.clone());
+        (Arc::new(builder.build()?), credentials)
     }};
 }
 
@@ -105,22 +108,28 @@ fn store(
     settings: &BTreeMap<String, String>,
     client: &StoreClient,
     credentials: CredentialClient,
-) -> object_store::Result<Arc<dyn ObjectStore>> {
+) -> object_store::Result<(Arc<dyn ObjectStore>, Claim)> {
     let bucket = &url.bucket;
     Ok(match url.provider {
         Provider::S3 => {
             let builder = AmazonS3Builder::new().with_bucket_name(bucket).with_allow_http(true);
             // The library panics where a store answers the deletion of many keys with the name of another one.
             let builder = builder.with_disable_bulk_delete(true);
-            built!(builder, settings, client, credentials)
+            let (store, credentials) = built!(builder, settings, client, credentials);
+            let claim = if is_on(settings, "aws_s3_express") {
+                Claim::Session
+            } else {
+                Claim::Signature(Arc::new(Signer { credentials, region: region(settings).to_owned() }))
+            };
+            (store, claim)
         }
         Provider::Google => {
             let builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-            built!(builder, settings, client, credentials)
+            (built!(builder, settings, client, credentials).0, Claim::Length)
         }
         Provider::Azure => {
             let builder = MicrosoftAzureBuilder::new().with_container_name(bucket).with_allow_http(true);
-            built!(builder, settings, client, credentials)
+            (built!(builder, settings, client, credentials).0, Claim::Length)
         }
     })
 }
@@ -133,12 +142,11 @@ fn never() -> RetryConfig {
 /// Where requests go, as the builders will have it.
 fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
     let setting = |name: &str| settings.get(name).map(|value| value.trim_end_matches('/').to_owned());
-    let is_on = |name: &str| setting(name).is_some_and(|value| truth(&value) == Ok(true));
+    let is_on = |name: &str| is_on(settings, name);
     match url.provider {
         Provider::S3 => {
             setting("aws_endpoint_url_s3").or_else(|| setting("aws_endpoint")).unwrap_or_else(|| {
-                let region = setting("aws_region").or_else(|| setting("aws_default_region"));
-                let region = region.as_deref().unwrap_or("us-east-1");
+                let region = region(settings);
                 let virtual_hosted = is_on("aws_virtual_hosted_style_request");
                 let bucket = if virtual_hosted { format!("{}.", url.bucket) } else { String::new() };
                 format!("https://{bucket}s3.{region}.amazonaws.com")
@@ -155,6 +163,18 @@ fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
             format!("https://{account}.blob.{service}")
         }),
     }
+}
+
+/// The region of S3 that requests are signed for.
+fn region(settings: &BTreeMap<String, String>) -> &str {
+    ["aws_region", "aws_default_region"]
+        .iter()
+        .find_map(|name| settings.get(*name))
+        .map_or("us-east-1", String::as_str)
+}
+
+fn is_on(settings: &BTreeMap<String, String>, name: &str) -> bool {
+    settings.get(name).is_some_and(|value| truth(value) == Ok(true))
 }
 
 /// The host of an address, without port and path.

@@ -32,6 +32,9 @@ use super::{
     wire::{Channel, Control, Mishap, Wire},
 };
 
+/// What is larger is put as it arrives, and not collected before.
+const LARGE: u64 = 64 << 20;
+
 type Answer = Response<Full<Bytes>>;
 
 /// What all connections share.
@@ -108,7 +111,12 @@ impl Server {
         }
 
         let is_head = head.method == Method::HEAD;
-        let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
+        let is_large = body.size_hint().exact().is_some_and(|length| length > LARGE);
+        let body: s3s::Body = if is_large && fault.is_none() {
+            body.into()
+        } else {
+            body.collect().await.map_err(|_| Broken)?.to_bytes().into()
+        };
         let mut answer = match &fault {
             Some(Fault::Hang) => return pending().await,
             Some(Fault::Answer { status, code, message }) => error_document(*status, code, message),
@@ -139,12 +147,12 @@ impl Server {
         fault
     }
 
-    async fn perform(self: Arc<Self>, head: Parts, body: Bytes) -> Answer {
+    async fn perform(self: Arc<Self>, head: Parts, body: s3s::Body) -> Answer {
         let _change = match head.method {
             Method::GET | Method::HEAD => None,
             _ => Some(self.change.lock().await),
         };
-        let answer = self.s3.call(http::Request::from_parts(head, body.into())).await.unwrap();
+        let answer = self.s3.call(http::Request::from_parts(head, body)).await.unwrap();
         let (head, body) = answer.into_parts();
         Response::from_parts(head, Full::new(body.collect().await.unwrap().to_bytes()))
     }

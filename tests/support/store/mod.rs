@@ -6,6 +6,7 @@ pub(crate) mod fault;
 pub(crate) mod garage;
 pub(crate) mod identity;
 pub(crate) mod raw_client;
+pub(crate) mod recorder;
 pub(crate) mod request;
 pub(crate) mod tls_proxy;
 

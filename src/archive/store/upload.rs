@@ -1,0 +1,351 @@
+//! Sending what does not fit into memory, as the one request that the rest is sent by.
+//!
+//! `object_store` takes what it sends from memory alone. So it is given a stand-in, and the file goes with the request as
+//! an extension, up to our own client, which sends the file in the stand-in's place. What is said about the content on the
+//! way there is made true again: its length, and for S3, whose signature covers the content, digest and signature, by
+//! `object_store`'s own signer.
+
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use object_store::PutPayload;
+use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
+use object_store::client::HttpRequest;
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
+use sha2::Digest;
+use tokio::task::JoinHandle;
+
+use crate::archive::content::{for_each_part, next_part};
+use crate::blocking::blocking;
+
+/// What a provider's requests claim about what they hold.
+#[derive(Debug, Clone)]
+pub(super) enum Claim {
+    /// By its length.
+    Length,
+    /// Also by a digest in the signature.
+    Signature(Arc<Signer>),
+    /// By a signature whose key is out of reach. What does not fit into memory must do so nevertheless.
+    Session,
+}
+
+/// Signs requests to S3.
+pub(super) struct Signer {
+    pub(super) credentials: AwsCredentialProvider,
+    pub(super) region: String,
+}
+
+/// Says nothing of the credentials.
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+/// What is sent in the place of a stand-in.
+#[derive(Debug, Clone)]
+pub(super) struct Upload {
+    head: Bytes,
+    file: Arc<File>,
+    /// How much of the file follows the head.
+    bytes: u64,
+    /// Where the signature is about it.
+    signed: Option<(Arc<Signer>, [u8; 32])>,
+}
+
+impl Upload {
+    /// What is to be sent, and its stand-in.
+    pub(super) async fn new(
+        claim: &Claim,
+        head: Bytes,
+        file: Arc<File>,
+        bytes: u64,
+    ) -> io::Result<(PutPayload, Option<Self>)> {
+        match claim {
+            Claim::Length => {
+                let upload = Self { head, file, bytes, signed: None };
+                Ok((zeros(upload.length()), Some(upload)))
+            }
+            Claim::Signature(signer) => {
+                let (start, source) = (head.clone(), Arc::clone(&file));
+                let digest = blocking(move || digest(&start, &source, bytes)).await?;
+                let upload = Self { head, file, bytes, signed: Some((Arc::clone(signer), digest)) };
+                // Whatever it holds would be hashed in vain.
+                Ok((PutPayload::default(), Some(upload)))
+            }
+            Claim::Session => {
+                let rest = blocking(move || {
+                    let mut rest = Vec::new();
+                    for_each_part(&file, bytes, |part| {
+                        rest.push(Bytes::copy_from_slice(part));
+                        Ok(())
+                    })
+                    .map(|()| rest)
+                });
+                let rest = rest.await?;
+                Ok((std::iter::once(head).chain(rest).collect(), None))
+            }
+        }
+    }
+
+    fn length(&self) -> u64 {
+        self.head.len() as u64 + self.bytes
+    }
+
+    /// Makes the request say what it will hold.
+    pub(super) async fn describe(&self, request: &mut HttpRequest) -> object_store::Result<()> {
+        match &self.signed {
+            Some((signer, digest)) => {
+                request.headers_mut().insert(CONTENT_LENGTH, self.length().into());
+                signer.sign(request, digest).await
+            }
+            // What is said about the stand-in, Azure's signature included, holds for this, too.
+            None => Ok(()),
+        }
+    }
+
+    /// What is sent.
+    pub(super) fn body(self) -> UploadBody {
+        UploadBody { left: self.length(), upload: self, read: 0, reading: None }
+    }
+}
+
+/// A payload of that length which takes no room.
+fn zeros(length: u64) -> PutPayload {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut left = length;
+    std::iter::from_fn(|| {
+        let part = ZEROS.get(..usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len()))?;
+        left -= part.len() as u64;
+        (!part.is_empty()).then(|| Bytes::from_static(part))
+    })
+    .collect()
+}
+
+fn digest(head: &[u8], file: &File, bytes: u64) -> io::Result<[u8; 32]> {
+    let mut sha256 = sha2::Sha256::new_with_prefix(head);
+    for_each_part(file, bytes, |part| {
+        sha256.update(part);
+        Ok(())
+    })?;
+    Ok(sha256.finalize().into())
+}
+
+const CONTENT_DIGEST: &str = "x-amz-content-sha256";
+const CHECKSUM: &str = "x-amz-checksum-sha256";
+const OTHER_CHECKSUM: &str = "x-amz-checksum-crc64nvme";
+const TOKEN: &str = "x-amz-security-token";
+
+impl Signer {
+    /// Signs a request anew, for content of that digest. What need not be signed, or is not to say anything about its
+    /// content, stays so.
+    async fn sign(&self, request: &mut HttpRequest, digest: &[u8; 32]) -> object_store::Result<()> {
+        let headers = request.headers_mut();
+        // The stand-in's, where checksums are asked for. This one does for either.
+        let other = headers.remove(OTHER_CHECKSUM);
+        let asked_for = other.is_some() || headers.contains_key(CHECKSUM);
+        if let Ok(checksum) = HeaderValue::from_str(&BASE64_STANDARD.encode(digest))
+            && asked_for
+        {
+            headers.insert(CHECKSUM, checksum);
+        }
+        if !headers.contains_key(AUTHORIZATION) {
+            return Ok(());
+        }
+        let signs_content = headers.get(CONTENT_DIGEST).is_none_or(|digest| digest != "UNSIGNED-PAYLOAD");
+        headers.remove(TOKEN);
+        let credential = self.credentials.get_credential().await?;
+        AwsAuthorizer::new(&credential, "s3", &self.region)
+            .with_sign_payload(signs_content)
+            .try_authorize(request, Some(digest))
+    }
+}
+
+/// The body of a request: read while it is sent.
+pub(super) struct UploadBody {
+    upload: Upload,
+    /// How much of the file has been read.
+    read: u64,
+    reading: Option<JoinHandle<io::Result<Option<Bytes>>>>,
+    /// How much has not been given out.
+    left: u64,
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = &mut *self;
+        let head = std::mem::take(&mut this.upload.head);
+        if !head.is_empty() {
+            this.left -= head.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(head))));
+        }
+        let reading = this.reading.get_or_insert_with(|| {
+            let (file, bytes, read) = (Arc::clone(&this.upload.file), this.upload.bytes, this.read);
+            tokio::task::spawn_blocking(move || next_part(&file, bytes, read))
+        });
+        let part = ready!(Pin::new(reading).poll(cx));
+        this.reading = None;
+        match part.map_err(io::Error::other).flatten() {
+            Ok(None) => Poll::Ready(None),
+            Ok(Some(part)) => {
+                this.read += part.len() as u64;
+                this.left -= part.len() as u64;
+                Poll::Ready(Some(Ok(Frame::data(part))))
+            }
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    use http_body_util::BodyExt;
+    use object_store::StaticCredentialProvider;
+    use object_store::aws::AwsCredential;
+    use object_store::client::HttpRequestBody;
+
+    const BYTES: u64 = 2_500_000;
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    fn file() -> (Arc<File>, Vec<u8>) {
+        let content: Vec<u8> = (0..BYTES).map(|number| number.to_le_bytes()[0] ^ 0x5A).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&content).unwrap();
+        (Arc::new(file), content)
+    }
+
+    fn signer() -> Arc<Signer> {
+        let credential =
+            AwsCredential { key_id: "AKIA".to_owned(), secret_key: "s3cret".to_owned(), token: None };
+        let credentials = Arc::new(StaticCredentialProvider::new(credential));
+        Arc::new(Signer { credentials, region: "eu-central-1".to_owned() })
+    }
+
+    fn prepared(claim: &Claim) -> (PutPayload, Option<Upload>, Vec<u8>) {
+        let (file, content) = file();
+        let (payload, upload) = run(Upload::new(claim, Bytes::from_static(b"head"), file, BYTES)).unwrap();
+        (payload, upload, [&b"head"[..], &content].concat())
+    }
+
+    #[test]
+    fn what_is_sent_is_the_head_and_the_file_and_as_long_as_it_says() {
+        let (stand_in, upload, whole) = prepared(&Claim::Length);
+        assert_eq!(stand_in.content_length(), whole.len());
+        for _ in 0..2 {
+            let mut body = upload.clone().unwrap().body();
+            run(async {
+                let mut sent = Vec::new();
+                while let Some(frame) = body.frame().await {
+                    sent.extend_from_slice(frame.unwrap().data_ref().unwrap());
+                    assert_eq!(body.size_hint().exact(), Some((whole.len() - sent.len()) as u64));
+                    assert_eq!(body.is_end_stream(), sent.len() == whole.len());
+                }
+                assert!(sent == whole);
+            });
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_shorter_than_it_should_be_is_an_error_and_no_short_body() {
+        let (file, _) = file();
+        let head = Bytes::new();
+        let (_, upload) =
+            run(Upload::new(&Claim::Length, head.clone(), Arc::clone(&file), BYTES + 1)).unwrap();
+        let body = upload.unwrap().body();
+        assert_eq!(run(body.collect()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let signed = run(Upload::new(&Claim::Signature(signer()), head, file, BYTES + 1));
+        assert_eq!(signed.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn what_cannot_be_signed_in_advance_is_sent_from_memory() {
+        let (payload, upload, whole) = prepared(&Claim::Session);
+        assert!(upload.is_none());
+        assert!(Bytes::from(payload) == whole);
+    }
+
+    /// The headers of a request that has been signed for its stand-in, after it has been signed for the content.
+    fn described(claim: &Claim, headers: &[(&'static str, &str)]) -> (http::HeaderMap, [u8; 32]) {
+        let (_, upload, whole) = prepared(claim);
+        let mut request =
+            http::Request::put("https://store.example/wal/key").body(HttpRequestBody::empty()).unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        run(upload.unwrap().describe(&mut request)).unwrap();
+        (request.into_parts().0.headers, sha2::Sha256::digest(&whole).into())
+    }
+
+    #[test]
+    fn a_request_to_s3_is_signed_for_what_it_holds() {
+        let signed = [
+            ("content-length", "0"),
+            ("if-none-match", "*"),
+            ("authorization", "AWS4-HMAC-SHA256 of the stand-in"),
+            ("x-amz-content-sha256", "that of the stand-in"),
+            ("x-amz-security-token", "an older one"),
+            ("x-amz-checksum-crc64nvme", "that of the stand-in"),
+        ];
+        let (headers, digest) = described(&Claim::Signature(signer()), &signed);
+        let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
+        let hex = crate::frame::Digest::from(digest).to_string();
+        assert_eq!(header("x-amz-content-sha256"), Some(&*hex));
+        assert_eq!(header("x-amz-checksum-sha256"), Some(&*BASE64_STANDARD.encode(digest)));
+        assert_eq!(header("x-amz-checksum-crc64nvme"), None);
+        assert_eq!(header("x-amz-security-token"), None);
+        assert_eq!(header("content-length"), Some("2500004"));
+        let authorization = header("authorization").unwrap();
+        for word in
+            ["Credential=AKIA/", "/eu-central-1/s3/aws4_request", "if-none-match", "x-amz-checksum-sha256"]
+        {
+            assert!(authorization.contains(word), "{authorization}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_not_signed_or_says_nothing_about_its_content_stays_so() {
+        let claim = Claim::Signature(signer());
+        let (headers, _) = described(&claim, &[("content-length", "0")]);
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["content-length"], "2500004");
+        let unsigned = [("authorization", "AWS4-HMAC-SHA256"), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")];
+        let (headers, _) = described(&claim, &unsigned);
+        assert_eq!(headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD");
+    }
+
+    #[test]
+    fn a_request_whose_signature_is_not_about_the_content_is_left_alone() {
+        let (headers, _) =
+            described(&Claim::Length, &[("authorization", "SharedKey"), ("content-length", "7")]);
+        assert_eq!((headers.len(), &headers["authorization"]), (2, &HeaderValue::from_static("SharedKey")));
+        assert_eq!(headers["content-length"], "7");
+    }
+}
