@@ -31,7 +31,7 @@ fn pusher_with_segment() -> Pusher {
 /// Asserts that a restore gives back what is in `pg_wal`.
 fn assert_comes_back(pusher: &Pusher) {
     let mut restore = pusher.data.run(pusher.sandbox.walkeep_restore());
-    restore.args(["--archive", pusher.archive.url(), SEGMENT, TARGET]);
+    restore.args(["--archive", pusher.archive.url(), "--prefetch-size", "0MB", SEGMENT, TARGET]);
     succeeds(restore);
     let restored = pusher.data.join(TARGET);
     assert!(same_content(&restored, &pusher.data.join(&format!("pg_wal/{SEGMENT}"))));

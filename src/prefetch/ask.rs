@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Asks for a segment. An error wherever it is not to be had, or not in time: then it is to be fetched from the archive.
 pub fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit) -> io::Result<Verified> {
     let stream = say(spool, run, Message::Want(name))?;
-    // What is left must do for the archive.
+    // What is left must do for the archive, also where the limit is short.
+    stream.set_read_timeout(Some(PATIENCE.min(limit.left() / 2)))?;
     receive(&stream, || limit.left() > limit.total() / 2)
 }
 

@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::Spool;
 
@@ -68,7 +69,13 @@ impl Spool {
     /// Gets in touch with the prefetcher; an error where there is none.
     pub fn visit(&self) -> io::Result<UnixStream> {
         let directory = File::open(&self.directory)?;
-        UnixStream::connect(short(&directory))
+        // Where many wait already for one that does not answer, connecting would be waiting, and without a limit.
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(short(&directory))?)?;
+        let stream = UnixStream::from(socket);
+        stream.set_nonblocking(false)?;
+        Ok(stream)
     }
 
     /// A file that can be read and written and has no name. It can be given one where the file system lets it.

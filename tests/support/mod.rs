@@ -21,6 +21,7 @@ pub(crate) mod forged;
 pub(crate) mod large;
 pub(crate) mod memory;
 pub(crate) mod postgres;
+pub(crate) mod prefetcher;
 pub(crate) mod push;
 pub(crate) mod restore;
 pub(crate) mod running;

@@ -99,8 +99,9 @@ impl Directory {
         file.ancestors().skip(1).take_while(|directory| directory.starts_with(&self.root))
     }
 
-    /// Checks that `file`, which could not be found, is truly absent, and not merely out of reach.
-    pub(super) fn confirm_absent(&self, system: SystemIdentifier, file: &Path) -> Result<(), Error> {
+    /// Checks that `file`, which could not be found, is truly absent, and not merely out of reach. Whether it still is: it
+    /// may have been archived this very moment.
+    pub(super) fn confirm_absent(&self, system: SystemIdentifier, file: &Path) -> Result<bool, Error> {
         let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
         let system_directory = self.root.join(system.to_string());
         // An empty directory is what an unmounted file system looks like, so it proves nothing.
@@ -113,8 +114,9 @@ impl Directory {
         names.reverse();
         for name in names {
             match (fs::symlink_metadata(name), fs::metadata(name)) {
-                (Err(error), _) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                (Err(error), _) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
                 (Ok(_), Ok(metadata)) if metadata.is_dir() && name != file => {}
+                (Ok(_), Ok(metadata)) if metadata.is_file() && name == file => return Ok(false),
                 (Ok(_), Ok(_)) => {
                     let what = format!("{} is not what an archive holds there", name.display());
                     return Err(unavailable(what).hint("move it away"));
@@ -128,7 +130,7 @@ impl Directory {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

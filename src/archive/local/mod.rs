@@ -83,7 +83,15 @@ impl Local {
     pub(super) async fn fetch(&self, system: SystemIdentifier, key: &Key) -> Result<Fetched, Error> {
         let path = self.path(key)?;
         let what = |failed: &str| format!("{failed} {}", path.display());
-        match self.store.get_opts(key, GetOptions::default()).await {
+        let mut found = self.store.get_opts(key, GetOptions::default()).await;
+        if let Err(object_store::Error::NotFound { .. }) = found {
+            let (directory, path) = (self.directory.clone(), path.clone());
+            if blocking(move || directory.confirm_absent(system, &path)).await? {
+                return Err(Error::new(ErrorKind::Absent, what("there is no")));
+            }
+            found = self.store.get_opts(key, GetOptions::default()).await;
+        }
+        match found {
             Ok(found) => {
                 let stored_size = found.meta.size;
                 match found.payload {
@@ -97,11 +105,6 @@ impl Local {
                         Err(Error::new(ErrorKind::Unavailable, what("not a file:")))
                     }
                 }
-            }
-            Err(object_store::Error::NotFound { .. }) => {
-                let (directory, path) = (self.directory.clone(), path.clone());
-                blocking(move || directory.confirm_absent(system, &path)).await?;
-                Err(Error::new(ErrorKind::Absent, what("there is no")))
             }
             Err(error) => Err(Error::new(ErrorKind::Unavailable, what("cannot fetch")).because(error)),
         }

@@ -32,6 +32,8 @@ impl Matching {
 /// answer are counted from the start of its body, and stand for its end when there are fewer.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
+    /// None: it is answered as it should be. For those that come before others that meet with one.
+    None,
     /// It is read, not performed, and answered with S3's error document; after HEAD without it.
     Answer { status: u16, code: &'static str, message: &'static str },
     /// It is read, not performed, and answered with this.
