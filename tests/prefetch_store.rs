@@ -122,14 +122,14 @@ fn connections_are_used_again() {
 }
 
 #[test]
-fn the_first_request_is_alone_and_others_join_as_they_succeed() {
+fn the_first_request_is_alone_and_three_more_join_for_each_that_succeeds() {
     for succeeding in [0, 1, 3, 20] {
         let ahead = Ahead::with(1..=60);
         // The call's own, and those of the prefetcher that succeed; the others hang.
         ahead.scene.store.break_times(1 + succeeding, Matching::Gets, Fault::None);
         ahead.scene.store.break_with(Matching::Gets, Fault::Hang);
         assert_eq!(ahead.restored(1), From::Archive);
-        let expected = 1 + succeeding + CONNECTIONS.min(succeeding + 1);
+        let expected = 1 + succeeding + CONNECTIONS.min(1 + 3 * succeeding);
         let requests = || ahead.scene.store.requests().len();
         wait_until("all have come that may", || requests() >= expected);
         thread::sleep(A_WHILE);

@@ -21,6 +21,7 @@ const BLOCKS_AHEAD: usize = 8;
 pub struct Archived<R> {
     header: Header,
     body: R,
+    helped: bool,
 }
 
 impl<R: Read + Send> Archived<R> {
@@ -39,7 +40,7 @@ impl<R: Read + Send> Archived<R> {
         }
         bytes.resize(total, 0);
         file.read_exact(bytes.get_mut(PREFIX_BYTES..).unwrap_or_default()).map_err(FrameError::Read)?;
-        Ok(Self { header: Header::parse(&bytes, stored_size)?, body: file })
+        Ok(Self { header: Header::parse(&bytes, stored_size)?, body: file, helped: true })
     }
 
     /// What the file says of itself; its digest has been checked.
@@ -47,21 +48,28 @@ impl<R: Read + Send> Archived<R> {
         &self.header
     }
 
+    /// Leaves all of the work to the caller's thread, for callers that have a file for every core.
+    #[must_use]
+    pub fn on_one_thread(self) -> Self {
+        Self { helped: false, ..self }
+    }
+
     /// Writes the original bytes to `sink` and checks them, returning the header.
     ///
     /// **`sink` receives bytes before they have been checked**: they are the WAL file only if this returns `Ok`.
-    /// It gets no more than `original_size` of them. Works on the caller's thread and one more; memory is a few MiB,
-    /// whatever the file says.
+    /// It gets no more than `original_size` of them. Works on the caller's thread and, if it may, one more; memory
+    /// is a few MiB, whatever the file says.
     pub fn decode(self, sink: impl Write + Send) -> Result<Header, FrameError> {
-        let Self { header, body } = self;
+        let Self { header, body, helped } = self;
+        let helped = helped && header.original_size > BLOCK_BYTES as u64;
         let source = Mutex::new(Source::new(body, &header));
         let target = Target::new(sink, header.original_size);
         let work = || target.stop_all_if_this_fails(decode_blocks(&header, &source, &target));
         thread::scope(|scope| {
-            let helper = (header.original_size > BLOCK_BYTES as u64).then(|| scope.spawn(work));
+            let other = helped.then(|| scope.spawn(work));
             let ours = work();
-            let theirs = helper.map_or(Ok(()), |helper| {
-                helper.join().unwrap_or_else(|_| Err(damaged("a thread that was decoding it failed")))
+            let theirs = other.map_or(Ok(()), |other| {
+                other.join().unwrap_or_else(|_| Err(damaged("a thread that was decoding it failed")))
             });
             ours.and(theirs)
         })?;

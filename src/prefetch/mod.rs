@@ -31,7 +31,7 @@ use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::{Verified, decode_verified};
+use crate::restore::{Threads, Verified, decode_verified};
 use crate::spool::{Meeting, Spool};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
@@ -279,7 +279,7 @@ async fn fetch(
         let mut counted = Counted { file, bytes };
         // Nobody waits for it that long.
         let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
-        let header = decode_verified(fetched, system, name, &no_limit, &mut counted)?;
+        let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut counted)?;
         Ok(Verified { file: counted.file, size: header.original_size, blake3: header.blake3 })
     })
     .await

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::wal::{SegmentName, SegmentSize};
 
+/// How many more at a time are asked for when one has come. Every connection to a store costs some round trips before its
+/// first byte, so the sooner they are made the better.
+const GROWTH: usize = 3;
+
 /// How many segments may be in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
@@ -39,11 +43,13 @@ impl<T> Window<T> {
 
     /// The segment to begin to fetch now, if any.
     ///
-    /// At first it is one alone, and another one at a time for each that has come: past the end of the archive there is
+    /// At first it is one alone, and [`GROWTH`] more at a time for each that has come: past the end of the archive there is
     /// nothing, which must not be asked for a dozen times whenever a standby has caught up.
     pub(super) fn begin(&mut self) -> Option<SegmentName> {
         let coming = self.held.values().filter(|held| matches!(held, Held::Coming)).count();
-        if self.held.len() >= self.room.files.max(1) || coming >= self.room.at_once.min(self.come + 1) {
+        if self.held.len() >= self.room.files.max(1)
+            || coming >= self.room.at_once.min(1 + self.come * GROWTH)
+        {
             return None;
         }
         let name = self.next?;
@@ -115,6 +121,7 @@ mod tests {
     use super::*;
 
     const ROOM: Room = Room { files: 4, at_once: 3 };
+    const LARGE: Room = Room { files: 99, at_once: 12 };
 
     fn name(text: &str) -> SegmentName {
         text.parse().unwrap()
@@ -138,16 +145,24 @@ mod tests {
         let mut window = window();
         assert_eq!(begun(&mut window), [segment(10)]);
         window.has_come(segment(10), 0);
-        assert_eq!(begun(&mut window), [segment(11), segment(12)]);
+        assert_eq!(begun(&mut window), [segment(11), segment(12), segment(13)], "four in hand");
         window.has_come(segment(12), 0);
-        assert_eq!(begun(&mut window), [segment(13)], "four in hand");
-        window.has_come(segment(11), 0);
-        window.has_come(segment(13), 0);
         assert_eq!(begun(&mut window), []);
-        window.pass(segment(11));
-        assert_eq!(begun(&mut window), [segment(14), segment(15)]);
-        window.pass(segment(13));
-        assert_eq!(begun(&mut window), [segment(16)], "three coming");
+        window.pass(segment(12));
+        assert_eq!(begun(&mut window), [segment(14), segment(15)], "three coming");
+    }
+
+    #[test]
+    fn each_that_comes_lets_a_few_more_come_at_a_time() {
+        let mut window = Window::<u8>::after(segment(9), SegmentSize::DEFAULT, LARGE);
+        let mut coming = begun(&mut window);
+        let mut counts = vec![coming.len()];
+        for _ in 0..5 {
+            window.has_come(coming.remove(0), 0);
+            coming.extend(begun(&mut window));
+            counts.push(coming.len());
+        }
+        assert_eq!(counts, [1, 4, 7, 10, 12, 12]);
     }
 
     #[test]

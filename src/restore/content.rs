@@ -10,19 +10,32 @@ use crate::wal::{
     BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
 };
 
+/// How many threads decode a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// Where there is another file for every other core.
+    One,
+    /// Where it is waited for.
+    Two,
+}
+
 /// Decodes into `file` and checks that the content is what the name says.
 pub(crate) fn decode_verified(
     fetched: Fetched,
     system: SystemIdentifier,
     name: WalName,
     limit: &TimeLimit,
+    threads: Threads,
     file: &mut (impl Write + Send),
 ) -> Result<Header, Error> {
     let location = fetched.location;
     let mut beginning = Beginning { file, kept: Vec::new(), keep: bytes_to_check(name) };
     let decoded = Archived::open(fetched.reader, fetched.stored_size).and_then(|archived| {
         limit.allow_for(archived.header().original_size);
-        archived.decode(&mut beginning)
+        match threads {
+            Threads::One => archived.on_one_thread().decode(&mut beginning),
+            Threads::Two => archived.decode(&mut beginning),
+        }
     });
     let header = decoded.map_err(|error| match error {
         FrameError::Read(_) => {

@@ -19,7 +19,7 @@ use crate::frame::{Header, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
 use crate::wal::{SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-pub(crate) use content::decode_verified;
+pub(crate) use content::{Threads, decode_verified};
 pub use place::Verified;
 use place::{cannot_write, directory_of, publish, stage};
 
@@ -146,7 +146,7 @@ pub async fn read_verified(
     let limit = limit.clone();
     blocking(move || {
         let mut file = tempfile::tempfile().map_err(cannot_write(&std::env::temp_dir()))?;
-        let header = decode_verified(fetched, system, name, &limit, &mut file)?;
+        let header = decode_verified(fetched, system, name, &limit, Threads::Two, &mut file)?;
         io::Seek::rewind(&mut file).map_err(cannot_write(&std::env::temp_dir()))?;
         Ok((header, file))
     })
@@ -189,6 +189,7 @@ async fn fetch_verified(
     let stored_size = fetched.stored_size;
     let (mut file, path) = blocking(move || stage(&directory)).await?.into_parts();
     let limit = limit.clone();
-    let header = blocking(move || decode_verified(fetched, system, name, &limit, &mut file)).await?;
+    let header =
+        blocking(move || decode_verified(fetched, system, name, &limit, Threads::Two, &mut file)).await?;
     Ok((header, stored_size, path))
 }
