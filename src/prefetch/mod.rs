@@ -1,7 +1,7 @@
 //! The prefetcher: a process that a restore leaves behind, and that has the next segments at hand when they are asked for.
 //!
-//! It keeps what follows the segment that was restored last, on that timeline, within bounds ([`window`]), and hands it to
-//! the calls that come ([`wire`]). What it has fetched is checked as every restored file is, and has no name anywhere, so
+//! It keeps what follows the segment that was restored last, on that timeline, within bounds (`window`), and hands it to
+//! the calls that come (`wire`). What it has fetched is checked as every restored file is, and has no name anywhere, so
 //! that nothing outlives it: no file of an earlier recovery, of another cluster or timeline can ever be found. It never
 //! says that a file is absent; for whatever it cannot give, the call asks the archive itself.
 //!
