@@ -48,7 +48,8 @@ struct Ahead {
 impl Ahead {
     /// The store holds these segments; no requests have been noted.
     fn with(numbers: RangeInclusive<usize>) -> Self {
-        let scene = StoreScene::with_conditional_put("yes");
+        let mut scene = StoreScene::with_conditional_put("yes");
+        scene.set("WALKEEP_PREFETCH_SIZE", "256MB");
         for name in numbers.map(name) {
             scene.primary.file(&format!("pg_wal/{name}"), content(&name));
             succeeds(scene.push(&name));
