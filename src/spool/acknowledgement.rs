@@ -103,15 +103,8 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::SpoolOwner;
-    use crate::wal::SystemIdentifier;
+    use crate::spool::tests::spool;
     use std::path::Path;
-
-    fn spool(place: &Path) -> Spool {
-        let system = SystemIdentifier::new(7).unwrap();
-        let owner = SpoolOwner { system, data: place, archive: "/archive" };
-        Spool::open(&place.join("spool"), &owner).unwrap()
-    }
 
     fn identity(path: &Path) -> FileIdentity {
         FileIdentity::from(&fs::metadata(path).unwrap())

@@ -102,14 +102,8 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::SpoolOwner;
-    use crate::wal::SystemIdentifier;
+    use crate::spool::tests::spool;
     use std::io::{Read, Write};
-
-    fn spool(place: &Path) -> Spool {
-        let system = SystemIdentifier::new(7).unwrap();
-        Spool::open(&place.join("spool"), &SpoolOwner { system, data: place, archive: "/archive" }).unwrap()
-    }
 
     #[test]
     fn one_at_a_time_is_met_there() {

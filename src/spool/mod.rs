@@ -93,6 +93,13 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
+    /// A spool in `place`.
+    pub(super) fn spool(place: &Path) -> Spool {
+        let system = SystemIdentifier::new(7).unwrap();
+        let owner = SpoolOwner { system, data: place, archive: "/archive" };
+        Spool::open(&place.join("spool"), &owner).unwrap()
+    }
+
     fn name(system: u64, data: &Path, archive: &str) -> String {
         SpoolOwner { system: SystemIdentifier::new(system).unwrap(), data, archive }.directory_name().unwrap()
     }
