@@ -153,10 +153,13 @@ impl Prefetcher {
         let _ = kill_process(self.pid(), signal);
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills it and waits until it is gone, with all its threads: until then its files are open and take space.
     pub(crate) fn kill(self) {
         self.try_signal(Signal::KILL);
-        wait_until("the prefetcher is gone", || !self.lives());
+        wait_until("the prefetcher is gone", || {
+            let threads = fs::read_dir(self.proc("task")).map_or(0, Iterator::count);
+            threads == 0 || threads == 1 && self.field(3) == "Z"
+        });
     }
 
     /// Stops it in its tracks.

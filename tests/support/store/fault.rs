@@ -11,6 +11,8 @@ pub(crate) enum Matching {
     Puts,
     /// GETs of objects; listings are not among them.
     Gets,
+    /// Those of objects whose names, without what is before the last slash, are not before this one.
+    GetsFrom(&'static str),
     /// HEADs of objects.
     Heads,
 }
@@ -23,6 +25,7 @@ impl Matching {
             Self::Method(method) => request.method == method,
             Self::Puts => of_object("PUT"),
             Self::Gets => of_object("GET"),
+            Self::GetsFrom(first) => of_object("GET") && request.file_name() >= first,
             Self::Heads => of_object("HEAD"),
         }
     }

@@ -30,6 +30,11 @@ impl Request {
     pub(super) fn names_an_object(&self) -> bool {
         self.path.trim_start_matches('/').split_once('/').is_some_and(|(_bucket, key)| !key.is_empty())
     }
+
+    /// What follows the last slash of its path.
+    pub(super) fn file_name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 fn value<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

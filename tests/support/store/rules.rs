@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use s3s::{
     S3Request, S3Result,
     access::{S3Access, S3AccessContext},
@@ -67,11 +68,18 @@ impl S3Access for Rules {
     }
 
     async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
-        match *self.conditions.lock().unwrap() {
-            Conditions::Refused if request.input.if_none_match.is_some() => Err(s3_error!(
-                NotImplemented,
-                "A header you provided implies functionality that is not implemented"
-            )),
+        let conditions = *self.conditions.lock().unwrap();
+        match conditions {
+            Conditions::Refused if request.input.if_none_match.is_some() => {
+                // With a body unread the connection would be reset, and the answer be lost now and then.
+                if let Some(mut body) = request.input.body.take() {
+                    while body.next().await.is_some() {}
+                }
+                Err(s3_error!(
+                    NotImplemented,
+                    "A header you provided implies functionality that is not implemented"
+                ))
+            }
             // Only here, because the header is part of what has been signed.
             Conditions::Ignored => {
                 request.input.if_none_match = None;
