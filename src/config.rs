@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, Level};
 use crate::prefetch::PrefetchBounds;
 use crate::push::LookAhead;
+use crate::retention::{BackupPolicy, Policy};
 use crate::spool::Spool;
 
 /// Read when no other file is named and it exists.
@@ -37,6 +38,14 @@ pub struct Given {
     pub spool: Option<PathBuf>,
     /// How much of what a recovery needs next is fetched ahead.
     pub prefetch_size: Option<Bytes>,
+    /// How many base backups are kept.
+    pub keep_backups: Option<NonZeroUsize>,
+    /// How many days the recovery window has.
+    pub keep_days: Option<u32>,
+    /// For how many days the log is kept where no base backups are known.
+    pub keep_wal_days: Option<u32>,
+    /// Where base backups are kept.
+    pub backup_dirs: Vec<PathBuf>,
     /// The time limit, whatever the call.
     pub timeout: Option<Duration>,
     /// How to log.
@@ -58,6 +67,10 @@ pub struct Settings {
     pub prefetch: PrefetchBounds,
     /// Where spools are made.
     pub spool: PathBuf,
+    /// What `walkeep prune` keeps.
+    pub keep: Policy,
+    /// Where base backups are kept, besides what the archive knows of them.
+    pub backup_dirs: Vec<PathBuf>,
     /// How to log.
     pub log_format: LogFormat,
     /// The configuration file that was read, and its permissions.
@@ -117,6 +130,11 @@ struct File {
     prefetch_size: Option<Bytes>,
     prefetch_idle: Option<Timeout>,
     spool: Option<PathBuf>,
+    keep_backups: Option<NonZeroUsize>,
+    keep_days: Option<u32>,
+    keep_wal_days: Option<u32>,
+    #[serde(default)]
+    backup_dirs: Vec<PathBuf>,
     log_format: Option<LogFormat>,
     #[serde(default)]
     store: BTreeMap<String, StoreValue>,
@@ -254,6 +272,29 @@ impl Settings {
             given.timeout.or(specific.or(file.timeout).map(|timeout| timeout.0)).unwrap_or(default)
         };
         let connections = file.connections.unwrap_or(DEFAULT_CONNECTIONS);
+        let keep = Policy {
+            backups: BackupPolicy {
+                keep_backups: given.keep_backups.or(file.keep_backups),
+                keep_days: given.keep_days.or(file.keep_days),
+            },
+            wal_days: given.keep_wal_days.or(file.keep_wal_days),
+            before: None,
+        };
+        if keep.wal_days.is_some() && keep.backups != BackupPolicy::default() {
+            return Err(wrong("keep_wal_days is set, and keep_backups or keep_days, too".to_owned())
+                .hint("the first is for archives without base backups, and the others are for those with; leave one out"));
+        }
+        let backup_dirs =
+            if given.backup_dirs.is_empty() { file.backup_dirs } else { given.backup_dirs.clone() };
+        // One that was given counts from where the caller is.
+        if given.backup_dirs.is_empty()
+            && let Some(relative) = backup_dirs.iter().find(|directory| directory.is_relative())
+        {
+            return Err(wrong(format!(
+                "backup_dirs holds {}, which is no absolute path",
+                relative.display()
+            )));
+        }
         Ok(Self {
             archive: ArchiveOptions { url, require_mount: file.require_mount.unwrap_or(false), store },
             codec,
@@ -274,6 +315,8 @@ impl Settings {
                 connections,
             },
             spool: given.spool.clone().or(file.spool).unwrap_or_else(Spool::default_base),
+            keep,
+            backup_dirs,
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
             file: file.origin,
         })

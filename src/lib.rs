@@ -4,7 +4,8 @@
 //! The rooms, from the ground up. Each uses only those above it in this list:
 //!
 //! - [`wal`]: what the write-ahead log consists of. Pure: no file, clock or environment.
-//! - [`retention`]: which archived files may go, and why the others stay. Pure, too.
+//! - [`coverage`]: which stretches of it an archive holds, and how far they recover a base backup. Pure, too.
+//! - [`retention`]: which archived files may go, and why the others stay. Pure as well.
 //! - [`frame`]: the archived file, format 1. Reads and writes through `Read` and `Write` alone.
 //! - [`error`], [`limit`]: what a failure means; how long a call may take.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
@@ -13,20 +14,25 @@
 //! - [`push`] and [`restore`]: one WAL file into the archive, and those that come next; one back, verified.
 //! - [`prefetch`]: the process that has the next ones at hand when they are asked for.
 //! - [`check`]: whether all of it will work, tried out.
+//! - [`catalog`]: what an archive holds of a cluster, and which base backups it can recover.
+//! - [`prune`]: deleting what need not be kept.
 //! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
 //!
 //! The binaries in `bin/` call [`cli`] and nothing else.
 
 pub mod archive;
 mod blocking;
+pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod coverage;
 pub mod error;
 pub mod frame;
 pub mod limit;
 pub mod prefetch;
+pub mod prune;
 pub mod push;
 pub mod restore;
 pub mod retention;

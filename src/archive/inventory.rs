@@ -1,21 +1,62 @@
 //! What an archive holds.
 
+use futures_util::StreamExt;
 use jiff::Timestamp;
-use object_store::ListResult;
 use object_store::path::Path as Key;
+use object_store::{ListResult, ObjectMeta};
 
 use super::failure::Asked;
-use super::{Archive, key};
-use crate::error::Error;
-use crate::wal::{SegmentName, SystemIdentifier, WalName};
+use super::key::{self, Kind};
+use super::{Archive, Place};
+use crate::error::{Error, ErrorKind};
+use crate::wal::{SystemIdentifier, WalName};
 
-/// An archived segment, and since when the archive holds it.
+/// An archived file, as a listing tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ArchivedSegment {
+pub struct ArchivedFile {
     /// Its name.
-    pub name: SegmentName,
+    pub name: WalName,
     /// When it was archived, by the clock of the place.
     pub since: Timestamp,
+    /// Its size in the archive, in bytes.
+    pub stored_size: u64,
+}
+
+/// Something that is no archived file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherFile {
+    /// Where it is, below the archive.
+    pub key: String,
+    /// Since when, by the clock of the place.
+    pub since: Timestamp,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// All that an archive holds of one system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Archived files, in the order of their names.
+    pub files: Vec<ArchivedFile>,
+    /// What pushes that were killed have left, unfinished and of no use. Pushes that are at work have theirs here, too.
+    pub staged: Vec<OtherFile>,
+    /// What walkeep knows nothing of. A directory stands for all that is in it.
+    pub unknown: Vec<OtherFile>,
+    /// Directories of segments that hold nothing.
+    pub empty: Vec<OtherFile>,
+}
+
+impl Inventory {
+    /// Puts a file with that key where it belongs.
+    pub(super) fn add(&mut self, system: SystemIdentifier, key: &str, since: Timestamp, size: u64) {
+        let other = || OtherFile { key: key.to_owned(), since, size };
+        match key::classify(system, key) {
+            Kind::File(name) => self.files.push(ArchivedFile { name, since, stored_size: size }),
+            Kind::Staged => self.staged.push(other()),
+            Kind::Report => {}
+            Kind::Unknown => self.unknown.push(other()),
+        }
+    }
 }
 
 impl Archive {
@@ -28,29 +69,100 @@ impl Archive {
         Ok(systems)
     }
 
+    /// The only system whose files the archive holds.
+    pub async fn only_system(&self) -> Result<SystemIdentifier, Error> {
+        let systems = self.systems().await?;
+        match systems.as_slice() {
+            [only] => Ok(*only),
+            [] => {
+                let what = format!("the archive {} holds no system's WAL", self.url);
+                Err(Error::new(ErrorKind::Unavailable, what).hint("is it mounted, and is it the right one?"))
+            }
+            several => {
+                let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+                let what = format!("the archive {} holds several systems: {}", self.url, names.join(", "));
+                Err(Error::new(ErrorKind::Configuration, what)
+                    .hint("give one of them with --system-identifier"))
+            }
+        }
+    }
+
+    /// All that the archive holds of a system, complete or a failure. A store is asked for a thousand names at a time.
+    pub async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
+        let mut inventory = match &self.place {
+            Place::Local(local) => local.inventory(system).await?,
+            Place::Store(_) => self.list_all(system).await?,
+        };
+        inventory.files.sort_unstable_by_key(|file| file.name);
+        if inventory.files.is_empty() {
+            let what = format!("the archive {} holds no file of system {system}", self.url);
+            return Err(Error::new(ErrorKind::Unavailable, what)
+                .hint("is it mounted, and is it this cluster's archive?"));
+        }
+        Ok(inventory)
+    }
+
+    async fn list_all(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
+        let prefix = key::of_system(system);
+        let mut inventory = Inventory::default();
+        let mut listing = self.objects().list(Some(&prefix));
+        while let Some(found) = listing.next().await {
+            let found =
+                found.map_err(|e| self.failure("cannot list", &prefix, Asked::Other, e).into_error())?;
+            inventory.add(system, found.location.as_ref(), since(&found), found.size);
+        }
+        Ok(inventory)
+    }
+
+    /// The archived files of one kind that is kept in a directory of its own, in the order of their names.
+    pub async fn text_files(
+        &self,
+        system: SystemIdentifier,
+        kind: TextFiles,
+    ) -> Result<Vec<ArchivedFile>, Error> {
+        let directory = kind.directory(system);
+        let listing = self.list_directory(Some(&directory)).await?;
+        let files = listing.objects.iter().filter_map(|found| archived(system, found));
+        let mut files: Vec<ArchivedFile> = files.collect();
+        files.sort_unstable_by_key(|file| file.name);
+        Ok(files)
+    }
+
     /// The newest segment of the system's newest timeline that has any. Two listings, of which neither has the whole
     /// archive in it.
-    pub async fn newest_segment(&self, system: SystemIdentifier) -> Result<Option<ArchivedSegment>, Error> {
+    pub async fn newest_segment(&self, system: SystemIdentifier) -> Result<Option<ArchivedFile>, Error> {
+        let newest = self.newest_segments(system).await?;
+        Ok(newest.into_iter().max_by_key(|file| file.name))
+    }
+
+    /// The newest segment of each timeline that has any, in the order of timelines. A listing of the directories, and one
+    /// of the last of them for each timeline; none has the whole archive in it.
+    pub async fn newest_segments(&self, system: SystemIdentifier) -> Result<Vec<ArchivedFile>, Error> {
         let groups = self.list_directory(Some(&key::wal(system))).await?;
         // A group's name is a timeline and a log number, in hexadecimal digits of fixed length: text order is theirs.
         let is_group = |name: &str| {
             name.len() == 16 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'))
         };
-        let mut groups: Vec<&Key> =
-            groups.common_prefixes.iter().filter(|prefix| prefix.filename().is_some_and(is_group)).collect();
+        let mut groups: Vec<(&str, &Key)> = groups
+            .common_prefixes
+            .iter()
+            .filter_map(|prefix| Some((prefix.filename().filter(|name| is_group(name))?, prefix)))
+            .collect();
         groups.sort_unstable();
-        for group in groups.into_iter().rev() {
-            let files = self.list_directory(Some(group)).await?;
-            let segments = files.objects.iter().filter_map(|file| {
-                let WalName::Segment(name) = file.location.filename()?.parse().ok()? else { return None };
-                let since = Timestamp::from_millisecond(file.last_modified.timestamp_millis()).ok()?;
-                Some(ArchivedSegment { name, since })
-            });
-            if let Some(newest) = segments.max_by_key(|segment| segment.name.to_string()) {
-                return Ok(Some(newest));
+        let mut newest: Vec<ArchivedFile> = Vec::new();
+        for (name, group) in groups.into_iter().rev() {
+            let is_done = |file: &ArchivedFile| file.name.to_string().get(..8) == name.get(..8);
+            if newest.last().is_some_and(is_done) {
+                continue;
             }
+            let listing = self.list_directory(Some(group)).await?;
+            let segments = listing.objects.iter().filter_map(|found| archived(system, found));
+            newest.extend(
+                segments.filter(|file| matches!(file.name, WalName::Segment(_))).max_by_key(|file| file.name),
+            );
         }
-        Ok(None)
+        newest.reverse();
+        Ok(newest)
     }
 
     /// What is directly in a directory of keys, or in the archive itself.
@@ -60,4 +172,33 @@ impl Archive {
             self.failure("cannot list", &below, Asked::Other, error).into_error()
         })
     }
+}
+
+/// The two kinds of text file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFiles {
+    /// Timeline history files.
+    Histories,
+    /// Backup history files.
+    Backups,
+}
+
+impl TextFiles {
+    fn directory(self, system: SystemIdentifier) -> Key {
+        Key::from(match self {
+            Self::Histories => format!("{system}/timelines"),
+            Self::Backups => format!("{system}/backups"),
+        })
+    }
+}
+
+fn archived(system: SystemIdentifier, found: &ObjectMeta) -> Option<ArchivedFile> {
+    match key::classify(system, found.location.as_ref()) {
+        Kind::File(name) => Some(ArchivedFile { name, since: since(found), stored_size: found.size }),
+        _ => None,
+    }
+}
+
+fn since(found: &ObjectMeta) -> Timestamp {
+    Timestamp::from_millisecond(found.last_modified.timestamp_millis()).unwrap_or(Timestamp::MAX)
 }

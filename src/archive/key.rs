@@ -5,6 +5,7 @@
 
 use object_store::path::Path;
 
+use super::report::Report;
 use crate::wal::{SystemIdentifier, WalName};
 
 /// The key of `name` below the archive's prefix.
@@ -16,6 +17,43 @@ pub(super) fn key(system: SystemIdentifier, name: WalName) -> Path {
         WalName::History(_) => format!("{system}/timelines/{name}"),
         WalName::Backup { .. } => format!("{system}/backups/{name}"),
     })
+}
+
+/// What something below a system's keys is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An archived file.
+    File(WalName),
+    /// What a push, or whoever wrote a report, had not finished.
+    Staged,
+    /// A report of walkeep's own.
+    Report,
+    /// Nothing of walkeep's.
+    Unknown,
+}
+
+/// What has that key.
+pub(super) fn classify(system: SystemIdentifier, key: &str) -> Kind {
+    let last = key.rsplit('/').next().unwrap_or_default();
+    let (stem, staged) = match last.split_once('#') {
+        Some((stem, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            (stem, true)
+        }
+        Some(_) => return Kind::Unknown,
+        None => (last, false),
+    };
+    let whole = key.strip_suffix(last).map(|above| format!("{above}{stem}")).unwrap_or_default();
+    let kind = match stem.parse() {
+        Ok(name) if self::key(system, name).as_ref() == whole => Kind::File(name),
+        _ if Report::ALL.iter().any(|report| report.key(system).as_ref() == whole) => Kind::Report,
+        _ => return Kind::Unknown,
+    };
+    if staged { Kind::Staged } else { kind }
+}
+
+/// What the keys of a system begin with.
+pub(super) fn of_system(system: SystemIdentifier) -> Path {
+    Path::from(system.to_string())
 }
 
 /// What the keys of a system's segments begin with.
@@ -44,5 +82,39 @@ mod tests {
             key("0000000A000000160000003C.00C00028.backup"),
             "7381092445103374871/backups/0000000A000000160000003C.00C00028.backup"
         );
+    }
+
+    #[test]
+    fn a_file_is_only_where_its_name_puts_it() {
+        let system = SystemIdentifier::new(7).unwrap();
+        let kind = |key: &str| classify(system, key);
+        let segment = "7/wal/0000000A00000016/0000000A000000160000003C";
+        for file in [
+            segment,
+            "7/timelines/0000000A.history",
+            "7/wal/0000000A00000016/0000000A000000160000003C.partial",
+        ] {
+            assert!(matches!(kind(file), Kind::File(_)), "{file}");
+            assert_eq!(kind(&format!("{file}#17")), Kind::Staged);
+        }
+        assert_eq!(kind("7/reports/prune.json"), Kind::Report);
+        assert_eq!(kind("7/reports/verify.json#3"), Kind::Staged);
+        for unknown in [
+            "7/wal/0000000A00000017/0000000A000000160000003C",
+            "8/wal/0000000A00000016/0000000A000000160000003C",
+            "7/0000000A000000160000003C",
+            "7/wal/0000000A00000016/0000000A000000160000003C#",
+            "7/wal/0000000A00000016/0000000A000000160000003C#1x",
+            "7/wal/0000000A00000016/0000000A000000160000003C.tmp",
+            "7/wal/0000000A00000016/0000000A000000160000003c",
+            "7/timelines/0000000A.history/x",
+            "7/reports/other.json",
+            "7/reports/prune.json.bak",
+            "7/README#1",
+            "7/",
+            "",
+        ] {
+            assert_eq!(kind(unknown), Kind::Unknown, "{unknown}");
+        }
     }
 }

@@ -7,9 +7,13 @@ mod check;
 mod exit;
 mod log;
 mod prefetch;
+mod print;
+mod progress;
+mod prune;
 mod restore;
 mod spool;
 mod supervise;
+mod tool;
 mod umask;
 mod walkeep;
 

@@ -6,6 +6,7 @@ use super::arguments;
 use super::cat::Cat;
 use super::check::Check;
 use super::exit::{Failure, exit_on_panic};
+use super::prune::Prune;
 use crate::config::LogFormat;
 
 const PROGRAM: &str = "walkeep";
@@ -24,6 +25,7 @@ struct Arguments {
 enum Command {
     Cat(Cat),
     Check(Check),
+    Prune(Prune),
 }
 
 /// Does what the command line says, and exits.
@@ -34,6 +36,7 @@ pub fn main() -> ! {
     match arguments.command {
         Command::Cat(command) => command.run(PROGRAM),
         Command::Check(command) => command.run(PROGRAM),
+        Command::Prune(command) => command.run(PROGRAM),
     }
     std::process::exit(0)
 }

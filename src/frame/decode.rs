@@ -54,6 +54,16 @@ impl<R: Read + Send> Archived<R> {
         Self { helped: false, ..self }
     }
 
+    /// Reads the body and checks its digest, without decoding it.
+    pub fn check_body(self) -> Result<Header, FrameError> {
+        let Self { header, body, .. } = self;
+        // Whatever the codec, nothing is made of the bytes.
+        let mut source = Source::new(body, BodyCodec::None, header.body_size);
+        let mut part = Vec::new();
+        while source.next_part(&mut part)?.is_some() {}
+        if source.digest() == header.sha256 { Ok(header) } else { Err(other_body()) }
+    }
+
     /// Writes the original bytes to `sink` and checks them, returning the header.
     ///
     /// **`sink` receives bytes before they have been checked**: they are the WAL file only if this returns `Ok`.
@@ -62,7 +72,7 @@ impl<R: Read + Send> Archived<R> {
     pub fn decode(self, sink: impl Write + Send) -> Result<Header, FrameError> {
         let Self { header, body, helped } = self;
         let helped = helped && header.original_size > BLOCK_BYTES as u64;
-        let source = Mutex::new(Source::new(body, &header));
+        let source = Mutex::new(Source::new(body, header.codec, header.body_size));
         let target = Target::new(sink, header.original_size);
         let work = || target.stop_all_if_this_fails(decode_blocks(&header, &source, &target));
         thread::scope(|scope| {
@@ -75,13 +85,17 @@ impl<R: Read + Send> Archived<R> {
         })?;
         let blake3 = target.finish()?;
         if source.into_inner().unwrap_or_else(PoisonError::into_inner).digest() != header.sha256 {
-            return Err(damaged("its body does not match the SHA-256 in its header"));
+            return Err(other_body());
         }
         if blake3 != header.blake3 {
             return Err(damaged("its content does not match the BLAKE3 in its header"));
         }
         Ok(header)
     }
+}
+
+fn other_body() -> FrameError {
+    damaged("its body does not match the SHA-256 in its header")
 }
 
 fn damaged(what: &str) -> FrameError {
@@ -134,17 +148,9 @@ struct Source<R> {
 }
 
 impl<R: Read> Source<R> {
-    fn new(body: R, header: &Header) -> Self {
+    fn new(body: R, codec: BodyCodec, bytes: u64) -> Self {
         let sha256 = sha2::Sha256::default();
-        Self {
-            body,
-            codec: header.codec,
-            left: header.body_size,
-            buffer: Vec::new(),
-            given: 0,
-            parts: 0,
-            sha256,
-        }
+        Self { body, codec, left: bytes, buffer: Vec::new(), given: 0, parts: 0, sha256 }
     }
 
     /// Replaces `part` by what decodes to the next block, and returns its number; `None` at the end of the body.

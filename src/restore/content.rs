@@ -37,23 +37,25 @@ pub(crate) fn decode_verified(
             Threads::Two => archived.decode(&mut beginning),
         }
     });
-    let header = decoded.map_err(|error| match error {
-        FrameError::Read(_) => {
-            Error::new(ErrorKind::Unavailable, format!("cannot read {location}")).because(error)
-        }
-        FrameError::Write(_) => {
-            Error::new(ErrorKind::Local, format!("cannot write the content of {location}")).because(error)
-        }
-        FrameError::Damaged(_) | FrameError::Newer { .. } | FrameError::Encrypted => {
-            Error::new(ErrorKind::Damaged, format!("cannot use {location}")).because(error)
-        }
-    })?;
+    let header = decoded.map_err(|error| unusable(&location, error))?;
     check_content(&header, system, name, &beginning.kept).map_err(|why| {
         let hint = "it has been renamed or moved in the archive, or was archived from another server";
         Error::new(ErrorKind::Damaged, format!("{location} is not {name} of system {system}: {why}"))
             .hint(hint)
     })?;
     Ok(header)
+}
+
+/// What a failure to decode what is at `location` means.
+pub(crate) fn unusable(location: &str, error: FrameError) -> Error {
+    let (kind, what) = match error {
+        FrameError::Read(_) => (ErrorKind::Unavailable, format!("cannot read {location}")),
+        FrameError::Write(_) => (ErrorKind::Local, format!("cannot write the content of {location}")),
+        FrameError::Damaged(_) | FrameError::Newer { .. } | FrameError::Encrypted => {
+            (ErrorKind::Damaged, format!("cannot use {location}"))
+        }
+    };
+    Error::new(kind, what).because(error)
 }
 
 /// How much of a file's beginning the checks want to see.

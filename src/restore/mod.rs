@@ -19,7 +19,7 @@ use crate::frame::{Header, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
 use crate::wal::{SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-pub(crate) use content::{Threads, decode_verified};
+pub(crate) use content::{Threads, decode_verified, unusable};
 pub use place::Verified;
 use place::{cannot_write, directory_of, publish, stage};
 
@@ -162,19 +162,7 @@ async fn system_to_restore(archive: &Archive, request: &RestoreRequest) -> Resul
     if let Some(system) = blocking(move || DataDirectory::of(&path).system_identifier()).await? {
         return Ok(system);
     }
-    let systems = archive.systems().await?;
-    match systems.as_slice() {
-        [only] => Ok(*only),
-        [] => {
-            let what = format!("the archive {} holds no system's WAL", archive.url());
-            Err(Error::new(ErrorKind::Unavailable, what).hint("is it mounted, and is it the right one?"))
-        }
-        several => {
-            let names: Vec<String> = several.iter().map(ToString::to_string).collect();
-            let what = format!("the archive {} holds several systems: {}", archive.url(), names.join(", "));
-            Err(Error::new(ErrorKind::Configuration, what).hint("give one of them with --system-identifier"))
-        }
-    }
+    archive.only_system().await
 }
 
 async fn fetch_verified(

@@ -1,5 +1,6 @@
 //! Keeping what base backups need: so many of them (redundancy), all of a recovery window, or both.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +17,8 @@ pub struct Backup {
     pub ended: Timestamp,
     /// Whether all the WAL is there without which it is not consistent.
     pub complete: bool,
+    /// Whether its files are known to be there still. Then what it needs stays, whatever the policy.
+    pub found: bool,
     /// What people call it.
     pub title: String,
 }
@@ -52,8 +55,23 @@ pub enum Why {
     InWindow,
     /// It is the last one before the recovery window, whose first moments only it can recover.
     BeforeWindow,
-    /// It lacks WAL, and so is not counted, but there is no reason to take more from it.
+    /// Its files were found where base backups are kept.
+    StillThere,
+    /// No policy wants it, or it lacks WAL and is not counted, but what it needs stays for the sake of others.
     AfterBoundary,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redundancy { place: 1, of } => write!(f, "the newest of {of}"),
+            Self::Redundancy { place, of } => write!(f, "number {place} of the newest {of}"),
+            Self::InWindow => f.write_str("within the recovery window"),
+            Self::BeforeWindow => f.write_str("the last one before the recovery window"),
+            Self::StillThere => f.write_str("its files are still there"),
+            Self::AfterBoundary => f.write_str("not asked for, but others need all that it does"),
+        }
+    }
 }
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -92,6 +110,12 @@ pub fn by_backups(
             kept.push(KeptBackup { backup: (*backup).clone(), why });
         }
     }
+    for backup in backups.iter().filter(|backup| backup.found) {
+        match kept.iter_mut().find(|kept| kept.backup == *backup) {
+            Some(kept) => kept.why.push(Why::StillThere),
+            None => kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::StillThere] }),
+        }
+    }
     let incomplete = backups.len() - newest_first.len();
     let boundary = kept.iter().map(|kept| Boundary::from(kept.backup.start)).min();
     let boundary = boundary.ok_or(Doubt::NoBackup { incomplete })?;
@@ -127,6 +151,7 @@ mod tests {
             start: name(timeline, segment),
             ended,
             complete: true,
+            found: false,
             title: format!("{days_ago} days ago"),
         }
     }
@@ -183,6 +208,23 @@ mod tests {
             backup.complete = false;
         }
         assert_eq!(by_backups(&backups, policy(1, None), now()), Err(Doubt::NoBackup { incomplete: 3 }));
+    }
+
+    #[test]
+    fn what_is_still_there_stays_whatever_the_policy() {
+        let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
+        backups[1].found = true;
+        let (first, with_redundancy) = kept(&backups, policy(1, None));
+        assert_eq!((first, with_redundancy.len()), (name(1, 20), 2));
+        assert_eq!(with_redundancy[0].1, [Why::StillThere]);
+        assert_eq!(kept(&backups, policy(0, None)).0, name(1, 20), "without any policy, too");
+        backups[1].complete = false;
+        assert_eq!(kept(&backups, policy(1, None)).0, name(1, 20), "it may have WAL of its own");
+        backups[2].found = true;
+        assert_eq!(
+            kept(&backups, policy(1, None)).1[1].1,
+            [Why::Redundancy { place: 1, of: 1 }, Why::StillThere]
+        );
     }
 
     #[test]

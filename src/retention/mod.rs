@@ -7,6 +7,7 @@
 
 mod age;
 mod backups;
+mod policy;
 
 use std::fmt;
 
@@ -16,6 +17,7 @@ use crate::wal::{SegmentName, WalName};
 
 pub use age::by_age;
 pub use backups::{Backup, BackupPolicy, KeptBackup, Why, by_backups};
+pub use policy::{Before, BeforeError, Decision, Facts, Policy, decide};
 
 /// A place in the log, at the start of a segment; the same on every timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +73,13 @@ pub enum Doubt {
     },
     /// The policy is for archives without base backups, and there are some.
     HasBackups(usize),
+    /// Nothing has been archived for as long as the recovery window, so archiving has stopped or a clock is wrong.
+    NothingNew {
+        /// Since when the newest file is there.
+        newest: Timestamp,
+        /// The recovery window.
+        days: u32,
+    },
 }
 
 impl fmt::Display for Doubt {
@@ -86,6 +95,11 @@ impl fmt::Display for Doubt {
             Self::HasBackups(number) => {
                 write!(f, "there are {number} base backups, which a limit by age would not look at")
             }
+            Self::NothingNew { newest, days } => write!(
+                f,
+                "nothing has been archived since {newest}, for longer than the {days} days that are to be kept: \
+                 archiving has stopped, or a clock is wrong"
+            ),
         }
     }
 }

@@ -22,6 +22,26 @@ pub struct BackupHistory {
     pub stop_time: Option<String>,
 }
 
+/// What the `backup_label` of a base backup says (`do_pg_backup_start` in `access/transam/xlogbackup.c`); its lines are
+/// those of a backup history file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupLabel {
+    /// Where replay of this base backup starts.
+    pub start: Lsn,
+    /// The segment that holds `start`.
+    pub start_segment: SegmentName,
+}
+
+impl BackupLabel {
+    /// Reads the file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BackupHistoryError> {
+        let text = String::from_utf8_lossy(bytes);
+        let location = value(&text, "START WAL LOCATION").and_then(parse_location);
+        let (start, start_segment) = location.ok_or(BackupHistoryError::NoStart)?;
+        Ok(Self { start, start_segment })
+    }
+}
+
 /// The text is not a backup history file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackupHistoryError {
@@ -45,9 +65,7 @@ impl BackupHistory {
     /// Reads the file of a backup that starts in `segment`. Labels may be in any encoding, so bytes come in.
     pub fn parse(segment: SegmentName, bytes: &[u8]) -> Result<Self, BackupHistoryError> {
         let text = String::from_utf8_lossy(bytes);
-        let value = |key: &str| {
-            text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")).map(str::trim_end)
-        };
+        let value = |key| value(&text, key);
         let (start, start_segment) =
             value("START WAL LOCATION").and_then(parse_location).ok_or(BackupHistoryError::NoStart)?;
         if start_segment != segment {
@@ -71,6 +89,11 @@ impl BackupHistory {
             stop_time: value("STOP TIME").map(str::to_owned),
         })
     }
+}
+
+/// What stands behind a key.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")).map(str::trim_end)
 }
 
 /// Reads `0/2000028 (file 000000010000000000000002)`.

@@ -13,7 +13,7 @@ mod segment;
 mod system;
 mod timeline;
 
-pub use backup::{BackupHistory, BackupHistoryError};
+pub use backup::{BackupHistory, BackupHistoryError, BackupLabel};
 pub use control::{ControlFileError, system_identifier_of_control_file};
 pub use history::{Ancestor, HistoryError, TimelineHistory};
 pub use lsn::{Lsn, ParseLsnError};

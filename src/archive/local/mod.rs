@@ -5,6 +5,7 @@
 
 mod directory;
 mod staging;
+mod walk;
 
 use std::error::Error as StdError;
 use std::fs::File;

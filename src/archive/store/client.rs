@@ -20,6 +20,7 @@ use object_store::client::{
 use reqwest::header::{DATE, HeaderMap};
 
 use super::answer::Answer;
+use super::deletion::{Deletion, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
 use super::options::Connection;
 use super::stall::{Movement, Received, Sent};
@@ -83,6 +84,7 @@ impl StoreClient {
             upload.describe(&mut request).await?;
         }
         let movement = Movement::new(self.read_timeout);
+        let deletion = Deletion::of(&request);
         let (parts, body) = request.into_parts();
         // Of whatever origin the credentials are.
         let token = parts
@@ -102,6 +104,11 @@ impl StoreClient {
         let clock_ahead = clock_ahead(&parts.headers);
         *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = clock_ahead;
         let body = Received::new(body.map_err(reqwest::Error::without_url), self.read_timeout);
+        if let Some(deletion) = deletion.filter(|_| parts.status.is_success()) {
+            let answer = http_body_util::Limited::new(body, MAX_DELETION_BYTES).collect().await?.to_bytes();
+            deletion.check(&answer)?;
+            return Ok(HttpResponse::from_parts(parts, answer.into()));
+        }
         if parts.status.is_success() {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
         }

@@ -7,6 +7,7 @@
 mod answer;
 mod client;
 mod credentials;
+mod deletion;
 mod early;
 mod failure;
 mod options;
@@ -19,6 +20,7 @@ mod upload;
 use std::fs::File;
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use jiff::SignedDuration;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -41,6 +43,7 @@ use upload::{Claim, Upload};
 pub(super) struct Store {
     url: StoreUrl,
     objects: Arc<dyn ObjectStore>,
+    bulk: Arc<dyn ObjectStore>,
     client: StoreClient,
     address: String,
     conditional_put: ConditionalPut,
@@ -60,6 +63,7 @@ impl Store {
         Ok(Self {
             url: url.clone(),
             objects: Arc::new(PrefixStore::new(built.store, url.prefix.clone())),
+            bulk: Arc::new(PrefixStore::new(built.bulk, url.prefix.clone())),
             client,
             address: built.address,
             conditional_put: resolved.conditional_put,
@@ -178,6 +182,33 @@ impl Store {
             }
             GetResultPayload::File(..) => Err(Error::new(ErrorKind::Unavailable, what())),
         }
+    }
+
+    /// Deletes objects; one that is not there is as good as deleted. Those that were deleted before a failure are the
+    /// first ones, or not many more than that.
+    pub(super) async fn delete(&self, keys: &[Path]) -> Result<(), Error> {
+        if keys.len() > 1 && self.delete_by(&self.bulk, keys).await.is_ok() {
+            return Ok(());
+        }
+        // Not every store knows the request for many; and what it says of a failure is clearer for one.
+        self.delete_by(&self.objects, keys).await
+    }
+
+    async fn delete_by(&self, objects: &Arc<dyn ObjectStore>, keys: &[Path]) -> Result<(), Error> {
+        let mut asked = keys.iter();
+        let locations = futures_util::stream::iter(keys.to_vec()).map(Ok).boxed();
+        let mut answers = objects.delete_stream(locations);
+        while let Some(answer) = answers.next().await {
+            let key = asked.next().cloned().unwrap_or_default();
+            match answer {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => {
+                    let what = format!("cannot delete {}", self.location(&key));
+                    return Err(self.failed(what, Asked::Other, &error));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Every store gives every object an ETag; a login page has none.

@@ -22,6 +22,8 @@ use crate::error::{Error, ErrorKind};
 /// A store that has not been asked for anything yet.
 pub(super) struct Built {
     pub(super) store: Arc<dyn ObjectStore>,
+    /// The same, which deletes many objects by one request.
+    pub(super) bulk: Arc<dyn ObjectStore>,
     /// Its scheme and host.
     pub(super) address: String,
     /// Whether its provider is known to refuse to create what is there.
@@ -43,7 +45,7 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
             .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_EC2_METADATA_DISABLED is set"));
     }
     let credentials = CredentialClient::new(&resolved.connection);
-    let (store, claim) = store(url, settings, client, credentials).map_err(|error| {
+    let Stores { store, bulk, claim } = stores(url, settings, client, credentials).map_err(|error| {
         let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
         let causes = Causes::of(&error);
         // Some of the causes quote what they could not understand.
@@ -58,7 +60,7 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
     let known = ["amazonaws.com", "amazonaws.com.cn", "r2.cloudflarestorage.com"];
     let known_to_honour_conditions = url.provider != Provider::S3
         || known.iter().any(|domain| host(&address).ends_with(&format!(".{domain}")));
-    Ok(Built { store, address, known_to_honour_conditions, claim })
+    Ok(Built { store, bulk, address, known_to_honour_conditions, claim })
 }
 
 /// Whether there is another way to credentials than asking the machine's metadata service.
@@ -88,8 +90,23 @@ fn handed_out(settings: &BTreeMap<String, String>) -> Option<&'static str> {
 const NONE_CONFIGURED: &str = "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
                                AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";
 
-/// The store of a builder, and its credentials. The builders have these methods in common, and no trait.
-macro_rules! built {
+/// What is asked of one place.
+struct Stores {
+    /// For all but deleting many.
+    store: Arc<dyn ObjectStore>,
+    /// For deleting many at a time.
+    bulk: Arc<dyn ObjectStore>,
+    claim: Claim,
+}
+
+impl Stores {
+    fn same(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store: store.clone(), bulk: store, claim: Claim::Length }
+    }
+}
+
+/// A builder with all that is set, and its credentials. The builders have these methods in common, and no trait.
+macro_rules! configured {
     ($builder:expr, $settings:expr, $client:expr, $credentials:expr) => {{
         let mut builder = $builder.with_retry(never());
         for (name, value) in $settings {
@@ -99,37 +116,41 @@ macro_rules! built {
         let hint = handed_out($settings).unwrap_or(NONE_CONFIGURED);
         let credentials = Arc::new(Credentials { provider: lender.credentials().clone(), hint });
         let builder = builder.with_credentials(credentials.clone()).with_http_connector($client.clone());
-        (Arc::new(builder.build()?), credentials)
+        (builder, credentials)
     }};
 }
 
-fn store(
+fn stores(
     url: &StoreUrl,
     settings: &BTreeMap<String, String>,
     client: &StoreClient,
     credentials: CredentialClient,
-) -> object_store::Result<(Arc<dyn ObjectStore>, Claim)> {
+) -> object_store::Result<Stores> {
     let bucket = &url.bucket;
     Ok(match url.provider {
         Provider::S3 => {
             let builder = AmazonS3Builder::new().with_bucket_name(bucket).with_allow_http(true);
-            // The library panics where a store answers the deletion of many keys with the name of another one.
+            // Not every store knows it, so it is left to those who have a way out.
             let builder = builder.with_disable_bulk_delete(true);
-            let (store, credentials) = built!(builder, settings, client, credentials);
+            let (builder, credentials) = configured!(builder, settings, client, credentials);
+            let store = Arc::new(builder.clone().build()?);
+            let bulk = Arc::new(builder.with_disable_bulk_delete(false).build()?);
             let claim = if is_on(settings, "aws_s3_express") {
                 Claim::Session
             } else {
                 Claim::Signature(Arc::new(Signer { credentials, region: region(settings).to_owned() }))
             };
-            (store, claim)
+            Stores { store, bulk, claim }
         }
         Provider::Google => {
             let builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-            (built!(builder, settings, client, credentials).0, Claim::Length)
+            let (builder, _) = configured!(builder, settings, client, credentials);
+            Stores::same(Arc::new(builder.build()?))
         }
         Provider::Azure => {
             let builder = MicrosoftAzureBuilder::new().with_container_name(bucket).with_allow_http(true);
-            (built!(builder, settings, client, credentials).0, Claim::Length)
+            let (builder, _) = configured!(builder, settings, client, credentials);
+            Stores::same(Arc::new(builder.build()?))
         }
     })
 }

@@ -1,0 +1,148 @@
+//! What is in the directory of a system. Our own, because `object_store`'s listing leaves out what is staged, and reads
+//! what it has no use for.
+
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::Local;
+use crate::archive::inventory::{Inventory, OtherFile};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind};
+use crate::wal::SystemIdentifier;
+use object_store::path::Path as Key;
+
+impl Local {
+    /// All that the archive holds of a system. What appears or goes meanwhile may be in it or not; whatever cannot be
+    /// looked at is a failure.
+    pub(in crate::archive) async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
+        let root = self.directory.root().to_owned();
+        blocking(move || {
+            let path = root.join(system.to_string());
+            if !path.is_dir() {
+                let what = format!("the archive {} holds nothing of system {system}", root.display());
+                return Err(Error::new(ErrorKind::Unavailable, what)
+                    .hint("is it mounted, and is it this cluster's archive?"));
+            }
+            let mut walk = Walk { system, inventory: Inventory::default() };
+            match walk.directory(&path, &system.to_string(), 0) {
+                Ok(_) => Ok(walk.inventory),
+                Err((path, error)) => {
+                    let what = format!("cannot look at {}", path.display());
+                    Err(Error::new(ErrorKind::Unavailable, what).because(error))
+                }
+            }
+        })
+        .await
+    }
+
+    /// Deletes files, in that order. One that is not there is as good as deleted.
+    pub(in crate::archive) async fn delete(&self, keys: Vec<Key>) -> Result<(), Error> {
+        let paths = keys.iter().map(|key| self.path(key)).collect::<Result<Vec<_>, _>>()?;
+        self.delete_paths(paths).await
+    }
+
+    pub(in crate::archive) async fn delete_files(&self, files: &[OtherFile]) -> Result<(), Error> {
+        self.delete_paths(self.paths_of(files)).await
+    }
+
+    /// Removes directories that are still empty; the others stay.
+    pub(in crate::archive) async fn remove_empty(&self, directories: &[OtherFile]) {
+        let paths = self.paths_of(directories);
+        blocking(move || {
+            for path in paths {
+                // Something may have come into it.
+                let _ = fs::remove_dir(path);
+            }
+        })
+        .await;
+    }
+
+    /// The keys come from a walk, and so are paths below the root.
+    fn paths_of(&self, files: &[OtherFile]) -> Vec<PathBuf> {
+        files.iter().map(|file| self.directory.root().join(&file.key)).collect()
+    }
+
+    async fn delete_paths(&self, paths: Vec<PathBuf>) -> Result<(), Error> {
+        blocking(move || {
+            paths.into_iter().try_for_each(|path| match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(super::failed(format!("cannot delete {}", path.display()), error))
+                }
+                _ => Ok(()),
+            })
+        })
+        .await
+    }
+}
+
+/// A failure, and what was looked at.
+type Failed = (PathBuf, io::Error);
+
+struct Walk {
+    system: SystemIdentifier,
+    inventory: Inventory,
+}
+
+impl Walk {
+    /// Looks at all that is in a directory; how many entries that is. `depth` counts from the system's own.
+    fn directory(&mut self, path: &Path, key: &str, depth: usize) -> Result<usize, Failed> {
+        let failed = |error| (path.to_owned(), error);
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            // Another prune has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return Ok(1),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut number = 0;
+        for entry in entries {
+            number += 1;
+            self.entry(&entry.map_err(failed)?, key, depth)?;
+        }
+        Ok(number)
+    }
+
+    fn entry(&mut self, entry: &DirEntry, above: &str, depth: usize) -> Result<(), Failed> {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let key = format!("{above}/{name}");
+        let path = entry.path();
+        // A link leads to where somebody has moved things.
+        let found = match fs::metadata(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return match fs::symlink_metadata(&path) {
+                    Ok(_) => Err((path, io::Error::other("it is a symbolic link that leads nowhere"))),
+                    Err(_) => Ok(()),
+                };
+            }
+            Err(error) => return Err((path, error)),
+        };
+        let since =
+            found.modified().ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::MAX);
+        if found.is_file() {
+            self.inventory.add(self.system, &key, since, found.len());
+        } else if found.is_dir() && holds_files(&name, above, depth) {
+            let is_empty = self.directory(&path, &key, depth + 1)? == 0;
+            if is_empty && depth > 0 {
+                self.inventory.empty.push(OtherFile { key, since, size: 0 });
+            }
+        } else {
+            self.inventory.unknown.push(OtherFile { key, since, size: found.len() });
+        }
+        Ok(())
+    }
+}
+
+/// Whether walkeep keeps files in a directory of that name.
+fn holds_files(name: &str, above: &str, depth: usize) -> bool {
+    match depth {
+        0 => matches!(name, "wal" | "timelines" | "backups" | "reports"),
+        1 => {
+            above.ends_with("/wal") && name.len() == 16 && name.bytes().all(|digit| digit.is_ascii_hexdigit())
+        }
+        _ => false,
+    }
+}

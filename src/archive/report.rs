@@ -1,0 +1,76 @@
+//! What `walkeep` notes in the archive about its own work, so that whoever looks from elsewhere can see it: a JSON document
+//! for each kind of work, replaced by the next one. No other file in an archive is ever replaced.
+
+use object_store::path::Path as Key;
+use object_store::{ObjectStoreExt, PutPayload};
+
+use super::Archive;
+use super::failure::Asked;
+use crate::error::{Error, ErrorKind};
+use crate::wal::SystemIdentifier;
+
+/// The work that a report is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// The last `walkeep prune`.
+    Prune,
+    /// The last `walkeep verify`.
+    Verify,
+}
+
+/// A longer one is none.
+const MAX_REPORT_BYTES: u64 = 16 << 20;
+
+impl Report {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::Prune, Self::Verify];
+
+    /// The key below the archive's prefix.
+    pub(super) fn key(self, system: SystemIdentifier) -> Key {
+        let name = match self {
+            Self::Prune => "prune",
+            Self::Verify => "verify",
+        };
+        Key::from(format!("{system}/reports/{name}.json"))
+    }
+}
+
+impl Archive {
+    /// The report's text; `None` where there is none.
+    pub async fn read_report(
+        &self,
+        system: SystemIdentifier,
+        report: Report,
+    ) -> Result<Option<String>, Error> {
+        let key = report.key(system);
+        let found = match self.objects().get(&key).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => {
+                let error = self.failure("cannot read", &key, Asked::Read, error).into_error();
+                return if error.kind() == ErrorKind::Absent { Ok(None) } else { Err(error) };
+            }
+        };
+        let unusable = |why: &str| Error::new(ErrorKind::Damaged, format!("{}/{key} {why}", self.url));
+        if found.meta.size > MAX_REPORT_BYTES {
+            return Err(unusable("is too long for a report"));
+        }
+        let bytes = found
+            .bytes()
+            .await
+            .map_err(|e| self.failure("cannot read", &key, Asked::Read, e).into_error())?;
+        String::from_utf8(bytes.into()).map(Some).map_err(|_| unusable("is not text"))
+    }
+
+    /// Replaces the report.
+    pub async fn write_report(
+        &self,
+        system: SystemIdentifier,
+        report: Report,
+        text: String,
+    ) -> Result<(), Error> {
+        let key = report.key(system);
+        let written = self.objects().put(&key, PutPayload::from(text)).await;
+        written.map(drop).map_err(|e| self.failure("cannot write", &key, Asked::Other, e).into_error())
+    }
+}

@@ -1,0 +1,261 @@
+//! What an archive holds of a cluster: its files, how they hang together, and the base backups that are known of.
+
+mod elsewhere;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{Archive, ArchivedFile, Inventory, TextFiles, retry};
+use crate::blocking::blocking;
+use crate::coverage::{Coverage, Origin};
+use crate::error::{Error, ErrorKind};
+use crate::frame::{Archived, Header};
+use crate::limit::TimeLimit;
+use crate::restore::{Threads, decode_verified, unusable};
+use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
+
+pub use elsewhere::{BackupElsewhere, backups_elsewhere};
+
+/// What an archive holds of a cluster.
+#[derive(Debug)]
+pub struct Catalog {
+    /// The cluster.
+    pub system: SystemIdentifier,
+    /// Its files.
+    pub inventory: Inventory,
+    /// How the segments hang together.
+    pub coverage: Coverage,
+    /// The base backups whose backup history files can be read, in the order of these files' names.
+    pub backups: Vec<ArchivedBackup>,
+    /// The timeline history files and backup history files that cannot be read, and why.
+    pub unreadable: Vec<(WalName, Error)>,
+}
+
+/// A base backup that the archive knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivedBackup {
+    /// The name of its backup history file.
+    pub name: WalName,
+    /// What that says.
+    pub history: BackupHistory,
+    /// When that was archived, which is when the backup had ended.
+    pub archived_at: Timestamp,
+}
+
+impl ArchivedBackup {
+    /// Where its replay begins.
+    #[must_use]
+    pub fn origin(&self, size: SegmentSize) -> Origin {
+        let BackupHistory { start, start_segment, stop, .. } = self.history;
+        Origin {
+            timeline: start_segment.timeline(),
+            start: start.0 / size.bytes(),
+            stop: stop.unwrap_or(start),
+        }
+    }
+
+    /// What people call it: its label and the segment in which it starts.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let segment = self.history.start_segment;
+        match &self.history.label {
+            Some(label) => format!("\"{label}\" from {segment}"),
+            None => format!("the backup from {segment}"),
+        }
+    }
+}
+
+/// What a number of files amounts to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// How many files, of whatever kind.
+    pub files: u64,
+    /// How many of them are complete segments.
+    pub segments: u64,
+    /// The bytes that all take in the archive.
+    pub stored_bytes: u64,
+    /// The bytes that segments, complete or partial, had before they were archived.
+    pub original_bytes: u64,
+}
+
+impl Totals {
+    /// Of files of a cluster whose segments have that size.
+    #[must_use]
+    pub fn of<'a>(files: impl IntoIterator<Item = &'a ArchivedFile>, size: SegmentSize) -> Self {
+        let mut totals = Self::default();
+        for file in files {
+            totals.files += 1;
+            totals.segments += u64::from(matches!(file.name, WalName::Segment(_)));
+            totals.stored_bytes += file.stored_size;
+            totals.original_bytes += file.name.segment().map_or(0, |_| size.bytes());
+        }
+        totals
+    }
+}
+
+/// How an archive is read by those who look after it.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// How many files are asked for at a time.
+    pub at_once: usize,
+    /// For how long a request is repeated that fails.
+    pub patience: Duration,
+}
+
+impl Reading {
+    /// Repeats what fails while that may help.
+    pub(crate) async fn patiently<T>(
+        self,
+        attempt: impl AsyncFnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let limit = TimeLimit::new(Instant::now(), self.patience);
+        let waiting = |error: &Error| {
+            tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
+        };
+        retry(&limit, waiting, attempt).await
+    }
+}
+
+/// Lists all of a cluster's files, and reads those that say how they hang together. One that cannot be read is no failure
+/// here, but an archive that does not answer is.
+pub async fn catalog(
+    archive: &Archive,
+    system: SystemIdentifier,
+    reading: Reading,
+) -> Result<Catalog, Error> {
+    let inventory = reading.patiently(async || archive.inventory(system).await).await?;
+    let size = segment_size(archive, system, &inventory.files, reading).await?;
+    let is_text = |file: &&ArchivedFile| file.name.segment().is_none();
+    let texts: Vec<ArchivedFile> = inventory.files.iter().filter(is_text).copied().collect();
+    let read = read_texts(archive, system, texts, reading).await?;
+    let names = inventory.files.iter().map(|file| file.name);
+    let coverage = Coverage::new(size, names, read.histories);
+    Ok(Catalog { system, inventory, coverage, backups: read.backups, unreadable: read.unreadable })
+}
+
+/// What the text files of an archive say.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// Of timeline history files.
+    pub histories: BTreeMap<TimelineId, TimelineHistory>,
+    /// Of backup history files, in the order of their names.
+    pub backups: Vec<ArchivedBackup>,
+    /// Those that cannot be read, and why.
+    pub unreadable: Vec<(WalName, Error)>,
+}
+
+/// Reads the timeline history files and the backup history files of a cluster, without a look at its segments.
+pub async fn texts(archive: &Archive, system: SystemIdentifier, reading: Reading) -> Result<Texts, Error> {
+    let mut files = Vec::new();
+    for kind in [TextFiles::Histories, TextFiles::Backups] {
+        files.extend(reading.patiently(async || archive.text_files(system, kind).await).await?);
+    }
+    read_texts(archive, system, files, reading).await
+}
+
+async fn read_texts(
+    archive: &Archive,
+    system: SystemIdentifier,
+    files: Vec<ArchivedFile>,
+    reading: Reading,
+) -> Result<Texts, Error> {
+    let read = |file: ArchivedFile| async move {
+        let content = reading.patiently(async || text(archive, system, file.name).await).await;
+        match content {
+            Err(error) if !says_something_of_the_file(error.kind()) => Err(error),
+            content => Ok((file.name, content)),
+        }
+    };
+    let mut contents = futures_util::stream::iter(files).map(read).buffered(reading.at_once);
+    let mut texts = Texts::default();
+    while let Some((name, content)) = contents.try_next().await? {
+        let (header, content) = match content {
+            Ok(content) => content,
+            Err(error) => {
+                texts.unreadable.push((name, error));
+                continue;
+            }
+        };
+        // What was decoded has been parsed before.
+        match name {
+            WalName::History(timeline) => {
+                if let Ok(history) = TimelineHistory::parse(timeline, &content) {
+                    texts.histories.insert(timeline, history);
+                }
+            }
+            WalName::Backup { segment, .. } => {
+                if let Ok(history) = BackupHistory::parse(segment, &content) {
+                    texts.backups.push(ArchivedBackup { name, history, archived_at: header.archived_at });
+                }
+            }
+            WalName::Segment(_) | WalName::Partial(_) => {}
+        }
+    }
+    Ok(texts)
+}
+
+/// Whether such a failure is one of the file at hand, and not of the archive.
+pub(crate) fn says_something_of_the_file(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Damaged | ErrorKind::Absent)
+}
+
+async fn text(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: WalName,
+) -> Result<(Header, Vec<u8>), Error> {
+    let mut fetched = archive.fetch(system, name).await?;
+    let _transfer = fetched.transfer.take();
+    blocking(move || {
+        let mut content = Vec::new();
+        let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
+        let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut content)?;
+        Ok((header, content))
+    })
+    .await
+}
+
+/// How many segments are asked for their size before it is said that none can be read.
+const ASKED_FOR_SIZE: usize = 8;
+
+/// The size of the cluster's segments, as the newest of them says whose header can be read.
+async fn segment_size(
+    archive: &Archive,
+    system: SystemIdentifier,
+    files: &[ArchivedFile],
+    reading: Reading,
+) -> Result<SegmentSize, Error> {
+    let segments = files.iter().filter(|file| file.name.segment().is_some());
+    let mut unreadable = None;
+    for file in segments.rev().take(ASKED_FOR_SIZE) {
+        match reading.patiently(async || size_of(archive, system, file.name).await).await {
+            Ok(size) => return Ok(size),
+            Err(error) if says_something_of_the_file(error.kind()) => unreadable = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    // Without segments, their size does not matter.
+    unreadable.map_or(Ok(SegmentSize::DEFAULT), Err)
+}
+
+/// The size of a cluster's segments, as one of them says.
+pub(crate) async fn size_of(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: WalName,
+) -> Result<SegmentSize, Error> {
+    let mut fetched = archive.fetch(system, name).await?;
+    let _transfer = fetched.transfer.take();
+    blocking(move || {
+        let location = fetched.location;
+        let archived = Archived::open(fetched.reader, fetched.stored_size);
+        let archived = archived.map_err(|error| unusable(&location, error))?;
+        SegmentSize::new(archived.header().original_size)
+            .map_err(|error| Error::new(ErrorKind::Damaged, format!("cannot use {location}")).because(error))
+    })
+    .await
+}

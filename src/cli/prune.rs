@@ -1,0 +1,198 @@
+//! `walkeep prune`.
+
+use std::fmt::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::exit::Failure;
+use super::print::{as_json, bytes, count, print};
+use super::progress::Progress;
+use super::tool::{Opened, Tool};
+use crate::archive::Archive;
+use crate::catalog::Totals;
+use crate::config::{Given, Settings};
+use crate::error::{Error, ErrorKind};
+use crate::prune::{PrunePlan, PruneReport, PruneRequest, plan};
+use crate::retention::{Before, KeptBackup};
+use crate::wal::SystemIdentifier;
+
+/// Delete the files that need not be kept
+///
+/// What any of the given policies keeps stays. Whatever is in doubt deletes nothing.
+///
+/// Exit status: 0 done, or nothing to do; 1 in doubt, or the work failed; 2 wrong usage or configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct Prune {
+    #[command(flatten)]
+    tool: Tool,
+
+    /// Keep what the newest N base backups need
+    #[arg(long, value_name = "N")]
+    keep_backups: Option<NonZeroUsize>,
+
+    /// Keep what it takes to recover to any moment of the last N days
+    #[arg(long, value_name = "N")]
+    keep_days: Option<u32>,
+
+    /// Where no base backups are known: keep what was archived within the last N days
+    #[arg(long, value_name = "N")]
+    keep_wal_days: Option<u32>,
+
+    /// Keep all from this file on, as pg_archivecleanup does: a segment, a .partial or .backup file, or PostgreSQL's %r
+    #[arg(long, value_name = "NAME")]
+    before: Option<Before>,
+
+    /// Keep what the base backups need that pg_basebackup has put into this directory, or below it; may be repeated
+    #[arg(long, value_name = "DIRECTORY")]
+    backup_dir: Vec<PathBuf>,
+
+    /// Print what would be deleted and why the rest stays, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    archive: String,
+    system_identifier: String,
+    dry_run: bool,
+    /// The oldest segment that stays; only where any goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    begins_at: Option<String>,
+    kept_backups: Vec<PrintedBackup<'a>>,
+    deleted_files: Vec<String>,
+    deleted_leftovers: Vec<&'a str>,
+    deleted_bytes: u64,
+    kept: Totals,
+    unknown_files: usize,
+}
+
+#[derive(Serialize)]
+struct PrintedBackup<'a> {
+    title: &'a str,
+    start: String,
+    ended: Timestamp,
+    complete: bool,
+    why: Vec<String>,
+}
+
+impl Prune {
+    pub(super) fn run(self, program: &'static str) {
+        let settings = self.tool.start(program, |given| Given {
+            keep_backups: self.keep_backups,
+            keep_days: self.keep_days,
+            keep_wal_days: self.keep_wal_days,
+            backup_dirs: self.backup_dir.clone(),
+            ..given
+        });
+        let mut policy = settings.keep;
+        policy.before = self.before;
+        if policy.is_empty() && settings.backup_dirs.is_empty() {
+            let error = Error::new(ErrorKind::Configuration, "nothing says what is to be kept").hint(
+                "give --keep-backups, --keep-days or --backup-dir; --before; or --keep-wal-days where there are no base \
+                 backups",
+            );
+            std::process::exit(Failure::OfTool.report(&error));
+        }
+        let text = self.tool.work(&settings, async |opened, stop| {
+            let Opened { archive, system, reading } = opened;
+            let request = PruneRequest {
+                system,
+                policy,
+                backup_directories: settings.backup_dirs.clone(),
+                now: Timestamp::now(),
+                reading,
+            };
+            let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was deleted that should be");
+            let pruning = self.prune(&archive, request);
+            let pruned = stop.run_until_cancelled(pruning).await.ok_or_else(stopped).flatten();
+            if !self.dry_run {
+                note(&archive, system, pruned.as_ref()).await;
+            }
+            pruned.map(|plan| self.told(&settings, system, &plan))
+        });
+        print(&text);
+    }
+
+    async fn prune(&self, archive: &Archive, request: PruneRequest) -> Result<PrunePlan, Error> {
+        let plan = plan(archive, request).await?;
+        if !self.dry_run {
+            let progress = Progress::new("deleting", plan.goes.len());
+            plan.carry_out(archive, |gone| progress.add(gone)).await?;
+        }
+        Ok(plan)
+    }
+
+    fn told(&self, settings: &Settings, system: SystemIdentifier, plan: &PrunePlan) -> String {
+        if self.tool.json {
+            return as_json(&Printed {
+                archive: settings.archive.url.to_string(),
+                system_identifier: system.to_string(),
+                dry_run: self.dry_run,
+                begins_at: plan.begins_at.map(|segment| segment.to_string()),
+                kept_backups: plan.kept.iter().map(printed).collect(),
+                deleted_files: plan.goes.iter().map(|file| file.name.to_string()).collect(),
+                deleted_leftovers: plan.staged.iter().map(|file| file.key.as_str()).collect(),
+                deleted_bytes: plan.bytes(),
+                kept: plan.stays,
+                unknown_files: plan.unknown,
+            });
+        }
+        as_text(plan, self.dry_run)
+    }
+}
+
+/// Leaves word of it in the archive, for `walkeep status`. That it cannot is no failure of the work.
+async fn note(archive: &Archive, system: SystemIdentifier, outcome: Result<&PrunePlan, &Error>) {
+    let report = PruneReport::new(Timestamp::now(), outcome);
+    if let Err(error) = report.write(archive, system).await {
+        tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
+    }
+}
+
+fn printed(kept: &KeptBackup) -> PrintedBackup<'_> {
+    PrintedBackup {
+        title: &kept.backup.title,
+        start: kept.backup.start.to_string(),
+        ended: kept.backup.ended,
+        complete: kept.backup.complete,
+        why: kept.why.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn as_text(plan: &PrunePlan, dry_run: bool) -> String {
+    let mut text = String::new();
+    // Writing to a text cannot fail.
+    let mut line = |line: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{}", line.to_string().replace(char::is_control, " "));
+    };
+    if dry_run {
+        plan.goes.iter().for_each(|file| line(format_args!("would delete {}", file.name)));
+        plan.staged.iter().for_each(|file| line(format_args!("would delete {}", file.key)));
+    }
+    for kept in &plan.kept {
+        let why: Vec<String> = kept.why.iter().map(ToString::to_string).collect();
+        let lacks = if kept.backup.complete { "" } else { ", although it lacks WAL" };
+        let (title, ended) = (&kept.backup.title, kept.backup.ended);
+        line(format_args!("keeps {title}, ended {ended}{lacks}: {}", why.join("; ")));
+    }
+    let verb = if dry_run { "would delete" } else { "deleted" };
+    let number = plan.goes.len() + plan.staged.len();
+    let begins = plan.begins_at.map_or_else(String::new, |segment| format!(", which begins at {segment}"));
+    let Totals { files, stored_bytes, .. } = plan.stays;
+    line(format_args!(
+        "{verb} {}, {}; {} stay, {}{begins}",
+        count(number, "file"),
+        bytes(plan.bytes()),
+        count(usize::try_from(files).unwrap_or(usize::MAX), "file"),
+        bytes(stored_bytes),
+    ));
+    if plan.unknown > 0 {
+        line(format_args!("left alone: {} that walkeep knows nothing of", count(plan.unknown, "file")));
+    }
+    text
+}

@@ -1,0 +1,89 @@
+//! What the commands for looking after an archive have in common.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::arguments::Common;
+use super::exit::Failure;
+use super::{log, supervise, umask};
+use crate::archive::Archive;
+use crate::blocking::blocking;
+use crate::catalog::Reading;
+use crate::cluster::DataDirectory;
+use crate::config::{Given, Settings};
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::wal::SystemIdentifier;
+
+/// What each of them can be told.
+#[derive(Debug, Args)]
+pub(super) struct Tool {
+    #[command(flatten)]
+    pub(super) common: Common,
+
+    /// The cluster's data directory, which tells its system identifier
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(super) pgdata: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// An archive, and whose files in it are meant.
+pub(super) struct Opened {
+    pub(super) archive: Archive,
+    pub(super) system: SystemIdentifier,
+    pub(super) reading: Reading,
+}
+
+impl Tool {
+    /// Reads the settings and starts the log, or exits.
+    pub(super) fn start(&self, program: &'static str, given: impl FnOnce(Given) -> Given) -> Settings {
+        umask::keep_others_out();
+        let given = given(self.common.given());
+        let format = given.log_format.unwrap_or_default();
+        let settings = Settings::load(&given)
+            .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
+        log::start(program, settings.log_format, self.common.verbose);
+        settings
+    }
+
+    /// Does long work until it is done or a signal ends it; or exits. The time limit is one for each request, not for all.
+    pub(super) fn work<T>(
+        &self,
+        settings: &Settings,
+        work: impl AsyncFnOnce(Opened, CancellationToken) -> Result<T, Error>,
+    ) -> T {
+        let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
+        supervise::supervise(Failure::OfTool, &no_limit, async |stop| {
+            let opening = self.open(settings);
+            let stopped = || Error::new(ErrorKind::Stopped, "stopped before anything was done");
+            let opened = stop.run_until_cancelled(opening).await.ok_or_else(stopped)??;
+            work(opened, stop).await
+        })
+    }
+
+    /// Finds the archive, and whose files in it are meant: as given, as the data directory says, or of the only system that
+    /// the archive has.
+    pub(super) async fn open(&self, settings: &Settings) -> Result<Opened, Error> {
+        let archive = Archive::open(&settings.archive).await?;
+        let at_once = if archive.is_remote() { settings.look_ahead.connections.get() } else { 1 };
+        let reading = Reading { at_once, patience: settings.timeouts.push };
+        let system = match (self.common.system_identifier, self.pgdata.clone()) {
+            (Some(system), _) => system,
+            (None, Some(directory)) => {
+                let data = DataDirectory::named(directory.clone());
+                blocking(move || data.system_identifier()).await?.ok_or_else(|| {
+                    let what = format!("there is no global/pg_control in {}", directory.display());
+                    Error::new(ErrorKind::Configuration, what).hint("name the server's data directory")
+                })?
+            }
+            (None, None) => reading.patiently(async || archive.only_system().await).await?,
+        };
+        Ok(Opened { archive, system, reading })
+    }
+}

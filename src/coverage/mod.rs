@@ -1,0 +1,195 @@
+//! Which stretches of the log an archive holds, on which timelines, and how far each recovers a base backup. Pure: names
+//! and histories in, stretches out.
+//!
+//! Where a timeline left its parent inside a segment, the server writes that segment anew under the child's name, its
+//! beginning copied. So the way from a backup to the end of a timeline takes each ancestor's segments up to the one in
+//! which it was left, and that one from the child (`XLogFileReadAnyTLI` in `access/transam/xlogrecovery.c`).
+
+mod way;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
+
+pub use way::{Gap, Origin, Reach};
+
+/// What an archive holds of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage {
+    size: SegmentSize,
+    timelines: BTreeMap<TimelineId, Timeline>,
+    histories: BTreeMap<TimelineId, TimelineHistory>,
+    odd: Vec<SegmentName>,
+}
+
+/// What an archive holds of one timeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// Numbers of segments without a gap between them; the stretches are in ascending order, with gaps between them.
+    pub stretches: Vec<RangeInclusive<u64>>,
+    /// Numbers of segments of which there is a `.partial`, ascending.
+    pub partials: Vec<u64>,
+}
+
+impl Timeline {
+    /// The number of the oldest complete segment.
+    #[must_use]
+    pub fn first(&self) -> Option<u64> {
+        self.stretches.first().map(|stretch| *stretch.start())
+    }
+
+    /// The number of the newest complete segment.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.stretches.last().map(|stretch| *stretch.end())
+    }
+
+    /// How many complete segments there are.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        self.stretches.iter().map(|stretch| stretch.end() - stretch.start() + 1).sum()
+    }
+
+    /// What is missing of these segments: stretches, ascending.
+    #[must_use]
+    pub fn missing(&self, wanted: RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
+        let (mut next, end) = wanted.into_inner();
+        let mut missing = Vec::new();
+        let begin = self.stretches.partition_point(|stretch| *stretch.end() < next);
+        for stretch in self.stretches.iter().skip(begin).take_while(|stretch| *stretch.start() <= end) {
+            if next < *stretch.start() {
+                missing.push(next..=stretch.start() - 1);
+            }
+            next = next.max(stretch.end() + 1);
+        }
+        if next <= end {
+            missing.push(next..=end);
+        }
+        missing
+    }
+
+    fn add(&mut self, number: u64) {
+        match self.stretches.last_mut() {
+            Some(last) if last.contains(&number) => {}
+            Some(last) if last.end() + 1 == number => *last = *last.start()..=number,
+            _ => self.stretches.push(number..=number),
+        }
+    }
+}
+
+impl Coverage {
+    /// What an archive holds whose files have these names, in ascending order.
+    #[must_use]
+    pub fn new(
+        size: SegmentSize,
+        names: impl IntoIterator<Item = WalName>,
+        histories: BTreeMap<TimelineId, TimelineHistory>,
+    ) -> Self {
+        let mut coverage = Self { size, timelines: BTreeMap::new(), histories, odd: Vec::new() };
+        for name in names {
+            let Some(segment) = name.segment() else { continue };
+            let Some(number) = segment.number(size) else {
+                coverage.odd.push(segment);
+                continue;
+            };
+            let timeline = coverage.timelines.entry(segment.timeline()).or_default();
+            match name {
+                WalName::Partial(_) => timeline.partials.push(number),
+                _ => timeline.add(number),
+            }
+        }
+        coverage
+    }
+
+    /// The size of the segments.
+    #[must_use]
+    pub fn size(&self) -> SegmentSize {
+        self.size
+    }
+
+    /// The timelines of which there is any WAL, in ascending order.
+    pub fn timelines(&self) -> impl Iterator<Item = (TimelineId, &Timeline)> {
+        self.timelines.iter().map(|(id, timeline)| (*id, timeline))
+    }
+
+    /// Segments whose names no segment of that size has: of a cluster that was given another size, or misnamed.
+    #[must_use]
+    pub fn odd(&self) -> &[SegmentName] {
+        &self.odd
+    }
+
+    /// The history of a timeline; `None` where the archive has none.
+    #[must_use]
+    pub fn history(&self, timeline: TimelineId) -> Option<&TimelineHistory> {
+        self.histories.get(&timeline)
+    }
+
+    /// What a segment of that number is called; none beyond the end of all positions.
+    #[must_use]
+    pub fn name(&self, timeline: TimelineId, number: u64) -> Option<SegmentName> {
+        SegmentName::from_number(timeline, number, self.size)
+    }
+
+    /// The number of the segment that holds `position`.
+    #[must_use]
+    pub fn segment_of(&self, position: Lsn) -> u64 {
+        position.0 / self.size.bytes()
+    }
+
+    /// The segment that holds the byte before `position`, which is where something that ends there ends.
+    #[must_use]
+    pub fn segment_before(&self, position: Lsn) -> u64 {
+        position.0.saturating_sub(1) / self.size.bytes()
+    }
+
+    /// The timeline on which the log at `position` was written, for a server on `timeline`: that one, or the ancestor
+    /// that it had not left yet.
+    #[must_use]
+    pub fn writer(&self, timeline: TimelineId, position: Lsn) -> TimelineId {
+        let ancestors = self.histories.get(&timeline).map_or(&[][..], |history| &history.ancestors);
+        ancestors
+            .iter()
+            .find(|ancestor| position < ancestor.left_at)
+            .map_or(timeline, |ancestor| ancestor.timeline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stretches(numbers: &[u64]) -> Timeline {
+        let mut timeline = Timeline::default();
+        numbers.iter().for_each(|number| timeline.add(*number));
+        timeline
+    }
+
+    #[test]
+    fn numbers_in_a_row_are_one_stretch() {
+        let timeline = stretches(&[1, 2, 3, 7, 7, 9, 10]);
+        assert_eq!(timeline.stretches, [1..=3, 7..=7, 9..=10]);
+        assert_eq!((timeline.first(), timeline.last(), timeline.segments()), (Some(1), Some(10), 6));
+        assert_eq!(stretches(&[]).first(), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_within_bounds() {
+        let timeline = stretches(&[3, 4, 7, 9]);
+        assert_eq!(timeline.missing(3..=9), [5..=6, 8..=8]);
+        assert_eq!(timeline.missing(1..=12), [1..=2, 5..=6, 8..=8, 10..=12]);
+        assert_eq!(timeline.missing(4..=4), []);
+        assert_eq!(timeline.missing(5..=5), [5..=5]);
+        assert_eq!(timeline.missing(20..=21), [20..=21]);
+        assert_eq!(stretches(&[]).missing(1..=2), [1..=2]);
+    }
+
+    #[test]
+    fn names_of_another_size_are_told_apart() {
+        let names = ["0000000100000000000000FF", "000000010000000000000100", "000000010000000100000000"];
+        let names = names.map(|name| name.parse::<WalName>().unwrap());
+        let coverage = Coverage::new(SegmentSize::DEFAULT, names, BTreeMap::new());
+        assert_eq!(coverage.odd(), [names[1].segment().unwrap()]);
+        assert_eq!(coverage.timelines().next().unwrap().1.stretches, [255..=256]);
+    }
+}

@@ -1,0 +1,222 @@
+//! Deleting what need not be kept: the policy is applied to what the archive holds, the outcome is a plan, and the plan can
+//! be printed or carried out.
+//!
+//! Any doubt about what is there, or about the time, is a failure, and deletes nothing. Files that walkeep knows nothing of
+//! are never touched.
+
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{Archive, ArchivedFile, MUCH_SKEW, OtherFile, Report, clock_difference};
+use crate::blocking::blocking;
+use crate::catalog::{BackupElsewhere, Catalog, Reading, Totals, backups_elsewhere, catalog};
+use crate::coverage::Origin;
+use crate::error::{Error, ErrorKind};
+use crate::retention::{Backup, Decision, Doubt, Facts, KeptBackup, Policy, decide, order_of_deletion};
+use crate::wal::{SegmentName, SystemIdentifier};
+
+/// What is to be pruned, and how.
+#[derive(Debug, Clone)]
+pub struct PruneRequest {
+    /// The cluster.
+    pub system: SystemIdentifier,
+    /// What is to be kept.
+    pub policy: Policy,
+    /// Where base backups are kept.
+    pub backup_directories: Vec<PathBuf>,
+    /// This moment.
+    pub now: Timestamp,
+    /// How the archive is read.
+    pub reading: Reading,
+}
+
+/// What goes, and what stays.
+#[derive(Debug)]
+pub struct PrunePlan {
+    system: SystemIdentifier,
+    /// The oldest segment that stays, if any goes.
+    pub begins_at: Option<SegmentName>,
+    /// The files that go, in that order.
+    pub goes: Vec<ArchivedFile>,
+    /// What pushes that were killed have left, and goes.
+    pub staged: Vec<OtherFile>,
+    empty: Vec<OtherFile>,
+    /// The base backups that stay, oldest first.
+    pub kept: Vec<KeptBackup>,
+    /// All that stays.
+    pub stays: Totals,
+    /// How many files walkeep knows nothing of, and leaves alone.
+    pub unknown: usize,
+}
+
+/// A staging file, or an empty directory, of that age belongs to nobody who is still at work.
+const LEFT_FOR_GOOD: SignedDuration = SignedDuration::from_hours(24);
+
+/// Looks at everything and decides.
+pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan, Error> {
+    let PruneRequest { system, policy, backup_directories, now, reading } = request;
+    let mut catalog = catalog(archive, system, reading).await?;
+    if let Some((name, error)) = catalog.unreadable.pop() {
+        let what = format!(
+            "nothing is deleted, because {name} cannot be read and may speak for files that are needed"
+        );
+        return Err(Error::new(ErrorKind::Damaged, what).because(error));
+    }
+    if let Some(ahead) = archive.clock_ahead().filter(|ahead| ahead.abs() > MUCH_SKEW) {
+        return Err(doubtful(clock_difference(ahead)));
+    }
+    if let Some(odd) = catalog.coverage.odd().first() {
+        let size = catalog.coverage.size().bytes() >> 20;
+        return Err(doubtful(format!("no segment of {size} MB, as the newest one is, has the name {odd}")));
+    }
+    let size = catalog.coverage.size();
+    let elsewhere =
+        blocking(move || backups_elsewhere(&backup_directories, system, size)).await.map_err(|error| {
+            Error::new(ErrorKind::Local, "nothing is deleted, because not all base backups can be seen")
+                .because(error)
+        })?;
+    let backups = known_backups(&catalog, &elsewhere);
+    let files = &catalog.inventory.files;
+    let segments: Vec<(SegmentName, Timestamp)> =
+        files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
+    let newest = files.iter().map(|file| file.since).max();
+    let facts = Facts { backups: &backups, segments: &segments, newest, now };
+    let Decision { boundary, kept } = decide(policy, facts).map_err(doubt)?;
+    drop(segments);
+
+    // In place, because there may be millions.
+    let mut goes = catalog.inventory.files;
+    let stays_here = |file: &ArchivedFile| boundary.is_none_or(|boundary| !boundary.is_after(file.name));
+    let stays = Totals::of(goes.iter().filter(|file| stays_here(file)), size);
+    let staying = goes.iter().filter(|file| stays_here(file)).filter_map(|file| file.name.segment());
+    let begins_at = staying.min_by_key(|segment| segment.order());
+    goes.retain(|file| !stays_here(file));
+    goes.sort_unstable_by_key(|file| order_of_deletion(&file.name));
+    let is_left = |file: &OtherFile| now.duration_since(file.since) > LEFT_FOR_GOOD;
+    Ok(PrunePlan {
+        system,
+        begins_at: begins_at.filter(|_| !goes.is_empty()),
+        stays,
+        goes,
+        staged: catalog.inventory.staged.into_iter().filter(is_left).collect(),
+        empty: catalog.inventory.empty.into_iter().filter(is_left).collect(),
+        kept,
+        unknown: catalog.inventory.unknown.len(),
+    })
+}
+
+fn doubtful(why: String) -> Error {
+    Error::new(ErrorKind::Damaged, format!("nothing is deleted, because {why}"))
+}
+
+fn doubt(doubt: Doubt) -> Error {
+    let hint = match doubt {
+        Doubt::NoBackup { .. } => {
+            "take one with archiving switched on, or name where they are kept with --backup-dir; \"walkeep verify\" tells \
+             what is missing"
+        }
+        Doubt::FromTheFuture { .. } => "set the clocks right",
+        Doubt::HasBackups(_) => "keep what they need instead: --keep-backups or --keep-days",
+        Doubt::NothingNew { .. } => "see why, or give --keep-backups, which does not go by time",
+    };
+    doubtful(doubt.to_string()).hint(hint)
+}
+
+/// All base backups, as the policy sees them.
+fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup> {
+    let size = catalog.coverage.size();
+    let mut backups: Vec<Backup> = catalog
+        .backups
+        .iter()
+        .map(|backup| Backup {
+            start: backup.history.start_segment,
+            ended: backup.archived_at,
+            complete: catalog.coverage.is_complete(backup.origin(size)),
+            found: elsewhere.iter().any(|other| other.is(&backup.history)),
+            title: backup.title(),
+        })
+        .collect();
+    let archived = |other: &&BackupElsewhere| !catalog.backups.iter().any(|backup| other.is(&backup.history));
+    backups.extend(elsewhere.iter().filter(archived).map(|other| {
+        let start = other.start.number(size).unwrap_or_default();
+        let stop = other.stop.or(other.start.start(size)).unwrap_or(crate::wal::Lsn(0));
+        Backup {
+            start: other.start,
+            ended: other.ended,
+            complete: catalog.coverage.is_complete(Origin { timeline: other.start.timeline(), start, stop }),
+            found: true,
+            title: format!("the backup in {}", other.place.display()),
+        }
+    }));
+    backups
+}
+
+impl PrunePlan {
+    /// How many bytes the files that go take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let staged: u64 = self.staged.iter().map(|file| file.size).sum();
+        self.goes.iter().map(|file| file.stored_size).sum::<u64>() + staged
+    }
+
+    /// Deletes what goes. `done` hears how many more files are gone.
+    pub async fn carry_out(&self, archive: &Archive, done: impl FnMut(usize)) -> Result<(), Error> {
+        archive.delete(self.system, &self.goes, done).await?;
+        archive.delete_staged(&self.staged).await?;
+        archive.remove_empty(&self.empty).await;
+        Ok(())
+    }
+}
+
+/// What a prune leaves in the archive about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneReport {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whether it did all that it should.
+    pub ok: bool,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How many files it has deleted.
+    pub deleted_files: u64,
+    /// How many bytes these took.
+    pub deleted_bytes: u64,
+    /// What is in the archive after it; not known where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
+}
+
+impl PruneReport {
+    /// What a prune that ended so has to say.
+    #[must_use]
+    pub fn new(at: Timestamp, outcome: Result<&PrunePlan, &Error>) -> Self {
+        match outcome {
+            Ok(plan) => Self {
+                at,
+                ok: true,
+                error: None,
+                deleted_files: (plan.goes.len() + plan.staged.len()) as u64,
+                deleted_bytes: plan.bytes(),
+                totals: Some(plan.stays),
+            },
+            Err(error) => Self {
+                at,
+                ok: false,
+                error: Some(error.report()),
+                deleted_files: 0,
+                deleted_bytes: 0,
+                totals: None,
+            },
+        }
+    }
+
+    /// Notes it in the archive.
+    pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
+        // Numbers, texts and truths: nothing in it can fail.
+        let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
+        archive.write_report(system, Report::Prune, text).await
+    }
+}
