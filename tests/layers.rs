@@ -162,7 +162,9 @@ fn the_binaries_call_cli_and_nothing_else() {
 fn the_pure_rooms_touch_no_file_clock_or_environment() {
     let frame = ["env", "fs", "net", "os", "path", "process", "time"];
     let wal = [&frame[..], &["io", "sync", "thread"]].concat();
-    for (room, forbidden) in [("wal", &wal[..]), ("coverage", &wal[..]), ("retention", &wal[..]), ("frame", &frame[..])] {
+    for (room, forbidden) in
+        [("wal", &wal[..]), ("coverage", &wal[..]), ("retention", &wal[..]), ("frame", &frame[..])]
+    {
         for source in Source::below(&format!("src/{room}")) {
             let (path, code) = (source.path.display(), source.code());
             for name in names_below("std::", &code) {

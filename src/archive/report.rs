@@ -27,11 +27,16 @@ impl Report {
 
     /// The key below the archive's prefix.
     pub(super) fn key(self, system: SystemIdentifier) -> Key {
-        let name = match self {
+        Key::from(format!("{system}/reports/{}.json", self.name()))
+    }
+
+    /// The command's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Prune => "prune",
             Self::Verify => "verify",
-        };
-        Key::from(format!("{system}/reports/{name}.json"))
+        }
     }
 }
 

@@ -198,7 +198,9 @@ fn tar_label_in(directory: &Path) -> Result<Option<(BackupLabel, Timestamp)>, Er
                 Box::new(zstd::stream::read::Decoder::new(file).map_err(|error| cannot().because(error))?)
             }
             _ => {
-                return Err(cannot().hint("walkeep cannot decompress lz4; keep the backup_manifest beside it"));
+                return Err(
+                    cannot().hint("walkeep cannot decompress lz4; keep the backup_manifest beside it")
+                );
             }
         };
         let label = label_in_tar(plain).map_err(|error| cannot().because(error))?;

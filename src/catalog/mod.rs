@@ -1,6 +1,7 @@
 //! What an archive holds of a cluster: its files, how they hang together, and the base backups that are known of.
 
 mod elsewhere;
+mod reports;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use crate::restore::{Threads, decode_verified, unusable};
 use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
+pub use reports::{PruneReport, VerifyReport};
 
 /// What an archive holds of a cluster.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use super::print::{as_json, bytes, count, print};
 use super::progress::Progress;
 use super::tool::{Opened, Tool};
 use crate::archive::Archive;
-use crate::catalog::Totals;
+use crate::catalog::{PruneReport, Totals};
 use crate::config::{Given, Settings};
 use crate::error::{Error, ErrorKind};
-use crate::prune::{PrunePlan, PruneReport, PruneRequest, plan};
+use crate::prune::{PrunePlan, PruneRequest, plan};
 use crate::retention::{Before, KeptBackup};
 use crate::wal::SystemIdentifier;
 
@@ -148,7 +148,8 @@ impl Prune {
 
 /// Leaves word of it in the archive, for `walkeep status`. That it cannot is no failure of the work.
 async fn note(archive: &Archive, system: SystemIdentifier, outcome: Result<&PrunePlan, &Error>) {
-    let report = PruneReport::new(Timestamp::now(), outcome);
+    let now = Timestamp::now();
+    let report = outcome.map_or_else(|error| PruneReport::failed(now, error), |plan| plan.report(now));
     if let Err(error) = report.write(archive, system).await {
         tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
     }

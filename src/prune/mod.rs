@@ -7,11 +7,10 @@
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, ArchivedFile, MUCH_SKEW, OtherFile, Report, clock_difference};
+use crate::archive::{Archive, ArchivedFile, MUCH_SKEW, OtherFile, clock_difference};
 use crate::blocking::blocking;
-use crate::catalog::{BackupElsewhere, Catalog, Reading, Totals, backups_elsewhere, catalog};
+use crate::catalog::{BackupElsewhere, Catalog, PruneReport, Reading, Totals, backups_elsewhere, catalog};
 use crate::coverage::Origin;
 use crate::error::{Error, ErrorKind};
 use crate::retention::{Backup, Decision, Doubt, Facts, KeptBackup, Policy, decide, order_of_deletion};
@@ -161,62 +160,24 @@ impl PrunePlan {
         self.goes.iter().map(|file| file.stored_size).sum::<u64>() + staged
     }
 
+    /// What is noted of it once it has been carried out.
+    #[must_use]
+    pub fn report(&self, at: Timestamp) -> PruneReport {
+        PruneReport {
+            at,
+            ok: true,
+            error: None,
+            deleted_files: (self.goes.len() + self.staged.len()) as u64,
+            deleted_bytes: self.bytes(),
+            totals: Some(self.stays),
+        }
+    }
+
     /// Deletes what goes. `done` hears how many more files are gone.
     pub async fn carry_out(&self, archive: &Archive, done: impl FnMut(usize)) -> Result<(), Error> {
         archive.delete(self.system, &self.goes, done).await?;
         archive.delete_staged(&self.staged).await?;
         archive.remove_empty(&self.empty).await;
         Ok(())
-    }
-}
-
-/// What a prune leaves in the archive about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PruneReport {
-    /// When it ended.
-    pub at: Timestamp,
-    /// Whether it did all that it should.
-    pub ok: bool,
-    /// Why it did not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// How many files it has deleted.
-    pub deleted_files: u64,
-    /// How many bytes these took.
-    pub deleted_bytes: u64,
-    /// What is in the archive after it; not known where it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub totals: Option<Totals>,
-}
-
-impl PruneReport {
-    /// What a prune that ended so has to say.
-    #[must_use]
-    pub fn new(at: Timestamp, outcome: Result<&PrunePlan, &Error>) -> Self {
-        match outcome {
-            Ok(plan) => Self {
-                at,
-                ok: true,
-                error: None,
-                deleted_files: (plan.goes.len() + plan.staged.len()) as u64,
-                deleted_bytes: plan.bytes(),
-                totals: Some(plan.stays),
-            },
-            Err(error) => Self {
-                at,
-                ok: false,
-                error: Some(error.report()),
-                deleted_files: 0,
-                deleted_bytes: 0,
-                totals: None,
-            },
-        }
-    }
-
-    /// Notes it in the archive.
-    pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
-        // Numbers, texts and truths: nothing in it can fail.
-        let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        archive.write_report(system, Report::Prune, text).await
     }
 }

@@ -1,6 +1,6 @@
 //! An archive directory as the tests see it: its keys, and its absence.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io::ErrorKind, path::PathBuf};
 
 use super::sandbox::Sandbox;
 
@@ -30,8 +30,13 @@ impl ArchiveDirectory {
         fs::rename(&self.path, &self.away).unwrap();
     }
 
+    /// Puts it back. A push that was at work when it vanished may have made directories in its place; it knows that, and
+    /// does not answer for what it has put there.
     pub(crate) fn come_back(&self) {
-        fs::rename(&self.away, &self.path).unwrap();
+        while let Err(error) = fs::rename(&self.away, &self.path) {
+            assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty);
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 
     /// Where the archive keeps the WAL file `name` of a system.

@@ -1,0 +1,109 @@
+//! What the last prune and the last verification have noted of themselves in the archive.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Totals;
+use crate::archive::{Archive, Report};
+use crate::error::{Error, ErrorKind};
+use crate::wal::SystemIdentifier;
+
+/// What a prune leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneReport {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whether it did all that it should.
+    pub ok: bool,
+    /// Why it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How many files it has deleted.
+    pub deleted_files: u64,
+    /// How many bytes these took.
+    pub deleted_bytes: u64,
+    /// What is in the archive after it; not known where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
+}
+
+/// What a verification leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whether it came to its end and found no failure.
+    pub ok: bool,
+    /// Why it did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The last file, in the order of names, up to which all were looked at, where it did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_up_to: Option<String>,
+    /// Whether contents were decompressed and compared.
+    pub deep: bool,
+    /// How many files' contents were looked at.
+    pub checked_files: u64,
+    /// How many findings endanger a recovery.
+    pub failures: u64,
+    /// How many findings do not.
+    pub notes: u64,
+    /// What is in the archive; not known where it could not be listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
+}
+
+impl PruneReport {
+    /// What is noted of a prune that failed.
+    #[must_use]
+    pub fn failed(at: Timestamp, error: &Error) -> Self {
+        Self { at, ok: false, error: Some(error.report()), deleted_files: 0, deleted_bytes: 0, totals: None }
+    }
+
+    /// Notes it in the archive.
+    pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
+        write(archive, system, Report::Prune, self).await
+    }
+
+    /// The last one, if there is any.
+    pub async fn read(archive: &Archive, system: SystemIdentifier) -> Result<Option<Self>, Error> {
+        read(archive, system, Report::Prune).await
+    }
+}
+
+impl VerifyReport {
+    /// Notes it in the archive.
+    pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
+        write(archive, system, Report::Verify, self).await
+    }
+
+    /// The last one, if there is any.
+    pub async fn read(archive: &Archive, system: SystemIdentifier) -> Result<Option<Self>, Error> {
+        read(archive, system, Report::Verify).await
+    }
+}
+
+async fn write(
+    archive: &Archive,
+    system: SystemIdentifier,
+    report: Report,
+    content: &impl Serialize,
+) -> Result<(), Error> {
+    // Numbers, texts and truths: nothing in it can fail.
+    let text = serde_json::to_string_pretty(content).unwrap_or_default() + "\n";
+    archive.write_report(system, report, text).await
+}
+
+async fn read<T: DeserializeOwned>(
+    archive: &Archive,
+    system: SystemIdentifier,
+    report: Report,
+) -> Result<Option<T>, Error> {
+    let Some(text) = archive.read_report(system, report).await? else { return Ok(None) };
+    let parsed = serde_json::from_str(&text);
+    parsed.map(Some).map_err(|error| {
+        let what = format!("what the last {} has noted of itself cannot be read", report.name());
+        Error::new(ErrorKind::Damaged, what).because(error)
+    })
+}
