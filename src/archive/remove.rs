@@ -7,23 +7,11 @@ use super::{Archive, Place, key};
 use crate::error::Error;
 use crate::wal::SystemIdentifier;
 
-/// How many a store deletes by one request.
-const AT_A_TIME: usize = 1_000;
-
 impl Archive {
-    /// Deletes files one after the other, or a thousand at a time where a store can do that. Every thousand, `done` hears
-    /// how many are gone. A file that is gone already is none to complain of: another prune may be at work.
-    pub async fn delete(
-        &self,
-        system: SystemIdentifier,
-        files: &[ArchivedFile],
-        mut done: impl FnMut(usize),
-    ) -> Result<(), Error> {
-        for files in files.chunks(AT_A_TIME) {
-            self.delete_keys(files.iter().map(|file| key::key(system, file.name)).collect()).await?;
-            done(files.len());
-        }
-        Ok(())
+    /// Deletes files one after the other, or a thousand at a time where a store can do that. A file that is gone already is
+    /// none to complain of: another prune may be at work.
+    pub async fn delete(&self, system: SystemIdentifier, files: &[ArchivedFile]) -> Result<(), Error> {
+        self.delete_keys(files.iter().map(|file| key::key(system, file.name)).collect()).await
     }
 
     /// Deletes what pushes have left unfinished.

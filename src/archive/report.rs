@@ -4,8 +4,8 @@
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutPayload};
 
-use super::Archive;
 use super::failure::Asked;
+use super::{Archive, Place};
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
 
@@ -75,6 +75,9 @@ impl Archive {
         text: String,
     ) -> Result<(), Error> {
         let key = report.key(system);
+        if let Place::Local(local) = &self.place {
+            local.prepare_reports(system).await?;
+        }
         let written = self.objects().put(&key, PutPayload::from(text)).await;
         written.map(drop).map_err(|e| self.failure("cannot write", &key, Asked::Other, e).into_error())
     }

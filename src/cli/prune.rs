@@ -119,10 +119,11 @@ impl Prune {
     }
 
     async fn prune(&self, archive: &Archive, request: PruneRequest) -> Result<PrunePlan, Error> {
+        let reading = request.reading;
         let plan = plan(archive, request).await?;
         if !self.dry_run {
             let progress = Progress::new("deleting", plan.goes.len());
-            plan.carry_out(archive, |gone| progress.add(gone)).await?;
+            plan.carry_out(archive, reading, |gone| progress.add(gone)).await?;
         }
         Ok(plan)
     }

@@ -161,7 +161,9 @@ mod tests {
 
     fn stretches(numbers: &[u64]) -> Timeline {
         let mut timeline = Timeline::default();
-        numbers.iter().for_each(|number| timeline.add(*number));
+        for number in numbers {
+            timeline.add(*number);
+        }
         timeline
     }
 

@@ -178,7 +178,10 @@ mod tests {
         Origin { timeline: id(timeline), start, stop: Lsn(stop) }
     }
 
-    fn reaches(coverage: &Coverage, origin: Origin) -> Vec<(u32, Option<(u32, u64)>, bool)> {
+    /// Timeline, its last segment by timeline and number, and whether it goes to the end.
+    type Told = (u32, Option<(u32, u64)>, bool);
+
+    fn reaches(coverage: &Coverage, origin: Origin) -> Vec<Told> {
         let reaches = coverage.reaches(origin).into_iter();
         reaches.map(|r| (r.timeline.get(), r.last.map(|(of, n)| (of.get(), n)), r.to_the_end)).collect()
     }

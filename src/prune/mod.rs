@@ -53,6 +53,9 @@ pub struct PrunePlan {
 /// A staging file, or an empty directory, of that age belongs to nobody who is still at work.
 const LEFT_FOR_GOOD: SignedDuration = SignedDuration::from_hours(24);
 
+/// How many a store deletes by one request.
+const AT_A_TIME: usize = 1_000;
+
 /// Looks at everything and decides.
 pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan, Error> {
     let PruneRequest { system, policy, backup_directories, now, reading } = request;
@@ -64,11 +67,11 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
         return Err(Error::new(ErrorKind::Damaged, what).because(error));
     }
     if let Some(ahead) = archive.clock_ahead().filter(|ahead| ahead.abs() > MUCH_SKEW) {
-        return Err(doubtful(clock_difference(ahead)));
+        return Err(doubtful(&clock_difference(ahead)));
     }
     if let Some(odd) = catalog.coverage.odd().first() {
         let size = catalog.coverage.size().bytes() >> 20;
-        return Err(doubtful(format!("no segment of {size} MB, as the newest one is, has the name {odd}")));
+        return Err(doubtful(&format!("no segment of {size} MB, as the newest one is, has the name {odd}")));
     }
     let size = catalog.coverage.size();
     let elsewhere =
@@ -82,7 +85,7 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
         files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
     let newest = files.iter().map(|file| file.since).max();
     let facts = Facts { backups: &backups, segments: &segments, newest, now };
-    let Decision { boundary, kept } = decide(policy, facts).map_err(doubt)?;
+    let Decision { boundary, kept } = decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
     drop(segments);
 
     // In place, because there may be millions.
@@ -106,11 +109,11 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
     })
 }
 
-fn doubtful(why: String) -> Error {
+fn doubtful(why: &str) -> Error {
     Error::new(ErrorKind::Damaged, format!("nothing is deleted, because {why}"))
 }
 
-fn doubt(doubt: Doubt) -> Error {
+fn in_doubt(doubt: &Doubt) -> Error {
     let hint = match doubt {
         Doubt::NoBackup { .. } => {
             "take one with archiving switched on, or name where they are kept with --backup-dir; \"walkeep verify\" tells \
@@ -120,7 +123,7 @@ fn doubt(doubt: Doubt) -> Error {
         Doubt::HasBackups(_) => "keep what they need instead: --keep-backups or --keep-days",
         Doubt::NothingNew { .. } => "see why, or give --keep-backups, which does not go by time",
     };
-    doubtful(doubt.to_string()).hint(hint)
+    doubtful(&doubt.to_string()).hint(hint)
 }
 
 /// All base backups, as the policy sees them.
@@ -174,9 +177,17 @@ impl PrunePlan {
     }
 
     /// Deletes what goes. `done` hears how many more files are gone.
-    pub async fn carry_out(&self, archive: &Archive, done: impl FnMut(usize)) -> Result<(), Error> {
-        archive.delete(self.system, &self.goes, done).await?;
-        archive.delete_staged(&self.staged).await?;
+    pub async fn carry_out(
+        &self,
+        archive: &Archive,
+        reading: Reading,
+        mut done: impl FnMut(usize),
+    ) -> Result<(), Error> {
+        for files in self.goes.chunks(AT_A_TIME) {
+            reading.patiently(async || archive.delete(self.system, files).await).await?;
+            done(files.len());
+        }
+        reading.patiently(async || archive.delete_staged(&self.staged).await).await?;
         archive.remove_empty(&self.empty).await;
         Ok(())
     }

@@ -72,6 +72,18 @@ impl Local {
         Ok(created)
     }
 
+    /// Makes the directory of reports, where there is one of the system: made here, that would pass for an archive which
+    /// may be elsewhere, and not be mounted.
+    pub(super) async fn prepare_reports(&self, system: SystemIdentifier) -> Result<(), Error> {
+        let directory = self.directory.root().join(format!("{system}/reports"));
+        let what = format!("cannot make {}", directory.display());
+        blocking(move || match std::fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(what, error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
     /// Flushes a file that another call has put there, as if this one had.
     pub(super) async fn make_durable(&self, key: &Key) -> Result<(), Error> {
         let (directory, path) = (self.directory.clone(), self.path(key)?);
