@@ -128,7 +128,7 @@ fn clocks_that_cannot_be_right() {
 
 #[test]
 fn a_limit_by_age_where_there_are_backups() {
-    deletes_nothing(&weeks(), &["--keep-wal-days", "1"], "there are 2 base backups");
+    deletes_nothing(&weeks(), &["--keep-wal-days", "7"], "there are 2 base backups");
 }
 
 #[test]
