@@ -177,6 +177,8 @@ async fn read_texts(
     while let Some((name, content)) = contents.try_next().await? {
         let (header, content) = match content {
             Ok(content) => content,
+            // Another prune has deleted it since it was listed.
+            Err(error) if error.kind() == ErrorKind::Absent => continue,
             Err(error) => {
                 texts.unreadable.push((name, error));
                 continue;
