@@ -5,6 +5,7 @@ mod support;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use jiff::SignedDuration;
 use rustix::process::Signal;
 use serde_json::json;
 use support::{
@@ -208,7 +209,7 @@ fn what_killed_pushes_have_left_goes_after_a_day() {
     let staged = |name: &str| kept.archive.file(SYSTEM, name).with_file_name(format!("{name}#17"));
     let (old, new, old_text) = (staged(&name(1, 30)), staged(&name(1, 31)), staged("00000002.history"));
     kept.put_file(&old, "half", days_ago(2));
-    kept.put_file(&new, "half", days_ago(0));
+    kept.put_file(&new, "half", days_ago(1) + SignedDuration::from_hours(1));
     kept.put_file(&old_text, "half", days_ago(2));
     let before = bytes(&kept);
     let told = kept.json("prune", &["--keep-backups", "3"]);
