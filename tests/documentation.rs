@@ -8,7 +8,13 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use support::{archive::ArchiveDirectory, cluster::Cluster, output_of, sandbox::Sandbox};
+use support::{
+    archive::ArchiveDirectory,
+    cluster::Cluster,
+    kept::{Kept, name},
+    output_of,
+    sandbox::Sandbox,
+};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/format-1");
 
@@ -178,17 +184,20 @@ fn the_configuration_file_of_the_guide_is_accepted() {
 fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
     let sandbox = Sandbox::new();
     let guide = page("docs/guide/configuration.md");
+    let keeping = page("docs/guide/keeping.md");
     for (program, command) in [
         ("walkeep-archive", None),
         ("walkeep-restore", None),
         ("walkeep", Some("cat")),
         ("walkeep", Some("check")),
+        ("walkeep", Some("prune")),
     ] {
         let help = output_of(sandbox.command(sandbox.program(program)).args(command).arg("--help"));
         let flags = help.split_whitespace().filter_map(|word| word.strip_prefix("--"));
         for flag in flags.map(|flag| flag.trim_end_matches(|c: char| !c.is_ascii_lowercase())) {
             let known = ["help", "version", "output"].contains(&flag);
-            assert!(known || guide.contains(&format!("`--{flag}`")), "--{flag} of {program}");
+            let told = || guide.contains(&format!("`--{flag}`")) || keeping.contains(&format!("--{flag}"));
+            assert!(known || told(), "--{flag} of {program} {command:?}");
         }
     }
     let keys = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
@@ -199,6 +208,8 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
             "compression" => "'none'",
             "log_format" => "'text'",
             "compression_level" | "look_ahead_files" | "connections" => "1",
+            "keep_backups" | "keep_days" | "keep_wal_days" => "1",
+            "backup_dirs" => "['/mnt/backup']",
             "look_ahead_memory" | "prefetch_size" => "'1MB'",
             "spool" => "'/nowhere'",
             _ => "'1s'",
@@ -209,6 +220,29 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(!stderr.contains("one.toml"), "{key}: {stderr}");
     }
+}
+
+/// The lines of a page's blocks of shell commands.
+fn commands(page: &str) -> Vec<String> {
+    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.flat_map(str::lines).map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn the_commands_for_keeping_an_archive_work() {
+    let kept = Kept::new();
+    kept.segments(1, 1..=14, 1);
+    kept.backup(1, 3, 3, 20);
+    kept.backup(1, 9, 9, 2);
+    let bin = kept.sandbox.program("walkeep");
+    let commands = commands(&page("docs/guide/keeping.md"));
+    assert!(!commands.is_empty());
+    for command in commands {
+        let command = command.replace("/mnt/archive", kept.archive.url());
+        let path = format!("PATH={}:$PATH ", bin.parent().unwrap().display());
+        output_of(kept.sandbox.command("sh").args(["-c", &(path + &command)]));
+    }
+    assert!(!kept.names().contains(&name(1, 2)) && kept.names().contains(&name(1, 3)));
 }
 
 #[test]
