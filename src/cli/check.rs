@@ -1,6 +1,5 @@
 //! `walkeep check`.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,6 +7,7 @@ use serde::Serialize;
 
 use super::arguments::Common;
 use super::exit::Failure;
+use super::print::{print, write_json};
 use super::{log, supervise};
 use crate::check::{CheckRequest, Finding, Outcome, check};
 use crate::cluster::DataDirectory;
@@ -69,18 +69,13 @@ impl Check {
         });
         let ok = findings.iter().all(|finding| finding.outcome != Outcome::Fail);
         let report = Report { archive: archive.url.to_string(), ok, checks: &findings };
-        let text = if self.json { as_json(&report) } else { as_text(&findings) };
-        if let Err(error) = io::stdout().write_all(text.as_bytes()) {
-            let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
-            std::process::exit(Failure::OfTool.report(&error));
-        }
+        print(
+            |to| {
+                if self.json { write_json(to, &report) } else { to.write_all(as_text(&findings).as_bytes()) }
+            },
+        );
         std::process::exit(i32::from(!ok))
     }
-}
-
-fn as_json(report: &Report<'_>) -> String {
-    // Texts, truths and lists of them: nothing in it can fail.
-    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
 }
 
 fn as_text(findings: &[Finding]) -> String {

@@ -1,6 +1,6 @@
 //! What goes to standard output, for people and for programs.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use humansize::{WINDOWS, format_size};
 use serde::Serialize;
@@ -9,18 +9,18 @@ use super::exit::Failure;
 use crate::error::{Error, ErrorKind};
 
 /// Writes to standard output, or exits: whoever reads it must not take a part for the whole.
-pub(super) fn print(text: &str) {
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    if let Err(error) = write(&mut stdout).and_then(|()| stdout.flush()) {
         let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
         std::process::exit(Failure::OfTool.report(&error));
     }
 }
 
-/// As JSON, with a line end.
-pub(super) fn as_json(value: &impl Serialize) -> String {
-    // What is printed is made of texts, numbers, truths and lists of them: nothing in it can fail.
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+/// Writes JSON, with a line end.
+pub(super) fn write_json(to: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *to, value)?;
+    writeln!(to)
 }
 
 /// `5.6 GB`, in PostgreSQL's units.

@@ -1,17 +1,17 @@
 //! `walkeep prune`.
 
-use std::fmt::Write;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::exit::Failure;
-use super::print::{as_json, bytes, count, print};
+use super::print::{bytes, count, print, write_json};
 use super::progress::Progress;
 use super::tool::{Opened, Tool};
-use crate::archive::Archive;
+use crate::archive::{Archive, ArchivedFile};
 use crate::catalog::{PruneReport, Totals};
 use crate::config::{Given, Settings};
 use crate::error::{Error, ErrorKind};
@@ -64,7 +64,8 @@ struct Printed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     begins_at: Option<String>,
     kept_backups: Vec<PrintedBackup<'a>>,
-    deleted_files: Vec<String>,
+    #[serde(serialize_with = "names")]
+    deleted_files: &'a [ArchivedFile],
     deleted_leftovers: Vec<&'a str>,
     deleted_bytes: u64,
     kept: Totals,
@@ -78,6 +79,11 @@ struct PrintedBackup<'a> {
     ended: Timestamp,
     complete: bool,
     why: Vec<String>,
+}
+
+/// One after the other: there may be millions.
+fn names<S: Serializer>(files: &[ArchivedFile], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(files.iter().map(|file| file.name.to_string()))
 }
 
 impl Prune {
@@ -98,7 +104,7 @@ impl Prune {
             );
             std::process::exit(Failure::OfTool.report(&error));
         }
-        let text = self.tool.work(&settings, async |opened, stop| {
+        let (system, plan) = self.tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
             let request = PruneRequest {
                 system,
@@ -113,9 +119,9 @@ impl Prune {
             if !self.dry_run {
                 note(&archive, system, pruned.as_ref()).await;
             }
-            pruned.map(|plan| self.told(&settings, system, &plan))
+            pruned.map(|plan| (system, plan))
         });
-        print(&text);
+        print(|to| self.tell(&settings, system, &plan, to));
     }
 
     async fn prune(&self, archive: &Archive, request: PruneRequest) -> Result<PrunePlan, Error> {
@@ -128,22 +134,29 @@ impl Prune {
         Ok(plan)
     }
 
-    fn told(&self, settings: &Settings, system: SystemIdentifier, plan: &PrunePlan) -> String {
+    fn tell(
+        &self,
+        settings: &Settings,
+        system: SystemIdentifier,
+        plan: &PrunePlan,
+        to: &mut dyn Write,
+    ) -> io::Result<()> {
         if self.tool.json {
-            return as_json(&Printed {
+            let printed = Printed {
                 archive: settings.archive.url.to_string(),
                 system_identifier: system.to_string(),
                 dry_run: self.dry_run,
                 begins_at: plan.begins_at.map(|segment| segment.to_string()),
                 kept_backups: plan.kept.iter().map(printed).collect(),
-                deleted_files: plan.goes.iter().map(|file| file.name.to_string()).collect(),
+                deleted_files: &plan.goes,
                 deleted_leftovers: plan.staged.iter().map(|file| file.key.as_str()).collect(),
                 deleted_bytes: plan.bytes(),
                 kept: plan.stays,
                 unknown_files: plan.unknown,
-            });
+            };
+            return write_json(to, &printed);
         }
-        as_text(plan, self.dry_run)
+        write_text(to, plan, self.dry_run)
     }
 }
 
@@ -166,35 +179,31 @@ fn printed(kept: &KeptBackup) -> PrintedBackup<'_> {
     }
 }
 
-fn as_text(plan: &PrunePlan, dry_run: bool) -> String {
-    let mut text = String::new();
-    // Writing to a text cannot fail.
-    let mut line = |line: std::fmt::Arguments<'_>| {
-        let _ = writeln!(text, "{}", line.to_string().replace(char::is_control, " "));
-    };
+fn write_text(to: &mut dyn Write, plan: &PrunePlan, dry_run: bool) -> io::Result<()> {
     if dry_run {
-        plan.goes.iter().for_each(|file| line(format_args!("would delete {}", file.name)));
-        plan.staged.iter().for_each(|file| line(format_args!("would delete {}", file.key)));
+        for file in &plan.goes {
+            writeln!(to, "would delete {}", file.name)?;
+        }
+        for file in &plan.staged {
+            writeln!(to, "would delete {}", file.key)?;
+        }
     }
     for kept in &plan.kept {
         let why: Vec<String> = kept.why.iter().map(ToString::to_string).collect();
         let lacks = if kept.backup.complete { "" } else { ", although it lacks WAL" };
-        let (title, ended) = (&kept.backup.title, kept.backup.ended);
-        line(format_args!("keeps {title}, ended {ended}{lacks}: {}", why.join("; ")));
+        // A label is whatever somebody has written.
+        let title = kept.backup.title.replace(char::is_control, " ");
+        writeln!(to, "keeps {title}, ended {}{lacks}: {}", kept.backup.ended, why.join("; "))?;
     }
     let verb = if dry_run { "would delete" } else { "deleted" };
     let number = plan.goes.len() + plan.staged.len();
     let begins = plan.begins_at.map_or_else(String::new, |segment| format!(", which begins at {segment}"));
     let Totals { files, stored_bytes, .. } = plan.stays;
-    line(format_args!(
-        "{verb} {}, {}; {} stay, {}{begins}",
-        count(number, "file"),
-        bytes(plan.bytes()),
-        count(usize::try_from(files).unwrap_or(usize::MAX), "file"),
-        bytes(stored_bytes),
-    ));
+    let files = count(usize::try_from(files).unwrap_or(usize::MAX), "file");
+    let (gone, stored) = (bytes(plan.bytes()), bytes(stored_bytes));
+    writeln!(to, "{verb} {}, {gone}; {files} stay, {stored}{begins}", count(number, "file"))?;
     if plan.unknown > 0 {
-        line(format_args!("left alone: {} that walkeep knows nothing of", count(plan.unknown, "file")));
+        writeln!(to, "left alone: {} that walkeep knows nothing of", count(plan.unknown, "file"))?;
     }
-    text
+    Ok(())
 }

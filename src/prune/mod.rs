@@ -81,12 +81,10 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
         })?;
     let backups = known_backups(&catalog, &elsewhere);
     let files = &catalog.inventory.files;
-    let segments: Vec<(SegmentName, Timestamp)> =
-        files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
+    let segments = files.iter().filter_map(|file| Some((file.name.segment()?, file.since)));
     let newest = files.iter().map(|file| file.since).max();
-    let facts = Facts { backups: &backups, segments: &segments, newest, now };
-    let Decision { boundary, kept } = decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
-    drop(segments);
+    let facts = Facts { backups: &backups, newest, now };
+    let Decision { boundary, kept } = decide(policy, facts, segments).map_err(|doubt| in_doubt(&doubt))?;
 
     // In place, because there may be millions.
     let mut goes = catalog.inventory.files;
