@@ -16,6 +16,7 @@
 //! - [`check`]: whether all of it will work, tried out.
 //! - [`catalog`]: what an archive holds of a cluster, and which base backups it can recover.
 //! - [`prune`]: deleting what need not be kept.
+//! - [`status`]: how well an archive keeps up with its server, without a look at all of it.
 //! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
 //!
 //! The binaries in `bin/` call [`cli`] and nothing else.
@@ -38,4 +39,5 @@ pub mod restore;
 pub mod retention;
 pub mod server;
 pub mod spool;
+pub mod status;
 pub mod wal;

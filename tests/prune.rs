@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use support::{
     data_directory::SEGMENT_BYTES,
-    kept::{Kept, archived_segment, days_ago, name, position, touch},
+    kept::{Kept, archived_segment, days_ago, name, position, put_file, touch},
     push::SYSTEM,
     running::{Running, outcome_of},
     wrapper::wrapped,
@@ -190,7 +190,7 @@ fn nothing_is_touched_but_walkeeps_own() {
             .join(format!("{}/wal/0000000100000000/000000010000000000000002", SYSTEM + 1)),
     ];
     for file in &foreign {
-        kept.put_file(file, "mine", days_ago(99));
+        put_file(file, "mine", days_ago(99));
     }
     let system = SYSTEM.to_string();
     let told = kept.json("prune", &["--system-identifier", &system, "--keep-backups", "1"]);
@@ -208,9 +208,9 @@ fn what_killed_pushes_have_left_goes_after_a_day() {
     let kept = month();
     let staged = |name: &str| kept.archive.file(SYSTEM, name).with_file_name(format!("{name}#17"));
     let (old, new, old_text) = (staged(&name(1, 30)), staged(&name(1, 31)), staged("00000002.history"));
-    kept.put_file(&old, "half", days_ago(2));
-    kept.put_file(&new, "half", days_ago(1) + SignedDuration::from_hours(1));
-    kept.put_file(&old_text, "half", days_ago(2));
+    put_file(&old, "half", days_ago(2));
+    put_file(&new, "half", days_ago(1) + SignedDuration::from_hours(1));
+    put_file(&old_text, "half", days_ago(2));
     let before = bytes(&kept);
     let told = kept.json("prune", &["--keep-backups", "3"]);
     assert_eq!((old.exists(), new.exists(), old_text.exists()), (false, true, false));

@@ -15,6 +15,9 @@ use support::{
     push::SYSTEM,
 };
 
+/// A file of a base backup: its name and content.
+type Member<'a> = (&'a str, Vec<u8>);
+
 /// The log, and directories of base backups.
 fn scene() -> (Kept, PathBuf) {
     let kept = Kept::new();
@@ -66,7 +69,7 @@ fn gzipped(content: &[u8]) -> Vec<u8> {
 }
 
 /// A base backup of these files, written so many days ago.
-fn backup(place: &Path, name: &str, files: &[(&str, Vec<u8>)], days: i64) -> PathBuf {
+fn backup(place: &Path, name: &str, files: &[Member], days: i64) -> PathBuf {
     let directory = place.join(name);
     fs::create_dir(&directory).unwrap();
     support::user::hand_over(&directory);
@@ -85,7 +88,7 @@ fn first(kept: &Kept) -> u64 {
 
 #[test]
 fn what_pg_basebackup_writes_is_understood() {
-    let shapes: [(&str, Vec<(&str, Vec<u8>)>); 7] = [
+    let shapes: [(&str, Vec<Member>); 7] = [
         (
             "plain",
             vec![("backup_label", label(10).into()), ("backup_manifest", manifest(10, 11, SYSTEM).into())],

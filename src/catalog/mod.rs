@@ -97,6 +97,15 @@ impl Totals {
         }
         totals
     }
+
+    /// How many bytes each stored one stands for; none where that says nothing.
+    #[must_use]
+    pub fn ratio(&self) -> Option<f64> {
+        // Sizes of archives are far below what this cannot tell apart.
+        #[allow(clippy::cast_precision_loss, reason = "nobody reads 15 digits of a ratio")]
+        let ratio = self.original_bytes as f64 / self.stored_bytes as f64;
+        (self.original_bytes > 0 && self.stored_bytes > 0).then_some(ratio)
+    }
 }
 
 /// How an archive is read by those who look after it.

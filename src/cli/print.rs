@@ -3,9 +3,11 @@
 use std::io::{self, BufWriter, Write};
 
 use humansize::{WINDOWS, format_size};
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::exit::Failure;
+use crate::catalog::Totals;
 use crate::error::{Error, ErrorKind};
 
 /// Writes to standard output, or exits: whoever reads it must not take a part for the whole.
@@ -15,6 +17,17 @@ pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
         std::process::exit(Failure::OfTool.report(&error));
     }
+}
+
+/// Writes a text to standard output, or exits.
+pub(super) fn print_text(text: &str) {
+    print(|to| to.write_all(text.as_bytes()));
+}
+
+/// As JSON, with a line end.
+pub(super) fn as_json(value: &impl Serialize) -> String {
+    // What is printed is made of texts, numbers, truths and lists of them: nothing in it can fail.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 /// Writes JSON, with a line end.
@@ -33,6 +46,33 @@ pub(super) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+/// `2026-11-21T12:00:00Z`: to the second, because nobody reads more.
+pub(super) fn time(moment: Timestamp) -> String {
+    Timestamp::from_second(moment.as_second()).unwrap_or(moment).to_string()
+}
+
+/// `3m 12s`, and 0 for what a clock has in the future.
+pub(super) fn duration(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    let (days, rest) = (seconds / 86_400, SignedDuration::from_secs(seconds % 86_400));
+    match days {
+        0 => format!("{rest:#}"),
+        _ if rest.is_zero() => format!("{days}d"),
+        // Of what is days old, seconds are noise.
+        _ => format!("{days}d {:#}", SignedDuration::from_hours(rest.as_hours())),
+    }
+}
+
+/// `10.0`.
+pub(super) fn ratio(totals: &Totals) -> Option<String> {
+    totals.ratio().map(|ratio| format!("{ratio:.1}"))
+}
+
+/// A text from elsewhere, as it may be shown on a terminal.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +81,15 @@ mod tests {
     fn amounts_read_as_the_servers_own() {
         assert_eq!([bytes(0), bytes(16 << 20), bytes(1_500_000_000)], ["0 B", "16 MB", "1.40 GB"]);
         assert_eq!([count(1, "file"), count(0, "file")], ["1 file", "0 files"]);
+    }
+
+    #[test]
+    fn moments_and_durations_are_told_to_a_useful_degree() {
+        let moment: Timestamp = "2026-11-21T12:00:00.987Z".parse().unwrap();
+        assert_eq!(time(moment), "2026-11-21T12:00:00Z");
+        let texts =
+            [-5, 0, 192, 3 * 3600 + 61, 86_400, 2 * 86_400 + 3 * 3600 + 59].map(SignedDuration::from_secs);
+        assert_eq!(texts.map(duration), ["0s", "0s", "3m 12s", "3h 1m 1s", "1d", "2d 3h"]);
+        assert_eq!(plain("a\u{1b}[1mb\n"), "a [1mb ");
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::exit::Failure;
-use super::print::{bytes, count, print, write_json};
+use super::print::{bytes, count, plain, print, time, write_json};
 use super::progress::Progress;
 use super::tool::{Opened, Tool};
 use crate::archive::{Archive, ArchivedFile};
@@ -192,8 +192,8 @@ fn write_text(to: &mut dyn Write, plan: &PrunePlan, dry_run: bool) -> io::Result
         let why: Vec<String> = kept.why.iter().map(ToString::to_string).collect();
         let lacks = if kept.backup.complete { "" } else { ", although it lacks WAL" };
         // A label is whatever somebody has written.
-        let title = kept.backup.title.replace(char::is_control, " ");
-        writeln!(to, "keeps {title}, ended {}{lacks}: {}", kept.backup.ended, why.join("; "))?;
+        let (title, ended) = (plain(&kept.backup.title), time(kept.backup.ended));
+        writeln!(to, "keeps {title}, ended {ended}{lacks}: {}", why.join("; "))?;
     }
     let verb = if dry_run { "would delete" } else { "deleted" };
     let number = plan.goes.len() + plan.staged.len();

@@ -6,7 +6,9 @@ use super::arguments;
 use super::cat::Cat;
 use super::check::Check;
 use super::exit::{Failure, exit_on_panic};
+use super::list::List;
 use super::prune::Prune;
+use super::status::Status;
 use crate::config::LogFormat;
 
 const PROGRAM: &str = "walkeep";
@@ -25,7 +27,9 @@ struct Arguments {
 enum Command {
     Cat(Cat),
     Check(Check),
+    List(List),
     Prune(Prune),
+    Status(Status),
 }
 
 /// Does what the command line says, and exits.
@@ -36,7 +40,9 @@ pub fn main() -> ! {
     match arguments.command {
         Command::Cat(command) => command.run(PROGRAM),
         Command::Check(command) => command.run(PROGRAM),
+        Command::List(command) => command.run(PROGRAM),
         Command::Prune(command) => command.run(PROGRAM),
+        Command::Status(command) => command.run(PROGRAM),
     }
     std::process::exit(0)
 }

@@ -102,6 +102,18 @@ pub(crate) fn archived_history(
     (name, bytes)
 }
 
+/// Puts bytes into a file, as if that had been done at that moment, and makes the directories above it.
+pub(crate) fn put_file(file: &Path, bytes: impl AsRef<[u8]>, at: Timestamp) {
+    let above: Vec<&Path> = file.ancestors().skip(1).take_while(|dir| !dir.exists()).collect();
+    for directory in above.into_iter().rev() {
+        fs::create_dir(directory).unwrap();
+        user::hand_over(directory);
+    }
+    fs::write(file, bytes).unwrap();
+    user::hand_over(file);
+    touch(file, at);
+}
+
 /// Sets when a file was written.
 pub(crate) fn touch(path: &Path, at: Timestamp) {
     File::open(path).unwrap().set_modified(at.into()).unwrap();
@@ -122,18 +134,7 @@ impl Kept {
 
     /// Puts bytes under a name, as if that had been done at that moment.
     pub(crate) fn put(&self, name: &str, bytes: impl AsRef<[u8]>, at: Timestamp) {
-        self.put_file(&self.archive.file(SYSTEM, name), bytes, at);
-    }
-
-    pub(crate) fn put_file(&self, file: &Path, bytes: impl AsRef<[u8]>, at: Timestamp) {
-        let above: Vec<&Path> = file.ancestors().skip(1).take_while(|dir| !dir.exists()).collect();
-        for directory in above.into_iter().rev() {
-            fs::create_dir(directory).unwrap();
-            user::hand_over(directory);
-        }
-        fs::write(file, bytes).unwrap();
-        user::hand_over(file);
-        touch(file, at);
+        put_file(&self.archive.file(SYSTEM, name), bytes, at);
     }
 
     /// Segments that were archived so many days ago.

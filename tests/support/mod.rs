@@ -13,6 +13,7 @@
     reason = "here, too, a failed expectation is the point"
 )]
 
+pub(crate) mod aged;
 pub(crate) mod archive;
 pub(crate) mod cluster;
 pub(crate) mod data_directory;
@@ -27,6 +28,7 @@ pub(crate) mod push;
 pub(crate) mod restore;
 pub(crate) mod running;
 pub(crate) mod sandbox;
+pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod store_cluster;
 pub(crate) mod store_scene;

@@ -1,0 +1,360 @@
+//! `walkeep list`.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::exit::Failure;
+use super::print::{bytes, count, plain, print, print_text, ratio, time, write_json};
+use super::table::table;
+use super::tool::{Opened, Tool};
+use crate::archive::ArchivedFile;
+use crate::catalog::{ArchivedBackup, Catalog, Totals, catalog};
+use crate::coverage::Reach;
+use crate::error::{Error, ErrorKind};
+use crate::wal::{SegmentName, TimelineId, WalName};
+
+/// List what the archive holds: timelines and base backups, or files
+///
+/// Exit status: 0 all listed; 1 something could not be read; 2 wrong usage or configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    tool: Tool,
+
+    /// What to list [default: timelines and backups]
+    #[arg(value_enum, value_name = "WHAT")]
+    what: Option<What>,
+
+    /// Only files from this segment on, on all timelines
+    #[arg(value_name = "FROM")]
+    from: Option<SegmentName>,
+
+    /// Only files up to this segment, on all timelines
+    #[arg(value_name = "TO")]
+    to: Option<SegmentName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The base backups, and how far each can be recovered
+    Backups,
+    /// The timelines, and which segments of each there are
+    Timelines,
+    /// The files, all or a range
+    Files,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed {
+    archive: String,
+    system_identifier: String,
+    segment_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timelines: Option<Vec<PrintedTimeline>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backups: Option<Vec<PrintedBackup>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Vec<PrintedFile>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<PrintedTotals>,
+    unreadable: Vec<Unreadable>,
+}
+
+#[derive(Serialize)]
+struct PrintedTimeline {
+    timeline: u32,
+    parent: Option<u32>,
+    /// Where it left its parent.
+    left_at: Option<String>,
+    ranges: Vec<Range>,
+    gaps: Vec<Range>,
+    partials: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Range {
+    first: String,
+    last: String,
+    segments: u64,
+}
+
+#[derive(Serialize)]
+struct PrintedBackup {
+    name: String,
+    label: Option<String>,
+    start_segment: String,
+    ended: String,
+    complete: bool,
+    reaches: Vec<PrintedReach>,
+}
+
+#[derive(Serialize)]
+struct PrintedReach {
+    timeline: u32,
+    /// The last segment that replay can have; none where not even the first is there.
+    last_segment: Option<String>,
+    /// Whether that is the newest one of the timeline.
+    to_the_end: bool,
+}
+
+#[derive(Serialize)]
+struct PrintedFile {
+    name: String,
+    archived_at: String,
+    /// Of segments.
+    original_bytes: Option<u64>,
+    stored_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct PrintedTotals {
+    #[serde(flatten)]
+    totals: Totals,
+    ratio: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Unreadable {
+    name: String,
+    error: String,
+}
+
+impl List {
+    pub(super) fn run(self, program: &'static str) -> ! {
+        let settings = self.tool.start(program, |given| given);
+        if let Err(error) = self.check_range() {
+            std::process::exit(Failure::OfTool.report(&error));
+        }
+        let archive = settings.archive.url.to_string();
+        let catalog = self.tool.work(&settings, async |opened, stop| {
+            let Opened { archive, system, reading } = opened;
+            let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was listed");
+            stop.run_until_cancelled(catalog(&archive, system, reading)).await.ok_or_else(stopped)?
+        });
+        if self.tool.json {
+            print(|to| write_json(to, &self.printed(archive, &catalog)));
+        } else {
+            self.print_text(&catalog);
+        }
+        // Files are listed whatever is in them.
+        let unreadable = if self.wants(What::Files) { &[][..] } else { &catalog.unreadable };
+        for (name, error) in unreadable {
+            tracing::error!("cannot tell what {name} says: {}", error.report());
+        }
+        if let Some(odd) = catalog.coverage.odd().first() {
+            let (odds, size) = (catalog.coverage.odd().len(), catalog.coverage.size().bytes() >> 20);
+            let names = count(odds, "name");
+            tracing::warn!("{names} such as {odd} no segment of {size} MB has, as the newest one is");
+        }
+        std::process::exit(i32::from(!unreadable.is_empty()))
+    }
+
+    fn check_range(&self) -> Result<(), Error> {
+        let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
+        match (self.what, self.from, self.to) {
+            (Some(What::Backups | What::Timelines), Some(_), _) => {
+                wrong("only files can be listed from a segment on")
+            }
+            (_, Some(from), Some(to)) if from.order() > to.order() => wrong("FROM comes after TO in the log"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Timelines and backups are wanted where nothing is said.
+    fn wants(&self, what: What) -> bool {
+        self.what.map_or(what != What::Files, |wanted| wanted == what)
+    }
+
+    /// The files that are asked for. Where a range is, those without a place in the log are not.
+    fn files<'a>(&self, catalog: &'a Catalog) -> impl Iterator<Item = &'a ArchivedFile> + Clone {
+        let (from, to) = (self.from.map(SegmentName::order), self.to.map(SegmentName::order));
+        let is_asked_for = move |file: &&ArchivedFile| {
+            let place = match file.name {
+                WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. } => {
+                    segment.order()
+                }
+                WalName::History(_) => return from.is_none(),
+            };
+            from.is_none_or(|from| from <= place) && to.is_none_or(|to| place <= to)
+        };
+        catalog.inventory.files.iter().filter(is_asked_for)
+    }
+
+    fn print_text(&self, catalog: &Catalog) {
+        if self.wants(What::Files) {
+            return self.print_files(catalog);
+        }
+        let mut parts = Vec::new();
+        if self.wants(What::Timelines) {
+            parts.push(timelines_as_text(&timelines(catalog)));
+        }
+        if self.wants(What::Backups) {
+            parts.push(backups_as_text(catalog));
+        }
+        print_text(&parts.join("\n"));
+    }
+
+    /// Piece by piece, because there may be millions; so columns have a width of their own.
+    fn print_files(&self, catalog: &Catalog) {
+        let mut text = format!("{:40}  {:20}  {:>9}  {:>9}\n", "NAME", "ARCHIVED", "SIZE", "STORED");
+        let segment_bytes = catalog.coverage.size().bytes();
+        for file in self.files(catalog) {
+            let size = file.name.segment().map_or_else(|| "-".to_owned(), |_| bytes(segment_bytes));
+            let (name, since) = (file.name.to_string(), time(file.since));
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "{name:40}  {since:20}  {size:>9}  {:>9}", bytes(file.stored_size));
+            if text.len() > 1 << 16 {
+                print_text(&std::mem::take(&mut text));
+            }
+        }
+        let totals = Totals::of(self.files(catalog), catalog.coverage.size());
+        let ratio = ratio(&totals).map_or_else(String::new, |ratio| format!(", ratio {ratio}"));
+        let _ = writeln!(
+            text,
+            "{}: {} of segments, {} stored{ratio}",
+            count(usize::try_from(totals.files).unwrap_or(usize::MAX), "file"),
+            bytes(totals.original_bytes),
+            bytes(totals.stored_bytes),
+        );
+        print_text(&text);
+    }
+
+    fn printed(&self, archive: String, catalog: &Catalog) -> Printed {
+        let size = catalog.coverage.size();
+        let printed = |file: &ArchivedFile| PrintedFile {
+            name: file.name.to_string(),
+            archived_at: time(file.since),
+            original_bytes: file.name.segment().map(|_| size.bytes()),
+            stored_bytes: file.stored_size,
+        };
+        let totals = Totals::of(self.files(catalog), size);
+        let total = PrintedTotals { totals, ratio: totals.ratio() };
+        let unreadable = catalog.unreadable.iter();
+        Printed {
+            archive,
+            system_identifier: catalog.system.to_string(),
+            segment_bytes: size.bytes(),
+            timelines: self.wants(What::Timelines).then(|| timelines(catalog)),
+            backups: self
+                .wants(What::Backups)
+                .then(|| catalog.backups.iter().map(|backup| printed_backup(catalog, backup)).collect()),
+            files: self.wants(What::Files).then(|| self.files(catalog).map(printed).collect()),
+            total: self.wants(What::Files).then_some(total),
+            unreadable: unreadable
+                .map(|(name, error)| Unreadable { name: name.to_string(), error: error.report() })
+                .collect(),
+        }
+    }
+}
+
+fn name(catalog: &Catalog, timeline: TimelineId, number: u64) -> String {
+    catalog.coverage.name(timeline, number).map_or_else(String::new, |name| name.to_string())
+}
+
+/// Those of which there is anything, be it their history alone.
+fn timelines(catalog: &Catalog) -> Vec<PrintedTimeline> {
+    let coverage = &catalog.coverage;
+    let with_history = catalog.inventory.files.iter().filter_map(|file| match file.name {
+        WalName::History(timeline) => Some(timeline),
+        _ => None,
+    });
+    let mut ids: Vec<TimelineId> = coverage.timelines().map(|(id, _)| id).chain(with_history).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let range = |timeline, first: u64, last: u64| Range {
+        first: name(catalog, timeline, first),
+        last: name(catalog, timeline, last),
+        segments: last - first + 1,
+    };
+    let gaps = coverage.gaps();
+    let printed = |id: TimelineId| {
+        let held = coverage.timelines().find(|(other, _)| *other == id).map(|(_, held)| held);
+        let parent = coverage.history(id).and_then(|history| history.ancestors.last());
+        let of_it = gaps.iter().filter(|gap| gap.timeline == id);
+        PrintedTimeline {
+            timeline: id.get(),
+            parent: parent.map(|parent| parent.timeline.get()),
+            left_at: parent.map(|parent| parent.left_at.to_string()),
+            ranges: held.map_or_else(Vec::new, |held| {
+                held.stretches.iter().map(|stretch| range(id, *stretch.start(), *stretch.end())).collect()
+            }),
+            gaps: of_it.map(|gap| range(id, gap.first, gap.last)).collect(),
+            partials: held.map_or_else(Vec::new, |held| {
+                held.partials.iter().map(|number| name(catalog, id, *number) + ".partial").collect()
+            }),
+        }
+    };
+    ids.into_iter().map(printed).collect()
+}
+
+/// A line for each range, gap and partial segment.
+fn timelines_as_text(timelines: &[PrintedTimeline]) -> String {
+    let mut rows = Vec::new();
+    for timeline in timelines {
+        let parent = timeline.parent.map_or_else(|| "-".to_owned(), |parent| parent.to_string());
+        let left_at = timeline.left_at.clone().unwrap_or_else(|| "-".to_owned());
+        let mut row = |what: &str, first: &str, last: &str, segments: String| {
+            let number = timeline.timeline.to_string();
+            let (first, last) = (first.to_owned(), last.to_owned());
+            rows.push(vec![number, parent.clone(), left_at.clone(), what.to_owned(), first, last, segments]);
+        };
+        let mut gaps = timeline.gaps.iter();
+        for range in &timeline.ranges {
+            row("archived", &range.first, &range.last, range.segments.to_string());
+            // Between two ranges there is one.
+            if let Some(gap) = gaps.next() {
+                row("missing", &gap.first, &gap.last, gap.segments.to_string());
+            }
+        }
+        timeline.partials.iter().for_each(|partial| row("partial", partial, "-", "-".to_owned()));
+        if timeline.ranges.is_empty() && timeline.partials.is_empty() {
+            row("nothing", "-", "-", "0".to_owned());
+        }
+    }
+    table(&["TIMELINE", "PARENT", "LEFT IT AT", "SEGMENTS", "FIRST", "LAST", "NUMBER"], &[0, 1, 6], rows)
+}
+
+fn printed_backup(catalog: &Catalog, backup: &ArchivedBackup) -> PrintedBackup {
+    let coverage = &catalog.coverage;
+    let origin = backup.origin(coverage.size());
+    let printed = |reach: Reach| PrintedReach {
+        timeline: reach.timeline.get(),
+        last_segment: reach.last.map(|(timeline, number)| name(catalog, timeline, number)),
+        to_the_end: reach.to_the_end,
+    };
+    PrintedBackup {
+        name: backup.name.to_string(),
+        label: backup.history.label.clone(),
+        start_segment: backup.history.start_segment.to_string(),
+        ended: time(backup.archived_at),
+        complete: coverage.is_complete(origin),
+        reaches: coverage.reaches(origin).into_iter().map(printed).collect(),
+    }
+}
+
+/// A line for each timeline that a backup can be recovered to.
+fn backups_as_text(catalog: &Catalog) -> String {
+    if catalog.backups.is_empty() {
+        return "no base backup is known\n".to_owned();
+    }
+    let rows = catalog.backups.iter().map(|backup| {
+        let printed = printed_backup(catalog, backup);
+        let reaches = printed.reaches.iter().map(|reach| {
+            let (last, why) = match (&reach.last_segment, reach.to_the_end) {
+                (Some(last), true) => (last.as_str(), ""),
+                (Some(last), false) => (last.as_str(), ", then segments are missing"),
+                (None, _) => ("nothing", ", its first segment is missing"),
+            };
+            format!("{last} on timeline {}{why}", reach.timeline)
+        });
+        let complete = if printed.complete { "yes" } else { "no" };
+        let reaches: Vec<String> = reaches.collect();
+        let reaches = if reaches.is_empty() { "nothing".to_owned() } else { reaches.join("\n") };
+        let label = plain(printed.label.as_deref().unwrap_or("-"));
+        vec![printed.name, label, printed.start_segment, printed.ended, complete.to_owned(), reaches]
+    });
+    table(&["BACKUP", "LABEL", "START", "ENDED", "COMPLETE", "RECOVERABLE TO"], &[], rows)
+}

@@ -1,0 +1,155 @@
+//! For programs. Every field is always there, and null where it is not known; only what prune and verify have noted is as
+//! they have noted it. Ages are in seconds, and those of clocks that
+//! differ never below 0.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Told;
+use crate::archive::ArchivedFile;
+use crate::catalog::{PruneReport, Totals, VerifyReport};
+use crate::cli::print::{as_json, time};
+use crate::status::{ArchiveStatus, Status};
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    archive: &'a str,
+    system_identifier: Option<String>,
+    at: String,
+    /// Whether the exit status is 0, unless the output cannot be written.
+    ok: bool,
+    /// Why the archive, or the data directory, could not be asked.
+    errors: Vec<String>,
+    /// Which limits are exceeded.
+    problems: &'a [String],
+    lag_seconds: Option<i64>,
+    backlog: Option<Backlog>,
+    unarchived: Option<Unarchived>,
+    timelines: Option<Vec<Newest>>,
+    size: Option<Size>,
+    recovery_window: Option<Window>,
+    last_prune: Option<Noted<'a, PruneReport>>,
+    last_verify: Option<Noted<'a, VerifyReport>>,
+    /// Files that cannot be read, each with the reason.
+    unreadable: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Backlog {
+    files: u64,
+    bytes: u64,
+    oldest_since: Option<String>,
+    oldest_age_seconds: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct Unarchived {
+    first_segment: String,
+    segments: u64,
+    since: String,
+    age_seconds: i64,
+}
+
+#[derive(Serialize)]
+struct Newest {
+    timeline: u32,
+    #[serde(rename = "newest_segment")]
+    segment: String,
+    archived_at: String,
+    age_seconds: i64,
+}
+
+#[derive(Serialize)]
+struct Size {
+    as_of: String,
+    counted_by: &'static str,
+    #[serde(flatten)]
+    totals: Totals,
+    ratio: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Window {
+    start: String,
+    end: String,
+    /// The base backup that it starts with.
+    label: Option<String>,
+    start_segment: Option<String>,
+}
+
+/// A report as it is in the archive, and its age.
+#[derive(Serialize)]
+struct Noted<'a, T> {
+    age_seconds: i64,
+    #[serde(flatten)]
+    report: &'a T,
+}
+
+pub(super) fn of(told: &Told<'_>) -> String {
+    let Told { archive, status, problems } = told;
+    let age = |since: Timestamp| status.age(since).as_secs();
+    let known = status.archive.as_ref().ok();
+    let backlog_error = status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
+    let errors = backlog_error.into_iter().chain(status.archive.as_ref().err());
+    let errors: Vec<String> = errors.map(crate::error::Error::report).collect();
+    as_json(&Printed {
+        archive,
+        system_identifier: status.system.map(|system| system.to_string()),
+        at: time(status.at),
+        ok: errors.is_empty() && problems.is_empty(),
+        errors,
+        problems,
+        lag_seconds: status.lag().map(|lag| lag.as_secs()),
+        backlog: status.backlog().map(|backlog| Backlog {
+            files: backlog.files,
+            bytes: backlog.bytes,
+            oldest_since: backlog.oldest.map(time),
+            oldest_age_seconds: backlog.oldest.map(age),
+        }),
+        unarchived: known.and_then(|known| known.unarchived).map(|left| Unarchived {
+            first_segment: left.first.to_string(),
+            segments: left.segments,
+            since: time(left.since),
+            age_seconds: age(left.since),
+        }),
+        timelines: known.map(|known| timelines(status, known)),
+        size: known.and_then(size),
+        recovery_window: known.and_then(window),
+        last_prune: known
+            .and_then(|known| known.prune.as_ref())
+            .map(|report| Noted { age_seconds: age(report.at), report }),
+        last_verify: known
+            .and_then(|known| known.verify.as_ref())
+            .map(|report| Noted { age_seconds: age(report.at), report }),
+        unreadable: known.map_or(&[], |known| &known.unreadable),
+    })
+}
+
+fn timelines(status: &Status, known: &ArchiveStatus) -> Vec<Newest> {
+    let newest = |file: &ArchivedFile| {
+        let timeline = file.name.segment()?.timeline().get();
+        Some(Newest {
+            timeline,
+            segment: file.name.to_string(),
+            archived_at: time(file.since),
+            age_seconds: status.age(file.since).as_secs(),
+        })
+    };
+    known.newest.iter().filter_map(newest).collect()
+}
+
+fn size(known: &ArchiveStatus) -> Option<Size> {
+    let (totals, at, counted_by) = known.totals()?;
+    Some(Size { as_of: time(at), counted_by, totals, ratio: totals.ratio() })
+}
+
+fn window(known: &ArchiveStatus) -> Option<Window> {
+    let (start, end) = known.window()?;
+    let history = known.oldest_backup.as_ref().map(|backup| &backup.history);
+    Some(Window {
+        start: time(start),
+        end: time(end),
+        label: history.and_then(|history| history.label.clone()),
+        start_segment: history.map(|history| history.start_segment.to_string()),
+    })
+}

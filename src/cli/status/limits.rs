@@ -1,0 +1,143 @@
+//! What is demanded of an archive, and what does not meet it.
+
+use clap::Args;
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+
+use crate::cli::print::{count, duration, plain, time};
+use crate::status::Status;
+
+/// The demands. Whatever does not meet them is a problem.
+#[derive(Debug, Args)]
+pub(super) struct Limits {
+    /// Fail if the archive lags behind by more than that, such as 30m or 2h. With --pgdata: if a finished file has been
+    /// waiting for longer; a server that is idle does not lag. Without: if the newest segment is older, so archive_timeout must
+    /// be set
+    #[arg(long = "max-lag", value_name = "DURATION", value_parser = whole_duration)]
+    lag: Option<SignedDuration>,
+
+    /// Fail if more files than that wait to be archived
+    #[arg(long = "max-backlog", value_name = "N", requires = "pgdata")]
+    backlog: Option<u64>,
+
+    /// Fail if the last prune is longer ago, such as 2d, or failed
+    #[arg(long = "max-prune-age", value_name = "DURATION", value_parser = whole_duration)]
+    prune_age: Option<SignedDuration>,
+
+    /// Fail if the last verify is longer ago, such as 8d, or failed
+    #[arg(long = "max-verify-age", value_name = "DURATION", value_parser = whole_duration)]
+    verify_age: Option<SignedDuration>,
+}
+
+/// Reads `30m`, `2h`, `1d 12h`; a day has 24 hours.
+fn whole_duration(text: &str) -> Result<SignedDuration, String> {
+    let parsed = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    parsed
+        .ok()
+        .filter(|duration| !duration.is_negative())
+        .ok_or_else(|| format!("\"{text}\" is not a duration such as 30m, 2h or 2d"))
+}
+
+/// What a report says that matters here.
+struct Noted<'a> {
+    at: Timestamp,
+    ok: bool,
+    error: Option<&'a str>,
+    failures: u64,
+}
+
+impl Limits {
+    /// What does not meet the demands, each in a sentence that names its flag. Of an archive that cannot be asked, only what is
+    /// known without it.
+    pub(super) fn problems(&self, status: &Status) -> Vec<String> {
+        let mut problems = Vec::new();
+        problems.extend(self.backlog(status));
+        problems.extend(self.lag(status));
+        if let Ok(archive) = &status.archive {
+            let prune = archive.prune.as_ref().map(|report| Noted {
+                at: report.at,
+                ok: report.ok,
+                error: report.error.as_deref(),
+                failures: 0,
+            });
+            problems.extend(too_old(status, "prune", self.prune_age, prune));
+            let verify = archive.verify.as_ref().map(|report| Noted {
+                at: report.at,
+                ok: report.ok,
+                error: report.error.as_deref(),
+                failures: report.failures,
+            });
+            problems.extend(too_old(status, "verify", self.verify_age, verify));
+        }
+        problems
+    }
+
+    fn backlog(&self, status: &Status) -> Option<String> {
+        let (max, backlog) = (self.backlog?, status.backlog()?);
+        let files = count(usize::try_from(backlog.files).unwrap_or(usize::MAX), "file");
+        (backlog.files > max)
+            .then(|| format!("{files} waiting to be archived, more than --max-backlog {max}"))
+    }
+
+    fn lag(&self, status: &Status) -> Option<String> {
+        let (max, archive) = (self.lag?, status.archive.as_ref().ok()?);
+        let flag = format!("--max-lag {}", duration(max));
+        let Some(lag) = status.lag() else {
+            return status.backlog.is_none().then(|| format!("there is no segment in the archive ({flag})"));
+        };
+        if lag <= max {
+            return None;
+        }
+        let ago = duration(lag);
+        if status.backlog.is_none() {
+            return Some(format!("the newest segment was archived {ago} ago, which is longer than {flag}"));
+        }
+        let oldest_mark = status.backlog().and_then(|backlog| backlog.oldest);
+        Some(match archive.unarchived {
+            // Nothing that the archiver would be at work on.
+            Some(left) if oldest_mark.is_none() => format!(
+                "{} was finished {ago} ago and is not in the archive, although nothing waits to be archived, longer than \
+                 {flag}; does the server archive, and into this archive?",
+                left.first
+            ),
+            _ => format!("a finished file has been waiting to be archived for {ago}, longer than {flag}"),
+        })
+    }
+}
+
+fn too_old(
+    status: &Status,
+    work: &str,
+    max: Option<SignedDuration>,
+    noted: Option<Noted<'_>>,
+) -> Option<String> {
+    let max = max?;
+    let flag = format!("--max-{work}-age {}", duration(max));
+    let Some(noted) = noted else { return Some(format!("no {work} is known of ({flag})")) };
+    let (age, at) = (status.age(noted.at), time(noted.at));
+    if !noted.ok {
+        let why = noted.error.map_or_else(|| format!("{} found", count_of(noted.failures)), plain);
+        return Some(format!("the last {work}, at {at}, failed: {why}"));
+    }
+    (age > max).then(|| format!("the last {work}, at {at}, was {} ago, longer than {flag}", duration(age)))
+}
+
+fn count_of(failures: u64) -> String {
+    count(usize::try_from(failures).unwrap_or(usize::MAX), "failure")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_days_and_without_signs() {
+        let hours = |text: &str| whole_duration(text).map(|duration| duration.as_secs() / 3600);
+        assert_eq!(
+            [hours("2h"), hours("2d"), hours("1d 12h"), hours("90m"), hours("0s")].map(Result::unwrap),
+            [2, 48, 36, 1, 0]
+        );
+        for wrong in ["", "2", "-2h", "2h ago", "soon", "1mo", "1y"] {
+            assert!(whole_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

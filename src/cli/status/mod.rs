@@ -1,0 +1,160 @@
+//! `walkeep status`.
+
+mod json;
+mod limits;
+mod prometheus;
+mod text;
+
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::archive::Archive;
+use crate::catalog::Reading;
+use crate::cli::exit::Failure;
+use crate::cli::print::print_text;
+use crate::cli::supervise;
+use crate::cli::tool::Tool;
+use crate::cluster::DataDirectory;
+use crate::config::Settings;
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+use crate::status::{self, ArchiveStatus};
+use crate::wal::SystemIdentifier;
+use limits::Limits;
+
+/// Tell how well the archive keeps up, and what can be recovered from it
+///
+/// Cheap enough to be asked every minute: the archive is not listed.
+///
+/// Exit status: 0 all well; 1 a limit is exceeded, or the archive cannot be asked; 2 wrong usage or configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    tool: Tool,
+
+    #[command(flatten)]
+    limits: Limits,
+
+    /// Print metrics for Prometheus; also on failure, with walkeep_up 0
+    #[arg(long, conflicts_with = "json")]
+    prometheus: bool,
+
+    /// Write here instead of to standard output, for everybody to read; the file is replaced in one step
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// What is said of it.
+struct Told<'a> {
+    archive: String,
+    status: &'a status::Status,
+    problems: Vec<String>,
+}
+
+impl Status {
+    pub(super) fn run(self, program: &'static str) -> ! {
+        let started = Instant::now();
+        let settings = self.tool.start(program, |given| given);
+        let limit = TimeLimit::new(started, settings.timeouts.push);
+        let status = supervise::supervise(Failure::OfTool, &limit, async |stop| {
+            let mut status = status::Status {
+                system: self.tool.common.system_identifier,
+                at: Timestamp::now(),
+                backlog: None,
+                archive: Err(Error::new(ErrorKind::Stopped, "stopped before the archive was asked")),
+            };
+            let finished = stop.run_until_cancelled(self.gather(&settings, &mut status)).await.is_some();
+            if !finished {
+                if !limit.left().is_zero() {
+                    return Err(Error::new(ErrorKind::Stopped, "stopped before all was asked"));
+                }
+                // What is known is told all the same: whoever watches needs it most when nothing answers.
+                let what = format!("gave up after {}, the time limit", limit.total_as_text());
+                let error = Error::new(ErrorKind::Stopped, what).hint("does the archive answer?");
+                status.archive = Err(error);
+            }
+            Ok(status)
+        });
+        let problems = self.limits.problems(&status);
+        let told = Told { archive: settings.archive.url.to_string(), status: &status, problems };
+        let text = match (self.prometheus, self.tool.json) {
+            (true, _) => prometheus::of(&told),
+            (_, true) => json::of(&told),
+            _ => text::of(&told),
+        };
+        let written = match &self.output {
+            None => {
+                print_text(&text);
+                Ok(())
+            }
+            Some(path) => replace(path, &text).map_err(|error| {
+                Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
+            }),
+        };
+        std::process::exit(self.exit_status(&told, &written))
+    }
+
+    /// Says on standard error what has failed, and what has been said nowhere else.
+    fn exit_status(&self, told: &Told<'_>, written: &Result<(), Error>) -> i32 {
+        let backlog = told.status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
+        let failures = [backlog, told.status.archive.as_ref().err(), written.as_ref().err()];
+        let statuses = failures.into_iter().flatten().map(|error| Failure::OfTool.report(error));
+        let failed = statuses.max().unwrap_or_default();
+        if self.prometheus || self.output.is_some() {
+            told.problems.iter().for_each(|problem| tracing::error!("{problem}"));
+        }
+        failed.max(i32::from(!told.problems.is_empty()))
+    }
+
+    /// Puts into `status` what can be known. First what this machine knows: it may be all.
+    async fn gather(&self, settings: &Settings, status: &mut status::Status) {
+        let data = self.tool.pgdata.clone().map(DataDirectory::named);
+        if let Some(data) = data.clone() {
+            match status::look_at(data, status.system).await {
+                Ok((system, backlog)) => {
+                    status.system = Some(system);
+                    status.backlog = Some(backlog);
+                }
+                Err(error) => {
+                    status.archive = Err(error);
+                    return;
+                }
+            }
+        }
+        status.archive = ask(settings, &mut status.system, data).await;
+    }
+}
+
+async fn ask(
+    settings: &Settings,
+    system: &mut Option<SystemIdentifier>,
+    data: Option<DataDirectory>,
+) -> Result<ArchiveStatus, Error> {
+    let archive = Archive::open(&settings.archive).await?;
+    let at_once = if archive.is_remote() { settings.look_ahead.connections.get() } else { 1 };
+    // Half of the time for each request, so that it is said why one fails before all of the time is over.
+    let reading = Reading { at_once, patience: settings.timeouts.push / 2 };
+    let system = match *system {
+        Some(system) => system,
+        None => *system.insert(reading.patiently(async || archive.only_system().await).await?),
+    };
+    status::ask(&archive, system, data, reading).await
+}
+
+/// Writes a file beside `path` and gives it that name once it is complete. It need not survive a crash of the machine.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    // Whoever names /dev/null does not want it replaced.
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is not a file"));
+    }
+    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    // A collector of metrics runs as somebody else.
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}

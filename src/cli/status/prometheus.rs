@@ -1,0 +1,165 @@
+//! For Prometheus, in its text format
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>). What is not known has no sample: a
+//! number in its place would be believed.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use super::Told;
+use crate::status::ArchiveStatus;
+
+pub(super) fn of(told: &Told<'_>) -> String {
+    let status = told.status;
+    let system = status.system.map(|system| system.to_string());
+    let mut metrics = Metrics { text: String::new(), system: system.as_deref() };
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    metrics.family("walkeep_build_info", "Which walkeep has written this.", [(&version[..], 1)]);
+    let failed = status.archive.is_err() || matches!(&status.backlog, Some(Err(_)));
+    metrics.one("walkeep_up", "Whether all that was asked for could be found out.", u64::from(!failed));
+    metrics.one("walkeep_status_timestamp_seconds", "When this was found out.", seconds(status.at));
+    if let Some(lag) = status.lag() {
+        let help = "For how long the oldest finished WAL file has been waiting to be archived, 0 if none waits; without a data \
+                    directory, the age of the newest segment.";
+        metrics.one("walkeep_lag_seconds", help, lag.as_secs());
+    }
+    if let Some(backlog) = status.backlog() {
+        metrics.one("walkeep_backlog_files", "How many files are ready to be archived.", backlog.files);
+        metrics.one(
+            "walkeep_backlog_bytes",
+            "The size of the files that are ready to be archived.",
+            backlog.bytes,
+        );
+        if let Some(oldest) = backlog.oldest {
+            let help = "Since when the file that has waited longest has been ready to be archived.";
+            metrics.one("walkeep_backlog_oldest_timestamp_seconds", help, seconds(oldest));
+        }
+    }
+    if let Ok(known) = &status.archive {
+        of_archive(&mut metrics, known);
+    }
+    metrics.text
+}
+
+fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
+    let newest = known.newest.iter().filter_map(|file| {
+        let timeline = file.name.segment()?.timeline().to_string();
+        Some((timeline, seconds(file.since)))
+    });
+    let newest: Vec<(String, String)> = newest.collect();
+    let labelled: Vec<[(&str, &str); 1]> =
+        newest.iter().map(|(timeline, _)| [("timeline", timeline.as_str())]).collect();
+    let samples = labelled.iter().zip(&newest).map(|(labels, (_, since))| (&labels[..], since));
+    let help = "When the newest segment of a timeline was archived.";
+    metrics.family("walkeep_newest_segment_timestamp_seconds", help, samples);
+    if let Some((totals, at, _)) = known.totals() {
+        let help = "How many files were in the archive when they were last counted.";
+        metrics.one("walkeep_archive_files", help, totals.files);
+        let help = "The bytes that the files took in the archive when they were last counted.";
+        metrics.one("walkeep_archive_stored_bytes", help, totals.stored_bytes);
+        let help = "The bytes that the segments had before they were archived, when they were last counted.";
+        metrics.one("walkeep_archive_original_bytes", help, totals.original_bytes);
+        let help = "When the last prune or verify counted the files in the archive.";
+        metrics.one("walkeep_archive_counted_timestamp_seconds", help, seconds(at));
+    }
+    if let Some((start, end)) = known.window() {
+        let help = "When the oldest base backup had ended that can be recovered.";
+        metrics.one("walkeep_recovery_window_start_timestamp_seconds", help, seconds(start));
+        let help = "Until when the cluster can be recovered, if verify finds no gaps.";
+        metrics.one("walkeep_recovery_window_end_timestamp_seconds", help, seconds(end));
+    }
+    if let Some(prune) = &known.prune {
+        metrics.one("walkeep_last_prune_timestamp_seconds", "When the last prune ended.", seconds(prune.at));
+        metrics.one(
+            "walkeep_last_prune_success",
+            "Whether the last prune did all it should.",
+            u64::from(prune.ok),
+        );
+        let help = "How many files the last prune has deleted.";
+        metrics.one("walkeep_last_prune_deleted_files", help, prune.deleted_files);
+        let help = "The bytes of the files that the last prune has deleted.";
+        metrics.one("walkeep_last_prune_deleted_bytes", help, prune.deleted_bytes);
+    }
+    if let Some(verify) = &known.verify {
+        metrics.one(
+            "walkeep_last_verify_timestamp_seconds",
+            "When the last verify ended.",
+            seconds(verify.at),
+        );
+        let help = "Whether the last verify came to its end and found no failure.";
+        metrics.one("walkeep_last_verify_success", help, u64::from(verify.ok));
+        let help = "How many findings of the last verify endanger a recovery.";
+        metrics.one("walkeep_last_verify_failures", help, verify.failures);
+        let help = "How many files the last verify has checked.";
+        metrics.one("walkeep_last_verify_checked_files", help, verify.checked_files);
+    }
+}
+
+/// The text so far.
+struct Metrics<'a> {
+    text: String,
+    system: Option<&'a str>,
+}
+
+impl Metrics<'_> {
+    /// A gauge with one sample.
+    fn one(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, help, [(&[][..], value)]);
+    }
+
+    /// A gauge; each sample has labels of its own besides the system's.
+    fn family<'l, V: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (&'l [(&'l str, &'l str)], V)>,
+    ) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_none() {
+            return;
+        }
+        // Writing to a text cannot fail.
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+        for (labels, value) in samples {
+            let system = self.system.map(|system| ("system_identifier", system));
+            let labels = system.iter().chain(labels);
+            let labels: Vec<String> =
+                labels.map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let _ = writeln!(self.text, "{name}{labels} {value}");
+        }
+    }
+}
+
+/// The value of a label.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Seconds since 1970, with milliseconds where there are any.
+fn seconds(moment: Timestamp) -> String {
+    let milliseconds = moment.as_millisecond();
+    match milliseconds.rem_euclid(1000) {
+        0 => milliseconds.div_euclid(1000).to_string(),
+        rest => format!("{}.{rest:03}", milliseconds.div_euclid(1000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped_and_moments_are_numbers() {
+        let mut metrics = Metrics { text: String::new(), system: None };
+        metrics.one("a", "b", 1);
+        metrics.family("c", "d", [(&[("x", "1\"2\\3\n4")][..], 2)]);
+        metrics.family("nothing", "e", [(&[][..], 2); 0]);
+        assert_eq!(
+            metrics.text,
+            "# HELP a b\n# TYPE a gauge\na 1\n# HELP c d\n# TYPE c gauge\nc{x=\"1\\\"2\\\\3\\n4\"} 2\n"
+        );
+        let text = |milliseconds| seconds(Timestamp::from_millisecond(milliseconds).unwrap());
+        assert_eq!([text(1_764_000_000_000), text(1_764_000_000_012)], ["1764000000", "1764000000.012"]);
+    }
+}

@@ -1,0 +1,149 @@
+//! For people.
+
+use jiff::Timestamp;
+
+use super::Told;
+use crate::catalog::{PruneReport, Totals, VerifyReport};
+use crate::cli::print::{bytes, count, duration, plain, ratio, time};
+use crate::cli::table::pairs;
+use crate::status::{ArchiveStatus, Status};
+
+pub(super) fn of(told: &Told<'_>) -> String {
+    let Told { archive, status, problems } = told;
+    let mut lines = Vec::new();
+    let system = status.system.map_or_else(String::new, |system| format!(", system {system}"));
+    lines.push(("archive", format!("{archive}{system}")));
+    let known = status.archive.as_ref().ok();
+    if let Some(known) = known {
+        lines.push(("newest segment", newest(status, known)));
+    }
+    if let Some(text) = backlog(status) {
+        lines.push(("backlog", text));
+    }
+    if let Some(lag) = status.lag() {
+        lines.push(("lag", duration(lag)));
+    }
+    if let Some(known) = known {
+        lines.push(("size", size(known)));
+        lines.push(("recovery window", window(known)));
+        lines.push(("last prune", prune(status, known.prune.as_ref())));
+        lines.push(("last verify", verify(status, known.verify.as_ref())));
+    }
+    let unreadable = known.map_or(&[][..], |known| &known.unreadable);
+    let notes = unreadable.iter().map(|what| format!("! {}\n", plain(what)));
+    let problems = problems.iter().map(|problem| format!("✗ {}\n", plain(problem)));
+    pairs(lines) + &notes.chain(problems).collect::<String>()
+}
+
+fn number(number: u64, what: &str) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), what)
+}
+
+/// `2026-11-21T12:00:00Z, 3m 12s ago`.
+fn ago(status: &Status, moment: Timestamp) -> String {
+    format!("{}, {} ago", time(moment), duration(status.age(moment)))
+}
+
+/// The newest timeline first: that is the one in use.
+fn newest(status: &Status, known: &ArchiveStatus) -> String {
+    if known.newest.is_empty() {
+        return "none".to_owned();
+    }
+    let line = |file: &crate::archive::ArchivedFile| {
+        let timeline = file.name.segment().map_or(0, |segment| segment.timeline().get());
+        format!("{} on timeline {timeline}, archived {}", file.name, ago(status, file.since))
+    };
+    known.newest.iter().rev().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn backlog(status: &Status) -> Option<String> {
+    let Ok(backlog) = status.backlog.as_ref()? else { return Some("unknown".to_owned()) };
+    let waiting = match backlog.oldest {
+        None => "nothing waits to be archived".to_owned(),
+        Some(oldest) => format!(
+            "{}, {}, the oldest ready for {}",
+            number(backlog.files, "file"),
+            bytes(backlog.bytes),
+            duration(status.age(oldest))
+        ),
+    };
+    let unarchived = status.archive.as_ref().ok().and_then(|known| known.unarchived);
+    let unarchived = unarchived.filter(|left| left.segments > backlog.files);
+    Some(match unarchived {
+        None => waiting,
+        Some(left) => format!(
+            "{waiting}, but {} from {} on, finished {} ago, not in the archive",
+            number(left.segments, "segment"),
+            left.first,
+            duration(status.age(left.since))
+        ),
+    })
+}
+
+fn size(known: &ArchiveStatus) -> String {
+    let Some((totals, at, from)) = known.totals() else {
+        return "unknown until \"walkeep prune\" or \"walkeep verify\" has counted".to_owned();
+    };
+    let Totals { files, stored_bytes, original_bytes, .. } = totals;
+    let ratio = ratio(&totals).map_or_else(String::new, |ratio| format!(", ratio {ratio}"));
+    format!(
+        "{} of {} in {}{ratio}, as of the last {from}, {}",
+        bytes(original_bytes),
+        number(files, "file"),
+        bytes(stored_bytes),
+        time(at)
+    )
+}
+
+fn window(known: &ArchiveStatus) -> String {
+    let (number_of_backups, gone) = known.backups;
+    let Some((start, end)) = known.window() else {
+        return match (number_of_backups, gone) {
+            (0, _) => "no base backup is known".to_owned(),
+            (all, gone) if all == gone => {
+                let backups = number(all as u64, "base backup");
+                format!("none: of {backups} known, the first segment is missing")
+            }
+            _ => "none: there is no segment".to_owned(),
+        };
+    };
+    let title = known.oldest_backup.as_ref().map_or_else(String::new, |backup| plain(&backup.title()));
+    let verified = match &known.verify {
+        None => "never run".to_owned(),
+        Some(report) if report.ok => format!("well at {}", time(report.at)),
+        Some(report) => format!("failed at {}", time(report.at)),
+    };
+    format!(
+        "{} to {}, from the end of {title}; gaps are found by \"walkeep verify\" ({verified})",
+        time(start),
+        time(end)
+    )
+}
+
+fn prune(status: &Status, report: Option<&PruneReport>) -> String {
+    let Some(report) = report else { return "none is known of".to_owned() };
+    let when = ago(status, report.at);
+    if report.ok {
+        let deleted = number(report.deleted_files, "file");
+        return format!("{when}: deleted {deleted}, {}", bytes(report.deleted_bytes));
+    }
+    format!("{when}: failed: {}", report.error.as_deref().map_or_else(|| "no reason noted".to_owned(), plain))
+}
+
+fn verify(status: &Status, report: Option<&VerifyReport>) -> String {
+    let Some(report) = report else { return "none is known of".to_owned() };
+    let failures = match report.failures {
+        0 => "no failure".to_owned(),
+        failures => number(failures, "failure"),
+    };
+    let found = format!(
+        "{failures}, {}, {} checked",
+        number(report.notes, "note"),
+        number(report.checked_files, "file")
+    );
+    let ended = match &report.error {
+        Some(error) => format!(", failed: {}", plain(error)),
+        None => String::new(),
+    };
+    format!("{}: {found}{ended}", ago(status, report.at))
+}

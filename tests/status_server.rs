@@ -1,0 +1,109 @@
+//! `walkeep status` of a real server: idle, behind, archiving elsewhere, and promoted.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+
+mod support;
+
+use std::process::Command;
+
+use serde_json::Value;
+use support::{
+    archive::ArchiveDirectory,
+    cluster::{Cluster, Shutdown},
+    output_of,
+    sandbox::Sandbox,
+    status::{json_of, metrics, told_well},
+    store_cluster::Told,
+};
+
+fn status(sandbox: &Sandbox, archive: &ArchiveDirectory, server: &Cluster, arguments: &[&str]) -> Command {
+    let mut status = sandbox.walkeep();
+    status.args(["status", "--archive", archive.url(), "--timeout", "20s", "--pgdata"]).arg(server.data());
+    status.args(arguments);
+    status
+}
+
+#[test]
+fn a_server_is_followed_through_its_ups_and_downs() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut server = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
+    server.archive_into(&archive);
+    server.start();
+    let backup = server.base_backup("nightly");
+    server.sql("create table kept as select generate_series(1, 1000) as id");
+    let newest = server.archive_segment();
+    let told = |arguments: &[&str], ends: i32| -> Value {
+        json_of(status(&sandbox, &archive, &server, &[&["--json"], arguments].concat()), ends)
+    };
+
+    // Idle: what was finished is archived, the rest is not finished.
+    let json = told(&["--max-lag", "0s", "--max-backlog", "0"], 0);
+    assert_eq!(
+        (&json["timelines"][0]["newest_segment"], &json["backlog"]["files"]),
+        (&newest.as_str().into(), &0.into())
+    );
+    assert_eq!((&json["recovery_window"]["label"], &json["unarchived"]), (&"nightly".into(), &Value::Null));
+    assert_eq!(json["system_identifier"], server.system_identifier().to_string());
+    let mut listing = sandbox.walkeep();
+    let backups = output_of(listing.args(["list", "backups", "--archive", archive.url()]));
+    assert!(
+        backups.contains("nightly") && backups.contains(&format!("  yes       {newest} on timeline 1")),
+        "{backups}"
+    );
+
+    // Behind: the archive is away, and metrics say so.
+    archive.vanish();
+    server.sql("insert into kept select generate_series(1, 1000)");
+    let waiting = server.finish_segment();
+    assert_eq!(server.backlog(), [waiting.as_str()]);
+    let away = Told::by(status(&sandbox, &archive, &server, &["--prometheus"]));
+    let found = metrics(std::str::from_utf8(&away.stdout).unwrap());
+    assert_eq!((away.status, &*found["walkeep_up"], &*found["walkeep_backlog_files"]), (1, "0", "1"));
+    assert_eq!(found["walkeep_backlog_bytes"], (1 << 20).to_string());
+    archive.come_back();
+    server.sql("insert into kept select generate_series(1, 1000)");
+    server.archive_segment();
+    assert_eq!(told(&["--max-lag", "0s"], 0)["lag_seconds"], 0);
+
+    // Archiving elsewhere: the server thinks that all is well.
+    server.set("archive_command", "true");
+    server.sql("select pg_reload_conf()");
+    support::wait_until("it archives elsewhere", || server.sql("show archive_command") == "true");
+    server.sql("insert into kept select generate_series(1, 1000)");
+    let gone = server.archive_segment();
+    server.sql("insert into kept values (1)");
+    let json = told(&[], 0);
+    assert_eq!(
+        (&json["unarchived"]["first_segment"], &json["backlog"]["files"]),
+        (&gone.as_str().into(), &0.into())
+    );
+    drop(backup);
+}
+
+#[test]
+fn a_promoted_standby_goes_on_on_its_own_timeline() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
+    primary.archive_into(&archive);
+    primary.start();
+    let mut standby = primary.base_backup("standby");
+    primary.sql("create table kept as select generate_series(1, 1000) as id");
+    let on_1 = primary.archive_segment();
+    primary.stop(Shutdown::Fast);
+    standby.archive_into(&archive);
+    standby.follow(&archive);
+    standby.start();
+    let followed = status(&sandbox, &archive, &standby, &["--max-lag", "0s", "--prometheus"]);
+    assert_eq!(metrics(&told_well(followed))["walkeep_up"], "1");
+    standby.promote();
+    standby.sql("insert into kept select generate_series(1, 1000)");
+    let on_2 = standby.archive_segment();
+    let json = json_of(status(&sandbox, &archive, &standby, &["--max-lag", "0s", "--json"]), 0);
+    let newest = |index: usize| json["timelines"][index]["newest_segment"].as_str().unwrap().to_owned();
+    assert!(newest(0) >= on_1, "{json:#}");
+    assert_eq!((newest(1), &json["unarchived"]), (on_2, &Value::Null));
+    let mut listing = sandbox.walkeep();
+    let timelines = output_of(listing.args(["list", "timelines", "--archive", archive.url()]));
+    assert!(timelines.lines().any(|line| line.starts_with("       2       1  0/")), "{timelines}");
+}
