@@ -17,6 +17,7 @@
 //! - [`catalog`]: what an archive holds of a cluster, and which base backups it can recover.
 //! - [`prune`]: deleting what need not be kept.
 //! - [`status`]: how well an archive keeps up with its server, without a look at all of it.
+//! - [`verify`]: whether what is there is sound, and what it can recover.
 //! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
 //!
 //! The binaries in `bin/` call [`cli`] and nothing else.
@@ -40,4 +41,5 @@ pub mod retention;
 pub mod server;
 pub mod spool;
 pub mod status;
+pub mod verify;
 pub mod wal;

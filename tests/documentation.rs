@@ -207,8 +207,8 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
             "require_mount" => "true",
             "compression" => "'none'",
             "log_format" => "'text'",
-            "compression_level" | "look_ahead_files" | "connections" => "1",
-            "keep_backups" | "keep_days" | "keep_wal_days" => "1",
+            "compression_level" | "look_ahead_files" | "connections" | "keep_backups" | "keep_days"
+            | "keep_wal_days" => "1",
             "backup_dirs" => "['/mnt/backup']",
             "look_ahead_memory" | "prefetch_size" => "'1MB'",
             "spool" => "'/nowhere'",

@@ -1,6 +1,7 @@
 //! What an archive holds of a cluster: its files, how they hang together, and the base backups that are known of.
 
 mod elsewhere;
+mod finding;
 mod reports;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,8 @@ use crate::restore::{Threads, decode_verified, unusable};
 use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
-pub use reports::{PruneReport, VerifyReport};
+pub use finding::{Finding, FindingKind, Findings, Severity};
+pub use reports::{PruneReport, Scope, VerifyReport};
 
 /// What an archive holds of a cluster.
 #[derive(Debug)]

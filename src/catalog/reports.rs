@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Totals;
+use super::{Finding, Totals};
 use crate::archive::{Archive, Report};
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
@@ -28,6 +28,19 @@ pub struct PruneReport {
     pub totals: Option<Totals>,
 }
 
+/// What a verification looks at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// All names, and the content of every file.
+    #[default]
+    All,
+    /// All names, and the content of some files: a sample, or what is new.
+    Part,
+    /// All names, and no contents but those of text files.
+    Names,
+}
+
 /// What a verification leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
@@ -41,6 +54,9 @@ pub struct VerifyReport {
     /// The last file, in the order of names, up to which all were looked at, where it did not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_up_to: Option<String>,
+    /// What it looked at.
+    #[serde(default)]
+    pub scope: Scope,
     /// Whether contents were decompressed and compared.
     pub deep: bool,
     /// How many files' contents were looked at.
@@ -49,9 +65,24 @@ pub struct VerifyReport {
     pub failures: u64,
     /// How many findings do not.
     pub notes: u64,
+    /// How many files went while it was at work.
+    #[serde(default)]
+    pub gone_files: u64,
+    /// How many of the failures are of files' contents. These are what one that continues it does not find again.
+    #[serde(default)]
+    pub content_failures: u64,
+    /// How many of the notes are.
+    #[serde(default)]
+    pub content_notes: u64,
+    /// The first of the findings of files' contents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content_findings: Vec<Finding>,
     /// What is in the archive; not known where it could not be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
+    /// The last one that looked at everything, or was to, where this one did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_full: Option<Box<Self>>,
 }
 
 impl PruneReport {
@@ -73,6 +104,12 @@ impl PruneReport {
 }
 
 impl VerifyReport {
+    /// The last report of a verification that looked at everything, or was to.
+    #[must_use]
+    pub fn full(self) -> Option<Self> {
+        if self.scope == Scope::All { Some(self) } else { self.last_full.map(|full| *full) }
+    }
+
     /// Notes it in the archive.
     pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
         write(archive, system, Report::Verify, self).await

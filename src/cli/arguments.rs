@@ -59,7 +59,7 @@ impl Common {
     }
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     text.parse().map(|Timeout(duration)| duration)
 }
 

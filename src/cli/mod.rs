@@ -18,6 +18,7 @@ mod supervise;
 mod table;
 mod tool;
 mod umask;
+mod verify;
 mod walkeep;
 
 pub use archive::main as archive_main;

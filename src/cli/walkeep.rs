@@ -9,6 +9,7 @@ use super::exit::{Failure, exit_on_panic};
 use super::list::List;
 use super::prune::Prune;
 use super::status::Status;
+use super::verify::Verify;
 use crate::config::LogFormat;
 
 const PROGRAM: &str = "walkeep";
@@ -30,6 +31,7 @@ enum Command {
     List(List),
     Prune(Prune),
     Status(Status),
+    Verify(Verify),
 }
 
 /// Does what the command line says, and exits.
@@ -43,6 +45,7 @@ pub fn main() -> ! {
         Command::List(command) => command.run(PROGRAM),
         Command::Prune(command) => command.run(PROGRAM),
         Command::Status(command) => command.run(PROGRAM),
+        Command::Verify(command) => command.run(PROGRAM),
     }
     std::process::exit(0)
 }

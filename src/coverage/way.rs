@@ -62,14 +62,15 @@ impl Coverage {
             let to_the_end = last.is_some_and(|(of, _)| of == timeline);
             Some(Reach { timeline, last, to_the_end })
         };
-        self.timelines.keys().copied().filter_map(reach).collect()
+        self.ends(origin).filter_map(reach).collect()
     }
 
     /// What is missing on the ways from a backup to the ends of all timelines that it can be recovered to.
     #[must_use]
     pub fn missing(&self, origin: Origin) -> Vec<Gap> {
-        let ways = self.timelines.keys().filter_map(|timeline| self.way(origin, *timeline)).flatten();
-        let mut gaps: Vec<Gap> = ways
+        let mut gaps: Vec<Gap> = self
+            .stretches(origin)
+            .into_iter()
             .flat_map(|(timeline, stretch)| {
                 let missing = self.timeline(timeline).missing(stretch);
                 missing.into_iter().map(move |gap| Gap { timeline, first: *gap.start(), last: *gap.end() })
@@ -78,6 +79,21 @@ impl Coverage {
         gaps.sort_unstable();
         gaps.dedup();
         gaps
+    }
+
+    /// All that recovery of a backup may read, whichever timeline it goes to.
+    #[must_use]
+    pub fn stretches(&self, origin: Origin) -> Vec<(TimelineId, RangeInclusive<u64>)> {
+        self.ends(origin).filter_map(|timeline| self.way(origin, timeline)).flatten().collect()
+    }
+
+    /// The timelines that recovery can end on: those with complete segments. Of one that was left within its first segment,
+    /// there is only a partial one; what it holds is in the child's.
+    fn ends(&self, origin: Origin) -> impl Iterator<Item = TimelineId> {
+        let is_end = move |(id, held): &(&TimelineId, &Timeline)| {
+            **id == origin.timeline || !held.stretches.is_empty()
+        };
+        self.timelines.iter().filter(is_end).map(|(id, _)| *id)
     }
 
     /// All gaps between the segments that are there, on every timeline.
@@ -178,10 +194,10 @@ mod tests {
         Origin { timeline: id(timeline), start, stop: Lsn(stop) }
     }
 
-    /// Timeline, its last segment by timeline and number, and whether it goes to the end.
-    type Told = (u32, Option<(u32, u64)>, bool);
+    /// A timeline, the last segment for it, and whether that is its end.
+    type Reached = (u32, Option<(u32, u64)>, bool);
 
-    fn reaches(coverage: &Coverage, origin: Origin) -> Vec<Told> {
+    fn reaches(coverage: &Coverage, origin: Origin) -> Vec<Reached> {
         let reaches = coverage.reaches(origin).into_iter();
         reaches.map(|r| (r.timeline.get(), r.last.map(|(of, n)| (of.get(), n)), r.to_the_end)).collect()
     }
@@ -249,6 +265,24 @@ mod tests {
         // Timeline 3 has not archived anything.
         let log = archive(&[(1, 2..=4)], &histories);
         assert_eq!(reaches(&log, origin(1, 2, 0)), [(1, Some((1, 4)), true)]);
+    }
+
+    #[test]
+    fn a_timeline_that_was_left_within_its_first_segment_lacks_nothing() {
+        let partial = SegmentName::from_number(id(2), 5, SegmentSize::DEFAULT).unwrap();
+        let whole = [(1, 3), (1, 4), (3, 5), (3, 6)];
+        let whole = whole.map(|(timeline, number)| {
+            WalName::Segment(SegmentName::from_number(id(timeline), number, SegmentSize::DEFAULT).unwrap())
+        });
+        let left = |of: u32, at| Ancestor { timeline: id(of), left_at: Lsn(at) };
+        let histories = BTreeMap::from([
+            (id(2), TimelineHistory { ancestors: vec![left(1, 5 * MB + 1)] }),
+            (id(3), TimelineHistory { ancestors: vec![left(1, 5 * MB + 1), left(2, 5 * MB + 9)] }),
+        ]);
+        let names = whole.into_iter().chain([WalName::Partial(partial)]);
+        let log = Coverage::new(SegmentSize::DEFAULT, names, histories);
+        assert_eq!(missing(&log, origin(1, 3, 0)), []);
+        assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), true), (3, Some((3, 6)), true)]);
     }
 
     #[test]

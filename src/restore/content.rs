@@ -29,7 +29,7 @@ pub(crate) fn decode_verified(
     file: &mut (impl Write + Send),
 ) -> Result<Header, Error> {
     let location = fetched.location;
-    let mut beginning = Beginning { file, kept: Vec::new(), keep: bytes_to_check(name) };
+    let mut beginning = Beginning::new(file, name);
     let decoded = Archived::open(fetched.reader, fetched.stored_size).and_then(|archived| {
         limit.allow_for(archived.header().original_size);
         match threads {
@@ -64,7 +64,7 @@ fn bytes_to_check(name: WalName) -> usize {
 }
 
 /// Checks a verified file's content against the name it is wanted for.
-fn check_content(
+pub(crate) fn check_content(
     header: &Header,
     system: SystemIdentifier,
     name: WalName,
@@ -96,10 +96,18 @@ fn check_content(
 }
 
 /// Writes to the file and remembers how it begins.
-struct Beginning<'a, W> {
+pub(crate) struct Beginning<'a, W> {
     file: &'a mut W,
-    kept: Vec<u8>,
+    /// As much of the beginning as [`check_content`] wants to see.
+    pub(crate) kept: Vec<u8>,
     keep: usize,
+}
+
+impl<'a, W> Beginning<'a, W> {
+    /// For a file of that name.
+    pub(crate) fn new(file: &'a mut W, name: WalName) -> Self {
+        Self { file, kept: Vec::new(), keep: bytes_to_check(name) }
+    }
 }
 
 impl<W: Write> Write for Beginning<'_, W> {

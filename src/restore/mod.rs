@@ -19,7 +19,7 @@ use crate::frame::{Header, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
 use crate::wal::{SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-pub(crate) use content::{Threads, decode_verified, unusable};
+pub(crate) use content::{Beginning, Threads, check_content, decode_verified, unusable};
 pub use place::Verified;
 use place::{cannot_write, directory_of, publish, stage};
 

@@ -35,6 +35,7 @@ pub(crate) mod store_scene;
 pub(crate) mod strace;
 pub(crate) mod tmpfs;
 pub(crate) mod user;
+pub(crate) mod verified;
 pub(crate) mod wrapper;
 
 use std::{

@@ -1,0 +1,218 @@
+//! `walkeep verify`.
+
+mod json;
+mod text;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::arguments;
+use super::exit::Failure;
+use super::print::print_text;
+use super::progress::Progress;
+use super::tool::{Opened, Tool};
+use crate::archive::Archive;
+use crate::catalog::{Finding, Scope, Severity, VerifyReport};
+use crate::config::{Given, Settings};
+use crate::error::{Error, ErrorKind};
+use crate::verify::{ContentRequest, Interval, Percent, Place, Run, Since, Survey};
+use crate::wal::SystemIdentifier;
+
+/// Say what base backups can be recovered to, what is missing, and what is damaged
+///
+/// Exit status: 0 nothing endangers a recovery; 1 something does, or not all could be looked at; 2 wrong usage or
+/// configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    tool: Tool,
+
+    /// Decompress every file and compare it with what was archived, instead of with what was stored
+    #[arg(long, conflicts_with = "names_only")]
+    deep: bool,
+
+    /// Look at the contents of a random part of the segments, such as 10%
+    #[arg(long, value_name = "PERCENT", conflicts_with = "names_only")]
+    sample: Option<Percent>,
+
+    /// Look at the contents of segments archived since then: 2026-01-31, 2026-01-31T12:00:00Z, or for so long: 7d, 36h
+    #[arg(long, value_name = "WHEN", conflicts_with = "names_only")]
+    since: Option<Since>,
+
+    /// Look at no segment's content
+    #[arg(long)]
+    names_only: bool,
+
+    /// Go on where the last verification of all files was interrupted, as closely as that one looked
+    #[arg(long, conflicts_with_all = ["names_only", "sample", "since"])]
+    resume: bool,
+
+    /// Look for base backups that pg_basebackup has put into this directory, or below it, too; may be repeated
+    #[arg(long, value_name = "DIRECTORY")]
+    backup_dir: Vec<PathBuf>,
+
+    /// How often it is noted in the archive how far it is, so that --resume can go on even after a crash
+    #[arg(long, value_name = "DURATION", hide = true, default_value = "1m", value_parser = arguments::timeout)]
+    note_every: Duration,
+}
+
+/// What is told at the end.
+struct Verified {
+    survey: Survey,
+    run: Run,
+    report: VerifyReport,
+    error: Option<Error>,
+}
+
+impl Verified {
+    /// Failures first, and what the names tell before what contents do.
+    fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let all = || self.survey.names.findings.listed.iter().chain(&self.run.so_far.findings.listed);
+        let of = move |severity| all().filter(move |finding| finding.severity == severity);
+        of(Severity::Failure).chain(of(Severity::Note))
+    }
+}
+
+impl Verify {
+    pub(super) fn run(self, program: &'static str) {
+        let settings =
+            self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given });
+        let verified = self.tool.work(&settings, async |opened, stop| {
+            let system = opened.system;
+            self.verify(&settings, opened, &stop).await.map(|verified| (system, verified))
+        });
+        let (system, verified) = verified;
+        print_text(&if self.tool.json {
+            json::told(&settings.archive.url, system, &verified)
+        } else {
+            text::told(&verified)
+        });
+        if let Some(error) = &verified.error {
+            std::process::exit(Failure::OfTool.report(error));
+        }
+        if !verified.report.ok {
+            std::process::exit(1);
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        match (self.names_only, self.sample, self.since) {
+            (true, ..) => Scope::Names,
+            (false, None, None) => Scope::All,
+            (false, ..) => Scope::Part,
+        }
+    }
+
+    async fn verify(
+        &self,
+        settings: &Settings,
+        opened: Opened,
+        stop: &CancellationToken,
+    ) -> Result<Verified, Error> {
+        let Opened { archive, system, reading } = opened;
+        let now = Timestamp::now();
+        let last_full = last_full(&archive, system).await;
+        let resumed = last_full.as_ref().filter(|report| self.resumes(report));
+        let place = Place { system, backup_directories: settings.backup_dirs.clone(), reading };
+        let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was verified");
+        let surveying = Survey::of(&archive, place, now);
+        let surveyed = stop.run_until_cancelled(surveying).await.ok_or_else(stopped).flatten();
+        let mut survey = match surveyed {
+            Ok(survey) => survey,
+            Err(error) => {
+                note(&archive, system, self.failed(resumed, last_full.as_ref(), &error)).await;
+                return Err(error);
+            }
+        };
+        let contents = (!self.names_only).then(|| ContentRequest {
+            deep: self.deep || resumed.is_some_and(|report| report.deep),
+            since: self.since.map(|since| since.before(now)),
+            sample: self.sample,
+        });
+        let mut run = Run::new(&mut survey, contents, resumed, last_full.clone());
+        let progress = Progress::new("verifying", run.files());
+        let mut interval = Interval::new(self.note_every);
+        let looking = run.contents(&archive, &survey, async |run| {
+            progress.add(1);
+            if self.scope() == Scope::All && interval.is_due() {
+                let unfinished = Some("it has not come to its end".to_owned());
+                let report = run.report(&survey, Timestamp::now(), unfinished);
+                if let Err(error) = report.write(&archive, system).await {
+                    tracing::debug!("{}", error.report());
+                }
+            }
+        });
+        let looked = stop.run_until_cancelled(looking).await.ok_or_else(stopped).flatten();
+        drop(progress);
+        let error = looked.err().map(|error| match self.scope() {
+            Scope::All => error.hint("\"walkeep verify --resume\" goes on from there"),
+            Scope::Part | Scope::Names => error,
+        });
+        let report = run.report(&survey, Timestamp::now(), error.as_ref().map(Error::report));
+        note(&archive, system, report.clone()).await;
+        Ok(Verified { survey, run, report, error })
+    }
+
+    /// Whether that verification is one to go on with.
+    fn resumes(&self, report: &VerifyReport) -> bool {
+        if !self.resume {
+            return false;
+        }
+        if self.deep && !report.deep && report.checked_up_to.is_some() {
+            tracing::warn!("the last verification was not --deep, so this one starts at the beginning");
+            return false;
+        }
+        report.checked_up_to.is_some()
+    }
+
+    /// What is noted where nothing could be looked at. What can be continued still can.
+    fn failed(
+        &self,
+        resumed: Option<&VerifyReport>,
+        last_full: Option<&VerifyReport>,
+        error: &Error,
+    ) -> VerifyReport {
+        let (at, scope, error) = (Timestamp::now(), self.scope(), Some(error.report()));
+        if let Some(resumed) = resumed {
+            return VerifyReport { at, error, ..resumed.clone() };
+        }
+        VerifyReport {
+            at,
+            ok: false,
+            error,
+            checked_up_to: None,
+            scope,
+            deep: self.deep,
+            checked_files: 0,
+            failures: 0,
+            notes: 0,
+            gone_files: 0,
+            content_failures: 0,
+            content_notes: 0,
+            content_findings: Vec::new(),
+            totals: None,
+            last_full: last_full.filter(|_| scope != Scope::All).cloned().map(Box::new),
+        }
+    }
+}
+
+/// What the last verification of everything has noted. It is a help, and no condition.
+async fn last_full(archive: &Archive, system: SystemIdentifier) -> Option<VerifyReport> {
+    match VerifyReport::read(archive, system).await {
+        Ok(report) => report.and_then(VerifyReport::full),
+        Err(error) => {
+            tracing::warn!("{}; this run starts at the beginning", error.report());
+            None
+        }
+    }
+}
+
+/// Leaves word of it in the archive, for `walkeep status` and `--resume`. That it cannot is no failure of the work.
+async fn note(archive: &Archive, system: SystemIdentifier, report: VerifyReport) {
+    if let Err(error) = report.write(archive, system).await {
+        tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
+    }
+}

@@ -1,0 +1,122 @@
+//! Whether one file is sound, and the one that its name says.
+
+use std::io;
+use std::time::Duration;
+
+use crate::archive::{Archive, Fetched};
+use crate::blocking::blocking;
+use crate::catalog::{FindingKind, Reading};
+use crate::error::{Error, ErrorKind};
+use crate::frame::{Archived, FrameError};
+use crate::restore::{Beginning, check_content, unusable};
+use crate::wal::{LongPageHeader, SystemIdentifier, TimelineId, WalName};
+
+/// How closely a file is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The header, and the digest of what is stored.
+    Stored,
+    /// What was archived, too: decompressed, and compared with its digest and name. And the timeline that has written its
+    /// first page, where that is known.
+    Original(Option<TimelineId>),
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Sound,
+    /// It has been deleted meanwhile.
+    Gone,
+    Bad(FindingKind, String),
+    /// The archive answers, but does not give this file.
+    Unreadable(Error),
+}
+
+/// Looks at a file, again and again while that may help. An error is one of the archive.
+pub(super) async fn check(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: WalName,
+    depth: Depth,
+    reading: Reading,
+) -> Result<Verdict, Error> {
+    let checked = reading.patiently(async || attempt(archive, system, name, depth).await).await;
+    let Err(error) = checked else { return checked };
+    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused) {
+        return Err(error);
+    }
+    // One look: whoever has been patient knows by now.
+    let impatient = Reading { patience: Duration::ZERO, ..reading };
+    match impatient.patiently(async || archive.holds(system, name).await).await {
+        Ok(true) => Ok(Verdict::Unreadable(error)),
+        Ok(false) => Ok(Verdict::Gone),
+        Err(_) => Err(error),
+    }
+}
+
+async fn attempt(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: WalName,
+    depth: Depth,
+) -> Result<Verdict, Error> {
+    let mut fetched = match archive.fetch(system, name).await {
+        Ok(fetched) => fetched,
+        Err(error) if error.kind() == ErrorKind::Absent => {
+            if archive.holds(system, name).await? {
+                let what = format!("{name} is there one moment and absent the next");
+                return Err(Error::new(ErrorKind::Unavailable, what).because(error));
+            }
+            return Ok(Verdict::Gone);
+        }
+        Err(error) => return Err(error),
+    };
+    let _transfer = fetched.transfer.take();
+    blocking(move || judge(fetched, system, name, depth)).await
+}
+
+fn judge(fetched: Fetched, system: SystemIdentifier, name: WalName, depth: Depth) -> Result<Verdict, Error> {
+    let location = fetched.location;
+    let failed = |error: FrameError| match error {
+        FrameError::Damaged(_) => Ok(Verdict::Bad(FindingKind::Damaged, error.to_string())),
+        FrameError::Newer { .. } | FrameError::Encrypted => {
+            Ok(Verdict::Bad(FindingKind::Unreadable, error.to_string()))
+        }
+        FrameError::Read(_) | FrameError::Write(_) => Err(unusable(&location, error)),
+    };
+    let wrong = |kind, what: String| Ok(Verdict::Bad(kind, what));
+    let archived = match Archived::open(fetched.reader, fetched.stored_size) {
+        Ok(archived) => archived,
+        Err(error) => return failed(error),
+    };
+    let header = archived.header();
+    if header.system_identifier != system {
+        let what = format!("it is {} of system {}", header.name, header.system_identifier);
+        return wrong(FindingKind::WrongPlace, what);
+    }
+    if header.name != name {
+        return wrong(FindingKind::WrongPlace, format!("it is {}", header.name));
+    }
+    let Depth::Original(writer) = depth else {
+        return archived.check_body().map_or_else(failed, |_| Ok(Verdict::Sound));
+    };
+    let mut sink = io::sink();
+    let mut beginning = Beginning::new(&mut sink, name);
+    let header = match archived.on_one_thread().decode(&mut beginning) {
+        Ok(header) => header,
+        Err(error) => return failed(error),
+    };
+    let kept = beginning.kept;
+    if let Err(why) = check_content(&header, system, name, &kept) {
+        let kind = if name.segment().is_some() { FindingKind::WrongPlace } else { FindingKind::Damaged };
+        return wrong(kind, why);
+    }
+    let page = name.segment().and_then(|_| LongPageHeader::parse(&kept).ok());
+    if let (Some(page), Some(writer)) = (page, writer)
+        && page.timeline != writer
+    {
+        let what = format!("timeline {} has written it, where timeline {writer} should have", page.timeline);
+        return wrong(FindingKind::WrongTimeline, what);
+    }
+    Ok(Verdict::Sound)
+}

@@ -1,0 +1,328 @@
+//! What the names alone tell: from what is in the catalog to findings. Nothing is read here.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::backups::{BackupState, Beginning, KnownBackup, Need, beginnings, states};
+use super::gaps::{intersects, union, without};
+use crate::archive::OtherFile;
+use crate::catalog::{Finding, FindingKind, Findings, Severity};
+use crate::coverage::{Coverage, Gap, Timeline};
+use crate::wal::{Lsn, TimelineId};
+
+/// What is known of an archive without a look at its segments.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// How the segments hang together.
+    pub coverage: &'a Coverage,
+    /// Timelines whose history files are there and cannot be read; that is found elsewhere.
+    pub unreadable: &'a BTreeSet<TimelineId>,
+    /// What pushes have left.
+    pub staged: &'a [OtherFile],
+    /// What walkeep knows nothing of.
+    pub unknown: &'a [OtherFile],
+    /// This moment.
+    pub now: Timestamp,
+}
+
+/// What the names tell.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// The timelines, in ascending order.
+    pub timelines: Vec<TimelineState>,
+    /// The base backups, in the order in which they ended.
+    pub backups: Vec<BackupState>,
+    /// What is wrong.
+    pub findings: Findings,
+    /// Which segments recoveries may read.
+    pub need: Need,
+}
+
+/// What there is of a timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimelineState {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Its parent, and where it left that; where its history can be read.
+    pub parent: Option<(TimelineId, Lsn)>,
+    /// What is there.
+    pub held: Timeline,
+    /// What is missing between, and on the ways of recoveries.
+    pub gaps: Vec<Gap>,
+}
+
+/// What is younger is somebody's work.
+const LEFT_FOR_GOOD: SignedDuration = SignedDuration::from_hours(24);
+
+/// For so long after a backup has ended, its last segment may be on its way.
+const ARCHIVING_MAY_TAKE: SignedDuration = SignedDuration::from_hours(1);
+
+impl Names {
+    /// Looks at the facts.
+    #[must_use]
+    pub fn of(facts: Facts<'_>, backups: Vec<KnownBackup>) -> Self {
+        let Facts { coverage, .. } = facts;
+        let backups = states(backups, coverage);
+        let beginnings = beginnings(&backups, coverage);
+        let mut findings = Findings::default();
+        let missing: Vec<(&Beginning, Vec<Gap>)> = beginnings
+            .iter()
+            .map(|beginning| (beginning, coverage.missing(beginning.origin)))
+            .filter(|(_, missing)| !missing.is_empty())
+            .collect();
+        let needed = union(missing.iter().flat_map(|(_, gaps)| gaps.iter().cloned()).collect());
+        for gap in &needed {
+            findings.add(needed_gap(coverage, &missing, gap));
+        }
+        let old = backups.iter().filter(|state| !state.counts);
+        let others = old.flat_map(|state| coverage.missing(state.backup.origin)).chain(coverage.gaps());
+        let others = without(&union(others.collect()), &needed);
+        for gap in &others {
+            findings.add(other_gap(coverage, gap));
+        }
+        for state in backups.iter().filter(|state| !state.complete) {
+            findings.add(incomplete(coverage, state, facts.now));
+        }
+        for finding in histories(facts, &beginnings) {
+            findings.add(finding);
+        }
+        other_files(facts, &mut findings);
+        let all_gaps = union(needed.into_iter().chain(others).collect());
+        let timelines = coverage.timelines().map(|(timeline, held)| {
+            let parent = coverage.history(timeline).and_then(|history| history.ancestors.last());
+            TimelineState {
+                timeline,
+                parent: parent.map(|parent| (parent.timeline, parent.left_at)),
+                held: held.clone(),
+                gaps: all_gaps.iter().filter(|gap| gap.timeline == timeline).cloned().collect(),
+            }
+        });
+        let timelines = timelines.collect();
+        Self { timelines, need: Need::of(&beginnings, coverage), backups, findings }
+    }
+}
+
+/// `A to B`, or `A` where that is all.
+pub(super) fn range(coverage: &Coverage, gap: &Gap) -> String {
+    let name = |number| {
+        let name = coverage.name(gap.timeline, number);
+        name.map_or_else(|| format!("segment {number} of timeline {}", gap.timeline), |name| name.to_string())
+    };
+    if gap.first == gap.last { name(gap.first) } else { format!("{} to {}", name(gap.first), name(gap.last)) }
+}
+
+fn needed_gap(coverage: &Coverage, missing: &[(&Beginning, Vec<Gap>)], gap: &Gap) -> Finding {
+    let affected: Vec<&Beginning> = missing
+        .iter()
+        .filter(|(_, gaps)| gaps.iter().any(|other| intersects(other, gap)))
+        .map(|(beginning, _)| *beginning)
+        .collect();
+    let mut meaning = affected.last().map(|newest| how_far(coverage, newest, gap)).unwrap_or_default();
+    match affected.len() {
+        0 | 1 => {}
+        2 => meaning.push_str("; nor can 1 older one"),
+        more => meaning = format!("{meaning}; nor can {} older ones", more - 1),
+    }
+    finding(Severity::Failure, FindingKind::Gap, range(coverage, gap), absent(gap), meaning)
+}
+
+/// How far a recovery gets that meets with the gap.
+fn how_far(coverage: &Coverage, beginning: &Beginning, gap: &Gap) -> String {
+    let title = &beginning.title;
+    let is_beyond = |timeline| {
+        let ancestors = coverage.history(timeline).map_or(&[][..], |history| &history.ancestors);
+        timeline == gap.timeline || ancestors.iter().any(|ancestor| ancestor.timeline == gap.timeline)
+    };
+    let reaches = coverage.reaches(beginning.origin);
+    let reach = reaches.iter().find(|reach| !reach.to_the_end && is_beyond(reach.timeline));
+    let Some(reach) = reach else { return format!("{title} cannot be recovered beyond it") };
+    let last = reach.last.and_then(|(of, number)| coverage.name(of, number));
+    let on = reach.timeline;
+    match last {
+        Some(last) => {
+            format!("{title} can be recovered up to {last} on the way to timeline {on}, and not beyond")
+        }
+        None => format!("{title} cannot be recovered on timeline {on}"),
+    }
+}
+
+fn other_gap(coverage: &Coverage, gap: &Gap) -> Finding {
+    let meaning = "no base backup that can be recovered needs it";
+    finding(Severity::Note, FindingKind::Gap, range(coverage, gap), absent(gap), meaning.to_owned())
+}
+
+fn absent(gap: &Gap) -> String {
+    match gap.last - gap.first {
+        0 => format!("a segment of timeline {} is missing", gap.timeline),
+        more => format!("{} segments of timeline {} are missing", more + 1, gap.timeline),
+    }
+}
+
+fn incomplete(coverage: &Coverage, state: &BackupState, now: Timestamp) -> Finding {
+    let BackupState { backup, counts, .. } = state;
+    let title = backup.title();
+    // Nothing is missing up to where the archive ends, and the rest may be on its way.
+    let is_young = now.duration_since(backup.ended) < ARCHIVING_MAY_TAKE;
+    let ends_early = coverage.missing(backup.origin).is_empty() && !state.reaches.is_empty();
+    let (severity, meaning) = if !counts {
+        (Severity::Note, format!("{title} cannot be recovered; it is older than the oldest one that can"))
+    } else if is_young && ends_early {
+        (
+            Severity::Note,
+            format!("{title} cannot be recovered yet: its last WAL is not in the archive so far"),
+        )
+    } else {
+        (Severity::Failure, format!("{title} cannot be recovered"))
+    };
+    let what = "the archive lacks WAL that it needs to be consistent".to_owned();
+    finding(severity, FindingKind::BackupIncomplete, backup.file(), what, meaning)
+}
+
+fn histories(facts: Facts<'_>, beginnings: &[Beginning]) -> Vec<Finding> {
+    let Facts { coverage, unreadable, .. } = facts;
+    let unknown = coverage
+        .timelines()
+        .filter(|(id, _)| id.get() > 1 && coverage.history(*id).is_none() && !unreadable.contains(id));
+    unknown
+        .map(|(id, _)| {
+            let mut newest_first = beginnings.iter().rev();
+            let older = newest_first.find(|beginning| beginning.origin.timeline < id);
+            let (severity, meaning) = match older {
+                Some(older) => {
+                    (Severity::Failure, format!("{} cannot be recovered to timeline {id}", older.title))
+                }
+                None => {
+                    (Severity::Note, format!("only base backups of timeline {id} can be recovered to it"))
+                }
+            };
+            let what = format!("there is WAL of timeline {id}, and nothing says where it left its parent");
+            let file = format!("{:08X}.history", id.get());
+            finding(severity, FindingKind::MissingHistory, file, what, meaning)
+        })
+        .collect()
+}
+
+fn other_files(facts: Facts<'_>, findings: &mut Findings) {
+    let size = facts.coverage.size().bytes() >> 20;
+    for odd in facts.coverage.odd() {
+        let what = format!("no segment of {size} MB, as the newest one is, has such a name");
+        let meaning = "recovery never asks for it, and nothing can be pruned while it is there".to_owned();
+        findings.add(finding(Severity::Failure, FindingKind::OddName, odd.to_string(), what, meaning));
+    }
+    for OtherFile { key, .. } in facts.unknown {
+        let meaning = "no recovery reads it, and it is left alone".to_owned();
+        let what = "walkeep knows nothing of it".to_owned();
+        findings.add(finding(Severity::Note, FindingKind::UnknownFile, key.clone(), what, meaning));
+    }
+    let is_left = |file: &&OtherFile| facts.now.duration_since(file.since) > LEFT_FOR_GOOD;
+    for OtherFile { key, .. } in facts.staged.iter().filter(is_left) {
+        let what = "a push that was cut short has left it".to_owned();
+        let meaning = "no recovery reads it; \"walkeep prune\" deletes it".to_owned();
+        findings.add(finding(Severity::Note, FindingKind::Leftover, key.clone(), what, meaning));
+    }
+}
+
+pub(super) fn finding(
+    severity: Severity,
+    kind: FindingKind,
+    file: String,
+    what: String,
+    meaning: String,
+) -> Finding {
+    let line = |text: String| text.replace(char::is_control, " ");
+    Finding { severity, kind, file: line(file), what: line(what), meaning: line(meaning) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::coverage::Origin;
+    use crate::wal::{Ancestor, SegmentName, SegmentSize, TimelineHistory, WalName};
+
+    const MB: u64 = 16 << 20;
+
+    fn id(timeline: u32) -> TimelineId {
+        TimelineId::new(timeline).unwrap()
+    }
+
+    fn name(timeline: u32, number: u64) -> SegmentName {
+        SegmentName::from_number(id(timeline), number, SegmentSize::DEFAULT).unwrap()
+    }
+
+    fn archive(segments: &[(u32, u64)], left: &[(u32, u32, u64)]) -> Coverage {
+        let mut names: Vec<WalName> =
+            segments.iter().map(|(timeline, number)| WalName::Segment(name(*timeline, *number))).collect();
+        names.sort_unstable();
+        let histories = left.iter().map(|(child, parent, at)| {
+            let ancestors = vec![Ancestor { timeline: id(*parent), left_at: Lsn(*at) }];
+            (id(*child), TimelineHistory { ancestors })
+        });
+        Coverage::new(SegmentSize::DEFAULT, names, histories.collect::<BTreeMap<_, _>>())
+    }
+
+    fn backup(label: &str, timeline: u32, first: u64, last: u64) -> KnownBackup {
+        KnownBackup {
+            name: None,
+            place: None,
+            label: Some(label.to_owned()),
+            start: name(timeline, first),
+            ended: Timestamp::UNIX_EPOCH,
+            origin: Origin { timeline: id(timeline), start: first, stop: Lsn(last * MB + 1) },
+        }
+    }
+
+    fn found(coverage: &Coverage, backups: Vec<KnownBackup>) -> Vec<(Severity, FindingKind, String)> {
+        let facts =
+            Facts { coverage, unreadable: &BTreeSet::new(), staged: &[], unknown: &[], now: Timestamp::MAX };
+        let findings = Names::of(facts, backups).findings;
+        let is = |severity| findings.listed.iter().filter(|found| found.severity == severity).count() as u64;
+        assert_eq!((findings.failures, findings.notes), (is(Severity::Failure), is(Severity::Note)));
+        findings.listed.into_iter().map(|found| (found.severity, found.kind, found.meaning)).collect()
+    }
+
+    #[test]
+    fn a_gap_is_told_of_the_newest_backup_it_concerns_and_how_many_more() {
+        let log = archive(&[(1, 1), (1, 2), (1, 3), (1, 6), (1, 7)], &[]);
+        let backups = vec![backup("a", 1, 1, 1), backup("b", 1, 2, 2), backup("c", 1, 6, 6)];
+        let found = found(&log, backups);
+        assert_eq!(found.len(), 1);
+        let meaning = &found[0].2;
+        assert!(meaning.contains("\"b\"") && meaning.contains("000000010000000000000003 "), "{meaning}");
+        assert!(meaning.ends_with("; nor can 1 older one"), "{meaning}");
+    }
+
+    #[test]
+    fn what_only_older_backups_need_than_one_that_can_be_recovered_is_a_note() {
+        use FindingKind::{BackupIncomplete, Gap};
+        use Severity::{Failure, Note};
+        let kinds = |coverage: &Coverage, backups| {
+            found(coverage, backups)
+                .into_iter()
+                .map(|(severity, kind, _)| (severity, kind))
+                .collect::<Vec<_>>()
+        };
+        let log = archive(&[(1, 1), (1, 3), (1, 4), (1, 6)], &[]);
+        let old = || backup("old", 1, 1, 2);
+        assert_eq!(
+            kinds(&log, vec![old(), backup("new", 1, 3, 4)]),
+            [(Failure, Gap), (Note, Gap), (Note, BackupIncomplete)],
+            "segment 5 is needed, and segment 2 is not"
+        );
+        assert_eq!(
+            kinds(&log, vec![old(), backup("new", 1, 4, 5)]),
+            [(Failure, Gap), (Failure, Gap), (Failure, BackupIncomplete), (Failure, BackupIncomplete)],
+            "neither can be recovered, so both count"
+        );
+    }
+
+    #[test]
+    fn a_branch_that_no_backup_leads_to_is_none_of_a_recoverys() {
+        let log = archive(&[(1, 1), (1, 2), (2, 2), (2, 4), (1, 3)], &[(2, 1, 2 * MB + 5)]);
+        assert_eq!(found(&log, vec![backup("a", 1, 3, 3)])[0].0, Severity::Note);
+        assert_eq!(found(&log, vec![backup("a", 1, 1, 1)])[0].0, Severity::Failure);
+        assert_eq!(found(&log, vec![])[0].0, Severity::Failure, "who knows what backups there are");
+    }
+}

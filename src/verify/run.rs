@@ -1,0 +1,247 @@
+//! Looking at contents: several files at a time, told in the order of their names.
+
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+use super::content::{Depth, Verdict, check};
+use super::names::finding;
+use super::selection::{Percent, sample};
+use super::{Survey, findings_in};
+use crate::archive::{Archive, ArchivedFile};
+use crate::catalog::{Finding, FindingKind, Findings, Scope, Severity, VerifyReport};
+use crate::coverage::Coverage;
+use crate::error::Error;
+use crate::wal::{SegmentName, WalName};
+
+/// Which contents are looked at, and how closely.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ContentRequest {
+    /// Decompress them and compare with what was archived.
+    pub deep: bool,
+    /// Only those that were archived since then.
+    pub since: Option<Timestamp>,
+    /// Only so many of them.
+    pub sample: Option<Percent>,
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SoFar {
+    /// How many files have been looked at, text files and those of the verification that is continued included.
+    pub checked_files: u64,
+    /// How many of them were deleted meanwhile.
+    pub gone_files: u64,
+    /// What is wrong with contents.
+    pub findings: Findings,
+    /// The last file up to which all were looked at.
+    pub up_to: Option<WalName>,
+}
+
+/// A look at contents.
+#[derive(Debug)]
+pub struct Run {
+    request: Option<ContentRequest>,
+    files: Vec<ArchivedFile>,
+    /// How far it is.
+    pub so_far: SoFar,
+    /// After which file it went on, where it continues another one.
+    pub resumed_after: Option<WalName>,
+    last_full: Option<Box<VerifyReport>>,
+}
+
+/// So many findings are kept for a verification that continues this one.
+const KEPT_FINDINGS: usize = 100;
+
+/// So many files in a row that the archive does not give, one after the other having been waited for, are enough.
+const MOST_UNREADABLE: usize = 16;
+
+/// How many files may be done before the turn of one that takes long.
+const AHEAD: usize = 4;
+
+impl Run {
+    /// Prepares a look at what the survey has found: at no contents where `request` is `None`, and after what `resumed`
+    /// has seen.
+    #[must_use]
+    pub fn new(
+        survey: &mut Survey,
+        request: Option<ContentRequest>,
+        resumed: Option<&VerifyReport>,
+        last_full: Option<VerifyReport>,
+    ) -> Self {
+        let mut files = std::mem::take(&mut survey.catalog.inventory.files);
+        // What is text has been read.
+        files.retain(|file| file.name.segment().is_some());
+        let resumed_after: Option<WalName> =
+            resumed.and_then(|report| report.checked_up_to.as_deref()?.parse().ok());
+        match request {
+            None => files.clear(),
+            Some(ContentRequest { since, sample: part, .. }) => {
+                files.retain(|file| since.is_none_or(|since| file.since >= since));
+                if let Some(part) = part {
+                    sample(&mut files, part);
+                }
+                files.retain(|file| resumed_after.is_none_or(|after| file.name > after));
+            }
+        }
+        let before = resumed.filter(|_| resumed_after.is_some());
+        let (checked, gone) = before.map_or((0, 0), |report| {
+            (report.checked_files.saturating_sub(survey.text_files), report.gone_files)
+        });
+        let findings = before.map_or_else(Findings::default, |report| {
+            findings_in(&report.content_findings, report.content_failures, report.content_notes)
+        });
+        let so_far = SoFar {
+            checked_files: checked + survey.text_files,
+            gone_files: gone + survey.gone_texts,
+            findings,
+            up_to: resumed_after,
+        };
+        let last_full = last_full.map(Box::new);
+        Self { request, files, so_far, resumed_after, last_full }
+    }
+
+    /// How many files' contents are to be looked at.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Looks at the contents. `done` hears of each file, in the order of names.
+    pub async fn contents(
+        &mut self,
+        archive: &Archive,
+        survey: &Survey,
+        mut done: impl AsyncFnMut(&Self),
+    ) -> Result<(), Error> {
+        let Some(ContentRequest { deep, .. }) = self.request else { return Ok(()) };
+        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+        let at_once = cores.max(survey.reading.at_once);
+        let at_work = Semaphore::new(at_once);
+        let files = std::mem::take(&mut self.files);
+        let looks = files.iter().map(|file| {
+            let name = file.name;
+            let depth = if deep { Depth::Original(writer(survey.coverage(), name)) } else { Depth::Stored };
+            let at_work = &at_work;
+            async move {
+                let _turn = at_work.acquire().await;
+                (name, check(archive, survey.system, name, depth, survey.reading).await)
+            }
+        });
+        let mut looks = futures_util::stream::iter(looks).buffered(at_once * AHEAD);
+        let mut unreadable = 0;
+        while let Some((name, verdict)) = looks.next().await {
+            let verdict = verdict?;
+            unreadable = if matches!(verdict, Verdict::Unreadable(_)) { unreadable + 1 } else { 0 };
+            match verdict {
+                Verdict::Unreadable(error) if unreadable >= MOST_UNREADABLE => return Err(error),
+                verdict => self.note(survey, name, verdict),
+            }
+            done(self).await;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, survey: &Survey, name: WalName, verdict: Verdict) {
+        let so_far = &mut self.so_far;
+        so_far.up_to = Some(name);
+        so_far.checked_files += 1;
+        match verdict {
+            Verdict::Sound => {}
+            Verdict::Gone => so_far.gone_files += 1,
+            Verdict::Bad(kind, what) => so_far.findings.add(bad(survey, name, kind, what)),
+            Verdict::Unreadable(error) => {
+                so_far.findings.add(bad(survey, name, FindingKind::Unreadable, error.report()));
+            }
+        }
+    }
+
+    /// What is noted of it; `error` where it has not come to its end, for whatever reason.
+    #[must_use]
+    pub fn report(&self, survey: &Survey, at: Timestamp, error: Option<String>) -> VerifyReport {
+        let SoFar { checked_files, gone_files, findings, up_to } = &self.so_far;
+        let names = &survey.names.findings;
+        let failures = names.failures + findings.failures;
+        let scope = match self.request {
+            None => Scope::Names,
+            Some(ContentRequest { since: None, sample: None, .. }) => Scope::All,
+            Some(_) => Scope::Part,
+        };
+        VerifyReport {
+            at,
+            ok: error.is_none() && failures == 0,
+            checked_up_to: error.as_ref().and_then(|_| up_to.map(|name| name.to_string())),
+            error,
+            scope,
+            deep: self.request.is_some_and(|request| request.deep),
+            checked_files: *checked_files,
+            failures,
+            notes: names.notes + findings.notes,
+            gone_files: *gone_files,
+            content_failures: findings.failures,
+            content_notes: findings.notes,
+            content_findings: findings.listed.iter().take(KEPT_FINDINGS).cloned().collect(),
+            totals: Some(survey.totals),
+            last_full: self.last_full.clone().filter(|_| scope != Scope::All),
+        }
+    }
+}
+
+/// The timeline that has written a segment's first page; `None` where its history is not known.
+fn writer(coverage: &Coverage, name: WalName) -> Option<crate::wal::TimelineId> {
+    let segment = name.segment()?;
+    let timeline = segment.timeline();
+    if timeline.get() > 1 && coverage.history(timeline).is_none() {
+        return None;
+    }
+    Some(coverage.writer(timeline, segment.start(coverage.size())?))
+}
+
+/// What it means that a segment cannot be had.
+fn bad(survey: &Survey, name: WalName, kind: FindingKind, what: String) -> Finding {
+    let needed_by = match name {
+        WalName::Segment(segment) => needed_by(survey, segment),
+        // Recovery never asks for a partial one.
+        _ => None,
+    };
+    let (severity, meaning) = match needed_by {
+        Some(title) => {
+            (Severity::Failure, format!("{title} cannot be recovered beyond the beginning of this segment"))
+        }
+        None => (Severity::Note, "no base backup that can be recovered needs it".to_owned()),
+    };
+    finding(severity, kind, name.to_string(), what, meaning)
+}
+
+fn needed_by(survey: &Survey, segment: SegmentName) -> Option<&str> {
+    let number = segment.number(survey.segment_size())?;
+    survey.names.need.reader(segment.timeline(), number)
+}
+
+/// Whether it is time for something that is done now and then.
+#[derive(Debug)]
+pub struct Interval {
+    every: Duration,
+    last: Instant,
+}
+
+impl Interval {
+    /// From now on.
+    #[must_use]
+    pub fn new(every: Duration) -> Self {
+        Self { every, last: Instant::now() }
+    }
+
+    /// Whether it is time; then it is not for a while.
+    pub fn is_due(&mut self) -> bool {
+        let is_due = self.last.elapsed() >= self.every;
+        if is_due {
+            self.last = Instant::now();
+        }
+        is_due
+    }
+}
