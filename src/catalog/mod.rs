@@ -4,7 +4,7 @@ mod elsewhere;
 mod finding;
 mod reports;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -140,11 +140,12 @@ pub async fn catalog(
     system: SystemIdentifier,
     reading: Reading,
 ) -> Result<Catalog, Error> {
-    let inventory = reading.patiently(async || archive.inventory(system).await).await?;
+    let mut inventory = reading.patiently(async || archive.inventory(system).await).await?;
     let size = segment_size(archive, system, &inventory.files, reading).await?;
     let is_text = |file: &&ArchivedFile| file.name.segment().is_none();
     let texts: Vec<ArchivedFile> = inventory.files.iter().filter(is_text).copied().collect();
     let read = read_texts(archive, system, texts, reading).await?;
+    inventory.files.retain(|file| !read.gone.contains(&file.name));
     let names = inventory.files.iter().map(|file| file.name);
     let coverage = Coverage::new(size, names, read.histories);
     Ok(Catalog { system, inventory, coverage, backups: read.backups, unreadable: read.unreadable })
@@ -159,15 +160,26 @@ pub struct Texts {
     pub backups: Vec<ArchivedBackup>,
     /// Those that cannot be read, and why.
     pub unreadable: Vec<(WalName, Error)>,
+    /// Those that have been deleted since they were listed.
+    gone: BTreeSet<WalName>,
 }
 
 /// Reads the timeline history files and the backup history files of a cluster, without a look at its segments.
 pub async fn texts(archive: &Archive, system: SystemIdentifier, reading: Reading) -> Result<Texts, Error> {
+    let files = list_texts(archive, system, reading).await?;
+    read_texts(archive, system, files, reading).await
+}
+
+async fn list_texts(
+    archive: &Archive,
+    system: SystemIdentifier,
+    reading: Reading,
+) -> Result<Vec<ArchivedFile>, Error> {
     let mut files = Vec::new();
     for kind in [TextFiles::Histories, TextFiles::Backups] {
         files.extend(reading.patiently(async || archive.text_files(system, kind).await).await?);
     }
-    read_texts(archive, system, files, reading).await
+    Ok(files)
 }
 
 async fn read_texts(
@@ -188,8 +200,6 @@ async fn read_texts(
     while let Some((name, content)) = contents.try_next().await? {
         let (header, content) = match content {
             Ok(content) => content,
-            // Another prune has deleted it since it was listed.
-            Err(error) if error.kind() == ErrorKind::Absent => continue,
             Err(error) => {
                 texts.unreadable.push((name, error));
                 continue;
@@ -209,6 +219,15 @@ async fn read_texts(
             }
             WalName::Segment(_) | WalName::Partial(_) => {}
         }
+    }
+    if texts.unreadable.iter().any(|(_, error)| error.kind() == ErrorKind::Absent) {
+        // Another prune may be at work. What is absent and still listed is another matter.
+        let listed = list_texts(archive, system, reading).await?;
+        let (unreadable, gone) = texts.unreadable.into_iter().partition(|(name, error)| {
+            error.kind() != ErrorKind::Absent || listed.iter().any(|file| file.name == *name)
+        });
+        texts.unreadable = unreadable;
+        texts.gone = Vec::into_iter(gone).map(|(name, _)| name).collect();
     }
     Ok(texts)
 }
@@ -273,4 +292,31 @@ pub(crate) async fn size_of(
             .map_err(|error| Error::new(ErrorKind::Damaged, format!("cannot use {location}")).because(error))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::ArchiveOptions;
+
+    #[tokio::test]
+    async fn a_file_that_is_deleted_before_it_is_read_is_gone_and_not_unreadable() {
+        let place = tempfile::tempdir().unwrap();
+        let system = SystemIdentifier::new(7).unwrap();
+        let timelines = place.path().join("7/timelines");
+        std::fs::create_dir_all(&timelines).unwrap();
+        std::fs::write(timelines.join("00000002.history"), "not an archived file").unwrap();
+        let url = place.path().to_str().unwrap().parse().unwrap();
+        let options =
+            ArchiveOptions { url, require_mount: false, store: crate::archive::StoreOptions::default() };
+        let archive = Archive::open(&options).await.unwrap();
+        let reading = Reading { at_once: 1, patience: Duration::from_secs(1) };
+        let names = ["000000010000000000000005.00000028.backup", "00000002.history"];
+        let [deleted, damaged]: [WalName; 2] = names.map(|name| name.parse().unwrap());
+        let file = |name| ArchivedFile { name, since: Timestamp::UNIX_EPOCH, stored_size: 1 };
+        let listed = vec![file(deleted), file(damaged)];
+        let read = read_texts(&archive, system, listed, reading).await.unwrap();
+        assert_eq!(read.gone, BTreeSet::from([deleted]));
+        assert_eq!(read.unreadable.iter().map(|(name, _)| *name).collect::<Vec<_>>(), [damaged]);
+    }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use super::arguments::{self, Common, Spooling};
@@ -60,6 +60,11 @@ struct Arguments {
     /// Its name, PostgreSQL's %f [default: the last part of PATH]
     #[arg(value_name = "NAME")]
     name: Option<OsString>,
+}
+
+/// What it can be told.
+pub(super) fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Archives the file that the command line names, and exits.

@@ -5,6 +5,7 @@ mod arguments;
 mod cat;
 mod check;
 mod exit;
+mod generate;
 mod list;
 mod log;
 mod prefetch;

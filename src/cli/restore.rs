@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use super::arguments::{self, Common, Spooling};
 use super::exit::{Failure, exit_on_panic};
@@ -70,6 +70,11 @@ impl Arguments {
             None => DataDirectory::of(&self.path).recovery_mode(),
         }
     }
+}
+
+/// What it can be told.
+pub(super) fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Restores the file that the command line names, and exits.

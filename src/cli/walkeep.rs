@@ -1,11 +1,12 @@
 //! `walkeep`, for people.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use super::arguments;
 use super::cat::Cat;
 use super::check::Check;
 use super::exit::{Failure, exit_on_panic};
+use super::generate::{Completions, Manual};
 use super::list::List;
 use super::prune::Prune;
 use super::status::Status;
@@ -32,6 +33,14 @@ enum Command {
     Prune(Prune),
     Status(Status),
     Verify(Verify),
+    Completions(Completions),
+    #[command(name = "man")]
+    Manual(Manual),
+}
+
+/// What it can be told.
+pub(super) fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what the command line says, and exits.
@@ -46,6 +55,8 @@ pub fn main() -> ! {
         Command::Prune(command) => command.run(PROGRAM),
         Command::Status(command) => command.run(PROGRAM),
         Command::Verify(command) => command.run(PROGRAM),
+        Command::Completions(command) => command.run(),
+        Command::Manual(command) => command.run(PROGRAM),
     }
     std::process::exit(0)
 }

@@ -81,10 +81,11 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
         })?;
     let backups = known_backups(&catalog, &elsewhere);
     let files = &catalog.inventory.files;
-    let segments = files.iter().filter_map(|file| Some((file.name.segment()?, file.since)));
+    let segments: Vec<(SegmentName, Timestamp)> =
+        files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
     let newest = files.iter().map(|file| file.since).max();
-    let facts = Facts { backups: &backups, newest, now };
-    let Decision { boundary, kept } = decide(policy, facts, segments).map_err(|doubt| in_doubt(&doubt))?;
+    let facts = Facts { backups: &backups, segments: &segments, newest, now };
+    let Decision { boundary, kept } = decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
 
     // In place, because there may be millions.
     let mut goes = catalog.inventory.files;
@@ -127,6 +128,8 @@ fn in_doubt(doubt: &Doubt) -> Error {
 /// All base backups, as the policy sees them.
 fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup> {
     let size = catalog.coverage.size();
+    let leads_to =
+        |origin| catalog.coverage.reaches(origin).into_iter().map(|reach| reach.timeline).collect();
     let mut backups: Vec<Backup> = catalog
         .backups
         .iter()
@@ -135,6 +138,7 @@ fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup
             ended: backup.archived_at,
             complete: catalog.coverage.is_complete(backup.origin(size)),
             found: elsewhere.iter().any(|other| other.is(&backup.history)),
+            leads_to: leads_to(backup.origin(size)),
             title: backup.title(),
         })
         .collect();
@@ -142,11 +146,13 @@ fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup
     backups.extend(elsewhere.iter().filter(archived).map(|other| {
         let start = other.start.number(size).unwrap_or_default();
         let stop = other.stop.or(other.start.start(size)).unwrap_or(crate::wal::Lsn(0));
+        let origin = Origin { timeline: other.start.timeline(), start, stop };
         Backup {
             start: other.start,
             ended: other.ended,
-            complete: catalog.coverage.is_complete(Origin { timeline: other.start.timeline(), start, stop }),
+            complete: catalog.coverage.is_complete(origin),
             found: true,
+            leads_to: leads_to(origin),
             title: format!("the backup in {}", other.place.display()),
         }
     }));

@@ -1,12 +1,13 @@
 //! Keeping what base backups need: so many of them (redundancy), all of a recovery window, or both.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Boundary, Doubt, is_future};
-use crate::wal::SegmentName;
+use crate::wal::{SegmentName, TimelineId};
 
 /// A base backup, as far as keeping it matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Backup {
     pub complete: bool,
     /// Whether its files are known to be there still. Then what it needs stays, whatever the policy.
     pub found: bool,
+    /// The timelines that it can be recovered to: its own, and those that left it, or one that did, later on.
+    pub leads_to: Vec<TimelineId>,
     /// What people call it.
     pub title: String,
 }
@@ -55,6 +58,12 @@ pub enum Why {
     InWindow,
     /// It is the last one before the recovery window, whose first moments only it can recover.
     BeforeWindow,
+    /// It is the last one before the recovery window from which that timeline can be reached, on which something was written
+    /// within the window. The last one of all may have been taken on a timeline that was given up later.
+    LeadsTo(TimelineId),
+    /// It is the newest one from which that timeline can be reached, on which something was written since the newest backup of
+    /// all had ended: that one was taken on a timeline that was given up later.
+    OnlyWay(TimelineId),
     /// Its files were found where base backups are kept.
     StillThere,
     /// No policy wants it, or it lacks WAL and is not counted, but what it needs stays for the sake of others.
@@ -68,6 +77,12 @@ impl fmt::Display for Why {
             Self::Redundancy { place, of } => write!(f, "number {place} of the newest {of}"),
             Self::InWindow => f.write_str("within the recovery window"),
             Self::BeforeWindow => f.write_str("the last one before the recovery window"),
+            Self::LeadsTo(timeline) => {
+                write!(f, "the last one before the recovery window that leads to timeline {}", timeline.get())
+            }
+            Self::OnlyWay(timeline) => {
+                write!(f, "the newest that leads to timeline {}, which was written on since", timeline.get())
+            }
             Self::StillThere => f.write_str("its files are still there"),
             Self::AfterBoundary => f.write_str("not asked for, but others need all that it does"),
         }
@@ -76,12 +91,17 @@ impl fmt::Display for Why {
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
+/// Backups end at whole seconds, and what is archived within that second may have been before them.
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
 /// Where the log may begin, and the backups that are kept, oldest start first.
 ///
-/// A backup that lacks WAL is not counted: it must not take the place of one that can be recovered.
+/// A backup that lacks WAL is not counted: it must not take the place of one that can be recovered. `segments` say when
+/// which timeline was written on.
 pub fn by_backups(
     backups: &[Backup],
     policy: BackupPolicy,
+    segments: &[(SegmentName, Timestamp)],
     now: Timestamp,
 ) -> Result<(Boundary, Vec<KeptBackup>), Doubt> {
     if let Some(backup) = backups.iter().find(|backup| is_future(backup.ended, now)) {
@@ -89,23 +109,25 @@ pub fn by_backups(
     }
     let mut newest_first: Vec<&Backup> = backups.iter().filter(|backup| backup.complete).collect();
     newest_first.sort_by_key(|backup| std::cmp::Reverse((backup.ended, backup.start.order())));
-    let mut kept: Vec<KeptBackup> = Vec::new();
     let window = policy.keep_days.map(|days| {
         // A window that reaches back further than time itself has everything in it.
         now.checked_sub(DAY * i32::try_from(days).unwrap_or(i32::MAX)).unwrap_or(Timestamp::MIN)
     });
-    let mut window_is_covered = false;
+    let mut covered = window.map(|begin| Covered::new(begin, segments));
+    // Redundancy is worth nothing if what the server writes now cannot be recovered.
+    let newest = newest_first.first().filter(|_| policy.keep_backups.is_some());
+    let mut unreached = newest.map_or_else(BTreeSet::new, |newest| {
+        written_after(newest.ended.saturating_add(SECOND).unwrap_or(Timestamp::MAX), segments)
+    });
+    let of = policy.keep_backups.map_or(0, NonZeroUsize::get);
+    let mut kept: Vec<KeptBackup> = Vec::new();
     for (index, backup) in newest_first.iter().enumerate() {
-        let of = policy.keep_backups.map_or(0, NonZeroUsize::get);
         let redundancy = (index < of).then_some(Why::Redundancy { place: index + 1, of });
-        let in_window = window.and_then(|begin| {
-            if backup.ended > begin {
-                return Some(Why::InWindow);
-            }
-            let covered = std::mem::replace(&mut window_is_covered, true);
-            (!covered).then_some(Why::BeforeWindow)
-        });
-        let why: Vec<Why> = redundancy.into_iter().chain(in_window).collect();
+        let for_window = covered.as_mut().map_or_else(Vec::new, |covered| covered.by(backup));
+        let reached = backup.leads_to.iter().copied().filter(|timeline| unreached.remove(timeline));
+        // The newest ones stay anyway.
+        let only_way: Vec<Why> = reached.map(Why::OnlyWay).filter(|_| index >= of).collect();
+        let why: Vec<Why> = redundancy.into_iter().chain(for_window).chain(only_way).collect();
         if !why.is_empty() {
             kept.push(KeptBackup { backup: (*backup).clone(), why });
         }
@@ -130,6 +152,41 @@ pub fn by_backups(
     Ok((boundary, kept))
 }
 
+/// The timelines that were written on after a moment.
+fn written_after(moment: Timestamp, segments: &[(SegmentName, Timestamp)]) -> BTreeSet<TimelineId> {
+    let after = segments.iter().filter(|(_, since)| *since > moment);
+    after.map(|(segment, _)| segment.timeline()).collect()
+}
+
+/// Which first moments of the recovery window the backups cover that were looked at so far, newest first.
+struct Covered {
+    begin: Timestamp,
+    /// By a backup from before it, whatever that leads to.
+    any: bool,
+    /// The timelines that were written on within the window, and to which no backup from before it leads yet.
+    uncovered: BTreeSet<TimelineId>,
+}
+
+impl Covered {
+    fn new(begin: Timestamp, segments: &[(SegmentName, Timestamp)]) -> Self {
+        Self { begin, any: false, uncovered: written_after(begin, segments) }
+    }
+
+    /// Why the window needs the next backup.
+    fn by(&mut self, backup: &Backup) -> Vec<Why> {
+        if backup.ended > self.begin {
+            return vec![Why::InWindow];
+        }
+        let mut leads_to = backup.leads_to.clone();
+        leads_to.retain(|timeline| self.uncovered.remove(timeline));
+        if std::mem::replace(&mut self.any, true) {
+            leads_to.into_iter().map(Why::LeadsTo).collect()
+        } else {
+            vec![Why::BeforeWindow]
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +209,7 @@ mod tests {
             ended,
             complete: true,
             found: false,
+            leads_to: vec![name(timeline, segment).timeline()],
             title: format!("{days_ago} days ago"),
         }
     }
@@ -162,7 +220,7 @@ mod tests {
 
     /// The boundary's segment, and how old the backups are that are kept, in days, with the reasons.
     fn kept(backups: &[Backup], policy: BackupPolicy) -> (SegmentName, Vec<(String, Vec<Why>)>) {
-        let (boundary, kept) = by_backups(backups, policy, now()).unwrap();
+        let (boundary, kept) = by_backups(backups, policy, &[], now()).unwrap();
         let first = kept[0].backup.start;
         assert_eq!(Boundary::from(first), boundary);
         (first, kept.into_iter().map(|kept| (kept.backup.title, kept.why)).collect())
@@ -198,6 +256,37 @@ mod tests {
     }
 
     #[test]
+    fn a_window_keeps_a_way_to_every_timeline_that_was_written_on_within_it() {
+        // Recovered to the time before the second backup, the server went on on timeline 2.
+        let mut backups = [backup(1, 10, 20), backup(1, 50, 9), backup(2, 40, 5)];
+        let second = name(2, 35).timeline();
+        backups[0].leads_to.push(second);
+        let boundary = |days_ago| {
+            let segments = [(name(1, 60), now() - DAY * 8), (name(2, 45), now() - DAY * days_ago)];
+            by_backups(&backups, policy(0, Some(7)), &segments, now()).unwrap()
+        };
+        let (first, kept) = boundary(0);
+        assert_eq!(first, Boundary::from(name(1, 10)));
+        assert_eq!(kept[0].why, [Why::LeadsTo(second)]);
+        assert_eq!(kept[2].why, [Why::BeforeWindow]);
+        assert_eq!(boundary(8).0, Boundary::from(name(2, 40)), "nothing was written on it since");
+    }
+
+    #[test]
+    fn the_way_to_what_is_written_now_stays_although_a_newer_backup_leads_elsewhere() {
+        let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 50, 7)];
+        let second = name(2, 35).timeline();
+        backups[0].leads_to.push(second);
+        backups[1].leads_to.push(second);
+        let segments = [(name(1, 60), now() - DAY * 7), (name(2, 45), now())];
+        let (boundary, kept) = by_backups(&backups, policy(1, None), &segments, now()).unwrap();
+        assert_eq!((boundary, kept.len()), (Boundary::from(name(1, 20)), 2));
+        assert_eq!(kept[0].why, [Why::OnlyWay(second)]);
+        let (_, kept) = by_backups(&backups, policy(2, None), &segments, now()).unwrap();
+        assert_eq!(kept[0].why, [Why::Redundancy { place: 2, of: 2 }]);
+    }
+
+    #[test]
     fn a_backup_that_lacks_wal_takes_nobodys_place() {
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
         backups[2].complete = false;
@@ -207,7 +296,7 @@ mod tests {
         for backup in &mut backups {
             backup.complete = false;
         }
-        assert_eq!(by_backups(&backups, policy(1, None), now()), Err(Doubt::NoBackup { incomplete: 3 }));
+        assert_eq!(by_backups(&backups, policy(1, None), &[], now()), Err(Doubt::NoBackup { incomplete: 3 }));
     }
 
     #[test]
@@ -229,9 +318,9 @@ mod tests {
 
     #[test]
     fn where_there_is_doubt_there_is_no_plan() {
-        assert_eq!(by_backups(&[], policy(1, None), now()), Err(Doubt::NoBackup { incomplete: 0 }));
+        assert_eq!(by_backups(&[], policy(1, None), &[], now()), Err(Doubt::NoBackup { incomplete: 0 }));
         let backups = [backup(1, 10, 9), backup(1, 20, -1)];
-        let doubt = by_backups(&backups, policy(1, None), now()).unwrap_err();
+        let doubt = by_backups(&backups, policy(1, None), &[], now()).unwrap_err();
         assert!(matches!(doubt, Doubt::FromTheFuture { .. }), "{doubt}");
     }
 
@@ -301,7 +390,7 @@ mod tests {
         ) {
             prop_assume!(keep_backups > 0 || keep_days.is_some());
             let all: Vec<Backup> = backups.iter().map(|(on, at, age)| backup(timeline(*on), *at, *age)).collect();
-            let (boundary, kept) = by_backups(&all, policy(keep_backups, keep_days), now()).unwrap();
+            let (boundary, kept) = by_backups(&all, policy(keep_backups, keep_days), &[], now()).unwrap();
             let mut ages: Vec<i32> = backups.iter().map(|(_, _, age)| *age).collect();
             ages.sort_unstable();
             for (made, raw) in all.iter().zip(&backups) {
@@ -323,6 +412,59 @@ mod tests {
                 let before = ages.iter().filter(|age| **age >= begin).min();
                 let covered = |age: &i32| kept.iter().any(|kept| kept.backup.ended == now() - DAY * *age);
                 prop_assert!(before.is_none_or(covered), "the window's first moments can be recovered");
+            }
+        }
+    }
+
+    /// When such a segment was written, in hours, if each timeline went on for a while and then left its place to the next.
+    fn written(branches: &[Branch], on: usize, segment: u64) -> u64 {
+        let earlier: u64 = branches[..on].iter().map(|branch| branch.to - branch.from + 1).sum();
+        earlier + segment - branches[on].from
+    }
+
+    /// Whether a backup that starts there can be recovered to a timeline.
+    fn leads_to(branches: &[Branch], on: usize, start: u64, end: usize) -> bool {
+        let mut at = end;
+        while at != on {
+            let Some(parent) = branches[at].parent else { return false };
+            if parent == on {
+                return start < branches[at].from;
+            }
+            at = parent;
+        }
+        true
+    }
+
+    proptest! {
+        #[test]
+        fn what_any_backup_recovers_of_the_window_or_of_the_present_a_kept_one_does(
+            (branches, backups) in clusters(),
+            days in prop::option::of(0..20u32),
+            keep_backups in 0..3usize,
+        ) {
+            prop_assume!(keep_backups > 0 || days.is_some());
+            let last = branches.len() - 1;
+            let end = written(&branches, last, branches[last].to);
+            let at = |hour: u64| now() - SignedDuration::from_hours(i64::try_from(end - hour).unwrap());
+            let segments: Vec<(SegmentName, Timestamp)> = (0..branches.len())
+                .flat_map(|on| (branches[on].from..=branches[on].to).map(move |segment| (on, segment)))
+                .map(|(on, segment)| (name(timeline(on), segment), at(written(&branches, on, segment))))
+                .collect();
+            let made: Vec<Backup> = backups.iter().map(|(on, start, _)| {
+                let ended = at(written(&branches, *on, *start));
+                let ends = (0..branches.len()).filter(|end| leads_to(&branches, *on, *start, *end));
+                let leads_to = ends.map(|end| name(timeline(end), 0).timeline()).collect();
+                Backup { ended, leads_to, ..backup(timeline(*on), *start, 0) }
+            }).collect();
+            let (_, kept) = by_backups(&made, policy(keep_backups, days), &segments, now()).unwrap();
+            let newest = made.iter().map(|backup| backup.ended).max().unwrap();
+            let begin = days.map_or(newest, |days| now() - DAY * i32::try_from(days).unwrap());
+            for (segment, since) in segments.iter().filter(|(_, since)| *since > begin) {
+                let recovers = |backup: &Backup| backup.ended < *since
+                    && backup.leads_to.contains(&segment.timeline())
+                    && (backup.start.timeline() != segment.timeline() || backup.start.order() < segment.order());
+                let is_kept = kept.iter().any(|kept| recovers(&kept.backup));
+                prop_assert!(is_kept || !made.iter().any(recovers), "{segment} of {since}");
             }
         }
     }

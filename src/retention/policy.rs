@@ -72,6 +72,8 @@ impl fmt::Display for Before {
 pub struct Facts<'a> {
     /// The base backups that are known.
     pub backups: &'a [Backup],
+    /// The segments in the archive, and since when they are there.
+    pub segments: &'a [(SegmentName, Timestamp)],
     /// Since when the newest file of all is there.
     pub newest: Option<Timestamp>,
     /// This moment.
@@ -95,13 +97,9 @@ impl Policy {
     }
 }
 
-/// Applies a policy; `segments` are those in the archive, and since when they are there.
-pub fn decide(
-    policy: Policy,
-    facts: Facts<'_>,
-    segments: impl IntoIterator<Item = (SegmentName, Timestamp)>,
-) -> Result<Decision, Doubt> {
-    let Facts { backups, newest, now } = facts;
+/// Applies a policy.
+pub fn decide(policy: Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
+    let Facts { backups, segments, newest, now } = facts;
     if let Some(since) = newest.filter(|newest| is_future(*newest, now)) {
         return Err(Doubt::FromTheFuture { what: "the newest file".to_owned(), since });
     }
@@ -115,7 +113,7 @@ pub fn decide(
     let mut boundaries = Vec::new();
     let mut kept = Vec::new();
     if policy.backups != BackupPolicy::default() || backups.iter().any(|backup| backup.found) {
-        let (boundary, by_policy) = by_backups(backups, policy.backups, now)?;
+        let (boundary, by_policy) = by_backups(backups, policy.backups, segments, now)?;
         boundaries.push(Some(boundary));
         kept = by_policy;
     }
@@ -123,7 +121,7 @@ pub fn decide(
         if !backups.is_empty() {
             return Err(Doubt::HasBackups(backups.len()));
         }
-        boundaries.push(by_age(segments, days, now)?);
+        boundaries.push(by_age(segments.iter().copied(), days, now)?);
     }
     match policy.before {
         Some(Before::Segment(segment)) => boundaries.push(Some(Boundary::from(segment))),
@@ -154,7 +152,14 @@ mod tests {
 
     fn backup(start: &str, ago: i32) -> Backup {
         let title = String::new();
-        Backup { start: name(start), ended: days_ago(ago), complete: true, found: false, title }
+        Backup {
+            start: name(start),
+            ended: days_ago(ago),
+            complete: true,
+            found: false,
+            leads_to: Vec::new(),
+            title,
+        }
     }
 
     fn decided(policy: Policy, backups: &[Backup], newest: i32) -> Result<Option<Boundary>, Doubt> {
@@ -162,8 +167,8 @@ mod tests {
             (name("000000010000000000000001"), days_ago(9)),
             (name("000000010000000000000009"), days_ago(1)),
         ];
-        let facts = Facts { backups, newest: Some(days_ago(newest)), now: now() };
-        decide(policy, facts, segments).map(|decision| decision.boundary)
+        let facts = Facts { backups, segments: &segments, newest: Some(days_ago(newest)), now: now() };
+        decide(policy, facts).map(|decision| decision.boundary)
     }
 
     #[test]

@@ -143,7 +143,7 @@ pub async fn ask(
     reading: Reading,
 ) -> Result<ArchiveStatus, Error> {
     let newest = reading.patiently(async || archive.newest_segments(system).await).await?;
-    let Texts { histories, backups, unreadable } = texts(archive, system, reading).await?;
+    let Texts { histories, backups, unreadable, .. } = texts(archive, system, reading).await?;
     if newest.is_empty() && histories.is_empty() && backups.is_empty() && unreadable.is_empty() {
         let what = format!("the archive {} holds no file of system {system}", archive.url());
         return Err(Error::new(ErrorKind::Unavailable, what)

@@ -2,7 +2,7 @@
 
 use std::{fs, io::ErrorKind, path::PathBuf};
 
-use super::sandbox::Sandbox;
+use super::{postgres::copy_directory, sandbox::Sandbox};
 
 /// The directory that `--archive` names; it can vanish, as a mount does, and come back.
 pub(crate) struct ArchiveDirectory {
@@ -14,6 +14,23 @@ impl ArchiveDirectory {
     /// An empty archive in `sandbox`.
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
         Self { path: sandbox.directory("archive"), away: sandbox.join("archive.away") }
+    }
+
+    /// A copy in another sandbox, for work that must not touch the first.
+    pub(crate) fn copy(&self, sandbox: &Sandbox) -> Self {
+        let path = sandbox.join("archive");
+        copy_directory(&self.path, &path);
+        Self { path, away: sandbox.join("archive.away") }
+    }
+
+    /// The names of all files that the archive holds of a system, sorted; not those of reports.
+    pub(crate) fn all_names(&self, system_identifier: u64) -> Vec<String> {
+        let groups = self.names(system_identifier, "wal").into_iter().map(|group| format!("wal/{group}"));
+        let directories = groups.chain(["timelines".to_owned(), "backups".to_owned()]);
+        let mut names: Vec<_> =
+            directories.flat_map(|directory| self.names(system_identifier, &directory)).collect();
+        names.sort();
+        names
     }
 
     /// The archive's URL in its short form.

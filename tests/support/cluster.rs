@@ -81,6 +81,14 @@ impl<'a> Cluster<'a> {
         copy
     }
 
+    /// A copy of a base backup that lies in another sandbox; it archives nothing.
+    pub(crate) fn from_backup(sandbox: &'a Sandbox, name: &str, backup: &Path) -> Self {
+        let cluster = Self::without_data(sandbox, name);
+        postgres::copy_directory(backup, &cluster.data);
+        cluster.set("archive_mode", "off");
+        cluster
+    }
+
     /// A base backup without WAL, which the archive has to supply.
     pub(crate) fn base_backup(&self, name: &str) -> Self {
         // With --wal-method=none, PostgreSQL would wait for the archive, and look at it once a second.
@@ -333,7 +341,10 @@ fn signal(server: &Child, shutdown: Shutdown) {
 
 impl Drop for Cluster<'_> {
     fn drop(&mut self) {
-        if let Some(server) = &mut self.server {
+        // One that has ended by itself cannot be told anything any more.
+        if let Some(server) = &mut self.server
+            && server.try_wait().unwrap().is_none()
+        {
             signal(server, Shutdown::Immediate);
             let deadline = Instant::now() + PATIENCE;
             while server.try_wait().unwrap().is_none() {

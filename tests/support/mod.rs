@@ -24,6 +24,7 @@ pub(crate) mod large;
 pub(crate) mod memory;
 pub(crate) mod postgres;
 pub(crate) mod prefetcher;
+pub(crate) mod promoted;
 pub(crate) mod push;
 pub(crate) mod restore;
 pub(crate) mod running;
