@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use support::{
     files::Permissions,
     kept::{Kept, days_ago, name, position, touch},
@@ -70,6 +71,11 @@ fn gzipped(content: &[u8]) -> Vec<u8> {
 
 /// A base backup of these files, written so many days ago.
 fn backup(place: &Path, name: &str, files: &[Member], days: i64) -> PathBuf {
+    written(place, name, files, days_ago(days))
+}
+
+/// As [`backup`], at that moment.
+fn written(place: &Path, name: &str, files: &[Member], at: Timestamp) -> PathBuf {
     let directory = place.join(name);
     fs::create_dir(&directory).unwrap();
     support::user::hand_over(&directory);
@@ -77,7 +83,7 @@ fn backup(place: &Path, name: &str, files: &[Member], days: i64) -> PathBuf {
         let file = directory.join(file);
         fs::write(&file, content).unwrap();
         support::user::hand_over(&file);
-        touch(&file, days_ago(days));
+        touch(&file, at);
     }
     directory
 }
@@ -109,14 +115,15 @@ fn what_pg_basebackup_writes_is_understood() {
     for (shape, files) in shapes {
         for itself in [true, false] {
             let (kept, place) = scene();
-            let directory = backup(&place, "one", &files, 3);
+            let at = days_ago(3);
+            let directory = written(&place, "one", &files, at);
             let named = if itself { &directory } else { &place };
             let told = kept.json("prune", &["--backup-dir", named.to_str().unwrap()]);
             assert_eq!(first(&kept), 10, "{shape}");
             let told = &told["kept_backups"][0];
             assert_eq!(told["why"][0], "its files are still there", "{shape}");
             assert_eq!(told["title"], format!("the backup in {}", directory.display()), "{shape}");
-            assert_eq!(told["ended"], days_ago(3).to_string(), "{shape}");
+            assert_eq!(told["ended"], at.to_string(), "{shape}");
         }
     }
 }

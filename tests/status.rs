@@ -136,8 +136,8 @@ fn programs_are_told_the_same_in_a_shape_that_stays() {
             "totals": { "files": 9, "segments": 8, "stored_bytes": 1_048_576, "original_bytes": 8_388_608 }
         },
         "last_verify": {
-            "age_seconds": "AGE", "at": "2001-02-02T02:00:00Z", "ok": true, "deep": true, "checked_files": 12,
-            "failures": 0, "notes": 1,
+            "age_seconds": "AGE", "at": "2001-02-02T02:00:00Z", "ok": true, "scope": "all", "deep": true,
+            "checked_files": 12, "failures": 0, "notes": 1, "gone_files": 0, "content_failures": 0, "content_notes": 0,
             "totals": { "files": 12, "segments": 10, "stored_bytes": 4_194_304, "original_bytes": 10_485_760 }
         },
         "unreadable": [],

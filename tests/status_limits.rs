@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use support::{
     aged::{set_archived, set_time},
     push::{Pusher, succeeds},
-    status::{DATA, idle, json_of, marked, noted, says, status, told_well},
+    status::{DATA, idle, json_of, marked, metrics, noted, says, status, told_well},
     store_cluster::Told,
 };
 
@@ -182,4 +182,22 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     noted(&pusher, "verify", &verified(&hours_ago(1), "\"ok\":false,\"failures\":0,\"error\":\"stopped\""));
     says(status(&pusher, &demands), 1, &["failed: stopped\n"]);
     told_well(status(&pusher, &["--max-lag", "9d"]));
+    // A look at a part that finds nothing does not undo what a look at everything has found.
+    let full = |ok| {
+        format!(
+            "{{\"at\":\"{}\",\"ok\":{ok},\"deep\":true,\"checked_files\":12,\"failures\":2,\"notes\":0}}",
+            hours_ago(30)
+        )
+    };
+    let part = |ok| format!("\"ok\":true,\"failures\":0,\"scope\":\"names\",\"last_full\":{}", full(ok));
+    noted(&pusher, "verify", &verified(&hours_ago(1), &part(false)));
+    says(status(&pusher, &demands), 1, &["failed: 2 failures found\n"]);
+    assert_eq!(metrics(&told_prometheus(&pusher))["walkeep_last_verify_success"], "0");
+    noted(&pusher, "verify", &verified(&hours_ago(1), &part(true)));
+    says(status(&pusher, &demands), 0, &["no failure"]);
+    assert_eq!(metrics(&told_prometheus(&pusher))["walkeep_last_verify_success"], "1");
+}
+
+fn told_prometheus(pusher: &Pusher) -> String {
+    told_well(status(pusher, &["--prometheus"]))
 }

@@ -110,6 +110,13 @@ impl VerifyReport {
         if self.scope == Scope::All { Some(self) } else { self.last_full.map(|full| *full) }
     }
 
+    /// The one to go by: this one, unless it found nothing wrong with a part while the last one that looked at everything
+    /// had found something.
+    #[must_use]
+    pub fn to_go_by(&self) -> &Self {
+        self.last_full.as_deref().filter(|full| self.ok && !full.ok).unwrap_or(self)
+    }
+
     /// Notes it in the archive.
     pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
         write(archive, system, Report::Verify, self).await

@@ -3,6 +3,7 @@
 use clap::Args;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
+use crate::catalog::VerifyReport;
 use crate::cli::print::{count, duration, plain, time};
 use crate::status::Status;
 
@@ -60,7 +61,7 @@ impl Limits {
                 failures: 0,
             });
             problems.extend(too_old(status, "prune", self.prune_age, prune));
-            let verify = archive.verify.as_ref().map(|report| Noted {
+            let verify = archive.verify.as_ref().map(VerifyReport::to_go_by).map(|report| Noted {
                 at: report.at,
                 ok: report.ok,
                 error: report.error.as_deref(),

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::Told;
+use crate::catalog::VerifyReport;
 use crate::status::ArchiveStatus;
 
 pub(super) fn of(told: &Told<'_>) -> String {
@@ -80,7 +81,7 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
         let help = "The bytes of the files that the last prune has deleted.";
         metrics.one("walkeep_last_prune_deleted_bytes", help, prune.deleted_bytes);
     }
-    if let Some(verify) = &known.verify {
+    if let Some(verify) = known.verify.as_ref().map(VerifyReport::to_go_by) {
         metrics.one(
             "walkeep_last_verify_timestamp_seconds",
             "When the last verify ended.",

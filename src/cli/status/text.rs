@@ -27,7 +27,7 @@ pub(super) fn of(told: &Told<'_>) -> String {
         lines.push(("size", size(known)));
         lines.push(("recovery window", window(known)));
         lines.push(("last prune", prune(status, known.prune.as_ref())));
-        lines.push(("last verify", verify(status, known.verify.as_ref())));
+        lines.push(("last verify", verify(status, known.verify.as_ref().map(VerifyReport::to_go_by))));
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
     let notes = unreadable.iter().map(|what| format!("! {}\n", plain(what)));
@@ -108,7 +108,7 @@ fn window(known: &ArchiveStatus) -> String {
         };
     };
     let title = known.oldest_backup.as_ref().map_or_else(String::new, |backup| plain(&backup.title()));
-    let verified = match &known.verify {
+    let verified = match known.verify.as_ref().map(VerifyReport::to_go_by) {
         None => "never run".to_owned(),
         Some(report) if report.ok => format!("well at {}", time(report.at)),
         Some(report) => format!("failed at {}", time(report.at)),
