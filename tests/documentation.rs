@@ -11,8 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use support::{
     archive::ArchiveDirectory,
     cluster::Cluster,
+    data_directory::DataDirectory,
     kept::{Kept, name},
     output_of,
+    push::SYSTEM,
     sandbox::Sandbox,
 };
 
@@ -191,6 +193,9 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
         ("walkeep", Some("cat")),
         ("walkeep", Some("check")),
         ("walkeep", Some("prune")),
+        ("walkeep", Some("verify")),
+        ("walkeep", Some("list")),
+        ("walkeep", Some("status")),
     ] {
         let help = output_of(sandbox.command(sandbox.program(program)).args(command).arg("--help"));
         let flags = help.split_whitespace().filter_map(|word| word.strip_prefix("--"));
@@ -235,10 +240,18 @@ fn the_commands_for_keeping_an_archive_work() {
     kept.backup(1, 3, 3, 20);
     kept.backup(1, 9, 9, 2);
     let bin = kept.sandbox.program("walkeep");
-    let commands = commands(&page("docs/guide/keeping.md"));
-    assert!(!commands.is_empty());
+    let data = DataDirectory::new(&kept.sandbox, "data", SYSTEM);
+    fs::create_dir(data.join("pg_wal/archive_status")).unwrap();
+    let metrics = kept.sandbox.join("walkeep.prom");
+    let readme = page("README.md");
+    let look_after = readme.split("## Look after the archive").nth(1).unwrap().split("\n## ").next().unwrap();
+    let commands = [commands(look_after), commands(&page("docs/guide/keeping.md"))].concat();
+    assert!(commands.len() > 10);
     for command in commands {
         let command = command.replace("/mnt/archive", kept.archive.url());
+        let command = command.replace("/var/lib/postgresql/15/main", data.join("").to_str().unwrap());
+        let command =
+            command.replace("/var/lib/prometheus/node-exporter/walkeep.prom", metrics.to_str().unwrap());
         let path = format!("PATH={}:$PATH ", bin.parent().unwrap().display());
         output_of(kept.sandbox.command("sh").args(["-c", &(path + &command)]));
     }

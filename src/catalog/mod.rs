@@ -253,7 +253,7 @@ async fn text(
     .await
 }
 
-/// How many segments are asked for their size before it is said that none can be read.
+/// How many segments, of the newest and of all, are asked for their size before it is said that none can be read.
 const ASKED_FOR_SIZE: usize = 8;
 
 /// The size of the cluster's segments, as the newest of them says whose header can be read.
@@ -263,9 +263,10 @@ async fn segment_size(
     files: &[ArchivedFile],
     reading: Reading,
 ) -> Result<SegmentSize, Error> {
-    let segments = files.iter().filter(|file| file.name.segment().is_some());
+    let segments = || files.iter().filter(|file| file.name.segment().is_some()).rev();
+    let step = segments().count().div_ceil(ASKED_FOR_SIZE).max(1);
     let mut unreadable = None;
-    for file in segments.rev().take(ASKED_FOR_SIZE) {
+    for file in segments().take(ASKED_FOR_SIZE).chain(segments().step_by(step)) {
         match reading.patiently(async || size_of(archive, system, file.name).await).await {
             Ok(size) => return Ok(size),
             Err(error) if says_something_of_the_file(error.kind()) => unreadable = Some(error),
