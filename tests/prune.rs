@@ -104,6 +104,46 @@ fn why_each_backup_stays_is_told() {
 }
 
 #[test]
+fn the_shape_of_the_json_stays() {
+    let kept = Kept::new();
+    kept.segments(1, 1..=5, 0);
+    kept.backup(1, 3, 4, 9);
+    kept.backup(1, 5, 9, 2);
+    let leftover = kept.archive.file(SYSTEM, &name(1, 1)).with_file_name("000000010000000000000001#1");
+    put_file(&leftover, "half", days_ago(2));
+    put_file(&leftover.with_file_name("foreign"), "x", days_ago(2));
+    let mut told = kept.json("prune", &["--keep-backups", "1", "--keep-days", "1"]);
+    for place in ["/deleted_bytes", "/kept/stored_bytes", "/kept_backups/0/ended", "/kept_backups/1/ended"] {
+        let value = told.pointer_mut(place).unwrap();
+        assert!(value.as_u64().is_some_and(|bytes| bytes > 1_000) || value.as_str().unwrap().ends_with('Z'));
+        *value = "SOME".into();
+    }
+    let key = |name: &str| format!("{SYSTEM}/wal/0000000100000000/{name}");
+    let expected = json!({
+        "archive": kept.archive.url(),
+        "system_identifier": SYSTEM.to_string(),
+        "dry_run": false,
+        "begins_at": name(1, 3),
+        "kept_backups": [
+            {
+                "title": format!("\"9 days ago\" from {}", name(1, 3)), "start": name(1, 3), "ended": "SOME",
+                "complete": true, "why": ["the newest of 1", "the last one before the recovery window"]
+            },
+            {
+                "title": format!("\"2 days ago\" from {}", name(1, 5)), "start": name(1, 5), "ended": "SOME",
+                "complete": false, "why": ["not asked for, but others need all that it does"]
+            },
+        ],
+        "deleted_files": [name(1, 1), name(1, 2)],
+        "deleted_leftovers": [key("000000010000000000000001#1")],
+        "deleted_bytes": "SOME",
+        "kept": { "files": 5, "segments": 3, "stored_bytes": "SOME", "original_bytes": 3 * SEGMENT_BYTES },
+        "unknown_files": 1,
+    });
+    assert_eq!(told, expected, "{told:#}");
+}
+
+#[test]
 fn a_boundary_is_named_as_pg_archivecleanup_has_it() {
     let cases = [
         ("00000001000000000000000A", 10),

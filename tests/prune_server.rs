@@ -54,6 +54,11 @@ impl Copy {
         prune
     }
 
+    /// Verifies every file, decompressed, and the ways of all base backups.
+    fn assert_sound(&self) {
+        output_of(self.sandbox.walkeep().args(["verify", "--deep", "--archive", self.archive.url()]));
+    }
+
     fn names(&self) -> Vec<String> {
         self.archive.all_names(self.original.system)
     }
@@ -61,6 +66,7 @@ impl Copy {
     /// Prunes as the dry run has announced, and returns the labels of the base backups that are kept, in the order in which
     /// they were taken.
     fn pruned(&self, policy: &[&str]) -> Vec<&'static str> {
+        self.assert_sound();
         let before = self.names();
         let told = |output: String| -> Value { serde_json::from_str(&output).unwrap() };
         let mut announced = told(output_of(self.prune(policy).arg("--dry-run")));
@@ -78,6 +84,7 @@ impl Copy {
         let again = told(output_of(self.prune(policy).arg("--dry-run")));
         assert_eq!(again["deleted_files"], Value::Array(Vec::new()), "all at once");
         assert_eq!(again["kept_backups"], done["kept_backups"]);
+        self.assert_sound();
 
         let kept = done["kept_backups"].as_array().unwrap();
         let is_kept = |label: &&str| {

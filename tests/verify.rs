@@ -59,6 +59,29 @@ fn all_is_told_of_a_sound_archive() {
 }
 
 #[test]
+fn colours_and_a_bar_are_for_terminals_alone() {
+    let archive = Verified::new();
+    archive.remove(NEEDED);
+    let mut line = format!("{:?}", archive.command(&["--deep"]).get_program());
+    for argument in archive.command(&["--deep"]).get_args() {
+        line = format!("{line} {}", argument.to_str().unwrap());
+    }
+    let on_a_terminal = |colours: Option<&str>| {
+        // Gives the command a terminal, and prints what it writes to that.
+        let mut script = archive.pusher.sandbox.command("script");
+        script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+        script.envs(colours.map(|value| ("NO_COLOR", value)));
+        let told = Told::by(script);
+        assert_eq!(told.status, 1, "{}", told.text());
+        told.text()
+    };
+    let failure = format!("failure\u{1b}[0m {NEEDED}");
+    assert!(on_a_terminal(None).contains(&failure), "{:?}", on_a_terminal(None));
+    assert!(!on_a_terminal(Some("1")).contains(&failure));
+    assert!(!archive.told(&["--deep"]).text().contains('\u{1b}'));
+}
+
+#[test]
 fn a_segment_that_is_missing_after_the_backup_is_a_failure() {
     let archive = Verified::new();
     archive.remove(NEEDED);

@@ -97,7 +97,7 @@ impl fmt::Display for Doubt {
             }
             Self::NothingNew { newest, days } => write!(
                 f,
-                "nothing has been archived since {newest}, for longer than the {days} days that are to be kept: \
+                "nothing has been archived since {newest}, for longer than the days that are to be kept ({days}): \
                  archiving has stopped, or a clock is wrong"
             ),
         }
