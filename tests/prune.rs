@@ -126,11 +126,11 @@ fn the_shape_of_the_json_stays() {
         "begins_at": name(1, 3),
         "kept_backups": [
             {
-                "title": format!("\"9 days ago\" from {}", name(1, 3)), "start": name(1, 3), "ended": "SOME",
+                "title": format!("\"9 days ago\" from {}", name(1, 3)), "start_segment": name(1, 3), "ended": "SOME",
                 "complete": true, "why": ["the newest of 1", "the last one before the recovery window"]
             },
             {
-                "title": format!("\"2 days ago\" from {}", name(1, 5)), "start": name(1, 5), "ended": "SOME",
+                "title": format!("\"2 days ago\" from {}", name(1, 5)), "start_segment": name(1, 5), "ended": "SOME",
                 "complete": false, "why": ["not asked for, but others need all that it does"]
             },
         ],

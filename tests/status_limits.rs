@@ -198,6 +198,27 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     assert_eq!(metrics(&told_prometheus(&pusher))["walkeep_last_verify_success"], "1");
 }
 
+#[test]
+fn a_verify_at_work_leaves_the_last_ones_word() {
+    let pusher = archive();
+    let demands = ["--max-verify-age", "7d"];
+    let last = |ok, hours| {
+        format!(
+            "{{\"at\":\"{}\",\"ok\":{ok},\"deep\":true,\"checked_files\":12,\"failures\":2,\"notes\":0}}",
+            hours_ago(hours)
+        )
+    };
+    let at_work = |last: &str| format!("\"ok\":false,\"failures\":0,\"at_work\":true,\"last_full\":{last}");
+    noted(&pusher, "verify", &verified(&hours_ago(0), &at_work(&last(true, 30))));
+    says(status(&pusher, &demands), 0, &["12 files checked"]);
+    noted(&pusher, "verify", &verified(&hours_ago(0), &at_work(&last(true, 8 * 24))));
+    says(status(&pusher, &demands), 1, &["longer than --max-verify-age 7d"]);
+    noted(&pusher, "verify", &verified(&hours_ago(0), &at_work(&last(false, 30))));
+    says(status(&pusher, &demands), 1, &["failed: 2 failures found\n"]);
+    noted(&pusher, "verify", &verified(&hours_ago(0), "\"ok\":false,\"failures\":0,\"at_work\":true"));
+    says(status(&pusher, &demands), 1, &["no verify has come to its end yet"]);
+}
+
 fn told_prometheus(pusher: &Pusher) -> String {
     told_well(status(pusher, &["--prometheus"]))
 }

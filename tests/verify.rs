@@ -94,8 +94,8 @@ fn a_segment_that_is_missing_after_the_backup_is_a_failure() {
             json!([{"first": NEEDED, "last": NEEDED, "segments": 1}])
         );
         let reaches = &verdict.json["backups"][0]["reaches"];
-        assert_eq!(reaches[0], json!({"timeline": 1, "last": START, "to_the_end": false}));
-        assert_eq!(reaches[1], json!({"timeline": 2, "last": START, "to_the_end": false}));
+        assert_eq!(reaches[0], json!({"timeline": 1, "last_segment": START, "to_the_end": false}));
+        assert_eq!(reaches[1], json!({"timeline": 2, "last_segment": START, "to_the_end": false}));
     }
     let text = archive.told(&["--names-only"]).text();
     assert!(text.lines().any(|line| line.starts_with(&format!("failure {NEEDED}: "))), "{text}");
@@ -211,7 +211,7 @@ fn backups_in_directories_count_too() {
     verdict.says(&[("note", "gap", OLD)]);
     let found = &verdict.json["backups"][0];
     assert_eq!((&found["place"], &found["name"]), (&json!(directory), &Value::Null));
-    assert_eq!(found["reaches"][1], json!({"timeline": 2, "last": NEWEST, "to_the_end": true}));
+    assert_eq!(found["reaches"][1], json!({"timeline": 2, "last_segment": NEWEST, "to_the_end": true}));
     archive.remove(NEEDED);
     archive.verify(&["--names-only", "--backup-dir", directory]).means(NEEDED, &["the backup in", directory]);
     let none = archive.pusher.sandbox.directory("none");

@@ -256,10 +256,14 @@ fn interrupted(scene: &StoreScene, options: &[&str], signal: Signal) -> Outcome 
     scene.store.put(&key(OLD), "rubbish");
     let_the_survey_through(scene);
     scene.store.break_with(Matching::GetsFrom("000000010000000000000005"), Fault::Hang);
-    let mut command = verify(scene, options);
+    let mut command = verify(scene, &[&["--note-every", "1ms"], options].concat());
     command.stdout(std::process::Stdio::null());
     let running = Running::start(command);
-    wait_until("segment 5 is asked for", || asked(scene, "GET").contains(&LAST.to_owned()));
+    wait_until("all before segment 5 are verified, and it is asked for", || {
+        let noted = scene.store.get(&format!("main/{SYSTEM}/reports/verify.json")).unwrap_or_default();
+        let noted: Value = serde_json::from_slice(&noted).unwrap_or_default();
+        noted["checked_up_to"] == NEEDED && asked(scene, "GET").contains(&LAST.to_owned())
+    });
     running.signal(signal);
     let outcome = running.end();
     scene.store.heal();
@@ -309,12 +313,18 @@ fn what_was_interrupted_goes_on_where_it_ended() {
 #[test]
 fn what_was_killed_goes_on_where_it_noted_last() {
     let scene = store();
-    let killed = interrupted(&scene, &["--deep", "--note-every", "1ms"], Signal::KILL);
+    let killed = interrupted(&scene, &["--deep"], Signal::KILL);
     assert_eq!(killed.status, -9);
     assert_eq!(report(&scene)["checked_up_to"], NEEDED);
+    assert_eq!((&report(&scene)["at_work"], &report(&scene)["last_full"]), (&json!(true), &Value::Null));
     let verdict = Verdict::of(verify(&scene, &["--resume"]));
     verdict.says(&[("note", "damaged", OLD)]);
     assert_eq!(verdict.content("resumed_after"), NEEDED);
+    assert_eq!(report(&scene)["ok"], true);
+    // While another one is at work, and after it was killed, that one's word counts.
+    interrupted(&scene, &["--deep"], Signal::KILL);
+    let report = report(&scene);
+    assert_eq!((&report["at_work"], &report["last_full"]["ok"]), (&json!(true), &json!(true)));
 }
 
 #[test]

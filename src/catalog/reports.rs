@@ -51,6 +51,9 @@ pub struct VerifyReport {
     /// Why it did not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether this was noted on the way, by one that was still at work then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_work: bool,
     /// The last file, in the order of names, up to which all were looked at, where it did not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_up_to: Option<String>,
@@ -80,7 +83,7 @@ pub struct VerifyReport {
     /// What is in the archive; not known where it could not be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
-    /// The last one that looked at everything, or was to, where this one did not.
+    /// The last one that looked at everything, or was to, where this one did not, or has not yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_full: Option<Box<Self>>,
 }
@@ -110,11 +113,12 @@ impl VerifyReport {
         if self.scope == Scope::All { Some(self) } else { self.last_full.map(|full| *full) }
     }
 
-    /// The one to go by: this one, unless it found nothing wrong with a part while the last one that looked at everything
-    /// had found something.
+    /// The one to go by: this one, unless it is at work still, or found nothing wrong with a part while the last one that
+    /// looked at everything had found something.
     #[must_use]
     pub fn to_go_by(&self) -> &Self {
-        self.last_full.as_deref().filter(|full| self.ok && !full.ok).unwrap_or(self)
+        let full = self.last_full.as_deref().map(Self::to_go_by);
+        full.filter(|full| self.at_work || self.ok && !full.ok).unwrap_or(self)
     }
 
     /// Notes it in the archive.

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::exit::Failure;
 use super::print::{bytes, count, plain, print, print_text, ratio, time, write_json};
+use super::shape::{ReachShape, TimelineShape};
 use super::table::table;
 use super::tool::{Opened, Tool};
 use crate::archive::ArchivedFile;
 use crate::catalog::{ArchivedBackup, Catalog, Totals, catalog};
-use crate::coverage::Reach;
+use crate::coverage::Timeline;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, TimelineId, WalName};
 
@@ -53,7 +54,7 @@ struct Printed {
     system_identifier: String,
     segment_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    timelines: Option<Vec<PrintedTimeline>>,
+    timelines: Option<Vec<TimelineShape>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backups: Option<Vec<PrintedBackup>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,40 +65,13 @@ struct Printed {
 }
 
 #[derive(Serialize)]
-struct PrintedTimeline {
-    timeline: u32,
-    parent: Option<u32>,
-    /// Where it left its parent.
-    left_at: Option<String>,
-    ranges: Vec<Range>,
-    gaps: Vec<Range>,
-    partials: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Range {
-    first: String,
-    last: String,
-    segments: u64,
-}
-
-#[derive(Serialize)]
 struct PrintedBackup {
     name: String,
     label: Option<String>,
     start_segment: String,
     ended: String,
     complete: bool,
-    reaches: Vec<PrintedReach>,
-}
-
-#[derive(Serialize)]
-struct PrintedReach {
-    timeline: u32,
-    /// The last segment that replay can have; none where not even the first is there.
-    last_segment: Option<String>,
-    /// Whether that is the newest one of the timeline.
-    to_the_end: bool,
+    reaches: Vec<ReachShape>,
 }
 
 #[derive(Serialize)]
@@ -250,12 +224,8 @@ impl List {
     }
 }
 
-fn name(catalog: &Catalog, timeline: TimelineId, number: u64) -> String {
-    catalog.coverage.name(timeline, number).map_or_else(String::new, |name| name.to_string())
-}
-
 /// Those of which there is anything, be it their history alone.
-fn timelines(catalog: &Catalog) -> Vec<PrintedTimeline> {
+fn timelines(catalog: &Catalog) -> Vec<TimelineShape> {
     let coverage = &catalog.coverage;
     let with_history = catalog.inventory.files.iter().filter_map(|file| match file.name {
         WalName::History(timeline) => Some(timeline),
@@ -264,34 +234,19 @@ fn timelines(catalog: &Catalog) -> Vec<PrintedTimeline> {
     let mut ids: Vec<TimelineId> = coverage.timelines().map(|(id, _)| id).chain(with_history).collect();
     ids.sort_unstable();
     ids.dedup();
-    let range = |timeline, first: u64, last: u64| Range {
-        first: name(catalog, timeline, first),
-        last: name(catalog, timeline, last),
-        segments: last - first + 1,
-    };
     let gaps = coverage.gaps();
     let printed = |id: TimelineId| {
         let held = coverage.timelines().find(|(other, _)| *other == id).map(|(_, held)| held);
         let parent = coverage.history(id).and_then(|history| history.ancestors.last());
+        let parent = parent.map(|parent| (parent.timeline, parent.left_at));
         let of_it = gaps.iter().filter(|gap| gap.timeline == id);
-        PrintedTimeline {
-            timeline: id.get(),
-            parent: parent.map(|parent| parent.timeline.get()),
-            left_at: parent.map(|parent| parent.left_at.to_string()),
-            ranges: held.map_or_else(Vec::new, |held| {
-                held.stretches.iter().map(|stretch| range(id, *stretch.start(), *stretch.end())).collect()
-            }),
-            gaps: of_it.map(|gap| range(id, gap.first, gap.last)).collect(),
-            partials: held.map_or_else(Vec::new, |held| {
-                held.partials.iter().map(|number| name(catalog, id, *number) + ".partial").collect()
-            }),
-        }
+        TimelineShape::new(coverage, id, parent, held.unwrap_or(&Timeline::default()), of_it)
     };
     ids.into_iter().map(printed).collect()
 }
 
 /// A line for each range, gap and partial segment.
-fn timelines_as_text(timelines: &[PrintedTimeline]) -> String {
+fn timelines_as_text(timelines: &[TimelineShape]) -> String {
     let mut rows = Vec::new();
     for timeline in timelines {
         let parent = timeline.parent.map_or_else(|| "-".to_owned(), |parent| parent.to_string());
@@ -320,18 +275,13 @@ fn timelines_as_text(timelines: &[PrintedTimeline]) -> String {
 fn printed_backup(catalog: &Catalog, backup: &ArchivedBackup) -> PrintedBackup {
     let coverage = &catalog.coverage;
     let origin = backup.origin(coverage.size());
-    let printed = |reach: Reach| PrintedReach {
-        timeline: reach.timeline.get(),
-        last_segment: reach.last.map(|(timeline, number)| name(catalog, timeline, number)),
-        to_the_end: reach.to_the_end,
-    };
     PrintedBackup {
         name: backup.name.to_string(),
         label: backup.history.label.clone(),
         start_segment: backup.history.start_segment.to_string(),
         ended: time(backup.archived_at),
         complete: coverage.is_complete(origin),
-        reaches: coverage.reaches(origin).into_iter().map(printed).collect(),
+        reaches: coverage.reaches(origin).into_iter().map(|reach| ReachShape::new(coverage, reach)).collect(),
     }
 }
 

@@ -13,6 +13,7 @@ mod print;
 mod progress;
 mod prune;
 mod restore;
+mod shape;
 mod spool;
 mod status;
 mod supervise;

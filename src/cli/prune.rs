@@ -75,7 +75,7 @@ struct Printed<'a> {
 #[derive(Serialize)]
 struct PrintedBackup<'a> {
     title: &'a str,
-    start: String,
+    start_segment: String,
     ended: Timestamp,
     complete: bool,
     why: Vec<String>,
@@ -172,7 +172,7 @@ async fn note(archive: &Archive, system: SystemIdentifier, outcome: Result<&Prun
 fn printed(kept: &KeptBackup) -> PrintedBackup<'_> {
     PrintedBackup {
         title: &kept.backup.title,
-        start: kept.backup.start.to_string(),
+        start_segment: kept.backup.start.to_string(),
         ended: kept.backup.ended,
         complete: kept.backup.complete,
         why: kept.why.iter().map(ToString::to_string).collect(),

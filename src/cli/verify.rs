@@ -138,8 +138,7 @@ impl Verify {
         let looking = run.contents(&archive, &survey, async |run| {
             progress.add(1);
             if self.scope() == Scope::All && interval.is_due() {
-                let unfinished = Some("it has not come to its end".to_owned());
-                let report = run.report(&survey, Timestamp::now(), unfinished);
+                let report = run.report_so_far(&survey, Timestamp::now());
                 if let Err(error) = report.write(&archive, system).await {
                     tracing::debug!("{}", error.report());
                 }
@@ -177,12 +176,13 @@ impl Verify {
     ) -> VerifyReport {
         let (at, scope, error) = (Timestamp::now(), self.scope(), Some(error.report()));
         if let Some(resumed) = resumed {
-            return VerifyReport { at, error, ..resumed.clone() };
+            return VerifyReport { at, ok: false, error, at_work: false, ..resumed.clone() };
         }
         VerifyReport {
             at,
             ok: false,
             error,
+            at_work: false,
             checked_up_to: None,
             scope,
             deep: self.deep,

@@ -160,10 +160,21 @@ impl Run {
         }
     }
 
-    /// What is noted of it; `error` where it has not come to its end, for whatever reason.
+    /// What is noted on the way, for one that goes on if this one should be killed.
+    #[must_use]
+    pub fn report_so_far(&self, survey: &Survey, at: Timestamp) -> VerifyReport {
+        // Of one that was killed itself, what it had noted is of no more use.
+        let finished =
+            self.last_full.clone().and_then(|last| if last.at_work { last.last_full } else { Some(last) });
+        let last_full = finished.map(|last| Box::new(VerifyReport { last_full: None, ..*last }));
+        let report = self.report(survey, at, None);
+        VerifyReport { ok: false, at_work: true, checked_up_to: self.up_to(), last_full, ..report }
+    }
+
+    /// What is noted of it at its end; `error` where that came too early, for whatever reason.
     #[must_use]
     pub fn report(&self, survey: &Survey, at: Timestamp, error: Option<String>) -> VerifyReport {
-        let SoFar { checked_files, gone_files, findings, up_to } = &self.so_far;
+        let SoFar { checked_files, gone_files, findings, .. } = &self.so_far;
         let names = &survey.names.findings;
         let failures = names.failures + findings.failures;
         let scope = match self.request {
@@ -174,8 +185,9 @@ impl Run {
         VerifyReport {
             at,
             ok: error.is_none() && failures == 0,
-            checked_up_to: error.as_ref().and_then(|_| up_to.map(|name| name.to_string())),
+            checked_up_to: error.as_ref().and_then(|_| self.up_to()),
             error,
+            at_work: false,
             scope,
             deep: self.request.is_some_and(|request| request.deep),
             checked_files: *checked_files,
@@ -188,6 +200,10 @@ impl Run {
             totals: Some(survey.totals),
             last_full: self.last_full.clone().filter(|_| scope != Scope::All),
         }
+    }
+
+    fn up_to(&self) -> Option<String> {
+        self.so_far.up_to.map(|name| name.to_string())
     }
 }
 

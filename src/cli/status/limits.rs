@@ -64,7 +64,10 @@ impl Limits {
             let verify = archive.verify.as_ref().map(VerifyReport::to_go_by).map(|report| Noted {
                 at: report.at,
                 ok: report.ok,
-                error: report.error.as_deref(),
+                error: report
+                    .error
+                    .as_deref()
+                    .or(report.at_work.then_some("no verify has come to its end yet")),
                 failures: report.failures,
             });
             problems.extend(too_old(status, "verify", self.verify_age, verify));
