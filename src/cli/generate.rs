@@ -9,7 +9,7 @@ use clap_mangen::Man;
 
 use super::exit::Failure;
 use super::print::print_text;
-use super::{archive, restore, walkeep};
+use super::{archive, restore};
 use crate::error::{Error, ErrorKind};
 
 /// Print what a shell needs to complete the command lines of walkeep, walkeep-archive and walkeep-restore
@@ -28,13 +28,14 @@ pub(super) struct Manual {
     directory: PathBuf,
 }
 
-fn programs() -> [clap::Command; 3] {
-    [walkeep::command(), archive::command(), restore::command()]
+/// All three, of which `walkeep` is given.
+fn programs(walkeep: clap::Command) -> [clap::Command; 3] {
+    [walkeep, archive::command(), restore::command()]
 }
 
 impl Completions {
-    pub(super) fn run(self) {
-        let scripts = programs().map(|mut program| {
+    pub(super) fn run(self, walkeep: clap::Command) {
+        let scripts = programs(walkeep).map(|mut program| {
             let name = program.get_name().to_owned();
             let mut script = Vec::new();
             clap_complete::generate(self.shell, &mut program, name, &mut script);
@@ -55,8 +56,9 @@ fn together(scripts: &[String]) -> String {
 }
 
 impl Manual {
-    pub(super) fn run(self, program: &'static str) {
-        if let Err(error) = programs().into_iter().try_for_each(|command| write(command, &self.directory)) {
+    pub(super) fn run(self, program: &'static str, walkeep: clap::Command) {
+        let mut programs = programs(walkeep).into_iter();
+        if let Err(error) = programs.try_for_each(|command| write(command, &self.directory)) {
             Failure::OfTool.exit_early(program, crate::config::LogFormat::default(), &error);
         }
     }

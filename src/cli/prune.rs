@@ -29,7 +29,7 @@ pub(super) struct Prune {
     #[command(flatten)]
     tool: Tool,
 
-    /// Keep what the newest N base backups need
+    /// Keep what the newest N base backups need, and the newest that leads to what is written now
     #[arg(long, value_name = "N")]
     keep_backups: Option<NonZeroUsize>,
 

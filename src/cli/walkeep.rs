@@ -38,11 +38,6 @@ enum Command {
     Manual(Manual),
 }
 
-/// What it can be told.
-pub(super) fn command() -> clap::Command {
-    Arguments::command()
-}
-
 /// Does what the command line says, and exits.
 pub fn main() -> ! {
     exit_on_panic(PROGRAM, Failure::OfTool);
@@ -55,8 +50,8 @@ pub fn main() -> ! {
         Command::Prune(command) => command.run(PROGRAM),
         Command::Status(command) => command.run(PROGRAM),
         Command::Verify(command) => command.run(PROGRAM),
-        Command::Completions(command) => command.run(),
-        Command::Manual(command) => command.run(PROGRAM),
+        Command::Completions(command) => command.run(Arguments::command()),
+        Command::Manual(command) => command.run(PROGRAM, Arguments::command()),
     }
     std::process::exit(0)
 }

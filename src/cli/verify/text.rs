@@ -5,11 +5,11 @@ use std::io;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Table, presets};
 
 use super::Verified;
 use crate::catalog::{Finding, Scope, Severity};
-use crate::cli::print::{bytes, count};
+use crate::cli::print::{bytes, count, plain, time};
+use crate::cli::table::table;
 use crate::coverage::{Coverage, Reach};
 use crate::verify::{BackupState, Names, TimelineState};
 
@@ -23,16 +23,19 @@ pub(super) fn told(verified: &Verified) -> String {
     let mut text = String::new();
     if !timelines.is_empty() {
         let rows = timelines.iter().map(|state| of_timeline(coverage, state));
-        text += &table(["timeline", "parent", "segments", "first", "last", "gaps"], rows);
+        let heads = ["TIMELINE", "PARENT", "SEGMENTS", "FIRST", "LAST", "GAPS"];
+        text += &(table(&heads, &[0, 2, 5], rows) + "\n");
     }
-    let heads = ["backup", "start", "ended", "recoverable up to"];
+    let heads = ["BACKUP", "START", "ENDED", "RECOVERABLE TO"];
     let rows = backups.iter().flat_map(|state| of_backup(coverage, state));
-    text += &if backups.is_empty() { "no base backup is known\n\n".to_owned() } else { table(heads, rows) };
+    text +=
+        &if backups.is_empty() { "no base backup is known\n".to_owned() } else { table(&heads, &[], rows) };
+    text.push('\n');
     let findings: Vec<&Finding> = verified.findings().collect();
     // Writing to a text cannot fail.
     for Finding { severity, kind: _, file, what, meaning } in findings.iter().take(MOST_FINDINGS) {
         let style = if coloured { style(*severity) } else { Style::new() };
-        let _ = writeln!(text, "{style}{severity}{style:#} {file}: {what}; {meaning}");
+        let _ = writeln!(text, "{style}{severity}{style:#} {}", plain(&format!("{file}: {what}; {meaning}")));
     }
     let told = findings.len().min(MOST_FINDINGS) as u64;
     let all = verified.report.failures + verified.report.notes;
@@ -49,17 +52,7 @@ fn style(severity: Severity) -> Style {
     }
 }
 
-/// With an empty line after it.
-fn table<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(heads);
-    for row in rows {
-        table.add_row(row.map(|cell| cell.replace(char::is_control, " ")));
-    }
-    table.lines().map(|line| line.trim().to_owned() + "\n").chain(["\n".to_owned()]).collect()
-}
-
-fn of_timeline(coverage: &Coverage, state: &TimelineState) -> [String; 6] {
+fn of_timeline(coverage: &Coverage, state: &TimelineState) -> Vec<String> {
     let name = |number: Option<u64>| {
         let name = number.and_then(|number| coverage.name(state.timeline, number));
         name.map_or_else(|| "-".to_owned(), |name| name.to_string())
@@ -68,7 +61,7 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> [String; 6] {
         Some((parent, position)) => format!("{parent}, left at {position}"),
         None => "-".to_owned(),
     };
-    [
+    vec![
         state.timeline.to_string(),
         parent,
         state.held.segments().to_string(),
@@ -79,9 +72,9 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> [String; 6] {
 }
 
 /// A row for each timeline that it can be recovered to.
-fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<[String; 4]> {
+fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<Vec<String>> {
     let BackupState { backup, complete, reaches, .. } = state;
-    let title = backup.label.clone().unwrap_or_else(|| backup.file());
+    let title = plain(&backup.label.clone().unwrap_or_else(|| backup.file()));
     let up_to = |reach: &Reach| {
         let last = reach.last.and_then(|(of, number)| coverage.name(of, number));
         let last = last.map_or_else(|| "nothing".to_owned(), |last| last.to_string());
@@ -91,11 +84,11 @@ fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<[String; 4]> {
     let mut lines: Vec<String> =
         if *complete { reaches.iter().map(up_to).collect() } else { vec!["not at all".to_owned()] };
     lines.truncate(20);
-    let first = [title, backup.start.to_string(), backup.ended.strftime("%Y-%m-%d %H:%M:%SZ").to_string()];
+    let first = [title, backup.start.to_string(), time(backup.ended)];
     let mut heads = Some(first);
     let row = |line| {
         let [title, start, ended] = heads.take().unwrap_or_default();
-        [title, start, ended, line]
+        vec![title, start, ended, line]
     };
     lines.into_iter().map(row).collect()
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::arguments;
-use super::exit::Failure;
-use super::print::print_text;
-use super::progress::Progress;
-use super::tool::{Opened, Tool};
 use crate::archive::Archive;
 use crate::catalog::{Finding, Scope, Severity, VerifyReport};
+use crate::cli::arguments;
+use crate::cli::exit::Failure;
+use crate::cli::print::print_text;
+use crate::cli::progress::Progress;
+use crate::cli::tool::{Opened, Tool};
 use crate::config::{Given, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::verify::{ContentRequest, Interval, Percent, Place, Run, Since, Survey};
