@@ -1,7 +1,7 @@
 //! What an archive holds.
 
 use futures_util::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use object_store::path::Path as Key;
 use object_store::{ListResult, ObjectMeta};
 
@@ -31,6 +31,17 @@ pub struct OtherFile {
     pub since: Timestamp,
     /// Its size in bytes.
     pub size: u64,
+}
+
+/// What is younger may be somebody's work.
+const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+impl OtherFile {
+    /// Whether nobody can be at work on it any more.
+    #[must_use]
+    pub fn is_abandoned(&self, now: Timestamp) -> bool {
+        now.duration_since(self.since) > ABANDONED_AFTER
+    }
 }
 
 /// All that an archive holds of one system.

@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod finding;
+mod known;
 mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, 
 
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
 pub use finding::{Finding, FindingKind, Findings, Severity};
+pub use known::KnownBackup;
 pub use reports::{PruneReport, Scope, VerifyReport};
 
 /// What an archive holds of a cluster.

@@ -126,10 +126,7 @@ async fn newest(archive: &Archive, system: Option<SystemIdentifier>) -> Option<F
     let name = "newest";
     let system = match system {
         Some(system) => system,
-        None => match archive.systems().await.as_deref() {
-            Ok([only]) => *only,
-            _ => return None,
-        },
+        None => archive.only_system().await.ok()?,
     };
     Some(match archive.newest_segment(system).await {
         Ok(Some(newest)) => {

@@ -6,12 +6,13 @@
 
 use std::path::PathBuf;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::archive::{Archive, ArchivedFile, MUCH_SKEW, OtherFile, clock_difference};
 use crate::blocking::blocking;
-use crate::catalog::{BackupElsewhere, Catalog, PruneReport, Reading, Totals, backups_elsewhere, catalog};
-use crate::coverage::Origin;
+use crate::catalog::{
+    BackupElsewhere, Catalog, KnownBackup, PruneReport, Reading, Totals, backups_elsewhere, catalog,
+};
 use crate::error::{Error, ErrorKind};
 use crate::retention::{Backup, Decision, Doubt, Facts, KeptBackup, Policy, decide, order_of_deletion};
 use crate::wal::{SegmentName, SystemIdentifier};
@@ -49,9 +50,6 @@ pub struct PrunePlan {
     /// How many files walkeep knows nothing of, and leaves alone.
     pub unknown: usize,
 }
-
-/// A staging file, or an empty directory, of that age belongs to nobody who is still at work.
-const LEFT_FOR_GOOD: SignedDuration = SignedDuration::from_hours(24);
 
 /// How many a store deletes by one request.
 const AT_A_TIME: usize = 1_000;
@@ -95,7 +93,7 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
     let begins_at = staying.min_by_key(|segment| segment.order());
     goes.retain(|file| !stays_here(file));
     goes.sort_unstable_by_key(|file| order_of_deletion(&file.name));
-    let is_left = |file: &OtherFile| now.duration_since(file.since) > LEFT_FOR_GOOD;
+    let is_left = |file: &OtherFile| file.is_abandoned(now);
     Ok(PrunePlan {
         system,
         begins_at: begins_at.filter(|_| !goes.is_empty()),
@@ -127,36 +125,16 @@ fn in_doubt(doubt: &Doubt) -> Error {
 
 /// All base backups, as the policy sees them.
 fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup> {
-    let size = catalog.coverage.size();
-    let leads_to =
-        |origin| catalog.coverage.reaches(origin).into_iter().map(|reach| reach.timeline).collect();
-    let mut backups: Vec<Backup> = catalog
-        .backups
-        .iter()
-        .map(|backup| Backup {
-            start: backup.history.start_segment,
-            ended: backup.archived_at,
-            complete: catalog.coverage.is_complete(backup.origin(size)),
-            found: elsewhere.iter().any(|other| other.is(&backup.history)),
-            leads_to: leads_to(backup.origin(size)),
-            title: backup.title(),
-        })
-        .collect();
-    let archived = |other: &&BackupElsewhere| !catalog.backups.iter().any(|backup| other.is(&backup.history));
-    backups.extend(elsewhere.iter().filter(archived).map(|other| {
-        let start = other.start.number(size).unwrap_or_default();
-        let stop = other.stop.or(other.start.start(size)).unwrap_or(crate::wal::Lsn(0));
-        let origin = Origin { timeline: other.start.timeline(), start, stop };
-        Backup {
-            start: other.start,
-            ended: other.ended,
-            complete: catalog.coverage.is_complete(origin),
-            found: true,
-            leads_to: leads_to(origin),
-            title: format!("the backup in {}", other.place.display()),
-        }
-    }));
-    backups
+    let coverage = &catalog.coverage;
+    let seen = |backup: KnownBackup| Backup {
+        start: backup.start,
+        ended: backup.ended,
+        complete: coverage.is_complete(backup.origin),
+        found: backup.place.is_some(),
+        leads_to: coverage.reaches(backup.origin).into_iter().map(|reach| reach.timeline).collect(),
+        title: backup.title(),
+    };
+    KnownBackup::all(&catalog.backups, elsewhere, coverage.size()).into_iter().map(seen).collect()
 }
 
 impl PrunePlan {

@@ -19,14 +19,14 @@ use jiff::Timestamp;
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{
-    BackupElsewhere, Catalog, Finding, FindingKind, Findings, Reading, Severity, Totals, backups_elsewhere,
-    catalog,
+    BackupElsewhere, Catalog, Finding, FindingKind, Findings, KnownBackup, Reading, Severity, Totals,
+    backups_elsewhere, catalog,
 };
 use crate::coverage::{Coverage, Gap};
 use crate::error::Error;
 use crate::wal::{SegmentSize, SystemIdentifier, TimelineId, WalName};
 
-pub use backups::{BackupState, KnownBackup, Need};
+pub use backups::{BackupState, Need};
 use content::{Depth, Verdict, check};
 pub use names::{Facts, Names, TimelineState};
 pub use run::{ContentRequest, Interval, Run, SoFar};

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::backups::{BackupState, Beginning, KnownBackup, Need, beginnings, states};
+use super::backups::{BackupState, Beginning, Need, beginnings, states};
 use super::gaps::{intersects, union, without};
 use crate::archive::OtherFile;
-use crate::catalog::{Finding, FindingKind, Findings, Severity};
+use crate::catalog::{Finding, FindingKind, Findings, KnownBackup, Severity};
 use crate::coverage::{Coverage, Gap, Timeline};
 use crate::wal::{Lsn, TimelineId};
 
@@ -51,9 +51,6 @@ pub struct TimelineState {
     /// What is missing between, and on the ways of recoveries.
     pub gaps: Vec<Gap>,
 }
-
-/// What is younger is somebody's work.
-const LEFT_FOR_GOOD: SignedDuration = SignedDuration::from_hours(24);
 
 /// For so long after a backup has ended, its last segment may be on its way.
 const ARCHIVING_MAY_TAKE: SignedDuration = SignedDuration::from_hours(1);
@@ -161,7 +158,7 @@ fn absent(gap: &Gap) -> String {
 
 fn incomplete(coverage: &Coverage, state: &BackupState, now: Timestamp) -> Finding {
     let BackupState { backup, counts, .. } = state;
-    let title = backup.title();
+    let title = backup.title_in_words();
     // Nothing is missing up to where the archive ends, and the rest may be on its way.
     let is_young = now.duration_since(backup.ended) < ARCHIVING_MAY_TAKE;
     let ends_early = coverage.missing(backup.origin).is_empty() && !state.reaches.is_empty();
@@ -215,8 +212,7 @@ fn other_files(facts: Facts<'_>, findings: &mut Findings) {
         let what = "walkeep knows nothing of it".to_owned();
         findings.add(finding(Severity::Note, FindingKind::UnknownFile, key.clone(), what, meaning));
     }
-    let is_left = |file: &&OtherFile| facts.now.duration_since(file.since) > LEFT_FOR_GOOD;
-    for OtherFile { key, .. } in facts.staged.iter().filter(is_left) {
+    for OtherFile { key, .. } in facts.staged.iter().filter(|file| file.is_abandoned(facts.now)) {
         let what = "a push that was cut short has left it".to_owned();
         let meaning = "no recovery reads it; \"walkeep prune\" deletes it".to_owned();
         findings.add(finding(Severity::Note, FindingKind::Leftover, key.clone(), what, meaning));
