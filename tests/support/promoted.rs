@@ -95,8 +95,8 @@ impl Promoted {
         // Its base backups take the configuration along.
         second.set("recovery_target_name", "");
         write(&second, "h");
-        // Which of the two is the newer one is told by whole seconds.
-        wait_until("the next second has come", || Timestamp::now().as_second() > astray_ended);
+        // Which of the two is the newer one is told by whole seconds, to which the time of archiving is rounded.
+        wait_until("the second after the next has come", || Timestamp::now().as_second() > astray_ended + 1);
         let wednesday = second.base_backup("wednesday");
         write(&second, "i");
         write(&second, "j");
