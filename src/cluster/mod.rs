@@ -1,5 +1,7 @@
-//! What walkeep reads of a PostgreSQL data directory: whose it is, whether it is a standby's, and the server's settings.
+//! What walkeep reads of a PostgreSQL data directory: whose it is, whether it is a standby's, what lies in its `pg_wal`, and
+//! the server's settings.
 
+mod own_wal;
 mod settings;
 
 use std::fs;
@@ -8,8 +10,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
-use crate::wal::{SystemIdentifier, system_identifier_of_control_file};
+use crate::wal::{
+    CONTROL_FILE_BYTES, SegmentSize, SystemIdentifier, segment_size_of_control_file,
+    system_identifier_of_control_file,
+};
 
+pub use own_wal::{histories, holds_segment};
 pub use settings::ServerSettings;
 
 /// A directory that may be a data directory.
@@ -70,15 +76,30 @@ impl DataDirectory {
 
     /// The cluster's system identifier; `None` where there is no `pg_control` to ask.
     pub fn system_identifier(&self) -> Result<Option<SystemIdentifier>, Error> {
-        let path = self.control_file();
-        let cannot_read = || Error::new(ErrorKind::Local, format!("cannot read {}", path.display()));
-        let mut beginning = Vec::new();
-        match fs::File::open(&path) {
-            Ok(file) => file.take(64).read_to_end(&mut beginning).map_err(|e| cannot_read().because(e))?,
-            Err(error) if error.kind() == IoErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(cannot_read().because(error)),
+        let cannot_read =
+            || Error::new(ErrorKind::Local, format!("cannot read {}", self.control_file().display()));
+        let Some(beginning) = self.control().map_err(|error| cannot_read().because(error))? else {
+            return Ok(None);
         };
         system_identifier_of_control_file(&beginning).map(Some).map_err(|e| cannot_read().because(e))
+    }
+
+    /// The size of the cluster's segments, where `pg_control` tells it.
+    #[must_use]
+    pub fn segment_size(&self) -> Option<SegmentSize> {
+        segment_size_of_control_file(&self.control().ok()??)
+    }
+
+    /// The beginning of `pg_control`; `None` where there is none.
+    fn control(&self) -> std::io::Result<Option<Vec<u8>>> {
+        let mut beginning = Vec::new();
+        match fs::File::open(self.control_file()) {
+            Ok(file) => {
+                file.take(CONTROL_FILE_BYTES as u64).read_to_end(&mut beginning).map(|_| Some(beginning))
+            }
+            Err(error) if error.kind() == IoErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What tells one run of a server in this very directory from every other. The same while no server runs there.

@@ -5,6 +5,7 @@
 //! beginning copied. So the way from a backup to the end of a timeline takes each ancestor's segments up to the one in
 //! which it was left, and that one from the child (`XLogFileReadAnyTLI` in `access/transam/xlogrecovery.c`).
 
+mod absence;
 mod way;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::ops::RangeInclusive;
 
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
+pub use absence::{Absence, Evidence, MissingSegment};
 pub use way::{Gap, Origin, Reach};
 
 /// What an archive holds of the log.

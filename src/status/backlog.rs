@@ -1,16 +1,15 @@
 //! What waits in a data directory to be archived.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::Path;
+use std::fs;
+use std::io;
 
 use jiff::Timestamp;
 
 use super::Unarchived;
 use crate::archive::ArchivedFile;
-use crate::cluster::DataDirectory;
+use crate::cluster::{DataDirectory, holds_segment};
 use crate::error::{Error, ErrorKind};
-use crate::wal::{LONG_HEADER_BYTES, LongPageHeader, SegmentName, SystemIdentifier, WalName};
+use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
 /// The files that the server has marked as ready to be archived.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,13 +67,13 @@ pub(super) fn unarchived(
     let mut segments: Vec<SegmentName> =
         names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     segments.sort_unstable();
-    let timeline = segments.iter().rev().find(|segment| is_written(&wal, system, **segment))?.timeline();
+    let timeline = segments.iter().rev().find(|segment| holds_segment(&wal, system, **segment))?.timeline();
     let of_timeline = |segment: &SegmentName| segment.timeline() == timeline;
     let newest = archived.iter().filter_map(|file| file.name.segment()).rfind(of_timeline);
     segments.retain(|segment| {
         of_timeline(segment)
             && newest.is_none_or(|newest| *segment > newest)
-            && is_written(&wal, system, *segment)
+            && holds_segment(&wal, system, *segment)
     });
     // The last one is the one that is being written.
     segments.pop()?;
@@ -82,19 +81,4 @@ pub(super) fn unarchived(
     let since = fs::metadata(wal.join(first.to_string())).and_then(|found| found.modified()).ok()?;
     let since = Timestamp::try_from(since).unwrap_or(Timestamp::MAX);
     Some(Unarchived { first, since, segments: segments.len() as u64 })
-}
-
-/// Whether the file holds the beginning of the segment that its name says.
-fn is_written(wal: &Path, system: SystemIdentifier, segment: SegmentName) -> bool {
-    let read = || -> io::Result<(Vec<u8>, u64)> {
-        let file = File::open(wal.join(segment.to_string()))?;
-        let bytes = file.metadata()?.len();
-        let mut beginning = Vec::new();
-        file.take(LONG_HEADER_BYTES as u64).read_to_end(&mut beginning)?;
-        Ok((beginning, bytes))
-    };
-    read().is_ok_and(|(beginning, bytes)| {
-        LongPageHeader::parse(&beginning)
-            .is_ok_and(|page| page.check(segment, bytes).is_ok() && page.check_system(system).is_ok())
-    })
 }

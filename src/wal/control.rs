@@ -1,7 +1,16 @@
 //! `global/pg_control` (`ControlFileData` in `catalog/pg_control.h`): system identifier u64 at 0, version of the
 //! file's layout u32 at 8, catalog version u32 at 12, native byte order.
+//!
+//! Where the sizes are depends on the version. In each they follow `floatFormat`, a float8 that is always 1234567.0: page
+//! size u32, pages a file u32, WAL page size u32, WAL segment size u32.
 
-use super::SystemIdentifier;
+use super::{SegmentSize, SystemIdentifier};
+
+/// How many bytes of `pg_control` hold everything that is read of it; the server pads the file to more.
+pub const CONTROL_FILE_BYTES: usize = 512;
+
+/// `FLOATFORMAT_VALUE`.
+const FLOAT_FORMAT: f64 = 1_234_567.0;
 
 /// The bytes are not those of a `pg_control` that this machine can read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +45,40 @@ pub fn system_identifier_of_control_file(bytes: &[u8]) -> Result<SystemIdentifie
     SystemIdentifier::new(u64::from_ne_bytes(*identifier)).ok_or(ControlFileError::NoSystem)
 }
 
+/// Reads the size of the cluster's WAL segments; `None` where the bytes do not tell it.
+#[must_use]
+pub fn segment_size_of_control_file(bytes: &[u8]) -> Option<SegmentSize> {
+    let (words, _) = bytes.as_chunks::<4>();
+    let format = FLOAT_FORMAT.to_ne_bytes();
+    // Aligned as a float8, which is 8 bytes on every machine that the server runs on but some of 32 bits.
+    let after = bytes.windows(8).step_by(4).position(|eight| eight == format)? + 2;
+    let word = |at: usize| words.get(after + at).map(|word| u32::from_ne_bytes(*word));
+    let pages = [word(0)?, word(2)?];
+    let plausible = pages.iter().all(|page| page.is_power_of_two() && (1 << 9..=1 << 16).contains(page));
+    plausible.then(|| SegmentSize::new(word(3)?.into()).ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_of_segments_follows_the_format_of_numbers() {
+        let with = |before: usize, words: [u32; 4]| {
+            let mut bytes = vec![7; before];
+            bytes.extend(FLOAT_FORMAT.to_ne_bytes());
+            bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+            segment_size_of_control_file(&bytes)
+        };
+        for before in [16, 160, 212, 264] {
+            let words = [8192, 131_072, 8192, 1 << 24];
+            assert_eq!(with(before, words), Some(SegmentSize::DEFAULT), "{before}");
+        }
+        assert_eq!(with(264, [8192, 131_072, 8192, 12_345]), None);
+        assert_eq!(with(264, [8000, 131_072, 8192, 1 << 24]), None);
+        assert_eq!(segment_size_of_control_file(&FLOAT_FORMAT.to_ne_bytes()), None, "cut off");
+        assert_eq!(segment_size_of_control_file(&[0; CONTROL_FILE_BYTES]), None);
+    }
 
     fn control(identifier: u64, version: u32) -> Vec<u8> {
         [&identifier.to_ne_bytes()[..], &version.to_ne_bytes(), &[0; 4]].concat()

@@ -54,6 +54,18 @@ impl TimelineHistory {
         }
         if ancestors.is_empty() { Err(HistoryError::Empty) } else { Ok(Self { ancestors }) }
     }
+
+    /// Where the timeline begins: the position at which it left its parent.
+    #[must_use]
+    pub fn begins_at(&self) -> Option<Lsn> {
+        self.ancestors.last().map(|parent| parent.left_at)
+    }
+
+    /// Where `ancestor` was left on the way to this timeline; `None` if it is no ancestor.
+    #[must_use]
+    pub fn left(&self, ancestor: TimelineId) -> Option<Lsn> {
+        self.ancestors.iter().find(|entry| entry.timeline == ancestor).map(|entry| entry.left_at)
+    }
 }
 
 fn parse_entry(line: &str) -> Option<Ancestor> {

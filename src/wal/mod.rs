@@ -14,7 +14,9 @@ mod system;
 mod timeline;
 
 pub use backup::{BackupHistory, BackupHistoryError, BackupLabel};
-pub use control::{ControlFileError, system_identifier_of_control_file};
+pub use control::{
+    CONTROL_FILE_BYTES, ControlFileError, segment_size_of_control_file, system_identifier_of_control_file,
+};
 pub use history::{Ancestor, HistoryError, TimelineHistory};
 pub use lsn::{Lsn, ParseLsnError};
 pub use name::{NameError, WalName};

@@ -1,0 +1,245 @@
+//! What it means for a recovery that a segment is not in the archive: the end of the log, or a gap in it.
+//!
+//! The server takes "not there" for the end of the log. So a segment that is missing in the middle must be told from one
+//! that was never written. Two things prove that it was: a later segment of its timeline, and a history file of the
+//! recovery's own way that says the timeline went on. What is outside of the timeline, before its beginning or behind the
+//! place where the recovery leaves it, is no gap, whatever else is archived.
+
+use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId};
+
+/// A segment that is not in the archive, and what is known around it.
+#[derive(Debug, Clone)]
+pub struct MissingSegment<'a> {
+    /// The segment.
+    pub name: SegmentName,
+    /// The size of the cluster's segments.
+    pub size: SegmentSize,
+    /// The lowest archived segment of its timeline that comes after it.
+    pub later: Option<SegmentName>,
+    /// The lowest archived segment of its timeline.
+    pub lowest: Option<SegmentName>,
+    /// The history file of its timeline.
+    pub history: Option<&'a TimelineHistory>,
+    /// The history file of the timeline that the recovery goes to, if that descends from the segment's.
+    pub target: Option<(TimelineId, &'a TimelineHistory)>,
+    /// Where there is no such target: the history files of all timelines that descend from the segment's.
+    pub descendants: Vec<(TimelineId, &'a TimelineHistory)>,
+}
+
+/// What the absence means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// Nothing says that the segment was ever written.
+    End,
+    /// The segment comes before its timeline, or behind the place where the recovery leaves it. Nobody needs it.
+    Outside,
+    /// The segment was written, and is missing.
+    Gap(Evidence),
+}
+
+/// What proves that a missing segment was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// A later segment of the timeline is archived.
+    Later(SegmentName),
+    /// The history file of `descendant` says that the timeline went on up to `left_at`, in a later segment.
+    History {
+        /// The timeline whose history file it is.
+        descendant: TimelineId,
+        /// Where it, or an ancestor of it, left the segment's timeline.
+        left_at: Lsn,
+    },
+}
+
+impl MissingSegment<'_> {
+    /// Judges the absence.
+    ///
+    /// A sibling's history file proves nothing: it says where *another* recovery left the timeline. Where the target is
+    /// not known to be a descendant, several branches count only if all of them are behind the segment.
+    #[must_use]
+    pub fn judge(&self) -> Absence {
+        let Some(number) = self.name.number(self.size) else { return Absence::End };
+        let number_of = |position: Lsn| position.0 / self.size.bytes();
+        let begins_behind = match self.history.and_then(TimelineHistory::begins_at) {
+            Some(begins_at) => number < number_of(begins_at),
+            // Without a history file nobody knows where it begins; but timeline 1 begins with the log.
+            None if self.name.timeline() == TimelineId::FIRST => false,
+            None => self.lowest.and_then(|lowest| lowest.number(self.size)).is_some_and(|low| number < low),
+        };
+        let timeline = self.name.timeline();
+        let left = |(descendant, history): &(TimelineId, &TimelineHistory)| {
+            history.left(timeline).map(|left_at| (*descendant, left_at))
+        };
+        let target = self.target.as_ref().and_then(left);
+        let is_left_before = target.is_some_and(|(_, left_at)| number > number_of(left_at));
+        if begins_behind || is_left_before {
+            return Absence::Outside;
+        }
+        if let Some(later) = self.later {
+            return Absence::Gap(Evidence::Later(later));
+        }
+        let goes_on = |(_, left_at): &(TimelineId, Lsn)| number < number_of(*left_at);
+        let proof = match target {
+            Some(target) => Some(target).filter(goes_on),
+            None => {
+                let branches: Vec<_> = self.descendants.iter().filter_map(left).collect();
+                branches.first().copied().filter(|_| branches.iter().all(goes_on))
+            }
+        };
+        match proof {
+            Some((descendant, left_at)) => Absence::Gap(Evidence::History { descendant, left_at }),
+            None => Absence::End,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SIZE: SegmentSize = SegmentSize::DEFAULT;
+
+    fn timeline(number: u32) -> TimelineId {
+        TimelineId::new(number).unwrap()
+    }
+
+    fn segment(of: u32, number: u64) -> SegmentName {
+        SegmentName::from_number(timeline(of), number, SIZE).unwrap()
+    }
+
+    /// A history file whose entries are timelines and the numbers of the segments in which they were left.
+    fn history(entries: &[(u32, u64)]) -> TimelineHistory {
+        let ancestors = entries.iter().map(|(ancestor, number)| crate::wal::Ancestor {
+            timeline: timeline(*ancestor),
+            left_at: Lsn(number * SIZE.bytes() + 0x148),
+        });
+        TimelineHistory { ancestors: ancestors.collect() }
+    }
+
+    fn missing<'a>(of: u32, number: u64) -> MissingSegment<'a> {
+        MissingSegment {
+            name: segment(of, number),
+            size: SIZE,
+            later: None,
+            lowest: None,
+            history: None,
+            target: None,
+            descendants: Vec::new(),
+        }
+    }
+
+    fn is_gap(missing: &MissingSegment<'_>) -> bool {
+        matches!(missing.judge(), Absence::Gap(_))
+    }
+
+    #[test]
+    fn nothing_behind_it_is_the_end() {
+        assert_eq!(missing(1, 7).judge(), Absence::End);
+        let archive = MissingSegment { lowest: Some(segment(1, 2)), ..missing(1, 7) };
+        assert_eq!(archive.judge(), Absence::End);
+    }
+
+    #[test]
+    fn a_later_segment_makes_it_a_gap() {
+        let later = segment(1, 9);
+        let archive = MissingSegment { later: Some(later), lowest: Some(segment(1, 2)), ..missing(1, 7) };
+        assert_eq!(archive.judge(), Absence::Gap(Evidence::Later(later)));
+        let begins_later = MissingSegment { lowest: Some(later), ..archive };
+        assert!(is_gap(&begins_later), "timeline 1 begins with the log");
+    }
+
+    #[test]
+    fn what_is_before_the_timeline_is_no_gap() {
+        let begins = history(&[(1, 5)]);
+        let asked = |number| MissingSegment {
+            later: Some(segment(2, 9)),
+            lowest: Some(segment(2, 9)),
+            history: Some(&begins),
+            ..missing(2, number)
+        };
+        assert_eq!(asked(4).judge(), Absence::Outside);
+        assert!(is_gap(&asked(5)), "the first segment of the timeline is a part of it");
+        assert!(is_gap(&asked(8)), "the history file decides, not what is archived");
+        let without = |number| MissingSegment { history: None, ..asked(number) };
+        assert_eq!(without(8).judge(), Absence::Outside);
+        let with_two = MissingSegment { lowest: Some(segment(2, 6)), ..without(8) };
+        assert!(is_gap(&with_two));
+    }
+
+    #[test]
+    fn the_targets_history_says_how_far_the_parent_goes() {
+        let way = history(&[(1, 7)]);
+        let asked = |number| MissingSegment { target: Some((timeline(2), &way)), ..missing(1, number) };
+        assert!(is_gap(&asked(6)));
+        assert_eq!(asked(7).judge(), Absence::End, "the segment in which it was left comes from the child");
+        assert_eq!(asked(8).judge(), Absence::Outside);
+        let old_primary_goes_on = MissingSegment { later: Some(segment(1, 12)), ..asked(8) };
+        assert_eq!(old_primary_goes_on.judge(), Absence::Outside);
+    }
+
+    #[test]
+    fn an_only_descendant_counts_and_a_sibling_does_not() {
+        let [near, far] = [history(&[(1, 7)]), history(&[(1, 9)])];
+        let asked = |descendants: Vec<(u32, &TimelineHistory)>| {
+            let descendants = descendants.into_iter().map(|(of, history)| (timeline(of), history));
+            let history = descendants.clone().collect::<Vec<_>>();
+            is_gap(&MissingSegment { descendants: history, ..missing(1, 8) })
+        };
+        let far_copy = history(&[(1, 9)]);
+        assert!(asked(vec![(2, &far)]));
+        assert!(!asked(vec![(2, &near)]));
+        assert!(!asked(vec![(2, &near), (3, &far)]), "it may be the end of the recovery to timeline 2");
+        assert!(asked(vec![(2, &far_copy), (3, &far)]));
+        let target = MissingSegment {
+            target: Some((timeline(2), &near)),
+            descendants: vec![(timeline(3), &far)],
+            ..missing(1, 7)
+        };
+        assert_eq!(target.judge(), Absence::End, "another branch than the one that is recovered");
+    }
+
+    #[test]
+    fn a_name_of_another_segment_size_proves_nothing() {
+        let name = "0000000100000000000000FF".parse().unwrap();
+        let large =
+            MissingSegment { name, size: SegmentSize::MAX, later: Some(segment(1, 9)), ..missing(1, 1) };
+        assert_eq!(large.judge(), Absence::End);
+    }
+
+    proptest! {
+        /// A cluster that was written on one timeline after the other, of which the archive has lost some segments. The
+        /// recovery goes along the whole way; what was written and lost is a gap, and nothing else is.
+        #[test]
+        fn exactly_what_was_written_and_lost_is_a_gap(
+            lengths in prop::collection::vec(0u64..5, 1..5),
+            lost in any::<u64>(),
+            asked_timeline in 1u32..5,
+            asked in 0u64..24,
+        ) {
+            let last = u32::try_from(lengths.len()).unwrap();
+            prop_assume!(asked_timeline <= last);
+            let ends: Vec<u64> = lengths.iter().scan(0, |end, length| { *end += length; Some(*end) }).collect();
+            let begin = |of: u32| if of == 1 { 0 } else { ends[of as usize - 2] };
+            let entries = |of: u32| (1..of).map(|of| (of, ends[of as usize - 1])).collect::<Vec<_>>();
+            let is_lost = |number: u64| lost >> (number % 64) & 1 == 1;
+            // A parent's last segment was not finished on it, so it is not archived; the last timeline's last one is.
+            let finished = |of: u32| begin(of)..(if of == last { ends[of as usize - 1] + 1 } else { ends[of as usize - 1] });
+            let archived: Vec<u64> = finished(asked_timeline).filter(|number| !is_lost(*number)).collect();
+            prop_assume!(!archived.contains(&asked));
+            let own = history(&entries(asked_timeline));
+            let way = history(&entries(last));
+            let missing = MissingSegment {
+                later: archived.iter().copied().find(|number| *number > asked).map(|n| segment(asked_timeline, n)),
+                lowest: archived.first().map(|number| segment(asked_timeline, *number)),
+                history: (asked_timeline > 1).then_some(&own),
+                target: (asked_timeline < last).then_some((timeline(last), &way)),
+                ..missing(asked_timeline, asked)
+            };
+            let was_written = finished(asked_timeline).contains(&asked);
+            // Of the last timeline nobody knows where it ends but by what is archived of it.
+            let is_known = asked_timeline < last || archived.last().is_some_and(|newest| *newest > asked);
+            prop_assert_eq!(is_gap(&missing), was_written && is_known, "{:?} {:?}", missing, archived);
+        }
+    }
+}
