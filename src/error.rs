@@ -17,6 +17,12 @@ pub struct Error {
 pub enum ErrorKind {
     /// The archive has no such file, and said so. The only kind that lets recovery end.
     Absent,
+    /// The archive answers, and holds nothing of this cluster: it is not mounted, or is not this cluster's. It proves nothing.
+    Empty,
+    /// The archive has no such segment, although it was written: recovery must not end there.
+    Gap,
+    /// The archive has no such segment, but later ones have come just now, so it may be on its way.
+    Settling,
     /// The archive could not be asked, or did not answer: trying again may help.
     Unavailable,
     /// The archive will not do it until a person has changed something: rights, credentials, its address.
@@ -52,6 +58,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure as one of another kind, for whoever makes more or less of it.
+    #[must_use]
+    pub fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
         self
     }
 

@@ -7,6 +7,7 @@ use object_store::{ListResult, ObjectMeta};
 
 use super::failure::Asked;
 use super::key::{self, Kind};
+use super::surroundings::holds_nothing;
 use super::{Archive, Place};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SystemIdentifier, WalName};
@@ -87,7 +88,7 @@ impl Archive {
             [only] => Ok(*only),
             [] => {
                 let what = format!("the archive {} holds no system's WAL", self.url);
-                Err(Error::new(ErrorKind::Unavailable, what).hint("is it mounted, and is it the right one?"))
+                Err(Error::new(ErrorKind::Empty, what).hint("is it mounted, and is it the right one?"))
             }
             several => {
                 let names: Vec<String> = several.iter().map(ToString::to_string).collect();
@@ -106,9 +107,7 @@ impl Archive {
         };
         inventory.files.sort_unstable_by_key(|file| file.name);
         if inventory.files.is_empty() {
-            let what = format!("the archive {} holds no file of system {system}", self.url);
-            return Err(Error::new(ErrorKind::Unavailable, what)
-                .hint("is it mounted, and is it this cluster's archive?"));
+            return Err(holds_nothing(&self.url, system));
         }
         Ok(inventory)
     }
@@ -210,6 +209,7 @@ fn archived(system: SystemIdentifier, found: &ObjectMeta) -> Option<ArchivedFile
     }
 }
 
-fn since(found: &ObjectMeta) -> Timestamp {
+/// When an object was made, by the store's clock.
+pub(super) fn since(found: &ObjectMeta) -> Timestamp {
     Timestamp::from_millisecond(found.last_modified.timestamp_millis()).unwrap_or(Timestamp::MAX)
 }

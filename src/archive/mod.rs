@@ -16,6 +16,7 @@ mod remove;
 mod report;
 mod retry;
 mod store;
+mod surroundings;
 mod url;
 
 use std::fs::File;
@@ -40,6 +41,7 @@ pub use report::Report;
 pub use retry::retry;
 use store::Store;
 pub use store::{ConditionalPut, StoreOptions};
+pub use surroundings::Surroundings;
 pub use url::{ArchiveUrl, ArchiveUrlError, Provider, StoreUrl};
 
 /// Where an archive is, and what is demanded of the place.

@@ -13,12 +13,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Archive, ArchivedFile, Inventory, TextFiles, retry};
-use crate::blocking::blocking;
 use crate::coverage::{Coverage, Origin};
 use crate::error::{Error, ErrorKind};
-use crate::frame::{Archived, Header};
 use crate::limit::TimeLimit;
-use crate::restore::{Threads, decode_verified, unusable};
+use crate::restore::{read_text, size_of};
 use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
@@ -191,7 +189,7 @@ async fn read_texts(
     reading: Reading,
 ) -> Result<Texts, Error> {
     let read = |file: ArchivedFile| async move {
-        let content = reading.patiently(async || text(archive, system, file.name).await).await;
+        let content = reading.patiently(async || read_text(archive, system, file.name).await).await;
         match content {
             Err(error) if !says_something_of_the_file(error.kind()) => Err(error),
             content => Ok((file.name, content)),
@@ -239,22 +237,6 @@ pub(crate) fn says_something_of_the_file(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Damaged | ErrorKind::Absent)
 }
 
-async fn text(
-    archive: &Archive,
-    system: SystemIdentifier,
-    name: WalName,
-) -> Result<(Header, Vec<u8>), Error> {
-    let mut fetched = archive.fetch(system, name).await?;
-    let _transfer = fetched.transfer.take();
-    blocking(move || {
-        let mut content = Vec::new();
-        let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
-        let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut content)?;
-        Ok((header, content))
-    })
-    .await
-}
-
 /// How many segments, of the newest and of all, are asked for their size before it is said that none can be read.
 const ASKED_FOR_SIZE: usize = 8;
 
@@ -277,24 +259,6 @@ async fn segment_size(
     }
     // Without segments, their size does not matter.
     unreadable.map_or(Ok(SegmentSize::DEFAULT), Err)
-}
-
-/// The size of a cluster's segments, as one of them says.
-pub(crate) async fn size_of(
-    archive: &Archive,
-    system: SystemIdentifier,
-    name: WalName,
-) -> Result<SegmentSize, Error> {
-    let mut fetched = archive.fetch(system, name).await?;
-    let _transfer = fetched.transfer.take();
-    blocking(move || {
-        let location = fetched.location;
-        let archived = Archived::open(fetched.reader, fetched.stored_size);
-        let archived = archived.map_err(|error| unusable(&location, error))?;
-        SegmentSize::new(archived.header().original_size)
-            .map_err(|error| Error::new(ErrorKind::Damaged, format!("cannot use {location}")).because(error))
-    })
-    .await
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{log, supervise};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::read_verified;
+use crate::restore::{publish, read_verified};
 
 /// Write one archived file's original bytes, verified
 #[derive(Debug, clap::Args)]
@@ -59,25 +59,30 @@ impl Cat {
 }
 
 fn write(mut content: impl Read, output: Option<&Path>) -> Result<(), Error> {
-    let written = match output {
+    let cannot_write = |place: &str, error: io::Error| {
+        Error::new(ErrorKind::Local, format!("cannot write {place}")).because(error)
+    };
+    match output {
         None => {
             let mut stdout = io::stdout().lock();
-            io::copy(&mut content, &mut stdout).and_then(|_| stdout.flush())
+            let written = io::copy(&mut content, &mut stdout).and_then(|_| stdout.flush());
+            written.map_err(|error| cannot_write("standard output", error))
         }
-        Some(path) => write_whole(&mut content, path),
-    };
-    written.map_err(|error| {
-        let place = output.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
-        Error::new(ErrorKind::Local, format!("cannot write {place}")).because(error)
-    })
+        Some(path) => {
+            write_whole(&mut content, path, |error| cannot_write(&path.display().to_string(), error))
+        }
+    }
 }
 
 /// Writes a file beside `path` and gives it that name once it is complete and on disk.
-fn write_whole(content: &mut impl Read, path: &Path) -> io::Result<()> {
+fn write_whole(
+    content: &mut impl Read,
+    path: &Path,
+    cannot_write: impl Fn(io::Error) -> Error,
+) -> Result<(), Error> {
     let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    io::copy(content, &mut file)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(&cannot_write)?;
+    io::copy(content, &mut file).and_then(|_| file.as_file().sync_all()).map_err(&cannot_write)?;
+    publish(file.into_temp_path(), path)?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(cannot_write)
 }

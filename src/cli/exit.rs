@@ -31,7 +31,10 @@ impl Failure {
     #[must_use]
     pub fn status(self, kind: ErrorKind) -> i32 {
         match (self, kind) {
-            (Self::OfArchive | Self::OfTool, ErrorKind::Configuration | ErrorKind::Refused) => 2,
+            (
+                Self::OfArchive | Self::OfTool,
+                ErrorKind::Configuration | ErrorKind::Refused | ErrorKind::Empty,
+            ) => 2,
             (Self::OfArchive, ErrorKind::Conflict) => 3,
             (Self::OfArchive, ErrorKind::Unacceptable) => 4,
             (Self::OfArchive | Self::OfTool, _) | (Self::OfRestore(_), ErrorKind::Absent) => 1,
@@ -59,7 +62,7 @@ impl Failure {
     pub(super) fn report(self, error: &Error) -> i32 {
         let text = error.report();
         match (self, error.kind()) {
-            (Self::OfRestore(_), ErrorKind::Absent) => tracing::debug!("{text}"),
+            (Self::OfRestore(_), ErrorKind::Absent | ErrorKind::Settling) => tracing::debug!("{text}"),
             _ => tracing::error!("{text}"),
         }
         self.status(error.kind())
@@ -85,11 +88,23 @@ pub fn exit_on_panic(program: &'static str, failure: Failure) {
 mod tests {
     use super::*;
     use ErrorKind::{
-        Absent, Configuration, Conflict, Damaged, Local, Refused, Stopped, Unacceptable, Unavailable,
+        Absent, Configuration, Conflict, Damaged, Empty, Gap, Local, Refused, Stopped, Unacceptable,
+        Unavailable,
     };
 
-    const ALL: [ErrorKind; 9] =
-        [Absent, Unavailable, Refused, Damaged, Conflict, Unacceptable, Local, Configuration, Stopped];
+    const ALL: [ErrorKind; 11] = [
+        Absent,
+        Empty,
+        Gap,
+        Unavailable,
+        Refused,
+        Damaged,
+        Conflict,
+        Unacceptable,
+        Local,
+        Configuration,
+        Stopped,
+    ];
 
     #[test]
     fn nothing_but_proven_absence_lets_recovery_end() {
@@ -109,7 +124,7 @@ mod tests {
     fn a_failed_push_is_always_counted_by_the_server() {
         for kind in ALL {
             let expected = match kind {
-                Configuration | Refused => 2,
+                Configuration | Refused | Empty => 2,
                 Conflict => 3,
                 Unacceptable => 4,
                 _ => 1,

@@ -16,9 +16,9 @@ use crate::frame::Header;
 use crate::push::TakenAlong;
 use crate::wal::WalName;
 
-/// Starts logging. Warnings and errors are always shown, debug lines with `verbose`.
+/// Starts logging. All but debug lines are always shown, and these with `verbose`.
 pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
-    let level = if verbose { Level::DEBUG } else { Level::WARN };
+    let level = if verbose { Level::DEBUG } else { Level::INFO };
     // A full or closed standard error must not fail the call: lines that cannot be written are dropped.
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -96,6 +96,7 @@ where
         let level = match *event.metadata().level() {
             Level::ERROR => "error",
             Level::WARN => "warning",
+            Level::INFO => "info",
             _ => "debug",
         };
         write!(to, "{}: {level}: ", self.program)?;

@@ -99,7 +99,7 @@ fn prefetch_after(settings: Settings, request: &RestoreRequest, size: u64) -> Re
     // What is relative is relative to a directory that is about to be left.
     let settings = Settings { spool: std::path::absolute(&settings.spool).map_err(cannot)?, ..settings };
     let path = std::path::absolute(&request.path).map_err(cannot)?;
-    let request = RestoreRequest { path, ..*request };
+    let request = RestoreRequest { path, ..request.clone() };
     let Some(server) = Server::of(&settings, &request) else { return Ok(()) };
     let data = std::path::absolute(server.data.path().join(".")).map_err(cannot)?;
     let job = PrefetchJob {

@@ -16,6 +16,7 @@ use crate::config::{Bytes, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::restore::{RestoreRequest, Restored, restore};
+use crate::wal::SegmentName;
 
 const PROGRAM: &str = "walkeep-restore";
 
@@ -40,6 +41,14 @@ struct Arguments {
     /// Restore nothing, but fetch ahead what comes after NAME, whose size in bytes this is
     #[arg(long, value_name = "BYTES", hide = true)]
     prefetch_after: Option<u64>,
+
+    /// End recovery at this missing segment, although later ones were written; may be given more than once
+    #[arg(long, value_name = "SEGMENT")]
+    accept_gap: Vec<SegmentName>,
+
+    /// Take an archive that holds nothing of this cluster for a new one, and not for a wrong one
+    #[arg(long)]
+    accept_empty: bool,
 
     /// What to do when it cannot tell whether the file exists [default: what the data directory calls for]
     #[arg(long, value_name = "WHAT")]
@@ -140,7 +149,13 @@ fn prepare(arguments: &Arguments) -> Result<(Settings, RestoreRequest), (Error, 
     log::start(PROGRAM, settings.log_format, arguments.common.verbose);
     let name =
         arguments::wal_name(&arguments.name, ErrorKind::Configuration).map_err(|error| (error, format))?;
-    let request =
-        RestoreRequest { name, path: arguments.path.clone(), system: arguments.common.system_identifier };
+    let request = RestoreRequest {
+        name,
+        path: arguments.path.clone(),
+        system: arguments.common.system_identifier,
+        mode: arguments.mode(),
+        accept_gaps: arguments.accept_gap.clone(),
+        accept_empty: arguments.accept_empty,
+    };
     Ok((settings, request))
 }

@@ -1,13 +1,15 @@
 //! Whether what the archive gave is the file that is wanted: the digests, then what the content says of itself.
 
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
-use crate::archive::Fetched;
+use crate::archive::{Archive, Fetched};
+use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError, Header};
 use crate::limit::TimeLimit;
 use crate::wal::{
-    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
+    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SegmentSize, SystemIdentifier, TimelineHistory, WalName,
 };
 
 /// How many threads decode a file.
@@ -44,6 +46,41 @@ pub(crate) fn decode_verified(
             .hint(hint)
     })?;
     Ok(header)
+}
+
+/// Reads a whole text file, verified.
+pub(crate) async fn read_text(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: WalName,
+) -> Result<(Header, Vec<u8>), Error> {
+    let mut fetched = archive.fetch(system, name).await?;
+    let _transfer = fetched.transfer.take();
+    blocking(move || {
+        let mut content = Vec::new();
+        let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
+        let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut content)?;
+        Ok((header, content))
+    })
+    .await
+}
+
+/// The size of a cluster's segments, as an archived one of them says.
+pub(crate) async fn size_of(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: WalName,
+) -> Result<SegmentSize, Error> {
+    let mut fetched = archive.fetch(system, name).await?;
+    let _transfer = fetched.transfer.take();
+    blocking(move || {
+        let location = fetched.location;
+        let archived = Archived::open(fetched.reader, fetched.stored_size);
+        let archived = archived.map_err(|error| unusable(&location, error))?;
+        SegmentSize::new(archived.header().original_size)
+            .map_err(|error| Error::new(ErrorKind::Damaged, format!("cannot use {location}")).because(error))
+    })
+    .await
 }
 
 /// What a failure to decode what is at `location` means.

@@ -3,25 +3,29 @@
 //! The file appears under its final name complete and checked, or not at all. It is not flushed to disk: the server
 //! does that itself with every segment it takes, and asks for all of them again after a crash.
 
+mod absence;
 mod content;
 mod place;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tempfile::TempPath;
 
-use crate::archive::{Archive, ArchiveOptions, retry};
+use crate::archive::{Archive, ArchiveOptions, ArchiveUrl, retry};
 use crate::blocking::blocking;
-use crate::cluster::DataDirectory;
+use crate::cluster::{DataDirectory, RecoveryMode};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Header, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
-use crate::wal::{SystemIdentifier, TimelineHistory, TimelineId, WalName};
+use crate::wal::{SegmentName, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-pub(crate) use content::{Beginning, Threads, check_content, decode_verified, unusable};
+use absence::{Answer, explain};
+pub(crate) use content::{Beginning, Threads, check_content, decode_verified, read_text, size_of, unusable};
 pub use place::Verified;
-use place::{cannot_write, directory_of, publish, stage};
+pub(crate) use place::publish;
+use place::{cannot_write, directory_of, stage};
 
 /// What is wanted, and where.
 #[derive(Debug, Clone)]
@@ -32,6 +36,12 @@ pub struct RestoreRequest {
     pub path: PathBuf,
     /// The system identifier, where no data directory tells it.
     pub system: Option<SystemIdentifier>,
+    /// What the server does when it is told that there is no more.
+    pub mode: RecoveryMode,
+    /// Segments at which recovery is to end although later ones were written.
+    pub accept_gaps: Vec<SegmentName>,
+    /// Take an archive that holds nothing of the system for one that is new.
+    pub accept_empty: bool,
 }
 
 /// What was restored.
@@ -85,7 +95,15 @@ pub async fn restore(
     retry(limit, waiting, async || {
         let from_archive = restore_from_archive(options, request, limit).await;
         let Err(error) = from_archive else { return from_archive };
-        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused | ErrorKind::Damaged) {
+        // A directory may be mounted while it is waited for. Nobody will fill a store meanwhile.
+        let error = match (error.kind(), &options.url) {
+            (ErrorKind::Empty, ArchiveUrl::Directory(_)) => error.of_kind(ErrorKind::Unavailable),
+            _ => error,
+        };
+        if matches!(
+            error.kind(),
+            ErrorKind::Unavailable | ErrorKind::Refused | ErrorKind::Damaged | ErrorKind::Empty
+        ) {
             let (name, path) = (*name, path.clone());
             if blocking(move || restore_own_history(name, &path)).await? {
                 tracing::warn!("{}; the server is given its own copy of {name}", error.report());
@@ -103,12 +121,60 @@ async fn restore_from_archive(
     limit: &TimeLimit,
 ) -> Result<Restored, Error> {
     let archive = Archive::open(options).await?;
-    let system = system_to_restore(&archive, request).await?;
-    let (header, stored_size, file) =
-        fetch_verified(&archive, system, request.name, limit, directory_of(&request.path)).await?;
+    let system = system_to_restore(&archive, request.path.clone(), request.system).await?;
+    let (header, stored_size, file) = fetch_or_explain(&archive, system, request, limit).await?;
     let path = request.path.clone();
     blocking(move || publish(file, &path)).await?;
     Ok(Restored::FromArchive { header, stored_size })
+}
+
+/// How often a file that is listed is asked for, although it cannot be fetched.
+const MOST_CONTRADICTIONS: usize = 5;
+
+/// The pause before the archive is asked again for what may be on its way.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Fetches the file, or finds out what its absence means. In recovery a segment that may still be on its way is waited for.
+async fn fetch_or_explain(
+    archive: &Archive,
+    system: SystemIdentifier,
+    request: &RestoreRequest,
+    limit: &TimeLimit,
+) -> Result<(Header, u64, TempPath), Error> {
+    let directory = directory_of(&request.path);
+    let mut contradictions = 0;
+    let mut waits_until: Option<Instant> = None;
+    loop {
+        let fetched = fetch_verified(archive, system, request.name, limit, directory.clone()).await;
+        let absent = match fetched {
+            Err(error) if error.kind() == ErrorKind::Absent => error,
+            outcome => return outcome,
+        };
+        match explain(archive, system, request, absent).await? {
+            Answer::Final(error) => return Err(error),
+            Answer::IsThere if contradictions < MOST_CONTRADICTIONS => contradictions += 1,
+            Answer::IsThere => {
+                let what =
+                    format!("{} is listed in the archive {}, but not there", request.name, archive.url());
+                return Err(Error::new(ErrorKind::Unavailable, what));
+            }
+            // A standby asks again by itself.
+            Answer::Settling(_, gap) if request.mode == RecoveryMode::Standby => {
+                return Err(gap.of_kind(ErrorKind::Settling));
+            }
+            Answer::Settling(settling, gap) => {
+                let end = *waits_until.get_or_insert_with(|| {
+                    let wait = settling.min(limit.left() / 2);
+                    tracing::warn!("{}; it may be on its way, so it is waited for", gap.report());
+                    Instant::now() + wait
+                });
+                if Instant::now() >= end {
+                    return Err(gap);
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Copies a timeline history file that the server keeps beside `path`, if there is one and it is sound. A file at `path`
@@ -138,9 +204,8 @@ pub async fn read_verified(
     system: Option<SystemIdentifier>,
     limit: &TimeLimit,
 ) -> Result<(Header, std::fs::File), Error> {
-    let request = RestoreRequest { name, path: PathBuf::new(), system };
     let archive = Archive::open(options).await?;
-    let system = system_to_restore(&archive, &request).await?;
+    let system = system_to_restore(&archive, PathBuf::new(), system).await?;
     let mut fetched = archive.fetch(system, name).await?;
     let _transfer = fetched.transfer.take();
     let limit = limit.clone();
@@ -154,11 +219,14 @@ pub async fn read_verified(
 }
 
 /// Whose file is wanted: as given, as the data directory says, or of the only system that the archive has.
-async fn system_to_restore(archive: &Archive, request: &RestoreRequest) -> Result<SystemIdentifier, Error> {
-    if let Some(system) = request.system {
+async fn system_to_restore(
+    archive: &Archive,
+    path: PathBuf,
+    given: Option<SystemIdentifier>,
+) -> Result<SystemIdentifier, Error> {
+    if let Some(system) = given {
         return Ok(system);
     }
-    let path = request.path.clone();
     if let Some(system) = blocking(move || DataDirectory::of(&path).system_identifier()).await? {
         return Ok(system);
     }

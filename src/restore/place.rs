@@ -1,5 +1,6 @@
 //! Where a restored file goes: beside its final name until it is complete and checked, then under it.
 
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -11,6 +12,7 @@ use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::{Error, ErrorKind};
 use crate::frame::Digest;
+use crate::wal::WalName;
 
 /// How much of a file is copied at a time, in bytes.
 const COPY_BYTES: usize = 256 << 10;
@@ -82,9 +84,21 @@ pub(super) fn stage(directory: &Path) -> Result<NamedTempFile, Error> {
         .map_err(cannot_write(directory))
 }
 
-/// Gives a complete, checked file its final name.
-pub(super) fn publish(staged: TempPath, path: &Path) -> Result<(), Error> {
-    staged.persist(path).map_err(|error| cannot_write(path)(error.error))
+/// Gives a complete, checked file its final name. Under the name of a WAL file nothing is replaced: there a running server
+/// keeps what it writes, while it has restored files put under names of their own.
+pub(crate) fn publish(staged: TempPath, path: &Path) -> Result<(), Error> {
+    let is_wal = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<WalName>().is_ok());
+    if !path.file_name().is_some_and(is_wal) {
+        return staged.persist(path).map_err(|error| cannot_write(path)(error.error));
+    }
+    staged.persist_noclobber(path).map_err(|error| {
+        let failure = cannot_write(path)(error.error);
+        if path.exists() {
+            failure.hint("it may be the server's own, so move it away first")
+        } else {
+            failure
+        }
+    })
 }
 
 pub(super) fn directory_of(path: &Path) -> PathBuf {
@@ -125,6 +139,30 @@ mod tests {
         verified.file.set_len(3).unwrap();
         fs::remove_file(&path).unwrap();
         assert_eq!(verified.link(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn nothing_is_replaced_under_the_name_of_a_wal_file() {
+        let place = tempfile::tempdir().unwrap();
+        let staged = || {
+            let mut staged = stage(place.path()).unwrap();
+            staged.write_all(b"restored").unwrap();
+            staged.into_temp_path()
+        };
+        for name in ["000000010000000000000001", "000000010000000000000001.partial", "00000002.history"] {
+            let path = place.path().join(name);
+            publish(staged(), &path).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"restored");
+            fs::write(&path, "the server's own").unwrap();
+            let error = publish(staged(), &path).unwrap_err();
+            assert!(error.report().contains("move it away"), "{}", error.report());
+            assert_eq!(fs::read(&path).unwrap(), b"the server's own");
+        }
+        let path = place.path().join("RECOVERYXLOG");
+        fs::write(&path, "left over").unwrap();
+        publish(staged(), &path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"restored");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 4, "no leftovers");
     }
 
     #[test]

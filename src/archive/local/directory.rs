@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
+use super::surroundings::open;
+use crate::archive::surroundings::holds_nothing;
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
 
@@ -103,16 +105,18 @@ impl Directory {
     /// may have been archived this very moment.
     pub(super) fn confirm_absent(&self, system: SystemIdentifier, file: &Path) -> Result<bool, Error> {
         let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
-        let system_directory = self.root.join(system.to_string());
         // An empty directory is what an unmounted file system looks like, so it proves nothing.
-        if !system_directory.is_dir() {
-            let what = format!("the archive {} holds nothing of system {system}", self.root.display());
-            return Err(unavailable(what).hint("is it mounted, and is it this cluster's archive?"));
+        if !self.root.join(system.to_string()).is_dir() {
+            return Err(holds_nothing(self.root.display(), system));
         }
         // From the top down: a name that leads nowhere is a link to something that is not mounted.
         let mut names: Vec<&Path> = file.ancestors().take_while(|dir| *dir != self.root).collect();
         names.reverse();
         for name in names {
+            // A network file system would answer from what it has seen before, unless the directory is opened.
+            if let Some(above) = name.parent() {
+                open(above)?;
+            }
             match (fs::symlink_metadata(name), fs::metadata(name)) {
                 (Err(error), _) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
                 (Ok(_), Ok(metadata)) if metadata.is_dir() && name != file => {}
@@ -183,7 +187,7 @@ mod tests {
     fn absence_needs_the_systems_own_directory() {
         let (root, directory, system) = archive();
         let file = root.path().join("7/wal/0000000100000000/000000010000000000000001");
-        assert_eq!(directory.confirm_absent(system, &file).unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(directory.confirm_absent(system, &file).unwrap_err().kind(), ErrorKind::Empty);
         fs::create_dir(root.path().join("7")).unwrap();
         assert!(directory.confirm_absent(system, &file).is_ok());
     }

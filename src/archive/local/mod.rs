@@ -5,6 +5,7 @@
 
 mod directory;
 mod staging;
+mod surroundings;
 mod walk;
 
 use std::error::Error as StdError;
@@ -132,7 +133,7 @@ impl Local {
         if matches!(error, object_store::Error::AlreadyExists { .. }) {
             return Failure::Taken;
         }
-        Failure::Error(failed(what, error))
+        Failure::Error(looked_in_vain(what, error))
     }
 
     fn path(&self, key: &Key) -> Result<PathBuf, Error> {
@@ -154,6 +155,14 @@ fn failed(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
     let hint = hint_for(&error);
     let failure = Error::new(ErrorKind::Unavailable, what).because(error);
     if let Some(hint) = hint { failure.hint(hint) } else { failure }
+}
+
+/// A look that failed. One that is not permitted will not be by itself.
+fn looked_in_vain(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
+    let cause = chain(&error).find_map(|error| error.downcast_ref::<io::Error>());
+    let denied = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+    let failure = failed(what, error);
+    if denied { failure.of_kind(ErrorKind::Refused) } else { failure }
 }
 
 /// What a person can do about a file that could not be created.

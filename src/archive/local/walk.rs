@@ -9,8 +9,9 @@ use jiff::Timestamp;
 
 use super::Local;
 use crate::archive::inventory::{Inventory, OtherFile};
+use crate::archive::surroundings::holds_nothing;
 use crate::blocking::blocking;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::wal::SystemIdentifier;
 use object_store::path::Path as Key;
 
@@ -22,16 +23,13 @@ impl Local {
         blocking(move || {
             let path = root.join(system.to_string());
             if !path.is_dir() {
-                let what = format!("the archive {} holds nothing of system {system}", root.display());
-                return Err(Error::new(ErrorKind::Unavailable, what)
-                    .hint("is it mounted, and is it this cluster's archive?"));
+                return Err(holds_nothing(root.display(), system));
             }
             let mut walk = Walk { system, inventory: Inventory::default() };
             match walk.directory(&path, &system.to_string(), 0) {
                 Ok(_) => Ok(walk.inventory),
                 Err((path, error)) => {
-                    let what = format!("cannot look at {}", path.display());
-                    Err(Error::new(ErrorKind::Unavailable, what).because(error))
+                    Err(super::looked_in_vain(format!("cannot look at {}", path.display()), error))
                 }
             }
         })

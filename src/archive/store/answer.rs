@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) region: Option<String>,
     /// By how much the store's clock is ahead of ours.
     pub(super) clock_ahead: Option<SignedDuration>,
+    /// Whether the newest version of the object is a delete marker, as S3 calls it: the object was there.
+    pub(super) is_deleted: bool,
 }
 
 impl std::error::Error for Answer {}

@@ -120,6 +120,7 @@ impl StoreClient {
             message: None,
             region: text("x-amz-bucket-region"),
             clock_ahead,
+            is_deleted: text("x-amz-delete-marker").is_some_and(|marker| marker == "true"),
         };
         // Without its body it is still an answer.
         if let Ok(body) = http_body_util::Limited::new(body, MAX_ANSWER_BYTES).collect().await {

@@ -92,6 +92,11 @@ fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::E
     error.downcast_ref().or_else(inside)
 }
 
+/// Whether the store says that the object was there, and was deleted.
+pub(super) fn is_deleted(error: &object_store::Error) -> bool {
+    find::<Answer>(error).is_some_and(|answer| answer.is_deleted)
+}
+
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     chain(error).find_map(|error| error.downcast_ref())
 }

@@ -15,6 +15,7 @@ mod profile;
 mod provider;
 mod reader;
 mod stall;
+mod surroundings;
 mod upload;
 
 use std::fs::File;
@@ -172,7 +173,15 @@ impl Store {
             .objects
             .get_opts(key, GetOptions::default())
             .await
-            .map_err(|error| self.failed(what(), Asked::Read, &error))?;
+            .map_err(|error| {
+                if failure::is_deleted(&error) {
+                    tracing::warn!(
+                        "{location} has been deleted, and its older versions are still there: remove the delete marker, \
+                         and it can be had again"
+                    );
+                }
+                self.failed(what(), Asked::Read, &error)
+            })?;
         self.is_of_a_store(&found.meta, what())?;
         let stored_size = found.meta.size;
         match found.payload {

@@ -1,0 +1,159 @@
+//! What is around a segment in a directory: a look that no cache answers.
+//!
+//! On a network file system the client answers a look-up from what it has seen, absences included, for up to a minute. A
+//! directory that is opened is compared with the server's. So every directory on the way down is opened, and the last one
+//! listed; a `stat` alone would do neither.
+
+use std::fs::{self, ReadDir};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::Local;
+use super::directory::Directory;
+use crate::archive::key;
+use crate::archive::surroundings::{Surroundings, holds_nothing};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind};
+use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
+
+impl Local {
+    pub(in crate::archive) async fn surroundings(
+        &self,
+        system: SystemIdentifier,
+        segment: SegmentName,
+    ) -> Result<Surroundings, Error> {
+        let directory = self.directory.clone();
+        blocking(move || {
+            confirm_holds(&directory, system)?;
+            let wal = directory.root().join(key::wal(system).as_ref());
+            let mut around = Surroundings::default();
+            for group in groups(&wal)? {
+                match group.timeline.cmp(&segment.timeline()) {
+                    std::cmp::Ordering::Less => {}
+                    std::cmp::Ordering::Greater => around.higher_timelines = true,
+                    // Those before hold nothing that comes after it; those behind need no look once there is one.
+                    std::cmp::Ordering::Equal if group.name < segment.group() || around.later.is_some() => {}
+                    std::cmp::Ordering::Equal => {
+                        for name in files(&group.path)? {
+                            around.add(segment, name, Timestamp::MAX);
+                        }
+                    }
+                }
+            }
+            if let Some((later, found)) = &mut around.later {
+                *found = since(&wal.join(later.group()).join(later.to_string()))?;
+            }
+            Ok(around)
+        })
+        .await
+    }
+
+    pub(in crate::archive) async fn confirm_holds(&self, system: SystemIdentifier) -> Result<(), Error> {
+        let directory = self.directory.clone();
+        blocking(move || confirm_holds(&directory, system)).await
+    }
+
+    pub(in crate::archive) async fn lowest_segment(
+        &self,
+        system: SystemIdentifier,
+        timeline: TimelineId,
+    ) -> Result<Option<SegmentName>, Error> {
+        let wal = self.directory.root().join(key::wal(system).as_ref());
+        blocking(move || {
+            for group in groups(&wal)?.iter().filter(|group| group.timeline == timeline) {
+                let segments = files(&group.path)?.into_iter().filter_map(|name| match name {
+                    WalName::Segment(segment) => Some(segment),
+                    _ => None,
+                });
+                if let Some(lowest) = segments.min() {
+                    return Ok(Some(lowest));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+}
+
+/// Makes sure that the directory holds a file of the system: directories alone are what a push leaves that failed.
+fn confirm_holds(directory: &Directory, system: SystemIdentifier) -> Result<(), Error> {
+    let root = directory.root();
+    open(root)?;
+    let of_system = root.join(system.to_string());
+    open(&of_system)?;
+    let wal = of_system.join("wal");
+    let texts = [of_system.join("timelines"), of_system.join("backups")];
+    // The newest log first: a recovery asks for what is near its end, and old ones may have been emptied.
+    let places = groups(&wal)?.into_iter().rev().map(|group| group.path).chain(texts);
+    for place in places {
+        if !files(&place)?.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(holds_nothing(root.display(), system))
+}
+
+/// A directory of segments.
+struct Group {
+    timeline: TimelineId,
+    name: String,
+    path: PathBuf,
+}
+
+/// The directories of segments, in the order of their names.
+fn groups(wal: &Path) -> Result<Vec<Group>, Error> {
+    let mut groups = Vec::new();
+    for entry in entries(wal)? {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_group = name.len() == 16 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
+        let timeline = name.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        if let Some(timeline) = timeline.filter(|_| is_group).and_then(TimelineId::new) {
+            groups.push(Group { timeline, name, path: entry.path() });
+        }
+    }
+    groups.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(groups)
+}
+
+/// The archived files in a directory.
+fn files(directory: &Path) -> Result<Vec<WalName>, Error> {
+    let is_file = |entry: &fs::DirEntry| match entry.file_type() {
+        // It leads to where somebody has moved the file.
+        Ok(kind) if kind.is_symlink() => fs::metadata(entry.path()).is_ok_and(|found| found.is_file()),
+        kind => kind.is_ok_and(|kind| kind.is_file()),
+    };
+    let files = entries(directory)?.into_iter().filter(is_file);
+    Ok(files.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// What is in a directory; nothing where there is none.
+fn entries(directory: &Path) -> Result<Vec<fs::DirEntry>, Error> {
+    let Some(listing) = open(directory)? else { return Ok(Vec::new()) };
+    listing.collect::<io::Result<Vec<_>>>().map_err(cannot_list(directory))
+}
+
+/// Opens a directory, which a network file system answers freshly; `None` where there is none.
+pub(super) fn open(directory: &Path) -> Result<Option<ReadDir>, Error> {
+    match fs::read_dir(directory) {
+        Ok(listing) => Ok(Some(listing)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_list(directory)(error)),
+    }
+}
+
+fn cannot_list(directory: &Path) -> impl Fn(io::Error) -> Error {
+    move |error| {
+        Error::new(ErrorKind::Unavailable, format!("cannot list {}", directory.display())).because(error)
+    }
+}
+
+/// Since when a file has been there. One that has gone in between was there a moment ago.
+fn since(path: &Path) -> Result<Timestamp, Error> {
+    match fs::metadata(path).and_then(|found| found.modified()) {
+        Ok(modified) => Ok(Timestamp::try_from(modified).unwrap_or(Timestamp::MAX)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Timestamp::MAX),
+        Err(error) => Err(cannot_list(path)(error)),
+    }
+}

@@ -1,0 +1,351 @@
+//! What is to be made of a file that the archive does not have.
+//!
+//! "Not there" ends a recovery, so it has to be the whole truth: the archive is there, and holds files of this cluster, by a
+//! fresh look; and a segment is the end of the log, and no gap in it. What is decided is in [`crate::coverage`]; here the
+//! facts are gathered, cheapest first, and the outcome is put into words.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::content::{read_text, size_of};
+use super::{RestoreRequest, directory_of};
+use crate::archive::{Archive, Surroundings, TextFiles};
+use crate::blocking::blocking;
+use crate::cluster::{DataDirectory, RecoveryMode, histories, holds_segment};
+use crate::coverage::{Absence, Evidence, MissingSegment};
+use crate::error::{Error, ErrorKind};
+use crate::wal::{
+    BackupLabel, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName,
+};
+
+/// For so long after a later segment has come, the missing one may still be on its way: pushes take several files along at a
+/// time and publish each as soon as it is ready, and one that failed is tried again by its own call.
+const SETTLING: Duration = Duration::from_mins(1);
+
+/// What became of the question.
+pub(super) enum Answer {
+    /// The file has come in between.
+    IsThere,
+    /// A later segment has come just now, so the missing one may be on its way for that much longer.
+    Settling(Duration, Error),
+    /// The failure that the restore ends with.
+    Final(Error),
+}
+
+/// Finds out what it means that the archive does not have the file; `absent` is what the archive said.
+pub(super) async fn explain(
+    archive: &Archive,
+    system: SystemIdentifier,
+    request: &RestoreRequest,
+    absent: Error,
+) -> Result<Answer, Error> {
+    let looked = match request.name {
+        WalName::Segment(segment) => {
+            archive.surroundings(system, segment).await.map(|around| Some((segment, around)))
+        }
+        _ => archive.confirm_holds(system).await.map(|()| None),
+    };
+    match looked {
+        Ok(None) => Ok(Answer::Final(absent)),
+        Ok(Some((_, around))) if around.is_there => Ok(Answer::IsThere),
+        Ok(Some((segment, around))) => explain_segment(archive, system, request, segment, around, absent).await,
+        Err(error) if error.kind() == ErrorKind::Empty && request.accept_empty => {
+            tracing::warn!("{}; going on, as --accept-empty says", error.report());
+            Ok(Answer::Final(absent))
+        }
+        Err(error) if error.kind() == ErrorKind::Empty => Ok(Answer::Final(error.hint(
+            "is it mounted, and is its address right? To recover from a base backup alone, while its cluster has archived \
+             nothing yet, give walkeep-restore --accept-empty; require_mount keeps pushes out of an empty mount point",
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
+async fn explain_segment(
+    archive: &Archive,
+    system: SystemIdentifier,
+    request: &RestoreRequest,
+    segment: SegmentName,
+    around: Surroundings,
+    absent: Error,
+) -> Result<Answer, Error> {
+    let own = {
+        let path = request.path.clone();
+        blocking(move || OwnFacts::gather(&path, system, segment)).await
+    };
+    if own.has_segment {
+        tell(request.mode, &format!("{}; the server has it in its own pg_wal", absent.report()));
+        return Ok(Answer::Final(absent));
+    }
+    let known = Known::gather(archive, system, segment, &around, own).await?;
+    let absence = known.judge(segment, &around);
+    let starts_here = known.own.backup_starts_in == Some(segment);
+    let evidence = match absence {
+        _ if starts_here && !request.accept_gaps.contains(&segment) => {
+            return Ok(Answer::Final(no_backup_without(archive, segment, known.lowest)));
+        }
+        Absence::End | Absence::Outside => {
+            tell(request.mode, &end_of_log(&absent, absence, segment, around.partial));
+            return Ok(Answer::Final(absent));
+        }
+        Absence::Gap(_) if request.accept_gaps.contains(&segment) => {
+            tracing::warn!("{}; recovery ends there, as --accept-gap says", absent.report());
+            return Ok(Answer::Final(absent));
+        }
+        Absence::Gap(evidence) => evidence,
+    };
+    let gap = gap(archive, segment, evidence, known.lowest, around.partial);
+    let since = around.later.map(|(_, since)| since).filter(|_| matches!(evidence, Evidence::Later(_)));
+    let now = Timestamp::now() + archive.clock_ahead().unwrap_or_default();
+    let settling = since.map_or(Duration::ZERO, |since| settling(now.duration_since(since)));
+    Ok(if settling.is_zero() { Answer::Final(gap) } else { Answer::Settling(settling, gap) })
+}
+
+/// How much longer the missing segment may be on its way, when a later one has been there for `age`.
+fn settling(age: SignedDuration) -> Duration {
+    // One from the future is one of an unknown age.
+    SETTLING.saturating_sub(Duration::try_from(age).unwrap_or_default())
+}
+
+/// What is known on the server's side.
+#[derive(Debug, Default)]
+struct OwnFacts {
+    /// Whether its own `pg_wal` has the segment.
+    has_segment: bool,
+    size: Option<SegmentSize>,
+    histories: Vec<(TimelineId, TimelineHistory)>,
+    /// The first segment of the base backup that is being recovered, until the server has found its beginning.
+    backup_starts_in: Option<SegmentName>,
+}
+
+impl OwnFacts {
+    /// Nothing, outside a data directory.
+    fn gather(path: &Path, system: SystemIdentifier, segment: SegmentName) -> Self {
+        let data = DataDirectory::of(path);
+        if !matches!(data.system_identifier(), Ok(Some(own)) if own == system) {
+            return Self::default();
+        }
+        let wal: PathBuf = directory_of(path);
+        let label = fs::read(data.path().join("backup_label")).ok();
+        Self {
+            has_segment: holds_segment(&wal, system, segment),
+            size: data.segment_size(),
+            histories: histories(&wal),
+            backup_starts_in: label
+                .and_then(|label| BackupLabel::parse(&label).ok())
+                .map(|label| label.start_segment),
+        }
+    }
+
+    fn history(&self, timeline: TimelineId) -> Option<&TimelineHistory> {
+        self.histories.iter().find(|(of, _)| *of == timeline).map(|(_, history)| history)
+    }
+
+    /// The timeline that the recovery goes to, if it descends from `timeline`: the server keeps the history files on the way
+    /// to its target in `pg_wal`.
+    fn target(&self, timeline: TimelineId) -> Option<(TimelineId, &TimelineHistory)> {
+        let descends = |(_, history): &&(TimelineId, TimelineHistory)| history.left(timeline).is_some();
+        self.histories.iter().rfind(descends).map(|(of, history)| (*of, history))
+    }
+}
+
+/// All that the judgement rests on.
+struct Known {
+    own: OwnFacts,
+    size: SegmentSize,
+    /// The history file of the segment's timeline.
+    history: Option<TimelineHistory>,
+    /// The archived history files of higher timelines, where the target is not known.
+    higher: Vec<(TimelineId, TimelineHistory)>,
+    /// The lowest archived segment of the timeline, where a later one than the missing is.
+    lowest: Option<SegmentName>,
+}
+
+impl Known {
+    async fn gather(
+        archive: &Archive,
+        system: SystemIdentifier,
+        segment: SegmentName,
+        around: &Surroundings,
+        own: OwnFacts,
+    ) -> Result<Self, Error> {
+        let timeline = segment.timeline();
+        let size = match (own.size, around.later) {
+            (Some(size), _) => size,
+            (None, Some((later, _))) => size_of(archive, system, WalName::Segment(later)).await?,
+            (None, None) => SegmentSize::DEFAULT,
+        };
+        let (mut history, mut lowest) = (own.history(timeline).cloned(), None);
+        if around.later.is_some() {
+            if history.is_none() && timeline != TimelineId::FIRST {
+                history = read_history(archive, system, timeline).await?;
+            }
+            lowest = archive.lowest_segment(system, timeline).await?;
+        }
+        let asks_for_branches = around.later.is_none() && own.target(timeline).is_none();
+        let higher =
+            if asks_for_branches { higher(archive, system, timeline, around).await? } else { Vec::new() };
+        Ok(Self { own, size, history, higher, lowest })
+    }
+
+    fn judge(&self, segment: SegmentName, around: &Surroundings) -> Absence {
+        let descendants = self.higher.iter().map(|(timeline, history)| (*timeline, history));
+        let missing = MissingSegment {
+            name: segment,
+            size: self.size,
+            later: around.later.map(|(later, _)| later),
+            lowest: self.lowest,
+            history: self.history.as_ref(),
+            target: self.own.target(segment.timeline()),
+            descendants: descendants.collect(),
+        };
+        missing.judge()
+    }
+}
+
+/// The history files of the timelines above this one. They are listed only where there can be any, so that the end of an
+/// ordinary recovery costs no listing for them: a server takes the next free number for a new timeline.
+async fn higher(
+    archive: &Archive,
+    system: SystemIdentifier,
+    timeline: TimelineId,
+    around: &Surroundings,
+) -> Result<Vec<(TimelineId, TimelineHistory)>, Error> {
+    let next = timeline.get().checked_add(1).and_then(TimelineId::new);
+    let is_likely = around.higher_timelines
+        || match next {
+            Some(next) => read_history(archive, system, next).await?.is_some(),
+            None => false,
+        };
+    let mut histories = Vec::new();
+    if is_likely {
+        for file in archive.text_files(system, TextFiles::Histories).await? {
+            let WalName::History(of) = file.name else { continue };
+            if of > timeline
+                && let Some(history) = read_history(archive, system, of).await?
+            {
+                histories.push((of, history));
+            }
+        }
+    }
+    Ok(histories)
+}
+
+async fn read_history(
+    archive: &Archive,
+    system: SystemIdentifier,
+    timeline: TimelineId,
+) -> Result<Option<TimelineHistory>, Error> {
+    match read_text(archive, system, WalName::History(timeline)).await {
+        // What was decoded has been parsed before.
+        Ok((_, content)) => Ok(TimelineHistory::parse(timeline, &content).ok()),
+        Err(error) if error.kind() == ErrorKind::Absent => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// In recovery, where a missing segment decides, it leaves a line. To a standby it is routine.
+fn tell(mode: RecoveryMode, text: &str) {
+    match mode {
+        RecoveryMode::Recovery => tracing::info!("{text}"),
+        RecoveryMode::Standby => tracing::debug!("{text}"),
+    }
+}
+
+fn end_of_log(absent: &Error, absence: Absence, segment: SegmentName, partial: bool) -> String {
+    let why = match absence {
+        Absence::Outside => "its timeline does not need it",
+        _ => "nothing that comes after it is there, so the log ends before it",
+    };
+    format!("{}: {why}{}", absent.report(), partial_hint(segment, partial))
+}
+
+/// How the end of a timeline is used that a promotion has left.
+fn partial_hint(segment: SegmentName, partial: bool) -> String {
+    if !partial {
+        return String::new();
+    }
+    format!(
+        "; {segment}.partial is there, the unfinished end of timeline {timeline}, which no server asks for: to recover \
+         that timeline to its very end, stop the server, run walkeep cat {segment}.partial -o pg_wal/{segment} in its data \
+         directory, set recovery_target_timeline = '{timeline}', and start it again",
+        timeline = segment.timeline()
+    )
+}
+
+/// The base backup that is being recovered begins with what is missing.
+fn no_backup_without(archive: &Archive, segment: SegmentName, lowest: Option<SegmentName>) -> Error {
+    let begins = lowest.map_or_else(
+        || format!("nothing of timeline {} from there on is", segment.timeline()),
+        |lowest| format!("the archive begins at {lowest} of that timeline"),
+    );
+    let what = format!(
+        "{segment}, in which this base backup begins, is not in the archive {}: {begins}, so this base backup cannot be \
+         recovered from it",
+        archive.url()
+    );
+    Error::new(ErrorKind::Gap, what).hint(
+        "do NOT remove backup_label, whatever the server advises: that corrupts the data; \"walkeep list backups\" shows \
+         the base backups that can be recovered",
+    )
+}
+
+fn gap(
+    archive: &Archive,
+    segment: SegmentName,
+    evidence: Evidence,
+    lowest: Option<SegmentName>,
+    partial: bool,
+) -> Error {
+    let url = archive.url();
+    let before = lowest.filter(|lowest| segment < *lowest);
+    let what = match (evidence, before) {
+        (_, Some(lowest)) => format!(
+            "{segment} is not in the archive {url}, which begins at {lowest} of that timeline; what comes before has been \
+             removed, or was never archived"
+        ),
+        (Evidence::Later(later), None) => {
+            format!(
+                "{segment} is missing in the archive {url}, which holds {later} of the same timeline: a gap"
+            )
+        }
+        (Evidence::History { descendant, left_at }, None) => format!(
+            "{segment} is missing in the archive {url}, and {:08X}.history says that timeline {} went on up to {left_at}: a \
+             gap",
+            descendant.get(),
+            segment.timeline()
+        ),
+    };
+    let hint = match before {
+        Some(_) => {
+            "take a newer base backup, for a standby as well: promoted now, it would lose what is missing"
+                .to_owned()
+        }
+        None => format!(
+            "recovery must not end here, with rows missing: put the segment back, by walkeep backfill from the pg_wal of a \
+             server that has it, or from another archive. To end before it on purpose, give walkeep-restore --accept-gap \
+             {segment}. If the recovery target lies before it, set recovery_prefetch = off: from version 15 on the server \
+             reads ahead{}",
+            partial_hint(segment, partial)
+        ),
+    };
+    Error::new(ErrorKind::Gap, what).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_segment_that_has_just_come_gives_the_missing_one_time() {
+        let age = SignedDuration::from_secs;
+        assert_eq!(settling(age(0)), SETTLING);
+        assert_eq!(settling(age(59)), Duration::from_secs(1));
+        assert_eq!(settling(age(60)), Duration::ZERO);
+        assert_eq!(settling(age(9_999)), Duration::ZERO);
+        assert_eq!(settling(age(-9_999)), SETTLING, "a clock that is ahead");
+    }
+}
