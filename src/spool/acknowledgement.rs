@@ -23,7 +23,7 @@ const MAX_AGE: Duration = Duration::from_hours(24);
 const ARCHIVED: &str = ".archived";
 
 /// How those begin that are still being written.
-const STAGED: &str = "staged.";
+pub(super) const STAGED: &str = "staged.";
 
 /// What tells a file from every other, and from itself after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 mod acknowledgement;
 mod meeting;
+mod note;
 mod overflow;
 
 use std::io;
@@ -15,6 +16,7 @@ use crate::wal::SystemIdentifier;
 
 pub use acknowledgement::FileIdentity;
 pub use meeting::Meeting;
+pub use note::Note;
 pub use overflow::OverflowPlace;
 
 /// Whose spool it is.

@@ -1,0 +1,126 @@
+//! Notes: what a call has seen, for the calls that come after it in the same run of the server.
+//!
+//! A note says how long to wait, or what has been said already. No answer is ever given from one: without it a call only
+//! waits longer, or says something twice. So one that is torn, of another run or another version, or from the future is
+//! none. A note is not flushed; the run that it belongs to ends with the machine.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::Spool;
+use super::acknowledgement::STAGED;
+
+/// Far more than one is long.
+const MAX_BYTES: u64 = 4_096;
+
+/// The first line of every note.
+const VERSION: &str = "walkeep note 1";
+
+/// The last line of every note, without which it is not whole.
+const END: &str = "end";
+
+/// A note that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What it says.
+    pub text: String,
+    /// How long ago it was written.
+    pub age: Duration,
+}
+
+impl Spool {
+    /// Notes `text`, of one line, about `subject`, a word, for this run of the server. It takes the place of a note about
+    /// the same subject.
+    pub fn note(&self, subject: &str, run: &str, text: &str) -> io::Result<()> {
+        let mut staged = tempfile::Builder::new().prefix(STAGED).tempfile_in(&self.directory)?;
+        staged.write_all(whole(subject, run, text).as_bytes())?;
+        staged.persist(self.note_about(subject)).map(drop).map_err(|error| error.error)
+    }
+
+    /// What has been noted about `subject` in this run of the server.
+    #[must_use]
+    pub fn noted(&self, subject: &str, run: &str, now: SystemTime) -> Option<Note> {
+        let file = File::open(self.note_about(subject)).ok()?;
+        let age = now.duration_since(file.metadata().ok()?.modified().ok()?).ok()?;
+        let mut found = String::new();
+        file.take(MAX_BYTES).read_to_string(&mut found).ok()?;
+        let text = found.lines().nth(2)?;
+        (found == whole(subject, run, text)).then(|| Note { text: text.to_owned(), age })
+    }
+
+    /// Removes the note about `subject`, of whatever run it is.
+    pub fn forget_note(&self, subject: &str) {
+        // What is left is of a run that ends.
+        let _ = fs::remove_file(self.note_about(subject));
+    }
+
+    fn note_about(&self, subject: &str) -> PathBuf {
+        self.directory.join(format!("{subject}.note"))
+    }
+}
+
+fn whole(subject: &str, run: &str, text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
+    format!("{VERSION} {subject}\n{run}\n{text}\n{END}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::tests::spool;
+
+    fn text(note: Option<Note>) -> Option<String> {
+        note.map(|note| note.text)
+    }
+
+    #[test]
+    fn a_note_is_about_one_subject_in_one_run() {
+        let place = tempfile::tempdir().unwrap();
+        let spool = spool(place.path());
+        let noted = |subject, run| text(spool.noted(subject, run, SystemTime::now()));
+        assert_eq!(noted("archive", "1.2"), None);
+        spool.note("archive", "1.2", "it hangs\nfor long").unwrap();
+        assert_eq!(noted("archive", "1.2").as_deref(), Some("it hangs for long"));
+        assert_eq!(noted("archive", "1.3"), None, "another run");
+        assert_eq!(noted("prefetcher", "1.2"), None, "another subject");
+        spool.note("archive", "1.2", "").unwrap();
+        assert_eq!(noted("archive", "1.2").as_deref(), Some(""), "the last one counts");
+        spool.forget_note("archive");
+        spool.forget_note("archive");
+        assert_eq!(noted("archive", "1.2"), None);
+        assert_eq!(fs::read_dir(&spool.directory).unwrap().count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn its_age_is_told_and_one_from_the_future_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let spool = spool(place.path());
+        spool.note("archive", "1", "x").unwrap();
+        let written = fs::metadata(spool.note_about("archive")).unwrap().modified().unwrap();
+        let after = |seconds| written + Duration::from_secs(seconds);
+        assert_eq!(spool.noted("archive", "1", after(31)).unwrap().age, Duration::from_secs(31));
+        assert_eq!(spool.noted("archive", "1", written - Duration::from_secs(1)), None, "the clock went back");
+    }
+
+    #[test]
+    fn what_is_not_whole_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let spool = spool(place.path());
+        spool.note("archive", "1", "it hangs").unwrap();
+        let path = spool.note_about("archive");
+        let found = fs::read(&path).unwrap();
+        for length in 0..found.len() {
+            fs::write(&path, &found[..length]).unwrap();
+            assert_eq!(spool.noted("archive", "1", SystemTime::now()), None, "{length}");
+        }
+        for other in [&b"walkeep note 2 archive\n1\nx\nend\n"[..], b"\xff\n1\nx\nend\n"] {
+            fs::write(&path, other).unwrap();
+            assert_eq!(spool.noted("archive", "1", SystemTime::now()), None);
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(spool.noted("archive", "1", SystemTime::now()), None, "a failure to read is no note");
+    }
+}
