@@ -58,11 +58,12 @@ impl Failure {
     }
 
     /// Logs the failure and gives its exit status. That a file is absent is routine for a restore, which is asked
-    /// for missing files all the time.
+    /// for missing files all the time; and of a gap a standby is told once, by a warning, and not every few seconds.
     pub(super) fn report(self, error: &Error) -> i32 {
         let text = error.report();
         match (self, error.kind()) {
-            (Self::OfRestore(_), ErrorKind::Absent | ErrorKind::Settling) => tracing::debug!("{text}"),
+            (Self::OfRestore(_), ErrorKind::Absent | ErrorKind::Settling)
+            | (Self::OfRestore(RecoveryMode::Standby), ErrorKind::Gap) => tracing::debug!("{text}"),
             _ => tracing::error!("{text}"),
         }
         self.status(error.kind())
@@ -124,7 +125,7 @@ mod tests {
     fn a_failed_push_is_always_counted_by_the_server() {
         for kind in ALL {
             let expected = match kind {
-                Configuration | Refused | Empty => 2,
+                Configuration | Refused => 2,
                 Conflict => 3,
                 Unacceptable => 4,
                 _ => 1,

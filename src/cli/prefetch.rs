@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use super::exit::{Failure, exit_on_panic};
 use super::spool::spool_of;
@@ -21,7 +22,7 @@ use crate::spool::Spool;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
 /// The server that wants a segment, and where its prefetcher is met.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Server {
     data: DataDirectory,
     system: SystemIdentifier,
@@ -49,6 +50,19 @@ impl Server {
     /// The segment, if the prefetcher has it.
     pub(super) fn ask(&self, limit: &TimeLimit) -> Option<Verified> {
         ask(&self.spool, &self.run, self.segment, limit).ok()
+    }
+
+    /// Whether nothing has been said about `subject` and this segment in this run of the server; from now on it has.
+    pub(super) fn is_new(&self, subject: &str) -> bool {
+        let segment = self.segment.to_string();
+        let said = self.spool.noted(subject, &self.run, SystemTime::now());
+        if said.is_some_and(|said| said.text == segment) {
+            return false;
+        }
+        if let Err(error) = self.spool.note(subject, &self.run, &segment) {
+            tracing::debug!("cannot note in the spool what has been said: {error}");
+        }
+        true
     }
 
     /// Sees to it that somebody prefetches what comes after the segment that has been restored.

@@ -121,9 +121,14 @@ pub fn main() -> ! {
     }
     let restored = supervise::supervise(failure, &limit, async |stop| {
         let restoring = restore(&settings.archive, &request, prefetched, &limit);
-        stop.run_until_cancelled(restoring)
+        let outcome = stop
+            .run_until_cancelled(restoring)
             .await
-            .unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before the file was restored")))
+            .unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before the file was restored")));
+        if let (Err(error), RecoveryMode::Standby) = (&outcome, mode) {
+            warn_of_gap(server.clone(), error);
+        }
+        outcome
     });
     match restored {
         Restored::FromArchive { header, stored_size } => {
@@ -136,6 +141,15 @@ pub fn main() -> ! {
         Restored::OwnCopy => {}
     }
     std::process::exit(0)
+}
+
+/// Warns of a gap that holds up a standby, once in each run of the server: it asks again every few seconds.
+fn warn_of_gap(server: Option<Server>, error: &Error) {
+    // Where the spool does not answer, twice is better than never.
+    let is_new = move || patiently(move || server.map(|server| server.is_new("gap"))).unwrap_or(true);
+    if error.kind() == ErrorKind::Gap && is_new() {
+        tracing::warn!("{}", error.report());
+    }
 }
 
 fn prepare(arguments: &Arguments) -> Result<(Settings, RestoreRequest), (Error, LogFormat)> {

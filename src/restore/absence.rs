@@ -155,7 +155,8 @@ impl OwnFacts {
 /// All that the judgement rests on.
 struct Known {
     own: OwnFacts,
-    size: SegmentSize,
+    /// Not known outside a data directory, where nothing later is archived.
+    size: Option<SegmentSize>,
     /// The history file of the segment's timeline.
     history: Option<TimelineHistory>,
     /// The archived history files of higher timelines, where the target is not known.
@@ -174,9 +175,8 @@ impl Known {
     ) -> Result<Self, Error> {
         let timeline = segment.timeline();
         let size = match (own.size, around.later) {
-            (Some(size), _) => size,
-            (None, Some((later, _))) => size_of(archive, system, WalName::Segment(later)).await?,
-            (None, None) => SegmentSize::DEFAULT,
+            (None, Some((later, _))) => Some(size_of(archive, system, WalName::Segment(later)).await?),
+            (known, _) => known,
         };
         let (mut history, mut lowest) = (own.history(timeline).cloned(), None);
         if around.later.is_some() {
@@ -192,10 +192,11 @@ impl Known {
     }
 
     fn judge(&self, segment: SegmentName, around: &Surroundings) -> Absence {
+        let Some(size) = self.size else { return Absence::End };
         let descendants = self.higher.iter().map(|(timeline, history)| (*timeline, history));
         let missing = MissingSegment {
             name: segment,
-            size: self.size,
+            size,
             later: around.later.map(|(later, _)| later),
             lowest: self.lowest,
             history: self.history.as_ref(),

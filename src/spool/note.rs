@@ -101,7 +101,11 @@ mod tests {
         let written = fs::metadata(spool.note_about("archive")).unwrap().modified().unwrap();
         let after = |seconds| written + Duration::from_secs(seconds);
         assert_eq!(spool.noted("archive", "1", after(31)).unwrap().age, Duration::from_secs(31));
-        assert_eq!(spool.noted("archive", "1", written - Duration::from_secs(1)), None, "the clock went back");
+        assert_eq!(
+            spool.noted("archive", "1", written - Duration::from_secs(1)),
+            None,
+            "the clock went back"
+        );
     }
 
     #[test]

@@ -25,8 +25,7 @@ impl DataDirectory {
             fs::create_dir(directory.path.join(sub)).unwrap();
             user::hand_over(&directory.path.join(sub));
         }
-        let control = [&system_identifier.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 500]].concat();
-        directory.file("global/pg_control", control);
+        directory.file("global/pg_control", control(system_identifier));
         directory
     }
 
@@ -54,6 +53,14 @@ impl DataDirectory {
         command.current_dir(&self.path);
         command
     }
+}
+
+/// A `pg_control` as far as walkeep reads it, of a cluster with segments of [`SEGMENT_BYTES`].
+fn control(system_identifier: u64) -> Vec<u8> {
+    let sizes = [8_192u32, 131_072, 8_192, u32::try_from(SEGMENT_BYTES).unwrap()];
+    let sizes: Vec<u8> = sizes.iter().flat_map(|size| size.to_ne_bytes()).collect();
+    let beginning = [&system_identifier.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 252]].concat();
+    [beginning, 1_234_567f64.to_ne_bytes().to_vec(), sizes, vec![0; 224]].concat()
 }
 
 /// A segment (or, named so, a `.partial` one) of `bytes` bytes: a long page header as PostgreSQL 15 writes it, then
