@@ -11,6 +11,8 @@ pub(super) enum Asked {
     Look,
     /// For a file.
     Read,
+    /// What files there are. No key is named, so none can be absent.
+    List,
     /// Anything else.
     Other,
 }

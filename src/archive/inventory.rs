@@ -118,7 +118,7 @@ impl Archive {
         let mut listing = self.objects().list(Some(&prefix));
         while let Some(found) = listing.next().await {
             let found =
-                found.map_err(|e| self.failure("cannot list", &prefix, Asked::Other, e).into_error())?;
+                found.map_err(|e| self.failure("cannot list", &prefix, Asked::List, e).into_error())?;
             inventory.add(system, found.location.as_ref(), since(&found), found.size);
         }
         Ok(inventory)
@@ -179,7 +179,7 @@ impl Archive {
     pub(super) async fn list_directory(&self, directory: Option<&Key>) -> Result<ListResult, Error> {
         self.objects().list_with_delimiter(directory).await.map_err(|error| {
             let below = directory.cloned().unwrap_or_default();
-            self.failure("cannot list", &below, Asked::Other, error).into_error()
+            self.failure("cannot list", &below, Asked::List, error).into_error()
         })
     }
 }

@@ -187,6 +187,14 @@ impl Archive {
         matches!(self.place, Place::Store(_))
     }
 
+    /// Whether a directory is a mount point, while nothing insists that it is one.
+    pub async fn is_unguarded_mount(&self) -> bool {
+        match &self.place {
+            Place::Local(local) => local.is_unguarded_mount().await,
+            Place::Store(_) => false,
+        }
+    }
+
     /// By how much the clock of a store was ahead of this machine's when it answered last.
     #[must_use]
     pub fn clock_ahead(&self) -> Option<SignedDuration> {

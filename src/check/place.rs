@@ -28,6 +28,7 @@ pub(super) async fn check(archive: &Archive, findings: &mut Vec<Finding>) {
     if !reachable {
         return;
     }
+    findings.extend(archive.is_unguarded_mount().await.then(unguarded_mount));
     findings.extend(archive.address().map(|address| encryption(address, archive.verifies_certificate())));
     findings.extend(archive.clock_ahead().map(clock));
     let probe = archive.probe();
@@ -96,6 +97,13 @@ fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> Findi
         (Conditions::NotUnderstood, _) => Finding::fail(name, "the store knows no conditional writes")
             .hint("set conditional_put = \"no\" in [store]"),
     }
+}
+
+fn unguarded_mount() -> Finding {
+    Finding::note("mount", "the archive directory is a mount point, and nothing insists that it is mounted").hint(
+        "set require_mount = true: otherwise pushes go to the disk below while it is not mounted, and a restore takes \
+         what they leave there for the archive",
+    )
 }
 
 fn encryption(address: &str, verifies_certificate: bool) -> Finding {

@@ -31,10 +31,7 @@ impl Failure {
     #[must_use]
     pub fn status(self, kind: ErrorKind) -> i32 {
         match (self, kind) {
-            (
-                Self::OfArchive | Self::OfTool,
-                ErrorKind::Configuration | ErrorKind::Refused | ErrorKind::Empty,
-            ) => 2,
+            (Self::OfArchive | Self::OfTool, ErrorKind::Configuration | ErrorKind::Refused) => 2,
             (Self::OfArchive, ErrorKind::Conflict) => 3,
             (Self::OfArchive, ErrorKind::Unacceptable) => 4,
             (Self::OfArchive | Self::OfTool, _) | (Self::OfRestore(_), ErrorKind::Absent) => 1,

@@ -22,7 +22,7 @@ const PROGRAM: &str = "walkeep-restore";
 
 /// Restore one WAL file: restore_command = 'walkeep-restore %f %p'
 ///
-/// Exit status: 0 restored and verified; 1 proven absent from the archive; 75 could not tell, and the server is a
+/// Exit status: 0 restored and verified; 1 proven absent from the archive, and no gap in it; 75 could not tell, and the server is a
 /// standby, which asks again; 255 could not tell, and recovery must stop rather than end early; 143 stopped by
 /// SIGTERM.
 #[derive(Debug, Parser)]

@@ -252,7 +252,7 @@ async fn read_history(
 fn tell(mode: RecoveryMode, text: &str) {
     match mode {
         RecoveryMode::Recovery => tracing::info!("{text}"),
-        RecoveryMode::Standby => tracing::debug!("{text}"),
+        RecoveryMode::Standby => {}
     }
 }
 

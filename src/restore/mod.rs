@@ -150,6 +150,7 @@ async fn fetch_or_explain(
             Err(error) if error.kind() == ErrorKind::Absent => error,
             outcome => return outcome,
         };
+        let absent_report = absent.report();
         match explain(archive, system, request, absent).await? {
             Answer::Final(error) => return Err(error),
             Answer::IsThere if contradictions < MOST_CONTRADICTIONS => contradictions += 1,
@@ -165,7 +166,10 @@ async fn fetch_or_explain(
             Answer::Settling(settling, gap) => {
                 let end = *waits_until.get_or_insert_with(|| {
                     let wait = settling.min(limit.left() / 2);
-                    tracing::warn!("{}; it may be on its way, so it is waited for", gap.report());
+                    tracing::warn!(
+                        "{}, but a later segment has just come, so it may be on its way; waiting for it",
+                        absent_report
+                    );
                     Instant::now() + wait
                 });
                 if Instant::now() >= end {

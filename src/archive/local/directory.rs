@@ -20,6 +20,8 @@ pub(super) struct Directory {
     root: PathBuf,
     /// Its device and inode.
     identity: (u64, u64),
+    /// Whether it had to be a mount point.
+    require_mount: bool,
 }
 
 impl Directory {
@@ -50,7 +52,7 @@ impl Directory {
         };
         let root = root.canonicalize().map_err(cannot_look)?;
         let identity = identity(&root).map_err(cannot_look)?;
-        Ok(Self { root, identity })
+        Ok(Self { root, identity, require_mount })
     }
 
     /// Checks that the directory is still the one that was opened. One that is unmounted leaves an empty one behind, in
@@ -61,6 +63,11 @@ impl Directory {
         }
         let what = format!("{} is another directory than before; was it unmounted?", self.root.display());
         Err(io::Error::other(what))
+    }
+
+    /// Whether it is a mount point, and need not have been.
+    pub(super) fn is_unguarded_mount(&self) -> bool {
+        !self.require_mount && is_mount_point(&self.root).unwrap_or(false)
     }
 
     /// The directory, free of symbolic links.
@@ -246,6 +253,15 @@ mod tests {
         assert!(directory.prepare(&file).unwrap_err().to_string().contains("unmounted"));
         assert!(directory.check_root().is_err());
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_mount_point_that_nothing_insists_on_is_unguarded() {
+        let unguarded =
+            |path: &str, require| Directory::open(Path::new(path), require).unwrap().is_unguarded_mount();
+        assert!(unguarded("/proc", false));
+        assert!(!unguarded("/proc", true));
+        assert!(!unguarded("/proc/self", false));
     }
 
     #[test]

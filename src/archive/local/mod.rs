@@ -73,6 +73,11 @@ impl Local {
         Ok(created)
     }
 
+    pub(super) async fn is_unguarded_mount(&self) -> bool {
+        let directory = self.directory.clone();
+        blocking(move || directory.is_unguarded_mount()).await
+    }
+
     /// Makes the directory of reports, where there is one of the system: made here, that would pass for an archive which
     /// may be elsewhere, and not be mounted.
     pub(super) async fn prepare_reports(&self, system: SystemIdentifier) -> Result<(), Error> {

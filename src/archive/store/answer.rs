@@ -100,6 +100,9 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
     let refused = |hint: &str| hinted(ErrorKind::Refused, hint.to_owned());
     let code = answer.code.as_deref().unwrap_or_default();
     match (answer.status, code) {
+        (_, "NoSuchKey" | "BlobNotFound") if asked == Asked::List => refused(
+            "the store takes the bucket for a part of a key; is the bucket's name in the endpoint already?",
+        ),
         (_, "NoSuchKey" | "BlobNotFound") | (404, "ResourceNotFound") if asked != Asked::Create => absent(),
         (404, "") if asked == Asked::Look => absent(),
         (_, "NoSuchBucket" | "ContainerNotFound") => refused(
@@ -188,6 +191,7 @@ mod tests {
         assert_eq!(verdict(404, "NoSuchKey", Asked::Read), ABSENT);
         assert_eq!(verdict(404, "BlobNotFound", Asked::Read), ABSENT);
         assert_eq!(verdict(404, "", Asked::Look), ABSENT, "a HEAD's answer has no body");
+        assert_eq!(verdict(404, "NoSuchKey", Asked::List), REFUSED, "a listing names no key");
         assert_eq!(verdict(404, "NoSuchBucket", Asked::Read), REFUSED);
         assert_eq!(verdict(404, "ContainerNotFound", Asked::Look), REFUSED);
         assert_eq!(verdict(404, "", Asked::Read), RETRY);
@@ -248,7 +252,7 @@ mod tests {
             (403, "InvalidObjectState"),
             (405, ""),
         ] {
-            for asked in [Asked::Create, Asked::Read, Asked::Look, Asked::Other] {
+            for asked in [Asked::Create, Asked::Read, Asked::Look, Asked::List, Asked::Other] {
                 let meaning = judge(&answer(status, code), asked, Provider::S3);
                 assert_eq!(meaning.verdict, REFUSED, "{status} {code}");
                 assert!(meaning.hint.is_some(), "{status} {code} says what to do");

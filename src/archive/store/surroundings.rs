@@ -88,7 +88,7 @@ impl Store {
 
     fn listed(&self, prefix: &Path, found: object_store::Result<ObjectMeta>) -> Result<ObjectMeta, Error> {
         found.map_err(|error| {
-            self.failed(format!("cannot list {}", self.location(prefix)), Asked::Other, &error)
+            self.failed(format!("cannot list {}", self.location(prefix)), Asked::List, &error)
         })
     }
 
