@@ -265,7 +265,7 @@ fn a_gap_is_never_crossed_and_what_was_missing_is_not_remembered() {
     assert_eq!(scene.restored(&name(2)), From::Prefetcher);
     scene.prefetchers.wait_until_none();
     for _ in 0..2 {
-        scene.is_absent(&name(3));
+        scene.is_gap(&name(3));
     }
     scene.archive(3..=3);
     scene.prefetched(3, 2);

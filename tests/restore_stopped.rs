@@ -147,6 +147,9 @@ fn a_restore_waits_for_an_archive_that_comes_back() {
 #[test]
 fn a_file_that_is_absent_from_the_archive_that_came_back_is_absent() {
     let (scene, _) = Scene::with_segment();
+    let before = "000000010000000000000000";
+    scene.primary.segment(before, 0);
+    scene.push(&scene.primary, before);
     std::fs::remove_file(scene.file(SEGMENT)).unwrap();
     scene.archive.vanish();
     let mut restore = restore_with(&scene, &scene.recovery, "timeout = '5m'");

@@ -293,27 +293,6 @@ fn a_restore_is_one_request_on_one_connection() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_proven_absent_by_one_request() {
-    let (scene, _) = StoreScene::with_segment();
-    for name in [MISSING, PARTIAL, HISTORY, BACKUP] {
-        for server in [&scene.recovery, &scene.standby] {
-            scene.store.forget_requests();
-            let outcome = outcome_of(scene.restore(server, name));
-            assert_eq!((outcome.status, outcome.stderr.as_str()), (1, ""), "{name}");
-            assert_eq!(scene.asked(name), ["GET"]);
-            assert_eq!(names_in(&server.join("pg_wal")), [""; 0]);
-        }
-    }
-}
-
-#[test]
-fn a_file_of_an_empty_bucket_is_absent() {
-    let scene = StoreScene::new();
-    let outcome = outcome_of(scene.restore(&scene.recovery, SEGMENT));
-    assert_eq!((outcome.status, outcome.stderr.as_str()), (1, ""));
-}
-
-#[test]
 fn the_first_timelines_history_is_known_not_to_exist_without_asking() {
     let scene = StoreScene::new();
     let outcome = outcome_of(scene.restore(&scene.recovery, "00000001.history"));

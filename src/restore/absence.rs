@@ -80,7 +80,7 @@ async fn explain_segment(
         tell(request.mode, &format!("{}; the server has it in its own pg_wal", absent.report()));
         return Ok(Answer::Final(absent));
     }
-    let known = Known::gather(archive, system, segment, &around, own).await?;
+    let known = Known::gather(archive, system, request, segment, &around, own).await?;
     let absence = known.judge(segment, &around);
     let starts_here = known.own.backup_starts_in == Some(segment);
     let evidence = match absence {
@@ -169,6 +169,7 @@ impl Known {
     async fn gather(
         archive: &Archive,
         system: SystemIdentifier,
+        request: &RestoreRequest,
         segment: SegmentName,
         around: &Surroundings,
         own: OwnFacts,
@@ -185,9 +186,13 @@ impl Known {
             }
             lowest = archive.lowest_segment(system, timeline).await?;
         }
-        let asks_for_branches = around.later.is_none() && own.target(timeline).is_none();
-        let higher =
-            if asks_for_branches { higher(archive, system, timeline, around).await? } else { Vec::new() };
+        let branches_decide = around.later.is_none() && own.target(timeline).is_none();
+        let has_branches = branches_decide
+            && (around.higher_timelines
+                // A standby asks again and again, and goes on asking whatever the answer.
+                || request.mode == RecoveryMode::Recovery
+                    && has_next_timeline(archive, system, timeline).await?);
+        let higher = if has_branches { higher(archive, system, timeline).await? } else { Vec::new() };
         Ok(Self { own, size, history, higher, lowest })
     }
 
@@ -207,29 +212,32 @@ impl Known {
     }
 }
 
-/// The history files of the timelines above this one. They are listed only where there can be any, so that the end of an
-/// ordinary recovery costs no listing for them: a server takes the next free number for a new timeline.
+/// Whether there is a history file of the next timeline. A server takes the next free number for a new one, so that the end of
+/// an ordinary recovery costs no listing of history files.
+async fn has_next_timeline(
+    archive: &Archive,
+    system: SystemIdentifier,
+    timeline: TimelineId,
+) -> Result<bool, Error> {
+    match timeline.get().checked_add(1).and_then(TimelineId::new) {
+        Some(next) => Ok(read_history(archive, system, next).await?.is_some()),
+        None => Ok(false),
+    }
+}
+
+/// The history files of the timelines above this one.
 async fn higher(
     archive: &Archive,
     system: SystemIdentifier,
     timeline: TimelineId,
-    around: &Surroundings,
 ) -> Result<Vec<(TimelineId, TimelineHistory)>, Error> {
-    let next = timeline.get().checked_add(1).and_then(TimelineId::new);
-    let is_likely = around.higher_timelines
-        || match next {
-            Some(next) => read_history(archive, system, next).await?.is_some(),
-            None => false,
-        };
     let mut histories = Vec::new();
-    if is_likely {
-        for file in archive.text_files(system, TextFiles::Histories).await? {
-            let WalName::History(of) = file.name else { continue };
-            if of > timeline
-                && let Some(history) = read_history(archive, system, of).await?
-            {
-                histories.push((of, history));
-            }
+    for file in archive.text_files(system, TextFiles::Histories).await? {
+        let WalName::History(of) = file.name else { continue };
+        if of > timeline
+            && let Some(history) = read_history(archive, system, of).await?
+        {
+            histories.push((of, history));
         }
     }
     Ok(histories)

@@ -288,6 +288,15 @@ impl PrefetchScene {
         assert_eq!(names_in(&self.scene.recovery.join("pg_wal")), [""; 0]);
     }
 
+    /// Asserts that a segment is missing where later ones are.
+    pub(crate) fn is_gap(&self, name: &str) {
+        let mut call = self.call(&self.scene.recovery, name);
+        call.env("WALKEEP_TIMEOUT", "2s");
+        let outcome = outcome_of(call);
+        assert_eq!(outcome.status, 255, "{}", outcome.stderr);
+        assert_eq!(names_in(&self.scene.recovery.join("pg_wal")), [""; 0]);
+    }
+
     /// Restores a segment from the archive, and waits until what follows is in hand.
     pub(crate) fn prefetched(&self, number: usize, segments: usize) -> Prefetcher {
         assert_eq!(self.restored(&name(number)), From::Archive);

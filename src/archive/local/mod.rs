@@ -166,8 +166,12 @@ fn failed(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
 fn looked_in_vain(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
     let cause = chain(&error).find_map(|error| error.downcast_ref::<io::Error>());
     let denied = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
-    let failure = failed(what, error);
-    if denied { failure.of_kind(ErrorKind::Refused) } else { failure }
+    if denied {
+        let hint = "the user that runs the server owns the archive: run this as that user";
+        Error::new(ErrorKind::Local, what).because(error).hint(hint)
+    } else {
+        failed(what, error)
+    }
 }
 
 /// What a person can do about a file that could not be created.
