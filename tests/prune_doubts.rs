@@ -103,7 +103,7 @@ fn an_archive_that_cannot_be_looked_at_whole() {
     kept.fails(1, "prune", &["--system-identifier", &id, "--keep-backups", "1"], "holds nothing of system");
     assert!(!system.exists(), "nothing is noted where there is nothing");
     fs::create_dir(&system).unwrap();
-    kept.fails(1, "prune", &["--system-identifier", &id, "--keep-backups", "1"], "holds no file of system");
+    kept.fails(1, "prune", &["--system-identifier", &id, "--keep-backups", "1"], "holds nothing of system");
     kept.archive.vanish();
     kept.fails(1, "prune", &ONE, "does not exist");
 }
