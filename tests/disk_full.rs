@@ -113,6 +113,32 @@ fn a_read_only_archive_is_named_as_what_it_is() {
 }
 
 #[test]
+fn what_a_full_or_read_only_archive_has_already_is_archived_and_a_conflict_is_a_conflict() {
+    let cases: [(&str, fn(&Tmpfs)); 2] =
+        [("full", |tmpfs| tmpfs.fill(0)), ("read-only", |tmpfs| tmpfs.remount_read_only())];
+    for (what, make) in cases {
+        let mounted = Mounted::new();
+        let pusher = &mounted.pusher;
+        pusher.data.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
+        pusher.data.segment(SEGMENT, 0);
+        for name in [SEGMENT, HISTORY] {
+            succeeds(mounted.push(name));
+        }
+        let files = mounted.files();
+        make(&mounted.tmpfs);
+        for name in [SEGMENT, HISTORY] {
+            succeeds(mounted.push(name));
+        }
+        pusher.data.file(&format!("pg_wal/{HISTORY}"), "1\t0/300000\tanother promotion\n");
+        pusher.data.segment(SEGMENT, 1);
+        for name in [SEGMENT, HISTORY] {
+            fails(3, mounted.push(name), &[name, "different content"]);
+        }
+        assert_eq!(mounted.files(), files, "{what}");
+    }
+}
+
+#[test]
 fn an_archive_that_is_no_longer_mounted_is_not_filled_from_below() {
     let mounted = Mounted::new();
     mounted.pusher.data.segment(SEGMENT, 0);

@@ -204,11 +204,14 @@ fn a_resend_fails_if_a_flush_fails() {
     let traced = Traced::push(&pusher, &pusher.push(SEGMENT));
     let flushed =
         |path: &Path| changes_of(&traced.0, path).into_iter().find(|change| change.is("fsync", path));
-    for path in file.ancestors().take_while(|path| path.starts_with(&archive)) {
-        let flush = flushed(path).unwrap();
-        let push = flush.replaced("error=EIO", &pusher.sandbox, &pusher.push(SEGMENT));
-        fails(1, push, &[SEGMENT, "to disk", "Input/output error"]);
-        assert!(pusher.stored(SEGMENT) == stored, "{flush:?}");
+    // As a file system answers that has become read-only because of an error.
+    for (error, words) in [("EIO", "Input/output error"), ("EROFS", "Read-only file system")] {
+        for path in file.ancestors().take_while(|path| path.starts_with(&archive)) {
+            let flush = flushed(path).unwrap();
+            let push = flush.replaced(&format!("error={error}"), &pusher.sandbox, &pusher.push(SEGMENT));
+            fails(1, push, &[SEGMENT, "to disk", words]);
+            assert!(pusher.stored(SEGMENT) == stored, "{flush:?}");
+        }
     }
     succeeds(pusher.push(SEGMENT));
 }

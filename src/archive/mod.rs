@@ -15,6 +15,7 @@ mod probe;
 mod remove;
 mod report;
 mod retry;
+mod still;
 mod store;
 mod surroundings;
 mod url;
@@ -39,6 +40,7 @@ use local::Local;
 pub use probe::{Conditions, Probe};
 pub use report::Report;
 pub use retry::retry;
+pub use still::StoredFile;
 use store::Store;
 pub use store::{ConditionalPut, StoreOptions};
 pub use surroundings::Surroundings;
@@ -113,13 +115,14 @@ impl Archive {
         .await
     }
 
-    /// Whether something has the name `name` already, as far as the place has to be asked before a file is created;
-    /// where creating tells, the answer is no. To be called while the file is being prepared: with a store, it makes
-    /// the connection.
+    /// Whether something has the name `name` already, as far as that shows before a file is created. A directory is looked
+    /// at, because one that is full or read-only cannot be told by creating; creating still has the last word. A store is
+    /// asked unless creating tells. To be called while the file is being prepared: with a store, it makes the connection.
     pub async fn is_taken(&self, system: SystemIdentifier, name: WalName) -> Result<bool, Error> {
+        let key = key::key(system, name);
         match &self.place {
-            Place::Local(_) => Ok(false),
-            Place::Store(store) => store.is_taken(&key::key(system, name)).await,
+            Place::Local(local) => Ok(local.is_taken(&key).await),
+            Place::Store(store) => store.is_taken(&key).await,
         }
     }
 

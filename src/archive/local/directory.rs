@@ -99,6 +99,7 @@ impl Directory {
 
     /// Flushes an archived file that another call has put there, and every directory above it.
     pub(super) fn make_durable(&self, file: &Path) -> io::Result<()> {
+        self.check_root()?;
         flush(file)?;
         self.directories_above(file).try_for_each(flush)
     }

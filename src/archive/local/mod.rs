@@ -44,6 +44,17 @@ impl Local {
         Ok(Self { directory, store: Arc::new(store.with_fsync(true)) })
     }
 
+    /// Where it is, free of symbolic links.
+    pub(super) fn root(&self) -> &Path {
+        self.directory.root()
+    }
+
+    /// Whether there is a file of that name, as far as that shows. If it does not, creating one tells.
+    pub(super) async fn is_taken(&self, key: &Key) -> bool {
+        let (root, key) = (self.root().to_owned(), key.clone());
+        blocking(move || matches!(open_file(&root, &key), Ok(Some(_)))).await
+    }
+
     /// Creates the file durably, and the directories above it.
     pub(super) async fn create(&self, key: &Key, content: Content<File>) -> Result<Created, Error> {
         let path = self.path(key)?;
@@ -154,6 +165,21 @@ pub(super) fn place(path: &Path) -> Result<String, Error> {
     let cannot_look = |error| failed(format!("cannot look at {}", path.display()), error);
     let (device, inode) = directory::identity(path).map_err(cannot_look)?;
     Ok(format!("directory {device} {inode} {}", path.display()))
+}
+
+/// The directory in `path`, which has to be there, free of symbolic links.
+pub(super) fn root(path: &Path, require_mount: bool) -> Result<PathBuf, Error> {
+    Directory::open(path, require_mount).map(|directory| directory.root().to_owned())
+}
+
+/// Opens a file; `None` where none can be found. Nothing less than opening it: what another machine's file system holds may
+/// be remembered by this one, and opening asks anew.
+pub(super) fn open_file(root: &Path, key: &Key) -> io::Result<Option<File>> {
+    match File::open(root.join(key.as_ref())) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn failed(what: String, error: impl StdError + Send + Sync + 'static) -> Error {

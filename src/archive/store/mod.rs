@@ -92,19 +92,24 @@ impl Store {
 
     /// Whether a file has that name.
     async fn exists(&self, key: &Path) -> Result<bool, Error> {
+        self.size_of(key).await.map(|size| size.is_some())
+    }
+
+    /// The size of a file; `None` where there is none.
+    pub(super) async fn size_of(&self, key: &Path) -> Result<Option<u64>, Error> {
         let what = || format!("cannot ask whether {} exists", self.location(key));
         let head = GetOptions { head: true, ..GetOptions::default() };
         let failure = match self.objects.get_opts(key, head).await {
-            Ok(found) => return self.is_of_a_store(&found.meta, what()).map(|()| true),
+            Ok(found) => return self.is_of_a_store(&found.meta, what()).map(|()| Some(found.meta.size)),
             Err(error) => self.failed(what(), Asked::Look, &error),
         };
         match failure.kind() {
-            ErrorKind::Absent => Ok(false),
+            ErrorKind::Absent => Ok(None),
             // Why, it can only say in a body, and the answer to a HEAD has none.
             ErrorKind::Refused => match self.objects.get_opts(key, GetOptions::default()).await {
                 Ok(_) => Err(failure),
                 Err(error) => match self.failed(what(), Asked::Read, &error) {
-                    failure if failure.kind() == ErrorKind::Absent => Ok(false),
+                    failure if failure.kind() == ErrorKind::Absent => Ok(None),
                     failure => Err(failure),
                 },
             },

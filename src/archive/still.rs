@@ -1,0 +1,154 @@
+//! Whether the archive still has what was archived earlier: the question that an acknowledgement leaves open.
+
+use std::fs::File;
+use std::io;
+
+use object_store::path::Path as Key;
+
+use super::local::{self, Local};
+use super::{Archive, ArchiveOptions, ArchiveUrl, Place, key};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind};
+use crate::frame::{Archived, Digest, FrameError, Header};
+use crate::wal::{SystemIdentifier, WalName};
+
+/// What shows that an archived file is the one that was archived, without reading all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Its size in the archive.
+    pub bytes: u64,
+    /// The digest of the original, which its header holds.
+    pub blake3: Digest,
+}
+
+impl StoredFile {
+    /// Whether the file has that size, and a header of that system, name and content.
+    fn is(self, file: File, system: SystemIdentifier, name: WalName) -> io::Result<bool> {
+        if file.metadata()?.len() != self.bytes {
+            return Ok(false);
+        }
+        let same = |header: &Header| {
+            (header.system_identifier, header.name, header.blake3) == (system, name, self.blake3)
+        };
+        match Archived::open(file, self.bytes) {
+            Ok(archived) => Ok(same(archived.header())),
+            Err(FrameError::Read(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+impl ArchiveOptions {
+    /// As [`Archive::still_holds`], but at once, without a runtime or a client; `None` where there is no asking without.
+    #[must_use]
+    pub fn still_holds(
+        &self,
+        system: SystemIdentifier,
+        name: WalName,
+        stored: StoredFile,
+    ) -> Option<Result<bool, Error>> {
+        match &self.url {
+            ArchiveUrl::Store(_) => None,
+            ArchiveUrl::Directory(path) => Some(
+                local::root(path, self.require_mount)
+                    .and_then(|root| in_directory(&root, &key::key(system, name), system, name, stored)),
+            ),
+        }
+    }
+}
+
+impl Archive {
+    /// Whether the archive still has the file that was archived as `stored`. A directory is asked for its size and header, a
+    /// store for its size.
+    pub async fn still_holds(
+        &self,
+        system: SystemIdentifier,
+        name: WalName,
+        stored: StoredFile,
+    ) -> Result<bool, Error> {
+        let key = key::key(system, name);
+        match &self.place {
+            Place::Local(local) => {
+                let root = Local::root(local).to_owned();
+                blocking(move || in_directory(&root, &key, system, name, stored)).await
+            }
+            Place::Store(store) => Ok(store.size_of(&key).await? == Some(stored.bytes)),
+        }
+    }
+}
+
+fn in_directory(
+    root: &std::path::Path,
+    key: &Key,
+    system: SystemIdentifier,
+    name: WalName,
+    stored: StoredFile,
+) -> Result<bool, Error> {
+    let found = local::open_file(root, key).and_then(|file| match file {
+        Some(file) => stored.is(file, system, name),
+        None => Ok(false),
+    });
+    found.map_err(|error| {
+        let what = format!("cannot look at {}/{key}", root.display());
+        Error::new(ErrorKind::Unavailable, what).because(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::StoreOptions;
+    use std::fs;
+    use std::path::Path;
+
+    /// An archived text file of the test's samples: its bytes, its name, and what is known of it.
+    fn sample() -> (Vec<u8>, SystemIdentifier, WalName, StoredFile) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1/00000002.history");
+        let bytes = fs::read(path).unwrap();
+        let archived = Archived::open(&bytes[..], bytes.len() as u64).unwrap();
+        let header = archived.header();
+        let stored = StoredFile { bytes: bytes.len() as u64, blake3: header.blake3 };
+        let (system, name) = (header.system_identifier, header.name);
+        (bytes, system, name, stored)
+    }
+
+    fn options(root: &Path) -> ArchiveOptions {
+        let url = ArchiveUrl::Directory(root.to_owned());
+        ArchiveOptions { url, require_mount: false, store: StoreOptions::default() }
+    }
+
+    #[test]
+    fn a_directory_shows_by_size_and_header_whether_it_is_the_same_file() {
+        let place = tempfile::tempdir().unwrap();
+        let (bytes, system, name, stored) = sample();
+        let options = options(place.path());
+        let holds = |stored| options.still_holds(system, name, stored).unwrap().unwrap();
+        assert!(!holds(stored), "nothing there");
+        let file = place.path().join(key::key(system, name).as_ref());
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, &bytes).unwrap();
+        assert!(holds(stored));
+        assert!(!holds(StoredFile { bytes: stored.bytes - 1, ..stored }));
+        assert!(!holds(StoredFile { blake3: Digest::from([0; 32]), ..stored }));
+        let other = SystemIdentifier::new(7).unwrap();
+        let copy = place.path().join(key::key(other, name).as_ref());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(&file, copy).unwrap();
+        assert!(!options.still_holds(other, name, stored).unwrap().unwrap(), "another system's");
+        fs::write(&file, vec![0; bytes.len()]).unwrap();
+        assert!(!holds(stored), "of the same size");
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        let is_held = options.still_holds(system, name, stored).unwrap();
+        assert!(!is_held.is_ok_and(|held| held), "no file");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_none_that_holds_nothing() {
+        let (_, system, name, stored) = sample();
+        assert!(options(Path::new("/no/such/archive")).still_holds(system, name, stored).unwrap().is_err());
+        let place = tempfile::tempdir().unwrap();
+        let unmounted = ArchiveOptions { require_mount: true, ..options(place.path()) };
+        assert!(unmounted.still_holds(system, name, stored).unwrap().is_err());
+    }
+}
