@@ -68,6 +68,17 @@ impl Error {
         self
     }
 
+    /// Adds to what a person can do about it.
+    #[must_use]
+    pub fn hint_also(self, hint: impl Into<String>) -> Self {
+        let more = hint.into();
+        let hint = match &self.hint {
+            Some(hint) => format!("{hint}; {more}"),
+            None => more,
+        };
+        self.hint(hint)
+    }
+
     /// The kind of failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -140,6 +151,11 @@ mod tests {
             .because(Chatty { source })
             .hint("look at it");
         assert_eq!(error.report(), "cannot fetch x from /a [1m: cannot open /a: odd thing; look at it");
+        let error = error.hint_also("type x");
+        assert_eq!(
+            error.report(),
+            "cannot fetch x from /a [1m: cannot open /a: odd thing; look at it; type x"
+        );
         assert_eq!(error.to_string(), "cannot fetch x from /a\u{1b}[1m");
     }
 }

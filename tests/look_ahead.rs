@@ -16,6 +16,7 @@ use support::{
     data_directory::DataDirectory,
     files::names_in,
     push::{HISTORY, HISTORY_CONTENT, Pusher, SYSTEM, fails, succeeds},
+    ready::{archived, is_acknowledged, make_ready, name, names, pusher_with, said},
     running::{Outcome, Running, outcome_of},
     store::{
         Store,
@@ -24,53 +25,6 @@ use support::{
     user,
     wrapper::wrapped,
 };
-
-/// The name of the segment number `number`.
-fn name(number: usize) -> String {
-    format!("0000000100000000{number:08X}")
-}
-
-/// Segments of these numbers in `pg_wal`, marked as the server marks what is ready.
-fn make_ready(data: &DataDirectory, numbers: impl IntoIterator<Item = usize>) {
-    let status = data.join("pg_wal/archive_status");
-    fs::create_dir_all(&status).unwrap();
-    user::hand_over(&status);
-    for number in numbers {
-        let seed = u8::try_from(number % 200).unwrap();
-        data.segment(&name(number), seed);
-        data.file(&format!("pg_wal/archive_status/{}.ready", name(number)), "");
-    }
-}
-
-fn pusher_with(numbers: impl IntoIterator<Item = usize>) -> Pusher {
-    let pusher = Pusher::new();
-    make_ready(&pusher.data, numbers);
-    pusher
-}
-
-/// The names of the archived segments.
-fn archived(pusher: &Pusher) -> Vec<String> {
-    pusher.archive.names(SYSTEM, "wal/0000000100000000")
-}
-
-fn names(numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
-    numbers.into_iter().map(name).collect()
-}
-
-/// Runs a push with -v, which must succeed; what it says.
-fn said(mut push: Command) -> String {
-    let Outcome { status, stderr } = outcome_of({
-        push.arg("-v");
-        push
-    });
-    assert_eq!(status, 0, "{stderr}");
-    stderr
-}
-
-/// Whether the push of the segment finds that an earlier call has archived it.
-fn is_acknowledged(pusher: &Pusher, number: usize) -> bool {
-    said(pusher.push(&name(number))).contains("archived by an earlier call")
-}
 
 #[test]
 fn one_call_archives_all_that_is_ready_and_the_others_find_it_done() {
@@ -152,14 +106,6 @@ fn a_bad_neighbour_is_left_to_its_own_call() {
     assert_eq!(archived(&pusher), names([1, 4, 5]));
     fails(4, pusher.push(&name(2)), &[&name(2)]);
     fails(1, pusher.push(&name(3)), &[&name(3)]);
-}
-
-#[test]
-fn nothing_is_taken_along_with_a_file_that_cannot_be_archived() {
-    let pusher = pusher_with(1..=3);
-    pusher.data.file(&format!("pg_wal/{}", name(1)), "short");
-    fails(4, pusher.push(&name(1)), &[&name(1)]);
-    assert_eq!(archived(&pusher), [""; 0]);
 }
 
 #[test]

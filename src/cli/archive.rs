@@ -17,8 +17,9 @@ use crate::cluster::DataDirectory;
 use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::push::{PushRequest, backlog, codec_for_backlog, push};
-use crate::spool::{FileIdentity, OverflowPlace, Spool};
+use crate::push::{Earlier, PushRequest, ask, backlog, codec_for_backlog, look_up, push};
+use crate::spool::{Moment, OverflowPlace, Spool};
+use crate::wal::WalName;
 
 const PROGRAM: &str = "walkeep-archive";
 
@@ -75,36 +76,58 @@ pub fn main() -> ! {
     let (settings, request) =
         prepare().unwrap_or_else(|(error, format)| failure.exit_early(PROGRAM, format, &error));
     umask::keep_others_out();
-    let Known { spool, acknowledged, backlog } = look_around(&settings, &request);
-    if let Some(spool) = spool.as_ref().filter(|_| acknowledged) {
-        spool.forget(request.name);
-        log::acknowledged(request.name, started);
-        std::process::exit(0)
+    let Known { spool, mut earlier, backlog } = look_around(&settings, &request);
+    let name = request.name;
+    if earlier == Earlier::Archived {
+        archived_earlier(spool.as_ref(), name, started)
     }
     let codec = settings.codec.unwrap_or_else(|| codec_for_backlog(backlog));
     // Not asked before: it takes as many system calls as all of the above.
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores));
     let request = PushRequest { codec, threads, ..request };
-    let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
     let limit = TimeLimit::new(started, settings.timeouts.push);
     let report = supervise::supervise(failure, &limit, async |stop| {
-        push(&settings.archive, request, spool, &limit, &stop).await
+        if let (Earlier::Noted(stored), Some(spool)) = (earlier, &spool) {
+            let asking = ask(&settings.archive, spool, name, stored);
+            earlier = stop.run_until_cancelled(asking).await.unwrap_or(Earlier::Unknown);
+        }
+        if earlier == Earlier::Archived {
+            return Ok(None);
+        }
+        let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
+        push(&settings.archive, request, spool, &limit, &stop).await.map(Some)
     });
+    let Some(report) = report else { archived_earlier(spool.as_ref(), name, started) };
     let what = if report.created == Created::New { "archived" } else { "already archived" };
     log::file_done(what, &report.header, report.stored_size, started);
-    log::taken_along(&report.along);
+    earlier.warn(name, report.created);
+    report.along.log();
     std::process::exit(0)
 }
 
-/// What can be known without asking the archive.
-#[derive(Default)]
+/// Ends a call that an earlier one has left nothing to do.
+fn archived_earlier(spool: Option<&Spool>, name: WalName, started: Instant) -> ! {
+    if let Some(spool) = spool {
+        spool.forget(name);
+    }
+    log::acknowledged(name, started);
+    std::process::exit(0)
+}
+
+/// What can be known before there is a runtime.
 struct Known {
     spool: Option<Spool>,
     /// Whether an earlier call has archived the file.
-    acknowledged: bool,
+    earlier: Earlier,
     /// How many files wait to be archived.
     backlog: usize,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { spool: None, earlier: Earlier::Unknown, backlog: 0 }
+    }
 }
 
 /// Looks for what earlier calls have left, before there is a runtime, which a file that is archived already does not
@@ -113,10 +136,13 @@ fn look_around(settings: &Settings, request: &PushRequest) -> Known {
     let (settings, request) = (settings.clone(), request.clone());
     patiently(move || {
         let spool = open_spool(&settings, &request);
-        let acknowledged = spool.as_ref().is_some_and(|spool| is_acknowledged(spool, &request));
-        let by_backlog = settings.codec.is_none() && !acknowledged;
+        let earlier = match &spool {
+            Some(spool) => look_up(&settings.archive, spool, &request, &Moment::now()),
+            None => Earlier::Unknown,
+        };
+        let by_backlog = settings.codec.is_none() && earlier != Earlier::Archived;
         let backlog = if by_backlog { backlog(&request.path) } else { 0 };
-        Known { spool, acknowledged, backlog }
+        Known { spool, earlier, backlog }
     })
 }
 
@@ -128,11 +154,6 @@ fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
     let data = DataDirectory::of(&request.path);
     let system = data.system_identifier().ok().flatten()?;
     spool_of(settings, &data, system)
-}
-
-fn is_acknowledged(spool: &Spool, request: &PushRequest) -> bool {
-    std::fs::metadata(&request.path)
-        .is_ok_and(|found| spool.is_acknowledged(request.name, &FileIdentity::from(&found)))
 }
 
 fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {

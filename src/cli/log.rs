@@ -13,7 +13,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
 use crate::frame::Header;
-use crate::push::TakenAlong;
 use crate::wal::WalName;
 
 /// Starts logging. All but debug lines are always shown, and these with `verbose`.
@@ -62,13 +61,6 @@ pub(super) fn restored_prefetched(name: WalName, size: u64, started: Instant) {
 /// The line that `-v` adds for a file that an earlier call has archived.
 pub(super) fn acknowledged(name: WalName, started: Instant) {
     tracing::debug!(%name, ms = milliseconds(started), "archived by an earlier call");
-}
-
-/// The line that `-v` adds for the files that came along.
-pub(super) fn taken_along(along: &TakenAlong) {
-    if along.files > 0 {
-        tracing::debug!(files = along.files, size = along.bytes, stored = along.stored, "taken along");
-    }
 }
 
 // As u128 JSON would have it as text.

@@ -1,7 +1,8 @@
 //! Taking neighbours along: the call for one file also archives those that the server will hand over next.
 //!
 //! The call answers for its own file alone. What it has done for others it notes in the spool, where their own calls
-//! find it; what has failed is left to their own calls, which will say so. It never touches the server's marks.
+//! find it; what has failed is left to their own calls, which will say so, and what the [`Fence`] keeps out is left, too. It
+//! never touches the server's marks.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -14,14 +15,17 @@ use futures_util::stream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use super::neighbours::{READY, neighbours};
+use super::earlier::Earlier;
+use super::fence::Fence;
+use super::marks::ready;
+use super::neighbours::{Standing, neighbours};
 use super::{Examined, PushReport, PushRequest, compress, examine, publish};
-use crate::archive::Archive;
+use crate::archive::{Archive, StoredFile};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Encoded;
 use crate::limit::TimeLimit;
-use crate::spool::{FileIdentity, Spool};
+use crate::spool::{FileIdentity, Moment, Spool};
 use crate::wal::WalName;
 
 /// How many neighbours, and how much of the machine, a call may take.
@@ -52,27 +56,32 @@ pub struct TakenAlong {
     pub stored: u64,
 }
 
-/// Archives the neighbours of the file that `asked` has brought into the archive, within all bounds, and notes each in
-/// the spool. Ends early on `stop`.
+impl TakenAlong {
+    /// Adds the line that `-v` shows, if anything was.
+    pub fn log(&self) {
+        if self.files > 0 {
+            tracing::debug!(files = self.files, size = self.bytes, stored = self.stored, "taken along");
+        }
+    }
+}
+
+/// Archives the neighbours of the file that `asked` was about, within all bounds, and notes each in the spool; after a
+/// `conflict` of that file, those that the fence lets through. Ends early on `stop`.
 pub(super) async fn take_along(
     archive: &Archive,
     asked: &PushRequest,
-    spool: &Spool,
-    bounds: &LookAhead,
+    conflict: bool,
+    (spool, bounds): (&Spool, &LookAhead),
     limit: &TimeLimit,
     stop: &CancellationToken,
 ) -> TakenAlong {
     let begun = Instant::now();
     let Some(directory) = asked.path.parent() else { return TakenAlong::default() };
-    let names = {
-        let (directory, asked, at_most, spool) =
-            (directory.to_owned(), asked.clone(), bounds.files, spool.clone());
-        blocking(move || {
-            spool.forget_old(SystemTime::now());
-            neighbours(ready_files(&directory.join("archive_status")), asked.name, at_most)
-        })
-        .await
+    let choosing = {
+        let (asked, at_most, spool) = (asked.clone(), bounds.files, spool.clone());
+        blocking(move || choose(&asked, conflict, at_most, &spool))
     };
+    let (names, fence) = choosing.await;
     if names.is_empty() {
         return TakenAlong::default();
     }
@@ -83,12 +92,18 @@ pub(super) async fn take_along(
     let neighbour = |name: WalName| {
         let request = PushRequest { path: directory.join(name.to_string()), name, ..asked.clone() };
         let room = &room;
-        async move { (name, push_neighbour(archive, request, spool, limit, room).await) }
+        let fence = &fence;
+        async move { (name, push_neighbour(archive, request, spool, fence, limit, room).await) }
     };
-    let pushes = stream::iter(names)
-        .take_while(|_| std::future::ready(room.is_open()))
-        .map(neighbour)
-        .buffer_unordered(at_once);
+    let [first, rest] = by_what_a_directory_shows(archive, spool, names).await;
+    let begin = |names| {
+        stream::iter(names)
+            .take_while(|_| std::future::ready(room.is_open()))
+            .map(neighbour)
+            .buffer_unordered(at_once)
+    };
+    // The rest is begun when all of the first are done.
+    let pushes = begin(first).chain(begin(rest));
     let mut pushes = std::pin::pin!(pushes);
     let mut taken = TakenAlong::default();
     // Into a directory a file that is being published is let finish, if it does so soon; a store keeps no half of one.
@@ -115,14 +130,56 @@ pub(super) async fn take_along(
             }
             Some((name, Err(error))) => {
                 tracing::debug!("left {name} to its own call: {}", error.report());
-                // Of an archive that is away, the others would say the same. One bad file is no reason to stop.
-                if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused) {
-                    room.ended.store(true, Ordering::Relaxed);
+                match error.kind() {
+                    // Of an archive that is away, the others would say the same. One bad file is no reason to stop.
+                    ErrorKind::Unavailable | ErrorKind::Refused => room.ended.store(true, Ordering::Relaxed),
+                    ErrorKind::Conflict => fence.raise(name),
+                    _ => {}
                 }
             }
         }
     }
     taken
+}
+
+/// Which neighbours are to be looked at, and the fence, which is raised if the file that was asked for is in conflict.
+fn choose(asked: &PushRequest, conflict: bool, at_most: usize, spool: &Spool) -> (Vec<WalName>, Fence) {
+    spool.forget_old(SystemTime::now());
+    let ready = ready(&asked.path);
+    let wal = asked.path.parent().unwrap_or(Path::new(""));
+    let fence = Fence::among(&ready, wal);
+    if conflict {
+        fence.raise(asked.name);
+    }
+    let now = Moment::now();
+    let standing = |name: WalName| {
+        if fence.keeps_out(name) {
+            return Standing::Left;
+        }
+        let note =
+            identity(&wal.join(name.to_string())).ok().and_then(|file| spool.acknowledgement(name, &file));
+        match note {
+            Some(note) if note.is_young(&now) => Standing::Left,
+            Some(_) => Standing::Noted,
+            None => Standing::Due,
+        }
+    };
+    (neighbours(ready, asked.name, at_most, standing), fence)
+}
+
+/// Those whose names a directory has already, and the others: if one of the first is in conflict, what it keeps out must not
+/// be on its way. A store tells too late for that; what is on its way there goes in.
+async fn by_what_a_directory_shows(
+    archive: &Archive,
+    spool: &Spool,
+    names: Vec<WalName>,
+) -> [Vec<WalName>; 2] {
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    for name in names {
+        let is_there = !archive.is_remote() && archive.is_taken(spool.system(), name).await.unwrap_or(false);
+        if is_there { first.push(name) } else { rest.push(name) }
+    }
+    [first, rest]
 }
 
 /// How many neighbours may be in work at a time, where there is memory for them: into a store as many as there are
@@ -164,22 +221,6 @@ impl<'a> Room<'a> {
     }
 }
 
-/// How many files are ready to be archived beside the one at `path`, itself included if the server has marked it.
-#[must_use]
-pub fn backlog(path: &Path) -> usize {
-    let Some(directory) = path.parent() else { return 0 };
-    ready_files(&directory.join("archive_status"))
-        .iter()
-        .filter(|name| name.strip_suffix(READY).is_some())
-        .count()
-}
-
-/// The names in a directory of marks; none where it cannot be read, as outside a data directory.
-fn ready_files(status: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(status) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
 /// A neighbour that is to be archived, and which very file it is.
 struct Neighbour {
     request: PushRequest,
@@ -187,20 +228,28 @@ struct Neighbour {
     examined: Examined,
 }
 
-/// Archives one neighbour and notes it; `None` when that has been done before, or cannot be begun in time.
+/// Archives one neighbour and notes it; `None` when that has been done before, is not to be done, or cannot be begun in time.
 async fn push_neighbour(
     archive: &Archive,
     request: PushRequest,
     spool: &Spool,
+    fence: &Fence,
     limit: &TimeLimit,
     room: &Room<'_>,
 ) -> Result<Option<PushReport>, Error> {
     let (name, path) = (request.name, request.path.clone());
+    if fence.keeps_out(name) {
+        return Ok(None);
+    }
+    let earlier = earlier(archive, &path, name, spool).await?;
+    if earlier == Earlier::Archived {
+        return Ok(None);
+    }
     let looking = {
-        let (spool, limit) = (spool.clone(), limit.clone());
-        blocking(move || look_at(request, &spool, &limit))
+        let limit = limit.clone();
+        blocking(move || look_at(request, &limit))
     };
-    let Some(Neighbour { request, identity, examined }) = looking.await? else { return Ok(None) };
+    let Neighbour { request, identity, examined } = looking.await?;
     let system = examined.facts.system;
     // Until it is archived.
     let Some(_memory) = room.memory_for(examined.size).await else { return Ok(None) };
@@ -213,24 +262,48 @@ async fn push_neighbour(
     let (encoded, identity) = compressed?;
     let Encoded { header, content } = encoded;
     let stored_size = content.size();
-    let created = publish(archive, taken?, &header, content, &path).await?;
-    let spool = spool.clone();
-    // An acknowledgement of a file that has changed since is worth nothing, and does no harm.
-    if let Err(error) = blocking(move || spool.acknowledge(name, &identity)).await {
-        tracing::debug!("cannot note in the spool that {name} is archived: {error}");
+    // Others have been at work meanwhile.
+    if fence.keeps_out(name) {
+        return Ok(None);
     }
+    let created = publish(archive, taken?, &header, content, &path).await?;
+    earlier.warn(name, created);
+    note(spool, name, identity, StoredFile { bytes: stored_size, blake3: header.blake3 }).await;
     Ok(Some(PushReport { header, stored_size, created, along: TakenAlong::default() }))
 }
 
-/// Checks a neighbour, unless it has been archived before.
-fn look_at(request: PushRequest, spool: &Spool, limit: &TimeLimit) -> Result<Option<Neighbour>, Error> {
-    let identity = identity(&request.path)?;
-    if spool.is_acknowledged(request.name, &identity) {
-        return Ok(None);
+/// What earlier calls have done about the file. That it is still archived is noted anew if the archive was asked.
+async fn earlier(archive: &Archive, path: &Path, name: WalName, spool: &Spool) -> Result<Earlier, Error> {
+    let looking = {
+        let (path, spool) = (path.to_owned(), spool.clone());
+        blocking(move || identity(&path).map(|identity| (spool.acknowledgement(name, &identity), identity)))
+    };
+    let (Some(found), identity) = looking.await? else { return Ok(Earlier::Unknown) };
+    if found.is_young(&Moment::now()) {
+        return Ok(Earlier::Archived);
     }
+    let held = archive.still_holds(spool.system(), name, found.stored).await?;
+    if held {
+        note(spool, name, identity, found.stored).await;
+    }
+    Ok(Earlier::told(name, Ok(held)))
+}
+
+/// Notes that a file is archived. A note about a file that has changed since is worth nothing, and does no harm.
+async fn note(spool: &Spool, name: WalName, file: FileIdentity, stored: StoredFile) {
+    let spool = spool.clone();
+    let noting = blocking(move || spool.acknowledge(name, &file, stored, Moment::now()));
+    if let Err(error) = noting.await {
+        tracing::debug!("cannot note in the spool that {name} is archived: {error}");
+    }
+}
+
+/// Checks a neighbour.
+fn look_at(request: PushRequest, limit: &TimeLimit) -> Result<Neighbour, Error> {
+    let identity = identity(&request.path)?;
     let request = PushRequest { threads: NonZeroUsize::MIN, ..request };
     let examined = examine(&request, limit)?;
-    Ok(Some(Neighbour { request, identity, examined }))
+    Ok(Neighbour { request, identity, examined })
 }
 
 /// Compresses the file, and makes sure that it still is the very same: a call that the server no longer waits for may be

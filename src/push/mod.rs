@@ -4,8 +4,12 @@
 //! only then is success reported. A name that is taken is answered by comparing content, never by replacing it.
 
 mod ahead;
+mod earlier;
 mod effort;
+mod fence;
+mod marks;
 mod neighbours;
+mod stuck;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -30,8 +34,11 @@ use crate::wal::{
 };
 
 use ahead::take_along;
-pub use ahead::{LookAhead, TakenAlong, backlog};
+pub use ahead::{LookAhead, TakenAlong};
+pub use earlier::{Earlier, ask, look_up};
 pub use effort::codec_for_backlog;
+pub use marks::backlog;
+use stuck::{explained, is_stuck};
 
 /// How much of a compressed file is kept in memory, in bytes: all of an incompressible segment of 64 MB, which becomes a
 /// little larger.
@@ -75,7 +82,8 @@ pub struct PushReport {
 /// and from the moment it is compressed publishing it is left to finish, because that is quick, and cut short it would
 /// leave a staging file behind. (What is too large for memory is neither: it may be cut, and leaves none.)
 ///
-/// Once it is archived, its neighbours are taken along and noted in `spool`, where there is one.
+/// Once it is archived, its neighbours are taken along and noted in `spool`, where there is one. So they are if only a person
+/// can get the server past the file: nobody knows how long that takes.
 pub async fn push(
     options: &ArchiveOptions,
     request: PushRequest,
@@ -84,12 +92,25 @@ pub async fn push(
     stop: &CancellationToken,
 ) -> Result<PushReport, Error> {
     let asked = request.clone();
-    let (archive, report) = push_asked(options, request, limit, stop).await?;
-    let along = match spool {
-        Some((spool, bounds)) => take_along(&archive, &asked, spool, bounds, limit, stop).await,
-        None => TakenAlong::default(),
+    let failed = match push_asked(options, request, limit, stop).await {
+        Ok((archive, report)) => {
+            let along = match spool {
+                Some(spool) => take_along(&archive, &asked, false, spool, limit, stop).await,
+                None => TakenAlong::default(),
+            };
+            return Ok(PushReport { along, ..report });
+        }
+        Err(error) => error,
     };
-    Ok(PushReport { along, ..report })
+    if !is_stuck(failed.kind()) {
+        return Err(failed);
+    }
+    // If it cannot be opened, there is nothing to be done for the neighbours.
+    if let (Some(spool), Ok(archive)) = (spool, Archive::open(options).await) {
+        let conflict = failed.kind() == ErrorKind::Conflict;
+        take_along(&archive, &asked, conflict, spool, limit, stop).await.log();
+    }
+    Err(explained(failed, &asked, options, spool.map(|(spool, _)| spool.system())).await)
 }
 
 /// Archives the file itself. What it was compressed to is gone when this returns: its neighbours need the memory.

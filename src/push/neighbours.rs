@@ -1,52 +1,74 @@
 //! Which files to take along: those that the server will hand over next. Pure.
-//!
-//! Source: `pgarch_readyXlog` in PostgreSQL's `pgarch.c`: timeline history files first, then by name, oldest first.
 
 use crate::wal::WalName;
 
-/// How the server marks a file that is ready to be archived, in `archive_status`.
-pub(super) const READY: &str = ".ready";
+/// What is known of a file that is ready to be archived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is to be archived.
+    Due,
+    /// It was archived by an earlier call, so long ago that the archive had better be asked.
+    Noted,
+    /// It is left alone.
+    Left,
+}
 
-/// The names of the files that are ready besides `asked`, as the server will come to them, at most so many.
+/// The names of the files that are ready besides `asked`, as the server will come to them, at most so many. `standing` tells
+/// what is known of each; it is asked for no more of them than it takes.
 ///
-/// `listing` is what is in `archive_status`. Names that are not those of WAL files are the server's business.
+/// Those that are due come first: what has been archived must not keep out what has not.
 pub(super) fn neighbours(
-    listing: impl IntoIterator<Item = String>,
+    mut ready: Vec<WalName>,
     asked: WalName,
     at_most: usize,
+    mut standing: impl FnMut(WalName) -> Standing,
 ) -> Vec<WalName> {
-    let ready = listing.into_iter().filter_map(|entry| entry.strip_suffix(READY)?.parse().ok());
-    let mut names: Vec<WalName> = ready.filter(|name| *name != asked).collect();
-    names.sort_unstable_by_key(|name| (!matches!(name, WalName::History(_)), name.to_string()));
-    names.truncate(at_most);
-    names
+    ready.retain(|name| *name != asked);
+    ready.sort_by_cached_key(|name| name.archiving_order());
+    let (mut due, mut noted) = (Vec::new(), Vec::new());
+    for name in ready {
+        if due.len() == at_most {
+            break;
+        }
+        match standing(name) {
+            Standing::Due => due.push(name),
+            Standing::Noted => noted.push(name),
+            Standing::Left => {}
+        }
+    }
+    due.extend(noted);
+    due.truncate(at_most);
+    due
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn texts(listing: &[&str], asked: &str, at_most: usize) -> Vec<String> {
-        let listing = listing.iter().map(|name| (*name).to_owned());
-        neighbours(listing, asked.parse().unwrap(), at_most).iter().map(ToString::to_string).collect()
+    fn names(texts: &[&str]) -> Vec<WalName> {
+        texts.iter().map(|name| name.parse().unwrap()).collect()
     }
+
+    fn texts(names: &[WalName]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    const FIRST: &str = "000000010000000000000001";
 
     #[test]
     fn they_come_in_the_servers_order_without_the_one_that_was_asked_for() {
-        let listing = [
-            "000000020000000000000003.ready",
-            "000000010000000000000002.ready",
-            "000000010000000000000002.00000028.backup.ready",
-            "000000010000000000000004.partial.ready",
-            "000000010000000000000001.ready",
-            "00000002.history.ready",
-            "0000000100000000000000FF.done",
-            "000000010000000000000005",
-            "readme.ready",
-            ".ready",
-        ];
+        let ready = names(&[
+            "000000020000000000000003",
+            "000000010000000000000002",
+            "000000010000000000000002.00000028.backup",
+            "000000010000000000000004.partial",
+            FIRST,
+            "00000002.history",
+        ]);
+        let taken =
+            |at_most| texts(&neighbours(ready.clone(), FIRST.parse().unwrap(), at_most, |_| Standing::Due));
         assert_eq!(
-            texts(&listing, "000000010000000000000001", 99),
+            taken(99),
             [
                 "00000002.history",
                 "000000010000000000000002",
@@ -55,8 +77,33 @@ mod tests {
                 "000000020000000000000003",
             ]
         );
-        assert_eq!(texts(&listing, "000000010000000000000001", 1), ["00000002.history"]);
-        assert_eq!(texts(&listing, "000000010000000000000001", 0), [""; 0]);
-        assert_eq!(texts(&[], "000000010000000000000001", 9), [""; 0]);
+        assert_eq!(taken(1), ["00000002.history"]);
+        assert_eq!(taken(0), [""; 0]);
+        assert_eq!(neighbours(Vec::new(), FIRST.parse().unwrap(), 9, |_| Standing::Due), []);
+    }
+
+    #[test]
+    fn what_is_not_due_takes_nobodys_place() {
+        let ready: Vec<String> = (1..=9).map(|number| format!("00000001000000000000000{number}")).collect();
+        let ready = names(&ready.iter().map(String::as_str).collect::<Vec<_>>());
+        let standing = |name: WalName| match name.to_string().as_bytes()[23] {
+            b'2' | b'4' => Standing::Left,
+            b'3' | b'5' => Standing::Noted,
+            _ => Standing::Due,
+        };
+        let mut asked = 0;
+        let mut taken = |at_most| {
+            asked = 0;
+            let counted = |name| {
+                asked += 1;
+                standing(name)
+            };
+            let names = neighbours(ready.clone(), FIRST.parse().unwrap(), at_most, counted);
+            let last = |name: &String| name[23..].to_owned();
+            (texts(&names).iter().map(last).collect::<String>(), asked)
+        };
+        assert_eq!(taken(2), ("67".to_owned(), 6), "and looks no further");
+        assert_eq!(taken(5), ("67893".to_owned(), 8));
+        assert_eq!(taken(99), ("678935".to_owned(), 8));
     }
 }

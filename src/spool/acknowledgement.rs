@@ -1,8 +1,11 @@
-//! Acknowledgements: that a file which the server has not handed over yet is in the archive already, durably.
+//! Acknowledgements: that a file which the server has not handed over yet was archived, durably.
 //!
 //! One is written only after the file is durable there, and is about one very file: whatever has become of it since, a
 //! change of its content or its place included, makes the acknowledgement worthless. What cannot be read, is not whole,
 //! or is of another version is no acknowledgement.
+//!
+//! It tells what was, not what is: whether the archive still has the file, the archive has to be asked. Only for
+//! [`COUNTS_FOR`] may that be left out, where asking costs a connection.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read, Write};
@@ -10,13 +13,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::Spool;
+use super::{Moment, Spool};
+use crate::archive::StoredFile;
 use crate::wal::WalName;
 
 /// Far more than one is long.
 const MAX_BYTES: u64 = 1_024;
 
-/// After that, nobody will ask for it any more: the server asks within minutes.
+/// How long an acknowledgement may count without a question to the archive. The server comes to the file within seconds, or
+/// after the minute that it rests when others have failed.
+const COUNTS_FOR: Duration = Duration::from_mins(3);
+
+/// After that, nobody will ask for it any more: what still waits has been looked at again, and noted anew.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// How the names of acknowledgements end.
@@ -49,37 +57,75 @@ impl From<&Metadata> for FileIdentity {
     }
 }
 
-impl FileIdentity {
-    /// The whole of an acknowledgement.
-    fn acknowledgement(&self, name: WalName) -> String {
-        let Self { device, inode, size, modified, changed } = self;
+/// That a file was archived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// What the archive had then.
+    pub stored: StoredFile,
+    written: Moment,
+}
+
+impl Acknowledgement {
+    /// Whether it is so young that it may count without a question to the archive.
+    #[must_use]
+    pub fn is_young(&self, now: &Moment) -> bool {
+        self.written.is_within(COUNTS_FOR, now)
+    }
+
+    /// All of it, as it is written.
+    fn to_text(&self, name: WalName, file: &FileIdentity) -> String {
+        let FileIdentity { device, inode, size, modified, changed } = file;
         format!(
-            "walkeep acknowledgement 1\n{name}\n{device} {inode} {size}\n{}.{:09} {}.{:09}\n",
-            modified.0, modified.1, changed.0, changed.1
+            "walkeep acknowledgement 2\n{name}\n{device} {inode} {size}\n{}.{:09} {}.{:09}\n\
+             stored {} {}\nwritten {}\n",
+            modified.0,
+            modified.1,
+            changed.0,
+            changed.1,
+            self.stored.bytes,
+            self.stored.blake3,
+            self.written.to_text()
         )
+    }
+
+    /// Reads one, if it is about that very file, and whole.
+    fn parse(text: &str, name: WalName, file: &FileIdentity) -> Option<Self> {
+        let mut lines = text.lines().rev();
+        let written = Moment::parse(lines.next()?.strip_prefix("written ")?)?;
+        let (bytes, blake3) = lines.next()?.strip_prefix("stored ")?.split_once(' ')?;
+        let stored = StoredFile { bytes: bytes.parse().ok()?, blake3: blake3.parse().ok()? };
+        Some(Self { stored, written }).filter(|read| read.to_text(name, file) == text)
     }
 }
 
 impl Spool {
     /// Notes that the file is in the archive, durably.
-    pub fn acknowledge(&self, name: WalName, file: &FileIdentity) -> io::Result<()> {
+    pub fn acknowledge(
+        &self,
+        name: WalName,
+        file: &FileIdentity,
+        stored: StoredFile,
+        now: Moment,
+    ) -> io::Result<()> {
+        let text = Acknowledgement { stored, written: now }.to_text(name, file);
         let mut staged = tempfile::Builder::new().prefix(STAGED).tempfile_in(&self.directory)?;
-        staged.write_all(file.acknowledgement(name).as_bytes())?;
-        staged.persist(self.acknowledgement(name)).map(drop).map_err(|error| error.error)
+        staged.write_all(text.as_bytes())?;
+        staged.persist(self.place_of(name)).map(drop).map_err(|error| error.error)
     }
 
-    /// Whether this very file is in the archive, durably.
+    /// What is noted of this very file.
     #[must_use]
-    pub fn is_acknowledged(&self, name: WalName, file: &FileIdentity) -> bool {
-        let Ok(found) = fs::File::open(self.acknowledgement(name)) else { return false };
+    pub fn acknowledgement(&self, name: WalName, file: &FileIdentity) -> Option<Acknowledgement> {
+        let found = fs::File::open(self.place_of(name)).ok()?;
         let mut text = String::new();
-        found.take(MAX_BYTES).read_to_string(&mut text).is_ok() && text == file.acknowledgement(name)
+        found.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+        Acknowledgement::parse(&text, name, file)
     }
 
     /// Removes an acknowledgement that has served.
     pub fn forget(&self, name: WalName) {
         // What is left is never wrong, and goes when it is old.
-        let _ = fs::remove_file(self.acknowledgement(name));
+        let _ = fs::remove_file(self.place_of(name));
     }
 
     /// Removes acknowledgements that nobody will ask for any more.
@@ -95,7 +141,7 @@ impl Spool {
         }
     }
 
-    fn acknowledgement(&self, name: WalName) -> PathBuf {
+    fn place_of(&self, name: WalName) -> PathBuf {
         self.directory.join(format!("{name}{ARCHIVED}"))
     }
 }
@@ -103,6 +149,7 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Digest;
     use crate::spool::tests::spool;
     use std::path::Path;
 
@@ -114,63 +161,83 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn stored() -> StoredFile {
+        StoredFile { bytes: 2_000, blake3: Digest::from([7; 32]) }
+    }
+
+    /// A spool that has acknowledged a file as the segment [`SEGMENT`].
+    fn acknowledged(place: &Path) -> (Spool, PathBuf, Moment) {
+        let (spool, now) = (spool(place), Moment::now());
+        let file = place.join("file");
+        fs::write(&file, "one").unwrap();
+        spool.acknowledge(name(SEGMENT), &identity(&file), stored(), now.clone()).unwrap();
+        (spool, file, now)
+    }
+
+    const SEGMENT: &str = "000000010000000000000001";
+
     #[test]
     fn an_acknowledgement_is_about_one_name_and_one_very_file() {
         let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
-        let file = place.path().join("file");
-        fs::write(&file, "one").unwrap();
-        let (segment, partial) = (name("000000010000000000000001"), name("000000010000000000000001.partial"));
-        assert!(!spool.is_acknowledged(segment, &identity(&file)));
-        spool.acknowledge(segment, &identity(&file)).unwrap();
-        assert!(spool.is_acknowledged(segment, &identity(&file)));
-        assert!(!spool.is_acknowledged(partial, &identity(&file)), "another name");
+        let (spool, file, now) = acknowledged(place.path());
+        let (segment, partial) = (name(SEGMENT), name("000000010000000000000001.partial"));
+        let found = spool.acknowledgement(segment, &identity(&file)).unwrap();
+        assert_eq!((found.stored, found.is_young(&now)), (stored(), true));
+        let is_acknowledged =
+            |name: WalName, file: &Path| spool.acknowledgement(name, &identity(file)).is_some();
+        assert!(!is_acknowledged(partial, &file), "another name");
+        fs::rename(spool.place_of(segment), spool.place_of(partial)).unwrap();
+        assert!(!is_acknowledged(partial, &file), "what was noted of another name");
+        fs::rename(spool.place_of(partial), spool.place_of(segment)).unwrap();
 
         let copy = place.path().join("copy");
         fs::copy(&file, &copy).unwrap();
-        assert!(!spool.is_acknowledged(segment, &identity(&copy)), "another file of the same content");
+        assert!(!is_acknowledged(segment, &copy), "another file of the same content");
         let before = fs::metadata(&file).unwrap().modified().unwrap();
         fs::write(&file, "two").unwrap();
         fs::File::options().write(true).open(&file).unwrap().set_modified(before).unwrap();
-        assert!(!spool.is_acknowledged(segment, &identity(&file)), "changed, and its time set back");
+        assert!(!is_acknowledged(segment, &file), "changed, and its time set back");
     }
 
     #[test]
     fn what_is_not_whole_is_none() {
         let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
-        let file = place.path().join("file");
-        fs::write(&file, "one").unwrap();
-        let segment = name("000000010000000000000001");
-        spool.acknowledge(segment, &identity(&file)).unwrap();
-        let path = spool.acknowledgement(segment);
+        let (spool, file, _) = acknowledged(place.path());
+        let is_acknowledged = || spool.acknowledgement(name(SEGMENT), &identity(&file)).is_some();
+        let path = spool.place_of(name(SEGMENT));
         let whole = fs::read(&path).unwrap();
+        assert!((whole.len() as u64) < MAX_BYTES / 2);
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
-            assert!(!spool.is_acknowledged(segment, &identity(&file)), "{length}");
+            assert!(!is_acknowledged(), "{length}");
         }
-        fs::write(&path, [&whole[..], b" "].concat()).unwrap();
-        assert!(!spool.is_acknowledged(segment, &identity(&file)));
+        for odd in [[&whole[..], b" "].concat(), [&whole[..], b"\n"].concat(), [&whole[..], &whole].concat()]
+        {
+            fs::write(&path, odd).unwrap();
+            assert!(!is_acknowledged());
+        }
+        let text = String::from_utf8(whole).unwrap();
+        for (from, to) in [("acknowledgement 2", "acknowledgement 1"), ("stored 2000", "stored 02000")] {
+            assert!(text.contains(from));
+            fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            assert!(!is_acknowledged(), "{to}");
+        }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(!spool.is_acknowledged(segment, &identity(&file)), "a failure to read is no acknowledgement");
+        assert!(!is_acknowledged(), "a failure to read is no acknowledgement");
     }
 
     #[test]
     fn it_serves_once_and_goes_when_it_is_old() {
         let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
-        let file = place.path().join("file");
-        fs::write(&file, "one").unwrap();
-        let [one, two] = ["000000010000000000000001", "000000010000000000000002"].map(name);
-        for name in [one, two] {
-            spool.acknowledge(name, &identity(&file)).unwrap();
-        }
+        let (spool, file, now) = acknowledged(place.path());
+        let [one, two] = [SEGMENT, "000000010000000000000002"].map(name);
+        spool.acknowledge(two, &identity(&file), stored(), now).unwrap();
         spool.forget(one);
-        assert!(!spool.is_acknowledged(one, &identity(&file)));
+        assert!(spool.acknowledgement(one, &identity(&file)).is_none());
         spool.forget_old(SystemTime::now());
-        assert!(spool.is_acknowledged(two, &identity(&file)));
+        assert!(spool.acknowledgement(two, &identity(&file)).is_some());
         spool.forget_old(SystemTime::now() + MAX_AGE * 2);
-        assert!(!spool.is_acknowledged(two, &identity(&file)));
+        assert!(spool.acknowledgement(two, &identity(&file)).is_none());
     }
 }

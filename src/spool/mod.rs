@@ -1,10 +1,13 @@
-//! What one call leaves behind for the next. Without it walkeep is only slower, never wrong; removing it is always safe.
+//! What one call leaves behind for the next. Without it walkeep is only slower, never wrong; removing it is always safe. With
+//! it walkeep is never wrong either, but for one exception: an acknowledgement that is minutes old, of a file that has gone
+//! from a store since.
 //!
 //! A spool belongs to one user, one data directory and one archive: its directory's name is a digest of them, so a clone of
 //! the data directory, another cluster on the host, or another archive never finds what was not left for it.
 
 mod acknowledgement;
 mod meeting;
+mod moment;
 mod note;
 mod overflow;
 
@@ -14,8 +17,9 @@ use std::path::{Path, PathBuf};
 
 use crate::wal::SystemIdentifier;
 
-pub use acknowledgement::FileIdentity;
+pub use acknowledgement::{Acknowledgement, FileIdentity};
 pub use meeting::Meeting;
+pub use moment::Moment;
 pub use note::Note;
 pub use overflow::OverflowPlace;
 
@@ -34,6 +38,7 @@ pub struct SpoolOwner<'a> {
 #[derive(Debug, Clone)]
 pub struct Spool {
     directory: PathBuf,
+    system: SystemIdentifier,
 }
 
 impl Spool {
@@ -50,7 +55,13 @@ impl Spool {
         private_directory(base)?;
         let directory = base.join(owner.directory_name()?);
         private_directory(&directory)?;
-        Ok(Self { directory })
+        Ok(Self { directory, system: owner.system })
+    }
+
+    /// The cluster that it belongs to.
+    #[must_use]
+    pub fn system(&self) -> SystemIdentifier {
+        self.system
     }
 }
 

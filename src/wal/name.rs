@@ -46,6 +46,24 @@ impl WalName {
             Self::History(_) | Self::Backup { .. } => None,
         }
     }
+
+    /// The timeline that it is of: of a history file, the one that begins there.
+    #[must_use]
+    pub fn timeline(self) -> TimelineId {
+        match self {
+            Self::Segment(segment) | Self::Partial(segment) | Self::Backup { segment, .. } => {
+                segment.timeline()
+            }
+            Self::History(timeline) => timeline,
+        }
+    }
+
+    /// By what the server sorts the files that it has to archive (`pgarch_readyXlog` in `pgarch.c`): timeline history files
+    /// first, then by name.
+    #[must_use]
+    pub fn archiving_order(self) -> (bool, String) {
+        (!matches!(self, Self::History(_)), self.to_string())
+    }
 }
 
 impl fmt::Display for WalName {

@@ -26,6 +26,7 @@ pub(crate) mod postgres;
 pub(crate) mod prefetcher;
 pub(crate) mod promoted;
 pub(crate) mod push;
+pub(crate) mod ready;
 pub(crate) mod restore;
 pub(crate) mod running;
 pub(crate) mod sandbox;

@@ -26,6 +26,14 @@ pub(crate) fn trace(sandbox: &Sandbox, command: &Command) -> (Outcome, Vec<Call>
     (outcome, parse(&fs::read_to_string(log(sandbox)).unwrap()))
 }
 
+/// Runs the command, which may fail, and gives those of the system calls `names` that it makes, and its last one,
+/// `exit_group`.
+pub(crate) fn calls_of(sandbox: &Sandbox, names: &[&str], command: &Command) -> Vec<Call> {
+    let options = ["-e", &format!("trace={},exit_group", names.join(","))];
+    outcome_of(under_strace(sandbox, &options, command));
+    parse(&fs::read_to_string(log(sandbox)).unwrap())
+}
+
 fn under_strace(sandbox: &Sandbox, options: &[&str], command: &Command) -> Command {
     let installed = Command::new("strace").arg("--version").stdout(Stdio::null()).status();
     assert!(installed.is_ok(), "these tests need strace: apt-get install strace");

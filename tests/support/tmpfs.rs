@@ -105,6 +105,13 @@ impl Tmpfs {
         self.run_as_root(["umount"]);
     }
 
+    /// Takes it away, and mounts an empty one in its place.
+    pub(crate) fn mount_anew(&mut self) {
+        self.unmount();
+        self.run_as_root(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs"]);
+        user::hand_over(&self.seen_outside(&self.mount_point));
+    }
+
     fn run_as_root<const N: usize>(&self, command: [&str; N]) {
         output_of(self.enter().args(command).arg::<&OsStr>(self.mount_point.as_ref()));
     }

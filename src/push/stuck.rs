@@ -1,0 +1,63 @@
+//! What a file that cannot be archived means for its server: it never goes past one, so nothing is archived any more, and its
+//! disk fills. The message of the failure says so.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::PushRequest;
+use super::marks::{ready, ready_since};
+use crate::archive::{ArchiveOptions, ArchiveUrl};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind};
+use crate::wal::{SystemIdentifier, WalName};
+
+/// Whether only a person can get the server past the file that has failed so.
+pub(super) fn is_stuck(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Conflict | ErrorKind::Unacceptable)
+}
+
+/// The failure of a file that the server has marked as ready, with what follows from it and what to type.
+pub(super) async fn explained(
+    error: Error,
+    request: &PushRequest,
+    options: &ArchiveOptions,
+    system: Option<SystemIdentifier>,
+) -> Error {
+    let (path, name) = (request.path.clone(), request.name);
+    let looking = blocking(move || {
+        let ready = ready(&path);
+        let since = ready.iter().filter_map(|name| ready_since(&path, *name)).min();
+        let is_marked = ready.contains(&name);
+        is_marked.then(|| (ready.len(), since, std::path::absolute(&path).unwrap_or(path)))
+    });
+    let Some((files, since, path)) = looking.await else { return error };
+    let look = look(error.kind(), &path, name, &options.url, system);
+    error.hint_also(format!("{}; to look at it: {look}", waiting(files, since)))
+}
+
+fn waiting(files: usize, since: Option<Timestamp>) -> String {
+    let since = since.and_then(|since| Timestamp::from_second(since.as_second()).ok());
+    let since = since.map_or_else(String::new, |since| format!(", the oldest since {since}"));
+    let wait = if files == 1 { "1 file waits" } else { &format!("{files} files wait") };
+    format!("the server hands over nothing else before this is mended, and its disk fills: {wait}{since}")
+}
+
+/// The command that shows what is wrong.
+fn look(
+    kind: ErrorKind,
+    path: &Path,
+    name: WalName,
+    archive: &ArchiveUrl,
+    system: Option<SystemIdentifier>,
+) -> String {
+    let path = path.display();
+    match (kind, name) {
+        (ErrorKind::Conflict, _) => {
+            let system = system.map_or_else(String::new, |system| format!("--system-identifier {system} "));
+            format!("walkeep cat --archive {archive} {system}{name} | cmp - {path}")
+        }
+        (_, WalName::Segment(_) | WalName::Partial(_)) => format!("pg_waldump {path}"),
+        (_, WalName::History(_) | WalName::Backup { .. }) => format!("cat {path}"),
+    }
+}
