@@ -86,7 +86,10 @@ size             10 MB of 12 files in 4 MB, ratio 2.5, as of the last verify, 20
 recovery window  2001-02-03T20:00:00Z to 2001-02-03T23:00:00Z, from the end of \"nightly\" from {FIRST}; gaps are found by \"walkeep verify\" (well at 2001-02-02T02:00:00Z)
 last prune       2001-02-01T02:00:00Z, AGE ago: deleted 3 files, 4 kB
 last verify      2001-02-02T02:00:00Z, AGE ago: no failure, 1 note, 12 files checked
+! the server's disk fills since 2001-02-03T23:30:00Z: it hands over {HISTORY} next, and nothing else before that is archived; as the server's user, type: cd {} && walkeep-archive --archive {} pg_wal/{HISTORY}
 ",
+        pusher.archive.url(),
+        pusher.sandbox.join("data").display(),
         pusher.archive.url()
     );
     assert_eq!(text, expected);
@@ -119,7 +122,8 @@ fn programs_are_told_the_same_in_a_shape_that_stays() {
         "problems": [],
         "lag_seconds": "AGE",
         "backlog": {
-            "files": 2, "bytes": bytes, "oldest_since": "2001-02-03T23:30:00Z", "oldest_age_seconds": "AGE"
+            "files": 2, "bytes": bytes, "oldest_since": "2001-02-03T23:30:00Z", "oldest_age_seconds": "AGE",
+            "next_file": HISTORY
         },
         "unarchived": null,
         "timelines": [

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Unarchived;
 use crate::archive::ArchivedFile;
@@ -20,9 +20,22 @@ pub struct Backlog {
     pub bytes: u64,
     /// Since when the one that has waited longest has been ready.
     pub oldest: Option<Timestamp>,
+    /// The one that the server hands over next. It hands over no other before that is archived.
+    pub next: Option<WalName>,
 }
 
+/// A server that archives has come to a file by then, unless there are very many.
+const HELD_UP_AFTER: SignedDuration = SignedDuration::from_mins(5);
+
 impl Backlog {
+    /// Which file holds the others up, and since when the first of them has waited, if that is so long that a person should
+    /// look: the server's disk fills.
+    #[must_use]
+    pub fn held_up(&self, now: Timestamp) -> Option<(WalName, Timestamp)> {
+        let (next, oldest) = (self.next?, self.oldest?);
+        (now.duration_since(oldest) > HELD_UP_AFTER).then_some((next, oldest))
+    }
+
     /// What waits in that data directory.
     pub(super) fn of(data: &DataDirectory) -> Result<Self, Error> {
         let wal = data.path().join("pg_wal");
@@ -38,15 +51,15 @@ impl Backlog {
             let mark = entry.file_name();
             let Some(name) = mark.to_str().and_then(|mark| mark.strip_suffix(".ready")) else { continue };
             // Others are not the archiver's business either.
-            if name.parse::<WalName>().is_err() {
-                continue;
-            }
+            let Ok(parsed) = name.parse::<WalName>() else { continue };
             // Both may go at any moment, which is what they are for.
             let Ok(since) = entry.metadata().and_then(|found| found.modified()) else { continue };
             let since = Timestamp::try_from(since).unwrap_or(Timestamp::MAX);
             backlog.files += 1;
             backlog.bytes += fs::metadata(wal.join(name)).map_or(0, |found| found.len());
             backlog.oldest = Some(backlog.oldest.map_or(since, |oldest| oldest.min(since)));
+            let before = |next: &WalName| next.archiving_order() < parsed.archiving_order();
+            backlog.next = backlog.next.filter(before).or(Some(parsed));
         }
         Ok(backlog)
     }
@@ -81,4 +94,39 @@ pub(super) fn unarchived(
     let since = fs::metadata(wal.join(first.to_string())).and_then(|found| found.modified()).ok()?;
     let since = Timestamp::try_from(since).unwrap_or(Timestamp::MAX);
     Some(Unarchived { first, since, segments: segments.len() as u64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_waited_for_minutes_holds_the_others_up() {
+        let place = tempfile::tempdir().unwrap();
+        let marks = place.path().join("pg_wal/archive_status");
+        fs::create_dir_all(&marks).unwrap();
+        let data = DataDirectory::named(place.path().to_owned());
+        let none = Backlog::of(&data).unwrap();
+        assert_eq!((none, none.held_up(Timestamp::MAX)), (Backlog::default(), None));
+        let times = [
+            ("000000020000000000000003.ready", 300),
+            ("000000010000000000000009.ready", 200),
+            ("00000002.history.ready", 400),
+            ("000000010000000000000001.done", 100),
+            ("0readme.ready", 100),
+        ];
+        let moment = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (name, seconds) in times {
+            let file = fs::File::create(marks.join(name)).unwrap();
+            file.set_modified(moment(seconds).into()).unwrap();
+        }
+        let backlog = Backlog::of(&data).unwrap();
+        assert_eq!((backlog.files, backlog.oldest), (3, Some(moment(200))));
+        let history: WalName = "00000002.history".parse().unwrap();
+        assert_eq!(backlog.held_up(moment(200 + 301)), Some((history, moment(200))));
+        assert_eq!(backlog.held_up(moment(200 + 300)), None);
+        fs::remove_file(marks.join("00000002.history.ready")).unwrap();
+        let next = Backlog::of(&data).unwrap().next.unwrap();
+        assert_eq!(next.to_string(), "000000010000000000000009");
+    }
 }

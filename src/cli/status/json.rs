@@ -40,6 +40,8 @@ struct Backlog {
     bytes: u64,
     oldest_since: Option<String>,
     oldest_age_seconds: Option<i64>,
+    /// The one that the server hands over next, and no other before that is archived.
+    next_file: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -86,7 +88,7 @@ struct Noted<'a, T> {
 }
 
 pub(super) fn of(told: &Told<'_>) -> String {
-    let Told { archive, status, problems } = told;
+    let Told { archive, status, problems, .. } = told;
     let age = |since: Timestamp| status.age(since).as_secs();
     let known = status.archive.as_ref().ok();
     let backlog_error = status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
@@ -105,6 +107,7 @@ pub(super) fn of(told: &Told<'_>) -> String {
             bytes: backlog.bytes,
             oldest_since: backlog.oldest.map(time),
             oldest_age_seconds: backlog.oldest.map(age),
+            next_file: backlog.next.map(|name| name.to_string()),
         }),
         unarchived: known.and_then(|known| known.unarchived).map(|left| Unarchived {
             first_segment: left.first.to_string(),

@@ -51,6 +51,8 @@ pub(super) struct Status {
 /// What is said of it.
 struct Told<'a> {
     archive: String,
+    /// The data directory that was looked at.
+    data: Option<&'a Path>,
     status: &'a status::Status,
     problems: Vec<String>,
 }
@@ -80,7 +82,8 @@ impl Status {
             Ok(status)
         });
         let problems = self.limits.problems(&status);
-        let told = Told { archive: settings.archive.url.to_string(), status: &status, problems };
+        let data = self.tool.pgdata.as_deref();
+        let told = Told { archive: settings.archive.url.to_string(), data, status: &status, problems };
         let text = match (self.prometheus, self.tool.json) {
             (true, _) => prometheus::of(&told),
             (_, true) => json::of(&told),

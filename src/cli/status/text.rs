@@ -1,5 +1,7 @@
 //! For people.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::Told;
@@ -9,7 +11,7 @@ use crate::cli::table::pairs;
 use crate::status::{ArchiveStatus, Status};
 
 pub(super) fn of(told: &Told<'_>) -> String {
-    let Told { archive, status, problems } = told;
+    let Told { archive, data, status, problems } = told;
     let mut lines = Vec::new();
     let system = status.system.map_or_else(String::new, |system| format!(", system {system}"));
     lines.push(("archive", format!("{archive}{system}")));
@@ -30,7 +32,8 @@ pub(super) fn of(told: &Told<'_>) -> String {
         lines.push(("last verify", verify(status, known.verify.as_ref().map(VerifyReport::to_go_by))));
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
-    let notes = unreadable.iter().map(|what| format!("! {}\n", plain(what)));
+    let held_up = data.and_then(|data| held_up(status, archive, data));
+    let notes = unreadable.iter().chain(&held_up).map(|what| format!("! {}\n", plain(what)));
     let problems = problems.iter().map(|problem| format!("✗ {}\n", plain(problem)));
     pairs(lines) + &notes.chain(problems).collect::<String>()
 }
@@ -78,6 +81,18 @@ fn backlog(status: &Status) -> Option<String> {
             duration(status.age(left.since))
         ),
     })
+}
+
+/// What a file that cannot be archived means for the server, and how to find out why.
+fn held_up(status: &Status, archive: &str, data: &Path) -> Option<String> {
+    let (next, since) = status.backlog()?.held_up(status.at)?;
+    let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    Some(format!(
+        "the server's disk fills since {}: it hands over {next} next, and nothing else before that is archived; as the server's \
+         user, type: cd {} && walkeep-archive --archive {archive} pg_wal/{next}",
+        time(since),
+        data.display()
+    ))
 }
 
 fn size(known: &ArchiveStatus) -> String {
