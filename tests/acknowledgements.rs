@@ -3,7 +3,13 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use support::{
     data_directory::DataDirectory,
@@ -13,9 +19,10 @@ use support::{
         BY_AN_EARLIER_CALL, archived, copy_of_files, is_acknowledged, make_notes_old, name, names, note,
         only_spool, pusher_with, said, unmark_all,
     },
-    running::outcome_of,
+    running::{Running, outcome_of},
     strace::calls_of,
     tmpfs::Tmpfs,
+    wrapper::wrapped,
 };
 
 /// Three segments, the first of which has taken the others along; from now on, each call is about its own file alone.
@@ -147,6 +154,23 @@ fn in_a_directory_the_age_of_a_note_does_not_matter() {
     assert!(is_acknowledged(&pusher, 2));
     fs::remove_file(pusher.file(&name(3))).unwrap();
     is_archived_again(&pusher, 3);
+}
+
+#[test]
+fn an_archive_that_hangs_when_a_file_is_opened_in_it_holds_no_call_beyond_its_time_limit() {
+    let pusher = pusher_with_notes();
+    let mut strace = pusher.sandbox.command("strace");
+    strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P"]).arg(pusher.file(&name(2)));
+    strace.args(["-e", "inject=openat:delay_enter=10000000"]);
+    let mut push = wrapped(strace, &pusher.push_with(&["--timeout", "3s"], &name(2)));
+    push.env_remove("LD_LIBRARY_PATH");
+    let started = Instant::now();
+    let mut call = Running::start(push);
+    // strace itself keeps the end waiting for the delay that it has begun; what counts is when the call gives up.
+    let line = call.line().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+    assert!(line.contains("gave up after 3s, the time limit"), "{line}");
+    assert_eq!(call.end().status, 1);
 }
 
 /// A call that must take its neighbours along and fail, because of its own file.

@@ -51,9 +51,12 @@ fn an_older_note_costs_one_question() {
     assert_eq!(scene.asked(&name(2)), ["HEAD"]);
 }
 
+/// Of what a note says of its age.
+type Change = fn(&mut [String; 3]);
+
 #[test]
 fn clocks_that_do_not_agree_make_a_note_an_old_one() {
-    let changes: [(&str, fn(&mut [String; 3])); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("older by the clock on the wall", |words| shift(&mut words[0], -3600)),
         ("from after this moment", |words| shift(&mut words[0], 3600)),
         ("another run of the machine", |words| words[1] = words[1].replace(['0', '1', '2', '3'], "f")),

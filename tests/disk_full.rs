@@ -114,9 +114,7 @@ fn a_read_only_archive_is_named_as_what_it_is() {
 
 #[test]
 fn what_a_full_or_read_only_archive_has_already_is_archived_and_a_conflict_is_a_conflict() {
-    let cases: [(&str, fn(&Tmpfs)); 2] =
-        [("full", |tmpfs| tmpfs.fill(0)), ("read-only", |tmpfs| tmpfs.remount_read_only())];
-    for (what, make) in cases {
+    for what in ["full", "read-only"] {
         let mounted = Mounted::new();
         let pusher = &mounted.pusher;
         pusher.data.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
@@ -125,7 +123,11 @@ fn what_a_full_or_read_only_archive_has_already_is_archived_and_a_conflict_is_a_
             succeeds(mounted.push(name));
         }
         let files = mounted.files();
-        make(&mounted.tmpfs);
+        if what == "full" {
+            mounted.tmpfs.fill(0)
+        } else {
+            mounted.tmpfs.remount_read_only()
+        }
         for name in [SEGMENT, HISTORY] {
             succeeds(mounted.push(name));
         }

@@ -137,7 +137,7 @@ fn look_around(settings: &Settings, request: &PushRequest) -> Known {
     patiently(move || {
         let spool = open_spool(&settings, &request);
         let earlier = match &spool {
-            Some(spool) => look_up(&settings.archive, spool, &request, &Moment::now()),
+            Some(spool) => look_up(&settings.archive, spool, &request, Moment::now),
             None => Earlier::Unknown,
         };
         let by_backlog = settings.codec.is_none() && earlier != Earlier::Archived;

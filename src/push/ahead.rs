@@ -95,15 +95,16 @@ pub(super) async fn take_along(
         let fence = &fence;
         async move { (name, push_neighbour(archive, request, spool, fence, limit, room).await) }
     };
-    let [first, rest] = by_what_a_directory_shows(archive, spool, names).await;
-    let begin = |names| {
+    let dividing = by_what_a_directory_shows(archive, spool, names);
+    let Some([first, rest]) = stop.run_until_cancelled(dividing).await else { return TakenAlong::default() };
+    let pushing = |names| {
         stream::iter(names)
             .take_while(|_| std::future::ready(room.is_open()))
             .map(neighbour)
             .buffer_unordered(at_once)
     };
     // The rest is begun when all of the first are done.
-    let pushes = begin(first).chain(begin(rest));
+    let pushes = pushing(first).chain(pushing(rest));
     let mut pushes = std::pin::pin!(pushes);
     let mut taken = TakenAlong::default();
     // Into a directory a file that is being published is let finish, if it does so soon; a store keeps no half of one.

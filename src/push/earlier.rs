@@ -45,14 +45,19 @@ impl Earlier {
 /// Looks for a note about the file, and for what it tells of where that takes no connection. A note of what is gone is
 /// removed.
 #[must_use]
-pub fn look_up(options: &ArchiveOptions, spool: &Spool, request: &PushRequest, now: &Moment) -> Earlier {
+pub fn look_up(
+    options: &ArchiveOptions,
+    spool: &Spool,
+    request: &PushRequest,
+    now: impl FnOnce() -> Moment,
+) -> Earlier {
     let name = request.name;
     let Ok(found) = std::fs::metadata(&request.path) else { return Earlier::Unknown };
     let Some(note) = spool.acknowledgement(name, &FileIdentity::from(&found)) else {
         return Earlier::Unknown;
     };
     match options.still_holds(spool.system(), name, note.stored) {
-        None if note.is_young(now) => Earlier::Archived,
+        None if note.is_young(&now()) => Earlier::Archived,
         None => Earlier::Noted(note.stored),
         Some(held) => without_what_is_gone(spool, name, Earlier::told(name, held)),
     }
