@@ -12,6 +12,7 @@ use support::{
     archive::ArchiveDirectory,
     cluster::Cluster,
     data_directory::DataDirectory,
+    guide::{self, page},
     kept::{Kept, name},
     output_of,
     push::SYSTEM,
@@ -19,10 +20,6 @@ use support::{
 };
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/format-1");
-
-fn page(name: &str) -> String {
-    fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
 
 /// The one line of `page` that begins so.
 fn line(page: &str, beginning: &str) -> String {
@@ -229,8 +226,12 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
 
 /// The lines of a page's blocks of shell commands.
 fn commands(page: &str) -> Vec<String> {
-    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    blocks.flat_map(str::lines).map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    guide::blocks(page)
+        .iter()
+        .flat_map(|block| block.lines())
+        .map(str::to_owned)
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(crate) mod cluster;
 pub(crate) mod data_directory;
 pub(crate) mod files;
 pub(crate) mod forged;
+pub(crate) mod guide;
 pub(crate) mod kept;
 pub(crate) mod large;
 pub(crate) mod memory;
