@@ -10,12 +10,7 @@ use support::{
     wait_until,
 };
 
-const GUIDE: &str = "docs/guide/archiving.md";
-const RECIPES: &str = "## Two servers, one name";
-
-/// As the guide names them.
-const ARCHIVE: &str = "/mnt/archive";
-const SYSTEM: &str = "7381092445103374871";
+/// As the guide names it.
 const SEGMENT: &str = "00000001000000000000002A";
 
 fn take_orders(cluster: &Cluster, taken_by: &str) {
@@ -46,22 +41,6 @@ fn wait_until_stuck(server: &Cluster, name: &str) {
     let stuck = "select last_failed_wal from pg_stat_archiver";
     wait_until(&format!("{name} is refused"), || server.sql(stuck) == name);
     assert!(server.log().contains("archive command failed with exit code 3"));
-}
-
-/// Moves files aside by the guide's recipe that holds `part`.
-fn move_aside(sandbox: &Sandbox, archive: &ArchiveDirectory, part: &str, names: &[(&str, &str)]) {
-    let system = sandbox_system(archive);
-    let aside = sandbox.join("aside");
-    let mut all = vec![(ARCHIVE, archive.url()), (SYSTEM, &system), ("/mnt/aside", aside.to_str().unwrap())];
-    all.extend_from_slice(names);
-    let recipe = guide::block_with(&guide::section(GUIDE, RECIPES), part);
-    guide::run(sandbox, sandbox.path(), &recipe, &all);
-}
-
-/// The one system of an archive.
-fn sandbox_system(archive: &ArchiveDirectory) -> String {
-    let mut systems = std::fs::read_dir(archive.url()).unwrap().map(|entry| entry.unwrap().file_name());
-    systems.next().unwrap().into_string().unwrap()
 }
 
 /// What a recovery of `backup` to the latest finds.
@@ -124,7 +103,7 @@ fn of_two_servers_promoted_to_one_timeline_the_one_that_stays_is_kept_whole() {
     wait_until_stuck(&stays, "00000002.history");
 
     other.stop(Shutdown::Fast);
-    move_aside(&sandbox, &archive, ".history /mnt/aside", &[]);
+    guide::move_aside(&sandbox, &archive, ".history /mnt/aside", &[]);
     assert_kept(&sandbox, &archive, &stays, before, "later|200\nprimary|200\nstays|100");
 }
 
@@ -150,12 +129,13 @@ fn of_two_servers_that_write_one_timeline_the_one_that_stays_is_kept_whole() {
     stays.finish_segment();
 
     let theirs = sandbox.join("theirs");
-    let look = guide::block_with(&guide::section(GUIDE, RECIPES), "pg_waldump");
-    let names = [(ARCHIVE, archive.url()), (SEGMENT, &stuck), ("/tmp/theirs", theirs.to_str().unwrap())];
+    let look = guide::block_with(&guide::conflict(), "pg_waldump");
+    let names =
+        [(guide::ARCHIVE, archive.url()), (SEGMENT, &stuck), ("/tmp/theirs", theirs.to_str().unwrap())];
     let seen = guide::run(&sandbox, stays.data(), &look, &names);
     assert!(seen.lines().filter(|line| line.contains("COMMIT")).count() >= 2, "{seen}");
 
     clone.stop(Shutdown::Fast);
-    move_aside(&sandbox, &archive, "sort -r", &[(SEGMENT, &stuck)]);
+    guide::move_aside(&sandbox, &archive, "sort -r", &[(SEGMENT, &stuck)]);
     assert_kept(&sandbox, &archive, &stays, before, "later|200\nstays|300");
 }

@@ -4,7 +4,13 @@
 
 use std::{fs, path::Path};
 
-use super::{output_of, postgres, sandbox::Sandbox};
+use super::{archive::ArchiveDirectory, output_of, postgres, sandbox::Sandbox};
+
+/// The archive's path in the guides.
+pub(crate) const ARCHIVE: &str = "/mnt/archive";
+
+/// The system identifier in the guides.
+pub(crate) const SYSTEM: &str = "7381092445103374871";
 
 /// A page, by its path in the package.
 pub(crate) fn page(name: &str) -> String {
@@ -50,4 +56,19 @@ pub(crate) fn run(sandbox: &Sandbox, directory: &Path, block: &str, names: &[(&s
         [programs, servers].map(|program| program.parent().unwrap().display().to_string());
     let script = format!("set -e\nPATH={programs}:{servers}:$PATH\n{script}");
     output_of(sandbox.command("sh").args(["-c", &script]).current_dir(directory))
+}
+
+/// What the guide says about two servers that archive under the same names.
+pub(crate) fn conflict() -> String {
+    section("docs/guide/archiving.md", "## Two servers, one name")
+}
+
+/// Moves files out of an archive of one system, by the recipe for a conflict that holds `part`.
+pub(crate) fn move_aside(sandbox: &Sandbox, archive: &ArchiveDirectory, part: &str, names: &[(&str, &str)]) {
+    let systems = fs::read_dir(archive.url()).unwrap().map(|entry| entry.unwrap().file_name());
+    let systems: Vec<_> = systems.map(|name| name.into_string().unwrap()).collect();
+    assert_eq!(systems.len(), 1);
+    let aside = sandbox.join("aside");
+    let common = [(ARCHIVE, archive.url()), (SYSTEM, &systems[0]), ("/mnt/aside", aside.to_str().unwrap())];
+    run(sandbox, sandbox.path(), &block_with(&conflict(), part), &[&common, names].concat());
 }
