@@ -137,6 +137,12 @@ impl<'a> Cluster<'a> {
         writeln!(configuration, "{parameter} = '{}'", value.replace('\'', "''")).unwrap();
     }
 
+    /// Whether the server has a parameter, which need not run for that.
+    pub(crate) fn knows(&self, parameter: &str) -> bool {
+        let mut command = self.sandbox.command(postgres::program("postgres"));
+        try_output_of(command.arg("-D").arg(&self.data).args(["-C", parameter])).is_ok()
+    }
+
     /// Archives with `walkeep-archive`.
     pub(crate) fn archive_into(&self, archive: &ArchiveDirectory) {
         let program = self.sandbox.program("walkeep-archive");
