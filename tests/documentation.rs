@@ -283,3 +283,23 @@ fn the_two_lines_of_the_readme_are_those_of_the_demo() {
         assert!(demo.contains(&format!("_command=\"{command}$work/archive %")), "{command}");
     }
 }
+
+#[test]
+fn every_promise_of_the_readme_names_tests_that_exist() {
+    let readme = page("README.md");
+    let promises: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.trim_start_matches("- ").strip_prefix("**")?.split("**").next())
+        .take_while(|promise| !promise.starts_with("Without"))
+        .collect();
+    assert!(promises.len() > 6, "{promises:?}");
+    let rows = guide::section("CONTRIBUTING.md", "## Promises");
+    for promise in promises {
+        let promise = promise.trim_end_matches(':');
+        assert!(rows.contains(&format!("\n| {promise} | ")), "{promise}");
+    }
+    let tests = rows.split('`').skip(1).step_by(2).filter_map(|name| name.split_once("::"));
+    for (file, test) in tests {
+        assert!(page(&format!("tests/{file}.rs")).contains(&format!("\nfn {test}() {{")), "{file}::{test}");
+    }
+}
