@@ -303,3 +303,37 @@ fn every_promise_of_the_readme_names_tests_that_exist() {
         assert!(page(&format!("tests/{file}.rs")).contains(&format!("\nfn {test}() {{")), "{file}::{test}");
     }
 }
+
+/// The headings of a page, as links name them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings =
+        page.lines().filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#')));
+    let is_kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
+    let words = headings.map(|text| text.trim().to_lowercase().chars().filter(is_kept).collect::<String>());
+    words.map(|text| text.replace(' ', "-")).collect()
+}
+
+#[test]
+fn every_link_within_the_documentation_leads_somewhere() {
+    let guides = fs::read_dir(format!("{}/docs/guide", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let guides = guides.map(|guide| format!("docs/guide/{}", guide.unwrap().file_name().to_str().unwrap()));
+    let others = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/format.md"].map(str::to_owned);
+    let mut checked = 0;
+    for from in others.into_iter().chain(guides) {
+        let (directory, _) = from.rsplit_once('/').unwrap_or_default();
+        let text = page(&from);
+        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let to = if path.is_empty() { from.clone() } else { format!("{directory}/{path}") };
+            let place = format!("{}/{to}", env!("CARGO_MANIFEST_DIR"));
+            assert!(fs::exists(place).unwrap(), "{link} in {from}");
+            assert!(
+                anchor.is_empty() || anchors(&page(&to)).contains(&anchor.to_owned()),
+                "{link} in {from}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 40, "{checked}");
+}

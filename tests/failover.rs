@@ -1,4 +1,5 @@
 //! What the guide says about a failover, on real servers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 mod support;
 
@@ -126,8 +127,8 @@ fn a_standby_whose_copy_of_the_last_segment_was_refused_goes_on_by_the_guides_re
         standby.sql(&format!("alter system set primary_conninfo = '{}'", next.connection()));
         standby.sql("select pg_reload_conf()");
         wait_until("a standby has archived the segment, or was refused", || {
-            let refused = "select coalesce(last_failed_wal, '') from pg_stat_archiver";
-            standby.wal(format!("archive_status/{reused}.done")).exists() || standby.sql(refused) == reused
+            let failed = "select coalesce(last_failed_wal, '') from pg_stat_archiver";
+            standby.wal(format!("archive_status/{reused}.done")).exists() || standby.sql(failed) == reused
         });
     }
     let system = next.system_identifier();
