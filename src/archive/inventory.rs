@@ -177,6 +177,9 @@ impl Archive {
 
     /// What is directly in a directory of keys, or in the archive itself.
     pub(super) async fn list_directory(&self, directory: Option<&Key>) -> Result<ListResult, Error> {
+        if let Place::Local(local) = &self.place {
+            local.prepare_listing(directory).await;
+        }
         self.objects().list_with_delimiter(directory).await.map_err(|error| {
             let below = directory.cloned().unwrap_or_default();
             self.failure("cannot list", &below, Asked::List, error).into_error()

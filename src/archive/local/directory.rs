@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-use super::surroundings::open;
+use super::fresh::open;
 use crate::archive::surroundings::holds_nothing;
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
@@ -109,14 +109,19 @@ impl Directory {
         file.ancestors().skip(1).take_while(|directory| directory.starts_with(&self.root))
     }
 
+    /// The directory of a system, by a fresh look. That there is none proves nothing: an empty directory is what an
+    /// unmounted file system looks like.
+    pub(super) fn directory_of(&self, system: SystemIdentifier) -> Result<PathBuf, Error> {
+        open(&self.root)?;
+        let directory = self.root.join(system.to_string());
+        if directory.is_dir() { Ok(directory) } else { Err(holds_nothing(self.root.display(), system)) }
+    }
+
     /// Checks that `file`, which could not be found, is truly absent, and not merely out of reach. Whether it still is: it
     /// may have been archived this very moment.
     pub(super) fn confirm_absent(&self, system: SystemIdentifier, file: &Path) -> Result<bool, Error> {
         let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
-        // An empty directory is what an unmounted file system looks like, so it proves nothing.
-        if !self.root.join(system.to_string()).is_dir() {
-            return Err(holds_nothing(self.root.display(), system));
-        }
+        self.directory_of(system)?;
         // From the top down: a name that leads nowhere is a link to something that is not mounted.
         let mut names: Vec<&Path> = file.ancestors().take_while(|dir| *dir != self.root).collect();
         names.reverse();

@@ -4,6 +4,7 @@
 //! caller is in [`directory`].
 
 mod directory;
+mod fresh;
 mod staging;
 mod surroundings;
 mod walk;
@@ -87,6 +88,13 @@ impl Local {
     pub(super) async fn is_unguarded_mount(&self) -> bool {
         let directory = self.directory.clone();
         blocking(move || directory.is_unguarded_mount()).await
+    }
+
+    /// Has the listing that follows show what is there, and not what was seen before.
+    pub(super) async fn prepare_listing(&self, directory: Option<&Key>) {
+        let root = self.directory.root().to_owned();
+        let directory = directory.map_or_else(|| root.clone(), |key| root.join(key.as_ref()));
+        blocking(move || fresh::compare_down_to(&root, &directory)).await;
     }
 
     /// Makes the directory of reports, where there is one of the system: made here, that would pass for an archive which

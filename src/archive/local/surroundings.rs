@@ -1,10 +1,7 @@
-//! What is around a segment in a directory: a look that no cache answers.
-//!
-//! On a network file system the client answers a look-up from what it has seen, absences included, for up to a minute. A
-//! directory that is opened is compared with the server's. So every directory on the way down is opened, and the last one
-//! listed; a `stat` alone would do neither.
+//! What is around a segment in a directory, by a fresh look: every directory on the way down is opened, and the last one
+//! listed.
 
-use std::fs::{self, ReadDir};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,10 +9,11 @@ use jiff::Timestamp;
 
 use super::Local;
 use super::directory::Directory;
+use super::fresh::{cannot_list, open};
 use crate::archive::key;
 use crate::archive::surroundings::{Surroundings, holds_nothing};
 use crate::blocking::blocking;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
 impl Local {
@@ -132,21 +130,6 @@ fn files(directory: &Path) -> Result<Vec<WalName>, Error> {
 fn entries(directory: &Path) -> Result<Vec<fs::DirEntry>, Error> {
     let Some(listing) = open(directory)? else { return Ok(Vec::new()) };
     listing.collect::<io::Result<Vec<_>>>().map_err(cannot_list(directory))
-}
-
-/// Opens a directory, which a network file system answers freshly; `None` where there is none.
-pub(super) fn open(directory: &Path) -> Result<Option<ReadDir>, Error> {
-    match fs::read_dir(directory) {
-        Ok(listing) => Ok(Some(listing)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(cannot_list(directory)(error)),
-    }
-}
-
-fn cannot_list(directory: &Path) -> impl Fn(io::Error) -> Error {
-    move |error| {
-        Error::new(ErrorKind::Unavailable, format!("cannot list {}", directory.display())).because(error)
-    }
 }
 
 /// Since when a file has been there. One that has gone in between was there a moment ago.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::Local;
+use super::fresh::read_dir;
 use crate::archive::inventory::{Inventory, OtherFile};
-use crate::archive::surroundings::holds_nothing;
 use crate::blocking::blocking;
 use crate::error::Error;
 use crate::wal::SystemIdentifier;
@@ -19,12 +19,9 @@ impl Local {
     /// All that the archive holds of a system. What appears or goes meanwhile may be in it or not; whatever cannot be
     /// looked at is a failure.
     pub(in crate::archive) async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
-        let root = self.directory.root().to_owned();
+        let directory = self.directory.clone();
         blocking(move || {
-            let path = root.join(system.to_string());
-            if !path.is_dir() {
-                return Err(holds_nothing(root.display(), system));
-            }
+            let path = directory.directory_of(system)?;
             let mut walk = Walk { system, inventory: Inventory::default() };
             match walk.directory(&path, &system.to_string(), 0) {
                 Ok(_) => Ok(walk.inventory),
@@ -88,7 +85,7 @@ impl Walk {
     /// Looks at all that is in a directory; how many entries that is. `depth` counts from the system's own.
     fn directory(&mut self, path: &Path, key: &str, depth: usize) -> Result<usize, Failed> {
         let failed = |error| (path.to_owned(), error);
-        let entries = match fs::read_dir(path) {
+        let entries = match read_dir(path) {
             Ok(entries) => entries,
             // Another prune has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return Ok(1),
