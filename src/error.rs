@@ -10,6 +10,7 @@ pub struct Error {
     what: String,
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    timed_out: bool,
 }
 
 /// The distinctions that exit statuses and retries are made of.
@@ -44,7 +45,7 @@ pub enum ErrorKind {
 impl Error {
     /// A failure of that kind; `what` says what was attempted, on which file and where, or what was found.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), hint: None, source: None }
+        Self { kind, what: what.into(), hint: None, source: None, timed_out: false }
     }
 
     /// Adds the cause.
@@ -77,6 +78,19 @@ impl Error {
             None => more,
         };
         self.hint(hint)
+    }
+
+    /// Adds that it is no answer at all: nothing moved, for as long as that was waited for.
+    #[must_use]
+    pub fn timed_out(mut self, timed_out: bool) -> Self {
+        self.timed_out = timed_out;
+        self
+    }
+
+    /// Whether it is no answer at all.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.timed_out
     }
 
     /// The kind of failure.

@@ -31,6 +31,7 @@ use tokio_util::sync::DropGuard;
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Content;
+use crate::limit::TimeLimit;
 use crate::wal::{SystemIdentifier, WalName};
 
 pub use clock::{MUCH_SKEW, clock_difference};
@@ -113,6 +114,15 @@ impl Archive {
             Ok(Self { url: options.url, place })
         })
         .await
+    }
+
+    /// Waits no longer for something to move than the call of that limit will, which may lose patience at any time. What is
+    /// done in a directory cannot be watched from here.
+    pub fn heed(&self, limit: &TimeLimit) {
+        match &self.place {
+            Place::Local(_) => {}
+            Place::Store(store) => store.heed(limit),
+        }
     }
 
     /// Whether something has the name `name` already, as far as that shows before a file is created. A directory is looked

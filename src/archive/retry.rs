@@ -9,6 +9,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long is slept until it is looked whether there is still patience for more.
+const MOST_SLEEP: Duration = Duration::from_millis(250);
+
 /// What another attempt must be given at least, where the limit is long enough.
 const LEAST_ROOM: Duration = Duration::from_secs(2);
 
@@ -18,6 +21,8 @@ const LEAST_ROOM: Duration = Duration::from_secs(2);
 /// The pauses are random between half of their length and all of it, so that many servers whose archive was away do
 /// not come back to it in step.
 ///
+/// Whoever has lost patience waits no longer than that for failures to pass, and not again for an archive that hangs.
+///
 /// `waiting` hears of the first failure, because an operator can often mend what the call is waiting for.
 pub async fn retry<T>(
     limit: &TimeLimit,
@@ -26,24 +31,44 @@ pub async fn retry<T>(
 ) -> Result<T, Error> {
     let mut waiting = Some(waiting);
     let mut pause = FIRST_PAUSE;
+    let mut failing_since = None;
     loop {
         let begun = Instant::now();
         let error = match attempt().await {
             Err(error) if error.kind() == ErrorKind::Unavailable => error,
             outcome => return outcome,
         };
+        let failing_since = *failing_since.get_or_insert_with(Instant::now);
         // An attempt that the limit would cut says nothing, while this failure says why.
         let room = begun.elapsed().max((limit.total() / 5).min(LEAST_ROOM));
-        let slack = limit.left().saturating_sub(room);
-        if slack < SHORTEST_PAUSE {
+        let slack = limit.left().saturating_sub(room).min(patience_left(limit, failing_since));
+        let hangs = error.is_timeout() && limit.patience_with_failures().is_some();
+        if slack < SHORTEST_PAUSE || hangs {
             return Err(error);
         }
         if let Some(waiting) = waiting.take() {
             waiting(&error);
         }
         let jittered = pause.mul_f64(fastrand::f64() / 2.0 + 0.5);
-        tokio::time::sleep(jittered.min(slack)).await;
+        sleep(jittered.min(slack), limit, failing_since).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn patience_left(limit: &TimeLimit, failing_since: Instant) -> Duration {
+    let patience = limit.patience_with_failures().unwrap_or(Duration::MAX);
+    patience.saturating_sub(failing_since.elapsed())
+}
+
+/// Sleeps, but for no longer than patience lasts, which may be lost meanwhile.
+async fn sleep(pause: Duration, limit: &TimeLimit, failing_since: Instant) {
+    let begun = Instant::now();
+    loop {
+        let left = pause.saturating_sub(begun.elapsed()).min(patience_left(limit, failing_since));
+        if left.is_zero() {
+            break;
+        }
+        tokio::time::sleep(left.min(MOST_SLEEP)).await;
     }
 }
 
@@ -90,5 +115,56 @@ mod tests {
             started.elapsed()
         );
         assert_eq!(run(Duration::ZERO, vec![ErrorKind::Unavailable; 9]).1, 1, "one try in any case");
+    }
+
+    /// How many attempts fail, each of which takes so long, and how long they take in all.
+    fn failing(limit: &TimeLimit, takes: Duration, timed_out: bool) -> (usize, Duration) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (begun, mut attempts) = (Instant::now(), 0);
+        let attempt = async || {
+            attempts += 1;
+            tokio::time::sleep(takes).await;
+            Err::<(), _>(Error::new(ErrorKind::Unavailable, "x").timed_out(timed_out))
+        };
+        runtime.block_on(retry(limit, |_| (), attempt)).unwrap_err();
+        (attempts, begun.elapsed())
+    }
+
+    fn without_patience(failures: Duration) -> TimeLimit {
+        let limit = TimeLimit::new(Instant::now(), Duration::from_hours(1));
+        limit.lose_patience(failures, Duration::MAX);
+        limit
+    }
+
+    #[test]
+    fn whoever_has_lost_patience_waits_no_longer_than_that_for_failures_to_pass() {
+        let (attempts, took) = failing(&without_patience(Duration::from_millis(500)), Duration::ZERO, false);
+        assert!(attempts >= 3, "{attempts}");
+        assert!(took < Duration::from_secs(30), "an hour is the limit: {took:?}");
+        // It counts from the first failure on, which may take its time.
+        let slow = Duration::from_millis(300);
+        let (attempts, _) = failing(&without_patience(Duration::from_millis(250)), slow, false);
+        assert_eq!(attempts, 2);
+    }
+
+    #[test]
+    fn whoever_has_lost_patience_does_not_wait_again_for_an_archive_that_hangs() {
+        let limit = without_patience(Duration::from_mins(1));
+        assert_eq!(failing(&limit, Duration::ZERO, true).0, 1);
+        let patient = TimeLimit::new(Instant::now(), Duration::from_millis(400));
+        assert!(failing(&patient, Duration::ZERO, true).0 > 1, "as long as there is time");
+    }
+
+    #[test]
+    fn patience_that_is_lost_in_a_pause_ends_it() {
+        let limit = TimeLimit::new(Instant::now(), Duration::from_hours(1));
+        let loses = limit.clone();
+        let losing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(700));
+            loses.lose_patience(Duration::ZERO, Duration::MAX);
+        });
+        let (_, took) = failing(&limit, Duration::ZERO, false);
+        losing.join().unwrap();
+        assert!(took < Duration::from_secs(30), "{took:?}");
     }
 }

@@ -13,12 +13,9 @@ mod window;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -31,7 +28,7 @@ use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::{Threads, Verified, decode_verified};
+use crate::restore::{Progress, Threads, Verified, Watched, decode_verified};
 use crate::spool::{Meeting, Spool};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
@@ -105,8 +102,8 @@ struct Prefetcher {
 /// A segment that is being fetched.
 struct Coming {
     fetch: AbortHandle,
-    /// Bytes that have come.
-    bytes: Arc<AtomicU64>,
+    /// What has come.
+    progress: Progress,
     /// How many had when those who wait were told last.
     told: u64,
     /// Calls that wait for it.
@@ -160,16 +157,11 @@ impl Prefetcher {
 
     fn fetch_more(&mut self) {
         while let Some(name) = self.window.begin() {
-            let bytes = Arc::new(AtomicU64::new(0));
-            let fetching = fetch(
-                self.archive.clone(),
-                self.job.system,
-                name,
-                self.job.spool.clone(),
-                Arc::clone(&bytes),
-            );
+            let progress = Progress::default();
+            let fetching =
+                fetch(self.archive.clone(), self.job.system, name, self.job.spool.clone(), progress.clone());
             let fetch = self.fetches.spawn(async move { (name, fetching.await) });
-            self.coming.insert(name, Coming { fetch, bytes, told: 0, waiting: Vec::new() });
+            self.coming.insert(name, Coming { fetch, progress, told: 0, waiting: Vec::new() });
         }
     }
 
@@ -234,7 +226,7 @@ impl Prefetcher {
 
     fn tell_progress(&mut self) {
         for coming in self.coming.values_mut() {
-            let bytes = coming.bytes.load(Ordering::Relaxed);
+            let bytes = coming.progress.bytes();
             if bytes != coming.told {
                 coming.told = bytes;
                 coming.waiting.retain(|call| call.try_write(&[COMING]).is_ok());
@@ -267,7 +259,7 @@ async fn fetch(
     system: SystemIdentifier,
     name: SegmentName,
     spool: Spool,
-    bytes: Arc<AtomicU64>,
+    progress: Progress,
 ) -> Result<Verified, Error> {
     let name = WalName::Segment(name);
     let mut fetched = archive.fetch(system, name).await?;
@@ -276,29 +268,11 @@ async fn fetch(
         let file = spool
             .unnamed_file()
             .map_err(|error| Error::new(ErrorKind::Local, "cannot write into the spool").because(error))?;
-        let mut counted = Counted { file, bytes };
+        let mut watched = Watched { file, progress };
         // Nobody waits for it that long.
         let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
-        let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut counted)?;
-        Ok(Verified { file: counted.file, size: header.original_size, blake3: header.blake3 })
+        let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut watched)?;
+        Ok(Verified { file: watched.file, size: header.original_size, blake3: header.blake3 })
     })
     .await
-}
-
-/// Counts what is written.
-struct Counted {
-    file: File,
-    bytes: Arc<AtomicU64>,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.bytes.fetch_add(written as u64, Ordering::Relaxed);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }

@@ -85,6 +85,7 @@ pub(crate) async fn size_of(
 
 /// What a failure to decode what is at `location` means.
 pub(crate) fn unusable(location: &str, error: FrameError) -> Error {
+    let timed_out = matches!(&error, FrameError::Read(error) if error.kind() == io::ErrorKind::TimedOut);
     let (kind, what) = match error {
         FrameError::Read(_) => (ErrorKind::Unavailable, format!("cannot read {location}")),
         FrameError::Write(_) => (ErrorKind::Local, format!("cannot write the content of {location}")),
@@ -92,7 +93,7 @@ pub(crate) fn unusable(location: &str, error: FrameError) -> Error {
             (ErrorKind::Damaged, format!("cannot use {location}"))
         }
     };
-    Error::new(kind, what).because(error)
+    Error::new(kind, what).because(error).timed_out(timed_out)
 }
 
 /// How much of a file's beginning the checks want to see.

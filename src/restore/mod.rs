@@ -5,10 +5,12 @@
 
 mod absence;
 mod content;
+mod history;
 mod place;
+mod watch;
 
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempPath;
@@ -17,15 +19,18 @@ use crate::archive::{Archive, ArchiveOptions, ArchiveUrl, retry};
 use crate::blocking::blocking;
 use crate::cluster::{DataDirectory, RecoveryMode};
 use crate::error::{Error, ErrorKind};
-use crate::frame::{Header, MAX_TEXT_BYTES};
+use crate::frame::Header;
 use crate::limit::TimeLimit;
-use crate::wal::{SegmentName, SystemIdentifier, TimelineHistory, TimelineId, WalName};
+use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
 use absence::{Answer, explain};
 pub(crate) use content::{Beginning, Threads, check_content, decode_verified, read_text, size_of, unusable};
+pub use history::{cannot_exist, restore_own_history};
 pub use place::Verified;
 pub(crate) use place::publish;
 use place::{cannot_write, directory_of, stage};
+use watch::while_it_moves;
+pub(crate) use watch::{Progress, Watched};
 
 /// What is wanted, and where.
 #[derive(Debug, Clone)]
@@ -83,27 +88,31 @@ pub async fn restore(
             Err(error) => tracing::debug!("asks the archive instead: {}", error.report()),
         }
     }
-    if *name == WalName::History(TimelineId::FIRST) {
+    if cannot_exist(*name) {
         return Err(Error::new(
             ErrorKind::Absent,
             format!("{name} does not exist: timeline 1 has no parents"),
         ));
     }
     let waiting = |error: &Error| {
-        tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
+        tracing::warn!("{}; trying again for up to {}", error.report(), limit.patience_as_text());
     };
     retry(limit, waiting, async || {
-        let from_archive = restore_from_archive(options, request, limit).await;
+        let progress = Progress::default();
+        let restoring = restore_from_archive(options, request, limit, progress.clone());
+        let from_archive = match &options.url {
+            ArchiveUrl::Directory(_) => while_it_moves(limit, &progress, restoring).await,
+            // It is watched where its bytes arrive.
+            ArchiveUrl::Store(_) => restoring.await,
+        };
         let Err(error) = from_archive else { return from_archive };
         // A directory may be mounted while it is waited for. Nobody will fill a store meanwhile.
         let error = match (error.kind(), &options.url) {
             (ErrorKind::Empty, ArchiveUrl::Directory(_)) => error.of_kind(ErrorKind::Unavailable),
             _ => error,
         };
-        if matches!(
-            error.kind(),
-            ErrorKind::Unavailable | ErrorKind::Refused | ErrorKind::Damaged | ErrorKind::Empty
-        ) {
+        // A mistake in the settings of a store shows only here.
+        if error.kind() != ErrorKind::Absent {
             let (name, path) = (*name, path.clone());
             if blocking(move || restore_own_history(name, &path)).await? {
                 tracing::warn!("{}; the server is given its own copy of {name}", error.report());
@@ -119,10 +128,13 @@ async fn restore_from_archive(
     options: &ArchiveOptions,
     request: &RestoreRequest,
     limit: &TimeLimit,
+    progress: Progress,
 ) -> Result<Restored, Error> {
     let archive = Archive::open(options).await?;
+    archive.heed(limit);
     let system = system_to_restore(&archive, request.path.clone(), request.system).await?;
-    let (header, stored_size, file) = fetch_or_explain(&archive, system, request, limit).await?;
+    let (header, stored_size, file) =
+        fetch_or_explain(&archive, system, request, limit, &progress).await?;
     let path = request.path.clone();
     blocking(move || publish(file, &path)).await?;
     Ok(Restored::FromArchive { header, stored_size })
@@ -140,12 +152,14 @@ async fn fetch_or_explain(
     system: SystemIdentifier,
     request: &RestoreRequest,
     limit: &TimeLimit,
+    progress: &Progress,
 ) -> Result<(Header, u64, TempPath), Error> {
     let directory = directory_of(&request.path);
     let mut contradictions = 0;
     let mut waits_until: Option<Instant> = None;
     loop {
-        let fetched = fetch_verified(archive, system, request.name, limit, directory.clone()).await;
+        let (directory, progress) = (directory.clone(), progress.clone());
+        let fetched = fetch_verified(archive, system, request.name, limit, directory, progress).await;
         let absent = match fetched {
             Err(error) if error.kind() == ErrorKind::Absent => error,
             outcome => return outcome,
@@ -179,25 +193,6 @@ async fn fetch_or_explain(
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// Copies a timeline history file that the server keeps beside `path`, if there is one and it is sound. A file at `path`
-/// itself is none: it is what is to be restored.
-fn restore_own_history(name: WalName, path: &Path) -> Result<bool, Error> {
-    let WalName::History(timeline) = name else { return Ok(false) };
-    let (directory, own) = (directory_of(path), name.to_string());
-    if path.file_name().is_some_and(|file_name| *file_name == *own) {
-        return Ok(false);
-    }
-    let Ok(file) = std::fs::File::open(directory.join(own)) else { return Ok(false) };
-    let mut content = Vec::new();
-    let read = file.take(MAX_TEXT_BYTES).read_to_end(&mut content);
-    if read.is_err() || TimelineHistory::parse(timeline, &content).is_err() {
-        return Ok(false);
-    }
-    let mut staged = stage(&directory)?;
-    staged.write_all(&content).map_err(cannot_write(path))?;
-    publish(staged.into_temp_path(), path).map(|()| true)
 }
 
 /// Fetches the file `name` of the system into an unnamed place and hands it over once it is verified, to be read
@@ -243,11 +238,13 @@ async fn fetch_verified(
     name: WalName,
     limit: &TimeLimit,
     directory: PathBuf,
+    progress: Progress,
 ) -> Result<(Header, u64, TempPath), Error> {
     let mut fetched = archive.fetch(system, name).await?;
     let _transfer = fetched.transfer.take();
     let stored_size = fetched.stored_size;
-    let (mut file, path) = blocking(move || stage(&directory)).await?.into_parts();
+    let (file, path) = blocking(move || stage(&directory)).await?.into_parts();
+    let mut file = Watched { file, progress };
     let limit = limit.clone();
     let header =
         blocking(move || decode_verified(fetched, system, name, &limit, Threads::Two, &mut file)).await?;

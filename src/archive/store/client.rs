@@ -23,9 +23,10 @@ use super::answer::Answer;
 use super::deletion::{Deletion, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
 use super::options::Connection;
-use super::stall::{Movement, Received, Sent};
+use super::stall::{Movement, Received, Sent, Stillness};
 use super::upload::Upload;
 use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,7 +38,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 pub(super) struct StoreClient {
     client: reqwest::Client,
     early: EarlyConnection,
-    read_timeout: Duration,
+    stillness: Stillness,
     clock_ahead: Arc<Mutex<Option<SignedDuration>>>,
     secrets: Arc<[String]>,
 }
@@ -57,7 +58,7 @@ impl StoreClient {
         Ok(Self {
             client,
             early,
-            read_timeout: connection.read_timeout,
+            stillness: Stillness::new(connection.read_timeout),
             clock_ahead: Arc::default(),
             secrets: Arc::default(),
         })
@@ -66,6 +67,11 @@ impl StoreClient {
     /// The client, which will tell none of these, whatever a store answers.
     pub(super) fn keeping(self, secrets: Vec<String>) -> Self {
         Self { secrets: secrets.into(), ..self }
+    }
+
+    /// Waits no longer for something to move than the call of that limit will.
+    pub(super) fn heed(&self, limit: &TimeLimit) {
+        self.stillness.heed(limit);
     }
 
     /// Opens a connection for the next request to that host. A failure will show again in that request.
@@ -83,7 +89,7 @@ impl StoreClient {
         if let Some(upload) = &upload {
             upload.describe(&mut request).await?;
         }
-        let movement = Movement::new(self.read_timeout);
+        let movement = Movement::new(self.stillness.clone());
         let deletion = Deletion::of(&request);
         let (parts, body) = request.into_parts();
         // Of whatever origin the credentials are.
@@ -103,7 +109,7 @@ impl StoreClient {
         let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         let clock_ahead = clock_ahead(&parts.headers);
         *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = clock_ahead;
-        let body = Received::new(body.map_err(reqwest::Error::without_url), self.read_timeout);
+        let body = Received::new(body.map_err(reqwest::Error::without_url), self.stillness.clone());
         if let Some(deletion) = deletion.filter(|_| parts.status.is_success()) {
             let answer = http_body_util::Limited::new(body, MAX_DELETION_BYTES).collect().await?.to_bytes();
             deletion.check(&answer)?;

@@ -8,6 +8,7 @@ use rustls::CertificateError;
 
 use super::answer::{Answer, Meaning, Verdict, judge};
 use super::credentials::NoCredentials;
+use super::stall::Stalled;
 use crate::archive::failure::{Asked, Failure};
 use crate::archive::url::Provider;
 use crate::error::{Error, ErrorKind, chain, joined};
@@ -31,10 +32,16 @@ pub(super) fn failure(
         };
     }
     let causes = Causes::of(error);
-    Failure::Error(match hint_for(error) {
+    let failure = match hint_for(error) {
         Some((kind, hint)) => Error::new(kind, what).because(causes).hint(hint),
         None => Error::new(ErrorKind::Unavailable, what).because(causes),
-    })
+    };
+    Failure::Error(failure.timed_out(is_timeout(error)))
+}
+
+/// Whether nothing has answered in all the time that was waited for it.
+pub(super) fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
+    find::<Stalled>(error).is_some() || find::<reqwest::Error>(error).is_some_and(reqwest::Error::is_timeout)
 }
 
 /// What a person can do about a failure below HTTP; the kind says whether waiting may help, too.

@@ -32,6 +32,7 @@ use crate::archive::url::{Provider, StoreUrl};
 use crate::archive::{Created, Fetched};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Content;
+use crate::limit::TimeLimit;
 
 use client::StoreClient;
 use options::Resolved;
@@ -72,6 +73,11 @@ impl Store {
             verifies_certificate: !resolved.connection.allow_invalid_certificates,
             claim: built.claim,
         })
+    }
+
+    /// Waits no longer for something to move than the call of that limit will.
+    pub(super) fn heed(&self, limit: &TimeLimit) {
+        self.client.heed(limit);
     }
 
     /// Everything that decides where files go: the URL, and the settings that are no secrets, the endpoint among them.

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::failure::Causes;
+use super::failure::{Causes, is_timeout};
 
 /// How many parts may wait to be read. Each is what the connection gave at once, some kilobytes.
 const WAITING: usize = 64;
@@ -29,7 +29,7 @@ impl StreamReader {
         let (sender, parts) = channel(WAITING);
         tokio::spawn(async move {
             while let Some(part) = stream.next().await {
-                let part = part.map_err(|error| io::Error::other(Causes::of(&error)));
+                let part = part.map_err(|error| io::Error::new(kind_of(&error), Causes::of(&error)));
                 let failed = part.is_err();
                 if sender.send(part).await.is_err() || failed {
                     break;
@@ -58,4 +58,8 @@ impl Read for StreamReader {
         }
         Ok(length)
     }
+}
+
+fn kind_of(error: &object_store::Error) -> io::ErrorKind {
+    if is_timeout(error) { io::ErrorKind::TimedOut } else { io::ErrorKind::Other }
 }

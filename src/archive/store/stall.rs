@@ -6,13 +6,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
 use object_store::client::{HttpError, HttpErrorKind};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::limit::TimeLimit;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -28,16 +30,42 @@ impl fmt::Display for Stalled {
     }
 }
 
+/// How long nothing may move: as configured, and less once a call has lost patience. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Stillness {
+    usual: Duration,
+    call: Arc<OnceLock<TimeLimit>>,
+}
+
+/// How often is looked whether patience has been lost.
+const TICK: Duration = Duration::from_millis(250);
+
+impl Stillness {
+    pub(super) fn new(usual: Duration) -> Self {
+        Self { usual, call: Arc::default() }
+    }
+
+    /// It is the call of that limit that waits, from now on.
+    pub(super) fn heed(&self, limit: &TimeLimit) {
+        // There is one call.
+        let _ = self.call.set(limit.clone());
+    }
+
+    fn now(&self) -> Duration {
+        self.call.get().map_or(self.usual, |limit| limit.stillness(self.usual))
+    }
+}
+
 /// When something moved last. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Movement {
     last: Arc<Mutex<Instant>>,
-    limit: Duration,
+    limit: Stillness,
 }
 
 impl Movement {
     /// Movement that starts now and may pause for `limit`.
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Stillness) -> Self {
         Self { last: Arc::new(Mutex::new(Instant::now())), limit }
     }
 
@@ -45,8 +73,9 @@ impl Movement {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    fn deadline(&self) -> Instant {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) + self.limit
+    /// How long nothing has moved.
+    fn still(&self) -> Duration {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// Waits for `work`, as long as something moves.
@@ -56,9 +85,10 @@ impl Movement {
             tokio::select! {
                 biased;
                 outcome = &mut work => return Ok(outcome),
-                () = sleep_until(self.deadline()) => {
-                    if self.deadline() <= Instant::now() {
-                        return Err(Stalled(self.limit));
+                () = sleep(self.limit.now().saturating_sub(self.still()).min(TICK)) => {
+                    let limit = self.limit.now();
+                    if self.still() >= limit {
+                        return Err(Stalled(limit));
                     }
                 }
             }
@@ -99,14 +129,14 @@ impl<B: Body + Unpin> Body for Sent<B> {
 /// Only the time that somebody waits for it counts: whoever takes the parts may have been busy.
 pub(super) struct Received<B> {
     body: B,
-    limit: Duration,
-    deadline: Pin<Box<Sleep>>,
-    waiting: bool,
+    limit: Stillness,
+    tick: Pin<Box<Sleep>>,
+    waiting_since: Option<Instant>,
 }
 
 impl<B> Received<B> {
-    pub(super) fn new(body: B, limit: Duration) -> Self {
-        Self { body, limit, deadline: Box::pin(sleep_until(Instant::now() + limit)), waiting: false }
+    pub(super) fn new(body: B, limit: Stillness) -> Self {
+        Self { body, limit, tick: Box::pin(sleep(TICK)), waiting_since: None }
     }
 }
 
@@ -120,16 +150,19 @@ impl<B: Body<Error: Into<BoxError>> + Unpin> Body for Received<B> {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let failed = |error: BoxError| HttpError::new_boxed(HttpErrorKind::Unknown, error);
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.waiting = false;
+            self.waiting_since = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| failed(error.into()))));
         }
-        if !self.waiting {
-            self.waiting = true;
-            let deadline = Instant::now() + self.limit;
-            self.deadline.as_mut().reset(deadline);
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        loop {
+            let limit = self.limit.now();
+            let left = limit.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return Poll::Ready(Some(Err(failed(Stalled(limit).into()))));
+            }
+            self.tick.as_mut().reset(Instant::now() + left.min(TICK));
+            ready!(self.tick.as_mut().poll(cx));
         }
-        ready!(self.deadline.as_mut().poll(cx));
-        Poll::Ready(Some(Err(failed(Stalled(self.limit).into()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -151,7 +184,7 @@ mod tests {
 
     #[test]
     fn work_goes_on_as_long_as_something_moves() {
-        let movement = Movement::new(Duration::from_millis(200));
+        let movement = Movement::new(Stillness::new(Duration::from_millis(200)));
         let noted = movement.clone();
         let done = block_on(movement.watch(async move {
             for _ in 0..10 {
@@ -182,7 +215,7 @@ mod tests {
         use http_body_util::BodyExt;
         block_on(async {
             let (sender, parts) = tokio::sync::mpsc::channel(1);
-            let mut body = Received::new(Parts(parts), Duration::from_millis(50));
+            let mut body = Received::new(Parts(parts), Stillness::new(Duration::from_millis(50)));
             sender.send("one").await.unwrap();
             assert!(body.frame().await.unwrap().is_ok());
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -195,8 +228,30 @@ mod tests {
 
     #[test]
     fn work_in_which_nothing_moves_is_cut() {
-        let movement = Movement::new(Duration::from_millis(20));
+        let movement = Movement::new(Stillness::new(Duration::from_millis(20)));
         let stalled = block_on(movement.watch(std::future::pending::<()>())).unwrap_err();
         assert_eq!(stalled.to_string(), "nothing was sent or received for 0.02 seconds");
+    }
+
+    #[test]
+    fn patience_that_is_lost_meanwhile_cuts_what_stands_still() {
+        use http_body_util::BodyExt;
+        let hour = Duration::from_hours(1);
+        let limit = TimeLimit::new(std::time::Instant::now(), hour);
+        let stillness = Stillness::new(hour);
+        stillness.heed(&limit);
+        let losing = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            limit.lose_patience(hour, Duration::from_millis(100));
+        };
+        block_on(async {
+            let (_sender, parts) = tokio::sync::mpsc::channel(1);
+            let mut body = Received::new(Parts(parts), stillness.clone());
+            let movement = Movement::new(stillness);
+            let (frame, watched, ()) =
+                tokio::join!(body.frame(), movement.watch(std::future::pending::<()>()), losing);
+            assert!(frame.unwrap().unwrap_err().to_string().contains("for 0.1 seconds"));
+            assert_eq!(watched.unwrap_err().to_string(), "nothing was sent or received for 0.1 seconds");
+        });
     }
 }

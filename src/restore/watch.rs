@@ -1,0 +1,121 @@
+//! Giving up a directory that hangs, as a store is given up in which nothing moves: by whoever has something better to do
+//! than to wait for all of the time limit.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+
+/// How long nothing may move, as long as nobody is in a greater hurry.
+const USUAL: Duration = Duration::from_secs(10);
+
+/// How often is looked.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many bytes have been written. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// So far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A file whose growth somebody watches.
+pub(crate) struct Watched {
+    /// The file.
+    pub(crate) file: File,
+    /// What is written to it counts here.
+    pub(crate) progress: Progress,
+}
+
+impl Write for Watched {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.progress.0.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Waits for `work`; for one that has lost patience, only as long as there is `progress`.
+pub(super) async fn while_it_moves<T>(
+    limit: &TimeLimit,
+    progress: &Progress,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let mut work = std::pin::pin!(work);
+    let (mut bytes, mut moved) = (progress.bytes(), Instant::now());
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut work => return outcome,
+            () = tokio::time::sleep(TICK) => {
+                if progress.bytes() != bytes {
+                    (bytes, moved) = (progress.bytes(), Instant::now());
+                }
+                let allowed = limit.stillness(USUAL);
+                if limit.patience_with_failures().is_some() && moved.elapsed() >= allowed {
+                    let what = format!("the archive has not moved for {} seconds", allowed.as_secs_f32());
+                    return Err(Error::new(ErrorKind::Unavailable, what)
+                        .hint("does its file system hang?")
+                        .timed_out(true));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
+    }
+
+    fn limit(stillness: Option<Duration>) -> TimeLimit {
+        let limit = TimeLimit::new(Instant::now(), Duration::from_hours(1));
+        if let Some(stillness) = stillness {
+            limit.lose_patience(Duration::ZERO, stillness);
+        }
+        limit
+    }
+
+    #[test]
+    fn what_hangs_is_given_up_and_what_moves_is_not() {
+        let short = Duration::from_millis(500);
+        let hangs = std::future::pending::<Result<(), Error>>();
+        let error = run(while_it_moves(&limit(Some(short)), &Progress::default(), hangs)).unwrap_err();
+        assert!(error.is_timeout() && error.kind() == ErrorKind::Unavailable, "{error:?}");
+        assert!(error.report().contains("for 0.5 seconds"), "{}", error.report());
+
+        let progress = Progress::default();
+        let mut file = Watched { file: tempfile::tempfile().unwrap(), progress: progress.clone() };
+        let moves = async {
+            for _ in 0..20 {
+                file.write_all(b"x").unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        };
+        run(while_it_moves(&limit(Some(short)), &progress, moves)).unwrap();
+        assert_eq!(progress.bytes(), 20);
+    }
+
+    #[test]
+    fn the_patient_wait_for_what_hangs() {
+        let hangs =
+            while_it_moves(&limit(None), &Progress::default(), std::future::pending::<Result<(), Error>>());
+        assert!(run(tokio::time::timeout(Duration::from_millis(700), hangs)).is_err());
+    }
+}
