@@ -9,7 +9,7 @@
 
 use std::{
     env,
-    fs::File,
+    fs::{self, File},
     panic::panic_any,
     process::{Command, Output, Stdio},
     sync::Barrier,
@@ -17,7 +17,7 @@ use std::{
 };
 
 use walkeep::{
-    cli::{Failure, exit_on_panic},
+    cli::{Failure, exit_on_panic, exit_on_panic_of_restore},
     cluster::RecoveryMode,
 };
 
@@ -77,6 +77,56 @@ fn a_panic_anywhere_obeys_the_exit_tables() {
                 assert!(stderr.contains(message) && stderr.contains("report"), "{stderr}");
             }
         }
+    }
+}
+
+/// Tells a child what it is asked for, as the server asks `walkeep-restore`.
+const ASKED: &str = "WALKEEP_TEST_PANIC_ASKED";
+
+#[test]
+fn what_is_known_without_an_archive_is_known_in_spite_of_a_panic() {
+    if let Ok(name) = env::var(ASKED) {
+        let arguments = ["--archive", "/nowhere", &name, "pg_wal/RECOVERYHISTORY"].map(Into::into);
+        exit_on_panic_of_restore("walkeep-test", &arguments);
+        thread::spawn(|| panic!("a bug")).join().unwrap_err();
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    let history = "1\t0/3000000\tno recovery target specified\n";
+    for directory in ["global", "pg_wal"] {
+        fs::create_dir(data.path().join(directory)).unwrap();
+    }
+    let control = [&7u64.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 500]].concat();
+    for (file, content) in [
+        ("global/pg_control", control.as_slice()),
+        ("PG_VERSION", b"15\n"),
+        ("recovery.signal", b""),
+        ("pg_wal/00000002.history", history.as_bytes()),
+        ("pg_wal/00000004.history", b"torn"),
+    ] {
+        fs::write(data.path().join(file), content).unwrap();
+    }
+    for (name, status, restored) in [
+        ("00000001.history", 1, None),
+        ("00000002.history", 0, Some(history)),
+        ("00000003.history", 255, None),
+        ("00000004.history", 255, None),
+        ("000000010000000000000001", 255, None),
+    ] {
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args([
+            "--exact",
+            "what_is_known_without_an_archive_is_known_in_spite_of_a_panic",
+            "--nocapture",
+        ]);
+        child.env(ASKED, name).stdin(Stdio::null()).stdout(Stdio::null()).current_dir(data.path());
+        let Output { status: ended, stderr, .. } = child.output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(ended.code(), Some(status), "{name}: {stderr}");
+        assert_eq!((stderr.lines().count(), stderr.contains("report")), (1, true), "{stderr}");
+        let target = data.path().join("pg_wal/RECOVERYHISTORY");
+        assert_eq!(fs::read_to_string(&target).ok().as_deref(), restored, "{name}");
+        let _ = fs::remove_file(target);
     }
 }
 

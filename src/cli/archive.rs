@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use super::arguments::{self, Common, Spooling};
 use super::exit::{Failure, exit_on_panic};
 use super::spool::{patiently, spool_of};
-use super::{log, supervise, umask};
+use super::stopping::hurry_at_shutdown;
+use super::{log, signals, supervise, umask};
 use crate::archive::Created;
 use crate::cluster::DataDirectory;
 use crate::config::{Compression, Given, LogFormat, Settings};
@@ -72,6 +73,7 @@ pub(super) fn command() -> clap::Command {
 pub fn main() -> ! {
     let started = Instant::now();
     let failure = Failure::OfArchive;
+    signals::hold().exit_as(PROGRAM, failure);
     exit_on_panic(PROGRAM, failure);
     let (settings, request) =
         prepare().unwrap_or_else(|(error, format)| failure.exit_early(PROGRAM, format, &error));
@@ -88,15 +90,19 @@ pub fn main() -> ! {
     let request = PushRequest { codec, threads, ..request };
     let limit = TimeLimit::new(started, settings.timeouts.push);
     let report = supervise::supervise(failure, &limit, async |stop| {
-        if let (Earlier::Noted(stored), Some(spool)) = (earlier, &spool) {
-            let asking = ask(&settings.archive, spool, name, stored);
-            earlier = stop.run_until_cancelled(asking).await.unwrap_or(Earlier::Unknown);
-        }
-        if earlier == Earlier::Archived {
-            return Ok(None);
-        }
-        let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
-        push(&settings.archive, request, spool, &limit, &stop).await.map(Some)
+        let (path, system) = (request.path.clone(), request.system);
+        let work = async {
+            if let (Earlier::Noted(stored), Some(spool)) = (earlier, &spool) {
+                let asking = ask(&settings.archive, spool, name, stored);
+                earlier = stop.run_until_cancelled(asking).await.unwrap_or(Earlier::Unknown);
+            }
+            if earlier == Earlier::Archived {
+                return Ok(None);
+            }
+            let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
+            push(&settings.archive, request, spool, &limit, &stop).await.map(Some)
+        };
+        hurry_at_shutdown(&settings, &path, system, &limit, work).await
     });
     let Some(report) = report else { archived_earlier(spool.as_ref(), name, started) };
     let what = if report.created == Created::New { "archived" } else { "already archived" };

@@ -35,7 +35,7 @@ impl Failure {
             (Self::OfArchive, ErrorKind::Conflict) => 3,
             (Self::OfArchive, ErrorKind::Unacceptable) => 4,
             (Self::OfArchive | Self::OfTool, _) | (Self::OfRestore(_), ErrorKind::Absent) => 1,
-            (Self::OfRestore(RecoveryMode::Standby), _) => 75,
+            (Self::OfRestore(RecoveryMode::Standby | RecoveryMode::Ending), _) => 75,
             (Self::OfRestore(RecoveryMode::Recovery), _) => 255,
         }
     }
@@ -54,6 +54,19 @@ impl Failure {
         std::process::exit(self.report(error))
     }
 
+    /// Ends the process as a signal wants it to end, perhaps before the log was started.
+    pub(super) fn exit_stopped(
+        self,
+        program: &'static str,
+        format: LogFormat,
+        error: &Error,
+        by_sigterm: bool,
+    ) -> ! {
+        log::start(program, format, false);
+        let status = self.report(error);
+        std::process::exit(if by_sigterm { self.status_of_sigterm() } else { status })
+    }
+
     /// Logs the failure and gives its exit status. That a file is absent is routine for a restore, which is asked
     /// for missing files all the time; and of a gap a standby is told once, by a warning, and not every few seconds.
     pub(super) fn report(self, error: &Error) -> i32 {
@@ -70,15 +83,28 @@ impl Failure {
 /// Makes a panic anywhere in the process one line of the log and an exit status of the table, because a bug of
 /// walkeep must not be taken for an answer of the archive.
 pub fn exit_on_panic(program: &'static str, failure: Failure) {
+    exit_on_panic_unless(program, failure, || None);
+}
+
+/// As [`exit_on_panic`], but where `known` gives a status of its own, and what that says.
+pub(super) fn exit_on_panic_unless(
+    program: &'static str,
+    failure: Failure,
+    known: impl Fn() -> Option<(i32, String)> + Send + Sync + 'static,
+) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
         let what = panic.payload_as_str().unwrap_or("no message").replace(char::is_control, " ");
+        let (status, known) = known().map_or_else(
+            || (failure.status(ErrorKind::Stopped), String::new()),
+            |(status, known)| (status, format!("; {known}")),
+        );
         // Not through the log, which may be what panicked. Nothing can be done if this fails.
         let _ = writeln!(
             std::io::stderr(),
-            "{program}: error: internal error{place}: {what}; this is a bug in walkeep, please report it"
+            "{program}: error: internal error{place}: {what}; this is a bug in walkeep, please report it{known}"
         );
-        std::process::exit(failure.status(ErrorKind::Stopped));
+        std::process::exit(status);
     }));
 }
 
@@ -113,6 +139,11 @@ mod tests {
                 (restore(RecoveryMode::Standby), restore(RecoveryMode::Recovery)),
                 expected,
                 "{kind:?}"
+            );
+            assert_eq!(
+                restore(RecoveryMode::Ending),
+                expected.0,
+                "stopping it there would lead it back: {kind:?}"
             );
         }
         assert_eq!(Failure::OfRestore(RecoveryMode::Standby).status_of_sigterm(), 143);

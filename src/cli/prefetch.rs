@@ -16,7 +16,7 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Header;
 use crate::limit::TimeLimit;
-use crate::prefetch::{self, PrefetchJob, ask, tell_restored};
+use crate::prefetch::{self, PrefetchJob, ask, is_left_alone, tell_restored};
 use crate::restore::{RestoreRequest, Verified};
 use crate::spool::Spool;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
@@ -68,7 +68,9 @@ impl Server {
     /// Sees to it that somebody prefetches what comes after the segment that has been restored.
     pub(super) fn leave_prefetcher(&self, restored: &Header) {
         let Ok(size) = SegmentSize::new(restored.original_size) else { return };
-        if tell_restored(&self.spool, &self.run, self.segment, size).is_ok() {
+        if is_left_alone(&self.spool, &self.run)
+            || tell_restored(&self.spool, &self.run, self.segment, size).is_ok()
+        {
             return;
         }
         if let Err(error) = start(size) {

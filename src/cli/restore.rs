@@ -7,11 +7,13 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 use super::arguments::{self, Common, Spooling};
-use super::exit::{Failure, exit_on_panic};
+use super::exit::Failure;
+use super::hang::Hangs;
 use super::prefetch::Server;
 use super::spool::patiently;
-use super::{log, prefetch, supervise, umask};
-use crate::cluster::{DataDirectory, RecoveryMode};
+use super::unread::Question;
+use super::{log, prefetch, signals, supervise, umask};
+use crate::cluster::RecoveryMode;
 use crate::config::{Bytes, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
@@ -22,9 +24,9 @@ const PROGRAM: &str = "walkeep-restore";
 
 /// Restore one WAL file: restore_command = 'walkeep-restore %f %p'
 ///
-/// Exit status: 0 restored and verified; 1 proven absent from the archive, and no gap in it; 75 could not tell, and the server is a
-/// standby, which asks again; 255 could not tell, and recovery must stop rather than end early; 143 stopped by
-/// SIGTERM.
+/// Exit status: 0 restored and verified; 1 proven absent from the archive, and no gap in it; 75 could not tell, and the server
+/// is a standby, which asks again, or in the last step of a promotion; 255 could not tell, and recovery must stop rather
+/// than end early; 143 stopped by SIGTERM. SIGINT and SIGQUIT: as could not tell.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version)]
 struct Arguments {
@@ -73,10 +75,21 @@ enum OnError {
 
 impl Arguments {
     fn mode(&self) -> RecoveryMode {
-        match self.on_error {
-            Some(OnError::Retry) => RecoveryMode::Standby,
-            Some(OnError::Stop) => RecoveryMode::Recovery,
-            None => DataDirectory::of(&self.path).recovery_mode(),
+        match (Question::new(&self.name, &self.path).mode(), self.on_error) {
+            // Whoever would rather stop than go on has to do it before: now it would lead back to the old timeline.
+            (RecoveryMode::Ending, _) => RecoveryMode::Ending,
+            (_, Some(OnError::Retry)) => RecoveryMode::Standby,
+            (_, Some(OnError::Stop)) => RecoveryMode::Recovery,
+            (mode, None) => mode,
+        }
+    }
+
+    /// Whether the server asks again by itself, or must not be held up, so that waiting gains little.
+    fn is_in_a_hurry(&self, mode: RecoveryMode) -> bool {
+        match mode {
+            RecoveryMode::Standby => true,
+            RecoveryMode::Ending => !matches!(self.on_error, Some(OnError::Stop)),
+            RecoveryMode::Recovery => false,
         }
     }
 }
@@ -89,25 +102,32 @@ pub(super) fn command() -> clap::Command {
 /// Restores the file that the command line names, and exits.
 pub fn main() -> ! {
     let started = Instant::now();
-    // Until the command line is understood, the working directory is all there is to go by.
-    let unread = Failure::OfRestore(DataDirectory::current().recovery_mode());
-    exit_on_panic(PROGRAM, unread);
-    let arguments: Arguments =
-        arguments::parse().unwrap_or_else(|error| unread.exit_early(PROGRAM, LogFormat::default(), &error));
+    let held = signals::hold();
+    let unread = Question::among(&std::env::args_os().skip(1).collect::<Vec<_>>());
+    let failure = Failure::OfRestore(unread.mode());
+    let early = held.exit_as(PROGRAM, failure);
+    unread.exit_on_panic(PROGRAM, failure);
+    let arguments: Arguments = arguments::parse()
+        .unwrap_or_else(|error| unread.exit_early(PROGRAM, failure, LogFormat::default(), &error));
     if let Some(size) = arguments.prefetch_after {
+        early.are(Failure::OfTool);
         prefetch::main(PROGRAM, size, || prepare(&arguments).map_err(|(error, _)| error));
     }
     let mode = arguments.mode();
     let failure = Failure::OfRestore(mode);
-    exit_on_panic(PROGRAM, failure);
-    let (settings, request) =
-        prepare(&arguments).unwrap_or_else(|(error, format)| failure.exit_early(PROGRAM, format, &error));
-    let timeout = match mode {
-        RecoveryMode::Standby => settings.timeouts.standby,
-        RecoveryMode::Recovery => settings.timeouts.recovery,
-    };
+    let question = Question::new(&arguments.name, &arguments.path);
+    early.are(failure);
+    question.exit_on_panic(PROGRAM, failure);
+    let (settings, request) = prepare(&arguments)
+        .unwrap_or_else(|(error, format)| question.exit_early(PROGRAM, failure, format, &error));
+    let hurried = arguments.is_in_a_hurry(mode);
+    let timeout = if hurried { settings.timeouts.standby } else { settings.timeouts.recovery };
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
+    let hangs = hurried.then(|| Hangs::look(&settings, &request.path, request.system));
+    if let Some(hangs) = &hangs {
+        hangs.hurry(&limit);
+    }
     let server = {
         let (settings, request) = (settings.clone(), request.clone());
         patiently(move || Server::of(&settings, &request))
@@ -121,12 +141,13 @@ pub fn main() -> ! {
     }
     let restored = supervise::supervise(failure, &limit, async |stop| {
         let restoring = restore(&settings.archive, &request, prefetched, &limit);
-        let outcome = stop
-            .run_until_cancelled(restoring)
-            .await
-            .unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before the file was restored")));
+        let stopped = || Error::new(ErrorKind::Stopped, "stopped before the file was restored");
+        let outcome = stop.run_until_cancelled(restoring).await.unwrap_or_else(|| Err(stopped()));
         if let (Err(error), RecoveryMode::Standby) = (&outcome, mode) {
             warn_of_gap(server.clone(), error);
+        }
+        if let Some(hangs) = &hangs {
+            hangs.remember(outcome.as_ref().err(), &limit);
         }
         outcome
     });

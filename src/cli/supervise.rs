@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Failure;
+use super::signals;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 
@@ -120,11 +121,13 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self {
+        let heeded = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
-        })
+        };
+        signals::release();
+        Ok(heeded)
     }
 
     pub(super) async fn next(&mut self) -> Caught {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
-    CONTROL_FILE_BYTES, SegmentSize, SystemIdentifier, segment_size_of_control_file,
+    CONTROL_FILE_BYTES, SegmentSize, SystemIdentifier, control_file_says_recovery, segment_size_of_control_file,
     system_identifier_of_control_file,
 };
 
@@ -29,7 +29,13 @@ pub enum RecoveryMode {
     Standby,
     /// It ends recovery and promotes itself.
     Recovery,
+    /// It has ended recovery, and has removed the file that would lead it back there. Nothing is left for it to ask but for
+    /// the history of the timeline that it leaves.
+    Ending,
 }
+
+/// From this version on, files without content say whether a server recovers, and `recovery.conf` keeps it from starting.
+const FIRST_VERSION_WITH_SIGNAL_FILES: u32 = 12;
 
 impl DataDirectory {
     /// The data directory that a `%p` belongs to: two levels above it, else the working directory.
@@ -115,14 +121,56 @@ impl DataDirectory {
         Ok(format!("{}.{}.{}.{}", found.dev(), found.ino(), process.trim(), started.trim()))
     }
 
-    /// Whether the server in it is a standby. What cannot be read is no standby: of the two answers to a failure,
-    /// the one for recovery loses no data on a standby, while the other one would in recovery.
+    /// What the server in it does, by the file that its version goes by: `PG_VERSION` decides, because a file of the other
+    /// kind may lie there, too, and means nothing.
+    ///
+    /// What cannot be read is recovery: of the two answers to a failure, the one for recovery loses no data on a standby,
+    /// while the other one would in recovery.
     #[must_use]
     pub fn recovery_mode(&self) -> RecoveryMode {
-        let standby = self.0.join("standby.signal").exists()
-            || fs::read(self.0.join("recovery.conf"))
-                .is_ok_and(|text| standby_mode_is_on(&String::from_utf8_lossy(&text)));
-        if standby { RecoveryMode::Standby } else { RecoveryMode::Recovery }
+        let decided = match self.major_version() {
+            None => Some(RecoveryMode::Recovery),
+            Some(FIRST_VERSION_WITH_SIGNAL_FILES..) => self.by_signal_files(),
+            Some(_) => self.by_recovery_conf(),
+        };
+        decided.unwrap_or_else(|| if self.recovers() { RecoveryMode::Ending } else { RecoveryMode::Recovery })
+    }
+
+    /// As versions from 12 on go by; `None` where neither file is there.
+    fn by_signal_files(&self) -> Option<RecoveryMode> {
+        let files = [("standby.signal", RecoveryMode::Standby), ("recovery.signal", RecoveryMode::Recovery)];
+        files.into_iter().find_map(|(name, mode)| match fs::metadata(self.0.join(name)) {
+            Ok(_) => Some(mode),
+            Err(error) if error.kind() == IoErrorKind::NotFound => None,
+            Err(_) => Some(RecoveryMode::Recovery),
+        })
+    }
+
+    /// As versions up to 11 go by; `None` where the file is not there.
+    fn by_recovery_conf(&self) -> Option<RecoveryMode> {
+        match fs::read(self.0.join("recovery.conf")) {
+            Ok(text) if standby_mode_is_on(&String::from_utf8_lossy(&text)) => Some(RecoveryMode::Standby),
+            Err(error) if error.kind() == IoErrorKind::NotFound => None,
+            _ => Some(RecoveryMode::Recovery),
+        }
+    }
+
+    /// The 15 of 15.4, the 9 of 9.6.
+    fn major_version(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.0.join("PG_VERSION")).ok()?;
+        text.trim().split('.').next()?.parse().ok()
+    }
+
+    /// Whether `pg_control` says so. The server changes that when it is done, after it has asked for all that it needs.
+    fn recovers(&self) -> bool {
+        self.control().is_ok_and(|beginning| beginning.is_some_and(|bytes| control_file_says_recovery(&bytes)))
+    }
+
+    /// Whether its server has been told to shut down. It may still work for long, as long as clients stay.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        let lock = fs::read_to_string(self.0.join("postmaster.pid")).unwrap_or_default();
+        lock.lines().nth(7).is_some_and(|status| status.trim() == "stopping")
     }
 }
 
@@ -172,6 +220,69 @@ mod tests {
         }
     }
 
+    /// A data directory with these files, of that version, in which `pg_control` says that state.
+    fn mode_of(version: Option<&str>, state: u32, files: &[(&str, &str)]) -> RecoveryMode {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("global")).unwrap();
+        let control =
+            [&7u64.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 4], &state.to_ne_bytes()].concat();
+        fs::write(place.path().join("global/pg_control"), control).unwrap();
+        for (name, text) in files.iter().copied().chain(version.map(|version| ("PG_VERSION", version))) {
+            fs::write(place.path().join(name), text).unwrap();
+        }
+        DataDirectory::named(place.path().to_owned()).recovery_mode()
+    }
+
+    #[test]
+    fn the_version_decides_which_file_counts() {
+        use RecoveryMode::{Recovery, Standby};
+        let (signal, conf) = (("standby.signal", ""), ("recovery.conf", "standby_mode = on"));
+        for (version, files, mode) in [
+            (Some("15\n"), &[signal][..], Standby),
+            (Some("12\n"), &[signal, ("recovery.signal", "")], Standby),
+            (Some("15\n"), &[conf], Recovery),
+            (Some("15\n"), &[("recovery.signal", ""), conf], Recovery),
+            (Some("11\n"), &[signal], Recovery),
+            (Some("11\n"), &[signal, ("recovery.conf", "standby_mode = off")], Recovery),
+            (Some("9.6\n"), &[conf], Standby),
+            (Some("11\n"), &[conf], Standby),
+            (Some("x\n"), &[signal, conf], Recovery),
+            (Some(""), &[signal, conf], Recovery),
+            (None, &[signal, conf], Recovery),
+        ] {
+            assert_eq!(mode_of(version, 0, files), mode, "{version:?} {files:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_recovers_without_its_file_has_come_to_the_end() {
+        use RecoveryMode::{Ending, Recovery, Standby};
+        let in_archive_recovery = 5;
+        for version in ["11\n", "12\n", "18\n"] {
+            assert_eq!(mode_of(Some(version), in_archive_recovery, &[]), Ending, "{version}");
+            for state in [0, 1, 2, 3, 4, 6] {
+                assert_eq!(mode_of(Some(version), state, &[]), Recovery, "{version} {state}");
+            }
+        }
+        assert_eq!(mode_of(None, in_archive_recovery, &[]), Recovery);
+        assert_eq!(mode_of(Some("15"), in_archive_recovery, &[("recovery.signal", "")]), Recovery);
+        assert_eq!(mode_of(Some("15"), in_archive_recovery, &[("standby.signal", "")]), Standby);
+        assert_eq!(mode_of(Some("11"), in_archive_recovery, &[("recovery.conf", "")]), Recovery);
+    }
+
+    #[test]
+    fn a_server_that_has_been_told_to_stop_says_so() {
+        let place = tempfile::tempdir().unwrap();
+        let data = DataDirectory::named(place.path().to_owned());
+        assert!(!data.is_stopping());
+        for (status, stopping) in [("ready   ", false), ("stopping", true), ("standby ", false), ("", false)]
+        {
+            let lock = format!("17\n/data\n1700000000\n5432\n/tmp\n*\n  1234  1\n{status}\n");
+            fs::write(place.path().join("postmaster.pid"), lock).unwrap();
+            assert_eq!(data.is_stopping(), stopping, "{status}");
+        }
+    }
+
     #[test]
     fn a_run_ends_with_the_server_or_its_directory() {
         let place = tempfile::tempdir().unwrap();
@@ -202,6 +313,7 @@ mod tests {
         let found = DataDirectory::of(&cluster.path().join("pg_wal/RECOVERYXLOG"));
         assert_eq!(found.system_identifier().unwrap(), SystemIdentifier::new(7));
         assert_eq!(found.recovery_mode(), RecoveryMode::Recovery);
+        fs::write(cluster.path().join("PG_VERSION"), "15\n").unwrap();
         fs::write(cluster.path().join("standby.signal"), "").unwrap();
         assert_eq!(found.recovery_mode(), RecoveryMode::Standby);
         assert_eq!(DataDirectory::of(Path::new("/nowhere/pg_wal/x")), DataDirectory::current());

@@ -185,6 +185,7 @@ async fn prepare(
     let system = examined.facts.system;
     let getting_in_touch = async {
         let archive = Archive::open(options).await?;
+        archive.heed(limit);
         let taken = archive.is_taken(system, name).await;
         Ok((archive, taken))
     };

@@ -260,7 +260,7 @@ async fn read_history(
 fn tell(mode: RecoveryMode, text: &str) {
     match mode {
         RecoveryMode::Recovery => tracing::info!("{text}"),
-        RecoveryMode::Standby => {}
+        RecoveryMode::Standby | RecoveryMode::Ending => {}
     }
 }
 

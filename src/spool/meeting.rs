@@ -78,6 +78,15 @@ impl Spool {
         Ok(stream)
     }
 
+    /// What tells the prefetcher that is met here from every other, dead or alive; `None` where there is none.
+    #[must_use]
+    pub fn whom_to_meet(&self) -> Option<String> {
+        let found = fs::symlink_metadata(self.directory.join(SOCKET)).ok()?;
+        // The inode of one that has gone is soon used again.
+        let (device, inode) = identity(&found);
+        Some(format!("{device}.{inode}.{}.{}", found.ctime(), found.ctime_nsec()))
+    }
+
     /// A file that can be read and written and has no name. It can be given one where the file system lets it.
     pub fn unnamed_file(&self) -> io::Result<File> {
         // The umask decides, as it does for the server's own files.
@@ -120,6 +129,23 @@ mod tests {
         drop(meeting);
         assert!(spool.visit().is_err());
         assert!(spool.meet().unwrap().is_some());
+    }
+
+    #[test]
+    fn every_prefetcher_is_another_one() {
+        let place = tempfile::tempdir().unwrap();
+        let spool = spool(place.path());
+        assert_eq!(spool.whom_to_meet(), None);
+        let mut met = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let _meeting = spool.meet().unwrap().unwrap();
+            let met_now = spool.whom_to_meet().unwrap();
+            spool.visit().unwrap();
+            assert_eq!(spool.whom_to_meet().as_ref(), Some(&met_now), "as long as it is there");
+            assert!(met.insert(met_now));
+            // A file system's clock may have ticks of some milliseconds.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! `global/pg_control` (`ControlFileData` in `catalog/pg_control.h`): system identifier u64 at 0, version of the
-//! file's layout u32 at 8, catalog version u32 at 12, native byte order.
+//! file's layout u32 at 8, catalog version u32 at 12, the server's state (`DBState`) u32 at 16, native byte order.
 //!
 //! Where the sizes are depends on the version. In each they follow `floatFormat`, a float8 that is always 1234567.0: page
 //! size u32, pages a file u32, WAL page size u32, WAL segment size u32.
@@ -26,23 +26,35 @@ pub enum ControlFileError {
     NoSystem,
 }
 
+/// `DB_IN_ARCHIVE_RECOVERY`, the same since 9.0.
+const IN_ARCHIVE_RECOVERY: u32 = 5;
+
 /// Reads the system identifier from the beginning of `pg_control`.
 ///
 /// The file's checksum is left alone: a running server rewrites the file at any time, so a torn read is no damage,
 /// and the identifier at its very beginning never changes.
 pub fn system_identifier_of_control_file(bytes: &[u8]) -> Result<SystemIdentifier, ControlFileError> {
-    let Some((identifier, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(ControlFileError::Short(bytes.len()));
-    };
-    let Some((version, _)) = rest.split_first_chunk::<4>() else {
-        return Err(ControlFileError::Short(bytes.len()));
-    };
+    SystemIdentifier::new(beginning(bytes)?.0).ok_or(ControlFileError::NoSystem)
+}
+
+/// Whether the beginning of `pg_control` says that its server is in archive recovery, as a standby always is.
+#[must_use]
+pub fn control_file_says_recovery(bytes: &[u8]) -> bool {
+    let state =
+        beginning(bytes).ok().and_then(|(_, rest)| rest.split_first_chunk::<8>()?.1.first_chunk::<4>());
+    state.is_some_and(|state| u32::from_ne_bytes(*state) == IN_ARCHIVE_RECOVERY)
+}
+
+/// The identifier, and what follows it, from the layout's version on, which is a plausible one.
+fn beginning(bytes: &[u8]) -> Result<(u64, &[u8]), ControlFileError> {
+    let short = || ControlFileError::Short(bytes.len());
+    let (identifier, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
+    let version = u32::from_ne_bytes(*rest.first_chunk::<4>().ok_or_else(short)?);
     // 9.3 has 937, version 18 has 1800; the other byte order shows as a multiple of 65536.
-    let version = u32::from_ne_bytes(*version);
     if !(900..65_536).contains(&version) {
         return Err(ControlFileError::Version(version));
     }
-    SystemIdentifier::new(u64::from_ne_bytes(*identifier)).ok_or(ControlFileError::NoSystem)
+    Ok((u64::from_ne_bytes(*identifier), rest))
 }
 
 /// Reads the size of the cluster's WAL segments; `None` where the bytes do not tell it.
@@ -89,6 +101,17 @@ mod tests {
         let identifier =
             system_identifier_of_control_file(&control(7_381_092_445_103_374_871, 1300)).unwrap();
         assert_eq!(identifier.to_string(), "7381092445103374871");
+    }
+
+    #[test]
+    fn the_state_is_after_the_versions() {
+        let says = |state: u32| {
+            control_file_says_recovery(&[&control(7, 1300)[..], &state.to_ne_bytes(), &[9; 40]].concat())
+        };
+        assert!((0..99).all(|state| says(state) == (state == 5)));
+        assert!(!control_file_says_recovery(&control(7, 1300)), "too few bytes");
+        let other_order = [&control(7, 1300u32.swap_bytes())[..], &5u32.to_ne_bytes()].concat();
+        assert!(!control_file_says_recovery(&other_order));
     }
 
     #[test]

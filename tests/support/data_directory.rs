@@ -11,6 +11,9 @@ pub(crate) const SEGMENT_BYTES: usize = 1 << 20;
 /// The name of the first segment that a test usually wants.
 pub(crate) const SEGMENT: &str = "000000010000000000000001";
 
+/// What `pg_control` says of a standby, and of a server that recovers.
+pub(crate) const IN_ARCHIVE_RECOVERY: u32 = 5;
+
 /// A data directory in a sandbox.
 pub(crate) struct DataDirectory {
     path: PathBuf,
@@ -25,8 +28,16 @@ impl DataDirectory {
             fs::create_dir(directory.path.join(sub)).unwrap();
             user::hand_over(&directory.path.join(sub));
         }
-        directory.file("global/pg_control", control(system_identifier));
+        directory.set_state(0);
+        directory.file("PG_VERSION", "15\n");
         directory
+    }
+
+    /// Writes what `pg_control` says the server does, such as [`IN_ARCHIVE_RECOVERY`].
+    pub(crate) fn set_state(&self, state: u32) {
+        let mut control = control(self.system_identifier);
+        control[16..20].copy_from_slice(&state.to_ne_bytes());
+        self.file("global/pg_control", control);
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {

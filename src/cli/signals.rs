@@ -1,0 +1,93 @@
+//! Signals to a server's command, from its first moment on.
+//!
+//! Until its work begins, which then listens for itself, a thread waits for those that tell it to stop, and ends it with the
+//! status of the table. Those that mean nothing to it are swallowed to the end: by default they would end the process, and a
+//! server that is the first process of a container takes that for the crash of a child of its own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal};
+
+use super::exit::Failure;
+use crate::config::LogFormat;
+use crate::error::{Error, ErrorKind};
+
+/// Those that tell a process to stop in good order.
+const STOPPING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+
+/// Those that are left as they are: they end nothing, cannot be had, tell of a fault, or are a terminal's.
+const LEFT: [Signal; 18] = [
+    Signal::SIGKILL,
+    Signal::SIGSTOP,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGCHLD,
+    Signal::SIGWINCH,
+    Signal::SIGURG,
+    Signal::SIGPIPE,
+    Signal::SIGXFSZ,
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGSEGV,
+    Signal::SIGSYS,
+];
+
+/// Signals that are held back, until it is known what they mean.
+pub(super) struct Held(SigSet);
+
+/// What signals mean to the process now.
+#[derive(Clone)]
+pub(super) struct Early(Arc<Mutex<Failure>>);
+
+/// Holds signals back, on this thread and all that come after it. To be called before there is another one.
+pub(super) fn hold() -> Held {
+    let held: SigSet = Signal::iterator().filter(|signal| !LEFT.contains(signal)).collect();
+    // Without it, signals do what they do to any process.
+    let _ = held.thread_block();
+    Held(held)
+}
+
+impl Held {
+    /// From now on those that tell it to stop end the process, as a failure of that table.
+    pub(super) fn exit_as(self, program: &'static str, failure: Failure) -> Early {
+        let early = Early(Arc::new(Mutex::new(failure)));
+        let failure = early.clone();
+        let waiting = thread::Builder::new().spawn(move || {
+            loop {
+                let Ok(signal) = self.0.wait() else { return };
+                if STOPPING.contains(&signal) {
+                    failure.exit(program, signal);
+                }
+            }
+        });
+        if waiting.is_err() {
+            release();
+        }
+        early
+    }
+}
+
+impl Early {
+    /// From now on that table counts.
+    pub(super) fn are(&self, failure: Failure) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    fn exit(&self, program: &'static str, signal: Signal) -> ! {
+        let failure = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = Error::new(ErrorKind::Stopped, format!("stopped by {signal}"));
+        failure.exit_stopped(program, LogFormat::default(), &error, signal == Signal::SIGTERM)
+    }
+}
+
+/// Lets those that tell it to stop through to this thread, which must be the process's first one and listen for them: the
+/// kernel then hands them to nobody else.
+pub(super) fn release() {
+    let _ = STOPPING.into_iter().collect::<SigSet>().thread_unblock();
+}
