@@ -171,20 +171,31 @@ fn a_prefetcher_that_is_told_to_end_ends_with_status_0() {
     }
 }
 
+/// Restores a segment from the archive; whether the call says that the prefetcher does not answer.
+fn complains(scene: &PrefetchScene, number: usize) -> bool {
+    let outcome = outcome_of(scene.call(&scene.scene.recovery, &name(number)));
+    assert_eq!((outcome.status, From::told_in(&outcome.stderr)), (0, From::Archive), "{}", outcome.stderr);
+    fs::remove_file(scene.scene.recovery.join(TARGET)).unwrap();
+    let warning = "walkeep-restore: warning: the prefetcher does not answer, and is left alone";
+    outcome.stderr.contains(warning)
+}
+
 #[test]
-fn a_prefetcher_that_does_not_answer_holds_a_call_for_some_seconds_at_most() {
-    let scene = PrefetchScene::with(1..=4);
-    let prefetcher = scene.prefetched(1, 3);
+fn a_prefetcher_that_does_not_answer_is_waited_for_once_and_then_left_alone_for_the_rest_of_its_life() {
+    let scene = PrefetchScene::with(1..=7);
+    let prefetcher = scene.prefetched(1, 6);
     prefetcher.stop();
-    for number in [2, 3] {
-        let started = Instant::now();
-        assert_eq!(scene.restored(&name(number)), From::Archive);
-        assert!(started.elapsed() < SOME_SECONDS, "{:?}", started.elapsed());
-    }
-    assert_eq!(scene.prefetchers.all(), [prefetcher], "one is enough");
+    let started = Instant::now();
+    assert!(complains(&scene, 2), "one warning");
+    assert!(started.elapsed() < SOME_SECONDS, "{:?}", started.elapsed());
+    assert!(!complains(&scene, 3), "is enough");
     prefetcher.signal(Signal::CONT);
-    assert_eq!(scene.restored(&name(4)), From::Prefetcher, "and it is as good as before");
-    scene.prefetchers.wait_until_none();
+    assert!(!complains(&scene, 4), "nobody waits for it again");
+    assert_eq!(scene.prefetchers.all(), [prefetcher], "and nobody takes its place");
+    prefetcher.kill();
+    let next = scene.prefetched(5, 2);
+    assert_eq!(scene.restored(&name(6)), From::Prefetcher, "the next one is not blamed for it");
+    next.kill();
 }
 
 #[test]
@@ -205,6 +216,7 @@ fn a_prefetcher_at_which_too_many_have_knocked_in_vain_holds_nobody() {
     knock_until_nobody_can_any_more(&prefetcher.spool().unwrap());
     let started = Instant::now();
     let mut call = Running::start(scene.call(&scene.scene.recovery, &name(2)));
+    assert!(call.line().unwrap().contains("left alone"));
     // Not its end, which may never come.
     let line = call.line().unwrap();
     assert!(started.elapsed() < SOME_SECONDS, "{:?}", started.elapsed());

@@ -4,6 +4,7 @@
 //! the segment that a running server was asked to archive.
 
 mod place;
+mod restore;
 mod server;
 
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct CheckRequest {
     pub data: Option<DataDirectory>,
     /// The running server.
     pub server: Option<Server>,
+    /// Whether to run the `restore_command` of the data directory.
+    pub restore: bool,
 }
 
 /// One finding.
@@ -94,7 +97,11 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
         }
     };
     place::check(&archive, &mut findings).await;
-    server::check(&archive, request, limit, &mut findings).await;
+    let data = request.data.clone().filter(|_| request.restore);
+    let system = server::check(&archive, request, limit, &mut findings).await;
+    if let (Some(data), Some(system)) = (data, system) {
+        findings.push(restore::check(options, &archive, data, system, limit).await);
+    }
     findings
 }
 

@@ -16,12 +16,13 @@ use crate::wal::{SegmentName, SystemIdentifier, WalName};
 /// How often the archive is asked for a segment that the server is to archive.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Whose server it is, as far as that is known.
 pub(super) async fn check(
     archive: &Archive,
     request: CheckRequest,
     limit: &TimeLimit,
     findings: &mut Vec<Finding>,
-) {
+) -> Option<SystemIdentifier> {
     let CheckRequest { data, server, .. } = request;
     let (facts, archive) = (
         blocking({
@@ -34,7 +35,7 @@ pub(super) async fn check(
         None => None,
         Some(Err(error)) => {
             findings.push(Finding::failed("system", &error));
-            return;
+            return None;
         }
         Some(Ok((system, settings))) => {
             findings.push(known_system(archive, system).await);
@@ -49,6 +50,7 @@ pub(super) async fn check(
     if let (Some(server), Some(system)) = (server, system) {
         findings.push(switch(archive, server, system, limit).await);
     }
+    system
 }
 
 type Facts = (SystemIdentifier, Result<ServerSettings, Error>);

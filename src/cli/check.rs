@@ -32,6 +32,10 @@ pub(super) struct Check {
     #[arg(long, value_name = "URL")]
     pg_url: Option<String>,
 
+    /// Run the server's own restore_command for a history file, as the server would; as the server's user
+    #[arg(long, requires = "pgdata")]
+    restore: bool,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -59,6 +63,7 @@ impl Check {
             configuration: settings.file,
             data: self.pgdata.map(DataDirectory::named),
             server: server.unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error)),
+            restore: self.restore,
         };
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let archive = settings.archive;

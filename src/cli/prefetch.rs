@@ -16,7 +16,7 @@ use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Header;
 use crate::limit::TimeLimit;
-use crate::prefetch::{self, PrefetchJob, ask, is_left_alone, tell_restored};
+use crate::prefetch::{self, PrefetchJob, ask, tell_restored};
 use crate::restore::{RestoreRequest, Verified};
 use crate::spool::Spool;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
@@ -68,10 +68,11 @@ impl Server {
     /// Sees to it that somebody prefetches what comes after the segment that has been restored.
     pub(super) fn leave_prefetcher(&self, restored: &Header) {
         let Ok(size) = SegmentSize::new(restored.original_size) else { return };
-        if is_left_alone(&self.spool, &self.run)
-            || tell_restored(&self.spool, &self.run, self.segment, size).is_ok()
-        {
-            return;
+        match tell_restored(&self.spool, &self.run, self.segment, size) {
+            Ok(()) => return,
+            // One that does not answer has the place for as long as it lives.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => {}
         }
         if let Err(error) = start(size) {
             tracing::debug!("cannot prefetch: {error}");

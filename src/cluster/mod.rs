@@ -71,6 +71,15 @@ impl DataDirectory {
         settings::read(&self.0)
     }
 
+    /// The command by which its server restores, from the file that its version reads that from; `None` where there is none.
+    pub fn restore_command(&self) -> Result<Option<String>, Error> {
+        let settings = match self.major_version() {
+            Some(..FIRST_VERSION_WITH_SIGNAL_FILES) => settings::read_recovery_conf(&self.0)?,
+            _ => self.server_settings()?,
+        };
+        Ok(settings.get("restore_command").filter(|command| !command.is_empty()).cloned())
+    }
+
     fn control_file(&self) -> PathBuf {
         self.0.join("global/pg_control")
     }

@@ -27,6 +27,16 @@ pub(super) fn read(data: &Path) -> Result<ServerSettings, Error> {
     Ok(settings)
 }
 
+/// Reads what a server up to version 11 would read when it starts to recover: nothing, where there is no such file.
+pub(super) fn read_recovery_conf(data: &Path) -> Result<ServerSettings, Error> {
+    let mut settings = ServerSettings::new();
+    let path = data.join("recovery.conf");
+    if path.exists() {
+        read_file(&path, &mut settings, 0)?;
+    }
+    Ok(settings)
+}
+
 /// Debian keeps it elsewhere; how the server was started last tells where.
 fn configuration_file(data: &Path) -> PathBuf {
     let started = fs::read_to_string(data.join("postmaster.opts")).unwrap_or_default();

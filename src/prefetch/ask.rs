@@ -42,15 +42,13 @@ pub fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit) -> io
     asked
 }
 
-/// Whether the prefetcher that is there is one that does not answer: nobody is to wait for it, or to want another one while
-/// it has the place.
-#[must_use]
-pub fn is_left_alone(spool: &Spool, run: &str) -> bool {
+/// Whether the prefetcher that is there is one that does not answer.
+fn is_left_alone(spool: &Spool, run: &str) -> bool {
     let noted = spool.noted(SUBJECT, run, SystemTime::now());
     noted.is_some_and(|note| spool.whom_to_meet().is_some_and(|whom| whom == note.text))
 }
 
-/// Tells where recovery is. An error where there is nobody to be told.
+/// Tells where recovery is. An error where there is nobody to be told; `WouldBlock` where somebody is, who does not listen.
 pub fn tell_restored(spool: &Spool, run: &str, name: SegmentName, size: SegmentSize) -> io::Result<()> {
     say(spool, run, Message::Restored(name, size)).map(drop)
 }

@@ -32,7 +32,7 @@ use crate::restore::{Progress, Threads, Verified, Watched, decode_verified};
 use crate::spool::{Meeting, Spool};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
-pub use ask::{ask, is_left_alone, tell_restored};
+pub use ask::{ask, tell_restored};
 use window::{Room, Window};
 use wire::{COMING, LONGEST_LINE, Message, hand_over};
 

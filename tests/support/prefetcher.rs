@@ -321,10 +321,13 @@ impl PrefetchScene {
     }
 }
 
-/// All that is in spools but for locks and sockets.
+/// All that is in spools but for locks, sockets and notes, of which there is one each.
 pub(crate) fn left_in_spools(base: &Path) -> Vec<String> {
     let mut files = files_below(base);
-    files.retain(|file| !file.ends_with("/prefetcher.lock") && !file.ends_with("/prefetcher.socket"));
+    files.retain(|file| {
+        let kept = ["/prefetcher.lock", "/prefetcher.socket", "/prefetcher.note"];
+        !kept.iter().any(|end| file.ends_with(end))
+    });
     files
 }
 

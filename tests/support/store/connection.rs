@@ -130,6 +130,7 @@ impl Server {
         match fault {
             Some(Fault::AnswerLost) => return Err(Broken),
             Some(Fault::HangAfterEffect) => return pending().await,
+            Some(Fault::Late(by)) => tokio::time::sleep(by).await,
             Some(Fault::ResetAfter(bytes)) => control.plan(bytes.min(length), Mishap::Reset),
             Some(Fault::CutBody(bytes)) => control.plan(bytes.min(length), Mishap::Close),
             Some(Fault::HangInBody(bytes)) => control.plan(bytes.min(length), Mishap::Silence),

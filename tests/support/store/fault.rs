@@ -1,5 +1,7 @@
 //! What can be made to go wrong, and with which requests it does.
 
+use std::time::Duration;
+
 use super::request::Request;
 
 /// Which requests meet with a fault.
@@ -52,6 +54,8 @@ pub(crate) enum Fault {
     CutBody(u64),
     /// It is read, not performed, and never answered.
     Hang,
+    /// Performed, and answered after so long.
+    Late(Duration),
     /// Performed, and never answered.
     HangAfterEffect,
     /// Performed; after so many bytes of the answer's body nothing more comes.

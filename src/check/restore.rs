@@ -1,0 +1,284 @@
+//! Whether the server's own `restore_command` brings a file back, run as the server would run it: a command that is broken
+//! is to be found before a failover needs it.
+//!
+//! It is asked for a history file, which is small and disturbs nobody, and puts it into a directory of its own in `pg_wal`,
+//! where none of the server's own copies can be taken for it.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+
+use super::Finding;
+use crate::archive::{Archive, ArchiveOptions, TextFiles};
+use crate::blocking::blocking;
+use crate::cluster::DataDirectory;
+use crate::error::{Error, ErrorKind};
+use crate::frame::{Digest, MAX_TEXT_BYTES};
+use crate::limit::TimeLimit;
+use crate::restore::read_verified;
+use crate::wal::{SystemIdentifier, TimelineId, WalName};
+
+const NAME: &str = "restore_command";
+
+/// How often is looked whether the command has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What is left of the time limit when a command that goes on is ended.
+const MARGIN: Duration = Duration::from_secs(3);
+
+/// How much is shown of what a command has said, in letters.
+const MOST_SAID: usize = 500;
+
+/// As the server gives `%r` where nothing has been replayed.
+const NO_RESTART_POINT: &str = "000000000000000000000000";
+
+pub(super) async fn check(
+    options: &ArchiveOptions,
+    archive: &Archive,
+    data: DataDirectory,
+    system: SystemIdentifier,
+    limit: &TimeLimit,
+) -> Finding {
+    match try_out(options, archive, data, system, limit).await {
+        Ok(finding) => finding,
+        Err(error) => Finding::failed(NAME, &error),
+    }
+}
+
+async fn try_out(
+    options: &ArchiveOptions,
+    archive: &Archive,
+    data: DataDirectory,
+    system: SystemIdentifier,
+    limit: &TimeLimit,
+) -> Result<Finding, Error> {
+    let fail = |detail: String| {
+        Ok(Finding::fail(NAME, detail).hint("set restore_command = 'walkeep-restore %f %p'"))
+    };
+    let asked = data.clone();
+    let Some(command) = blocking(move || asked.restore_command()).await? else {
+        return fail(
+            "restore_command is empty: neither a standby nor pg_rewind can use the archive".to_owned(),
+        );
+    };
+    if !command.contains("%f") || !command.contains("%p") {
+        return fail(format!("restore_command names no file, or no place for it: {command}"));
+    }
+    let (name, archived) = file_to_ask_for(options, archive, system, limit).await?;
+    let started = Instant::now();
+    let running = blocking(move || Running::start(&data, &command, name)).await?;
+    let tried = running.end(limit).await?;
+    let took = started.elapsed().as_millis();
+    Ok(judge(name, archived, &tried, took))
+}
+
+/// The newest history file that the archive holds, and its digest; where it holds none, one that it would hold next.
+async fn file_to_ask_for(
+    options: &ArchiveOptions,
+    archive: &Archive,
+    system: SystemIdentifier,
+    limit: &TimeLimit,
+) -> Result<(WalName, Option<Digest>), Error> {
+    let histories = archive.text_files(system, TextFiles::Histories).await?;
+    match histories.last().map(|file| file.name) {
+        Some(name) => {
+            let (header, _) = read_verified(options, name, Some(system), limit).await?;
+            Ok((name, Some(header.blake3)))
+        }
+        None => {
+            let second =
+                TimelineId::new(2).ok_or_else(|| Error::new(ErrorKind::Local, "there is no timeline 2"))?;
+            Ok((WalName::History(second), None))
+        }
+    }
+}
+
+/// What a command has done.
+struct Tried {
+    /// How it has ended; `None` when it was ended.
+    status: Option<ExitStatus>,
+    /// Of the file that it has brought.
+    brought: Option<Digest>,
+    /// What it has written, on one line.
+    said: String,
+}
+
+/// The command at work. Ended, with all that it has started, and its directory removed, when this is dropped.
+struct Running {
+    child: Child,
+    said: File,
+    target: PathBuf,
+    _directory: TempDir,
+}
+
+impl Running {
+    /// Starts it as the server does: by the shell, in the data directory.
+    fn start(data: &DataDirectory, command: &str, name: WalName) -> Result<Self, Error> {
+        let data: PathBuf = std::path::absolute(data.path()).map_err(cannot_run)?.components().collect();
+        let wal = data.join("pg_wal");
+        let directory =
+            tempfile::Builder::new().prefix("walkeep-check.").tempdir_in(&wal).map_err(|error| {
+                Error::new(ErrorKind::Local, format!("cannot make a directory in {}", wal.display()))
+                    .because(error)
+                    .hint("run it as the server's user")
+            })?;
+        let target = directory.path().join("RECOVERYHISTORY");
+        // Relative, as the server's is.
+        let relative = target.strip_prefix(&data).unwrap_or(&target);
+        let said = tempfile::tempfile().map_err(cannot_run)?;
+        let child = Command::new("/bin/sh")
+            .args(["-c", &filled_in(command, name, relative)])
+            .current_dir(&data)
+            .env("PGDATA", &data)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().map_err(cannot_run)?)
+            .stderr(said.try_clone().map_err(cannot_run)?)
+            .spawn()
+            .map_err(cannot_run)?;
+        Ok(Self { child, said, target, _directory: directory })
+    }
+
+    /// Waits for its end, until the time is nearly up.
+    async fn end(mut self, limit: &TimeLimit) -> Result<Tried, Error> {
+        let status = loop {
+            match self.child.try_wait().map_err(cannot_run)? {
+                None if limit.left() < MARGIN => break None,
+                None => tokio::time::sleep(PAUSE).await,
+                ended => break ended,
+            }
+        };
+        let brought = File::open(&self.target).ok().and_then(|file| digest(file).ok());
+        let mut said = String::new();
+        self.said.rewind().map_err(cannot_run)?;
+        // What is no text says nothing to anybody.
+        let _ = (&self.said).take(MAX_TEXT_BYTES).read_to_string(&mut said);
+        let said = said.trim().chars().take(MOST_SAID).collect::<String>().replace(char::is_control, " ");
+        Ok(Tried { status, brought, said })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn cannot_run(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Local, "cannot run restore_command").because(error)
+}
+
+fn digest(mut file: File) -> std::io::Result<Digest> {
+    let mut content = Vec::new();
+    (&mut file).take(MAX_TEXT_BYTES).read_to_end(&mut content)?;
+    Ok((*blake3::hash(&content).as_bytes()).into())
+}
+
+/// The command with the server's placeholders filled in. Those that the server does not know stay, as up to version 15.
+fn filled_in(command: &str, name: WalName, target: &Path) -> String {
+    let mut filled = String::new();
+    let mut letters = command.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let value = match (letter, letters.peek()) {
+            ('%', Some('f')) => name.to_string(),
+            ('%', Some('p')) => target.display().to_string(),
+            ('%', Some('r')) => NO_RESTART_POINT.to_owned(),
+            ('%', Some('%')) => "%".to_owned(),
+            _ => {
+                filled.push(letter);
+                continue;
+            }
+        };
+        filled.push_str(&value);
+        letters.next();
+    }
+    filled
+}
+
+/// What the server would make of what the command has done.
+fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128) -> Finding {
+    let Tried { status, brought, said } = tried;
+    let says = if said.is_empty() { String::new() } else { format!("; it says: {said}") };
+    let hint = "a standby that is promoted, and a recovery, depend on it";
+    let fail = |what: String| Finding::fail(NAME, format!("{what}{says}")).hint(hint);
+    let Some(status) = status else {
+        return fail(format!("restore_command is still at work on {name} after {took} ms"));
+    };
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    match (archived, code) {
+        (Some(archived), 0) if *brought == Some(archived) => {
+            let what = format!("restore_command brings {name} back, in {took} ms");
+            if said.is_empty() {
+                Finding::pass(NAME, what)
+            } else {
+                Finding::note(NAME, format!("{what}{says}"))
+            }
+        }
+        (Some(_), 0) => {
+            fail(format!("restore_command succeeds for {name} and does not bring what the archive holds"))
+        }
+        (Some(_), 1..126) => {
+            fail(format!("restore_command has status {code} for {name}, which the archive holds"))
+        }
+        (None, 1) => {
+            Finding::pass(NAME, format!("restore_command finds that there is no {name}, in {took} ms"))
+        }
+        (None, 0) => fail(format!("restore_command succeeds for {name}, which the archive does not hold")),
+        (None, 2..126) => fail(format!("restore_command has status {code} for {name}, and cannot tell")),
+        (_, _) => fail(format!("restore_command has status {code} for {name}, which stops the server")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Outcome;
+
+    #[test]
+    fn placeholders_are_filled_in_as_the_server_does() {
+        let name = "00000002.history".parse().unwrap();
+        let filled = |command| filled_in(command, name, Path::new("pg_wal/x"));
+        assert_eq!(filled("a %f \"%p\" %r"), format!("a 00000002.history \"pg_wal/x\" {NO_RESTART_POINT}"));
+        assert_eq!(filled("a %%f %%%f %x 5% %"), "a %f %00000002.history %x 5% %");
+    }
+
+    #[test]
+    fn what_would_surprise_at_a_failover_is_a_cross() {
+        use Outcome::{Fail, Note, Pass};
+        let [one, other]: [Digest; 2] = [[1; 32].into(), [2; 32].into()];
+        let outcome = |archived, status: Option<i32>, brought, said: &str| {
+            let status = status
+                .map(|status| ExitStatus::from_raw(if status > 255 { status - 256 } else { status << 8 }));
+            let tried = Tried { status, brought, said: said.to_owned() };
+            judge("00000002.history".parse().unwrap(), archived, &tried, 7).outcome
+        };
+        let by_signal = 256 + 9;
+        for (archived, status, brought, said, expected) in [
+            (Some(one), Some(0), Some(one), "", Pass),
+            (Some(one), Some(0), Some(one), "a warning", Note),
+            (Some(one), Some(0), Some(other), "", Fail),
+            (Some(one), Some(0), None, "", Fail),
+            (Some(one), Some(1), None, "", Fail),
+            (Some(one), Some(75), None, "", Fail),
+            (Some(one), Some(255), None, "", Fail),
+            (Some(one), Some(by_signal), None, "", Fail),
+            (Some(one), None, None, "", Fail),
+            (None, Some(1), None, "", Pass),
+            (None, Some(0), Some(one), "", Fail),
+            (None, Some(75), None, "", Fail),
+            (None, Some(127), None, "", Fail),
+            (None, Some(by_signal), None, "", Fail),
+        ] {
+            assert_eq!(outcome(archived, status, brought, said), expected, "{status:?}");
+        }
+    }
+}
