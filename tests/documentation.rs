@@ -149,6 +149,7 @@ fn the_checks_of_the_guides_are_all_ticks_on_a_server_that_archives() {
     let archive = ArchiveDirectory::new(&sandbox);
     let mut server = Cluster::new(&sandbox, "data");
     server.archive_into(&archive);
+    server.restore_from(&archive);
     server.start();
     let commands = ["README.md", "docs/guide/archiving.md", "docs/guide/stores.md"].map(|name| {
         line(&page(name), "walkeep check --")
@@ -156,14 +157,17 @@ fn the_checks_of_the_guides_are_all_ticks_on_a_server_that_archives() {
     });
     assert_eq!(commands[0], commands[1]);
     assert_eq!(commands[0], commands[2]);
-    let command = commands[0]
-        .replace("/mnt/archive", archive.url())
-        .replace("/var/lib/postgresql/15/main", server.data().to_str().unwrap());
-    let words: Vec<&str> = command.split(' ').collect();
-    let mut check = server.client(sandbox.program(words[0]).to_str().unwrap());
-    let text = output_of(check.args(&words[1..]));
-    assert!(text.lines().all(|line| !line.starts_with('✗')), "{text}");
-    assert!(text.contains("✓ switch"), "{text}");
+    let of_restoring = line(&page("docs/guide/recovery.md"), "walkeep check --");
+    for (command, tick) in [(&commands[0], "✓ switch"), (&of_restoring, "✓ restore_command")] {
+        let command = command
+            .replace("/mnt/archive", archive.url())
+            .replace("/var/lib/postgresql/15/main", server.data().to_str().unwrap());
+        let words: Vec<&str> = command.split(' ').collect();
+        let mut check = server.client(sandbox.program(words[0]).to_str().unwrap());
+        let text = output_of(check.args(&words[1..]));
+        assert!(text.lines().all(|line| !line.starts_with('✗')), "{text}");
+        assert!(text.contains(tick), "{text}");
+    }
 }
 
 #[test]

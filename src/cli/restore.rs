@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, Parser, ValueEnum};
 
@@ -14,7 +14,7 @@ use super::spool::patiently;
 use super::unread::Question;
 use super::{log, prefetch, signals, supervise, umask};
 use crate::cluster::RecoveryMode;
-use crate::config::{Bytes, Given, LogFormat, Settings};
+use crate::config::{Bytes, Given, LogFormat, Settings, Timeouts};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::restore::{RestoreRequest, Restored, restore};
@@ -84,12 +84,15 @@ impl Arguments {
         }
     }
 
-    /// Whether the server asks again by itself, or must not be held up, so that waiting gains little.
-    fn is_in_a_hurry(&self, mode: RecoveryMode) -> bool {
-        match mode {
-            RecoveryMode::Standby => true,
-            RecoveryMode::Ending => !matches!(self.on_error, Some(OnError::Stop)),
-            RecoveryMode::Recovery => false,
+    /// The time limit of a call that a server in that mode makes; and whether it is not to be held up, because it asks again
+    /// by itself, or must go on.
+    fn time_limit(&self, mode: RecoveryMode, timeouts: Timeouts) -> (Duration, bool) {
+        let by_server = Question::new(&self.name, &self.path).is_of_a_server();
+        match (mode, self.on_error) {
+            (RecoveryMode::Recovery, _) | (RecoveryMode::Ending, Some(OnError::Stop)) => {
+                (timeouts.recovery, false)
+            }
+            (RecoveryMode::Standby | RecoveryMode::Ending, _) => (timeouts.standby, by_server),
         }
     }
 }
@@ -120,8 +123,7 @@ pub fn main() -> ! {
     question.exit_on_panic(PROGRAM, failure);
     let (settings, request) = prepare(&arguments)
         .unwrap_or_else(|(error, format)| question.exit_early(PROGRAM, failure, format, &error));
-    let hurried = arguments.is_in_a_hurry(mode);
-    let timeout = if hurried { settings.timeouts.standby } else { settings.timeouts.recovery };
+    let (timeout, hurried) = arguments.time_limit(mode, settings.timeouts);
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
     let hangs = hurried.then(|| Hangs::look(&settings, &request.path, request.system));

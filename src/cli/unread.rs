@@ -66,6 +66,11 @@ impl Question {
         }
     }
 
+    /// Whether it is a server that asks, and not `pg_rewind` or a person, who will not ask again.
+    pub(super) fn is_of_a_server(&self) -> bool {
+        self.path.file_name().is_some_and(is_of_a_server)
+    }
+
     /// Answers it without an archive, where that can be done for a server. Its own copy of a history file is then in place.
     pub(super) fn known(&self) -> Option<Known> {
         let name =

@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn the_patient_wait_for_what_hangs() {
-        let hangs =
-            while_it_moves(&limit(None), &Progress::default(), std::future::pending::<Result<(), Error>>());
+        let (limit, progress) = (limit(None), Progress::default());
+        let hangs = while_it_moves(&limit, &progress, std::future::pending::<Result<(), Error>>());
         assert!(run(tokio::time::timeout(Duration::from_millis(700), hangs)).is_err());
     }
 }
