@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::exit::Failure;
 use crate::config::LogFormat;
@@ -38,6 +39,9 @@ const LEFT: [Signal; 18] = [
     Signal::SIGSYS,
 ];
 
+/// Where signals go once the work listens for them.
+static LISTENER: Mutex<Option<UnboundedSender<Signal>>> = Mutex::new(None);
+
 /// Signals that are held back, until it is known what they mean.
 pub(super) struct Held(SigSet);
 
@@ -62,7 +66,7 @@ impl Held {
             loop {
                 let Ok(signal) = self.0.wait() else { return };
                 if STOPPING.contains(&signal) {
-                    failure.exit(program, signal);
+                    failure.hear(program, signal);
                 }
             }
         });
@@ -79,15 +83,30 @@ impl Early {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
-    fn exit(&self, program: &'static str, signal: Signal) -> ! {
-        let failure = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = Error::new(ErrorKind::Stopped, format!("stopped by {signal}"));
-        failure.exit_stopped(program, LogFormat::default(), &error, signal == Signal::SIGTERM)
+    fn hear(&self, program: &'static str, signal: Signal) {
+        // Until the process has ended, or the work has heard of it.
+        let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*listener {
+            // It may have ended meanwhile, and the process is about to.
+            Some(listener) => drop(listener.send(signal)),
+            None => {
+                let failure = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let error = Error::new(ErrorKind::Stopped, format!("stopped by {signal}"));
+                failure.exit_stopped(program, LogFormat::default(), &error, signal == Signal::SIGTERM)
+            }
+        }
     }
 }
 
-/// Lets those that tell it to stop through to this thread, which must be the process's first one and listen for them: the
-/// kernel then hands them to nobody else.
-pub(super) fn release() {
+/// From now on whoever calls this listens for those that tell it to stop, on the process's first thread, to which they are let
+/// through. One that comes to the waiting thread all the same, as when the first one is just dealing with another, is handed on.
+pub(super) fn listen() -> UnboundedReceiver<Signal> {
+    let (sender, receiver) = unbounded_channel();
+    *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+    release();
+    receiver
+}
+
+fn release() {
     let _ = STOPPING.into_iter().collect::<SigSet>().thread_unblock();
 }

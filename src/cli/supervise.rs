@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::Failure;
@@ -113,21 +114,22 @@ async fn end_of(limit: &TimeLimit) {
     }
 }
 
+/// Those that tell a process to stop.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    handed_on: UnboundedReceiver<nix::sys::signal::Signal>,
 }
 
 impl Signals {
     pub(super) fn new() -> std::io::Result<Self> {
-        let heeded = Self {
+        Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
-        };
-        signals::release();
-        Ok(heeded)
+            handed_on: signals::listen(),
+        })
     }
 
     pub(super) async fn next(&mut self) -> Caught {
@@ -135,6 +137,11 @@ impl Signals {
             _ = self.terminate.recv() => Caught::Terminate,
             _ = self.interrupt.recv() => Caught::Interrupt,
             _ = self.quit.recv() => Caught::Quit,
+            Some(signal) = self.handed_on.recv() => match signal {
+                nix::sys::signal::Signal::SIGTERM => Caught::Terminate,
+                nix::sys::signal::Signal::SIGQUIT => Caught::Quit,
+                _ => Caught::Interrupt,
+            },
         }
     }
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
-    CONTROL_FILE_BYTES, SegmentSize, SystemIdentifier, control_file_says_recovery, segment_size_of_control_file,
-    system_identifier_of_control_file,
+    CONTROL_FILE_BYTES, SegmentSize, SystemIdentifier, control_file_says_recovery,
+    segment_size_of_control_file, system_identifier_of_control_file,
 };
 
 pub use own_wal::{histories, holds_segment};
@@ -172,7 +172,8 @@ impl DataDirectory {
 
     /// Whether `pg_control` says so. The server changes that when it is done, after it has asked for all that it needs.
     fn recovers(&self) -> bool {
-        self.control().is_ok_and(|beginning| beginning.is_some_and(|bytes| control_file_says_recovery(&bytes)))
+        self.control()
+            .is_ok_and(|beginning| beginning.is_some_and(|bytes| control_file_says_recovery(&bytes)))
     }
 
     /// Whether its server has been told to shut down. It may still work for long, as long as clients stay.

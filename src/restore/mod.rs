@@ -133,8 +133,7 @@ async fn restore_from_archive(
     let archive = Archive::open(options).await?;
     archive.heed(limit);
     let system = system_to_restore(&archive, request.path.clone(), request.system).await?;
-    let (header, stored_size, file) =
-        fetch_or_explain(&archive, system, request, limit, &progress).await?;
+    let (header, stored_size, file) = fetch_or_explain(&archive, system, request, limit, &progress).await?;
     let path = request.path.clone();
     blocking(move || publish(file, &path)).await?;
     Ok(Restored::FromArchive { header, stored_size })
