@@ -116,6 +116,6 @@ mod tests {
     fn the_patient_wait_for_what_hangs() {
         let (limit, progress) = (limit(None), Progress::default());
         let hangs = while_it_moves(&limit, &progress, std::future::pending::<Result<(), Error>>());
-        assert!(run(tokio::time::timeout(Duration::from_millis(700), hangs)).is_err());
+        assert!(run(async { tokio::time::timeout(Duration::from_millis(700), hangs).await }).is_err());
     }
 }
