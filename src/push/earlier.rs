@@ -4,6 +4,7 @@
 use super::PushRequest;
 use crate::archive::{Archive, ArchiveOptions, Created, StoredFile};
 use crate::error::Error;
+use crate::limit::TimeLimit;
 use crate::spool::{FileIdentity, Moment, Spool};
 use crate::wal::WalName;
 
