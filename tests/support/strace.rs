@@ -21,7 +21,12 @@ pub(crate) const CHANGES: &str =
 
 /// Runs the command and gives its [`CHANGES`], whatever they change, and its last call, `exit_group`.
 pub(crate) fn trace(sandbox: &Sandbox, command: &Command) -> (Outcome, Vec<Call>) {
-    let options = ["-e", &format!("trace={CHANGES},exit_group")];
+    trace_calls(CHANGES, sandbox, command)
+}
+
+/// As [`trace`], but other calls.
+pub(crate) fn trace_calls(names: &str, sandbox: &Sandbox, command: &Command) -> (Outcome, Vec<Call>) {
+    let options = ["-e", &format!("trace={names},exit_group")];
     let outcome = outcome_of(under_strace(sandbox, &options, command));
     (outcome, parse(&fs::read_to_string(log(sandbox)).unwrap()))
 }
@@ -128,6 +133,16 @@ impl Call {
     /// The first path that the call names.
     pub(crate) fn first_path(&self) -> Option<&Path> {
         self.arguments.split('"').nth(1).map(Path::new)
+    }
+
+    /// Whether this has a network file system ask its server for what is in the directory `path`.
+    pub(crate) fn compares(&self, path: &Path) -> bool {
+        self.name == "statx" && self.path() == Some(path) && self.arguments.contains("AT_STATX_FORCE_SYNC")
+    }
+
+    /// Whether this opens `path`, or tries to.
+    pub(crate) fn opens(&self, path: &Path) -> bool {
+        self.name == "openat" && self.path() == Some(path)
     }
 
     /// Whether this flushes `path`, successfully.

@@ -180,10 +180,14 @@ pub(super) fn root(path: &Path, require_mount: bool) -> Result<PathBuf, Error> {
     Directory::open(path, require_mount).map(|directory| directory.root().to_owned())
 }
 
-/// Opens a file; `None` where none can be found. Nothing less than opening it: what another machine's file system holds may
-/// be remembered by this one, and opening asks anew.
+/// Opens a file; `None` where none can be found. Both are as another machine has left it: a client of NFS 4 opens by what it
+/// remembers a file that was moved away.
 pub(super) fn open_file(root: &Path, key: &Key) -> io::Result<Option<File>> {
-    match File::open(root.join(key.as_ref())) {
+    let path = root.join(key.as_ref());
+    if let Some(directory) = path.parent() {
+        fresh::compare_down_to(root, directory);
+    }
+    match File::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
