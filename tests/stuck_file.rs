@@ -149,6 +149,51 @@ fn a_conflict_of_a_neighbour_keeps_the_same_out() {
     fails(3, pusher.push(conflicting), &[conflicting]);
 }
 
+/// The push into the bucket of a store that is known to honour conditions, which is asked nothing before a file is created.
+fn push_into(store: &Store, pusher: &Pusher, data: &DataDirectory, name: &str) -> std::process::Command {
+    let configuration = pusher.sandbox.file("store.toml", "[store]\nconditional_put = \"yes\"\n");
+    let mut push = data.run(pusher.sandbox.walkeep_archive());
+    push.envs(store.environment()).env("WALKEEP_CONFIG", configuration);
+    push.args(["--archive", "s3://wal/main", &format!("pg_wal/{name}")]);
+    push
+}
+
+/// The names in a store.
+fn names_in_store(store: &Store) -> Vec<String> {
+    store.keys().iter().map(|key| key.rsplit('/').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_history_file_in_conflict_keeps_its_timeline_out_of_a_store_too() {
+    let (store, pusher) = (Store::new(), pusher_with_timelines());
+    let other = DataDirectory::new(&pusher.sandbox, "other", SYSTEM);
+    other.file(&format!("pg_wal/{HISTORY}"), "1\t0/180000\tanother promotion\n");
+    succeeds(push_into(&store, &pusher, &other, HISTORY));
+    succeeds(push_into(&store, &pusher, &pusher.data, ON_1));
+    assert_eq!(names_in_store(&store), [HISTORY, "00000004.history", ON_1, ON_4]);
+}
+
+#[test]
+fn a_clone_of_a_server_that_has_archived_already_puts_nothing_into_its_store() {
+    let (store, pusher) = (Store::new(), pusher_with(1..=9));
+    // The server's, which the clone has, too, up to where they part.
+    let server = DataDirectory::new(&pusher.sandbox, "server", SYSTEM);
+    for number in 1..=2 {
+        fs::copy(
+            pusher.data.join(&format!("pg_wal/{}", name(number))),
+            server.join(&format!("pg_wal/{}", name(number))),
+        )
+        .unwrap();
+    }
+    server.segment(&name(3), 199);
+    for number in 1..=3 {
+        support::user::hand_over(&server.join(&format!("pg_wal/{}", name(number))));
+        succeeds(push_into(&store, &pusher, &server, &name(number)));
+    }
+    succeeds(push_into(&store, &pusher, &pusher.data, &name(1)));
+    assert_eq!(names_in_store(&store), names(1..=3));
+}
+
 #[test]
 fn an_archive_that_is_away_or_refuses_gets_nothing() {
     let pusher = pusher_with(1..=3);

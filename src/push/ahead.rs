@@ -65,12 +65,25 @@ impl TakenAlong {
     }
 }
 
+/// What became of the file that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is new in the archive.
+    New,
+    /// The archive had it already. It may have others, which need not be the same.
+    There,
+    /// It is unacceptable.
+    Unacceptable,
+    /// The archive has another one.
+    Conflict,
+}
+
 /// Archives the neighbours of the file that `asked` was about, within all bounds, and notes each in the spool; after a
-/// `conflict` of that file, those that the fence lets through. Ends early on `stop`.
+/// conflict of that file, those that the fence lets through. Ends early on `stop`.
 pub(super) async fn take_along(
     archive: &Archive,
     asked: &PushRequest,
-    conflict: bool,
+    fate: Fate,
     (spool, bounds): (&Spool, &LookAhead),
     limit: &TimeLimit,
     stop: &CancellationToken,
@@ -79,7 +92,7 @@ pub(super) async fn take_along(
     let Some(directory) = asked.path.parent() else { return TakenAlong::default() };
     let choosing = {
         let (asked, at_most, spool) = (asked.clone(), bounds.files, spool.clone());
-        blocking(move || choose(&asked, conflict, at_most, &spool))
+        blocking(move || choose(&asked, fate, at_most, &spool))
     };
     let (names, fence) = choosing.await;
     if names.is_empty() {
@@ -95,16 +108,16 @@ pub(super) async fn take_along(
         let fence = &fence;
         async move { (name, push_neighbour(archive, request, spool, fence, limit, room).await) }
     };
-    let dividing = by_what_a_directory_shows(archive, spool, names);
-    let Some([first, rest]) = stop.run_until_cancelled(dividing).await else { return TakenAlong::default() };
-    let pushing = |names| {
+    let dividing = by_what_hangs_on_them(archive, fate, spool, names, at_once);
+    let Some(groups) = stop.run_until_cancelled(dividing).await else { return TakenAlong::default() };
+    let [there, histories, rest] = groups;
+    let pushing = |names, at_once| {
         stream::iter(names)
             .take_while(|_| std::future::ready(room.is_open()))
             .map(neighbour)
             .buffer_unordered(at_once)
     };
-    // The rest is begun when all of the first are done.
-    let pushes = pushing(first).chain(pushing(rest));
+    let pushes = pushing(there, at_once).chain(pushing(histories, 1)).chain(pushing(rest, at_once));
     let mut pushes = std::pin::pin!(pushes);
     let mut taken = TakenAlong::default();
     // Into a directory a file that is being published is let finish, if it does so soon; a store keeps no half of one.
@@ -144,12 +157,12 @@ pub(super) async fn take_along(
 }
 
 /// Which neighbours are to be looked at, and the fence, which is raised if the file that was asked for is in conflict.
-fn choose(asked: &PushRequest, conflict: bool, at_most: usize, spool: &Spool) -> (Vec<WalName>, Fence) {
+fn choose(asked: &PushRequest, fate: Fate, at_most: usize, spool: &Spool) -> (Vec<WalName>, Fence) {
     spool.forget_old(SystemTime::now());
     let ready = ready(&asked.path);
     let wal = asked.path.parent().unwrap_or(Path::new(""));
     let fence = Fence::among(&ready, wal);
-    if conflict {
+    if fate == Fate::Conflict {
         fence.raise(asked.name);
     }
     let now = Moment::now();
@@ -168,19 +181,40 @@ fn choose(asked: &PushRequest, conflict: bool, at_most: usize, spool: &Spool) ->
     (neighbours(ready, asked.name, at_most, standing), fence)
 }
 
-/// Those whose names a directory has already, and the others: if one of the first is in conflict, what it keeps out must not
-/// be on its way. A store tells too late for that; what is on its way there goes in.
-async fn by_what_a_directory_shows(
+/// The neighbours in three groups, each of which is begun when the one before it is done, so that what a conflict keeps out is not
+/// on its way when that is found: what the archive may have already, which is only compared; history files, which go one by one;
+/// the rest.
+///
+/// A directory is always asked for names. A store, for which that would be a request each, only if the file that was asked for was
+/// there already: then others may be. What is new to it otherwise goes in as it comes.
+async fn by_what_hangs_on_them(
     archive: &Archive,
+    fate: Fate,
     spool: &Spool,
     names: Vec<WalName>,
-) -> [Vec<WalName>; 2] {
-    let (mut first, mut rest) = (Vec::new(), Vec::new());
-    for name in names {
-        let is_there = !archive.is_remote() && archive.is_taken(spool.system(), name).await.unwrap_or(false);
-        if is_there { first.push(name) } else { rest.push(name) }
+    at_once: usize,
+) -> [Vec<WalName>; 3] {
+    let system = spool.system();
+    let asking = |name: WalName| async move {
+        let is_there = match fate {
+            _ if !archive.is_remote() => archive.is_taken(system, name).await,
+            Fate::There | Fate::Conflict => archive.holds(system, name).await,
+            Fate::New | Fate::Unacceptable => Ok(false),
+        };
+        // What cannot be told may be so.
+        (name, is_there.unwrap_or(true))
+    };
+    let told: Vec<(WalName, bool)> = stream::iter(names).map(asking).buffered(at_once).collect().await;
+    let mut groups = [Vec::new(), Vec::new(), Vec::new()];
+    let [there, histories, rest] = &mut groups;
+    for (name, is_there) in told {
+        match name {
+            _ if is_there => there.push(name),
+            WalName::History(_) => histories.push(name),
+            _ => rest.push(name),
+        }
     }
-    [first, rest]
+    groups
 }
 
 /// How many neighbours may be in work at a time, where there is memory for them: into a store as many as there are

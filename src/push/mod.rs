@@ -33,7 +33,7 @@ use crate::wal::{
     BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
 };
 
-use ahead::take_along;
+use ahead::{Fate, take_along};
 pub use ahead::{LookAhead, TakenAlong};
 pub use earlier::{Earlier, ask, look_up};
 pub use effort::codec_for_backlog;
@@ -94,8 +94,9 @@ pub async fn push(
     let asked = request.clone();
     let failed = match push_asked(options, request, limit, stop).await {
         Ok((archive, report)) => {
+            let fate = if report.created == Created::New { Fate::New } else { Fate::There };
             let along = match spool {
-                Some(spool) => take_along(&archive, &asked, false, spool, limit, stop).await,
+                Some(spool) => take_along(&archive, &asked, fate, spool, limit, stop).await,
                 None => TakenAlong::default(),
             };
             return Ok(PushReport { along, ..report });
@@ -107,8 +108,9 @@ pub async fn push(
     }
     // If it cannot be opened, there is nothing to be done for the neighbours.
     if let (Some(spool), Ok(archive)) = (spool, Archive::open(options).await) {
-        let conflict = failed.kind() == ErrorKind::Conflict;
-        take_along(&archive, &asked, conflict, spool, limit, stop).await.log();
+        let is_conflict = failed.kind() == ErrorKind::Conflict;
+        let fate = if is_conflict { Fate::Conflict } else { Fate::Unacceptable };
+        take_along(&archive, &asked, fate, spool, limit, stop).await.log();
     }
     Err(explained(failed, &asked, options, spool.map(|(spool, _)| spool.system())).await)
 }
