@@ -21,7 +21,8 @@ const LEAST_ROOM: Duration = Duration::from_secs(2);
 /// The pauses are random between half of their length and all of it, so that many servers whose archive was away do
 /// not come back to it in step.
 ///
-/// Whoever has lost patience waits no longer than that for failures to pass, and not again for an archive that hangs.
+/// Whoever has lost patience waits no longer than that for failures to pass, and not again for an archive that has hung for as
+/// long.
 ///
 /// `waiting` hears of the first failure, because an operator can often mend what the call is waiting for.
 pub async fn retry<T>(
@@ -42,7 +43,8 @@ pub async fn retry<T>(
         // An attempt that the limit would cut says nothing, while this failure says why.
         let room = begun.elapsed().max((limit.total() / 5).min(LEAST_ROOM));
         let slack = limit.left().saturating_sub(room).min(patience_left(limit, failing_since));
-        let hangs = error.is_timeout() && limit.patience_with_failures().is_some();
+        let hangs = error.is_timeout()
+            && limit.patience_with_failures().is_some_and(|patience| begun.elapsed() >= patience);
         if slack < SHORTEST_PAUSE || hangs {
             return Err(error);
         }
@@ -149,8 +151,9 @@ mod tests {
 
     #[test]
     fn whoever_has_lost_patience_does_not_wait_again_for_an_archive_that_hangs() {
-        let limit = without_patience(Duration::from_mins(1));
-        assert_eq!(failing(&limit, Duration::ZERO, true).0, 1);
+        let limit = without_patience(Duration::from_millis(200));
+        assert_eq!(failing(&limit, Duration::from_millis(250), true).0, 1);
+        assert_eq!(failing(&limit, Duration::from_millis(250), false).0, 2, "that one has answered");
         let patient = TimeLimit::new(Instant::now(), Duration::from_millis(400));
         assert!(failing(&patient, Duration::ZERO, true).0 > 1, "as long as there is time");
     }
