@@ -93,7 +93,7 @@ pub fn main() -> ! {
         let (path, system) = (request.path.clone(), request.system);
         let work = async {
             if let (Earlier::Noted(stored), Some(spool)) = (earlier, &spool) {
-                let asking = ask(&settings.archive, spool, name, stored);
+                let asking = ask(&settings.archive, spool, name, stored, &limit);
                 earlier = stop.run_until_cancelled(asking).await.unwrap_or(Earlier::Unknown);
             }
             if earlier == Earlier::Archived {

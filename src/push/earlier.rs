@@ -65,8 +65,18 @@ pub fn look_up(
 }
 
 /// Asks the archive whether it still has what was noted.
-pub async fn ask(options: &ArchiveOptions, spool: &Spool, name: WalName, stored: StoredFile) -> Earlier {
-    let asking = async { Archive::open(options).await?.still_holds(spool.system(), name, stored).await };
+pub async fn ask(
+    options: &ArchiveOptions,
+    spool: &Spool,
+    name: WalName,
+    stored: StoredFile,
+    limit: &TimeLimit,
+) -> Earlier {
+    let asking = async {
+        let archive = Archive::open(options).await?;
+        archive.heed(limit);
+        archive.still_holds(spool.system(), name, stored).await
+    };
     without_what_is_gone(spool, name, Earlier::told(name, asking.await))
 }
 
