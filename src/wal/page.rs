@@ -173,7 +173,7 @@ impl LongPageHeader {
     }
 }
 
-fn field<const N: usize>(page: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn field<const N: usize>(page: &[u8], at: usize) -> Option<[u8; N]> {
     page.get(at..at + N)?.try_into().ok()
 }
 
