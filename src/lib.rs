@@ -15,6 +15,7 @@
 //! - [`prefetch`]: the process that has the next ones at hand when they are asked for.
 //! - [`check`]: whether all of it will work, tried out.
 //! - [`catalog`]: what an archive holds of a cluster, and which base backups it can recover.
+//! - [`backfill`]: archiving what lies in `pg_wal` and is in nobody's queue.
 //! - [`prune`]: deleting what need not be kept.
 //! - [`status`]: how well an archive keeps up with its server, without a look at all of it.
 //! - [`verify`]: whether what is there is sound, and what it can recover.
@@ -23,6 +24,7 @@
 //! The binaries in `bin/` call [`cli`] and nothing else.
 
 pub mod archive;
+pub mod backfill;
 mod blocking;
 pub mod catalog;
 pub mod check;

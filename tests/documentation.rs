@@ -191,6 +191,7 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
     for (program, command) in [
         ("walkeep-archive", None),
         ("walkeep-restore", None),
+        ("walkeep", Some("backfill")),
         ("walkeep", Some("cat")),
         ("walkeep", Some("check")),
         ("walkeep", Some("prune")),

@@ -1,5 +1,7 @@
 //! What an archive holds.
 
+use std::collections::BTreeSet;
+
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use object_store::path::Path as Key;
@@ -136,6 +138,22 @@ impl Archive {
         let mut files: Vec<ArchivedFile> = files.collect();
         files.sort_unstable_by_key(|file| file.name);
         Ok(files)
+    }
+
+    /// Which of these files the archive holds, by a listing of each directory that any of them would be in.
+    pub async fn held_among(
+        &self,
+        system: SystemIdentifier,
+        names: impl IntoIterator<Item = WalName>,
+    ) -> Result<BTreeSet<WalName>, Error> {
+        let directories: BTreeSet<Key> =
+            names.into_iter().filter_map(|name| key::key(system, name).parent()).collect();
+        let mut held = BTreeSet::new();
+        for directory in directories {
+            let listing = self.list_directory(Some(&directory)).await?;
+            held.extend(listing.objects.iter().filter_map(|found| Some(archived(system, found)?.name)));
+        }
+        Ok(held)
     }
 
     /// The newest segment of the system's newest timeline that has any. Two listings, of which neither has the whole

@@ -2,6 +2,7 @@
 
 mod archive;
 mod arguments;
+mod backfill;
 mod cat;
 mod check;
 mod exit;

@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::arguments;
+use super::backfill::Backfill;
 use super::cat::Cat;
 use super::check::Check;
 use super::exit::{Failure, exit_on_panic};
@@ -27,6 +28,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Backfill(Backfill),
     Cat(Cat),
     Check(Check),
     List(List),
@@ -44,6 +46,7 @@ pub fn main() -> ! {
     let arguments: Arguments = arguments::parse()
         .unwrap_or_else(|error| Failure::OfTool.exit_early(PROGRAM, LogFormat::default(), &error));
     match arguments.command {
+        Command::Backfill(command) => command.run(PROGRAM),
         Command::Cat(command) => command.run(PROGRAM),
         Command::Check(command) => command.run(PROGRAM),
         Command::List(command) => command.run(PROGRAM),

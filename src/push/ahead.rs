@@ -343,7 +343,7 @@ fn look_at(request: PushRequest, limit: &TimeLimit) -> Result<Neighbour, Error> 
 
 /// Compresses the file, and makes sure that it still is the very same: a call that the server no longer waits for may be
 /// overtaken, others have archived the file, and the server has taken it for new WAL while it was read.
-fn compress_unchanged(
+pub(super) fn compress_unchanged(
     examined: Examined,
     request: &PushRequest,
     identity: FileIdentity,

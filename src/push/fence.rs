@@ -10,7 +10,7 @@ use crate::wal::{TimelineHistory, TimelineId, WalName};
 
 /// Which timelines are kept out.
 #[derive(Debug, Default)]
-pub(super) struct Fence {
+pub struct Fence {
     /// The ancestors of those timelines of which they are known.
     ancestors: BTreeMap<TimelineId, Vec<TimelineId>>,
     raised: Mutex<BTreeSet<TimelineId>>,
@@ -18,7 +18,8 @@ pub(super) struct Fence {
 
 impl Fence {
     /// One that is not raised yet, and knows of the timelines of `names` what the history files in `wal` say.
-    pub(super) fn among(names: &[WalName], wal: &Path) -> Self {
+    #[must_use]
+    pub fn among(names: &[WalName], wal: &Path) -> Self {
         let timelines: BTreeSet<TimelineId> = names.iter().map(|name| name.timeline()).collect();
         let known = |timeline| {
             let path = wal.join(WalName::History(timeline).to_string());
@@ -37,7 +38,7 @@ impl Fence {
 
     /// The file `name` is in conflict with what the archive has. Of partial segments, and of backup history files, that says
     /// nothing of the timeline: no recovery reads them.
-    pub(super) fn raise(&self, name: WalName) {
+    pub fn raise(&self, name: WalName) {
         if matches!(name, WalName::Segment(_) | WalName::History(_)) {
             self.raised.lock().unwrap_or_else(PoisonError::into_inner).insert(name.timeline());
         }
@@ -45,7 +46,8 @@ impl Fence {
 
     /// Whether the file must not be archived now. A timeline of which it cannot be told whether it descends from one that is
     /// kept out is kept out, too.
-    pub(super) fn keeps_out(&self, name: WalName) -> bool {
+    #[must_use]
+    pub fn keeps_out(&self, name: WalName) -> bool {
         let timeline = name.timeline();
         let descends = |from: &TimelineId| {
             // A timeline is younger than those that it descends from.

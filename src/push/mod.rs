@@ -9,6 +9,7 @@ mod effort;
 mod fence;
 mod marks;
 mod neighbours;
+mod one;
 mod stuck;
 
 use std::fs::File;
@@ -37,7 +38,9 @@ use ahead::{Fate, take_along};
 pub use ahead::{LookAhead, TakenAlong};
 pub use earlier::{Earlier, ask, look_up};
 pub use effort::codec_for_backlog;
+pub use fence::Fence;
 pub use marks::backlog;
+pub use one::push_unchanged;
 use stuck::{explained, is_stuck};
 
 /// How much of a compressed file is kept in memory, in bytes: all of an incompressible segment of 64 MB, which becomes a
@@ -128,24 +131,41 @@ async fn push_asked(
     let prepared = stop.run_until_cancelled(prepare(options, request, limit)).await.ok_or_else(stopped)??;
     let Prepared { archive, taken, encoded: Encoded { header, content } } = prepared;
     let stored_size = content.size();
+    let publishing = publish_patiently(&archive, taken, &header, content, &path, limit);
     let created = if archive.is_remote() {
-        let waiting = |error: &Error| {
-            tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
-        };
-        let mut taken = Some(taken);
-        let publishing = retry(limit, waiting, async || {
-            // Asked anew before every further attempt: one whose answer was lost may have succeeded.
-            let taken = match taken.take() {
-                Some(taken) => taken,
-                None => archive.is_taken(header.system_identifier, name).await,
-            };
-            publish(&archive, taken?, &header, content.clone(), &path).await
-        });
         stop.run_until_cancelled(publishing).await.ok_or_else(stopped)??
     } else {
-        publish(&archive, taken?, &header, content, &path).await?
+        publishing.await?
     };
     Ok((archive, PushReport { header, stored_size, created, along: TakenAlong::default() }))
+}
+
+/// Publishes the file: into a store again and again within `limit`, into a directory once. `taken` is what the archive has said
+/// of the name.
+async fn publish_patiently(
+    archive: &Archive,
+    taken: Result<bool, Error>,
+    header: &Header,
+    content: Content<File>,
+    path: &Path,
+    limit: &TimeLimit,
+) -> Result<Created, Error> {
+    if !archive.is_remote() {
+        return publish(archive, taken?, header, content, path).await;
+    }
+    let waiting = |error: &Error| {
+        tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
+    };
+    let mut taken = Some(taken);
+    retry(limit, waiting, async || {
+        // Asked anew before every further attempt: one whose answer was lost may have succeeded.
+        let taken = match taken.take() {
+            Some(taken) => taken,
+            None => archive.is_taken(header.system_identifier, header.name).await,
+        };
+        publish(archive, taken?, header, content.clone(), path).await
+    })
+    .await
 }
 
 /// Creates the file, or compares it with what has its name.

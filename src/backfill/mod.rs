@@ -1,0 +1,310 @@
+//! Archiving what lies in `pg_wal`, is complete, and is missing in the archive, whatever its mark says.
+//!
+//! After a failover that is what the dead primary had streamed and not archived: the standby marked it `.done`, so it is in
+//! nobody's queue. What is archived goes the way of every push: checked, durable, never replacing anything. The server and its
+//! archiver may be at work all the while.
+
+mod decision;
+mod look;
+mod same;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::{Archive, Created, TextFiles};
+use crate::blocking::blocking;
+use crate::catalog::Reading;
+use crate::error::{Error, ErrorKind};
+use crate::frame::Codec;
+use crate::limit::TimeLimit;
+use crate::push::{Fence, PushRequest, push_unchanged};
+use crate::spool::{FileIdentity, OverflowPlace};
+use crate::wal::{SystemIdentifier, TimelineId, WalName};
+
+pub use decision::{Look, Reason};
+use decision::{decide, in_order};
+use look::{PgWal, Seen};
+use same::Both;
+
+/// Whose WAL is looked through.
+#[derive(Debug, Clone)]
+pub struct BackfillRequest {
+    /// The server's data directory.
+    pub data: PathBuf,
+    /// The cluster.
+    pub system: SystemIdentifier,
+    /// How the archive is asked.
+    pub reading: Reading,
+}
+
+/// How files are archived.
+#[derive(Debug, Clone)]
+pub struct Pushing {
+    /// How to compress.
+    pub codec: Codec,
+    /// Threads that may compress a file.
+    pub threads: NonZeroUsize,
+    /// Files in work at a time.
+    pub at_once: NonZeroUsize,
+    /// Where it goes that is compressed to more than is kept in memory.
+    pub overflow: OverflowPlace,
+    /// How long each file may take, if it is of 16 MiB.
+    pub patience: Duration,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct BackfillPlan {
+    system: SystemIdentifier,
+    wal: PgWal,
+    fence: Fence,
+    /// What is to be archived, in that order.
+    pub goes: Vec<Missing>,
+    /// What stays, and why.
+    pub left: Vec<(WalName, Reason)>,
+    /// How many files the archive has already, by their names.
+    pub held: usize,
+}
+
+/// A complete file that the archive lacks.
+#[derive(Debug, Clone)]
+pub struct Missing {
+    /// Its name.
+    pub name: WalName,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    identity: FileIdentity,
+}
+
+/// What has been done.
+#[derive(Debug, Default)]
+pub struct Backfilled {
+    /// What was archived.
+    pub archived: Vec<Missing>,
+    /// What stays, and why.
+    pub left: Vec<(WalName, Reason)>,
+    /// How many files the archive had already, or has got from elsewhere meanwhile.
+    pub held: usize,
+    /// What could not be archived.
+    pub failed: Vec<(WalName, Error)>,
+    /// What was not tried any more.
+    pub untried: Vec<WalName>,
+}
+
+/// Looks through `pg_wal` for what the archive lacks. Changes nothing.
+pub async fn plan(archive: &Archive, request: BackfillRequest) -> Result<BackfillPlan, Error> {
+    let BackfillRequest { data, system, reading } = request;
+    let wal = PgWal::of(&data, system);
+    // Before the archive is asked: what the server archives and removes in between is found there.
+    let (names, fence) = {
+        let wal = wal.clone();
+        blocking(move || {
+            let mut names = wal.names()?;
+            in_order(&mut names);
+            let fence = Fence::among(&names, wal.directory());
+            Ok((names, fence))
+        })
+        .await?
+    };
+    let archived =
+        reading.patiently(async || archive.held_among(system, names.iter().copied()).await).await?;
+    if archived.is_empty() {
+        refuse_unknown(archive, system, reading).await?;
+    }
+    let (held, missing): (Vec<WalName>, Vec<WalName>) =
+        names.into_iter().partition(|name| archived.contains(name));
+    let both = Both { archive, wal: &wal, system, reading };
+    if missing.iter().any(|name| name.timeline() != TimelineId::FIRST) {
+        both.compare_histories(&held, &fence).await?;
+    }
+    let mut plan = BackfillPlan {
+        system,
+        wal: wal.clone(),
+        fence,
+        goes: Vec::new(),
+        left: Vec::new(),
+        held: held.len(),
+    };
+    for name in missing {
+        if plan.fence.keeps_out(name) {
+            plan.left.push((name, Reason::Conflict));
+            continue;
+        }
+        let seen = {
+            let wal = wal.clone();
+            blocking(move || wal.look(name)).await?
+        };
+        plan.add(archive, name, seen, reading).await?;
+    }
+    let goes: Vec<WalName> = plan.goes.iter().map(|file| file.name).collect();
+    both.compare_segments(&held, &goes, &plan.fence).await?;
+    plan.leave_conflicts();
+    Ok(plan)
+}
+
+impl BackfillPlan {
+    /// Leaves what conflicts keep out that have been found since.
+    fn leave_conflicts(&mut self) {
+        let kept_out = self.goes.extract_if(.., |file| self.fence.keeps_out(file.name));
+        self.left.extend(kept_out.map(|file| (file.name, Reason::Conflict)));
+    }
+
+    async fn add(
+        &mut self,
+        archive: &Archive,
+        name: WalName,
+        seen: Seen,
+        reading: Reading,
+    ) -> Result<(), Error> {
+        match (decide(&seen.look), seen.file) {
+            (Ok(()), Some((identity, bytes))) => self.goes.push(Missing { name, bytes, identity }),
+            (Err(Reason::Gone), _) | (Ok(()), None) => {
+                // Most likely because it has been archived meanwhile.
+                if reading.patiently(async || archive.holds(self.system, name).await).await? {
+                    self.held += 1;
+                } else {
+                    self.left.push((name, Reason::Gone));
+                }
+            }
+            (Err(reason), _) => self.left.push((name, reason)),
+        }
+        Ok(())
+    }
+
+    /// Archives what is to be archived. A file that fails is no reason to stop, but an archive that is away is. `done` hears of
+    /// each file that needs no more work.
+    pub async fn carry_out(
+        self,
+        archive: &Archive,
+        pushing: &Pushing,
+        stop: &CancellationToken,
+        mut done: impl FnMut(&Missing),
+    ) -> Backfilled {
+        let Self { system, wal, fence, goes, left, held } = self;
+        let shared = Shared { archive, system, wal, pushing, stop, fence, ended: AtomicBool::new(false) };
+        let mut outcome = Backfilled { left, held, ..Backfilled::default() };
+        let shared = &shared;
+        let pushes = futures_util::stream::iter(goes)
+            .map(|file| async move { (shared.archive_one(&file).await, file) })
+            .buffered(pushing.at_once.get());
+        let mut pushes = std::pin::pin!(pushes);
+        while let Some((what, file)) = pushes.next().await {
+            match what {
+                Became::Archived => {
+                    done(&file);
+                    outcome.archived.push(file);
+                }
+                Became::Held => {
+                    done(&file);
+                    outcome.held += 1;
+                }
+                Became::Left(reason) => outcome.left.push((file.name, reason)),
+                Became::Failed(error) => outcome.failed.push((file.name, error)),
+                Became::Untried => outcome.untried.push(file.name),
+            }
+        }
+        outcome
+    }
+}
+
+/// What became of a file.
+enum Became {
+    Archived,
+    /// It is in the archive, and others have brought it there.
+    Held,
+    Left(Reason),
+    Failed(Error),
+    Untried,
+}
+
+/// What the files share that are archived at the same time.
+struct Shared<'a> {
+    archive: &'a Archive,
+    system: SystemIdentifier,
+    wal: PgWal,
+    pushing: &'a Pushing,
+    stop: &'a CancellationToken,
+    fence: Fence,
+    /// Whether the archive is away.
+    ended: AtomicBool,
+}
+
+impl Shared<'_> {
+    async fn archive_one(&self, file: &Missing) -> Became {
+        if self.ended.load(Ordering::Relaxed) || self.stop.is_cancelled() {
+            return Became::Untried;
+        }
+        if self.fence.keeps_out(file.name) {
+            return Became::Left(Reason::Conflict);
+        }
+        let request = PushRequest {
+            path: self.wal.path(file.name),
+            name: file.name,
+            system: Some(self.system),
+            codec: self.pushing.codec,
+            threads: self.pushing.threads,
+            overflow: self.pushing.overflow.clone(),
+            now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
+        };
+        let limit = TimeLimit::new(Instant::now(), self.pushing.patience);
+        let pushing = push_unchanged(self.archive, request, file.identity.clone(), &limit);
+        // Into a directory a file is let finish, because cut short it would leave a staging file behind.
+        let pushed = if self.archive.is_remote() {
+            match self.stop.run_until_cancelled(pushing).await {
+                Some(pushed) => pushed,
+                None => return Became::Untried,
+            }
+        } else {
+            pushing.await
+        };
+        match pushed {
+            Ok(report) if report.created == Created::New => {
+                let (size, stored) = (report.header.original_size, report.stored_size);
+                tracing::debug!(name = %file.name, size, stored, "archived");
+                Became::Archived
+            }
+            Ok(_) => Became::Held,
+            Err(error) => self.failed(file, error).await,
+        }
+    }
+
+    async fn failed(&self, file: &Missing, error: Error) -> Became {
+        match error.kind() {
+            ErrorKind::Conflict => self.fence.raise(file.name),
+            ErrorKind::Unavailable | ErrorKind::Refused => self.ended.store(true, Ordering::Relaxed),
+            // The server may have removed it, or used it for new WAL, perhaps once its archiver had archived it.
+            ErrorKind::Local | ErrorKind::Unacceptable => {
+                if self.archive.holds(self.system, file.name).await.unwrap_or(false) {
+                    return Became::Held;
+                }
+                let path = self.wal.path(file.name);
+                if blocking(move || matches!(path.try_exists(), Ok(false))).await {
+                    return Became::Left(Reason::Gone);
+                }
+            }
+            _ => {}
+        }
+        Became::Failed(error)
+    }
+}
+
+/// Refuses an archive that holds nothing of the cluster: what is put into a wrong place is missing where it is needed.
+async fn refuse_unknown(archive: &Archive, system: SystemIdentifier, reading: Reading) -> Result<(), Error> {
+    let is_known = reading.patiently(async || {
+        Ok(archive.newest_segment(system).await?.is_some()
+            || !archive.text_files(system, TextFiles::Histories).await?.is_empty())
+    });
+    if is_known.await? {
+        return Ok(());
+    }
+    let what = format!("the archive {} holds no file of system {system}", archive.url());
+    Err(Error::new(ErrorKind::Unavailable, what).hint(
+        "is it mounted, and is it this cluster's archive? Into a new one, walkeep-archive puts the first file",
+    ))
+}

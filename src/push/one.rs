@@ -1,0 +1,32 @@
+//! Archiving one file that has been looked at before: only if it still is the very same.
+
+use super::ahead::compress_unchanged;
+use super::{PushReport, PushRequest, TakenAlong, examine, publish_patiently};
+use crate::archive::Archive;
+use crate::blocking::blocking;
+use crate::error::Error;
+use crate::frame::Encoded;
+use crate::limit::TimeLimit;
+use crate::spool::FileIdentity;
+
+/// Archives a file, with all that [`push`](super::push) checks, into an archive that is open already. One that is not the file
+/// of that identity, or is not any more once it has been read, is refused.
+pub async fn push_unchanged(
+    archive: &Archive,
+    request: PushRequest,
+    identity: FileIdentity,
+    limit: &TimeLimit,
+) -> Result<PushReport, Error> {
+    let (name, path) = (request.name, request.path.clone());
+    let (examined, request) = {
+        let limit = limit.clone();
+        blocking(move || examine(&request, &limit).map(|examined| (examined, request))).await?
+    };
+    let system = examined.facts.system;
+    let compressing = blocking(move || compress_unchanged(examined, &request, identity));
+    let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
+    let (Encoded { header, content }, _) = compressed?;
+    let stored_size = content.size();
+    let created = publish_patiently(archive, taken, &header, content, &path, limit).await?;
+    Ok(PushReport { header, stored_size, created, along: TakenAlong::default() })
+}
