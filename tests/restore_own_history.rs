@@ -163,7 +163,9 @@ fn a_file_that_the_servers_version_does_not_know_says_nothing() {
     ] {
         let prepare = |_: &Sandbox, data: &DataDirectory| {
             data.file("PG_VERSION", version);
-            files.iter().for_each(|(name, text)| drop(data.file(name, text)));
+            for (name, text) in files {
+                data.file(name, text);
+            }
         };
         let (found, _, stderr) = restore_in(prepare, AWAY, SEGMENT, &[]);
         assert_eq!(found, status, "{version:?} {files:?}: {stderr}");

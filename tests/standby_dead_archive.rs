@@ -125,11 +125,10 @@ fn starts_and_is_promoted(break_it: impl Fn(&Sandbox, &Store, &Path) -> Option<D
     assert!(start < BOUND && promotion < BOUND, "{start:?} {promotion:?}");
     assert_eq!(orders(&standby).as_deref(), Ok("100"));
     assert!(standby.log().contains("walkeep-restore: error: "), "{}", standby.log());
-    println!("start {start:?}, promotion {promotion:?}");
 }
 
-fn move_to(sandbox: &Sandbox, store: &Store, endpoint: String) {
-    let environment = changed(&store.environment(), "AWS_ENDPOINT_URL", &endpoint);
+fn move_to(sandbox: &Sandbox, store: &Store, endpoint: &str) {
+    let environment = changed(&store.environment(), "AWS_ENDPOINT_URL", endpoint);
     let section = store_section(&environment, "");
     configuration(sandbox, &format!("archive = \"{ARCHIVE}\"\n{section}"), 0o600);
 }
@@ -138,7 +137,7 @@ fn move_to(sandbox: &Sandbox, store: &Store, endpoint: String) {
 fn a_standby_starts_and_is_promoted_within_a_minute_although_its_store_refuses() {
     starts_and_is_promoted(|sandbox, store, _| {
         let dead_end = DeadEnd::refused();
-        move_to(sandbox, store, dead_end.http());
+        move_to(sandbox, store, &dead_end.http());
         Some(dead_end)
     });
 }
@@ -147,7 +146,7 @@ fn a_standby_starts_and_is_promoted_within_a_minute_although_its_store_refuses()
 fn a_standby_starts_and_is_promoted_within_a_minute_although_its_store_hangs() {
     starts_and_is_promoted(|sandbox, store, _| {
         let dead_end = DeadEnd::silent();
-        move_to(sandbox, store, dead_end.http());
+        move_to(sandbox, store, &dead_end.http());
         Some(dead_end)
     });
 }

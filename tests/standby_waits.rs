@@ -11,7 +11,7 @@ mod support;
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -62,8 +62,8 @@ fn hangs(scene: &StoreScene, seconds: u32) {
 }
 
 /// The note about an archive that hangs.
-fn note(spool: PathBuf) -> Option<PathBuf> {
-    let notes: Vec<_> = files_below(&spool).into_iter().filter(|file| file.ends_with(".note")).collect();
+fn note(spool: &Path) -> Option<PathBuf> {
+    let notes: Vec<_> = files_below(spool).into_iter().filter(|file| file.contains(".note")).collect();
     assert!(notes.len() < 2, "{notes:?}");
     notes.first().map(|note| spool.join(note))
 }
@@ -125,7 +125,7 @@ fn a_store_that_hangs_is_waited_for_once_and_asked_by_every_call() {
     assert_eq!(scene.store.requests().len(), 2, "each call has asked");
     scene.store.heal();
     restores(&scene, &content);
-    assert_eq!(note(scene.sandbox.join("spool")), None, "success clears it");
+    assert_eq!(note(&scene.sandbox.join("spool")), None, "success clears it");
     scene.store.break_with(Any, Fault::Hang);
     hangs(&scene, 4);
 }
@@ -143,7 +143,7 @@ fn what_was_noted_counts_for_one_run_of_the_server_and_half_a_minute() {
     hangs(&scene, 4);
     hangs(&scene, 2);
     // The note of a call that waits less is not made anew, or a store that is merely slow would never be heard again.
-    let noted = note(spool()).unwrap();
+    let noted = note(&spool()).unwrap();
     let written = SystemTime::now() - Duration::from_secs(29);
     File::options().write(true).open(&noted).unwrap().set_modified(written).unwrap();
     hangs(&scene, 2);
@@ -160,7 +160,7 @@ fn a_failure_that_is_an_answer_is_not_noted() {
     for fault in [BUSY, Fault::ResetBeforeReading] {
         scene.store.break_with(Any, fault);
         assert_eq!(call(&scene).status, 75);
-        assert_eq!(note(scene.sandbox.join("spool")), None);
+        assert_eq!(note(&scene.sandbox.join("spool")), None);
         scene.store.heal();
     }
 }
