@@ -9,7 +9,6 @@ use std::fs;
 use rustix::process::Signal;
 use support::{
     data_directory::{DataDirectory, SEGMENT, segment},
-    files::names_in,
     push::{BACKUP, BACKUP_CONTENT, HISTORY, HISTORY_CONTENT, fails, succeeds},
     restore::{SYSTEM, TARGET},
     running::{Running, outcome_of},
