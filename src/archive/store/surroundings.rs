@@ -25,7 +25,7 @@ impl Store {
     ) -> Result<Surroundings, Error> {
         let mut around = Surroundings::default();
         let mut holds_a_file = false;
-        let mut listing = self.list_from(system, a_little_before(system, segment));
+        let mut listing = self.list_from(system, &a_little_before(system, segment));
         while let Some(found) = listing.next().await {
             let found = found?;
             let Kind::File(name) = classify(system, found.location.as_ref()) else { continue };
@@ -60,7 +60,7 @@ impl Store {
     ) -> Result<Option<SegmentName>, Error> {
         let first = Path::from(format!("{}/{:08X}", key::wal(system), timeline.get()));
         let mut lowest: Option<SegmentName> = None;
-        let mut listing = self.list_from(system, first);
+        let mut listing = self.list_from(system, &first);
         while let Some(found) = listing.next().await {
             let Kind::File(WalName::Segment(segment)) = classify(system, found?.location.as_ref()) else {
                 continue;
@@ -79,10 +79,10 @@ impl Store {
     fn list_from(
         &self,
         system: SystemIdentifier,
-        offset: Path,
-    ) -> impl Stream<Item = Result<ObjectMeta, Error>> + Unpin {
+        offset: &Path,
+    ) -> impl Stream<Item = Result<ObjectMeta, Error>> + Unpin + use<'_> {
         let prefix = key::wal(system);
-        let listing = self.objects.list_with_offset(Some(&prefix), &offset);
+        let listing = self.objects.list_with_offset(Some(&prefix), offset);
         listing.map(move |found| self.listed(&prefix, found))
     }
 
