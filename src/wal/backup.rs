@@ -1,7 +1,13 @@
 //! Backup history files, `SEGMENT.OFFSET.backup` (`do_pg_backup_stop` in `access/transam/xlog.c`): what the server
-//! archives when a base backup has ended. Lines of `KEY: value`, in a fixed order that is not relied on.
+//! archives when a base backup has ended. Lines of `KEY: value`, in a fixed order:
+//!
+//! `START WAL LOCATION`, `STOP WAL LOCATION`, `CHECKPOINT LOCATION`, `BACKUP METHOD`, `BACKUP FROM`, `START TIME`, `LABEL`,
+//! `START TIMELINE` (11 on), `STOP TIME`, `STOP TIMELINE` (11 on).
+//!
+//! Whoever takes a backup chooses its label, line feeds included, so a label may look like any of these lines. What comes
+//! before it is therefore read before it only, and what nobody needs is not read at all.
 
-use super::{Lsn, SegmentName, TimelineId};
+use super::{Lsn, SegmentName};
 
 /// What a backup history file says of its base backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,14 +18,8 @@ pub struct BackupHistory {
     pub start_segment: SegmentName,
     /// The position that replay must reach before the data is consistent; 9.3 and later write it.
     pub stop: Option<Lsn>,
-    /// The timeline at the start; version 11 and later write it.
-    pub start_timeline: Option<TimelineId>,
-    /// The label that the backup was given.
+    /// The label that the backup was given, of one line or of several.
     pub label: Option<String>,
-    /// When it started, in the server's words and time zone.
-    pub start_time: Option<String>,
-    /// When it ended, in the server's words and time zone.
-    pub stop_time: Option<String>,
 }
 
 /// What the `backup_label` of a base backup says (`do_pg_backup_start` in `access/transam/xlogbackup.c`); its lines are
@@ -36,7 +36,7 @@ impl BackupLabel {
     /// Reads the file.
     pub fn parse(bytes: &[u8]) -> Result<Self, BackupHistoryError> {
         let text = String::from_utf8_lossy(bytes);
-        let location = value(&text, "START WAL LOCATION").and_then(parse_location);
+        let location = Parts::of(&text).value("START WAL LOCATION").and_then(parse_location);
         let (start, start_segment) = location.ok_or(BackupHistoryError::NoStart)?;
         Ok(Self { start, start_segment })
     }
@@ -48,7 +48,7 @@ pub enum BackupHistoryError {
     /// The line that everything else hangs on is missing or not of its form.
     #[error("it has no line \"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\"")]
     NoStart,
-    /// A later line has its key, but not its form.
+    /// A line before the label has its key, but not its form; no server writes it so.
     #[error("its line \"{0}\" cannot be read")]
     Line(&'static str),
     /// The file's name and its content speak of different segments.
@@ -65,35 +65,48 @@ impl BackupHistory {
     /// Reads the file of a backup that starts in `segment`. Labels may be in any encoding, so bytes come in.
     pub fn parse(segment: SegmentName, bytes: &[u8]) -> Result<Self, BackupHistoryError> {
         let text = String::from_utf8_lossy(bytes);
-        let value = |key| value(&text, key);
-        let (start, start_segment) =
-            value("START WAL LOCATION").and_then(parse_location).ok_or(BackupHistoryError::NoStart)?;
+        let parts = Parts::of(&text);
+        let location = parts.value("START WAL LOCATION").and_then(parse_location);
+        let (start, start_segment) = location.ok_or(BackupHistoryError::NoStart)?;
         if start_segment != segment {
             return Err(BackupHistoryError::OtherSegment { name: segment, content: start_segment });
         }
-        let stop = value("STOP WAL LOCATION")
-            .map(|v| parse_location(v).ok_or(BackupHistoryError::Line("STOP WAL LOCATION")))
-            .transpose()?;
-        let start_timeline = value("START TIMELINE")
-            .map(|v| {
-                v.parse().ok().and_then(TimelineId::new).ok_or(BackupHistoryError::Line("START TIMELINE"))
-            })
+        // Whether a backup is complete is judged by it, so a doubt about it must not pass for an answer.
+        let stop = parts
+            .value("STOP WAL LOCATION")
+            .map(|value| parse_location(value).ok_or(BackupHistoryError::Line("STOP WAL LOCATION")))
             .transpose()?;
         Ok(Self {
             start,
             start_segment,
             stop: stop.map(|(position, _)| position),
-            start_timeline,
-            label: value("LABEL").map(str::to_owned),
-            start_time: value("START TIME").map(str::to_owned),
-            stop_time: value("STOP TIME").map(str::to_owned),
+            label: parts.label.map(str::to_owned),
         })
     }
 }
 
-/// What stands behind a key.
-fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")).map(str::trim_end)
+/// A file as the server has put it together.
+struct Parts<'a> {
+    /// The lines before the label.
+    before: &'a str,
+    label: Option<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Self {
+        const LABEL: &str = "\nLABEL: ";
+        let Some((before, rest)) = text.split_once(LABEL) else { return Self { before: text, label: None } };
+        // What the label says of itself stands before what the server says after it.
+        let after = ["\nSTART TIMELINE: ", "\nSTOP TIME: "].iter().find_map(|key| rest.rfind(key));
+        let label = after.and_then(|end| rest.get(..end)).unwrap_or(rest);
+        Self { before, label: Some(label.trim_end()) }
+    }
+
+    /// What stands behind a key before the label.
+    fn value(&self, key: &str) -> Option<&'a str> {
+        let value = |line: &'a str| line.strip_prefix(key)?.strip_prefix(": ");
+        self.before.lines().find_map(value).map(str::trim_end)
+    }
 }
 
 /// Reads `0/2000028 (file 000000010000000000000002)`.
@@ -128,16 +141,46 @@ STOP TIMELINE: 1
         let backup = parse(FILE).unwrap();
         assert_eq!(backup.start, Lsn(0x3C0_0028));
         assert_eq!(backup.stop, Some(Lsn(0x3C0_0138)));
-        assert_eq!(backup.start_timeline, TimelineId::new(1));
         assert_eq!(backup.label.as_deref(), Some("pg_basebackup base backup"));
-        assert_eq!(backup.start_time.as_deref(), Some("2026-01-02 03:04:05 UTC"));
-        assert_eq!(backup.stop_time.as_deref(), Some("2026-01-02 03:04:06 UTC"));
     }
 
     #[test]
-    fn files_of_versions_before_11_have_no_timelines() {
-        let old: Vec<&str> = FILE.lines().filter(|line| !line.contains("TIMELINE")).collect();
-        assert_eq!(parse(&old.join("\n")).unwrap().start_timeline, None);
+    fn a_label_may_hold_any_lines_and_neither_blocks_nor_misleads() {
+        let other = "0/9C00028 (file 00000001000000000000009C)";
+        for label in [
+            "nightly\nSTART TIMELINE: one".to_owned(),
+            "nightly\nSTOP TIME: x\nSTOP TIMELINE: y".to_owned(),
+            format!("nightly\nSTART WAL LOCATION: {other}\nSTOP WAL LOCATION: {other}"),
+            "a\nSTOP WAL LOCATION: nowhere".to_owned(),
+            "a\nLABEL: b".to_owned(),
+            "a\n\nb".to_owned(),
+        ] {
+            let whole = FILE.replace("pg_basebackup base backup", &label);
+            let before_11: Vec<&str> = FILE.lines().filter(|line| !line.contains("TIMELINE")).collect();
+            let before_11 = before_11.join("\n").replace("pg_basebackup base backup", &label);
+            for text in [&whole, &before_11] {
+                let backup = parse(text).unwrap();
+                assert_eq!((backup.start, backup.stop), (Lsn(0x3C0_0028), Some(Lsn(0x3C0_0138))), "{text}");
+            }
+            assert_eq!(parse(&whole).unwrap().label.as_deref(), Some(&*label));
+            let without_stop = whole.replacen("STOP WAL LOCATION", "SOMETHING ELSE", 1);
+            assert_eq!(parse(&without_stop).unwrap().stop, None, "{label}");
+            assert_eq!(BackupLabel::parse(whole.as_bytes()).unwrap().start, Lsn(0x3C0_0028), "{label}");
+        }
+        let fake = FILE.replacen("START WAL LOCATION", "SOMETHING ELSE", 1);
+        let fake = fake.replace("pg_basebackup", &format!("x\nSTART WAL LOCATION: {other}\n"));
+        assert_eq!(parse(&fake), Err(BackupHistoryError::NoStart), "a label is no beginning");
+    }
+
+    #[test]
+    fn what_nobody_needs_is_not_read() {
+        for line in FILE.lines().skip(2) {
+            let (key, _) = line.split_once(": ").unwrap();
+            for changed in [String::new(), format!("{key}: odd\n"), format!("{key}\n")] {
+                let text = FILE.replace(&format!("{line}\n"), &changed);
+                assert_eq!(parse(&text).unwrap().start, Lsn(0x3C0_0028), "{changed:?}");
+            }
+        }
     }
 
     #[test]
