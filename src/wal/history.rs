@@ -68,6 +68,17 @@ impl TimelineHistory {
     }
 }
 
+impl TimelineHistory {
+    /// Where a descendant left `timeline`, and which one that was: the next one of the ancestors, or `child` itself, whose
+    /// history this is.
+    #[must_use]
+    pub fn fork_of(&self, timeline: TimelineId, child: TimelineId) -> Option<(Lsn, TimelineId)> {
+        let mut ancestors = self.ancestors.iter().skip_while(|ancestor| ancestor.timeline != timeline);
+        let left_at = ancestors.next()?.left_at;
+        Some((left_at, ancestors.next().map_or(child, |next| next.timeline)))
+    }
+}
+
 fn parse_entry(line: &str) -> Option<Ancestor> {
     let mut fields = line.split_ascii_whitespace();
     let timeline = fields.next().filter(|field| field.bytes().all(|b| b.is_ascii_digit()))?;
@@ -92,6 +103,16 @@ mod tests {
         let text =
             b"1\t0/4210000\tno recovery target specified\n\n2\t0/5000148\tbefore 2026-01-02 03:04:05+00\n";
         assert_eq!(parse(3, text), Ok(vec![(1, 0x0421_0000), (2, 0x0500_0148)]));
+    }
+
+    #[test]
+    fn a_fork_is_told_with_the_timeline_that_left() {
+        let text = b"1\t0/4210000\tx\n2\t0/5000148\ty\n";
+        let [one, two, five] = [1, 2, 5].map(|number| TimelineId::new(number).unwrap());
+        let history = TimelineHistory::parse(five, text).unwrap();
+        assert_eq!(history.fork_of(one, five), Some((Lsn(0x0421_0000), two)));
+        assert_eq!(history.fork_of(two, five), Some((Lsn(0x0500_0148), five)));
+        assert_eq!(history.fork_of(five, five), None);
     }
 
     #[test]

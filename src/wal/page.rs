@@ -74,6 +74,8 @@ pub struct LongPageHeader {
     pub system: SystemIdentifier,
     /// The size of the cluster's segments.
     pub segment_size: SegmentSize,
+    /// The size of a page of WAL, in bytes.
+    pub page_size: u32,
 }
 
 /// The first page is not that of the segment it should be.
@@ -147,6 +149,7 @@ impl LongPageHeader {
             address: Lsn(u64_at(8)?),
             system: SystemIdentifier::new(u64_at(24)?).ok_or(PageError::Impossible("system identifier"))?,
             segment_size: SegmentSize::new(u64::from(u32_at(32)?))?,
+            page_size,
         })
     }
 
