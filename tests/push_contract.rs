@@ -270,6 +270,10 @@ fn push_never_overwrites_different_content() {
     for (name, content) in &files {
         succeeds(pusher.push(name));
         let stored = pusher.stored(name);
+        // Of which two are kept.
+        if name.ends_with(".partial") {
+            continue;
+        }
         let ours = format!("pg_wal/{name}");
         let mut different = content.clone();
         *different.last_mut().unwrap() ^= 1;

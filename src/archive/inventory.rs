@@ -10,7 +10,7 @@ use object_store::{ListResult, ObjectMeta};
 use super::failure::Asked;
 use super::key::{self, Kind};
 use super::surroundings::holds_nothing;
-use super::{Archive, Place};
+use super::{Archive, ArchivedName, Place};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SystemIdentifier, WalName};
 
@@ -18,7 +18,7 @@ use crate::wal::{SystemIdentifier, WalName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchivedFile {
     /// Its name.
-    pub name: WalName,
+    pub name: ArchivedName,
     /// When it was archived, by the clock of the place.
     pub since: Timestamp,
     /// Its size in the archive, in bytes.
@@ -147,11 +147,11 @@ impl Archive {
         names: impl IntoIterator<Item = WalName>,
     ) -> Result<BTreeSet<WalName>, Error> {
         let directories: BTreeSet<Key> =
-            names.into_iter().filter_map(|name| key::key(system, name).parent()).collect();
+            names.into_iter().filter_map(|name| key::key(system, name.into()).parent()).collect();
         let mut held = BTreeSet::new();
         for directory in directories {
             let listing = self.list_directory(Some(&directory)).await?;
-            held.extend(listing.objects.iter().filter_map(|found| Some(archived(system, found)?.name)));
+            held.extend(listing.objects.iter().filter_map(|found| Some(archived(system, found)?.name.wal())));
         }
         Ok(held)
     }
@@ -186,7 +186,9 @@ impl Archive {
             let listing = self.list_directory(Some(group)).await?;
             let segments = listing.objects.iter().filter_map(|found| archived(system, found));
             newest.extend(
-                segments.filter(|file| matches!(file.name, WalName::Segment(_))).max_by_key(|file| file.name),
+                segments
+                    .filter(|file| matches!(file.name.wal(), WalName::Segment(_)))
+                    .max_by_key(|file| file.name),
             );
         }
         newest.reverse();

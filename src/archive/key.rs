@@ -1,16 +1,17 @@
 //! Which key of the store holds which file.
 //!
 //! The key follows from the system and the name alone, never from codec, encryption or content: one name, one key,
-//! one request, and no two clusters ever meet.
+//! one request, and no two clusters ever meet. The one exception is a second `.partial` ([`ArchivedName`]).
 
 use object_store::path::Path;
 
+use super::name::ArchivedName;
 use super::report::Report;
 use crate::wal::{SystemIdentifier, WalName};
 
 /// The key of `name` below the archive's prefix.
-pub(super) fn key(system: SystemIdentifier, name: WalName) -> Path {
-    Path::from(match name {
+pub(super) fn key(system: SystemIdentifier, name: ArchivedName) -> Path {
+    Path::from(match name.wal() {
         WalName::Segment(segment) | WalName::Partial(segment) => {
             format!("{system}/wal/{}/{name}", segment.group())
         }
@@ -23,7 +24,7 @@ pub(super) fn key(system: SystemIdentifier, name: WalName) -> Path {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// An archived file.
-    File(WalName),
+    File(ArchivedName),
     /// What a push, or whoever wrote a report, had not finished.
     Staged,
     /// A report of walkeep's own.
@@ -77,6 +78,8 @@ mod tests {
             key("0000000A000000160000003C.partial"),
             "7381092445103374871/wal/0000000A00000016/0000000A000000160000003C.partial"
         );
+        let second = format!("0000000A000000160000003C.partial.{}", "ab".repeat(32));
+        assert_eq!(key(&second), format!("7381092445103374871/wal/0000000A00000016/{second}"));
         assert_eq!(key("0000000A.history"), "7381092445103374871/timelines/0000000A.history");
         assert_eq!(
             key("0000000A000000160000003C.00C00028.backup"),
@@ -89,10 +92,12 @@ mod tests {
         let system = SystemIdentifier::new(7).unwrap();
         let kind = |key: &str| classify(system, key);
         let segment = "7/wal/0000000A00000016/0000000A000000160000003C";
+        let second = format!("{segment}.partial.{}", "ab".repeat(32));
         for file in [
             segment,
             "7/timelines/0000000A.history",
             "7/wal/0000000A00000016/0000000A000000160000003C.partial",
+            &second,
         ] {
             assert!(matches!(kind(file), Kind::File(_)), "{file}");
             assert_eq!(kind(&format!("{file}#17")), Kind::Staged);
@@ -106,6 +111,9 @@ mod tests {
             "7/wal/0000000A00000016/0000000A000000160000003C#",
             "7/wal/0000000A00000016/0000000A000000160000003C#1x",
             "7/wal/0000000A00000016/0000000A000000160000003C.tmp",
+            "7/wal/0000000A00000016/0000000A000000160000003C.partial.ab",
+            &format!("{segment}.{}", "ab".repeat(32)),
+            &format!("7/wal/0000000A00000017/0000000A000000160000003C.partial.{}", "ab".repeat(32)),
             "7/wal/0000000A00000016/0000000A000000160000003c",
             "7/timelines/0000000A.history/x",
             "7/reports/other.json",

@@ -11,6 +11,7 @@ mod failure;
 mod inventory;
 mod key;
 mod local;
+mod name;
 mod probe;
 mod remove;
 mod report;
@@ -32,12 +33,13 @@ use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Content;
 use crate::limit::TimeLimit;
-use crate::wal::{SystemIdentifier, WalName};
+use crate::wal::SystemIdentifier;
 
 pub use clock::{MUCH_SKEW, clock_difference};
 use failure::{Asked, Failure};
 pub use inventory::{ArchivedFile, Inventory, OtherFile, TextFiles};
 use local::Local;
+pub use name::ArchivedName;
 pub use probe::{Conditions, Probe};
 pub use report::Report;
 pub use retry::retry;
@@ -128,8 +130,12 @@ impl Archive {
     /// Whether something has the name `name` already, as far as that shows before a file is created. A directory is looked
     /// at, because one that is full or read-only cannot be told by creating; creating still has the last word. A store is
     /// asked unless creating tells. To be called while the file is being prepared: with a store, it makes the connection.
-    pub async fn is_taken(&self, system: SystemIdentifier, name: WalName) -> Result<bool, Error> {
-        let key = key::key(system, name);
+    pub async fn is_taken(
+        &self,
+        system: SystemIdentifier,
+        name: impl Into<ArchivedName>,
+    ) -> Result<bool, Error> {
+        let key = key::key(system, name.into());
         match &self.place {
             Place::Local(local) => Ok(local.is_taken(&key).await),
             Place::Store(store) => store.is_taken(&key).await,
@@ -140,10 +146,10 @@ impl Archive {
     pub async fn create(
         &self,
         system: SystemIdentifier,
-        name: WalName,
+        name: impl Into<ArchivedName>,
         content: Content<File>,
     ) -> Result<Created, Error> {
-        let key = key::key(system, name);
+        let key = key::key(system, name.into());
         match &self.place {
             Place::Local(local) => local.create(&key, content).await,
             Place::Store(store) => store.create(&key, content).await,
@@ -151,16 +157,25 @@ impl Archive {
     }
 
     /// Makes sure that a file which is there already would survive a power cut, as one that was created would.
-    pub async fn make_durable(&self, system: SystemIdentifier, name: WalName) -> Result<(), Error> {
+    pub async fn make_durable(
+        &self,
+        system: SystemIdentifier,
+        name: impl Into<ArchivedName>,
+    ) -> Result<(), Error> {
         match &self.place {
-            Place::Local(local) => local.make_durable(&key::key(system, name)).await,
+            Place::Local(local) => local.make_durable(&key::key(system, name.into())).await,
             // What a store shows, it has made durable.
             Place::Store(_) => Ok(()),
         }
     }
 
     /// Opens the file `name` for reading; an error of the kind [`ErrorKind::Absent`] is proven.
-    pub async fn fetch(&self, system: SystemIdentifier, name: WalName) -> Result<Fetched, Error> {
+    pub async fn fetch(
+        &self,
+        system: SystemIdentifier,
+        name: impl Into<ArchivedName>,
+    ) -> Result<Fetched, Error> {
+        let name = name.into();
         let key = key::key(system, name);
         let fetched = match &self.place {
             Place::Local(local) => local.fetch(system, &key).await,
@@ -176,8 +191,12 @@ impl Archive {
     }
 
     /// Whether the archive holds the file `name`.
-    pub async fn holds(&self, system: SystemIdentifier, name: WalName) -> Result<bool, Error> {
-        let key = key::key(system, name);
+    pub async fn holds(
+        &self,
+        system: SystemIdentifier,
+        name: impl Into<ArchivedName>,
+    ) -> Result<bool, Error> {
+        let key = key::key(system, name.into());
         match self.objects().head(&key).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
@@ -186,6 +205,12 @@ impl Archive {
                 failure => Err(failure.into_error()),
             },
         }
+    }
+
+    /// Where the archive keeps a file of that name, for messages.
+    #[must_use]
+    pub fn location(&self, system: SystemIdentifier, name: impl Into<ArchivedName>) -> String {
+        format!("{}/{}", self.url, key::key(system, name.into()))
     }
 
     /// Where the archive is.

@@ -93,7 +93,7 @@ impl Totals {
         let mut totals = Self::default();
         for file in files {
             totals.files += 1;
-            totals.segments += u64::from(matches!(file.name, WalName::Segment(_)));
+            totals.segments += u64::from(matches!(file.name.wal(), WalName::Segment(_)));
             totals.stored_bytes += file.stored_size;
             totals.original_bytes += file.name.segment().map_or(0, |_| size.bytes());
         }
@@ -145,8 +145,8 @@ pub async fn catalog(
     let is_text = |file: &&ArchivedFile| file.name.segment().is_none();
     let texts: Vec<ArchivedFile> = inventory.files.iter().filter(is_text).copied().collect();
     let read = read_texts(archive, system, texts, reading).await?;
-    inventory.files.retain(|file| !read.gone.contains(&file.name));
-    let names = inventory.files.iter().map(|file| file.name);
+    inventory.files.retain(|file| !read.gone.contains(&file.name.wal()));
+    let names = inventory.files.iter().map(|file| file.name.wal());
     let coverage = Coverage::new(size, names, read.histories);
     Ok(Catalog { system, inventory, coverage, backups: read.backups, unreadable: read.unreadable })
 }
@@ -189,10 +189,11 @@ async fn read_texts(
     reading: Reading,
 ) -> Result<Texts, Error> {
     let read = |file: ArchivedFile| async move {
-        let content = reading.patiently(async || read_text(archive, system, file.name).await).await;
+        let name = file.name.wal();
+        let content = reading.patiently(async || read_text(archive, system, name).await).await;
         match content {
             Err(error) if !says_something_of_the_file(error.kind()) => Err(error),
-            content => Ok((file.name, content)),
+            content => Ok((name, content)),
         }
     };
     let mut contents = futures_util::stream::iter(files).map(read).buffered(reading.at_once);
@@ -224,7 +225,7 @@ async fn read_texts(
         // Another prune may be at work. What is absent and still listed is another matter.
         let listed = list_texts(archive, system, reading).await?;
         let (unreadable, gone) = texts.unreadable.into_iter().partition(|(name, error)| {
-            error.kind() != ErrorKind::Absent || listed.iter().any(|file| file.name == *name)
+            error.kind() != ErrorKind::Absent || listed.iter().any(|file| file.name.wal() == *name)
         });
         texts.unreadable = unreadable;
         texts.gone = Vec::into_iter(gone).map(|(name, _)| name).collect();
@@ -280,7 +281,8 @@ mod tests {
         let reading = Reading { at_once: 1, patience: Duration::from_secs(1) };
         let names = ["000000010000000000000005.00000028.backup", "00000002.history"];
         let [deleted, damaged]: [WalName; 2] = names.map(|name| name.parse().unwrap());
-        let file = |name| ArchivedFile { name, since: Timestamp::UNIX_EPOCH, stored_size: 1 };
+        let file =
+            |name: WalName| ArchivedFile { name: name.into(), since: Timestamp::UNIX_EPOCH, stored_size: 1 };
         let listed = vec![file(deleted), file(damaged)];
         let read = read_texts(&archive, system, listed, reading).await.unwrap();
         assert_eq!(read.gone, BTreeSet::from([deleted]));

@@ -89,7 +89,7 @@ async fn file_to_ask_for(
     match histories.last().map(|file| file.name) {
         Some(name) => {
             let (header, _) = read_verified(options, name, Some(system), limit).await?;
-            Ok((name, Some(header.blake3)))
+            Ok((name.wal(), Some(header.blake3)))
         }
         None => {
             let second =

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::error::ErrorKind as ClapErrorKind;
@@ -9,7 +10,7 @@ use clap::{Args, Parser};
 
 use crate::config::{Given, LogFormat, Timeout};
 use crate::error::{Error, ErrorKind};
-use crate::wal::{SystemIdentifier, WalName};
+use crate::wal::{NameError, SystemIdentifier, WalName};
 
 /// What every call can be told.
 #[derive(Debug, Args)]
@@ -84,7 +85,13 @@ pub(super) fn parse<P: Parser>() -> Result<P, Error> {
 
 /// Reads the name of a WAL file as the server or a person gives it.
 pub(super) fn wal_name(text: &OsString, kind_if_wrong: ErrorKind) -> Result<WalName, Error> {
-    text.to_string_lossy()
-        .parse()
-        .map_err(|error: crate::wal::NameError| Error::new(kind_if_wrong, error.to_string()))
+    name(text, kind_if_wrong)
+}
+
+/// Reads a name of that type.
+pub(super) fn name<T: FromStr<Err = NameError>>(
+    text: &OsString,
+    kind_if_wrong: ErrorKind,
+) -> Result<T, Error> {
+    text.to_string_lossy().parse().map_err(|error: NameError| Error::new(kind_if_wrong, error.to_string()))
 }

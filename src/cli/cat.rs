@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::arguments::{self, Common};
 use super::exit::Failure;
 use super::{log, supervise};
+use crate::archive::ArchivedName;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
@@ -20,7 +21,7 @@ pub(super) struct Cat {
     #[command(flatten)]
     common: Common,
 
-    /// The name of the file
+    /// The name of the file, as "walkeep list files" shows it
     #[arg(value_name = "NAME")]
     name: OsString,
 
@@ -37,7 +38,7 @@ impl Cat {
         let settings = Settings::load(&given)
             .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
         log::start(program, settings.log_format, self.common.verbose);
-        let name = arguments::wal_name(&self.name, ErrorKind::Configuration)
+        let name = arguments::name::<ArchivedName>(&self.name, ErrorKind::Configuration)
             .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
         let limit = TimeLimit::new(started, settings.timeouts.recovery);
         let output = self.output;

@@ -146,7 +146,7 @@ impl List {
     fn files<'a>(&self, catalog: &'a Catalog) -> impl Iterator<Item = &'a ArchivedFile> + Clone {
         let (from, to) = (self.from.map(SegmentName::order), self.to.map(SegmentName::order));
         let is_asked_for = move |file: &&ArchivedFile| {
-            let place = match file.name {
+            let place = match file.name.wal() {
                 WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. } => {
                     segment.order()
                 }
@@ -227,7 +227,7 @@ impl List {
 /// Those of which there is anything, be it their history alone.
 fn timelines(catalog: &Catalog) -> Vec<TimelineShape> {
     let coverage = &catalog.coverage;
-    let with_history = catalog.inventory.files.iter().filter_map(|file| match file.name {
+    let with_history = catalog.inventory.files.iter().filter_map(|file| match file.name.wal() {
         WalName::History(timeline) => Some(timeline),
         _ => None,
     });

@@ -97,6 +97,8 @@ impl Coverage {
             };
             let timeline = coverage.timelines.entry(segment.timeline()).or_default();
             match name {
+                // There may be two of one segment.
+                WalName::Partial(_) if timeline.partials.last() == Some(&number) => {}
                 WalName::Partial(_) => timeline.partials.push(number),
                 _ => timeline.add(number),
             }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// 32 bytes; in text, 64 lower-case hexadecimal digits, as `b3sum` and `sha256sum` print them.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {

@@ -87,12 +87,13 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
 
     // In place, because there may be millions.
     let mut goes = catalog.inventory.files;
-    let stays_here = |file: &ArchivedFile| boundary.is_none_or(|boundary| !boundary.is_after(file.name));
+    let stays_here =
+        |file: &ArchivedFile| boundary.is_none_or(|boundary| !boundary.is_after(file.name.wal()));
     let stays = Totals::of(goes.iter().filter(|file| stays_here(file)), size);
     let staying = goes.iter().filter(|file| stays_here(file)).filter_map(|file| file.name.segment());
     let begins_at = staying.min_by_key(|segment| segment.order());
     goes.retain(|file| !stays_here(file));
-    goes.sort_unstable_by_key(|file| order_of_deletion(&file.name));
+    goes.sort_unstable_by_key(|file| order_of_deletion(&file.name.wal()));
     let is_left = |file: &OtherFile| file.is_abandoned(now);
     Ok(PrunePlan {
         system,

@@ -4,7 +4,6 @@
 //! find it; what has failed is left to their own calls, which will say so, and what the [`Fence`] keeps out is left, too. It
 //! never touches the server's marks.
 
-use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -291,11 +290,10 @@ async fn push_neighbour(
     let compressing = async {
         // Never closed.
         let _core = room.cores.acquire().await;
-        blocking(move || compress_unchanged(examined, &request, identity)).await
+        blocking(move || compress(examined, &request)).await
     };
     let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
-    let (encoded, identity) = compressed?;
-    let Encoded { header, content } = encoded;
+    let Encoded { header, content } = compressed?;
     let stored_size = content.size();
     // Others have been at work meanwhile.
     if fence.keeps_out(name) {
@@ -339,22 +337,6 @@ fn look_at(request: PushRequest, limit: &TimeLimit) -> Result<Neighbour, Error> 
     let request = PushRequest { threads: NonZeroUsize::MIN, ..request };
     let examined = examine(&request, limit)?;
     Ok(Neighbour { request, identity, examined })
-}
-
-/// Compresses the file, and makes sure that it still is the very same: a call that the server no longer waits for may be
-/// overtaken, others have archived the file, and the server has taken it for new WAL while it was read.
-pub(super) fn compress_unchanged(
-    examined: Examined,
-    request: &PushRequest,
-    identity: FileIdentity,
-) -> Result<(Encoded<File>, FileIdentity), Error> {
-    let encoded = compress(examined, request)?;
-    if self::identity(&request.path)? == identity {
-        Ok((encoded, identity))
-    } else {
-        let what = format!("{} changed while it was read", request.path.display());
-        Err(Error::new(ErrorKind::Local, what))
-    }
 }
 
 fn identity(path: &Path) -> Result<FileIdentity, Error> {

@@ -31,8 +31,13 @@ pub fn backlog(path: &Path) -> usize {
     ready(path).len()
 }
 
+/// Where the server marks the file `name` beside `path`; `None` if it has not.
+pub(super) fn mark(path: &Path, name: WalName) -> Option<PathBuf> {
+    let mark = marks_beside(path)?.join(format!("{name}{READY}"));
+    mark.exists().then_some(mark)
+}
+
 /// Since when the file `name` beside `path` has been ready; `None` if the server has not marked it.
 pub(super) fn ready_since(path: &Path, name: WalName) -> Option<Timestamp> {
-    let mark = marks_beside(path)?.join(format!("{name}{READY}"));
-    Timestamp::try_from(fs::metadata(mark).ok()?.modified().ok()?).ok()
+    Timestamp::try_from(fs::metadata(mark(path, name)?).ok()?.modified().ok()?).ok()
 }

@@ -4,9 +4,11 @@
 //! only then is success reported. A name that is taken is answered by comparing content, never by replacing it.
 
 mod ahead;
+mod conflict;
 mod earlier;
 mod effort;
 mod fence;
+mod fork;
 mod marks;
 mod neighbours;
 mod one;
@@ -20,25 +22,25 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{Archive, ArchiveOptions, Created, Fetched, retry};
+use crate::archive::{Archive, ArchiveOptions, ArchivedName, Created, retry};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
-use crate::frame::{
-    Archived, Codec, Content, EncodeError, Encoded, Facts, FrameError, Header, MAX_TEXT_BYTES, Overflow,
-    encode,
-};
+use crate::frame::{Codec, Content, EncodeError, Encoded, Facts, Header, MAX_TEXT_BYTES, Overflow, encode};
 use crate::limit::TimeLimit;
-use crate::spool::{OverflowPlace, Spool};
+use crate::spool::{FileIdentity, OverflowPlace, Spool};
 use crate::wal::{
-    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, SystemIdentifier, TimelineHistory, WalName,
+    BackupHistory, LONG_HEADER_BYTES, LongPageHeader, Pages, SegmentSize, SystemIdentifier, TimelineHistory,
+    WalName,
 };
 
 use ahead::{Fate, take_along};
 pub use ahead::{LookAhead, TakenAlong};
+use conflict::{Held, Other, compare, conflict, warn_of_second};
 pub use earlier::{Earlier, ask, look_up};
 pub use effort::codec_for_backlog;
 pub use fence::Fence;
+use fork::forks_beside;
 pub use marks::backlog;
 pub use one::push_unchanged;
 use stuck::{explained, is_stuck};
@@ -169,6 +171,9 @@ async fn publish_patiently(
 }
 
 /// Creates the file, or compares it with what has its name.
+///
+/// A `.partial` is not held up by another one of its name: two servers that were promoted within one segment make two, each
+/// with rows that the other lacks, and no recovery reads either by itself. So both are kept.
 async fn publish(
     archive: &Archive,
     taken: bool,
@@ -177,12 +182,41 @@ async fn publish(
     path: &Path,
 ) -> Result<Created, Error> {
     let (system, name) = (header.system_identifier, header.name);
+    let theirs = match publish_as(archive, name.into(), taken, header, content.clone(), path).await? {
+        Ok(created) => return Ok(created),
+        Err(theirs) => theirs,
+    };
+    let Some(second) = ArchivedName::by_content(name, header.blake3) else {
+        return Err(Box::pin(conflict(archive, header, theirs, path)).await);
+    };
+    let taken = archive.is_taken(system, second).await?;
+    match publish_as(archive, second, taken, header, content, path).await? {
+        Ok(created) => {
+            warn_of_second(&theirs, header, &archive.location(system, second), path);
+            Ok(created)
+        }
+        Err(theirs) => Err(Box::pin(conflict(archive, header, theirs, path)).await),
+    }
+}
+
+/// Creates the file under that name, or finds it there, or finds another one, which is the inner error.
+async fn publish_as(
+    archive: &Archive,
+    name: ArchivedName,
+    taken: bool,
+    header: &Header,
+    content: Content<File>,
+    path: &Path,
+) -> Result<Result<Created, Other>, Error> {
+    let system = header.system_identifier;
     let created = if taken { Created::Exists } else { archive.create(system, name, content).await? };
     if created == Created::Exists {
-        check_same_content(archive, header, path).await?;
-        archive.make_durable(system, name).await?;
+        match compare(archive, header, name, path).await? {
+            Held::Same => archive.make_durable(system, name).await?,
+            Held::Other(theirs) => return Ok(Err(theirs)),
+        }
     }
-    Ok(created)
+    Ok(Ok(created))
 }
 
 /// A file that is ready to be created, and an archive that is ready to create it.
@@ -222,6 +256,10 @@ struct Examined {
     facts: Facts,
     /// Its size, in bytes.
     size: u64,
+    /// Which very file it was before any of it was read.
+    identity: FileIdentity,
+    /// The pages of a segment, of which none has been looked at.
+    pages: Option<Pages>,
     /// What of it was checked, and so is what is archived, although the file could change in between.
     checked: Vec<u8>,
     /// The rest of it.
@@ -232,19 +270,17 @@ struct Examined {
 fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> {
     let PushRequest { path, name, .. } = request;
     let cannot_read = cannot_read(path);
-    let refuse = |why: String| {
-        let what = format!("{} is not an acceptable WAL file: {why}", path.display());
-        Error::new(ErrorKind::Unacceptable, what)
-    };
+    let refuse = |why: String| unacceptable(path, &why);
     // Asked before it is opened, because opening a named pipe would wait for a writer.
-    let size = match std::fs::metadata(path).map_err(&cannot_read)? {
-        metadata if metadata.is_file() => metadata.len(),
-        _ => return Err(refuse("it is not a regular file".to_owned())),
-    };
+    let metadata = std::fs::metadata(path).map_err(&cannot_read)?;
+    if !metadata.is_file() {
+        return Err(refuse("it is not a regular file".to_owned()));
+    }
+    let (size, identity) = (metadata.len(), FileIdentity::from(&metadata));
     limit.allow_for(size);
     let mut file = File::open(path).map_err(&cannot_read)?;
     let mut checked = Vec::new();
-    let (system, wal_magic) = match name.segment() {
+    let (system, wal_magic, pages) = match name.segment() {
         Some(segment) => {
             (&mut file).take(LONG_HEADER_BYTES as u64).read_to_end(&mut checked).map_err(&cannot_read)?;
             let page = LongPageHeader::parse(&checked)
@@ -259,23 +295,34 @@ fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> 
             if page.magic.version().is_none() {
                 tracing::debug!(magic = %page.magic, "a version of PostgreSQL that is newer than this walkeep");
             }
-            (page.system, Some(page.magic))
+            (page.system, Some(page.magic), Some(Pages::of(&page, segment)))
         }
         None => {
             (&mut file).take(MAX_TEXT_BYTES + 1).read_to_end(&mut checked).map_err(&cannot_read)?;
             check_text(*name, &checked).map_err(refuse)?;
-            (system_of_text(path, request.system)?, None)
+            (system_of_text(path, request.system)?, None, None)
         }
     };
     let facts = Facts { name: *name, system, wal_magic, archived_at: request.now };
-    Ok(Examined { facts, size, checked, file })
+    Ok(Examined { facts, size, identity, pages, checked, file })
 }
 
-/// Reads and compresses the file.
+fn changed(path: &Path) -> Error {
+    Error::new(ErrorKind::Local, format!("{} changed while it was read", path.display()))
+}
+
+fn unacceptable(path: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Unacceptable, format!("{} is not an acceptable WAL file: {why}", path.display()))
+}
+
+/// Reads and compresses the file, and makes sure that it still is the very same, and as a whole what a server writes.
+///
+/// A call that the server no longer waits for may be overtaken: others have archived the file, and the server has taken it
+/// for new WAL while it was read.
 fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, Error> {
-    let Examined { facts, size, checked, file } = examined;
+    let Examined { facts, size, identity, pages, checked, file } = examined;
     let path = &request.path;
-    let content = Cursor::new(checked).chain(file);
+    let mut content = Looked { input: Cursor::new(checked).chain(file), pages };
     let mut place = None;
     let open = || {
         let (file, directory) = request.overflow.open()?;
@@ -283,16 +330,50 @@ fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, 
         Ok(file)
     };
     let overflow = Overflow { beyond: MOST_IN_MEMORY, open };
-    let encoded =
-        encode(content, &facts, request.codec, request.threads, overflow).map_err(|error| match error {
+    let encoded = encode(&mut content, &facts, request.codec, request.threads, overflow).map_err(
+        |error| match error {
             EncodeError::Input(error) => cannot_read(path)(error),
             EncodeError::Overflow(error) => cannot_overflow(path, place.as_deref(), error),
-        })?;
-    if encoded.header.original_size == size {
-        Ok(encoded)
-    } else {
-        let what = format!("{} changed its size while it was read", path.display());
-        Err(Error::new(ErrorKind::Local, what))
+        },
+    )?;
+    let now = std::fs::metadata(path).map_err(cannot_read(path))?;
+    if encoded.header.original_size != size || FileIdentity::from(&now) != identity {
+        return Err(changed(path));
+    }
+    check_pages(content.pages.as_ref(), request.name, size, path)?;
+    Ok(encoded)
+}
+
+/// Refuses a segment with pages in an order that no server writes. What lies behind a fork is nobody's, and of a `.partial`
+/// that is all but a beginning whose length only a history file tells.
+fn check_pages(pages: Option<&Pages>, name: WalName, size: u64, path: &Path) -> Result<(), Error> {
+    let Some(fault) = pages.and_then(Pages::fault) else { return Ok(()) };
+    let (Some(segment), Ok(size)) = (name.segment(), SegmentSize::new(size)) else { return Ok(()) };
+    let forks = forks_beside(path, segment, size);
+    let is_behind_a_fork = forks.iter().any(|fork| fork.left_at <= fault.begins_at());
+    let may_be_anything = forks.is_empty() && matches!(name, WalName::Partial(_));
+    if is_behind_a_fork || may_be_anything {
+        return Ok(());
+    }
+    Err(unacceptable(path, &fault.to_string()).hint(
+        "the file has lost what was written, or was mixed with another: look at the disk, and take a new base backup, \
+         because what this segment held is needed to recover from any older one",
+    ))
+}
+
+/// A file whose pages are looked at while it is read.
+struct Looked<R> {
+    input: R,
+    pages: Option<Pages>,
+}
+
+impl<R: Read> Read for Looked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.input.read(buffer)?;
+        if let (Some(pages), Some(read)) = (&mut self.pages, buffer.get(..got)) {
+            pages.feed(read);
+        }
+        Ok(got)
     }
 }
 
@@ -315,9 +396,14 @@ fn check_text(name: WalName, bytes: &[u8]) -> Result<(), String> {
         return Err(format!("it has more than {MAX_TEXT_BYTES} bytes"));
     }
     match name {
-        WalName::History(timeline) => TimelineHistory::parse(timeline, bytes)
-            .map(drop)
-            .map_err(|e| format!("as a timeline history, {e}")),
+        // The reason in it quotes the restore point that a recovery ended at. With a line feed in the name of that, the server
+        // writes what neither it nor any recovery can read.
+        WalName::History(timeline) => TimelineHistory::parse(timeline, bytes).map(drop).map_err(|e| {
+            format!(
+                "as a timeline history, {e}, so no server can start with it; if the name of a restore point with a line \
+                 feed is in it, make that one line"
+            )
+        }),
         WalName::Backup { segment, .. } => {
             BackupHistory::parse(segment, bytes).map(drop).map_err(|e| format!("as a backup history, {e}"))
         }
@@ -348,57 +434,4 @@ fn system_of_text(path: &Path, given: Option<SystemIdentifier>) -> Result<System
             "run walkeep-archive in the data directory, as PostgreSQL does, or give --system-identifier",
         )
     })
-}
-
-const MOVE_IT_AWAY: &str = "move the archive's file away, and the next attempt will archive the good one";
-
-/// Compares what the archive already has under this name with what was to be archived.
-///
-/// All of it is read, not only its header: the server will drop its own copy on the strength of the answer.
-async fn check_same_content(archive: &Archive, ours: &Header, path: &Path) -> Result<(), Error> {
-    let name = ours.name;
-    let theirs = archive.fetch(ours.system_identifier, name).await.map_err(|error| match error.kind() {
-        // Gone in between; the next attempt may create it.
-        ErrorKind::Absent => Error::new(ErrorKind::Unavailable, format!("cannot compare {}", path.display()))
-            .because("the archive says that the name is taken, and then that there is nothing"),
-        _ => error,
-    })?;
-    let Fetched { reader, stored_size, location, transfer: _transfer } = theirs;
-    let verdict = blocking(move || {
-        let archived = Archived::open(reader, stored_size)?;
-        let header = archived.header().clone();
-        archived.decode(io::sink()).map(|_| header)
-    })
-    .await;
-    let conflict = |what: String| {
-        Error::new(ErrorKind::Conflict, what)
-            .hint("neither was changed; find out which of the two is right, and whether two servers share the archive")
-    };
-    let ours_by = (name, ours.system_identifier);
-    match verdict {
-        Ok(header) if (header.name, header.system_identifier) != ours_by => {
-            let (theirs, system) = (header.name, header.system_identifier);
-            let what =
-                format!("the archive already holds a {location} that says it is {theirs} of system {system}");
-            Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
-        }
-        Ok(header) if header.blake3 == ours.blake3 => Ok(()),
-        Ok(header) => Err(conflict(format!(
-            "the archive already holds {name} with different content: {location}, archived at {} with BLAKE3 {}, \
-             against {} with BLAKE3 {}",
-            header.archived_at,
-            header.blake3,
-            path.display(),
-            ours.blake3
-        ))),
-        Err(error @ (FrameError::Read(_) | FrameError::Newer { .. } | FrameError::Encrypted)) => {
-            let what =
-                format!("cannot compare {} with {location}, which the archive already holds", path.display());
-            Err(Error::new(ErrorKind::Unavailable, what).because(error))
-        }
-        Err(error) => {
-            let what = format!("the archive already holds a {location} that is not {}", path.display());
-            Err(Error::new(ErrorKind::Conflict, what).because(error).hint(MOVE_IT_AWAY))
-        }
-    }
 }

@@ -1,7 +1,6 @@
 //! Archiving one file that has been looked at before: only if it still is the very same.
 
-use super::ahead::compress_unchanged;
-use super::{PushReport, PushRequest, TakenAlong, examine, publish_patiently};
+use super::{PushReport, PushRequest, TakenAlong, changed, compress, examine, publish_patiently};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::error::Error;
@@ -22,10 +21,13 @@ pub async fn push_unchanged(
         let limit = limit.clone();
         blocking(move || examine(&request, &limit).map(|examined| (examined, request))).await?
     };
+    if examined.identity != identity {
+        return Err(changed(&path));
+    }
     let system = examined.facts.system;
-    let compressing = blocking(move || compress_unchanged(examined, &request, identity));
+    let compressing = blocking(move || compress(examined, &request));
     let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
-    let (Encoded { header, content }, _) = compressed?;
+    let Encoded { header, content } = compressed?;
     let stored_size = content.size();
     let created = publish_patiently(archive, taken, &header, content, &path, limit).await?;
     Ok(PushReport { header, stored_size, created, along: TakenAlong::default() })

@@ -233,7 +233,7 @@ async fn higher(
 ) -> Result<Vec<(TimelineId, TimelineHistory)>, Error> {
     let mut histories = Vec::new();
     for file in archive.text_files(system, TextFiles::Histories).await? {
-        let WalName::History(of) = file.name else { continue };
+        let WalName::History(of) = file.name.wal() else { continue };
         if of > timeline
             && let Some(history) = read_history(archive, system, of).await?
         {

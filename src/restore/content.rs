@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use crate::archive::{Archive, Fetched};
+use crate::archive::{Archive, ArchivedName, Fetched};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError, Header};
@@ -69,7 +69,7 @@ pub(crate) async fn read_text(
 pub(crate) async fn size_of(
     archive: &Archive,
     system: SystemIdentifier,
-    name: WalName,
+    name: impl Into<ArchivedName>,
 ) -> Result<SegmentSize, Error> {
     let mut fetched = archive.fetch(system, name).await?;
     let _transfer = fetched.transfer.take();

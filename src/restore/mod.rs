@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempPath;
 
-use crate::archive::{Archive, ArchiveOptions, ArchiveUrl, retry};
+use crate::archive::{Archive, ArchiveOptions, ArchiveUrl, ArchivedName, retry};
 use crate::blocking::blocking;
 use crate::cluster::{DataDirectory, RecoveryMode};
 use crate::error::{Error, ErrorKind};
@@ -198,7 +198,7 @@ async fn fetch_or_explain(
 /// from its beginning.
 pub async fn read_verified(
     options: &ArchiveOptions,
-    name: WalName,
+    name: ArchivedName,
     system: Option<SystemIdentifier>,
     limit: &TimeLimit,
 ) -> Result<(Header, std::fs::File), Error> {
@@ -209,7 +209,12 @@ pub async fn read_verified(
     let limit = limit.clone();
     blocking(move || {
         let mut file = tempfile::tempfile().map_err(cannot_write(&std::env::temp_dir()))?;
-        let header = decode_verified(fetched, system, name, &limit, Threads::Two, &mut file)?;
+        let location = fetched.location.clone();
+        let header = decode_verified(fetched, system, name.wal(), &limit, Threads::Two, &mut file)?;
+        if name.content().is_some_and(|content| content != header.blake3) {
+            let what = format!("{location} is not {name}: its content has BLAKE3 {}", header.blake3);
+            return Err(Error::new(ErrorKind::Damaged, what));
+        }
         io::Seek::rewind(&mut file).map_err(cannot_write(&std::env::temp_dir()))?;
         Ok((header, file))
     })

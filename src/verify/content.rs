@@ -3,13 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use crate::archive::{Archive, Fetched};
+use crate::archive::{Archive, ArchivedName, Fetched};
 use crate::blocking::blocking;
 use crate::catalog::{FindingKind, Reading};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError};
 use crate::restore::{Beginning, check_content, unusable};
-use crate::wal::{LongPageHeader, SystemIdentifier, TimelineId, WalName};
+use crate::wal::{LongPageHeader, SystemIdentifier, TimelineId};
 
 /// How closely a file is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) enum Verdict {
 pub(super) async fn check(
     archive: &Archive,
     system: SystemIdentifier,
-    name: WalName,
+    name: ArchivedName,
     depth: Depth,
     reading: Reading,
 ) -> Result<Verdict, Error> {
@@ -57,7 +57,7 @@ pub(super) async fn check(
 async fn attempt(
     archive: &Archive,
     system: SystemIdentifier,
-    name: WalName,
+    name: ArchivedName,
     depth: Depth,
 ) -> Result<Verdict, Error> {
     let mut fetched = match archive.fetch(system, name).await {
@@ -75,7 +75,12 @@ async fn attempt(
     blocking(move || judge(fetched, system, name, depth)).await
 }
 
-fn judge(fetched: Fetched, system: SystemIdentifier, name: WalName, depth: Depth) -> Result<Verdict, Error> {
+fn judge(
+    fetched: Fetched,
+    system: SystemIdentifier,
+    name: ArchivedName,
+    depth: Depth,
+) -> Result<Verdict, Error> {
     let location = fetched.location;
     let failed = |error: FrameError| match error {
         FrameError::Damaged(_) => Ok(Verdict::Bad(FindingKind::Damaged, error.to_string())),
@@ -94,20 +99,23 @@ fn judge(fetched: Fetched, system: SystemIdentifier, name: WalName, depth: Depth
         let what = format!("it is {} of system {}", header.name, header.system_identifier);
         return wrong(FindingKind::WrongPlace, what);
     }
-    if header.name != name {
+    if header.name != name.wal() {
         return wrong(FindingKind::WrongPlace, format!("it is {}", header.name));
+    }
+    if name.content().is_some_and(|content| content != header.blake3) {
+        return wrong(FindingKind::WrongPlace, format!("it is one of BLAKE3 {}", header.blake3));
     }
     let Depth::Original(writer) = depth else {
         return archived.check_body().map_or_else(failed, |_| Ok(Verdict::Sound));
     };
     let mut sink = io::sink();
-    let mut beginning = Beginning::new(&mut sink, name);
+    let mut beginning = Beginning::new(&mut sink, name.wal());
     let header = match archived.on_one_thread().decode(&mut beginning) {
         Ok(header) => header,
         Err(error) => return failed(error),
     };
     let kept = beginning.kept;
-    if let Err(why) = check_content(&header, system, name, &kept) {
+    if let Err(why) = check_content(&header, system, name.wal(), &kept) {
         let kind = if name.segment().is_some() { FindingKind::WrongPlace } else { FindingKind::Damaged };
         return wrong(kind, why);
     }

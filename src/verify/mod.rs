@@ -97,7 +97,7 @@ impl Survey {
     async fn look_at_unreadable_texts(&mut self, archive: &Archive) -> Result<(), Error> {
         for (name, error) in std::mem::take(&mut self.catalog.unreadable) {
             let (kind, what) =
-                match check(archive, self.system, name, Depth::Original(None), self.reading).await? {
+                match check(archive, self.system, name.into(), Depth::Original(None), self.reading).await? {
                     // Both were otherwise a moment ago, and what was built on that is not to be relied on.
                     Verdict::Sound => (FindingKind::Unreadable, error.report()),
                     Verdict::Gone => {

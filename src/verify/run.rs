@@ -12,7 +12,7 @@ use super::content::{Depth, Verdict, check};
 use super::names::finding;
 use super::selection::{Percent, sample};
 use super::{Survey, findings_in};
-use crate::archive::{Archive, ArchivedFile};
+use crate::archive::{Archive, ArchivedFile, ArchivedName};
 use crate::catalog::{Finding, FindingKind, Findings, Scope, Severity, VerifyReport};
 use crate::coverage::Coverage;
 use crate::error::Error;
@@ -39,7 +39,7 @@ pub struct SoFar {
     /// What is wrong with contents.
     pub findings: Findings,
     /// The last file up to which all were looked at.
-    pub up_to: Option<WalName>,
+    pub up_to: Option<ArchivedName>,
 }
 
 /// A look at contents.
@@ -50,7 +50,7 @@ pub struct Run {
     /// How far it is.
     pub so_far: SoFar,
     /// After which file it went on, where it continues another one.
-    pub resumed_after: Option<WalName>,
+    pub resumed_after: Option<ArchivedName>,
     last_full: Option<Box<VerifyReport>>,
 }
 
@@ -76,7 +76,7 @@ impl Run {
         let mut files = std::mem::take(&mut survey.catalog.inventory.files);
         // What is text has been read.
         files.retain(|file| file.name.segment().is_some());
-        let resumed_after: Option<WalName> =
+        let resumed_after: Option<ArchivedName> =
             resumed.and_then(|report| report.checked_up_to.as_deref()?.parse().ok());
         match request {
             None => files.clear(),
@@ -125,7 +125,8 @@ impl Run {
         let files = std::mem::take(&mut self.files);
         let looks = files.iter().map(|file| {
             let name = file.name;
-            let depth = if deep { Depth::Original(writer(survey.coverage(), name)) } else { Depth::Stored };
+            let depth =
+                if deep { Depth::Original(writer(survey.coverage(), name.wal())) } else { Depth::Stored };
             let at_work = &at_work;
             async move {
                 let _turn = at_work.acquire().await;
@@ -146,7 +147,7 @@ impl Run {
         Ok(())
     }
 
-    fn note(&mut self, survey: &Survey, name: WalName, verdict: Verdict) {
+    fn note(&mut self, survey: &Survey, name: ArchivedName, verdict: Verdict) {
         let so_far = &mut self.so_far;
         so_far.up_to = Some(name);
         so_far.checked_files += 1;
@@ -218,8 +219,8 @@ fn writer(coverage: &Coverage, name: WalName) -> Option<crate::wal::TimelineId> 
 }
 
 /// What it means that a segment cannot be had.
-fn bad(survey: &Survey, name: WalName, kind: FindingKind, what: String) -> Finding {
-    let needed_by = match name {
+fn bad(survey: &Survey, name: ArchivedName, kind: FindingKind, what: String) -> Finding {
+    let needed_by = match name.wal() {
         WalName::Segment(segment) => needed_by(survey, segment),
         // Recovery never asks for a partial one.
         _ => None,

@@ -22,7 +22,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("shared_buffers", "16MB"),
     ("max_connections", "10"),
-    ("max_wal_senders", "2"),
+    ("max_wal_senders", "4"),
     ("autovacuum", "off"),
     ("wal_retrieve_retry_interval", "100ms"),
     ("log_line_prefix", "%m [%p] %b "),
@@ -102,6 +102,12 @@ impl<'a> Cluster<'a> {
         backup
     }
 
+    /// A base backup with the WAL that it needs.
+    pub(crate) fn streaming_backup(&self, name: &str) -> Self {
+        output_of(self.base_backup_command(name).arg("--wal-method=stream"));
+        Self::without_data(self.sandbox, name)
+    }
+
     /// A `pg_basebackup` into the sandbox, labelled with its name; how it gets the WAL is left open.
     pub(crate) fn base_backup_command(&self, name: &str) -> Command {
         let mut command = self.client("pg_basebackup");
@@ -175,6 +181,12 @@ impl<'a> Cluster<'a> {
     /// Prepares a standby that the archive alone feeds.
     pub(crate) fn follow(&self, archive: &ArchiveDirectory) {
         self.restore_from(archive);
+        self.sandbox.file(self.data.join("standby.signal"), "");
+    }
+
+    /// Prepares a standby that a running server feeds, and no archive.
+    pub(crate) fn stream_from(&self, upstream: &Self) {
+        self.set("primary_conninfo", &upstream.connection());
         self.sandbox.file(self.data.join("standby.signal"), "");
     }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::Local;
 use super::directory::Directory;
 use super::fresh::{cannot_list, open};
+use crate::archive::ArchivedName;
 use crate::archive::key;
 use crate::archive::surroundings::{Surroundings, holds_nothing};
 use crate::blocking::blocking;
@@ -123,7 +124,12 @@ fn files(directory: &Path) -> Result<Vec<WalName>, Error> {
         kind => kind.is_ok_and(|kind| kind.is_file()),
     };
     let files = entries(directory)?.into_iter().filter(is_file);
-    Ok(files.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    Ok(files
+        .filter_map(|entry| {
+            let name = entry.file_name().to_str()?.parse::<ArchivedName>();
+            name.ok().map(ArchivedName::wal)
+        })
+        .collect())
 }
 
 /// What is in a directory; nothing where there is none.

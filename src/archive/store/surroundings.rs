@@ -30,7 +30,7 @@ impl Store {
             let found = found?;
             let Kind::File(name) = classify(system, found.location.as_ref()) else { continue };
             holds_a_file = true;
-            around.add(segment, name, since(&found));
+            around.add(segment, name.wal(), since(&found));
             if self.lists_in_order() && (around.later.is_some() || around.higher_timelines) {
                 break;
             }
@@ -62,9 +62,8 @@ impl Store {
         let mut lowest: Option<SegmentName> = None;
         let mut listing = self.list_from(system, &first);
         while let Some(found) = listing.next().await {
-            let Kind::File(WalName::Segment(segment)) = classify(system, found?.location.as_ref()) else {
-                continue;
-            };
+            let Kind::File(name) = classify(system, found?.location.as_ref()) else { continue };
+            let WalName::Segment(segment) = name.wal() else { continue };
             if segment.timeline() == timeline {
                 lowest = Some(lowest.map_or(segment, |lowest| lowest.min(segment)));
             }

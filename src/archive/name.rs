@@ -1,0 +1,102 @@
+//! What an archived file is called: by its WAL name; or, where two servers were promoted within one segment and so have
+//! made two `.partial` files of one name, the later one by its content, too. No server asks for such a name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::frame::Digest;
+use crate::wal::{NameError, SegmentName, WalName};
+
+/// The name of an archived file: `000000010000000A000000FF.partial.` and the BLAKE3 of its content, or a WAL name.
+///
+/// In order, a second `.partial` comes after the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArchivedName {
+    wal: WalName,
+    content: Option<Digest>,
+}
+
+impl From<WalName> for ArchivedName {
+    fn from(wal: WalName) -> Self {
+        Self { wal, content: None }
+    }
+}
+
+impl ArchivedName {
+    /// The name by its content as well; only a `.partial` has one.
+    #[must_use]
+    pub fn by_content(wal: WalName, content: Digest) -> Option<Self> {
+        matches!(wal, WalName::Partial(_)).then_some(Self { wal, content: Some(content) })
+    }
+
+    /// What the server calls it, and what its header says.
+    #[must_use]
+    pub fn wal(self) -> WalName {
+        self.wal
+    }
+
+    /// The BLAKE3 that its content must have, where that is in its name.
+    #[must_use]
+    pub fn content(self) -> Option<Digest> {
+        self.content
+    }
+
+    /// The segment whose WAL it holds, whole or in part.
+    #[must_use]
+    pub fn segment(self) -> Option<SegmentName> {
+        self.wal.segment()
+    }
+}
+
+impl fmt::Display for ArchivedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.content {
+            None => self.wal.fmt(f),
+            Some(content) => write!(f, "{}.{content}", self.wal),
+        }
+    }
+}
+
+impl FromStr for ArchivedName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let by_content = || {
+            let (wal, content) = text.rsplit_once('.')?;
+            Self::by_content(wal.parse().ok()?, content.parse().ok()?)
+        };
+        by_content().map_or_else(|| text.parse::<WalName>().map(Self::from), Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_second_partial_has_its_content_in_its_name_and_comes_after_the_first() {
+        let partial = "0000000A000000160000003C.partial";
+        let text = format!("{partial}.{DIGEST}");
+        let second: ArchivedName = text.parse().unwrap();
+        assert_eq!(second.to_string(), text);
+        assert_eq!(second.wal(), partial.parse().unwrap());
+        assert_eq!(second.content(), Some(DIGEST.parse().unwrap()));
+        assert!(second > ArchivedName::from(second.wal()));
+        assert!(text.parse::<WalName>().is_err(), "no server has such a name");
+    }
+
+    #[test]
+    fn nothing_else_has_its_content_in_its_name() {
+        for name in
+            ["0000000A000000160000003C", "0000000A.history", "0000000A000000160000003C.00C00028.backup"]
+        {
+            assert_eq!(name.parse::<ArchivedName>().unwrap(), name.parse::<WalName>().unwrap().into());
+            assert!(format!("{name}.{DIGEST}").parse::<ArchivedName>().is_err(), "{name}");
+        }
+        for odd in [&DIGEST[1..], &DIGEST.to_uppercase(), ""] {
+            assert!(format!("0000000A000000160000003C.partial.{odd}").parse::<ArchivedName>().is_err());
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What the archive holds under a name that was to be new: the same content, or another, and what that means.
+//!
+//! All of it is read, not only its header: the server will drop its own copy on the strength of the answer.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::fork::{Fork, add_forks_in_archive, forks_beside};
+use super::marks::mark;
+use crate::archive::{Archive, ArchivedName, Fetched};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind};
+use crate::frame::{Archived, FrameError, Header};
+use crate::wal::{SegmentName, SegmentSize, WalName};
+
+const MOVE_IT_AWAY: &str = "move the archive's file away, and the next attempt will archive the good one";
+
+/// What the archive holds.
+pub(super) enum Held {
+    /// What was to be archived.
+    Same,
+    /// A sound file of that name with other content.
+    Other(Other),
+}
+
+/// A sound file with other content.
+pub(super) struct Other {
+    header: Header,
+    location: String,
+}
+
+/// Compares what the archive has under `name` with what was to be archived from `path`.
+pub(super) async fn compare(
+    archive: &Archive,
+    ours: &Header,
+    name: ArchivedName,
+    path: &Path,
+) -> Result<Held, Error> {
+    let theirs = archive.fetch(ours.system_identifier, name).await.map_err(|error| match error.kind() {
+        // Gone in between; the next attempt may create it.
+        ErrorKind::Absent => Error::new(ErrorKind::Unavailable, format!("cannot compare {}", path.display()))
+            .because("the archive says that the name is taken, and then that there is nothing"),
+        _ => error,
+    })?;
+    let Fetched { reader, stored_size, location, transfer: _transfer } = theirs;
+    let verdict = blocking(move || {
+        let archived = Archived::open(reader, stored_size)?;
+        let header = archived.header().clone();
+        archived.decode(io::sink()).map(|_| header)
+    })
+    .await;
+    let ours_by = (name.wal(), ours.system_identifier);
+    match verdict {
+        Ok(header) if (header.name, header.system_identifier) != ours_by => {
+            let (theirs, system) = (header.name, header.system_identifier);
+            let what =
+                format!("the archive already holds a {location} that says it is {theirs} of system {system}");
+            Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
+        }
+        Ok(header) if header.blake3 == ours.blake3 => Ok(Held::Same),
+        Ok(header) if name.content().is_some() => {
+            let what = format!(
+                "the archive already holds a {location} whose content has BLAKE3 {}, not that in its name",
+                header.blake3
+            );
+            Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
+        }
+        Ok(header) => Ok(Held::Other(Other { header, location })),
+        Err(error @ (FrameError::Read(_) | FrameError::Newer { .. } | FrameError::Encrypted)) => {
+            let what =
+                format!("cannot compare {} with {location}, which the archive already holds", path.display());
+            Err(Error::new(ErrorKind::Unavailable, what).because(error))
+        }
+        Err(error) => {
+            let what = format!("the archive already holds a {location} that is not {}", path.display());
+            Err(Error::new(ErrorKind::Conflict, what).because(error).hint(MOVE_IT_AWAY))
+        }
+    }
+}
+
+/// Says that both are kept, of two files of which no recovery reads either by itself.
+pub(super) fn warn_of_second(theirs: &Other, ours: &Header, kept_as: &str, path: &Path) {
+    tracing::warn!(
+        "the archive already holds {} with different content, of another server that was promoted within this segment: {}, \
+         archived at {}; {} is kept beside it as {kept_as}",
+        ours.name,
+        theirs.location,
+        theirs.header.archived_at,
+        path.display()
+    );
+}
+
+/// The failure of a file whose name the archive has with other content. Where that comes from a fork within the segment, up
+/// to which both are the same, it says so.
+pub(super) async fn conflict(archive: &Archive, ours: &Header, theirs: Other, path: &Path) -> Error {
+    let Other { header, location } = &theirs;
+    let what = format!(
+        "the archive already holds {} with different content: {location}, archived at {} with BLAKE3 {}, against {} with \
+         BLAKE3 {}",
+        ours.name,
+        header.archived_at,
+        header.blake3,
+        path.display(),
+        ours.blake3
+    );
+    if let WalName::Segment(segment) = ours.name {
+        match harmless(archive, ours, segment, path).await {
+            Ok(Some(fork)) => {
+                let path = path.to_owned();
+                return blocking(move || of_a_fork(&what, segment, fork, &path)).await;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!("cannot tell how the two differ: {}", error.report()),
+        }
+    }
+    Error::new(ErrorKind::Conflict, what).hint(
+        "neither was changed; find out which of the two is right, and whether two servers share the archive",
+    )
+}
+
+/// The last fork within the segment, if there is any, and both contents are the same up to there.
+async fn harmless(
+    archive: &Archive,
+    ours: &Header,
+    segment: SegmentName,
+    path: &Path,
+) -> Result<Option<Fork>, Error> {
+    let Ok(size) = SegmentSize::new(ours.original_size) else { return Ok(None) };
+    let mut forks = {
+        let path = path.to_owned();
+        blocking(move || forks_beside(&path, segment, size)).await
+    };
+    add_forks_in_archive(&mut forks, archive, ours.system_identifier, segment, size).await?;
+    let Some(last) = forks.into_iter().max_by_key(|fork| fork.left_at) else { return Ok(None) };
+    let Some(start) = segment.start(size) else { return Ok(None) };
+    let mut fetched = archive.fetch(ours.system_identifier, ours.name).await?;
+    let _transfer = fetched.transfer.take();
+    let path = path.to_owned();
+    let same_bytes = blocking(move || {
+        let mut same = SameAs { file: File::open(path).ok()?, bytes: 0, differs: false };
+        Archived::open(fetched.reader, fetched.stored_size).ok()?.on_one_thread().decode(&mut same).ok()?;
+        Some(same.bytes)
+    })
+    .await;
+    Ok(same_bytes.filter(|same| last.left_at.0 - start.0 <= *same).map(|_| last))
+}
+
+/// Counts how many bytes from the beginning are those of a file.
+struct SameAs {
+    file: File,
+    bytes: u64,
+    differs: bool,
+}
+
+impl Write for SameAs {
+    fn write(&mut self, theirs: &[u8]) -> io::Result<usize> {
+        if !self.differs {
+            let mut ours = Vec::with_capacity(theirs.len());
+            (&self.file).take(theirs.len() as u64).read_to_end(&mut ours)?;
+            let same = ours.iter().zip(theirs).take_while(|(one, other)| one == other).count();
+            self.bytes += same as u64;
+            self.differs = same < theirs.len();
+        }
+        Ok(theirs.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What to do about a segment that two servers of one cluster have finished differently, behind a fork.
+fn of_a_fork(what: &str, segment: SegmentName, fork: Fork, path: &Path) -> Error {
+    let Fork { child, left_at, known_here } = fork;
+    let what = format!(
+        "{what}; but timeline {child} left timeline {} at {left_at}, inside this segment, and up to there both are the same: \
+         that is all that timeline {child} needs",
+        segment.timeline()
+    );
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let hint = if !known_here {
+        format!(
+            "this server knows nothing of timeline {child}, so it is an old primary: stop it, and make it a standby of the server \
+             on timeline {child} with pg_rewind -c --target-pgdata DATA_DIRECTORY --source-server CONNECTION, or from a new \
+             base backup"
+        )
+    } else if let Some(mark) = mark(&path, WalName::Segment(segment)) {
+        let done = mark.with_extension("done");
+        format!("tell this server that the segment is archived: mv {} {}", mark.display(), done.display())
+    } else {
+        "nothing is to be done".to_owned()
+    };
+    Error::new(ErrorKind::Conflict, what).hint(format!("leave the archive as it is; {hint}"))
+}

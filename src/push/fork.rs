@@ -1,0 +1,125 @@
+//! Where descendants left a timeline inside a segment, as timeline history files tell. From there on the segment is
+//! nobody's: recoveries to those timelines go on with their own segment, which begins with a copy of what comes before.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use crate::archive::{Archive, TextFiles};
+use crate::blocking::blocking;
+use crate::error::Error;
+use crate::frame::{Archived, MAX_TEXT_BYTES};
+use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
+
+/// A place at which a timeline was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fork {
+    /// The timeline that left.
+    pub(super) child: TimelineId,
+    /// Where.
+    pub(super) left_at: Lsn,
+    /// Whether the server whose file it is knows of it.
+    pub(super) known_here: bool,
+}
+
+/// The forks within a segment that the history file of `child` tells of.
+fn fork_in(
+    segment: SegmentName,
+    size: SegmentSize,
+    child: TimelineId,
+    history: &[u8],
+) -> Option<(Lsn, TimelineId)> {
+    let history = TimelineHistory::parse(child, history).ok()?;
+    let (left_at, child) = history.fork_of(segment.timeline(), child)?;
+    let start = segment.start(size)?;
+    // At its very beginning or end, all of it is one timeline's.
+    (start < left_at && left_at.0 - start.0 < size.bytes()).then_some((left_at, child))
+}
+
+/// The forks within a segment that the history files in its directory tell of. What cannot be read tells nothing.
+pub(super) fn forks_beside(path: &Path, segment: SegmentName, size: SegmentSize) -> Vec<Fork> {
+    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut forks = Vec::new();
+    for entry in entries.flatten() {
+        let Some(Ok(WalName::History(child))) = entry.file_name().to_str().map(str::parse) else { continue };
+        let mut content = Vec::new();
+        let read =
+            File::open(entry.path()).and_then(|file| file.take(MAX_TEXT_BYTES).read_to_end(&mut content));
+        if let Some((left_at, child)) = read.ok().and_then(|_| fork_in(segment, size, child, &content)) {
+            add(&mut forks, Fork { child, left_at, known_here: true });
+        }
+    }
+    forks
+}
+
+/// Adds the forks that the archive's history files tell of. What cannot be read tells nothing.
+pub(super) async fn add_forks_in_archive(
+    forks: &mut Vec<Fork>,
+    archive: &Archive,
+    system: SystemIdentifier,
+    segment: SegmentName,
+    size: SegmentSize,
+) -> Result<(), Error> {
+    for file in archive.text_files(system, TextFiles::Histories).await? {
+        let WalName::History(child) = file.name.wal() else { continue };
+        if child <= segment.timeline() {
+            continue;
+        }
+        let mut fetched = archive.fetch(system, file.name).await?;
+        let _transfer = fetched.transfer.take();
+        let fork = blocking(move || {
+            let mut content = Vec::new();
+            Archived::open(fetched.reader, fetched.stored_size).ok()?.decode(&mut content).ok()?;
+            fork_in(segment, size, child, &content)
+        });
+        if let Some((left_at, child)) = fork.await {
+            add(forks, Fork { child, left_at, known_here: false });
+        }
+    }
+    Ok(())
+}
+
+/// The histories of a timeline's descendants tell of the same fork as its own.
+fn add(forks: &mut Vec<Fork>, fork: Fork) {
+    if !forks.iter().any(|known| (known.child, known.left_at) == (fork.child, fork.left_at)) {
+        forks.push(fork);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: &str = "000000010000000000000002";
+
+    fn forks(files: &[(&str, &str)]) -> Vec<(u32, u64)> {
+        let place = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(place.path().join(name), content).unwrap();
+        }
+        let path = place.path().join(SEGMENT);
+        let mut found: Vec<_> = forks_beside(&path, SEGMENT.parse().unwrap(), SegmentSize::MIN)
+            .iter()
+            .map(|fork| (fork.child.get(), fork.left_at.0))
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn forks_inside_the_segment_are_found_once_each_and_no_others() {
+        let files = [
+            ("00000002.history", "1\t0/200100\tx\n"),
+            ("00000003.history", "1\t0/200100\tx\n2\t0/500000\tx\n"),
+            ("00000004.history", "1\t0/2FFFF8\tx\n"),
+            ("00000005.history", "1\t0/200000\tat its beginning\n"),
+            ("00000006.history", "1\t0/300000\tat its end\n"),
+            ("00000007.history", "4\t0/200100\tanother timeline\n"),
+            ("00000008.history", "no history"),
+            ("00000009.history.tmp", "1\t0/200100\tx\n"),
+        ];
+        assert_eq!(forks(&files), [(2, 0x20_0100), (4, 0x2F_FFF8)]);
+        assert_eq!(forks(&[]), []);
+    }
+}
