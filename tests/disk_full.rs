@@ -124,9 +124,9 @@ fn what_a_full_or_read_only_archive_has_already_is_archived_and_a_conflict_is_a_
         }
         let files = mounted.files();
         if what == "full" {
-            mounted.tmpfs.fill(0)
+            mounted.tmpfs.fill(0);
         } else {
-            mounted.tmpfs.remount_read_only()
+            mounted.tmpfs.remount_read_only();
         }
         for name in [SEGMENT, HISTORY] {
             succeeds(mounted.push(name));

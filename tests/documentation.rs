@@ -311,8 +311,7 @@ fn every_promise_of_the_readme_names_tests_that_exist() {
 
 /// The headings of a page, as links name them.
 fn anchors(page: &str) -> Vec<String> {
-    let headings =
-        page.lines().filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#')));
+    let headings = page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
     let is_kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
     let words = headings.map(|text| text.trim().to_lowercase().chars().filter(is_kept).collect::<String>());
     words.map(|text| text.replace(' ', "-")).collect()

@@ -1,6 +1,8 @@
 //! A segment is missing in the middle of the archive: no real server opens with rows missing, and every server that does not
 //! need the segment recovers.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+
 mod support;
 
 use std::fs;

@@ -43,7 +43,8 @@ fn add(scene: &Scene, name: &str) {
 
 /// A history file whose entries are timelines, and the segments in whose middle they were left.
 fn history(entries: &[(u32, u32)]) -> String {
-    entries.iter().map(|(timeline, number)| format!("{timeline}\t0/{number:X}80000\tno reason\n")).collect()
+    let entry = |(timeline, number): &(u32, u32)| format!("{timeline}\t0/{number:X}80000\tno reason\n");
+    entries.iter().map(entry).collect::<Vec<_>>().concat()
 }
 
 fn add_history(scene: &Scene, timeline: u32, entries: &[(u32, u32)]) {
@@ -270,7 +271,7 @@ fn the_unfinished_end_of_a_timeline_is_pointed_at() {
 fn directories_without_a_file_of_the_system_prove_nothing() {
     let scene = Scene::new();
     for directory in ["", "wal", "wal/0000000100000000", "timelines", "backups", "reports"] {
-        scene.sandbox.directory(&format!("archive/{SYSTEM}/{directory}"));
+        scene.sandbox.directory(format!("archive/{SYSTEM}/{directory}"));
         for name in [&segment(1, 5), "00000002.history"] {
             scene.cannot_tell(name, "--accept-empty");
             for server in [&scene.recovery, &scene.standby] {

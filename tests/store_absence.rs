@@ -16,6 +16,9 @@ use support::{
     store_scene::{StoreScene, at_once, key},
 };
 
+/// What somebody gets wrong.
+type Mistake = fn(&mut StoreScene);
+
 const LATER: &str = "000000010000000000000009";
 const MISSING: &str = "000000010000000000000005";
 
@@ -90,7 +93,7 @@ fn a_gap_is_none_of_the_answers_that_end_recovery() {
 #[test]
 fn a_place_without_files_of_the_system_proves_nothing() {
     // A mistyped prefix; a part of the bucket that only others use; an endpoint that has the bucket in it already.
-    let cases: [(fn(&mut StoreScene), &str); 3] = [
+    let cases: [(Mistake, &str); 3] = [
         (|scene| scene.archive_into("s3://wal/mian"), "--accept-empty"),
         (|scene| scene.archive_into("s3://wal"), "holds nothing of system"),
         (|scene| scene.move_to(&format!("{}/wal", scene.store.endpoint())), "in the endpoint already"),
