@@ -4,11 +4,11 @@
 mod support;
 
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -23,7 +23,7 @@ use support::{
         pusher_with_archived_segment, succeeds,
     },
     running::Running,
-    user, wait_until,
+    user,
     wrapper::in_shell,
 };
 
@@ -419,7 +419,6 @@ fn an_archive_that_must_be_a_mount_point_and_is_none_is_a_failure() {
 /// A push that hangs: the archive has a named pipe under the segment's key, and nobody ever writes into it.
 struct Hanging {
     pusher: Pusher,
-    group: File,
 }
 
 impl Hanging {
@@ -428,18 +427,14 @@ impl Hanging {
         let key = pusher.file(SEGMENT);
         fs::remove_file(&key).unwrap();
         make_fifo(&key);
-        let group = File::open(key.parent().unwrap()).unwrap();
-        group.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        Self { pusher, group }
+        Self { pusher }
     }
 
-    /// Starts the command and returns once it has found the name taken, and so is about to read the pipe.
+    /// Starts the command and returns once it is at work, and so about to open the pipe.
     fn start(&self, command: Command) -> Running {
         let running = Running::start(command);
-        wait_until("the staging file has come and gone", || {
-            let has_come = self.group.metadata().unwrap().modified().unwrap() != SystemTime::UNIX_EPOCH;
-            has_come && self.pusher.files() == [SEGMENT_KEY]
-        });
+        running.wait_until_it_heeds_signals();
+        assert_eq!(self.pusher.files(), [SEGMENT_KEY], "the name is looked at before anything is written");
         running
     }
 

@@ -79,7 +79,9 @@ fn archives_and_recovers(sandbox: &Sandbox, configuration: &Path) {
     // Promoted, it goes on archiving where it has recovered from.
     recovered.wait_until_archived();
     let logs = primary.log() + &recovered.log();
-    assert!(!logs.contains("walkeep-archive: ") && !logs.contains("walkeep-restore: "), "{logs}");
+    // Of what was missing at the end of the log, recovery leaves a line.
+    let complaints = ["walkeep-archive: ", "walkeep-restore: warning", "walkeep-restore: error"];
+    assert!(!complaints.iter().any(|complaint| logs.contains(complaint)), "{logs}");
 }
 
 #[test]
