@@ -22,8 +22,6 @@ pub enum ErrorKind {
     Empty,
     /// The archive has no such segment, although it was written: recovery must not end there.
     Gap,
-    /// The archive has no such segment, but later ones have come just now, so it may be on its way.
-    Settling,
     /// The archive could not be asked, or did not answer: trying again may help.
     Unavailable,
     /// The archive will not do it until a person has changed something: rights, credentials, its address.

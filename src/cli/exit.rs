@@ -72,7 +72,7 @@ impl Failure {
     pub(super) fn report(self, error: &Error) -> i32 {
         let text = error.report();
         match (self, error.kind()) {
-            (Self::OfRestore(_), ErrorKind::Absent | ErrorKind::Settling)
+            (Self::OfRestore(_), ErrorKind::Absent)
             | (Self::OfRestore(RecoveryMode::Standby), ErrorKind::Gap) => tracing::debug!("{text}"),
             _ => tracing::error!("{text}"),
         }

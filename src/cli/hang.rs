@@ -62,9 +62,7 @@ impl Hangs {
         match failure {
             None => spool.forget_note(SUBJECT),
             // It has answered.
-            Some(error)
-                if matches!(error.kind(), ErrorKind::Absent | ErrorKind::Gap | ErrorKind::Settling) =>
-            {
+            Some(error) if matches!(error.kind(), ErrorKind::Absent | ErrorKind::Gap) => {
                 spool.forget_note(SUBJECT);
             }
             Some(error) => {

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
-    CONTROL_FILE_BYTES, SegmentSize, SystemIdentifier, control_file_says_recovery,
+    CONTROL_FILE_BYTES, SegmentSize, SystemIdentifier, TimelineId, control_file_says_recovery,
     segment_size_of_control_file, system_identifier_of_control_file,
 };
 
-pub use own_wal::{histories, holds_segment};
+pub use own_wal::{breaks_off, held_after, histories, holds_segment};
 pub use settings::ServerSettings;
 
 /// A directory that may be a data directory.
@@ -36,6 +36,17 @@ pub enum RecoveryMode {
 
 /// From this version on, files without content say whether a server recovers, and `recovery.conf` keeps it from starting.
 const FIRST_VERSION_WITH_SIGNAL_FILES: u32 = 12;
+
+/// What `recovery_target_timeline` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetTimeline {
+    /// The newest that there is, which the server finds out.
+    Latest,
+    /// The one that the base backup was taken on.
+    Current,
+    /// That one.
+    Number(TimelineId),
+}
 
 impl DataDirectory {
     /// The data directory that a `%p` belongs to: two levels above it, else the working directory.
@@ -78,6 +89,23 @@ impl DataDirectory {
             _ => self.server_settings()?,
         };
         Ok(settings.get("restore_command").filter(|command| !command.is_empty()).cloned())
+    }
+
+    /// Which timeline its server recovers to, as the files say that it reads when it starts; `None` where they cannot be read.
+    #[must_use]
+    pub fn target_timeline(&self) -> Option<TargetTimeline> {
+        let (settings, default) = match self.major_version()? {
+            ..FIRST_VERSION_WITH_SIGNAL_FILES => {
+                (settings::read_recovery_conf(&self.0), TargetTimeline::Current)
+            }
+            _ => (self.server_settings(), TargetTimeline::Latest),
+        };
+        match settings.ok()?.get("recovery_target_timeline").map(String::as_str) {
+            None | Some("") => Some(default),
+            Some("latest") => Some(TargetTimeline::Latest),
+            Some("current") => Some(TargetTimeline::Current),
+            Some(number) => number.parse().ok().and_then(TimelineId::new).map(TargetTimeline::Number),
+        }
     }
 
     fn control_file(&self) -> PathBuf {
@@ -291,6 +319,35 @@ mod tests {
             fs::write(place.path().join("postmaster.pid"), lock).unwrap();
             assert_eq!(data.is_stopping(), stopping, "{status}");
         }
+    }
+
+    #[test]
+    fn the_target_timeline_is_read_from_the_files_of_its_version() {
+        let place = tempfile::tempdir().unwrap();
+        let data = DataDirectory::named(place.path().to_owned());
+        let write = |name: &str, text: &str| fs::write(place.path().join(name), text).unwrap();
+        assert_eq!(data.target_timeline(), None, "of no known version");
+        write("PG_VERSION", "15\n");
+        assert_eq!(data.target_timeline(), None, "no configuration can be read");
+        write("postgresql.conf", "port = 1\n");
+        assert_eq!(data.target_timeline(), Some(TargetTimeline::Latest));
+        for (line, expected) in [
+            ("recovery_target_timeline = 'latest'", Some(TargetTimeline::Latest)),
+            ("recovery_target_timeline = 'current'", Some(TargetTimeline::Current)),
+            ("recovery_target_timeline = 3", TimelineId::new(3).map(TargetTimeline::Number)),
+            ("recovery_target_timeline = 'x'", None),
+        ] {
+            write("postgresql.auto.conf", line);
+            assert_eq!(data.target_timeline(), expected, "{line}");
+        }
+        write("PG_VERSION", "11\n");
+        assert_eq!(
+            data.target_timeline(),
+            Some(TargetTimeline::Current),
+            "another file, and another default"
+        );
+        write("recovery.conf", "recovery_target_timeline = 'latest'\n");
+        assert_eq!(data.target_timeline(), Some(TargetTimeline::Latest));
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! What it means for a recovery that a segment is not in the archive: the end of the log, or a gap in it.
 //!
 //! The server takes "not there" for the end of the log. So a segment that is missing in the middle must be told from one
-//! that was never written. Two things prove that it was: a later segment of its timeline, and a history file of the
-//! recovery's own way that says the timeline went on. What is outside of the timeline, before its beginning or behind the
-//! place where the recovery leaves it, is no gap, whatever else is archived.
+//! that was never written. Three things prove that it was: a later segment of its timeline in the archive, or in the
+//! server's own `pg_wal`, and a history file that says the timeline went on. What comes before the timeline is no gap.
 
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId};
 
@@ -20,10 +19,23 @@ pub struct MissingSegment<'a> {
     pub lowest: Option<SegmentName>,
     /// The history file of its timeline.
     pub history: Option<&'a TimelineHistory>,
-    /// The history file of the timeline that the recovery goes to, if that descends from the segment's.
-    pub target: Option<(TimelineId, &'a TimelineHistory)>,
-    /// Where there is no such target: the history files of all timelines that descend from the segment's.
-    pub descendants: Vec<(TimelineId, &'a TimelineHistory)>,
+    /// The lowest segment of its timeline that comes after it in the server's own `pg_wal`.
+    pub own_later: Option<SegmentName>,
+    /// Where the recovery goes from the segment's timeline.
+    pub way: Way<'a>,
+    /// Unless it is known which timeline the recovery goes to: the archived history files of higher ones.
+    pub higher: Vec<(TimelineId, &'a TimelineHistory)>,
+}
+
+/// Where a recovery goes from a segment's timeline.
+#[derive(Debug, Clone, Copy)]
+pub enum Way<'a> {
+    /// To this timeline, which descends from the segment's.
+    To(TimelineId, &'a TimelineHistory),
+    /// To the end of the segment's own timeline.
+    On,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// What the absence means.
@@ -31,7 +43,7 @@ pub struct MissingSegment<'a> {
 pub enum Absence {
     /// Nothing says that the segment was ever written.
     End,
-    /// The segment comes before its timeline, or behind the place where the recovery leaves it. Nobody needs it.
+    /// The segment comes before its timeline. Nobody needs it.
     Outside,
     /// The segment was written, and is missing.
     Gap(Evidence),
@@ -42,6 +54,8 @@ pub enum Absence {
 pub enum Evidence {
     /// A later segment of the timeline is archived.
     Later(SegmentName),
+    /// A later segment of the timeline lies in the server's own `pg_wal`.
+    Own(SegmentName),
     /// The history file of `descendant` says that the timeline went on up to `left_at`, in a later segment.
     History {
         /// The timeline whose history file it is.
@@ -54,8 +68,10 @@ pub enum Evidence {
 impl MissingSegment<'_> {
     /// Judges the absence.
     ///
-    /// A sibling's history file proves nothing: it says where *another* recovery left the timeline. Where the target is
-    /// not known to be a descendant, several branches count only if all of them are behind the segment.
+    /// A later segment counts wherever the recovery may leave the timeline: a server that asks for one behind that place has
+    /// gone astray. A sibling's history file proves nothing: it says where *another* recovery left the timeline. Where nobody
+    /// knows the way, several branches count only if all of them left it behind the segment; on the way to the end of the
+    /// timeline itself any branch does, because the timeline went on at least that far.
     #[must_use]
     pub fn judge(&self) -> Absence {
         let Some(number) = self.name.number(self.size) else { return Absence::End };
@@ -66,24 +82,26 @@ impl MissingSegment<'_> {
             None if self.name.timeline() == TimelineId::FIRST => false,
             None => self.lowest.and_then(|lowest| lowest.number(self.size)).is_some_and(|low| number < low),
         };
-        let timeline = self.name.timeline();
-        let left = |(descendant, history): &(TimelineId, &TimelineHistory)| {
-            history.left(timeline).map(|left_at| (*descendant, left_at))
-        };
-        let target = self.target.as_ref().and_then(left);
-        let is_left_before = target.is_some_and(|(_, left_at)| number > number_of(left_at));
-        if begins_behind || is_left_before {
+        if begins_behind {
             return Absence::Outside;
         }
         if let Some(later) = self.later {
             return Absence::Gap(Evidence::Later(later));
         }
+        if let Some(later) = self.own_later {
+            return Absence::Gap(Evidence::Own(later));
+        }
+        let timeline = self.name.timeline();
+        let left = |(descendant, history): &(TimelineId, &TimelineHistory)| {
+            history.left(timeline).map(|left_at| (*descendant, left_at))
+        };
         let goes_on = |(_, left_at): &(TimelineId, Lsn)| number < number_of(*left_at);
-        let proof = match target {
-            Some(target) => Some(target).filter(goes_on),
-            None => {
-                let branches: Vec<_> = self.descendants.iter().filter_map(left).collect();
-                branches.first().copied().filter(|_| branches.iter().all(goes_on))
+        let mut branches = self.higher.iter().filter_map(left);
+        let proof = match self.way {
+            Way::To(target, history) => left(&(target, history)).filter(goes_on),
+            Way::On => branches.find(goes_on),
+            Way::Unknown => {
+                branches.next().filter(goes_on).filter(|_| branches.all(|branch| goes_on(&branch)))
             }
         };
         match proof {
@@ -124,8 +142,9 @@ mod tests {
             later: None,
             lowest: None,
             history: None,
-            target: None,
-            descendants: Vec::new(),
+            own_later: None,
+            way: Way::Unknown,
+            higher: Vec::new(),
         }
     }
 
@@ -170,33 +189,38 @@ mod tests {
     #[test]
     fn the_targets_history_says_how_far_the_parent_goes() {
         let way = history(&[(1, 7)]);
-        let asked = |number| MissingSegment { target: Some((timeline(2), &way)), ..missing(1, number) };
+        let asked = |number| MissingSegment { way: Way::To(timeline(2), &way), ..missing(1, number) };
         assert!(is_gap(&asked(6)));
         assert_eq!(asked(7).judge(), Absence::End, "the segment in which it was left comes from the child");
-        assert_eq!(asked(8).judge(), Absence::Outside);
-        let old_primary_goes_on = MissingSegment { later: Some(segment(1, 12)), ..asked(8) };
-        assert_eq!(old_primary_goes_on.judge(), Absence::Outside);
+        assert_eq!(asked(8).judge(), Absence::End);
+        // A history file that another recovery has left must not make a gap the end of the log.
+        let goes_on = MissingSegment { later: Some(segment(1, 12)), ..asked(8) };
+        assert!(is_gap(&goes_on));
+    }
+
+    #[test]
+    fn what_the_server_has_itself_of_later_wal_makes_it_a_gap() {
+        let later = segment(1, 9);
+        let asked = MissingSegment { own_later: Some(later), ..missing(1, 7) };
+        assert_eq!(asked.judge(), Absence::Gap(Evidence::Own(later)));
     }
 
     #[test]
     fn an_only_descendant_counts_and_a_sibling_does_not() {
-        let [near, far] = [history(&[(1, 7)]), history(&[(1, 9)])];
-        let asked = |descendants: Vec<(u32, &TimelineHistory)>| {
-            let descendants = descendants.into_iter().map(|(of, history)| (timeline(of), history));
-            let history = descendants.clone().collect::<Vec<_>>();
-            is_gap(&MissingSegment { descendants: history, ..missing(1, 8) })
+        let [near, far, far_copy] = [history(&[(1, 7)]), history(&[(1, 9)]), history(&[(1, 9)])];
+        let asked = |way, higher: &[(u32, &TimelineHistory)]| {
+            let higher = higher.iter().map(|(of, history)| (timeline(*of), *history)).collect();
+            is_gap(&MissingSegment { way, higher, ..missing(1, 8) })
         };
-        let far_copy = history(&[(1, 9)]);
-        assert!(asked(vec![(2, &far)]));
-        assert!(!asked(vec![(2, &near)]));
-        assert!(!asked(vec![(2, &near), (3, &far)]), "it may be the end of the recovery to timeline 2");
-        assert!(asked(vec![(2, &far_copy), (3, &far)]));
-        let target = MissingSegment {
-            target: Some((timeline(2), &near)),
-            descendants: vec![(timeline(3), &far)],
-            ..missing(1, 7)
-        };
-        assert_eq!(target.judge(), Absence::End, "another branch than the one that is recovered");
+        assert!(asked(Way::Unknown, &[(2, &far)]));
+        assert!(!asked(Way::Unknown, &[(2, &near)]));
+        assert!(!asked(Way::Unknown, &[(2, &near), (3, &far)]), "it may be the recovery to timeline 2");
+        assert!(!asked(Way::Unknown, &[(2, &far), (3, &near)]));
+        assert!(asked(Way::Unknown, &[(2, &far_copy), (3, &far)]));
+        assert!(asked(Way::On, &[(2, &near), (3, &far)]), "it goes to the end of timeline 1");
+        assert!(!asked(Way::On, &[(2, &near)]));
+        let to_the_near = Way::To(timeline(2), &near);
+        assert!(!asked(to_the_near, &[(3, &far)]), "another branch than the one that is recovered");
     }
 
     #[test]
@@ -233,7 +257,7 @@ mod tests {
                 later: archived.iter().copied().find(|number| *number > asked).map(|n| segment(asked_timeline, n)),
                 lowest: archived.first().map(|number| segment(asked_timeline, *number)),
                 history: (asked_timeline > 1).then_some(&own),
-                target: (asked_timeline < last).then_some((timeline(last), &way)),
+                way: if asked_timeline < last { Way::To(timeline(last), &way) } else { Way::On },
                 ..missing(asked_timeline, asked)
             };
             let was_written = finished(asked_timeline).contains(&asked);

@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
-pub use absence::{Absence, Evidence, MissingSegment};
+pub use absence::{Absence, Evidence, MissingSegment, Way};
 pub use way::{Gap, Origin, Reach};
 
 /// What an archive holds of the log.

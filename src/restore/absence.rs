@@ -14,8 +14,10 @@ use super::content::{read_text, size_of};
 use super::{RestoreRequest, directory_of};
 use crate::archive::{Archive, Surroundings, TextFiles};
 use crate::blocking::blocking;
-use crate::cluster::{DataDirectory, RecoveryMode, histories, holds_segment};
-use crate::coverage::{Absence, Evidence, MissingSegment};
+use crate::cluster::{
+    DataDirectory, RecoveryMode, TargetTimeline, breaks_off, held_after, histories, holds_segment,
+};
+use crate::coverage::{Absence, Evidence, MissingSegment, Way};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
     BackupLabel, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName,
@@ -42,26 +44,46 @@ pub(super) async fn explain(
     request: &RestoreRequest,
     absent: Error,
 ) -> Result<Answer, Error> {
-    let looked = match request.name {
-        WalName::Segment(segment) => {
-            archive.surroundings(system, segment).await.map(|around| Some((segment, around)))
+    let explained = match request.name {
+        WalName::Segment(segment) => explain_segment(archive, system, request, segment, absent).await,
+        WalName::History(timeline) if request.mode == RecoveryMode::Recovery => {
+            explain_history(archive, system, timeline, absent).await
         }
-        _ => archive.confirm_holds(system).await.map(|()| None),
+        _ => archive.confirm_holds(system).await.map(|()| Answer::Final(absent)),
     };
-    match looked {
-        Ok(None) => Ok(Answer::Final(absent)),
-        Ok(Some((_, around))) if around.is_there => Ok(Answer::IsThere),
-        Ok(Some((segment, around))) => explain_segment(archive, system, request, segment, around, absent).await,
+    match explained {
         Err(error) if error.kind() == ErrorKind::Empty && request.accept_empty => {
             tracing::warn!("{}; going on, as --accept-empty says", error.report());
-            Ok(Answer::Final(absent))
+            Ok(Answer::Final(error.of_kind(ErrorKind::Absent)))
         }
         Err(error) if error.kind() == ErrorKind::Empty => Ok(Answer::Final(error.hint(
             "is it mounted, and is its address right? To recover from a base backup alone, while its cluster has archived \
              nothing yet, give walkeep-restore --accept-empty; require_mount keeps pushes out of an empty mount point",
         ))),
-        Err(error) => Err(error),
+        explained => explained,
     }
+}
+
+/// A history file that is missing while its timeline has segments was lost: the server would take the number for a free one,
+/// and choose the timeline a second time. (A standby asks again and again, and its promotion goes on whatever the answer.)
+async fn explain_history(
+    archive: &Archive,
+    system: SystemIdentifier,
+    timeline: TimelineId,
+    absent: Error,
+) -> Result<Answer, Error> {
+    let Some(segment) = archive.lowest_segment(system, timeline).await? else {
+        return archive.confirm_holds(system).await.map(|()| Answer::Final(absent));
+    };
+    let name = WalName::History(timeline);
+    let what = format!(
+        "{name} is missing in the archive {}, which holds {segment} of that timeline: it was lost, or never archived",
+        archive.url()
+    );
+    Ok(Answer::Final(Error::new(ErrorKind::Gap, what).hint(format!(
+        "recovery must not take timeline {timeline} for a new one: put the file back, with walkeep-archive or walkeep backfill \
+         from the pg_wal of a server that has been on that timeline"
+    ))))
 }
 
 async fn explain_segment(
@@ -69,12 +91,15 @@ async fn explain_segment(
     system: SystemIdentifier,
     request: &RestoreRequest,
     segment: SegmentName,
-    around: Surroundings,
     absent: Error,
 ) -> Result<Answer, Error> {
+    let around = archive.surroundings(system, segment).await?;
+    if around.is_there {
+        return Ok(Answer::IsThere);
+    }
     let own = {
-        let path = request.path.clone();
-        blocking(move || OwnFacts::gather(&path, system, segment)).await
+        let (path, goes_on) = (request.path.clone(), around.later.is_some());
+        blocking(move || OwnFacts::gather(&path, system, segment, goes_on)).await
     };
     if own.has_segment {
         tell(request.mode, &format!("{}; the server has it in its own pg_wal", absent.report()));
@@ -82,7 +107,7 @@ async fn explain_segment(
     }
     let known = Known::gather(archive, system, request, segment, &around, own).await?;
     let absence = known.judge(segment, &around);
-    let starts_here = known.own.backup_starts_in == Some(segment);
+    let starts_here = known.begins_with(segment);
     let evidence = match absence {
         _ if starts_here && !request.accept_gaps.contains(&segment) => {
             return Ok(Answer::Final(no_backup_without(archive, segment, known.lowest)));
@@ -113,17 +138,20 @@ fn settling(age: SignedDuration) -> Duration {
 /// What is known on the server's side.
 #[derive(Debug, Default)]
 struct OwnFacts {
-    /// Whether its own `pg_wal` has the segment.
+    /// Whether its own `pg_wal` has the segment: where later WAL is archived, all of it.
     has_segment: bool,
+    /// The lowest segment in its own `pg_wal` that comes after it on its timeline.
+    later: Option<SegmentName>,
     size: Option<SegmentSize>,
     histories: Vec<(TimelineId, TimelineHistory)>,
-    /// The first segment of the base backup that is being recovered, until the server has found its beginning.
-    backup_starts_in: Option<SegmentName>,
+    target: Option<TargetTimeline>,
+    /// The base backup that is being recovered, until the server has found its beginning.
+    backup: Option<BackupLabel>,
 }
 
 impl OwnFacts {
-    /// Nothing, outside a data directory.
-    fn gather(path: &Path, system: SystemIdentifier, segment: SegmentName) -> Self {
+    /// Nothing, outside a data directory. `goes_on`: whether a later segment is archived.
+    fn gather(path: &Path, system: SystemIdentifier, segment: SegmentName, goes_on: bool) -> Self {
         let data = DataDirectory::of(path);
         if !matches!(data.system_identifier(), Ok(Some(own)) if own == system) {
             return Self::default();
@@ -131,12 +159,12 @@ impl OwnFacts {
         let wal: PathBuf = directory_of(path);
         let label = fs::read(data.path().join("backup_label")).ok();
         Self {
-            has_segment: holds_segment(&wal, system, segment),
+            has_segment: holds_segment(&wal, system, segment) && !(goes_on && breaks_off(&wal, segment)),
+            later: held_after(&wal, system, segment),
             size: data.segment_size(),
             histories: histories(&wal),
-            backup_starts_in: label
-                .and_then(|label| BackupLabel::parse(&label).ok())
-                .map(|label| label.start_segment),
+            target: data.target_timeline(),
+            backup: label.and_then(|label| BackupLabel::parse(&label).ok()),
         }
     }
 
@@ -144,11 +172,22 @@ impl OwnFacts {
         self.histories.iter().find(|(of, _)| *of == timeline).map(|(_, history)| history)
     }
 
-    /// The timeline that the recovery goes to, if it descends from `timeline`: the server keeps the history files on the way
-    /// to its target in `pg_wal`.
-    fn target(&self, timeline: TimelineId) -> Option<(TimelineId, &TimelineHistory)> {
-        let descends = |(_, history): &&(TimelineId, TimelineHistory)| history.left(timeline).is_some();
-        self.histories.iter().rfind(descends).map(|(of, history)| (*of, history))
+    /// Where the recovery goes from `timeline`. The server keeps the history files on the way to its target in `pg_wal`; those
+    /// of timelines that it has only looked at lie there, too.
+    fn way(&self, timeline: TimelineId) -> Way<'_> {
+        let highest = || self.histories.iter().rfind(|(_, history)| history.left(timeline).is_some());
+        match self.target {
+            Some(TargetTimeline::Number(target)) if target != timeline => match self.history(target) {
+                Some(history) if history.left(timeline).is_some() => Way::To(target, history),
+                _ => Way::Unknown,
+            },
+            Some(TargetTimeline::Number(_) | TargetTimeline::Current) => Way::On,
+            latest => match (highest(), latest) {
+                (Some((target, history)), _) => Way::To(*target, history),
+                (None, Some(_)) => Way::On,
+                (None, None) => Way::Unknown,
+            },
+        }
     }
 }
 
@@ -180,13 +219,14 @@ impl Known {
             (known, _) => known,
         };
         let (mut history, mut lowest) = (own.history(timeline).cloned(), None);
-        if around.later.is_some() {
+        if around.later.or(own.later.map(|later| (later, Timestamp::MAX))).is_some() {
             if history.is_none() && timeline != TimelineId::FIRST {
                 history = read_history(archive, system, timeline).await?;
             }
             lowest = archive.lowest_segment(system, timeline).await?;
         }
-        let branches_decide = around.later.is_none() && own.target(timeline).is_none();
+        let branches_decide =
+            around.later.is_none() && own.later.is_none() && !matches!(own.way(timeline), Way::To(..));
         let has_branches = branches_decide
             && (around.higher_timelines
                 // A standby asks again and again, and goes on asking whatever the answer.
@@ -198,17 +238,26 @@ impl Known {
 
     fn judge(&self, segment: SegmentName, around: &Surroundings) -> Absence {
         let Some(size) = self.size else { return Absence::End };
-        let descendants = self.higher.iter().map(|(timeline, history)| (*timeline, history));
+        let higher = self.higher.iter().map(|(timeline, history)| (*timeline, history));
         let missing = MissingSegment {
             name: segment,
             size,
             later: around.later.map(|(later, _)| later),
             lowest: self.lowest,
             history: self.history.as_ref(),
-            target: self.own.target(segment.timeline()),
-            descendants: descendants.collect(),
+            own_later: self.own.later,
+            way: self.own.way(segment.timeline()),
+            higher: higher.collect(),
         };
         missing.judge()
+    }
+
+    /// Whether the base backup that is being recovered begins with the segment.
+    fn begins_with(&self, segment: SegmentName) -> bool {
+        match (&self.own.backup, self.size) {
+            (Some(label), Some(size)) => label.begins_with(segment, size),
+            (label, _) => label.as_ref().is_some_and(|label| label.start_segment == segment),
+        }
     }
 }
 
@@ -321,6 +370,10 @@ fn gap(
                 "{segment} is missing in the archive {url}, which holds {later} of the same timeline: a gap"
             )
         }
+        (Evidence::Own(later), None) => format!(
+            "{segment} is missing in the archive {url} and in the server's own pg_wal, which holds {later} of the same \
+             timeline: a gap"
+        ),
         (Evidence::History { descendant, left_at }, None) => format!(
             "{segment} is missing in the archive {url}, and {:08X}.history says that timeline {} went on up to {left_at}: a \
              gap",

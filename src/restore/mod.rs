@@ -145,6 +145,9 @@ const MOST_CONTRADICTIONS: usize = 5;
 /// The pause before the archive is asked again for what may be on its way.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// For so long a standby waits for what may be on its way.
+const BRIEFLY: Duration = Duration::from_secs(2);
+
 /// Fetches the file, or finds out what its absence means. In recovery a segment that may still be on its way is waited for.
 async fn fetch_or_explain(
     archive: &Archive,
@@ -172,18 +175,19 @@ async fn fetch_or_explain(
                     format!("{} is listed in the archive {}, but not there", request.name, archive.url());
                 return Err(Error::new(ErrorKind::Unavailable, what));
             }
-            // A standby asks again by itself.
-            Answer::Settling(_, gap) if request.mode == RecoveryMode::Standby => {
-                return Err(gap.of_kind(ErrorKind::Settling));
-            }
             Answer::Settling(settling, gap) => {
                 let end = *waits_until.get_or_insert_with(|| {
-                    let wait = settling.min(limit.left() / 2);
-                    tracing::warn!(
-                        "{}, but a later segment has just come, so it may be on its way; waiting for it",
-                        absent_report
-                    );
-                    Instant::now() + wait
+                    // A standby asks again by itself, but not when it is promoted: then this is the last question.
+                    let patience = match request.mode {
+                        RecoveryMode::Recovery => limit.left() / 2,
+                        RecoveryMode::Standby | RecoveryMode::Ending => BRIEFLY.min(limit.left() / 2),
+                    };
+                    if request.mode == RecoveryMode::Recovery {
+                        tracing::warn!(
+                            "{absent_report}, but a later segment has just come, so it may be on its way; waiting for it"
+                        );
+                    }
+                    Instant::now() + settling.min(patience)
                 });
                 if Instant::now() >= end {
                     return Err(gap);

@@ -7,7 +7,7 @@
 //! Whoever takes a backup chooses its label, line feeds included, so a label may look like any of these lines. What comes
 //! before it is therefore read before it only, and what nobody needs is not read at all.
 
-use super::{Lsn, SegmentName};
+use super::{Lsn, SegmentName, SegmentSize};
 
 /// What a backup history file says of its base backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,15 +30,27 @@ pub struct BackupLabel {
     pub start: Lsn,
     /// The segment that holds `start`.
     pub start_segment: SegmentName,
+    /// Where the checkpoint is recorded that replay starts from, which the server reads first.
+    pub checkpoint: Option<Lsn>,
 }
 
 impl BackupLabel {
     /// Reads the file.
     pub fn parse(bytes: &[u8]) -> Result<Self, BackupHistoryError> {
         let text = String::from_utf8_lossy(bytes);
-        let location = Parts::of(&text).value("START WAL LOCATION").and_then(parse_location);
+        let parts = Parts::of(&text);
+        let location = parts.value("START WAL LOCATION").and_then(parse_location);
         let (start, start_segment) = location.ok_or(BackupHistoryError::NoStart)?;
-        Ok(Self { start, start_segment })
+        let checkpoint = parts.value("CHECKPOINT LOCATION").and_then(|position| position.parse().ok());
+        Ok(Self { start, start_segment, checkpoint })
+    }
+
+    /// Whether the server needs the segment to begin: from the start of replay up to the checkpoint.
+    #[must_use]
+    pub fn begins_with(&self, segment: SegmentName, size: SegmentSize) -> bool {
+        let last =
+            self.checkpoint.and_then(|at| SegmentName::containing(self.start_segment.timeline(), at, size));
+        (self.start_segment..=last.unwrap_or(self.start_segment).max(self.start_segment)).contains(&segment)
     }
 }
 
