@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -355,12 +355,23 @@ fn read(path: &Path) -> Result<File, Error> {
 
 /// The text of a file, and the permissions of that very file.
 fn read_text(path: &Path) -> std::io::Result<(String, u32)> {
-    let mut file = std::fs::File::open(path)?;
+    let kind = std::fs::metadata(path)?.file_type();
+    // Opening a named pipe would wait for a writer.
+    if !kind.is_file() && !kind.is_char_device() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let file = std::fs::File::open(path)?;
     let mode = file.metadata()?.mode();
     let mut text = String::new();
-    file.read_to_string(&mut text)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(std::io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
+    }
     Ok((text, mode))
 }
+
+/// Far more than a configuration file has.
+const MAX_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,14 @@
 
 mod support;
 
-use std::fs;
+use std::{
+    ffi::OsStr,
+    fs::{self, Permissions},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
+};
 
 use support::{
     aged::set_time,
@@ -92,12 +99,84 @@ fn a_segment_that_is_missing_while_a_later_one_is_archived_is_a_gap() {
 }
 
 #[test]
-fn other_files_than_complete_segments_of_the_timeline_prove_no_gap() {
-    let scene = archived(&[segment(1, 4), segment(1, 5), segment(2, 9), segment(1, 7) + ".partial"]);
+fn other_files_than_segments_of_the_timeline_prove_no_gap() {
+    let scene = archived(&[segment(1, 4), segment(1, 5), segment(2, 9), segment(1, 6) + ".partial"]);
     scene.sandbox.file(scene.file(&(segment(1, 8) + "#1")), "a push that was killed");
-    fs::create_dir(scene.file(&segment(1, 9))).unwrap();
     fs::write(scene.file(&segment(1, 8)).with_file_name("readme"), "").unwrap();
     is_end(&scene, &segment(1, 6));
+    is_gap(&scene, &segment(1, 3), &[]);
+}
+
+#[test]
+fn whatever_has_the_name_of_a_later_segment_proves_a_gap() {
+    let missing = segment(1, 6);
+    let with = |what: &dyn Fn(&Scene)| {
+        let scene = archived(&[segment(1, 4), segment(1, 5)]);
+        what(&scene);
+        ask(&scene, &scene.recovery, &[], &missing).status
+    };
+    let later = segment(1, 8);
+    let next_log = "000000010000000100000000";
+    assert_eq!(with(&|_| {}), 1);
+    // The beginning of a later one; a link to a disk that is not mounted, for a file or for a directory.
+    assert_eq!(with(&|scene| add(scene, &(later.clone() + ".partial"))), 255);
+    assert_eq!(with(&|scene| symlink("/nowhere", scene.file(&later)).unwrap()), 255);
+    assert_eq!(with(&|scene| fs::create_dir(scene.file(&later)).unwrap()), 255);
+    assert_eq!(with(&|scene| symlink("/nowhere", scene.file(next_log).parent().unwrap()).unwrap()), 255);
+}
+
+#[test]
+fn history_files_that_cannot_be_reached_are_not_taken_for_none() {
+    let missing = segment(1, 6);
+    let with = |what: &dyn Fn(&Scene)| {
+        let scene = archived(&[segment(1, 4), segment(1, 5), segment(2, 9)]);
+        add_history(&scene, 2, &[(1, 9)]);
+        what(&scene);
+        ask(&scene, &scene.recovery, &[], &missing).status
+    };
+    let history = |scene: &Scene| scene.file("00000002.history");
+    let directory = |scene: &Scene| history(scene).parent().unwrap().to_owned();
+    assert_eq!(with(&|_| {}), 255);
+    assert_eq!(
+        with(&|scene| {
+            fs::remove_file(history(scene)).unwrap();
+            symlink("/nowhere", history(scene)).unwrap();
+        }),
+        255
+    );
+    assert_eq!(
+        with(&|scene| {
+            fs::remove_file(history(scene)).unwrap();
+            fs::create_dir(history(scene)).unwrap();
+        }),
+        255
+    );
+    assert_eq!(
+        with(&|scene| {
+            fs::remove_dir_all(directory(scene)).unwrap();
+            symlink("/nowhere", directory(scene)).unwrap();
+        }),
+        255
+    );
+    assert_eq!(
+        with(&|scene| {
+            fs::remove_dir_all(directory(scene)).unwrap();
+            fs::write(directory(scene), "").unwrap();
+        }),
+        255
+    );
+    assert_eq!(
+        with(&|scene| fs::set_permissions(directory(scene), Permissions::from_mode(0o444)).unwrap()),
+        255
+    );
+    // Names that are nobody's harm nobody.
+    assert_eq!(
+        with(&|scene| {
+            fs::remove_file(history(scene)).unwrap();
+            fs::write(directory(scene).join(OsStr::from_bytes(b"\xff\n")), "").unwrap();
+        }),
+        1
+    );
 }
 
 #[test]

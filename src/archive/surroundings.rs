@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::{Archive, Place};
+use super::{Archive, Place, TextFiles};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
@@ -30,13 +30,15 @@ impl Surroundings {
             _ if segment.timeline() > asked.timeline() => self.higher_timelines = true,
             _ if segment.timeline() < asked.timeline() || segment < asked => {}
             WalName::Segment(_) if segment == asked => self.is_there = true,
-            WalName::Segment(_) => {
+            // Who has left the beginning of a later one has written all of this one.
+            WalName::Partial(_) if segment == asked => self.partial = true,
+            WalName::Segment(_) | WalName::Partial(_) => {
                 let lower = self.later.is_none_or(|(later, _)| segment < later);
                 if lower {
                     self.later = Some((segment, since));
                 }
             }
-            _ => self.partial |= segment == asked,
+            WalName::History(_) | WalName::Backup { .. } => {}
         }
     }
 }
@@ -59,6 +61,17 @@ impl Archive {
         match &self.place {
             Place::Local(local) => local.confirm_holds(system).await,
             Place::Store(store) => store.confirm_holds(system).await,
+        }
+    }
+
+    /// The timelines of which the archive has a history file, readable or not.
+    pub async fn timelines(&self, system: SystemIdentifier) -> Result<Vec<TimelineId>, Error> {
+        match &self.place {
+            Place::Local(local) => local.timelines(system).await,
+            Place::Store(_) => {
+                let files = self.text_files(system, TextFiles::Histories).await?;
+                Ok(files.iter().map(|file| file.name.wal().timeline()).collect())
+            }
         }
     }
 

@@ -163,7 +163,7 @@ fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
 }
 
 fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
-    let arguments: Arguments = arguments::parse().map_err(|error| (error, LogFormat::default()))?;
+    let arguments: Arguments = arguments::parse_servers().map_err(|error| (error, LogFormat::default()))?;
     let given = Given {
         compression: arguments.compression,
         compression_level: arguments.compression_level,

@@ -67,20 +67,45 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
 /// Reads the command line. `--help` and `--version` are answered here, with exit status 0.
 pub(super) fn parse<P: Parser>() -> Result<P, Error> {
     P::try_parse().map_err(|error| {
-        if matches!(error.kind(), ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion) {
-            let _ = error.print();
-            std::process::exit(0);
+        if is_question(&error) {
+            answer(&error);
         }
-        // The first line says what is wrong; the rest of clap's page would be noise in a server's log.
-        let text = error.render().to_string();
-        let what =
-            text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
-        let details: Vec<&str> =
-            text.lines().skip(1).take_while(|line| !line.is_empty()).map(str::trim).collect();
-        let what =
-            if details.is_empty() { what.to_owned() } else { format!("{what}: {}", details.join(" ")) };
-        Error::new(ErrorKind::Configuration, what).hint("--help shows the usage")
+        unusable(&error)
     })
+}
+
+/// Reads the command line of a server's command. `--help` and `--version` are answered only where they stand alone: the server
+/// would take exit status 0 for a file that was archived, or restored.
+pub(super) fn parse_servers<P: Parser>() -> Result<P, Error> {
+    P::try_parse().map_err(|error| {
+        if !is_question(&error) {
+            return unusable(&error);
+        }
+        if std::env::args_os().count() == 2 {
+            answer(&error);
+        }
+        Error::new(ErrorKind::Configuration, "--help and --version must stand alone")
+            .hint("nothing was done; for a line about each file give -v")
+    })
+}
+
+fn is_question(error: &clap::Error) -> bool {
+    matches!(error.kind(), ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion)
+}
+
+fn answer(error: &clap::Error) -> ! {
+    let _ = error.print();
+    std::process::exit(0)
+}
+
+fn unusable(error: &clap::Error) -> Error {
+    // The first line says what is wrong; the rest of clap's page would be noise in a server's log.
+    let text = error.render().to_string();
+    let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
+    let details: Vec<&str> =
+        text.lines().skip(1).take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let what = if details.is_empty() { what.to_owned() } else { format!("{what}: {}", details.join(" ")) };
+    Error::new(ErrorKind::Configuration, what).hint("--help shows the usage")
 }
 
 /// Reads the name of a WAL file as the server or a person gives it.

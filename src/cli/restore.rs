@@ -110,7 +110,7 @@ pub fn main() -> ! {
     let failure = Failure::OfRestore(unread.mode());
     let early = held.exit_as(PROGRAM, failure);
     unread.exit_on_panic(PROGRAM, failure);
-    let arguments: Arguments = arguments::parse()
+    let arguments: Arguments = arguments::parse_servers()
         .unwrap_or_else(|error| unread.exit_early(PROGRAM, failure, LogFormat::default(), &error));
     if let Some(size) = arguments.prefetch_after {
         early.are(Failure::OfTool);

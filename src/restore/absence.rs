@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::content::{read_text, size_of};
 use super::{RestoreRequest, directory_of};
-use crate::archive::{Archive, Surroundings, TextFiles};
+use crate::archive::{Archive, Surroundings};
 use crate::blocking::blocking;
 use crate::cluster::{
     DataDirectory, RecoveryMode, TargetTimeline, breaks_off, held_after, histories, holds_segment,
@@ -214,9 +214,13 @@ impl Known {
         own: OwnFacts,
     ) -> Result<Self, Error> {
         let timeline = segment.timeline();
-        let size = match (own.size, around.later) {
-            (None, Some((later, _))) => Some(size_of(archive, system, WalName::Segment(later)).await?),
-            (known, _) => known,
+        // Any segment tells it.
+        let size = match own.size {
+            Some(size) => Some(size),
+            None => match archive.lowest_segment(system, timeline).await? {
+                Some(lowest) => Some(size_of(archive, system, WalName::Segment(lowest)).await?),
+                None => None,
+            },
         };
         let (mut history, mut lowest) = (own.history(timeline).cloned(), None);
         if around.later.or(own.later.map(|later| (later, Timestamp::MAX))).is_some() {
@@ -229,6 +233,7 @@ impl Known {
             around.later.is_none() && own.later.is_none() && !matches!(own.way(timeline), Way::To(..));
         let has_branches = branches_decide
             && (around.higher_timelines
+                || !archive.is_remote()
                 // A standby asks again and again, and goes on asking whatever the answer.
                 || request.mode == RecoveryMode::Recovery
                     && has_next_timeline(archive, system, timeline).await?);
@@ -281,8 +286,7 @@ async fn higher(
     timeline: TimelineId,
 ) -> Result<Vec<(TimelineId, TimelineHistory)>, Error> {
     let mut histories = Vec::new();
-    for file in archive.text_files(system, TextFiles::Histories).await? {
-        let WalName::History(of) = file.name.wal() else { continue };
+    for of in archive.timelines(system).await? {
         if of > timeline
             && let Some(history) = read_history(archive, system, of).await?
         {

@@ -14,7 +14,7 @@ use crate::archive::ArchivedName;
 use crate::archive::key;
 use crate::archive::surroundings::{Surroundings, holds_nothing};
 use crate::blocking::blocking;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
 impl Local {
@@ -35,8 +35,8 @@ impl Local {
                     // Those before hold nothing that comes after it; those behind need no look once there is one.
                     std::cmp::Ordering::Equal if group.name < segment.group() || around.later.is_some() => {}
                     std::cmp::Ordering::Equal => {
-                        for name in files(&group.path)? {
-                            around.add(segment, name, Timestamp::MAX);
+                        for name in names(&group.path)? {
+                            around.add(segment, name.wal(), Timestamp::MAX);
                         }
                     }
                 }
@@ -54,6 +54,22 @@ impl Local {
         blocking(move || confirm_holds(&directory, system)).await
     }
 
+    /// The timelines of which there is a history file.
+    pub(in crate::archive) async fn timelines(
+        &self,
+        system: SystemIdentifier,
+    ) -> Result<Vec<TimelineId>, Error> {
+        let directory = self.directory.root().join(format!("{system}/timelines"));
+        blocking(move || {
+            let timelines = names(&directory)?.into_iter().filter_map(|name| match name.wal() {
+                WalName::History(timeline) => Some(timeline),
+                _ => None,
+            });
+            Ok(timelines.collect())
+        })
+        .await
+    }
+
     pub(in crate::archive) async fn lowest_segment(
         &self,
         system: SystemIdentifier,
@@ -62,7 +78,7 @@ impl Local {
         let wal = self.directory.root().join(key::wal(system).as_ref());
         blocking(move || {
             for group in groups(&wal)?.iter().filter(|group| group.timeline == timeline) {
-                let segments = files(&group.path)?.into_iter().filter_map(|name| match name {
+                let segments = names(&group.path)?.into_iter().filter_map(|name| match name.wal() {
                     WalName::Segment(segment) => Some(segment),
                     _ => None,
                 });
@@ -87,7 +103,7 @@ fn confirm_holds(directory: &Directory, system: SystemIdentifier) -> Result<(), 
     // The newest log first: a recovery asks for what is near its end, and old ones may have been emptied.
     let places = groups(&wal)?.into_iter().rev().map(|group| group.path).chain(texts);
     for place in places {
-        if !files(&place)?.is_empty() {
+        if has_a_file(&place)? {
             return Ok(());
         }
     }
@@ -116,25 +132,31 @@ fn groups(wal: &Path) -> Result<Vec<Group>, Error> {
     Ok(groups)
 }
 
-/// The archived files in a directory.
-fn files(directory: &Path) -> Result<Vec<WalName>, Error> {
-    let is_file = |entry: &fs::DirEntry| match entry.file_type() {
-        // It leads to where somebody has moved the file.
-        Ok(kind) if kind.is_symlink() => fs::metadata(entry.path()).is_ok_and(|found| found.is_file()),
-        kind => kind.is_ok_and(|kind| kind.is_file()),
+/// The archived files in a directory, and what has the name of one: a link that leads nowhere was a file, and is one again
+/// when what it leads to is mounted.
+fn names(directory: &Path) -> Result<Vec<ArchivedName>, Error> {
+    let entries = entries(directory)?.into_iter();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Whether a directory has an archived file in it.
+fn has_a_file(directory: &Path) -> Result<bool, Error> {
+    let is_file = |name: &ArchivedName| {
+        fs::metadata(directory.join(name.to_string())).is_ok_and(|found| found.is_file())
     };
-    let files = entries(directory)?.into_iter().filter(is_file);
-    Ok(files
-        .filter_map(|entry| {
-            let name = entry.file_name().to_str()?.parse::<ArchivedName>();
-            name.ok().map(ArchivedName::wal)
-        })
-        .collect())
+    Ok(names(directory)?.iter().any(is_file))
 }
 
 /// What is in a directory; nothing where there is none.
 fn entries(directory: &Path) -> Result<Vec<fs::DirEntry>, Error> {
-    let Some(listing) = open(directory)? else { return Ok(Vec::new()) };
+    let Some(listing) = open(directory)? else {
+        return if fs::symlink_metadata(directory).is_ok() {
+            let what = format!("{} is a symbolic link that leads nowhere", directory.display());
+            Err(Error::new(ErrorKind::Unavailable, what).hint("is what it leads to mounted?"))
+        } else {
+            Ok(Vec::new())
+        };
+    };
     listing.collect::<io::Result<Vec<_>>>().map_err(cannot_list(directory))
 }
 

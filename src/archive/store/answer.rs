@@ -100,10 +100,10 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
     let refused = |hint: &str| hinted(ErrorKind::Refused, hint.to_owned());
     let code = answer.code.as_deref().unwrap_or_default();
     match (answer.status, code) {
-        (_, "NoSuchKey" | "BlobNotFound") if asked == Asked::List => refused(
+        (404, "NoSuchKey" | "BlobNotFound") if asked == Asked::List => refused(
             "the store takes the bucket for a part of a key; is the bucket's name in the endpoint already?",
         ),
-        (_, "NoSuchKey" | "BlobNotFound") | (404, "ResourceNotFound") if asked != Asked::Create => absent(),
+        (404, "NoSuchKey" | "BlobNotFound" | "ResourceNotFound") if asked != Asked::Create => absent(),
         (404, "") if asked == Asked::Look => absent(),
         (_, "NoSuchBucket" | "ContainerNotFound") => refused(
             "the bucket does not exist there; is its name right, and the endpoint, region or account?",

@@ -22,6 +22,7 @@ use reqwest::header::{DATE, HeaderMap};
 use super::answer::Answer;
 use super::deletion::{Deletion, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
+use super::listing::{Listing, MAX_LISTING_BYTES};
 use super::options::Connection;
 use super::stall::{Movement, Received, Sent, Stillness};
 use super::upload::Upload;
@@ -90,7 +91,7 @@ impl StoreClient {
             upload.describe(&mut request).await?;
         }
         let movement = Movement::new(self.stillness.clone());
-        let deletion = Deletion::of(&request);
+        let (deletion, listing) = (Deletion::of(&request), Listing::of(&request));
         let (parts, body) = request.into_parts();
         // Of whatever origin the credentials are.
         let token = parts
@@ -113,6 +114,11 @@ impl StoreClient {
         if let Some(deletion) = deletion.filter(|_| parts.status.is_success()) {
             let answer = http_body_util::Limited::new(body, MAX_DELETION_BYTES).collect().await?.to_bytes();
             deletion.check(&answer)?;
+            return Ok(HttpResponse::from_parts(parts, answer.into()));
+        }
+        if let Some(listing) = listing.filter(|_| parts.status.is_success()) {
+            let answer = http_body_util::Limited::new(body, MAX_LISTING_BYTES).collect().await?.to_bytes();
+            listing.check(&answer)?;
             return Ok(HttpResponse::from_parts(parts, answer.into()));
         }
         if parts.status.is_success() {

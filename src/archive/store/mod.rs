@@ -10,6 +10,7 @@ mod credentials;
 mod deletion;
 mod early;
 mod failure;
+mod listing;
 mod options;
 mod profile;
 mod provider;
