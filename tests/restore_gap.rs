@@ -324,7 +324,7 @@ fn a_base_backup_whose_first_segment_is_missing_cannot_be_recovered() {
     let scene = archived(&[segment(1, 6), segment(1, 7)]);
     scene.recovery.file("backup_label", label(5));
     scene.standby.file("backup_label", label(5));
-    let words = ["do NOT remove backup_label", &segment(1, 6), "walkeep list backups"];
+    let words = ["do NOT remove backup_label", &segment(1, 6), "walkeep list backups --archive"];
     is_gap(&scene, &segment(1, 5), &words);
     let standby = ask(&scene, &scene.standby, &[], &segment(1, 5));
     assert_eq!(standby.status, 75);
@@ -343,7 +343,7 @@ fn the_unfinished_end_of_a_timeline_is_pointed_at() {
     add(&scene, &(segment(1, 5) + ".partial"));
     let outcome = ask(&scene, &scene.recovery, &[], &segment(1, 5));
     assert_eq!(outcome.status, 1);
-    let command = format!("walkeep cat {0}.partial -o pg_wal/{0}", segment(1, 5));
+    let command = format!("{0}.partial -o pg_wal/{0}", segment(1, 5));
     assert!(outcome.stderr.contains(&command), "{}", outcome.stderr);
     assert_eq!(ask(&scene, &scene.standby, &[], &segment(1, 5)).stderr, "");
 }

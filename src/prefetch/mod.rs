@@ -178,7 +178,10 @@ impl Prefetcher {
                     if hand_over(call.as_fd(), here).is_ok() {
                         self.window.pass(name);
                     }
-                } else if let Some(coming) = self.coming.get_mut(&name) {
+                } else if let Some(coming) = self.coming.get_mut(&name)
+                    // At once, so that one that answers is told from one that does not.
+                    && call.try_write(&[COMING]).is_ok()
+                {
                     coming.waiting.push(call);
                 }
             }

@@ -79,13 +79,20 @@ pub(super) fn hand_over(to: impl AsFd, verified: &Verified) -> io::Result<()> {
 }
 
 /// Waits for a file. An error when it is not to be had, and when nothing moves for as long as the socket's time limit for
-/// reading. `goes_on` is asked now and then whether to wait any longer.
+/// reading: `WouldBlock` where nothing was heard at all. `goes_on` is asked now and then whether to wait any longer.
 pub(super) fn receive(from: &UnixStream, goes_on: impl Fn() -> bool) -> io::Result<Verified> {
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     let mut answer = Vec::new();
-    let mut file = None;
+    let (mut file, mut is_heard) = (None, false);
     while goes_on() {
-        file = receive_some(from, &mut answer)?.or(file);
+        file = match receive_some(from, &mut answer) {
+            // It answers, and what it fetches does not move.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_heard => {
+                return Err(io::Error::from(io::ErrorKind::TimedOut));
+            }
+            received => received?.or(file),
+        };
+        is_heard = true;
         answer.retain(|byte| *byte != COMING);
         let Ok(text) = str::from_utf8(&answer) else { return Err(broken()) };
         match text.chars().next() {

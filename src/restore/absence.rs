@@ -102,7 +102,7 @@ async fn explain_segment(
         blocking(move || OwnFacts::gather(&path, system, segment, goes_on)).await
     };
     if own.has_segment {
-        tell(request.mode, &format!("{}; the server has it in its own pg_wal", absent.report()));
+        tell(&own, &format!("{}; the server has it in its own pg_wal", absent.report()));
         return Ok(Answer::Final(absent));
     }
     let known = Known::gather(archive, system, request, segment, &around, own).await?;
@@ -113,7 +113,7 @@ async fn explain_segment(
             return Ok(Answer::Final(no_backup_without(archive, segment, known.lowest)));
         }
         Absence::End | Absence::Outside => {
-            tell(request.mode, &end_of_log(&absent, absence, segment, around.partial));
+            tell(&known.own, &end_of_log(archive, &absent, absence, segment, around.partial));
             return Ok(Answer::Final(absent));
         }
         Absence::Gap(_) if request.accept_gaps.contains(&segment) => {
@@ -138,6 +138,8 @@ fn settling(age: SignedDuration) -> Duration {
 /// What is known on the server's side.
 #[derive(Debug, Default)]
 struct OwnFacts {
+    /// Whether it goes on asking, whatever it is told.
+    is_standby: bool,
     /// Whether its own `pg_wal` has the segment: where later WAL is archived, all of it.
     has_segment: bool,
     /// The lowest segment in its own `pg_wal` that comes after it on its timeline.
@@ -159,6 +161,7 @@ impl OwnFacts {
         let wal: PathBuf = directory_of(path);
         let label = fs::read(data.path().join("backup_label")).ok();
         Self {
+            is_standby: data.recovery_mode() == RecoveryMode::Standby,
             has_segment: holds_segment(&wal, system, segment) && !(goes_on && breaks_off(&wal, segment)),
             later: held_after(&wal, system, segment),
             size: data.segment_size(),
@@ -310,31 +313,37 @@ async fn read_history(
 }
 
 /// In recovery, where a missing segment decides, it leaves a line. To a standby it is routine.
-fn tell(mode: RecoveryMode, text: &str) {
-    match mode {
-        RecoveryMode::Recovery => tracing::info!("{text}"),
-        RecoveryMode::Standby | RecoveryMode::Ending => {}
+fn tell(own: &OwnFacts, text: &str) {
+    if !own.is_standby {
+        tracing::info!("{text}");
     }
 }
 
-fn end_of_log(absent: &Error, absence: Absence, segment: SegmentName, partial: bool) -> String {
+fn end_of_log(
+    archive: &Archive,
+    absent: &Error,
+    absence: Absence,
+    segment: SegmentName,
+    partial: bool,
+) -> String {
     let why = match absence {
         Absence::Outside => "its timeline does not need it",
         _ => "nothing that comes after it is there, so the log ends before it",
     };
-    format!("{}: {why}{}", absent.report(), partial_hint(segment, partial))
+    format!("{}: {why}{}", absent.report(), partial_hint(archive, segment, partial))
 }
 
-/// How the end of a timeline is used that a promotion has left.
-fn partial_hint(segment: SegmentName, partial: bool) -> String {
+/// How the end of a timeline is used that a promotion has left. By then this recovery has gone on without it.
+fn partial_hint(archive: &Archive, segment: SegmentName, partial: bool) -> String {
     if !partial {
         return String::new();
     }
     format!(
-        "; {segment}.partial is there, the unfinished end of timeline {timeline}, which no server asks for: to recover \
-         that timeline to its very end, stop the server, run walkeep cat {segment}.partial -o pg_wal/{segment} in its data \
-         directory, set recovery_target_timeline = '{timeline}', and start it again",
-        timeline = segment.timeline()
+        "; {segment}.partial is there, the unfinished end of timeline {timeline}, which no server asks for. To recover that \
+         timeline to its very end, begin again with a copy of the base backup: run walkeep cat --archive {url} \
+         {segment}.partial -o pg_wal/{segment} in it, set recovery_target_timeline = '{timeline}', and start it",
+        timeline = segment.timeline(),
+        url = archive.url()
     )
 }
 
@@ -350,8 +359,11 @@ fn no_backup_without(archive: &Archive, segment: SegmentName, lowest: Option<Seg
         archive.url()
     );
     Error::new(ErrorKind::Gap, what).hint(
-        "do NOT remove backup_label, whatever the server advises: that corrupts the data; \"walkeep list backups\" shows \
-         the base backups that can be recovered",
+        format!(
+            "do NOT remove backup_label, whatever the server advises: that corrupts the data; walkeep list backups --archive \
+             {} shows the base backups that can be recovered",
+            archive.url()
+        ),
     )
 }
 
@@ -392,10 +404,10 @@ fn gap(
         }
         None => format!(
             "recovery must not end here, with rows missing: put the segment back, by walkeep backfill from the pg_wal of a \
-             server that has it, or from another archive. To end before it on purpose, give walkeep-restore --accept-gap \
-             {segment}. If the recovery target lies before it, set recovery_prefetch = off: from version 15 on the server \
-             reads ahead{}",
-            partial_hint(segment, partial)
+             server that has it, or from another archive. To end here on purpose, give walkeep-restore --accept-gap {segment}, \
+             and take the recovery target away. If the target is a position before it, set recovery_prefetch = off: from \
+             version 15 on the server reads ahead{}",
+            partial_hint(archive, segment, partial)
         ),
     };
     Error::new(ErrorKind::Gap, what).hint(hint)
