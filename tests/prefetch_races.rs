@@ -189,13 +189,13 @@ fn a_segment_that_is_archived_at_the_very_moment_it_is_missed_is_no_trouble() {
     let around = scene.scene.archive.url().to_owned() + "/" + &SYSTEM.to_string();
     let mut strace = scene.scene.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", &around]);
-    strace.args(["-e", "inject=?stat,statx,newfstatat:delay_enter=3000000"]);
+    strace.args(["-e", "inject=?stat,statx,newfstatat:delay_enter=700000"]);
     let call = scene.call_with(&["--prefetch-size=0MB"], &scene.scene.standby, &name(2));
     let mut call = wrapped(strace, &call);
     call.env_remove("LD_LIBRARY_PATH");
     let call = Running::start(call);
     // Nothing tells from outside that it has missed it. If this is too early, the call has less to master.
-    thread::sleep(Duration::from_millis(1500));
+    thread::sleep(Duration::from_millis(500));
     fs::rename(&kept, &file).unwrap();
     let outcome = call.end();
     assert_eq!((outcome.status, outcome.stderr.lines().count()), (0, 1), "{}", outcome.stderr);

@@ -11,13 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{CWD, FileType, Mode, mknodat},
-    process::Signal,
-};
+use rustix::process::Signal;
 use support::{
     data_directory::{SEGMENT, SEGMENT_BYTES, segment},
-    files::Permissions,
+    files::{Permissions, make_fifo},
     push::{
         BACKUP, BACKUP_CONTENT, HISTORY, HISTORY_CONTENT, OTHER_SYSTEM, Pusher, SEGMENT_KEY, SYSTEM, fails,
         pusher_with_archived_segment, succeeds,
@@ -26,11 +23,6 @@ use support::{
     user,
     wrapper::in_shell,
 };
-
-fn make_fifo(path: &Path) {
-    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    user::hand_over(path);
-}
 
 // Exit status 4: not an acceptable WAL file.
 

@@ -11,7 +11,7 @@ use support::{
     running::outcome_of,
     store::fault::{
         Fault,
-        Matching::{Any, Gets, Method},
+        Matching::{self, Any, Gets, Method},
     },
     store_scene::{StoreScene, at_once, key},
 };
@@ -56,7 +56,8 @@ fn the_end_of_an_ordinary_recovery_takes_one_listing() {
     }
     scene.store.forget_requests();
     assert_eq!(outcome_of(scene.restore(&scene.recovery, "00000002.history")).status, 1);
-    assert_eq!(asked(&scene), (1, 1));
+    // Whether its timeline has segments, and whether the archive is there.
+    assert_eq!(asked(&scene), (2, 1));
 }
 
 #[test]
@@ -140,11 +141,39 @@ fn a_store_that_cannot_be_listed_proves_nothing() {
 }
 
 #[test]
+fn an_answer_that_is_no_listing_or_a_part_of_one_proves_nothing() {
+    let page = |body| Fault::Raw {
+        status: 200,
+        headers: vec![("content-type", "application/xml".to_owned())],
+        body,
+    };
+    for (body, word) in [
+        ("<html><body>Please log in</body></html>", "no listing"),
+        ("<Error><Code>InternalError</Code></Error>", "no listing"),
+        ("", "no listing"),
+        ("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", "a part of a listing"),
+    ] {
+        let mut scene = scene(&[SEGMENT]);
+        scene.hurry();
+        scene.set("WALKEEP_PREFETCH_SIZE", "0MB");
+        scene.store.break_with(Matching::Listings, page(body));
+        scene.cannot_tell(MISSING, &[word]);
+        let mut restore = scene.restore(&scene.recovery, MISSING);
+        restore.arg("--accept-empty");
+        assert_eq!(outcome_of(restore).status, 255, "{body}");
+    }
+}
+
+#[test]
 fn a_missing_key_must_be_the_stores_own_word() {
     let mut scene = scene(&[SEGMENT]);
     scene.hurry();
     scene.store.break_with(Any, Fault::Raw { status: 404, headers: Vec::new(), body: "" });
     scene.cannot_tell(MISSING, &["404"]);
+    scene.store.heal();
+    let elsewhere = "<Error><Code>NoSuchKey</Code></Error>";
+    scene.store.break_with(Any, Fault::Raw { status: 410, headers: Vec::new(), body: elsewhere });
+    scene.cannot_tell(MISSING, &["410"]);
 }
 
 #[test]

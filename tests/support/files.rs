@@ -1,4 +1,4 @@
-//! What is in a directory, and permissions taken away for a while.
+//! What is in a directory, named pipes, and permissions taken away for a while.
 
 use std::{
     fs,
@@ -6,12 +6,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::user;
+
 /// The names in a directory, sorted.
 pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// Makes a named pipe, owned by the unprivileged user. Nobody ever writes into it.
+pub(crate) fn make_fifo(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    user::hand_over(path);
 }
 
 /// A file or directory with other permissions, which it loses when this is dropped: its owner has to remove it.

@@ -17,6 +17,8 @@ pub(crate) enum Matching {
     GetsFrom(&'static str),
     /// HEADs of objects.
     Heads,
+    /// Requests for listings.
+    Listings,
 }
 
 impl Matching {
@@ -29,6 +31,7 @@ impl Matching {
             Self::Gets => of_object("GET"),
             Self::GetsFrom(first) => of_object("GET") && request.file_name() >= first,
             Self::Heads => of_object("HEAD"),
+            Self::Listings => request.method == "GET" && !request.names_an_object(),
         }
     }
 }
