@@ -15,7 +15,6 @@ use support::{
     forged::resealed,
     output_of,
     promoted::{BACKUPS, Promoted, steps},
-    running::outcome_of,
     sandbox::Sandbox,
 };
 
@@ -158,14 +157,6 @@ impl Copy {
             // Before the server advises to remove backup_label.
             assert!(log.contains("this base backup cannot be recovered") && !log.contains("HINT"), "{log}");
             assert!(!log.contains("consistent recovery state reached"), "{log}");
-
-            let mut restore = self.sandbox.walkeep_restore();
-            restore.args(["-v", "--archive", self.archive.url(), &start, "pg_wal/RECOVERYXLOG"]);
-            let outcome = outcome_of({
-                restore.current_dir(server.data());
-                restore
-            });
-            assert_eq!(outcome.status, 1, "absent: {}", outcome.stderr);
         }
     }
 
