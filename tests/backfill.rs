@@ -247,6 +247,23 @@ fn a_record_that_goes_on_in_a_segment_which_is_missing_proves_nothing() {
 }
 
 #[test]
+fn a_part_of_a_record_has_to_go_on_up_to_the_end_of_its_segment() {
+    let server = Server::new();
+    let mut log = log_of(1, 1, 1);
+    log.record(4_800_000);
+    log.record(100);
+    server.has(&log, 1);
+    let mut damaged = log.segments().remove(3);
+    damaged[10 * 8192..].fill(0);
+    server.put(&name(1, 4), damaged);
+    let (status, lines) = server.backfilled();
+    assert_eq!(status, 1);
+    let left = format!("left {}: its records end at {}", name(1, 4), position(4, 10 * 8192));
+    assert!(lines.iter().any(|line| line.starts_with(&left)), "{lines:?}");
+    assert_eq!(server.archived(), [1, 2, 3, 5].map(|number| name(1, number)));
+}
+
+#[test]
 fn a_file_that_is_kept_for_later_is_no_proof_and_is_named() {
     let server = Server::new();
     server.has(&log_of(1, 1, 1), 1);

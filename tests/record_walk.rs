@@ -72,6 +72,29 @@ fn the_last_page_proves_nothing() {
 }
 
 #[test]
+fn a_record_that_is_cut_off_in_a_segment_ends_there_wherever_it_began() {
+    let mut log = log();
+    log.record(100);
+    log.record(2 * MIB);
+    let start = NUMBER * MIB as u64;
+    let cut = 10 * PAGE;
+    let mut first = WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64);
+    first.record(2 * MIB);
+    for (segment, at) in
+        [(&log.segments()[1], start + (MIB + cut) as u64), (&first.segments()[0], start + 40)]
+    {
+        let mut damaged = segment.clone();
+        damaged[cut..cut + PAGE].fill(0);
+        assert_eq!(end_of(&damaged), RecordsEnd::Middle(Lsn(at)));
+    }
+    // The rest of a record, and zeros behind it.
+    let mut last = WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64);
+    last.record(MIB + 20_000);
+    let end = last.position();
+    assert_eq!(end_of(&last.segments()[1]), RecordsEnd::Middle(Lsn(end)));
+}
+
+#[test]
 fn what_follows_a_switch_has_to_be_nothing() {
     let mut log = log();
     log.record(100);

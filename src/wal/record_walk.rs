@@ -55,7 +55,8 @@ pub enum RecordsEnd {
     GoesOn(Lsn),
     /// In the middle: there, no record follows that was written after the one before.
     Middle(Lsn),
-    /// That cannot be told: there is no sound record, or none before the last one that would prove it not to be an old one.
+    /// That cannot be told: all of it is a part of one record; or the only one may be an old one, since what it points back to is
+    /// unknown; or what is there may be in a form that is not known here.
     Unproven,
 }
 
@@ -83,6 +84,8 @@ pub struct RecordWalk {
     linked: bool,
     /// Whether nothing but zeros lies between that one and the place where the next could begin.
     padded: bool,
+    /// Whether they end at what is nothing in any form of records: a page that is another's, or that does not go on, or zeros.
+    cut_off: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -142,6 +145,7 @@ impl RecordWalk {
             last: None,
             linked: false,
             padded: true,
+            cut_off: false,
         })
     }
 
@@ -170,7 +174,7 @@ impl RecordWalk {
     pub fn end(&self) -> RecordsEnd {
         match &self.state {
             // Where no record was sound, what is there may be in a form that is not known here.
-            State::Ended(_) if self.last.is_none() => RecordsEnd::Unproven,
+            State::Ended(_) if self.last.is_none() && !self.cut_off => RecordsEnd::Unproven,
             State::Ended(at) => RecordsEnd::Middle(Lsn(*at)),
             State::Within(partial) => RecordsEnd::GoesOn(Lsn(partial.at)),
             State::Start | State::Skipping(_) => RecordsEnd::Unproven,
@@ -194,6 +198,7 @@ impl RecordWalk {
         };
         let whole = page.len() == self.page_bytes;
         let Some(header) = self.page_header(page, address).filter(|_| whole) else {
+            self.cut_off = true;
             return State::Ended(state.begins_at(address));
         };
         self.timeline = header.timeline;
@@ -206,7 +211,11 @@ impl RecordWalk {
             State::Skipping(left) if goes_on && left == header.left => State::Skipping(left),
             State::Start if goes_on && header.left > 0 => State::Skipping(header.left),
             State::Start | State::Between if !goes_on => State::Between,
-            state => return State::Ended(state.begins_at(address)),
+            state => {
+                // How long a record is that has begun here, only its form tells, which may be unknown.
+                self.cut_off = matches!(state, State::Skipping(_) | State::Between);
+                return State::Ended(state.begins_at(address));
+            }
         };
         let mut rest = page.get(header.bytes..).unwrap_or_default();
         while !rest.is_empty() && !matches!(state, State::Switched { .. } | State::Ended(_)) {
@@ -233,7 +242,10 @@ impl RecordWalk {
                 Some(total) if total >= RECORD_HEADER_BYTES as u64 => {
                     (State::Within(Box::new(Partial::new(at, total))), rest)
                 }
-                _ => (State::Ended(at), rest),
+                total => {
+                    self.cut_off = total == Some(0);
+                    (State::Ended(at), rest)
+                }
             },
             State::Within(mut partial) => {
                 let (taken, rest) = split(rest, partial.left());
