@@ -5,105 +5,19 @@ mod support;
 
 use std::{
     fs,
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use serde_json::Value;
 use support::{
+    backfilled::{MIB, Server, log, log_of},
     files::names_in,
     kept::{name, position},
-    push::{BACKUP, BACKUP_CONTENT, OTHER_SYSTEM, Pusher, SYSTEM, files_below, succeeds},
+    push::{BACKUP, BACKUP_CONTENT, OTHER_SYSTEM, files_below},
     running::outcome_of,
     store_cluster::Told,
     wal_writer::WalWriter,
 };
-
-const MIB: usize = 1 << 20;
-
-/// A server whose log begins with the first segment, which is in the archive.
-struct Server {
-    pusher: Pusher,
-}
-
-impl Server {
-    fn new() -> Self {
-        let server = Self { pusher: Pusher::new() };
-        fs::create_dir(server.pusher.data.join("pg_wal/archive_status")).unwrap();
-        let mut log = log(1, 1);
-        log.fill();
-        server.has(&log, 1);
-        succeeds(server.pusher.push(&name(1, 1)));
-        server
-    }
-
-    /// Where `pg_wal` has a file of that name.
-    fn file(&self, name: &str) -> PathBuf {
-        self.pusher.data.join("pg_wal").join(name)
-    }
-
-    /// Puts a file into `pg_wal`, and marks it as if it were in the archive.
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
-        self.pusher.data.file(&format!("pg_wal/{name}"), content);
-        self.pusher.data.file(&format!("pg_wal/archive_status/{name}.done"), "");
-    }
-
-    /// Puts the segments of a log into `pg_wal`, which begins with segment `number`.
-    fn has(&self, log: &WalWriter, number: u64) {
-        for (segment, number) in log.segments().iter().zip(number..) {
-            self.put(&name(log.timeline, number), segment);
-        }
-    }
-
-    fn history(&self, timeline: u32, ancestors: &[u32]) {
-        let lines =
-            ancestors.iter().map(|of| format!("{of}\t{}\tno recovery target specified\n", position(2, 0)));
-        self.put(&format!("{timeline:08X}.history"), lines.collect::<String>());
-    }
-
-    fn backfill(&self, options: &[&str]) -> Command {
-        let mut command = self.pusher.sandbox.walkeep();
-        command.args(["backfill", "--archive", self.pusher.archive.url(), "--timeout", "1s"]);
-        command.arg("--pgdata").arg(self.pusher.data.join("")).args(options);
-        command
-    }
-
-    /// What it says and does, which must be what it has said before that it would do.
-    fn backfilled(&self) -> (i32, Vec<String>) {
-        let archived = self.pusher.files();
-        let would = Told::by(self.backfill(&["--dry-run"]));
-        assert_eq!(self.pusher.files(), archived, "a dry run archives nothing");
-        let marks = names_in(&self.pusher.data.join("pg_wal/archive_status"));
-        let done = Told::by(self.backfill(&[]));
-        assert_eq!(
-            names_in(&self.pusher.data.join("pg_wal/archive_status")),
-            marks,
-            "marks are the server's"
-        );
-        assert_eq!(would.text().replace("would archive", "archived"), done.text());
-        assert_eq!(would.status, done.status);
-        let text = String::from_utf8(done.stdout).unwrap();
-        assert_eq!(done.stderr, "");
-        (done.status, text.lines().map(str::to_owned).collect())
-    }
-
-    /// What is in the archive.
-    fn archived(&self) -> Vec<String> {
-        self.pusher.archive.all_names(SYSTEM)
-    }
-}
-
-fn log(timeline: u32, number: u64) -> WalWriter {
-    WalWriter::new(SYSTEM, timeline, number, MIB as u64)
-}
-
-/// A log of so many segments that are full, and one that has been begun.
-fn log_of(timeline: u32, number: u64, full: u64) -> WalWriter {
-    let mut log = log(timeline, number);
-    (0..full).for_each(|_| log.fill());
-    log.record(100);
-    log
-}
 
 #[test]
 fn complete_segments_are_archived_whatever_their_marks_say_and_the_current_one_stays() {
@@ -321,53 +235,6 @@ fn what_is_damaged_or_foreign_is_a_problem_and_no_reason_to_stop() {
     assert_eq!((&json["ok"], &json["held_files"]), (&Value::from(false), &Value::from(2)));
     let problems = json["left"].as_array().unwrap().iter().filter(|left| left["problem"] == true);
     assert_eq!(problems.count(), 4, "{json}");
-}
-
-#[test]
-fn a_timeline_that_another_server_has_taken_too_stays_with_all_that_descend_from_it() {
-    let server = Server::new();
-    server.history(2, &[1]);
-    succeeds(server.pusher.push("00000002.history"));
-    // The same timeline, and another branch.
-    server.put("00000002.history", format!("1\t{}\tsomewhere else\n", position(2, 0x100)));
-    server.history(3, &[1, 2]);
-    server.history(4, &[1]);
-    for timeline in [1, 2, 3, 4] {
-        server.has(&log_of(timeline, 2, 1), 2);
-    }
-    let (status, lines) = server.backfilled();
-    assert_eq!(status, 1);
-    let archived = ["00000004.history", &name(1, 2), &name(4, 2)];
-    assert_eq!(lines[..3], archived.map(|name| format!("archived {name}")));
-    for name in ["00000003.history", &name(2, 2), &name(3, 2), &name(2, 3)] {
-        let left = format!("left {name}: the archive holds its timeline, or one that it descends from");
-        assert!(lines.iter().any(|line| line.starts_with(&left)), "{left}: {lines:?}");
-    }
-}
-
-#[test]
-fn a_server_that_has_gone_another_way_on_the_same_timeline_adds_nothing_to_it() {
-    let server = Server::new();
-    server.has(&log_of(1, 1, 3), 1);
-    server.has(&log_of(2, 2, 1), 2);
-    server.history(2, &[1]);
-    // The archive's second segment of the first timeline is another server's.
-    let ours = fs::read(server.file(&name(1, 2))).unwrap();
-    let mut theirs = log(1, 1);
-    theirs.fill();
-    theirs.record(77);
-    theirs.fill();
-    server.put(&name(1, 2), &theirs.segments()[1]);
-    succeeds(server.pusher.push(&name(1, 2)));
-    server.put(&name(1, 2), ours);
-    let (status, lines) = server.backfilled();
-    assert_eq!(status, 1);
-    let left =
-        |name: &str| format!("left {name}: the archive holds its timeline, or one that it descends from");
-    for name in [&name(1, 3), "00000002.history", &name(2, 2)] {
-        assert!(lines.iter().any(|line| line.starts_with(&left(name))), "{name}: {lines:?}");
-    }
-    assert_eq!(server.archived(), [name(1, 1), name(1, 2)]);
 }
 
 #[test]

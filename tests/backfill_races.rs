@@ -30,14 +30,14 @@ struct Race {
 impl Race {
     async fn new() -> Self {
         let pusher = Pusher::new();
-        for (timeline, number) in [(1, 1), (2, 3)] {
+        for (timeline, number) in [(1, 1), (2, 5)] {
             let mut log = WalWriter::new(SYSTEM, timeline, number, 1 << 20);
             (0..4).for_each(|_| log.fill());
             for (segment, number) in log.segments().iter().zip(number..) {
                 pusher.data.file(&format!("pg_wal/{}", name(timeline, number)), segment);
             }
         }
-        pusher.data.file("pg_wal/00000002.history", "1\t0/300000\tno recovery target specified\n");
+        pusher.data.file("pg_wal/00000002.history", "1\t0/500000\tno recovery target specified\n");
         succeeds(pusher.push(&name(1, 1)));
         let url = pusher.archive.url().parse().unwrap();
         let options = ArchiveOptions { url, require_mount: false, store: StoreOptions::default() };
@@ -85,11 +85,11 @@ async fn what_the_archiver_has_archived_meanwhile_is_there_even_if_it_is_gone_he
     }
     fs::remove_file(race.wal(&name(1, 3))).unwrap();
     // Taken for new WAL.
-    fs::rename(race.wal(&name(1, 4)), race.wal(&name(2, 7))).unwrap();
+    fs::rename(race.wal(&name(1, 4)), race.wal(&name(2, 9))).unwrap();
     fs::write(race.wal(&name(1, 4)), vec![0; 1 << 20]).unwrap();
     let outcome = race.carry_out(plan, &CancellationToken::new()).await;
     assert_eq!((outcome.held, outcome.failed.len()), (4, 0));
-    assert_eq!(names(&outcome), ["00000002.history", &name(2, 3), &name(2, 4), &name(2, 5), &name(2, 6)]);
+    assert_eq!(names(&outcome), ["00000002.history", &name(2, 5), &name(2, 6), &name(2, 7), &name(2, 8)]);
 }
 
 #[tokio::test]

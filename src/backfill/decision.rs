@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::wal::{Lsn, PageError, RecordsEnd, WalName};
+use crate::wal::{Lsn, PageError, RecordsEnd, TimelineId, WalName};
 
 /// What has been seen of a file that the archive lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,15 @@ pub enum Reason {
     Torn(Lsn),
     /// It is of a timeline that the archive holds of another server, or may descend from such a one.
     Conflict,
+    /// Not all of it was written before a later timeline left its own.
+    BehindFork {
+        /// The later timeline.
+        child: TimelineId,
+        /// Where it left.
+        left_at: Lsn,
+    },
+    /// The archive has later segments of its timeline, and none that could be compared.
+    NothingInCommon,
     /// It went before it could be read.
     Gone,
 }
@@ -59,7 +68,13 @@ impl Reason {
         match self {
             Self::Partial | Self::Unused => false,
             Self::Records(end) => matches!(end, RecordsEnd::SwitchAndMore(_)),
-            Self::Torn(_) | Self::NotItsOwn(_) | Self::Unsound(_) | Self::Conflict | Self::Gone => true,
+            Self::Torn(_)
+            | Self::NotItsOwn(_)
+            | Self::Unsound(_)
+            | Self::Conflict
+            | Self::BehindFork { .. }
+            | Self::NothingInCommon
+            | Self::Gone => true,
         }
     }
 }
@@ -79,6 +94,15 @@ impl fmt::Display for Reason {
             Self::Conflict => f.write_str(
                 "the archive holds its timeline, or one that it descends from, of another server; find out which of the two \
                  is right",
+            ),
+            Self::BehindFork { child, left_at } => write!(
+                f,
+                "timeline {child} left its timeline at {left_at}, and this is what a server wrote there that went on; rewind \
+                 that server with pg_rewind, and copy its data directory before if the rows matter"
+            ),
+            Self::NothingInCommon => f.write_str(
+                "the archive has later segments of its timeline, and none that is here, too, so nothing shows that one server \
+                 wrote both; if it did, archive it with walkeep-archive",
             ),
             Self::Gone => f.write_str(
                 "the server has removed it meanwhile, and the archive lacks it; with wal_keep_size it keeps more",
@@ -183,6 +207,11 @@ mod tests {
         assert_eq!(decide(&Look::Text(Ok(()))), Ok(()));
         assert!(decide(&Look::Text(Err("it is empty".to_owned()))).unwrap_err().is_problem());
         assert!(decide(&Look::Gone).unwrap_err().is_problem());
+        let fork = Reason::BehindFork { child: TimelineId::FIRST, left_at: Lsn(0x16_B374_D848) };
+        assert!(
+            fork.is_problem() && fork.to_string().contains("timeline 1 left its timeline at 16/B374D848")
+        );
+        assert!(Reason::NothingInCommon.is_problem());
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! archiver may be at work all the while.
 
 mod decision;
+mod forks;
 mod look;
 mod same;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,10 +27,11 @@ use crate::frame::Codec;
 use crate::limit::TimeLimit;
 use crate::push::{Fence, PushRequest, push_unchanged};
 use crate::spool::{FileIdentity, OverflowPlace};
-use crate::wal::{SystemIdentifier, TimelineId, WalName};
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
 
 pub use decision::{Look, Reason};
 use decision::{decide, in_order};
+use forks::Forks;
 use look::{PgWal, Seen};
 use same::Both;
 
@@ -82,6 +85,13 @@ pub struct Missing {
     identity: FileIdentity,
 }
 
+impl Missing {
+    /// How long segments are, if it is one.
+    fn segment_size(&self) -> Option<SegmentSize> {
+        self.name.segment().and_then(|_| SegmentSize::new(self.bytes).ok())
+    }
+}
+
 /// What has been done.
 #[derive(Debug, Default)]
 pub struct Backfilled {
@@ -112,11 +122,15 @@ pub async fn plan(archive: &Archive, request: BackfillRequest) -> Result<Backfil
         })
         .await?
     };
-    let archived =
-        reading.patiently(async || archive.held_among(system, names.iter().copied()).await).await?;
+    // Of timelines that are not known here, the archive's history files tell.
+    let histories = WalName::History(TimelineId::FIRST);
+    let archived = reading
+        .patiently(async || archive.held_among(system, names.iter().copied().chain([histories])).await)
+        .await?;
     if archived.is_empty() {
         refuse_unknown(archive, system, reading).await?;
     }
+    let in_wal: BTreeSet<WalName> = names.iter().copied().collect();
     let (held, missing): (Vec<WalName>, Vec<WalName>) =
         names.into_iter().partition(|name| archived.contains(name));
     let both = Both { archive, wal: &wal, system, reading };
@@ -142,13 +156,28 @@ pub async fn plan(archive: &Archive, request: BackfillRequest) -> Result<Backfil
         };
         plan.add(archive, name, seen, reading).await?;
     }
-    let goes: Vec<WalName> = plan.goes.iter().map(|file| file.name).collect();
-    both.compare_segments(&held, &goes, &plan.fence).await?;
+    let segments = plan.goes.iter().filter_map(|file| file.name.segment());
+    if let Some(oldest) = segments.map(SegmentName::timeline).min() {
+        let forks = Forks::told(&both, oldest, &in_wal, &archived).await?;
+        plan.leave(|file| forks.behind(file.name.segment()?, file.segment_size()?));
+    }
+    let unproven = both.compare_segments(&held, &archived, &plan.goes, &plan.fence).await?;
+    plan.leave(|file| unproven.contains(&file.name).then_some(Reason::NothingInCommon));
     plan.leave_conflicts();
     Ok(plan)
 }
 
 impl BackfillPlan {
+    /// Leaves what there is a reason for that has been found since.
+    fn leave(&mut self, why: impl Fn(&Missing) -> Option<Reason>) {
+        for file in std::mem::take(&mut self.goes) {
+            match why(&file) {
+                Some(reason) => self.left.push((file.name, reason)),
+                None => self.goes.push(file),
+            }
+        }
+    }
+
     /// Leaves what conflicts keep out that have been found since.
     fn leave_conflicts(&mut self) {
         let kept_out = self.goes.extract_if(.., |file| self.fence.keeps_out(file.name));

@@ -1,11 +1,12 @@
 //! Whether the archive's files of a timeline are this server's.
 //!
 //! Another server may have taken the same timeline: after a promotion of two, or because one is a clone of the other. Their
-//! files must not be mixed, so what both places have right before a hole is compared.
+//! files must not be mixed, so what both places have right before and right after a hole is compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
+use super::Missing;
 use super::decision::decide;
 use super::look::PgWal;
 use crate::archive::Archive;
@@ -39,28 +40,74 @@ impl Both<'_> {
         Ok(())
     }
 
-    /// Raises the fence for timelines whose last segment before the first that is to be archived is another one in the archive.
+    /// Raises the fence for timelines of which a segment on either side of a hole is another one in the archive. Gives what is
+    /// to be archived of timelines of which that cannot be told, although the archive has what comes after a hole; for these,
+    /// it raises the fence, too. `held` is what both have.
     pub(super) async fn compare_segments(
         &self,
         held: &[WalName],
-        goes: &[WalName],
+        archived: &BTreeSet<WalName>,
+        goes: &[Missing],
         fence: &Fence,
-    ) -> Result<(), Error> {
-        let segments_of = |timeline: TimelineId, names: &[WalName]| -> BTreeSet<WalName> {
-            let is_one = |name: &&WalName| matches!(name, WalName::Segment(_)) && name.timeline() == timeline;
-            names.iter().filter(is_one).copied().collect()
-        };
-        let timelines: BTreeSet<TimelineId> = goes.iter().map(|name| name.timeline()).collect();
-        for timeline in timelines {
-            let Some(first) = segments_of(timeline, goes).first().copied() else { continue };
-            let before = segments_of(timeline, held).range(..first).next_back().copied();
-            if let Some(before) = before
-                && !self.has_same_segment(before).await?
-            {
-                fence.raise(before);
+    ) -> Result<BTreeSet<WalName>, Error> {
+        let is_segment = |name: &&WalName| matches!(name, WalName::Segment(_));
+        let held: BTreeSet<WalName> = held.iter().filter(is_segment).copied().collect();
+        let archived: BTreeSet<WalName> = archived.iter().filter(is_segment).copied().collect();
+        let mut holes: BTreeMap<(TimelineId, Option<WalName>), Vec<&Missing>> = BTreeMap::new();
+        for file in goes.iter().filter(|file| is_segment(&&file.name)) {
+            let timeline = file.name.timeline();
+            let after = archived.range(file.name..).next().filter(|after| after.timeline() == timeline);
+            holes.entry((timeline, after.copied())).or_default().push(file);
+        }
+        let mut unproven = BTreeSet::new();
+        let mut compared = BTreeMap::new();
+        for ((timeline, after), hole) in &holes {
+            let (Some(first), Some(last)) = (hole.first(), hole.last()) else { continue };
+            let of_timeline = |name: &&WalName| name.timeline() == *timeline;
+            let before =
+                self.nearest(held.range(..first.name).rev().take_while(of_timeline), &mut compared).await?;
+            let behind =
+                self.nearest(held.range(first.name..).take_while(of_timeline), &mut compared).await?;
+            let same = [before, behind];
+            if same.contains(&Some(false)) {
+                fence.raise(first.name);
+            } else if same == [None, None] && (after.is_some() || self.has_later(last.name).await?) {
+                unproven.insert(*timeline);
             }
         }
-        Ok(())
+        let stays = goes.iter().map(|file| file.name).filter(|name| unproven.contains(&name.timeline()));
+        let stays: BTreeSet<WalName> = stays.filter(|name| is_segment(&name)).collect();
+        for name in &stays {
+            fence.raise(*name);
+        }
+        Ok(stays)
+    }
+
+    /// Whether the nearest of these segments that can be compared is the same in both places; `None` if none can.
+    async fn nearest(
+        &self,
+        names: impl Iterator<Item = &WalName>,
+        compared: &mut BTreeMap<WalName, Option<bool>>,
+    ) -> Result<Option<bool>, Error> {
+        for name in names {
+            let same = match compared.get(name) {
+                Some(same) => *same,
+                None => self.has_same_segment(*name).await?,
+            };
+            compared.insert(*name, same);
+            if same.is_some() {
+                return Ok(same);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the archive has segments of the timeline after this one in directories that have not been listed.
+    async fn has_later(&self, name: WalName) -> Result<bool, Error> {
+        let newest = self.reading.patiently(async || self.archive.newest_segments(self.system).await).await?;
+        Ok(newest.iter().map(|file| file.name.wal()).any(|newest| {
+            matches!(newest, WalName::Segment(_)) && newest.timeline() == name.timeline() && newest > name
+        }))
     }
 
     /// One that the archive has, and that cannot be read, may be another server's.
@@ -78,12 +125,12 @@ impl Both<'_> {
     }
 
     /// What cannot be compared, because it is incomplete here, damaged there, or gone, says nothing.
-    async fn has_same_segment(&self, name: WalName) -> Result<bool, Error> {
+    async fn has_same_segment(&self, name: WalName) -> Result<Option<bool>, Error> {
         let wal = self.wal.clone();
-        let Some(ours) = blocking(move || digest_of_complete(&wal, name)).await? else { return Ok(true) };
+        let Some(ours) = blocking(move || digest_of_complete(&wal, name)).await? else { return Ok(None) };
         match self.reading.patiently(async || self.archived_digest(name).await).await {
-            Ok(theirs) => Ok(theirs == ours),
-            Err(error) if says_something_of_the_file(error.kind()) => Ok(true),
+            Ok(theirs) => Ok(Some(theirs == ours)),
+            Err(error) if says_something_of_the_file(error.kind()) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -15,6 +15,7 @@
 
 pub(crate) mod aged;
 pub(crate) mod archive;
+pub(crate) mod backfilled;
 pub(crate) mod cluster;
 pub(crate) mod data_directory;
 pub(crate) mod files;

@@ -1,0 +1,70 @@
+//! Which segments come after the place where a later timeline has left theirs.
+//!
+//! A recovery to the later timeline takes such a segment where its own is not archived yet, and goes the wrong way. So a
+//! server that has written on after a promotion, and has not been rewound, must not archive it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::decision::Reason;
+use super::same::Both;
+use crate::blocking::blocking;
+use crate::catalog::says_something_of_the_file;
+use crate::error::Error;
+use crate::restore::read_text;
+use crate::wal::{SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
+
+/// What the timeline history files in the archive and in `pg_wal` tell.
+pub(super) struct Forks {
+    histories: BTreeMap<TimelineId, TimelineHistory>,
+}
+
+impl Forks {
+    /// Reads the history files among the names of both places, of timelines after `oldest`.
+    pub(super) async fn told(
+        both: &Both<'_>,
+        oldest: TimelineId,
+        in_wal: &BTreeSet<WalName>,
+        archived: &BTreeSet<WalName>,
+    ) -> Result<Self, Error> {
+        let mut histories = BTreeMap::new();
+        for name in in_wal.union(archived) {
+            if let WalName::History(timeline) = name
+                && *timeline > oldest
+                && let Some(text) = both.history(*name, archived.contains(name)).await?
+                && let Ok(history) = TimelineHistory::parse(*timeline, &text)
+            {
+                histories.insert(*timeline, history);
+            }
+        }
+        Ok(Self { histories })
+    }
+
+    /// Why the segment must stay: not all of it was written before its timeline was left. Where several timelines have left
+    /// it, the newest counts, because that is where a recovery to the latest goes.
+    pub(super) fn behind(&self, segment: SegmentName, size: SegmentSize) -> Option<Reason> {
+        let mut newest_first = self.histories.iter().rev();
+        let (left_at, child) =
+            newest_first.find_map(|(child, history)| history.fork_of(segment.timeline(), *child))?;
+        let end = segment.start(size)?.0.checked_add(size.bytes())?;
+        (left_at.0 < end).then_some(Reason::BehindFork { child, left_at })
+    }
+}
+
+impl Both<'_> {
+    /// The text of a history file. The archive's is what recoveries read; one that cannot be read, and is nowhere else, could
+    /// tell of a fork.
+    async fn history(&self, name: WalName, is_archived: bool) -> Result<Option<Vec<u8>>, Error> {
+        let wal = self.wal.clone();
+        let ours = async move || blocking(move || wal.text(name)).await;
+        if !is_archived {
+            return ours().await;
+        }
+        match self.reading.patiently(async || read_text(self.archive, self.system, name).await).await {
+            Ok((_, theirs)) => Ok(Some(theirs)),
+            Err(error) if says_something_of_the_file(error.kind()) => {
+                ours().await?.map_or(Err(error), |ours| Ok(Some(ours)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
