@@ -14,6 +14,7 @@ use futures_util::stream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
+use super::ancestors::{Parted, parted};
 use super::earlier::Earlier;
 use super::fence::Fence;
 use super::marks::ready;
@@ -73,12 +74,12 @@ pub(super) enum Fate {
     There,
     /// It is unacceptable.
     Unacceptable,
-    /// The archive has another one.
-    Conflict,
+    /// The archive has another one of that name, which is its own, or, of a history file, that of an ancestor's segment.
+    Conflict(WalName),
 }
 
-/// Archives the neighbours of the file that `asked` was about, within all bounds, and notes each in the spool; after a
-/// conflict of that file, those that the fence lets through. Ends early on `stop`.
+/// Archives the neighbours of the file that `asked` was about, within all bounds, and notes each in the spool; if that file has
+/// failed, those that the fence lets through. Ends early on `stop`.
 pub(super) async fn take_along(
     archive: &Archive,
     asked: &PushRequest,
@@ -107,7 +108,7 @@ pub(super) async fn take_along(
         let fence = &fence;
         async move { (name, push_neighbour(archive, request, spool, fence, limit, room).await) }
     };
-    let dividing = by_what_hangs_on_them(archive, fate, spool, names, at_once);
+    let dividing = by_what_hangs_on_them(archive, fate, spool, names, &fence, at_once);
     let Some(groups) = stop.run_until_cancelled(dividing).await else { return TakenAlong::default() };
     let [there, histories, rest] = groups;
     let pushing = |names, at_once| {
@@ -147,6 +148,8 @@ pub(super) async fn take_along(
                     // Of an archive that is away, the others would say the same. One bad file is no reason to stop.
                     ErrorKind::Unavailable | ErrorKind::Refused => room.ended.store(true, Ordering::Relaxed),
                     ErrorKind::Conflict => fence.raise(name),
+                    // What else a history file fails of, nothing of its timeline goes before it.
+                    _ if matches!(name, WalName::History(_)) => fence.raise(name),
                     _ => {}
                 }
             }
@@ -155,14 +158,17 @@ pub(super) async fn take_along(
     taken
 }
 
-/// Which neighbours are to be looked at, and the fence, which is raised if the file that was asked for is in conflict.
+/// Which neighbours are to be looked at, and the fence, which is raised if the file that was asked for is in conflict, or a history
+/// file that is unacceptable.
 fn choose(asked: &PushRequest, fate: Fate, at_most: usize, spool: &Spool) -> (Vec<WalName>, Fence) {
     spool.forget_old(SystemTime::now());
     let ready = ready(&asked.path);
     let wal = asked.path.parent().unwrap_or(Path::new(""));
     let fence = Fence::among(&ready, wal);
-    if fate == Fate::Conflict {
-        fence.raise(asked.name);
+    match fate {
+        Fate::Conflict(name) => fence.raise(name),
+        Fate::Unacceptable if matches!(asked.name, WalName::History(_)) => fence.raise(asked.name),
+        Fate::New | Fate::There | Fate::Unacceptable => {}
     }
     let now = Moment::now();
     let standing = |name: WalName| {
@@ -185,32 +191,38 @@ fn choose(asked: &PushRequest, fate: Fate, at_most: usize, spool: &Spool) -> (Ve
 /// the rest.
 ///
 /// A directory is always asked for names. A store, for which that would be a request each, only if the file that was asked for was
-/// there already: then others may be. What is new to it otherwise goes in as it comes.
+/// there already: then others may be. What is new to it otherwise goes in as it comes. What cannot be told may be in conflict: it is
+/// left, and raises the fence.
 async fn by_what_hangs_on_them(
     archive: &Archive,
     fate: Fate,
     spool: &Spool,
     names: Vec<WalName>,
+    fence: &Fence,
     at_once: usize,
 ) -> [Vec<WalName>; 3] {
     let system = spool.system();
     let asking = |name: WalName| async move {
         let is_there = match fate {
             _ if !archive.is_remote() => archive.is_taken(system, name).await,
-            Fate::There | Fate::Conflict => archive.holds(system, name).await,
+            Fate::There | Fate::Conflict(_) => archive.holds(system, name).await,
             Fate::New | Fate::Unacceptable => Ok(false),
         };
-        // What cannot be told may be so.
-        (name, is_there.unwrap_or(true))
+        (name, is_there)
     };
-    let told: Vec<(WalName, bool)> = stream::iter(names).map(asking).buffered(at_once).collect().await;
+    let told: Vec<(WalName, Result<bool, Error>)> =
+        stream::iter(names).map(asking).buffered(at_once).collect().await;
     let mut groups = [Vec::new(), Vec::new(), Vec::new()];
     let [there, histories, rest] = &mut groups;
     for (name, is_there) in told {
-        match name {
-            _ if is_there => there.push(name),
-            WalName::History(_) => histories.push(name),
-            _ => rest.push(name),
+        match (is_there, name) {
+            (Ok(true), _) => there.push(name),
+            (Ok(false), WalName::History(_)) => histories.push(name),
+            (Ok(false), _) => rest.push(name),
+            (Err(error), _) => {
+                tracing::debug!("left {name} to its own call: {}", error.report());
+                fence.raise(name);
+            }
         }
     }
     groups
@@ -256,10 +268,10 @@ impl<'a> Room<'a> {
 }
 
 /// A neighbour that is to be archived, and which very file it is.
-struct Neighbour {
-    request: PushRequest,
+pub(super) struct Neighbour {
+    pub(super) request: PushRequest,
     identity: FileIdentity,
-    examined: Examined,
+    pub(super) examined: Examined,
 }
 
 /// Archives one neighbour and notes it; `None` when that has been done before, is not to be done, or cannot be begun in time.
@@ -285,6 +297,10 @@ async fn push_neighbour(
     };
     let Neighbour { request, identity, examined } = looking.await?;
     let system = examined.facts.system;
+    if let Some(Parted { segment, error }) = parted(archive, system, &request, limit).await? {
+        fence.raise(segment);
+        return Err(error);
+    }
     // Until it is archived.
     let Some(_memory) = room.memory_for(examined.size).await else { return Ok(None) };
     let compressing = async {
@@ -332,7 +348,7 @@ async fn note(spool: &Spool, name: WalName, file: FileIdentity, stored: StoredFi
 }
 
 /// Checks a neighbour.
-fn look_at(request: PushRequest, limit: &TimeLimit) -> Result<Neighbour, Error> {
+pub(super) fn look_at(request: PushRequest, limit: &TimeLimit) -> Result<Neighbour, Error> {
     let identity = identity(&request.path)?;
     let request = PushRequest { threads: NonZeroUsize::MIN, ..request };
     let examined = examine(&request, limit)?;

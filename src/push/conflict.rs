@@ -12,7 +12,10 @@ use crate::archive::{Archive, ArchivedName, Fetched};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError, Header};
-use crate::wal::{SegmentName, SegmentSize, WalName};
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
+
+const FIND_OUT: &str =
+    "neither was changed; find out which of the two is right, and whether two servers share the archive";
 
 const MOVE_IT_AWAY: &str = "move the archive's file away, and the next attempt will archive the good one";
 
@@ -94,16 +97,7 @@ pub(super) fn warn_of_second(theirs: &Other, ours: &Header, kept_as: &str, path:
 /// The failure of a file whose name the archive has with other content. Where that comes from a fork within the segment, up
 /// to which both are the same, it says so.
 pub(super) async fn conflict(archive: &Archive, ours: &Header, theirs: Other, path: &Path) -> Error {
-    let Other { header, location } = &theirs;
-    let what = format!(
-        "the archive already holds {} with different content: {location}, archived at {} with BLAKE3 {}, against {} with \
-         BLAKE3 {}",
-        ours.name,
-        header.archived_at,
-        header.blake3,
-        path.display(),
-        ours.blake3
-    );
+    let what = what_differs(ours, &theirs, path);
     if let WalName::Segment(segment) = ours.name {
         match harmless(archive, ours, segment, path).await {
             Ok(Some(fork)) => {
@@ -114,8 +108,24 @@ pub(super) async fn conflict(archive: &Archive, ours: &Header, theirs: Other, pa
             Err(error) => tracing::debug!("cannot tell how the two differ: {}", error.report()),
         }
     }
-    Error::new(ErrorKind::Conflict, what).hint(
-        "neither was changed; find out which of the two is right, and whether two servers share the archive",
+    Error::new(ErrorKind::Conflict, what).hint(FIND_OUT)
+}
+
+/// The failure of a history file because a segment of an ancestor is another one in the archive.
+pub(super) fn conflict_of_ancestor(ours: &Header, theirs: &Other, path: &Path) -> Error {
+    Error::new(ErrorKind::Conflict, what_differs(ours, theirs, path)).hint(FIND_OUT)
+}
+
+fn what_differs(ours: &Header, theirs: &Other, path: &Path) -> String {
+    let Other { header, location } = theirs;
+    format!(
+        "the archive already holds {} with different content: {location}, archived at {} with BLAKE3 {}, against {} with \
+         BLAKE3 {}",
+        ours.name,
+        header.archived_at,
+        header.blake3,
+        path.display(),
+        ours.blake3
     )
 }
 
@@ -134,16 +144,27 @@ async fn harmless(
     add_forks_in_archive(&mut forks, archive, ours.system_identifier, segment, size).await?;
     let Some(last) = forks.into_iter().max_by_key(|fork| fork.left_at) else { return Ok(None) };
     let Some(start) = segment.start(size) else { return Ok(None) };
-    let mut fetched = archive.fetch(ours.system_identifier, ours.name).await?;
+    let same = same_bytes(archive, ours.system_identifier, ours.name, path).await?;
+    Ok(same.filter(|same| last.left_at.0 - start.0 <= *same).map(|_| last))
+}
+
+/// How many bytes from the beginning the archive's file `name` has in common with the one at `path`; `None` if one of them cannot
+/// be read.
+pub(super) async fn same_bytes(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: WalName,
+    path: &Path,
+) -> Result<Option<u64>, Error> {
+    let mut fetched = archive.fetch(system, name).await?;
     let _transfer = fetched.transfer.take();
     let path = path.to_owned();
-    let same_bytes = blocking(move || {
+    let counting = blocking(move || {
         let mut same = SameAs { file: File::open(path).ok()?, bytes: 0, differs: false };
         Archived::open(fetched.reader, fetched.stored_size).ok()?.on_one_thread().decode(&mut same).ok()?;
         Some(same.bytes)
-    })
-    .await;
-    Ok(same_bytes.filter(|same| last.left_at.0 - start.0 <= *same).map(|_| last))
+    });
+    Ok(counting.await)
 }
 
 /// Counts how many bytes from the beginning are those of a file.

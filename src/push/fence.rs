@@ -1,5 +1,6 @@
 //! The fence: after a conflict of a segment or a history file nothing of its timeline is archived, nor of those that descend
-//! from it. Two servers write one timeline then, and the archive must not hold a mixture of both.
+//! from it. Two servers write one timeline then, and the archive must not hold a mixture of both. So it is after any failure of a
+//! history file, because a timeline without one looks free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -36,7 +37,7 @@ impl Fence {
         Self { ancestors, raised: Mutex::default() }
     }
 
-    /// The file `name` is in conflict with what the archive has. Of partial segments, and of backup history files, that says
+    /// The file `name` is in conflict with what the archive has, or is a history file that is not archived. Of partial segments, and of backup history files, that says
     /// nothing of the timeline: no recovery reads them.
     pub fn raise(&self, name: WalName) {
         if matches!(name, WalName::Segment(_) | WalName::History(_)) {

@@ -4,6 +4,7 @@
 //! only then is success reported. A name that is taken is answered by comparing content, never by replacing it.
 
 mod ahead;
+mod ancestors;
 mod conflict;
 mod earlier;
 mod effort;
@@ -36,6 +37,7 @@ use crate::wal::{
 
 use ahead::{Fate, take_along};
 pub use ahead::{LookAhead, TakenAlong};
+use ancestors::{Parted, parted_patiently};
 use conflict::{Held, Other, compare, conflict, warn_of_second};
 pub use earlier::{Earlier, ask, look_up};
 pub use effort::codec_for_backlog;
@@ -97,7 +99,9 @@ pub async fn push(
     stop: &CancellationToken,
 ) -> Result<PushReport, Error> {
     let asked = request.clone();
-    let failed = match push_asked(options, request, limit, stop).await {
+    // What is in the way if it fails.
+    let mut at_fault = request.name;
+    let failed = match push_asked(options, request, &mut at_fault, limit, stop).await {
         Ok((archive, report)) => {
             let fate = if report.created == Created::New { Fate::New } else { Fate::There };
             let along = match spool {
@@ -114,25 +118,43 @@ pub async fn push(
     // If it cannot be opened, there is nothing to be done for the neighbours.
     if let (Some(spool), Ok(archive)) = (spool, Archive::open(options).await) {
         let is_conflict = failed.kind() == ErrorKind::Conflict;
-        let fate = if is_conflict { Fate::Conflict } else { Fate::Unacceptable };
+        let fate = if is_conflict { Fate::Conflict(at_fault) } else { Fate::Unacceptable };
         take_along(&archive, &asked, fate, spool, limit, stop).await.log();
     }
-    Err(explained(failed, &asked, options, spool.map(|(spool, _)| spool.system())).await)
+    let at_fault = PushRequest {
+        path: if at_fault == asked.name {
+            asked.path
+        } else {
+            asked.path.with_file_name(at_fault.to_string())
+        },
+        name: at_fault,
+        ..asked
+    };
+    Err(explained(failed, &at_fault, options, spool.map(|(spool, _)| spool.system())).await)
 }
 
-/// Archives the file itself. What it was compressed to is gone when this returns: its neighbours need the memory.
+/// Archives the file itself. What it was compressed to is gone when this returns: its neighbours need the memory. `at_fault` becomes
+/// the name of another file if that is why it fails.
 async fn push_asked(
     options: &ArchiveOptions,
     request: PushRequest,
+    at_fault: &mut WalName,
     limit: &TimeLimit,
     stop: &CancellationToken,
 ) -> Result<(Archive, PushReport), Error> {
     let name = request.name;
-    let path = request.path.clone();
+    let (path, asked) = (request.path.clone(), request.clone());
     let stopped = || Error::new(ErrorKind::Stopped, format!("stopped before {name} was archived"));
     let prepared = stop.run_until_cancelled(prepare(options, request, limit)).await.ok_or_else(stopped)??;
     let Prepared { archive, taken, encoded: Encoded { header, content } } = prepared;
     let stored_size = content.size();
+    let comparing = parted_patiently(&archive, header.system_identifier, &asked, limit);
+    if let Some(Parted { segment, error }) =
+        stop.run_until_cancelled(comparing).await.ok_or_else(stopped)??
+    {
+        *at_fault = segment;
+        return Err(error);
+    }
     let publishing = publish_patiently(&archive, taken, &header, content, &path, limit);
     let created = if archive.is_remote() {
         stop.run_until_cancelled(publishing).await.ok_or_else(stopped)??

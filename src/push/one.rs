@@ -1,5 +1,6 @@
 //! Archiving one file that has been looked at before: only if it still is the very same.
 
+use super::ancestors::parted_patiently;
 use super::{PushReport, PushRequest, TakenAlong, changed, compress, examine, publish_patiently};
 use crate::archive::Archive;
 use crate::blocking::blocking;
@@ -16,7 +17,7 @@ pub async fn push_unchanged(
     identity: FileIdentity,
     limit: &TimeLimit,
 ) -> Result<PushReport, Error> {
-    let (name, path) = (request.name, request.path.clone());
+    let (name, path, asked) = (request.name, request.path.clone(), request.clone());
     let (examined, request) = {
         let limit = limit.clone();
         blocking(move || examine(&request, &limit).map(|examined| (examined, request))).await?
@@ -28,6 +29,9 @@ pub async fn push_unchanged(
     let compressing = blocking(move || compress(examined, &request));
     let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
     let Encoded { header, content } = compressed?;
+    if let Some(parted) = parted_patiently(archive, system, &asked, limit).await? {
+        return Err(parted.error);
+    }
     let stored_size = content.size();
     let created = publish_patiently(archive, taken, &header, content, &path, limit).await?;
     Ok(PushReport { header, stored_size, created, along: TakenAlong::default() })

@@ -19,6 +19,8 @@ pub(crate) enum Matching {
     Heads,
     /// Requests for listings.
     Listings,
+    /// HEADs of objects of this name, whatever is before the last slash.
+    HeadsOf(&'static str),
 }
 
 impl Matching {
@@ -32,6 +34,7 @@ impl Matching {
             Self::GetsFrom(first) => of_object("GET") && request.file_name() >= first,
             Self::Heads => of_object("HEAD"),
             Self::Listings => request.method == "GET" && !request.names_an_object(),
+            Self::HeadsOf(name) => of_object("HEAD") && request.file_name() == name,
         }
     }
 }
