@@ -194,7 +194,55 @@ fn a_store_is_asked_for_what_waits_of_the_ancestors_and_for_no_more() {
     support::ready::unmark_all(&scene.pusher.data);
     mark(&scene.pusher.data, HISTORY);
     succeeds(push_into(&store, &scene, &scene.pusher.data, HISTORY));
-    assert_eq!(store.requests().len(), 1, "{:?}", store.requests());
+    let methods: Vec<String> = store.requests().into_iter().map(|request| request.method).collect();
+    assert_eq!(methods, ["HEAD", "PUT"], "for the first segment of the timeline");
+}
+
+/// The clone, which has promoted itself, and an archive with the first segment of timeline 2 and without its history file.
+fn taken(theirs: &[u8]) -> Scene {
+    let scene = Scene::new(6);
+    support::ready::unmark_all(&scene.pusher.data);
+    mark(&scene.pusher.data, HISTORY);
+    scene.original.file(&format!("pg_wal/{ON_2}"), theirs);
+    succeeds(scene.original.run(scene.pusher.push(ON_2)));
+    scene
+}
+
+/// What the clone has of the first segment of timeline 2.
+fn first_of_2() -> Vec<u8> {
+    fs::read(Scene::new(6).pusher.data.join(&format!("pg_wal/{ON_2}"))).unwrap()
+}
+
+#[test]
+fn a_timeline_that_another_server_has_taken_is_not_announced() {
+    let mut theirs = first_of_2();
+    theirs[63] ^= 1;
+    let scene = taken(&theirs);
+    let words =
+        [ON_2, "another server", "00000002.history is not archived before", "its disk fills", "| cmp -"];
+    fails(3, scene.pusher.push(HISTORY), &words);
+    assert_eq!(scene.names(), [ON_2]);
+}
+
+#[test]
+fn a_history_that_was_lost_is_archived_again_by_the_server_of_the_timeline() {
+    let mut theirs = first_of_2();
+    // The server may still write the segment.
+    theirs[64..].reverse();
+    let scene = taken(&theirs);
+    succeeds(scene.pusher.push(HISTORY));
+    assert_eq!(scene.names(), [HISTORY, ON_2]);
+}
+
+#[test]
+fn a_timeline_whose_first_segment_cannot_be_compared_is_announced_with_a_warning() {
+    let scene = taken(&first_of_2());
+    scene.pusher.data.file(&format!("pg_wal/{ON_2}"), vec![0; 1 << 20]);
+    let outcome = support::running::outcome_of(scene.pusher.push(HISTORY));
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("whether another server has taken this timeline"), "{}", outcome.stderr);
+    // Without a word once it is there.
+    succeeds(scene.pusher.push(HISTORY));
 }
 
 /// Timelines 2, of 1; 3, of 2; and 4, of 1; and the history file of 2 as `make` makes it.

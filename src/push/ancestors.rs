@@ -2,7 +2,8 @@
 //!
 //! A server that has parted from the archive, as a clone has, is held up by its first segment that differs. Once it is
 //! promoted, the history file of its new timeline comes before that segment. In the archive it would send every recovery to a
-//! timeline of which nothing can follow. So segments of its ancestors that wait and that the archive holds have to be the same.
+//! timeline of which nothing can follow. So segments of its ancestors that wait and that the archive holds have to be the same. And
+//! if the archive holds the first segment of the timeline itself, which comes after its history file, that has to be this server's.
 
 use std::fs;
 use std::io::Read;
@@ -12,20 +13,28 @@ use std::time::Instant;
 use futures_util::{StreamExt, stream};
 
 use super::ahead::{Neighbour, look_at};
-use super::conflict::{Held, compare, conflict_of_ancestor, same_bytes};
+use super::conflict::{FIND_OUT, Held, compare, conflict_of_ancestor, same_bytes};
 use super::marks::{mark, ready};
 use super::{PushRequest, compress};
 use crate::archive::{Archive, retry};
 use crate::blocking::blocking;
+use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
-use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, WalName};
+use crate::wal::{
+    Ancestor, LONG_HEADER_BYTES, LongPageHeader, Lsn, SegmentName, SegmentSize, SystemIdentifier,
+    TimelineHistory, WalName,
+};
 
 /// How many names are asked for at a time.
 const AT_ONCE: usize = 16;
 
-/// A segment of an ancestor that is another one in the archive, and the failure of the history file for that.
+/// How far the checksum of a timeline's first record ends behind its beginning, at most: the header of a record, and before or in
+/// it that of a page. The record tells when the promotion was, so no two are the same; and it is flushed before the archiver comes.
+const FIRST_RECORD: u64 = 64;
+
+/// A segment that is another one in the archive, and the failure of the history file for that.
 pub(super) struct Parted {
     pub(super) segment: WalName,
     pub(super) error: Error,
@@ -56,10 +65,7 @@ pub(super) async fn parted_patiently(
 }
 
 /// Whether a segment that waits beside the history file `request` is about, of one of its ancestors, is another one in the
-/// archive. Nothing is asked for another kind of file.
-///
-/// Of each ancestor two segments at most are compared: the first that waits, which is the one that holds a server up, and the last
-/// that the archive has. Each segment goes on from the one before, so with the last the others are the same.
+/// archive, or the first one of its own timeline is. Nothing is asked for another kind of file.
 pub(super) async fn parted(
     archive: &Archive,
     system: SystemIdentifier,
@@ -69,14 +75,29 @@ pub(super) async fn parted(
     if !matches!(request.name, WalName::History(_)) {
         return Ok(None);
     }
+    let parted = match taken_by_another(archive, system, request).await? {
+        Some(parted) => parted,
+        None => match ancestor_parted(archive, system, request, limit).await? {
+            Some(parted) => parted,
+            None => return Ok(None),
+        },
+    };
+    // What is there is compared, and makes no difference any more.
+    Ok((!is_there(archive, system, request.name).await?).then_some(parted))
+}
+
+/// Of each ancestor two segments at most are compared: the first that waits, which is the one that holds a server up, and the last
+/// that the archive has. Each segment goes on from the one before, so with the last the others are the same.
+async fn ancestor_parted(
+    archive: &Archive,
+    system: SystemIdentifier,
+    request: &PushRequest,
+    limit: &TimeLimit,
+) -> Result<Option<Parted>, Error> {
     let ancestors = {
         let request = request.clone();
         blocking(move || waiting(&request)).await
     };
-    // What is there is compared, and makes no difference any more.
-    if ancestors.is_empty() || is_there(archive, system, request.name).await? {
-        return Ok(None);
-    }
     // A backlog that is too large for that must not hold up the server for good.
     let deadline = Instant::now() + limit.left() / 2;
     for segments in ancestors {
@@ -111,13 +132,8 @@ pub(super) async fn parted(
 /// For each ancestor the segments that are ready beside the history file and hold something of it: the first one, and then the
 /// last ones first.
 fn waiting(request: &PushRequest) -> Vec<Vec<Waiting>> {
-    let PushRequest { path, name, .. } = request;
-    let mut content = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(MAX_TEXT_BYTES).read_to_end(&mut content));
-    let Ok(history) = TimelineHistory::parse(name.timeline(), &content) else { return Vec::new() };
-    if read.is_err() {
-        return Vec::new();
-    }
+    let path = &request.path;
+    let Some(history) = history(request) else { return Vec::new() };
     let mut ready = ready(path);
     ready.sort_unstable();
     let of_ancestor = |ancestor: &Ancestor| {
@@ -137,6 +153,79 @@ fn waiting(request: &PushRequest) -> Vec<Vec<Waiting>> {
         segments
     };
     history.ancestors.iter().map(of_ancestor).filter(|segments| !segments.is_empty()).collect()
+}
+
+fn history(request: &PushRequest) -> Option<TimelineHistory> {
+    let mut content = Vec::new();
+    fs::File::open(&request.path).ok()?.take(MAX_TEXT_BYTES).read_to_end(&mut content).ok()?;
+    TimelineHistory::parse(request.name.timeline(), &content).ok()
+}
+
+/// Whether the archive holds the first segment of the timeline, of another server that has taken its number. Only its beginning is
+/// compared: this server may still write it.
+async fn taken_by_another(
+    archive: &Archive,
+    system: SystemIdentifier,
+    request: &PushRequest,
+) -> Result<Option<Parted>, Error> {
+    let looking = {
+        let request = request.clone();
+        blocking(move || first_segment(&request))
+    };
+    let Some(First { name, own_bytes }) = looking.await else { return Ok(None) };
+    if !is_there(archive, system, name).await? {
+        return Ok(None);
+    }
+    let path = beside(&request.path, name);
+    let location = archive.location(system, name);
+    let same = match own_bytes {
+        Some(own) => same_bytes(archive, system, name, &path).await?.map(|same| same >= own),
+        None => None,
+    };
+    match same {
+        Some(true) => Ok(None),
+        Some(false) => {
+            let what = format!(
+                "the archive already holds {name} of another server: {location} begins otherwise than {}",
+                path.display()
+            );
+            let error = Error::new(ErrorKind::Conflict, what).hint(FIND_OUT);
+            let error = error.hint_also(format!("{} is not archived before that", request.name));
+            Ok(Some(Parted { segment: name, error }))
+        }
+        None if is_there(archive, system, request.name).await? => Ok(None),
+        None => {
+            tracing::warn!(
+                "the archive holds {location} without {}, and {} cannot be compared with it; find out whether another server has \
+                 taken this timeline",
+                request.name,
+                path.display()
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// The segment in which a timeline begins.
+struct First {
+    name: WalName,
+    /// Up to where it is certainly this server's in its file, in bytes; `None` if the file is not what its name says.
+    own_bytes: Option<u64>,
+}
+
+/// The first segment of the history file's timeline, if there is a file of it.
+fn first_segment(request: &PushRequest) -> Option<First> {
+    let begins_at = history(request)?.begins_at()?;
+    let size = DataDirectory::of(&request.path).segment_size()?;
+    let segment = SegmentName::containing(request.name.timeline(), begins_at, size)?;
+    let (name, start) = (WalName::Segment(segment), segment.start(size)?);
+    let mut file = fs::File::open(beside(&request.path, name)).ok()?;
+    let bytes = file.metadata().ok()?.len();
+    let mut page = Vec::new();
+    (&mut file).take(LONG_HEADER_BYTES as u64).read_to_end(&mut page).ok()?;
+    let is_own = LongPageHeader::parse(&page).is_ok_and(|page| page.check(segment, bytes).is_ok());
+    let own_bytes = (begins_at.0 - start.0 + FIRST_RECORD).min(bytes);
+    Some(First { name, own_bytes: is_own.then_some(own_bytes) })
 }
 
 fn beside(path: &Path, name: WalName) -> PathBuf {

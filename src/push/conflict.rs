@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError, Header};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
-const FIND_OUT: &str =
+pub(super) const FIND_OUT: &str =
     "neither was changed; find out which of the two is right, and whether two servers share the archive";
 
 const MOVE_IT_AWAY: &str = "move the archive's file away, and the next attempt will archive the good one";

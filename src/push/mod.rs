@@ -121,16 +121,7 @@ pub async fn push(
         let fate = if is_conflict { Fate::Conflict(at_fault) } else { Fate::Unacceptable };
         take_along(&archive, &asked, fate, spool, limit, stop).await.log();
     }
-    let at_fault = PushRequest {
-        path: if at_fault == asked.name {
-            asked.path
-        } else {
-            asked.path.with_file_name(at_fault.to_string())
-        },
-        name: at_fault,
-        ..asked
-    };
-    Err(explained(failed, &at_fault, options, spool.map(|(spool, _)| spool.system())).await)
+    Err(explained(failed, &asked, at_fault, options, spool.map(|(spool, _)| spool.system())).await)
 }
 
 /// Archives the file itself. What it was compressed to is gone when this returns: its neighbours need the memory. `at_fault` becomes

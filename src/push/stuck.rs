@@ -17,10 +17,12 @@ pub(super) fn is_stuck(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Conflict | ErrorKind::Unacceptable)
 }
 
-/// The failure of a file that the server has marked as ready, with what follows from it and what to type.
+/// The failure of a file that the server has marked as ready, with what follows from it and what to type. The file `at_fault`,
+/// which may be another one beside it, is why.
 pub(super) async fn explained(
     error: Error,
     request: &PushRequest,
+    at_fault: WalName,
     options: &ArchiveOptions,
     system: Option<SystemIdentifier>,
 ) -> Error {
@@ -29,10 +31,11 @@ pub(super) async fn explained(
         let ready = ready(&path);
         let since = ready.iter().filter_map(|name| ready_since(&path, *name)).min();
         let is_marked = ready.contains(&name);
+        let path = if at_fault == name { path } else { path.with_file_name(at_fault.to_string()) };
         is_marked.then(|| (ready.len(), since, std::path::absolute(&path).unwrap_or(path)))
     });
     let Some((files, since, path)) = looking.await else { return error };
-    let look = look(error.kind(), &path, name, &options.url, system);
+    let look = look(error.kind(), &path, at_fault, &options.url, system);
     error.hint_also(format!("{}; to look at it: {look}", waiting(files, since)))
 }
 
