@@ -139,3 +139,29 @@ fn of_two_servers_that_write_one_timeline_the_one_that_stays_is_kept_whole() {
     guide::move_aside(&sandbox, &archive, "sort -r", &[(SEGMENT, &stuck)]);
     assert_kept(&sandbox, &archive, &stays, before, "later|200\nstays|300");
 }
+
+#[test]
+fn a_clone_that_is_held_up_announces_no_timeline_once_it_is_promoted() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let (mut stays, before) = primary(&sandbox, &archive);
+    take_orders(&stays, "stays");
+    stays.stop(Shutdown::Fast);
+    let mut clone = stays.copy("clone");
+    stays.start();
+    take_orders(&stays, "stays");
+    stays.archive_segment();
+    clone.start();
+    take_orders(&clone, "clone");
+    let stuck = clone.finish_segment();
+    wait_until_stuck(&clone, &stuck);
+
+    clone.stop(Shutdown::Fast);
+    sandbox.file(clone.data().join("standby.signal"), "");
+    clone.start();
+    clone.promote();
+    wait_until_stuck(&clone, "00000002.history");
+    assert!(clone.log().contains("00000002.history is not archived before that"));
+    clone.stop(Shutdown::Fast);
+    assert_eq!(recovered(before, &archive), "stays|200");
+}
