@@ -23,6 +23,7 @@ use support::{
     files::names_in,
     restore::{SYSTEM, Scene},
     running::{Outcome, Running, outcome_of},
+    wal_writer::WalWriter,
 };
 
 /// Segment `number` of a timeline; its beginning is that many MB into the log.
@@ -255,7 +256,9 @@ fn the_history_of_an_only_descendant_counts_and_that_of_a_sibling_does_not() {
 fn what_the_server_has_itself_is_no_gap() {
     let scene = archived(&[segment(1, 4), segment(1, 6)]);
     let missing = segment(1, 5);
-    scene.recovery.segment(&missing, 0);
+    let mut log = WalWriter::new(SYSTEM, 1, 5, 1 << 20);
+    log.fill();
+    scene.recovery.file(&format!("pg_wal/{missing}"), &log.segments()[0]);
     is_end(&scene, &missing);
     // One that was prepared for later use has the right name, and the content of an old one.
     let old = content_of(&segment(1, 2), SYSTEM, 1 << 20, 0);

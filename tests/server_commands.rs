@@ -7,7 +7,7 @@ use std::process::Command;
 
 use support::{
     data_directory::SEGMENT,
-    files::{make_fifo, names_in},
+    files::names_in,
     push::{Pusher, SYSTEM},
     restore::TARGET,
     running::outcome_of,
@@ -44,19 +44,16 @@ fn help_and_version_among_other_arguments_are_wrong_usage() {
 }
 
 #[test]
-fn a_configuration_that_has_no_end_or_no_writer_is_refused() {
+fn a_configuration_that_has_no_end_is_refused() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
-    let pipe = pusher.sandbox.join("pipe");
-    make_fifo(&pipe);
     let huge = pusher.sandbox.file("huge", vec![b'\n'; (1 << 20) + 1]);
-    for (file, word) in [(pipe, "not a regular file"), (huge, "more than"), ("/dev/zero".into(), "more than")]
-    {
+    for file in [huge, "/dev/zero".into()] {
         for (mut command, status) in commands(&pusher) {
             command.arg("--config").arg(&file);
             let outcome = outcome_of(command);
             assert_eq!((outcome.status, outcome.stderr.lines().count()), (status, 1), "{}", outcome.stderr);
-            assert!(outcome.stderr.contains(word), "{}", outcome.stderr);
+            assert!(outcome.stderr.contains("more than"), "{}", outcome.stderr);
         }
     }
     assert_eq!(names_in(&pusher.data.join("pg_wal")), [SEGMENT]);
