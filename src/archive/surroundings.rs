@@ -16,7 +16,7 @@ pub struct Surroundings {
     pub is_there: bool,
     /// Whether there is a `.partial` of it.
     pub partial: bool,
-    /// The lowest segment of its timeline that comes after it, and since when that is there, by the place's clock.
+    /// The lowest segment of its timeline that comes after it, complete or partial, and since when that is there, by the place's clock.
     pub later: Option<(SegmentName, Timestamp)>,
     /// Whether segments of a higher timeline were seen.
     pub higher_timelines: bool,
@@ -30,8 +30,8 @@ impl Surroundings {
             _ if segment.timeline() > asked.timeline() => self.higher_timelines = true,
             _ if segment.timeline() < asked.timeline() || segment < asked => {}
             WalName::Segment(_) if segment == asked => self.is_there = true,
-            // Who has left the beginning of a later one has written all of this one.
             WalName::Partial(_) if segment == asked => self.partial = true,
+            // Who has left the beginning of a later one has written all of this one.
             WalName::Segment(_) | WalName::Partial(_) => {
                 let lower = self.later.is_none_or(|(later, _)| segment < later);
                 if lower {

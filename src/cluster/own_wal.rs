@@ -79,6 +79,10 @@ pub fn histories(wal: &Path) -> Vec<(TimelineId, TimelineHistory)> {
 
 fn read_history(path: &Path, timeline: TimelineId) -> Option<TimelineHistory> {
     let mut content = Vec::new();
+    // Opening a named pipe would wait for a writer.
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
     File::open(path).ok()?.take(MAX_HISTORY_BYTES).read_to_end(&mut content).ok()?;
     TimelineHistory::parse(timeline, &content).ok()
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::frame::MAX_TEXT_BYTES;
+use crate::cluster::histories;
 use crate::wal::{TimelineHistory, TimelineId, WalName};
 
 /// Which timelines are kept out.
@@ -22,15 +22,9 @@ impl Fence {
     #[must_use]
     pub fn among(names: &[WalName], wal: &Path) -> Self {
         let timelines: BTreeSet<TimelineId> = names.iter().map(|name| name.timeline()).collect();
-        let known = |timeline| {
-            let path = wal.join(WalName::History(timeline).to_string());
-            let short =
-                std::fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() <= MAX_TEXT_BYTES);
-            let bytes = short.then(|| std::fs::read(path).ok()).flatten()?;
-            let history = TimelineHistory::parse(timeline, &bytes).ok()?;
-            Some((timeline, history.ancestors.iter().map(|ancestor| ancestor.timeline).collect()))
-        };
-        Self::knowing(timelines.into_iter().filter_map(known).collect())
+        let known = histories(wal).into_iter().filter(|(timeline, _)| timelines.contains(timeline));
+        let ancestors = |history: TimelineHistory| history.ancestors.iter().map(|of| of.timeline).collect();
+        Self::knowing(known.map(|(timeline, history)| (timeline, ancestors(history))).collect())
     }
 
     fn knowing(ancestors: BTreeMap<TimelineId, Vec<TimelineId>>) -> Self {

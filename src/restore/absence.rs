@@ -197,7 +197,7 @@ impl OwnFacts {
 /// All that the judgement rests on.
 struct Known {
     own: OwnFacts,
-    /// Not known outside a data directory, where nothing later is archived.
+    /// Not known outside a data directory, where the timeline has no archived segment.
     size: Option<SegmentSize>,
     /// The history file of the segment's timeline.
     history: Option<TimelineHistory>,
