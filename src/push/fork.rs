@@ -1,14 +1,13 @@
 //! Where descendants left a timeline inside a segment, as timeline history files tell. From there on the segment is
 //! nobody's: recoveries to those timelines go on with their own segment, which begins with a copy of what comes before.
 
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 
 use crate::archive::{Archive, TextFiles};
 use crate::blocking::blocking;
+use crate::cluster::histories;
 use crate::error::Error;
-use crate::frame::{Archived, MAX_TEXT_BYTES};
+use crate::frame::Archived;
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 /// A place at which a timeline was left.
@@ -27,9 +26,8 @@ fn fork_in(
     segment: SegmentName,
     size: SegmentSize,
     child: TimelineId,
-    history: &[u8],
+    history: &TimelineHistory,
 ) -> Option<(Lsn, TimelineId)> {
-    let history = TimelineHistory::parse(child, history).ok()?;
     let (left_at, child) = history.fork_of(segment.timeline(), child)?;
     let start = segment.start(size)?;
     // At its very beginning or end, all of it is one timeline's.
@@ -39,14 +37,9 @@ fn fork_in(
 /// The forks within a segment that the history files in its directory tell of. What cannot be read tells nothing.
 pub(super) fn forks_beside(path: &Path, segment: SegmentName, size: SegmentSize) -> Vec<Fork> {
     let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut forks = Vec::new();
-    for entry in entries.flatten() {
-        let Some(Ok(WalName::History(child))) = entry.file_name().to_str().map(str::parse) else { continue };
-        let mut content = Vec::new();
-        let read =
-            File::open(entry.path()).and_then(|file| file.take(MAX_TEXT_BYTES).read_to_end(&mut content));
-        if let Some((left_at, child)) = read.ok().and_then(|_| fork_in(segment, size, child, &content)) {
+    for (child, history) in histories(directory) {
+        if let Some((left_at, child)) = fork_in(segment, size, child, &history) {
             add(&mut forks, Fork { child, left_at, known_here: true });
         }
     }
@@ -71,7 +64,7 @@ pub(super) async fn add_forks_in_archive(
         let fork = blocking(move || {
             let mut content = Vec::new();
             Archived::open(fetched.reader, fetched.stored_size).ok()?.decode(&mut content).ok()?;
-            fork_in(segment, size, child, &content)
+            fork_in(segment, size, child, &TimelineHistory::parse(child, &content).ok()?)
         });
         if let Some((left_at, child)) = fork.await {
             add(forks, Fork { child, left_at, known_here: false });
@@ -96,7 +89,7 @@ mod tests {
     fn forks(files: &[(&str, &str)]) -> Vec<(u32, u64)> {
         let place = tempfile::tempdir().unwrap();
         for (name, content) in files {
-            fs::write(place.path().join(name), content).unwrap();
+            std::fs::write(place.path().join(name), content).unwrap();
         }
         let path = place.path().join(SEGMENT);
         let mut found: Vec<_> = forks_beside(&path, SEGMENT.parse().unwrap(), SegmentSize::MIN)
