@@ -23,6 +23,8 @@ pub struct KnownBackup {
     pub ended: Timestamp,
     /// Where its replay starts, and what it must reach.
     pub origin: Origin,
+    /// Whether it counts as a base backup that somebody keeps. One that a replica was made of does not.
+    pub counts: bool,
 }
 
 impl KnownBackup {
@@ -41,6 +43,7 @@ impl KnownBackup {
                 start: backup.history.start_segment,
                 ended: backup.archived_at,
                 origin: backup.origin(size),
+                counts: true,
             })
             .collect();
         let is_new = |other: &&BackupElsewhere| !archived.iter().any(|backup| other.is(&backup.history));
@@ -54,7 +57,9 @@ impl KnownBackup {
                 timeline: other.start.timeline(),
                 start: other.start.number(size).unwrap_or_default(),
                 stop: other.stop.or(other.start.start(size)).unwrap_or(Lsn(0)),
+                stop_timeline: other.start.timeline(),
             },
+            counts: true,
         }));
         all.sort_by_key(|backup| (backup.ended, backup.start));
         all

@@ -59,6 +59,7 @@ impl ArchivedBackup {
             timeline: start_segment.timeline(),
             start: start.0 / size.bytes(),
             stop: stop.unwrap_or(start),
+            stop_timeline: start_segment.timeline(),
         }
     }
 

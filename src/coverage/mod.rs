@@ -117,6 +117,13 @@ impl Coverage {
         self.timelines.iter().map(|(id, timeline)| (*id, timeline))
     }
 
+    /// The newest timeline that the archive knows of, by its WAL or by its history file: what is written now is on it, unless
+    /// somebody else writes on an older one.
+    #[must_use]
+    pub fn newest_timeline(&self) -> Option<TimelineId> {
+        self.timelines.keys().chain(self.histories.keys()).max().copied()
+    }
+
     /// Segments whose names no segment of that size has: of a cluster that was given another size, or misnamed.
     #[must_use]
     pub fn odd(&self) -> &[SegmentName] {

@@ -14,6 +14,8 @@ pub struct Origin {
     pub start: u64,
     /// What must be replayed before the data is consistent; as much as the start where it is not known.
     pub stop: Lsn,
+    /// The timeline on which that is: its own, or one that a standby followed while the backup was taken.
+    pub stop_timeline: TimelineId,
 }
 
 /// How far a base backup can be recovered on one timeline.
@@ -120,6 +122,7 @@ impl Coverage {
                 timeline: *id,
                 start,
                 stop: Lsn(start.saturating_mul(self.size.bytes())),
+                stop_timeline: *id,
             })
         };
         self.timelines.iter().filter_map(begins).collect()
@@ -191,7 +194,7 @@ mod tests {
     }
 
     fn origin(timeline: u32, start: u64, stop: u64) -> Origin {
-        Origin { timeline: id(timeline), start, stop: Lsn(stop) }
+        Origin { timeline: id(timeline), start, stop: Lsn(stop), stop_timeline: id(timeline) }
     }
 
     /// A timeline, the last segment for it, and whether that is its end.

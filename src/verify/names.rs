@@ -266,7 +266,13 @@ mod tests {
             label: Some(label.to_owned()),
             start: name(timeline, first),
             ended: Timestamp::UNIX_EPOCH,
-            origin: Origin { timeline: id(timeline), start: first, stop: Lsn(last * MB + 1) },
+            origin: Origin {
+                timeline: id(timeline),
+                start: first,
+                stop: Lsn(last * MB + 1),
+                stop_timeline: id(timeline),
+            },
+            counts: true,
         }
     }
 

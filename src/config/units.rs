@@ -1,0 +1,78 @@
+//! The ways in which people write settings: durations, amounts, and what a store takes.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// A setting of the object store, in any of the forms that people write it in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a setting in [store] must be a text, a whole number, true or false")]
+pub(super) enum StoreValue {
+    Truth(bool),
+    Number(i64),
+    Text(String),
+}
+
+impl From<StoreValue> for String {
+    fn from(value: StoreValue) -> Self {
+        match value {
+            StoreValue::Truth(truth) => truth.to_string(),
+            StoreValue::Number(number) => number.to_string(),
+            StoreValue::Text(text) => text,
+        }
+    }
+}
+
+/// A duration as people write it: `90s`, `5m`, `1m 30s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Timeout(pub Duration);
+
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let day = Duration::from_hours(24);
+        text.parse::<jiff::SignedDuration>()
+            .ok()
+            .and_then(|duration| Duration::try_from(duration).ok())
+            .filter(|duration| !duration.is_zero() && *duration <= day)
+            .map(Self)
+            .ok_or_else(|| format!("\"{text}\" is not a time limit such as 30s or 5m, of at most a day"))
+    }
+}
+
+impl TryFrom<String> for Timeout {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// A number of bytes as people write it: `256MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Bytes(pub u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let units = [("kB", 10), ("MB", 20), ("GB", 30)];
+        let parsed = units.iter().find_map(|(unit, shift)| {
+            let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+            number.checked_mul(1 << shift)
+        });
+        parsed.map(Self).ok_or_else(|| format!("\"{text}\" is not an amount such as 256MB"))
+    }
+}
+
+impl TryFrom<String> for Bytes {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
