@@ -1,0 +1,111 @@
+//! What goes, and what stays: from what is in the catalog to a plan, or to the doubt that forbids one. Nothing is read here.
+
+use jiff::Timestamp;
+
+use crate::archive::{ArchivedFile, OtherFile};
+use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Totals};
+use crate::error::{Error, ErrorKind};
+use crate::retention::{Backup, Decision, Doubt, Facts, KeptBackup, Policy, decide, order_of_deletion};
+use crate::wal::{SegmentName, SystemIdentifier};
+
+/// What goes, and what stays.
+#[derive(Debug)]
+pub struct PrunePlan {
+    pub(super) system: SystemIdentifier,
+    /// The oldest segment that stays, if any goes.
+    pub begins_at: Option<SegmentName>,
+    /// The files that go, in that order.
+    pub goes: Vec<ArchivedFile>,
+    /// What pushes that were killed have left, and goes.
+    pub staged: Vec<OtherFile>,
+    pub(super) empty: Vec<OtherFile>,
+    /// The base backups that stay, oldest first.
+    pub kept: Vec<KeptBackup>,
+    /// All that stays.
+    pub stays: Totals,
+    /// How many files walkeep knows nothing of, and leaves alone.
+    pub unknown: usize,
+}
+
+impl PrunePlan {
+    /// Applies a policy to what an archive holds, and to the base backups that were found elsewhere.
+    pub fn of(
+        mut catalog: Catalog,
+        elsewhere: &[BackupElsewhere],
+        policy: Policy,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        if let Some((name, error)) = catalog.unreadable.pop() {
+            let what = format!(
+                "nothing is deleted, because {name} cannot be read and may speak for files that are needed"
+            );
+            return Err(Error::new(ErrorKind::Damaged, what).because(error));
+        }
+        if let Some(odd) = catalog.coverage.odd().first() {
+            let size = catalog.coverage.size().bytes() >> 20;
+            return Err(doubtful(&format!(
+                "no segment of {size} MB, as the newest one is, has the name {odd}"
+            )));
+        }
+        let size = catalog.coverage.size();
+        let backups = known_backups(&catalog, elsewhere);
+        let files = &catalog.inventory.files;
+        let segments: Vec<(SegmentName, Timestamp)> =
+            files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
+        let newest = files.iter().map(|file| file.since).max();
+        let facts = Facts { backups: &backups, segments: &segments, newest, now };
+        let Decision { boundary, kept } = decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
+
+        // In place, because there may be millions.
+        let mut goes = catalog.inventory.files;
+        let stays_here =
+            |file: &ArchivedFile| boundary.is_none_or(|boundary| !boundary.is_after(file.name.wal()));
+        let stays = Totals::of(goes.iter().filter(|file| stays_here(file)), size);
+        let staying = goes.iter().filter(|file| stays_here(file)).filter_map(|file| file.name.segment());
+        let begins_at = staying.min_by_key(|segment| segment.order());
+        goes.retain(|file| !stays_here(file));
+        goes.sort_unstable_by_key(|file| order_of_deletion(&file.name.wal()));
+        let is_left = |file: &OtherFile| file.is_abandoned(now);
+        Ok(Self {
+            system: catalog.system,
+            begins_at: begins_at.filter(|_| !goes.is_empty()),
+            stays,
+            goes,
+            staged: catalog.inventory.staged.into_iter().filter(is_left).collect(),
+            empty: catalog.inventory.empty.into_iter().filter(is_left).collect(),
+            kept,
+            unknown: catalog.inventory.unknown.len(),
+        })
+    }
+}
+
+pub(super) fn doubtful(why: &str) -> Error {
+    Error::new(ErrorKind::Damaged, format!("nothing is deleted, because {why}"))
+}
+
+fn in_doubt(doubt: &Doubt) -> Error {
+    let hint = match doubt {
+        Doubt::NoBackup { .. } => {
+            "take one with archiving switched on, or name where they are kept with --backup-dir; \"walkeep verify\" tells \
+             what is missing"
+        }
+        Doubt::FromTheFuture { .. } => "set the clocks right",
+        Doubt::HasBackups(_) => "keep what they need instead: --keep-backups or --keep-days",
+        Doubt::NothingNew { .. } => "see why, or give --keep-backups, which does not go by time",
+    };
+    doubtful(&doubt.to_string()).hint(hint)
+}
+
+/// All base backups, as the policy sees them.
+fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup> {
+    let coverage = &catalog.coverage;
+    let seen = |backup: KnownBackup| Backup {
+        start: backup.start,
+        ended: backup.ended,
+        complete: coverage.is_complete(backup.origin),
+        found: backup.place.is_some(),
+        leads_to: coverage.reaches(backup.origin).into_iter().map(|reach| reach.timeline).collect(),
+        title: backup.title(),
+    };
+    KnownBackup::all(&catalog.backups, elsewhere, coverage.size()).into_iter().map(seen).collect()
+}
