@@ -8,7 +8,7 @@ use super::{Lsn, TimelineId};
 /// What the history file of a timeline says of its ancestors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineHistory {
-    /// Oldest first; the last one is the parent. Never empty.
+    /// Oldest first, at positions that never descend; the last one is the parent. Never empty.
     pub ancestors: Vec<Ancestor>,
 }
 
@@ -51,6 +51,13 @@ impl TimelineHistory {
                 return Err(HistoryError::Order(index + 1));
             }
             ancestors.push(ancestor);
+        }
+        // A recovery that is to follow a timeline, and ends before that one begins, calls it the parent all the same. The
+        // server reads the newest entry first (`tliOfPointInHistory`), so what lies behind a later entry counts for nothing.
+        let mut left_at = Lsn(u64::MAX);
+        for ancestor in ancestors.iter_mut().rev() {
+            left_at = left_at.min(ancestor.left_at);
+            ancestor.left_at = left_at;
         }
         if ancestors.is_empty() { Err(HistoryError::Empty) } else { Ok(Self { ancestors }) }
     }
@@ -113,6 +120,13 @@ mod tests {
         assert_eq!(history.fork_of(one, five), Some((Lsn(0x0421_0000), two)));
         assert_eq!(history.fork_of(two, five), Some((Lsn(0x0500_0148), five)));
         assert_eq!(history.fork_of(five, five), None);
+    }
+
+    #[test]
+    fn what_lies_behind_a_later_entry_counts_for_nothing() {
+        // As a real server writes it that is to recover to the latest timeline, and stops before the fork.
+        let text = b"1\t0/C00000\tno recovery target specified\n\n2\t0/80FB60\tat restore point \"early\"\n";
+        assert_eq!(parse(3, text), Ok(vec![(1, 0x0080_FB60), (2, 0x0080_FB60)]));
     }
 
     #[test]
