@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
 pub use absence::{Absence, Evidence, MissingSegment, Way};
-pub use way::{Gap, Origin, Reach};
+pub use way::{Gap, Origin, Reach, Stretch};
 
 /// What an archive holds of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Coverage {
     size: SegmentSize,
     timelines: BTreeMap<TimelineId, Timeline>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
+    /// Where the last of its descendants left a timeline.
+    left_last: BTreeMap<TimelineId, Lsn>,
     odd: Vec<SegmentName>,
 }
 
@@ -88,7 +90,12 @@ impl Coverage {
         names: impl IntoIterator<Item = WalName>,
         histories: BTreeMap<TimelineId, TimelineHistory>,
     ) -> Self {
-        let mut coverage = Self { size, timelines: BTreeMap::new(), histories, odd: Vec::new() };
+        let mut left_last = BTreeMap::new();
+        for ancestor in histories.values().flat_map(|history| &history.ancestors) {
+            let last = left_last.entry(ancestor.timeline).or_insert(ancestor.left_at);
+            *last = ancestor.left_at.max(*last);
+        }
+        let mut coverage = Self { size, timelines: BTreeMap::new(), histories, left_last, odd: Vec::new() };
         for name in names {
             let Some(segment) = name.segment() else { continue };
             let Some(number) = segment.number(size) else {

@@ -1,9 +1,13 @@
 //! The way from a base backup through the timelines that descend from its own.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::{Coverage, Timeline};
-use crate::wal::{Lsn, TimelineHistory, TimelineId};
+use crate::wal::{Ancestor, Lsn, TimelineId};
+
+/// Segments of a timeline in a row: their numbers.
+pub type Stretch = (TimelineId, RangeInclusive<u64>);
 
 /// Where replay of a base backup begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,30 +45,40 @@ pub struct Gap {
 }
 
 impl Coverage {
-    /// Whether everything is there that makes a backup consistent.
+    /// Whether everything is there that makes a backup consistent, on the way to any timeline.
     #[must_use]
     pub fn is_complete(&self, origin: Origin) -> bool {
-        let end = self.segment_before(origin.stop).max(origin.start);
-        self.timeline(origin.timeline).missing(origin.start..=end).is_empty()
+        let stop = self.last_needed(origin);
+        self.ways(origin).iter().any(|(_, way)| {
+            let held = |(of, stretch): &Stretch| {
+                self.timeline(*of).missing(*stretch.start()..=stop.min(*stretch.end())).is_empty()
+            };
+            end_of(way) >= Some(stop)
+                && way.iter().take_while(|(_, stretch)| *stretch.start() <= stop).all(held)
+        })
+    }
+
+    /// The number of the segment in which a backup becomes consistent.
+    fn last_needed(&self, origin: Origin) -> u64 {
+        self.segment_before(origin.stop).max(origin.start)
     }
 
     /// How far a backup can be recovered, on its own timeline and on all that descend from it, in ascending order.
     #[must_use]
     pub fn reaches(&self, origin: Origin) -> Vec<Reach> {
-        let reach = |timeline| {
+        let reach = |(timeline, way): (TimelineId, Vec<Stretch>)| {
             let mut last = None;
-            for (of, stretch) in self.way(origin, timeline)? {
+            for (of, stretch) in way {
                 let missing = self.timeline(of).missing(stretch.clone());
                 let end = missing.first().map_or(Some(*stretch.end()), |gap| gap.start().checked_sub(1));
                 last = end.filter(|end| stretch.contains(end)).map(|end| (of, end)).or(last);
                 if !missing.is_empty() {
-                    return Some(Reach { timeline, last, to_the_end: false });
+                    return Reach { timeline, last, to_the_end: false };
                 }
             }
-            let to_the_end = last.is_some_and(|(of, _)| of == timeline);
-            Some(Reach { timeline, last, to_the_end })
+            Reach { timeline, last, to_the_end: last.is_some() }
         };
-        self.ends(origin).filter_map(reach).collect()
+        self.ways(origin).into_iter().map(reach).collect()
     }
 
     /// What is missing on the ways from a backup to the ends of all timelines that it can be recovered to.
@@ -85,17 +99,31 @@ impl Coverage {
 
     /// All that recovery of a backup may read, whichever timeline it goes to.
     #[must_use]
-    pub fn stretches(&self, origin: Origin) -> Vec<(TimelineId, RangeInclusive<u64>)> {
-        self.ends(origin).filter_map(|timeline| self.way(origin, timeline)).flatten().collect()
+    pub fn stretches(&self, origin: Origin) -> Vec<Stretch> {
+        self.ways(origin).into_iter().flat_map(|(_, way)| way).collect()
     }
 
-    /// The timelines that recovery can end on: those with complete segments. Of one that was left within its first segment,
-    /// there is only a partial one; what it holds is in the child's.
-    fn ends(&self, origin: Origin) -> impl Iterator<Item = TimelineId> {
-        let is_end = move |(id, held): &(&TimelineId, &Timeline)| {
-            **id == origin.timeline || !held.stretches.is_empty()
-        };
-        self.timelines.iter().filter(is_end).map(|(id, _)| *id)
+    /// The ways from a backup to all timelines that recovery can end on, in ascending order. Those that end before the backup
+    /// is consistent are none, unless all do: a failover may have taken the rest to the next timeline.
+    fn ways(&self, origin: Origin) -> Vec<(TimelineId, Vec<Stretch>)> {
+        let mut ends: BTreeSet<TimelineId> = self.ends().collect();
+        ends.insert(origin.timeline);
+        let ways = ends.into_iter().filter_map(|end| Some((end, self.way(origin, end)?)));
+        let mut ways: Vec<_> = ways.filter(|(_, way)| !way.is_empty()).collect();
+        let stop = self.last_needed(origin);
+        if ways.iter().any(|(_, way)| end_of(way) >= Some(stop)) {
+            ways.retain(|(_, way)| end_of(way) >= Some(stop));
+        } else if ways.is_empty() {
+            // Not even the first one is there.
+            ways.push((origin.timeline, vec![(origin.timeline, origin.start..=origin.start)]));
+        }
+        ways
+    }
+
+    /// The timelines that recovery can end on: those with complete segments, and those that were begun and not left again.
+    /// Of one that was left within its first segment there is only a partial one; what that holds is in the child's.
+    fn ends(&self) -> impl Iterator<Item = TimelineId> {
+        self.known().filter(|id| !self.timeline(*id).stretches.is_empty() || self.left_last(*id).is_none())
     }
 
     /// All gaps between the segments that are there, on every timeline.
@@ -110,50 +138,88 @@ impl Coverage {
         self.timelines.iter().flat_map(between).collect()
     }
 
-    /// Where the log begins on timelines that have no ancestor in the archive: what stands for base backups where none is
+    /// Where the log begins on timelines that no older part of it leads to: what stands for base backups where none is
     /// known.
     #[must_use]
     pub fn roots(&self) -> Vec<Origin> {
-        let begins = |(id, timeline): (&TimelineId, &Timeline)| {
-            let start = timeline.first()?;
-            let ancestors = self.histories.get(id).map_or(&[][..], |history| &history.ancestors);
-            let is_root = !ancestors.iter().any(|ancestor| self.timelines.contains_key(&ancestor.timeline));
-            is_root.then(|| Origin {
-                timeline: *id,
-                start,
-                stop: Lsn(start.saturating_mul(self.size.bytes())),
-                stop_timeline: *id,
-            })
-        };
-        self.timelines.iter().filter_map(begins).collect()
+        let mut roots: Vec<Origin> = Vec::new();
+        for (id, timeline) in &self.timelines {
+            let Some(start) = timeline.first() else { continue };
+            if !roots.iter().any(|root| self.way(*root, *id).is_some()) {
+                let stop = Lsn(start.saturating_mul(self.size.bytes()));
+                roots.push(Origin { timeline: *id, start, stop, stop_timeline: *id });
+            }
+        }
+        roots
     }
 
     /// The stretches that recovery of a backup to the end of a timeline reads, if that one is the backup's own or descends
-    /// from it; the last one ends where the archive does.
-    fn way(&self, origin: Origin, to: TimelineId) -> Option<Vec<(TimelineId, RangeInclusive<u64>)>> {
-        let last = self.timeline(to).last();
-        if to == origin.timeline {
-            // Without any, its first segment is what is missing.
-            return Some(vec![(to, origin.start..=last.unwrap_or(0).max(origin.start))]);
-        }
-        let TimelineHistory { ancestors } = self.histories.get(&to)?;
-        let from = ancestors.iter().position(|ancestor| ancestor.timeline == origin.timeline)?;
+    /// from it; the last one ends where the archive does, or where a later timeline proves that it went on.
+    fn way(&self, origin: Origin, to: TimelineId) -> Option<Vec<Stretch>> {
+        let ancestors = match self.histories.get(&to) {
+            _ if to == origin.timeline => &[][..],
+            history => history?.ancestors.as_slice(),
+        };
+        let from = ancestors.iter().position(|ancestor| ancestor.timeline == origin.timeline);
+        let from = from.or((to == origin.timeline).then_some(0))?;
+        let mut ends_on_the_way = to == origin.stop_timeline;
         let mut way = Vec::new();
         let mut begin = origin.start;
         for ancestor in ancestors.iter().skip(from) {
             let left_in = self.segment_of(ancestor.left_at);
-            if ancestor.timeline == origin.timeline
-                && (ancestor.left_at < origin.stop || left_in < origin.start)
-            {
+            let too_early = ancestor.timeline == origin.timeline && left_in < origin.start;
+            let ends_here = ancestor.timeline == origin.stop_timeline;
+            if too_early || ends_here && ancestor.left_at < origin.stop {
                 return None;
             }
+            ends_on_the_way |= ends_here;
             if let Some(end) = left_in.checked_sub(1).filter(|end| *end >= begin) {
                 way.push((ancestor.timeline, begin..=end));
             }
             begin = begin.max(left_in);
         }
-        way.push((to, begin..=last.unwrap_or(0).max(begin)));
+        if !ends_on_the_way {
+            return None;
+        }
+        let left_in = self.left_last(to).and_then(|left_at| self.segment_of(left_at).checked_sub(1));
+        match self.timeline(to).last().max(left_in).filter(|end| *end >= begin) {
+            Some(end) => way.push((to, begin..=end)),
+            None => way.extend(self.parents_copy(ancestors)),
+        }
         Some(way)
+    }
+
+    /// The segment in which a timeline without any left its parent, if that has it whole: the server takes it for want of the
+    /// child's, and finds in it all that the two have in common.
+    fn parents_copy(&self, ancestors: &[Ancestor]) -> Option<Stretch> {
+        let Ancestor { timeline, left_at } = *ancestors.last()?;
+        let number = self.segment_of(left_at);
+        let is_common = number == self.segment_before(left_at);
+        (is_common && self.timeline(timeline).missing(number..=number).is_empty())
+            .then_some((timeline, number..=number))
+    }
+
+    /// Where the last of its descendants left a timeline, as far as history files tell.
+    fn left_last(&self, timeline: TimelineId) -> Option<Lsn> {
+        self.left_last.get(&timeline).copied()
+    }
+
+    /// The timelines of which the archive has WAL, or the history file, in ascending order.
+    fn known(&self) -> impl Iterator<Item = TimelineId> {
+        let known: BTreeSet<TimelineId> =
+            self.timelines.keys().chain(self.histories.keys()).copied().collect();
+        known.into_iter()
+    }
+
+    /// The ends of all branches of the log, in ascending order: timelines that none is known to have left, and those that were
+    /// written on behind the last place where one did.
+    #[must_use]
+    pub fn tips(&self) -> Vec<TimelineId> {
+        let goes_on = |id: &TimelineId| {
+            let Some(left_at) = self.left_last(*id) else { return true };
+            self.timeline(*id).last().is_some_and(|last| last > self.segment_before(left_at))
+        };
+        self.known().filter(goes_on).collect()
     }
 
     fn timeline(&self, timeline: TimelineId) -> &Timeline {
@@ -162,12 +228,17 @@ impl Coverage {
     }
 }
 
+/// The number of the last segment on a way.
+fn end_of(way: &[Stretch]) -> Option<u64> {
+    way.last().map(|(_, stretch)| *stretch.end())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::wal::{Ancestor, SegmentName, SegmentSize, WalName};
+    use crate::wal::{SegmentName, SegmentSize, TimelineHistory, WalName};
 
     const MB: u64 = 16 << 20;
 
@@ -265,9 +336,9 @@ mod tests {
         assert_eq!(reaches(&log, origin(1, 2, 0))[2], (3, Some((3, 7)), true));
         let log = archive(&[(1, 2..=4), (3, 5..=7)], &histories);
         assert_eq!(reaches(&log, origin(1, 2, 0))[1], (3, Some((3, 7)), true));
-        // Timeline 3 has not archived anything.
+        // Timeline 3 has not archived anything, and of timeline 2 it has what matters.
         let log = archive(&[(1, 2..=4)], &histories);
-        assert_eq!(reaches(&log, origin(1, 2, 0)), [(1, Some((1, 4)), true)]);
+        assert_eq!(reaches(&log, origin(1, 2, 0)), [(1, Some((1, 4)), true), (3, Some((1, 4)), true)]);
     }
 
     #[test]
@@ -289,6 +360,69 @@ mod tests {
     }
 
     #[test]
+    fn a_history_file_proves_that_the_parent_went_on() {
+        let log = archive(&[(1, 2..=4)], &[(2, &[(1, 7 * MB + 7)])]);
+        assert_eq!(missing(&log, origin(1, 3, 0)), [(1, 5, 6)]);
+        assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), false), (2, Some((1, 4)), false)]);
+        let log = archive(&[(1, 2..=4)], &[(2, &[(1, 5 * MB)])]);
+        assert_eq!(missing(&log, origin(1, 3, 0)), [], "it went on at the boundary of a segment");
+        // What comes before the backup is none of its, and nor is a branch that left before it.
+        let log = archive(&[(1, 5..=8)], &[(2, &[(1, 3 * MB + 7)])]);
+        assert_eq!(reaches(&log, origin(1, 5, 0)), [(1, Some((1, 8)), true)]);
+    }
+
+    #[test]
+    fn a_backup_is_complete_if_the_next_timeline_has_the_rest() {
+        // On a standby that was promoted in the segment in which the backup ended.
+        let left: [(u32, &[(u32, u64)]); 1] = [(2, &[(1, 3 * MB + 9)])];
+        let log = archive(&[(1, 1..=2), (2, 3..=4)], &left);
+        let backup = origin(1, 2, 3 * MB + 5);
+        assert!(log.is_complete(backup));
+        assert_eq!(reaches(&log, backup), [(2, Some((2, 4)), true)], "timeline 1 ends before that");
+        assert_eq!(missing(&log, backup), []);
+        assert!(!log.is_complete(origin(1, 2, 3 * MB + 10)), "left before it had ended");
+        // All of it in the segment in which the timeline was left.
+        assert!(log.is_complete(origin(1, 3, 3 * MB + 5)));
+        assert_eq!(missing(&log, origin(1, 3, 3 * MB + 5)), []);
+        let log = archive(&[(1, 1..=2)], &left);
+        assert!(!log.is_complete(backup), "timeline 2 has not archived it yet");
+        assert_eq!(missing(&log, backup), []);
+        // With archive_mode = always, timeline 1 has that segment, too.
+        let log = archive(&[(1, 1..=3)], &left);
+        assert!(log.is_complete(backup));
+        assert_eq!(reaches(&log, backup), [(1, Some((1, 3)), true), (2, Some((1, 3)), true)]);
+    }
+
+    #[test]
+    fn a_backup_that_ends_on_another_timeline_needs_that_one() {
+        let left: [(u32, &[(u32, u64)]); 2] =
+            [(2, &[(1, 4 * MB + 9)]), (3, &[(1, 4 * MB + 9), (2, 5 * MB + 9)])];
+        let backup = |stop| Origin { stop_timeline: id(2), ..origin(1, 2, stop) };
+        let log = archive(&[(1, 1..=9), (2, 4..=7), (3, 5..=8)], &left);
+        assert_eq!(
+            reaches(&log, backup(6 * MB)),
+            [(2, Some((2, 7)), true)],
+            "not to 1, and 3 left before its end"
+        );
+        assert_eq!(reaches(&log, backup(5 * MB + 9)), [(2, Some((2, 7)), true), (3, Some((3, 8)), true)]);
+        let log = archive(&[(1, 1..=9), (2, 5..=7)], &left);
+        assert!(!log.is_complete(backup(6 * MB)));
+        assert_eq!(missing(&log, backup(6 * MB)), [(2, 4, 4)]);
+    }
+
+    #[test]
+    fn the_ends_of_branches_are_leaves_and_what_goes_on_behind_a_fork() {
+        let tips = |segments: &[(u32, RangeInclusive<u64>)], left| -> Vec<u32> {
+            archive(segments, left).tips().into_iter().map(TimelineId::get).collect()
+        };
+        assert_eq!(tips(&[(1, 1..=4)], &[(2, &[(1, 5 * MB + 7)])]), [2], "without a segment");
+        assert_eq!(tips(&[(1, 1..=5)], &[(2, &[(1, 5 * MB + 7)])]), [2], "5 was archived by both");
+        assert_eq!(tips(&[(1, 1..=6)], &[(2, &[(1, 5 * MB + 7)])]), [1, 2]);
+        assert_eq!(tips(&[(1, 1..=5)], &[(2, &[(1, 5 * MB)])]), [1, 2], "behind the boundary");
+        assert_eq!(tips(&[(1, 1..=4), (2, 4..=5), (3, 4..=4)], &[(3, &[(1, 3 * MB + 1)])]), [1, 2, 3]);
+    }
+
+    #[test]
     fn a_page_is_its_writers() {
         let log = archive(&[], &[(3, &[(1, 5 * MB + 7), (2, 8 * MB)])]);
         let writer = |timeline, position| log.writer(id(timeline), Lsn(position)).get();
@@ -305,5 +439,10 @@ mod tests {
             log.roots().iter().map(|root| (root.timeline.get(), root.start)).collect::<Vec<_>>(),
             [(1, 2), (4, 9)]
         );
+        // Timeline 2 left its parent before what is left of that.
+        let log = archive(&[(1, 10..=12), (2, 10..=12), (2, 14..=15)], &[(2, &[(1, 5 * MB + 7)])]);
+        let roots = log.roots();
+        assert_eq!(roots.iter().map(|root| root.timeline.get()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(log.missing(roots[1]), [Gap { timeline: id(2), first: 13, last: 13 }]);
     }
 }
