@@ -12,11 +12,13 @@ use super::print::{bytes, count, plain, print, time, write_json};
 use super::progress::Progress;
 use super::tool::{Opened, Tool};
 use crate::archive::{Archive, ArchivedFile};
+use crate::blocking::blocking;
 use crate::catalog::{PruneReport, Totals};
-use crate::config::{Given, Settings};
+use crate::cluster::DataDirectory;
+use crate::config::{Given, LongTime, Settings, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::prune::{PrunePlan, PruneRequest, plan};
-use crate::retention::{Before, KeptBackup};
+use crate::retention::{Before, KeptBackup, Policy};
 use crate::wal::SystemIdentifier;
 
 /// Delete the files that need not be kept
@@ -49,6 +51,22 @@ pub(super) struct Prune {
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
+    /// Keep what was archived within this time, such as 36h: a base backup that is at work may need it [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    backup_may_take: Option<LongTime>,
+
+    /// Keep no base backup for the sake of this timeline, such as a drill's; may be repeated
+    #[arg(long, value_name = "TIMELINE")]
+    give_up_timeline: Vec<Timeline>,
+
+    /// Keep the newest base backup that leads to this timeline, however old that is; may be repeated
+    #[arg(long, value_name = "TIMELINE")]
+    hold_timeline: Vec<Timeline>,
+
+    /// With --before: delete although no complete base backup is left, or none that leads to the newest timeline
+    #[arg(long, requires = "before")]
+    accept_no_backup: bool,
+
     /// Print what would be deleted and why the rest stays, and delete nothing
     #[arg(long)]
     dry_run: bool,
@@ -64,6 +82,10 @@ struct Printed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     begins_at: Option<String>,
     kept_backups: Vec<PrintedBackup<'a>>,
+    /// From which segment on all stays for a base backup that may be at work; only where that keeps more than the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    young_from: Option<String>,
+    given_up_timelines: Vec<u32>,
     #[serde(serialize_with = "names")]
     deleted_files: &'a [ArchivedFile],
     deleted_leftovers: Vec<&'a str>,
@@ -93,10 +115,13 @@ impl Prune {
             keep_days: self.keep_days,
             keep_wal_days: self.keep_wal_days,
             backup_dirs: self.backup_dir.clone(),
+            backup_may_take: self.backup_may_take,
+            given_up_timelines: self.give_up_timeline.clone(),
+            held_timelines: self.hold_timeline.clone(),
             ..given
         });
-        let mut policy = settings.keep;
-        policy.before = self.before;
+        let policy =
+            Policy { before: self.before, accept_no_backup: self.accept_no_backup, ..settings.keep.clone() };
         if policy.is_empty() && settings.backup_dirs.is_empty() {
             let error = Error::new(ErrorKind::Configuration, "nothing says what is to be kept").hint(
                 "give --keep-backups, --keep-days or --backup-dir; --before; or --keep-wal-days where there are no base \
@@ -106,6 +131,10 @@ impl Prune {
         }
         let (system, plan) = self.tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
+            // The server runs its commands in its data directory.
+            let data = self.tool.pgdata.clone().map_or_else(DataDirectory::current, DataDirectory::named);
+            let policy =
+                Policy { restart_point: blocking(move || data.restart_point(system)).await, ..policy };
             let request = PruneRequest {
                 system,
                 policy,
@@ -121,6 +150,9 @@ impl Prune {
             }
             pruned.map(|plan| (system, plan))
         });
+        if let Some(doubt) = &plan.overruled {
+            tracing::warn!("{doubt}; to keep it, set keep_backups or keep_days");
+        }
         print(|to| self.tell(&settings, system, &plan, to));
     }
 
@@ -148,6 +180,8 @@ impl Prune {
                 dry_run: self.dry_run,
                 begins_at: plan.begins_at.map(|segment| segment.to_string()),
                 kept_backups: plan.kept.iter().map(printed).collect(),
+                young_from: plan.young.map(|young| young.from.to_string()),
+                given_up_timelines: plan.given_up.iter().map(|branch| branch.timeline.get()).collect(),
                 deleted_files: &plan.goes,
                 deleted_leftovers: plan.staged.iter().map(|file| file.key.as_str()).collect(),
                 deleted_bytes: plan.bytes(),
@@ -194,6 +228,20 @@ fn write_text(to: &mut dyn Write, plan: &PrunePlan, dry_run: bool) -> io::Result
         // A label is whatever somebody has written.
         let (title, ended) = (plain(&kept.backup.title), time(kept.backup.ended));
         writeln!(to, "keeps {title}, ended {ended}{lacks}: {}", why.join("; "))?;
+    }
+    if let Some(young) = plan.young {
+        let (from, since) = (young.from, time(young.since));
+        writeln!(
+            to,
+            "keeps {from}, archived {since}, and what follows: a base backup may be at work that needs it"
+        )?;
+    }
+    for branch in &plan.given_up {
+        let (timeline, since) = (branch.timeline, time(branch.since));
+        writeln!(
+            to,
+            "gives up timeline {timeline}, last written on {since}: no base backup leads there any more"
+        )?;
     }
     let verb = if dry_run { "would delete" } else { "deleted" };
     let number = plan.goes.len() + plan.staged.len();

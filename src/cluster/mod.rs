@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
-    CONTROL_FILE_BYTES, SegmentSize, SystemIdentifier, TimelineId, control_file_says_recovery,
-    segment_size_of_control_file, system_identifier_of_control_file,
+    CONTROL_FILE_BYTES, SegmentName, SegmentSize, SystemIdentifier, TimelineId, control_file_says_recovery,
+    restart_point_of_control_file, segment_size_of_control_file, system_identifier_of_control_file,
 };
 
 pub use own_wal::{breaks_off, held_after, histories, holds_segment};
@@ -131,6 +131,15 @@ impl DataDirectory {
     #[must_use]
     pub fn segment_size(&self) -> Option<SegmentSize> {
         segment_size_of_control_file(&self.control().ok()??)
+    }
+
+    /// The segment with which a server of that cluster begins when it is started again, if it is in recovery, as a standby is.
+    #[must_use]
+    pub fn restart_point(&self, system: SystemIdentifier) -> Option<SegmentName> {
+        let control = self.control().ok()??;
+        let is_its = system_identifier_of_control_file(&control) == Ok(system);
+        let (timeline, redo) = restart_point_of_control_file(&control).filter(|_| is_its)?;
+        SegmentName::containing(timeline, redo, segment_size_of_control_file(&control)?)
     }
 
     /// The beginning of `pg_control`; `None` where there is none.

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::archive::{ArchiveOptions, ArchiveUrl, StoreOptions};
@@ -18,11 +19,12 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, Level};
 use crate::prefetch::PrefetchBounds;
 use crate::push::LookAhead;
-use crate::retention::{BackupPolicy, Policy};
+use crate::retention::{BackupPolicy, BranchPolicy, Policy};
 use crate::spool::Spool;
+use crate::wal::TimelineId;
 
 use units::StoreValue;
-pub use units::{Bytes, Timeout};
+pub use units::{Bytes, LongTime, Timeline, Timeout};
 
 /// Read when no other file is named and it exists.
 pub const DEFAULT_FILE: &str = "/etc/walkeep/walkeep.toml";
@@ -50,6 +52,12 @@ pub struct Given {
     pub keep_wal_days: Option<u32>,
     /// Where base backups are kept.
     pub backup_dirs: Vec<PathBuf>,
+    /// For how long a base backup may be at work.
+    pub backup_may_take: Option<LongTime>,
+    /// Timelines that nobody wants to recover any more.
+    pub given_up_timelines: Vec<Timeline>,
+    /// Timelines that stay within reach.
+    pub held_timelines: Vec<Timeline>,
     /// The time limit, whatever the call.
     pub timeout: Option<Duration>,
     /// How to log.
@@ -139,12 +147,25 @@ struct File {
     keep_wal_days: Option<u32>,
     #[serde(default)]
     backup_dirs: Vec<PathBuf>,
+    backup_may_take: Option<LongTime>,
+    #[serde(default)]
+    given_up_timelines: Vec<Timeline>,
+    #[serde(default)]
+    held_timelines: Vec<Timeline>,
     log_format: Option<LogFormat>,
     #[serde(default)]
     store: BTreeMap<String, StoreValue>,
     /// Where it was read from, and its permissions; set after reading.
     #[serde(skip)]
     origin: Option<(PathBuf, u32)>,
+}
+
+/// Longer than most base backups take, and not so long that an archive which is pruned every day grows by much.
+const BACKUP_MAY_TAKE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Both lists: who names a timeline on the command line does not mean to forget those in the file.
+fn timelines(given: &[Timeline], file: &[Timeline]) -> Vec<TimelineId> {
+    given.iter().chain(file).map(|timeline| timeline.0).collect()
 }
 
 /// A store answers each within a round trip, most of which is waiting.
@@ -210,7 +231,15 @@ impl Settings {
                 keep_days: given.keep_days.or(file.keep_days),
             },
             wal_days: given.keep_wal_days.or(file.keep_wal_days),
-            before: None,
+            backup_may_take: given
+                .backup_may_take
+                .or(file.backup_may_take)
+                .map_or(BACKUP_MAY_TAKE, |time| time.0),
+            branches: BranchPolicy {
+                given_up: timelines(&given.given_up_timelines, &file.given_up_timelines),
+                held: timelines(&given.held_timelines, &file.held_timelines),
+            },
+            ..Policy::default()
         };
         if keep.wal_days.is_some() && keep.backups != BackupPolicy::default() {
             return Err(wrong("keep_wal_days is set, and keep_backups or keep_days, too".to_owned())

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::wal::TimelineId;
+
 /// A setting of the object store, in any of the forms that people write it in.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "a setting in [store] must be a text, a whole number, true or false")]
@@ -74,5 +76,51 @@ impl TryFrom<String> for Bytes {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
+    }
+}
+
+/// A span of time that may be days: `24h`, `2d`, `1d 12h`, `0s`. A day has 24 hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LongTime(pub jiff::SignedDuration);
+
+impl FromStr for LongTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let whole = |span: jiff::Span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+        let parsed = text.parse::<jiff::Span>().and_then(whole);
+        let positive = parsed.ok().filter(|duration| !duration.is_negative());
+        positive.map(Self).ok_or_else(|| format!("\"{text}\" is not a duration such as 30m, 24h or 2d"))
+    }
+}
+
+impl TryFrom<String> for LongTime {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+/// A timeline as people and the server's messages write it, in decimal: `3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct Timeline(pub TimelineId);
+
+impl FromStr for Timeline {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("\"{text}\" is not the number of a timeline such as 3, in decimal");
+        text.parse().ok().and_then(TimelineId::new).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl TryFrom<u32> for Timeline {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        TimelineId::new(number).map(Self).ok_or_else(|| "there is no timeline 0".to_owned())
     }
 }

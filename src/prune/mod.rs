@@ -49,5 +49,5 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
             Error::new(ErrorKind::Local, "nothing is deleted, because not all base backups can be seen")
                 .because(error)
         })?;
-    PrunePlan::of(catalog, &elsewhere, policy, now)
+    PrunePlan::of(catalog, &elsewhere, &policy, now)
 }

@@ -1,12 +1,16 @@
 //! What goes, and what stays: from what is in the catalog to a plan, or to the doubt that forbids one. Nothing is read here.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::archive::{ArchivedFile, OtherFile};
 use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Totals};
 use crate::error::{Error, ErrorKind};
-use crate::retention::{Backup, Decision, Doubt, Facts, KeptBackup, Policy, decide, order_of_deletion};
-use crate::wal::{SegmentName, SystemIdentifier};
+use crate::retention::{
+    Backup, Decision, Doubt, Facts, GivenUp, KeptBackup, Policy, Tip, Young, decide, order_of_deletion,
+};
+use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
 /// What goes, and what stays.
 #[derive(Debug)]
@@ -21,6 +25,12 @@ pub struct PrunePlan {
     pub(super) empty: Vec<OtherFile>,
     /// The base backups that stay, oldest first.
     pub kept: Vec<KeptBackup>,
+    /// What stays because a base backup may be at work that needs it, if that is more than the others need.
+    pub young: Option<Young>,
+    /// The branches of the log that no backup leads to any more.
+    pub given_up: Vec<GivenUp>,
+    /// Why nothing would go, had nobody said otherwise.
+    pub overruled: Option<Doubt>,
     /// All that stays.
     pub stays: Totals,
     /// How many files walkeep knows nothing of, and leaves alone.
@@ -32,7 +42,7 @@ impl PrunePlan {
     pub fn of(
         mut catalog: Catalog,
         elsewhere: &[BackupElsewhere],
-        policy: Policy,
+        policy: &Policy,
         now: Timestamp,
     ) -> Result<Self, Error> {
         if let Some((name, error)) = catalog.unreadable.pop() {
@@ -53,8 +63,10 @@ impl PrunePlan {
         let segments: Vec<(SegmentName, Timestamp)> =
             files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
         let newest = files.iter().map(|file| file.since).max();
-        let facts = Facts { backups: &backups, segments: &segments, newest, now };
-        let Decision { boundary, kept } = decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
+        let tips = tips(&catalog);
+        let facts = Facts { backups: &backups, segments: &segments, tips: &tips, newest, now };
+        let Decision { boundary, kept, young, given_up, overruled } =
+            decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
 
         // In place, because there may be millions.
         let mut goes = catalog.inventory.files;
@@ -74,6 +86,9 @@ impl PrunePlan {
             staged: catalog.inventory.staged.into_iter().filter(is_left).collect(),
             empty: catalog.inventory.empty.into_iter().filter(is_left).collect(),
             kept,
+            young,
+            given_up,
+            overruled,
             unknown: catalog.inventory.unknown.len(),
         })
     }
@@ -92,6 +107,19 @@ fn in_doubt(doubt: &Doubt) -> Error {
         Doubt::FromTheFuture { .. } => "set the clocks right",
         Doubt::HasBackups(_) => "keep what they need instead: --keep-backups or --keep-days",
         Doubt::NothingNew { .. } => "see why, or give --keep-backups, which does not go by time",
+        Doubt::UnknownWay(timeline) => {
+            let hint = format!(
+                "archive {:08X}.history again (a server of that timeline has it in pg_wal: \"walkeep backfill\"); or, if nobody \
+                 wants that timeline any more, --give-up-timeline {timeline}",
+                timeline.get()
+            );
+            return doubtful(&doubt.to_string()).hint(hint);
+        }
+        Doubt::TakesLastBackup { .. } | Doubt::TakesWay { .. } => {
+            "name an older file, or say what is to be kept (--keep-backups, --keep-days); if no base backup is kept any more, \
+             --accept-no-backup"
+        }
+        Doubt::BehindTheEnd { .. } => "see \"walkeep list\" for what there is",
     };
     doubtful(&doubt.to_string()).hint(hint)
 }
@@ -99,13 +127,36 @@ fn in_doubt(doubt: &Doubt) -> Error {
 /// All base backups, as the policy sees them.
 fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup> {
     let coverage = &catalog.coverage;
-    let seen = |backup: KnownBackup| Backup {
-        start: backup.start,
-        ended: backup.ended,
-        complete: coverage.is_complete(backup.origin),
-        found: backup.place.is_some(),
-        leads_to: coverage.reaches(backup.origin).into_iter().map(|reach| reach.timeline).collect(),
-        title: backup.title(),
+    let seen = |backup: KnownBackup| {
+        let reaches = coverage.reaches(backup.origin);
+        Backup {
+            start: backup.start,
+            ended: backup.ended,
+            complete: coverage.is_complete(backup.origin),
+            found: backup.place.is_some(),
+            counts: backup.counts,
+            leads_to: reaches.iter().map(|reach| reach.timeline).collect(),
+            reaches: reaches.iter().filter(|reach| reach.to_the_end).map(|reach| reach.timeline).collect(),
+            title: backup.title(),
+        }
     };
     KnownBackup::all(&catalog.backups, elsewhere, coverage.size()).into_iter().map(seen).collect()
+}
+
+/// The ends of the log's branches, and since when there is something of them.
+fn tips(catalog: &Catalog) -> Vec<Tip> {
+    let coverage = &catalog.coverage;
+    let mut since: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
+    // A partial segment is what a promotion has left behind, and no sign of life.
+    let lives = |file: &&ArchivedFile| matches!(file.name.wal(), WalName::Segment(_) | WalName::History(_));
+    for file in catalog.inventory.files.iter().filter(lives) {
+        let newest = since.entry(file.name.wal().timeline()).or_insert(file.since);
+        *newest = file.since.max(*newest);
+    }
+    let tip = |timeline| Tip {
+        timeline,
+        since: since.get(&timeline).copied().unwrap_or(Timestamp::MIN),
+        way_is_known: timeline == TimelineId::FIRST || coverage.history(timeline).is_some(),
+    };
+    coverage.tips().into_iter().map(tip).collect()
 }

@@ -1,12 +1,12 @@
-//! Keeping what base backups need: so many of them (redundancy), all of a recovery window, or both.
+//! Keeping what base backups need: so many of them (redundancy), all of a recovery window, or both; and always a way to where
+//! the log goes on.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::num::NonZeroUsize;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Boundary, Doubt, is_future};
+use super::{Doubt, Facts, KeptBackup, Policy, Tip, Why, is_future};
 use crate::wal::{SegmentName, TimelineId};
 
 /// A base backup, as far as keeping it matters.
@@ -20,8 +20,12 @@ pub struct Backup {
     pub complete: bool,
     /// Whether its files are known to be there still. Then what it needs stays, whatever the policy.
     pub found: bool,
+    /// Whether it counts as a base backup that somebody keeps. One that a replica was made of does not.
+    pub counts: bool,
     /// The timelines that it can be recovered to: its own, and those that left it, or one that did, later on.
     pub leads_to: Vec<TimelineId>,
+    /// Those of them to whose archived end nothing is missing.
+    pub reaches: Vec<TimelineId>,
     /// What people call it.
     pub title: String,
 }
@@ -35,99 +39,42 @@ pub struct BackupPolicy {
     pub keep_days: Option<u32>,
 }
 
-/// A backup that stays.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptBackup {
-    /// The backup.
-    pub backup: Backup,
-    /// All the reasons.
-    pub why: Vec<Why>,
-}
-
-/// Why a backup stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// It is one of the newest, the first being the newest of all.
-    Redundancy {
-        /// Which of them.
-        place: usize,
-        /// Of how many.
-        of: usize,
-    },
-    /// It ended within the recovery window.
-    InWindow,
-    /// It is the last one before the recovery window, whose first moments only it can recover.
-    BeforeWindow,
-    /// It is the last one before the recovery window from which that timeline can be reached, on which something was written
-    /// within the window. The last one of all may have been taken on a timeline that was given up later.
-    LeadsTo(TimelineId),
-    /// It is the newest one from which that timeline can be reached, on which something was written since the newest backup of
-    /// all had ended: that one was taken on a timeline that was given up later.
-    OnlyWay(TimelineId),
-    /// Its files were found where base backups are kept.
-    StillThere,
-    /// No policy wants it, or it lacks WAL and is not counted, but what it needs stays for the sake of others.
-    AfterBoundary,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Redundancy { place: 1, of } => write!(f, "the newest of {of}"),
-            Self::Redundancy { place, of } => write!(f, "number {place} of the newest {of}"),
-            Self::InWindow => f.write_str("within the recovery window"),
-            Self::BeforeWindow => f.write_str("the last one before the recovery window"),
-            Self::LeadsTo(timeline) => {
-                write!(f, "the last one before the recovery window that leads to timeline {}", timeline.get())
-            }
-            Self::OnlyWay(timeline) => {
-                write!(f, "the newest that leads to timeline {}, which was written on since", timeline.get())
-            }
-            Self::StillThere => f.write_str("its files are still there"),
-            Self::AfterBoundary => f.write_str("not asked for, but others need all that it does"),
-        }
-    }
-}
-
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// Backups end at whole seconds, and what is archived within that second may have been before them.
-const SECOND: SignedDuration = SignedDuration::from_secs(1);
+/// The backups that count and can be recovered, the newest first.
+pub(super) fn newest_first(backups: &[Backup]) -> Vec<&Backup> {
+    let mut complete: Vec<&Backup> =
+        backups.iter().filter(|backup| backup.complete && backup.counts).collect();
+    complete.sort_by_key(|backup| std::cmp::Reverse((backup.ended, backup.start.order())));
+    complete
+}
 
-/// Where the log may begin, and the backups that are kept, oldest start first.
+/// The backups that are kept, whatever else stays for their sake.
 ///
-/// A backup that lacks WAL is not counted: it must not take the place of one that can be recovered. `segments` say when
-/// which timeline was written on.
-pub fn by_backups(
-    backups: &[Backup],
-    policy: BackupPolicy,
-    segments: &[(SegmentName, Timestamp)],
-    now: Timestamp,
-) -> Result<(Boundary, Vec<KeptBackup>), Doubt> {
+/// One that lacks WAL is not counted: it must not take the place of one that can be recovered, and alone it is none.
+pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBackup>, Doubt> {
+    let Facts { backups, segments, now, .. } = facts;
     if let Some(backup) = backups.iter().find(|backup| is_future(backup.ended, now)) {
         return Err(Doubt::FromTheFuture { what: backup.title.clone(), since: backup.ended });
     }
-    let mut newest_first: Vec<&Backup> = backups.iter().filter(|backup| backup.complete).collect();
-    newest_first.sort_by_key(|backup| std::cmp::Reverse((backup.ended, backup.start.order())));
-    let window = policy.keep_days.map(|days| {
+    let newest_first = newest_first(backups);
+    let window = policy.backups.keep_days.map(|days| {
         // A window that reaches back further than time itself has everything in it.
         now.checked_sub(DAY * i32::try_from(days).unwrap_or(i32::MAX)).unwrap_or(Timestamp::MIN)
     });
     let mut covered = window.map(|begin| Covered::new(begin, segments));
-    // Redundancy is worth nothing if what the server writes now cannot be recovered.
-    let newest = newest_first.first().filter(|_| policy.keep_backups.is_some());
-    let mut unreached = newest.map_or_else(BTreeSet::new, |newest| {
-        written_after(newest.ended.saturating_add(SECOND).unwrap_or(Timestamp::MAX), segments)
-    });
-    let of = policy.keep_backups.map_or(0, NonZeroUsize::get);
+    let ways = ways(policy, facts, &newest_first)?;
+    let of = policy.backups.keep_backups.map_or(0, NonZeroUsize::get);
     let mut kept: Vec<KeptBackup> = Vec::new();
     for (index, backup) in newest_first.iter().enumerate() {
         let redundancy = (index < of).then_some(Why::Redundancy { place: index + 1, of });
         let for_window = covered.as_mut().map_or_else(Vec::new, |covered| covered.by(backup));
-        let reached = backup.leads_to.iter().copied().filter(|timeline| unreached.remove(timeline));
-        // The newest ones stay anyway.
-        let only_way: Vec<Why> = reached.map(Why::OnlyWay).filter(|_| index >= of).collect();
-        let why: Vec<Why> = redundancy.into_iter().chain(for_window).chain(only_way).collect();
+        let mut why: Vec<Why> = redundancy.into_iter().chain(for_window).collect();
+        // What stays anyway needs no other reason.
+        if why.is_empty() {
+            let only_way = ways.iter().filter(|(_, way)| *way == index);
+            why.extend(only_way.map(|(tip, _)| Why::OnlyWay(tip.timeline)));
+        }
         if !why.is_empty() {
             kept.push(KeptBackup { backup: (*backup).clone(), why });
         }
@@ -138,18 +85,35 @@ pub fn by_backups(
             None => kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::StillThere] }),
         }
     }
-    let incomplete = backups.len() - newest_first.len();
-    let boundary = kept.iter().map(|kept| Boundary::from(kept.backup.start)).min();
-    let boundary = boundary.ok_or(Doubt::NoBackup { incomplete })?;
-    // Where the log stays, whatever starts there can stay, too.
-    for backup in backups {
-        let stays = Boundary::from(backup.start) >= boundary;
-        if stays && !kept.iter().any(|kept| kept.backup == *backup) {
-            kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::AfterBoundary] });
+    if kept.iter().any(|kept| kept.backup.complete) {
+        return Ok(kept);
+    }
+    let incomplete = backups.iter().filter(|backup| backup.counts && !backup.complete).count();
+    Err(Doubt::NoBackup { incomplete })
+}
+
+/// For each end of the log that counts, the place of the newest backup that leads there: without a gap if any does.
+fn ways<'a>(
+    policy: &Policy,
+    facts: Facts<'a>,
+    newest_first: &[&Backup],
+) -> Result<Vec<(&'a Tip, usize)>, Doubt> {
+    let mut ways = Vec::new();
+    for tip in facts.tips.iter().filter(|tip| policy.branches.wants(tip, facts.tips, facts.now)) {
+        let reaches = newest_first.iter().position(|backup| backup.reaches.contains(&tip.timeline));
+        let leads = || newest_first.iter().position(|backup| backup.leads_to.contains(&tip.timeline));
+        match reaches.or_else(leads) {
+            Some(way) => ways.push((tip, way)),
+            // Any of an older timeline may be the one.
+            None if !tip.way_is_known
+                && newest_first.iter().any(|backup| backup.start.timeline() < tip.timeline) =>
+            {
+                return Err(Doubt::UnknownWay(tip.timeline));
+            }
+            None => {}
         }
     }
-    kept.sort_by_key(|kept| (kept.backup.start.order(), kept.backup.ended));
-    Ok((boundary, kept))
+    Ok(ways)
 }
 
 /// The timelines that were written on after a moment.
@@ -189,6 +153,7 @@ impl Covered {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Boundary, decide};
     use super::*;
     use crate::wal::WalName;
     use proptest::prelude::*;
@@ -209,7 +174,9 @@ mod tests {
             ended,
             complete: true,
             found: false,
+            counts: true,
             leads_to: vec![name(timeline, segment).timeline()],
+            reaches: vec![name(timeline, segment).timeline()],
             title: format!("{days_ago} days ago"),
         }
     }
@@ -218,9 +185,20 @@ mod tests {
         BackupPolicy { keep_backups: NonZeroUsize::new(keep_backups), keep_days }
     }
 
+    fn decided(
+        backups: &[Backup],
+        policy: BackupPolicy,
+        segments: &[(SegmentName, Timestamp)],
+        tips: &[Tip],
+    ) -> Result<(Boundary, Vec<KeptBackup>), Doubt> {
+        let policy = Policy { backups: policy, ..Policy::default() };
+        let decision = decide(&policy, Facts { backups, segments, tips, newest: None, now: now() })?;
+        Ok((decision.boundary.unwrap(), decision.kept))
+    }
+
     /// The boundary's segment, and how old the backups are that are kept, in days, with the reasons.
     fn kept(backups: &[Backup], policy: BackupPolicy) -> (SegmentName, Vec<(String, Vec<Why>)>) {
-        let (boundary, kept) = by_backups(backups, policy, &[], now()).unwrap();
+        let (boundary, kept) = decided(backups, policy, &[], &[]).unwrap();
         let first = kept[0].backup.start;
         assert_eq!(Boundary::from(first), boundary);
         (first, kept.into_iter().map(|kept| (kept.backup.title, kept.why)).collect())
@@ -263,7 +241,7 @@ mod tests {
         backups[0].leads_to.push(second);
         let boundary = |days_ago| {
             let segments = [(name(1, 60), now() - DAY * 8), (name(2, 45), now() - DAY * days_ago)];
-            by_backups(&backups, policy(0, Some(7)), &segments, now()).unwrap()
+            decided(&backups, policy(0, Some(7)), &segments, &[]).unwrap()
         };
         let (first, kept) = boundary(0);
         assert_eq!(first, Boundary::from(name(1, 10)));
@@ -278,12 +256,29 @@ mod tests {
         let second = name(2, 35).timeline();
         backups[0].leads_to.push(second);
         backups[1].leads_to.push(second);
-        let segments = [(name(1, 60), now() - DAY * 7), (name(2, 45), now())];
-        let (boundary, kept) = by_backups(&backups, policy(1, None), &segments, now()).unwrap();
-        assert_eq!((boundary, kept.len()), (Boundary::from(name(1, 20)), 2));
-        assert_eq!(kept[0].why, [Why::OnlyWay(second)]);
-        let (_, kept) = by_backups(&backups, policy(2, None), &segments, now()).unwrap();
+        let segments = [(name(1, 60), now() - DAY * 7)];
+        // Nothing but its history file is there yet.
+        let tips = [Tip { timeline: second, since: now(), way_is_known: true }];
+        for policy in [policy(1, None), policy(0, Some(1))] {
+            let (boundary, kept) = decided(&backups, policy, &segments, &tips).unwrap();
+            assert_eq!((boundary, kept.len()), (Boundary::from(name(1, 20)), 2));
+            assert_eq!(kept[0].why, [Why::OnlyWay(second)]);
+        }
+        let (_, kept) = decided(&backups, policy(2, None), &segments, &tips).unwrap();
         assert_eq!(kept[0].why, [Why::Redundancy { place: 2, of: 2 }]);
+        backups[0].reaches.push(second);
+        let (boundary, _) = decided(&backups, policy(1, None), &segments, &tips).unwrap();
+        assert_eq!(boundary, Boundary::from(name(1, 10)), "the one that gets there without a gap");
+    }
+
+    #[test]
+    fn a_timeline_that_began_nobody_knows_where_is_a_doubt_while_older_backups_may_lead_there() {
+        let tip = |number| Tip { timeline: name(number, 0).timeline(), since: now(), way_is_known: false };
+        let doubt = |backups: &[Backup], number| decided(backups, policy(1, None), &[], &[tip(number)]).err();
+        let old = [backup(1, 10, 9)];
+        assert_eq!(doubt(&old, 2), Some(Doubt::UnknownWay(tip(2).timeline)));
+        assert_eq!(doubt(&[backup(1, 10, 9), backup(2, 20, 1)], 2), None, "it has one of its own");
+        assert_eq!(doubt(&[backup(3, 10, 9)], 2), None, "nor do younger ones lead to older timelines");
     }
 
     #[test]
@@ -296,7 +291,7 @@ mod tests {
         for backup in &mut backups {
             backup.complete = false;
         }
-        assert_eq!(by_backups(&backups, policy(1, None), &[], now()), Err(Doubt::NoBackup { incomplete: 3 }));
+        assert_eq!(decided(&backups, policy(1, None), &[], &[]), Err(Doubt::NoBackup { incomplete: 3 }));
     }
 
     #[test]
@@ -318,9 +313,9 @@ mod tests {
 
     #[test]
     fn where_there_is_doubt_there_is_no_plan() {
-        assert_eq!(by_backups(&[], policy(1, None), &[], now()), Err(Doubt::NoBackup { incomplete: 0 }));
+        assert_eq!(decided(&[], policy(1, None), &[], &[]), Err(Doubt::NoBackup { incomplete: 0 }));
         let backups = [backup(1, 10, 9), backup(1, 20, -1)];
-        let doubt = by_backups(&backups, policy(1, None), &[], now()).unwrap_err();
+        let doubt = decided(&backups, policy(1, None), &[], &[]).unwrap_err();
         assert!(matches!(doubt, Doubt::FromTheFuture { .. }), "{doubt}");
     }
 
@@ -390,7 +385,7 @@ mod tests {
         ) {
             prop_assume!(keep_backups > 0 || keep_days.is_some());
             let all: Vec<Backup> = backups.iter().map(|(on, at, age)| backup(timeline(*on), *at, *age)).collect();
-            let (boundary, kept) = by_backups(&all, policy(keep_backups, keep_days), &[], now()).unwrap();
+            let (boundary, kept) = decided(&all, policy(keep_backups, keep_days), &[], &[]).unwrap();
             let mut ages: Vec<i32> = backups.iter().map(|(_, _, age)| *age).collect();
             ages.sort_unstable();
             for (made, raw) in all.iter().zip(&backups) {
@@ -454,12 +449,24 @@ mod tests {
                 let ended = at(written(&branches, *on, *start));
                 let ends = (0..branches.len()).filter(|end| leads_to(&branches, *on, *start, *end));
                 let leads_to = ends.map(|end| name(timeline(end), 0).timeline()).collect();
-                Backup { ended, leads_to, ..backup(timeline(*on), *start, 0) }
+                let leads_to: Vec<TimelineId> = leads_to;
+                Backup { ended, reaches: leads_to.clone(), leads_to, ..backup(timeline(*on), *start, 0) }
             }).collect();
-            let (_, kept) = by_backups(&made, policy(keep_backups, days), &segments, now()).unwrap();
+            let tips: Vec<Tip> = (0..branches.len())
+                .map(|on| Tip {
+                    timeline: name(timeline(on), 0).timeline(),
+                    since: at(written(&branches, on, branches[on].to)),
+                    way_is_known: true,
+                })
+                .collect();
+            let (_, kept) = decided(&made, policy(keep_backups, days), &segments, &tips).unwrap();
             let newest = made.iter().map(|backup| backup.ended).max().unwrap();
             let begin = days.map_or(newest, |days| now() - DAY * i32::try_from(days).unwrap());
-            for (segment, since) in segments.iter().filter(|(_, since)| *since > begin) {
+            let present = tips[last].timeline;
+            let wanted = segments.iter().filter(|(segment, since)| {
+                *since > begin && (days.is_some() || segment.timeline() == present)
+            });
+            for (segment, since) in wanted {
                 let recovers = |backup: &Backup| backup.ended < *since
                     && backup.leads_to.contains(&segment.timeline())
                     && (backup.start.timeline() != segment.timeline() || backup.start.order() < segment.order());

@@ -7,17 +7,23 @@
 
 mod age;
 mod backups;
+mod before;
+mod branches;
+mod doubt;
+mod kept;
 mod policy;
-
-use std::fmt;
 
 use jiff::Timestamp;
 
 use crate::wal::{SegmentName, WalName};
 
 pub use age::by_age;
-pub use backups::{Backup, BackupPolicy, KeptBackup, Why, by_backups};
-pub use policy::{Before, BeforeError, Decision, Facts, Policy, decide};
+pub use backups::{Backup, BackupPolicy};
+pub use before::{Before, BeforeError};
+pub use branches::{BranchPolicy, GivenUp, Tip};
+pub use doubt::Doubt;
+pub use kept::{KeptBackup, Why};
+pub use policy::{Decision, Facts, Policy, Young, decide};
 
 /// A place in the log, at the start of a segment; the same on every timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,54 +59,6 @@ pub fn order_of_deletion(name: &WalName) -> impl Ord + use<> {
         WalName::Partial(segment) => (1, place(segment), 1),
         // Never deleted, and so in no order.
         WalName::History(timeline) => (2, (0, timeline), 0),
-    }
-}
-
-/// Why nothing may be deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Doubt {
-    /// The policy goes by backups, and there is none that could be kept.
-    NoBackup {
-        /// How many there are that lack WAL which they need.
-        incomplete: usize,
-    },
-    /// Something is from after this moment, so one of two clocks is wrong.
-    FromTheFuture {
-        /// What it is.
-        what: String,
-        /// When it was made.
-        since: Timestamp,
-    },
-    /// The policy is for archives without base backups, and there are some.
-    HasBackups(usize),
-    /// Nothing has been archived for as long as the recovery window, so archiving has stopped or a clock is wrong.
-    NothingNew {
-        /// Since when the newest file is there.
-        newest: Timestamp,
-        /// The recovery window.
-        days: u32,
-    },
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoBackup { incomplete: 0 } => f.write_str("no base backup was found"),
-            Self::NoBackup { incomplete } => {
-                write!(f, "no complete base backup was found, but {incomplete} that lack WAL")
-            }
-            Self::FromTheFuture { what, since } => {
-                write!(f, "{what} is of {since}, which has not come yet: a clock is wrong")
-            }
-            Self::HasBackups(number) => {
-                write!(f, "there are {number} base backups, which a limit by age would not look at")
-            }
-            Self::NothingNew { newest, days } => write!(
-                f,
-                "nothing has been archived since {newest}, for longer than the days that are to be kept ({days}): \
-                 archiving has stopped, or a clock is wrong"
-            ),
-        }
     }
 }
 

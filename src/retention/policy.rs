@@ -1,15 +1,16 @@
 //! Which policies there are, and what they come to together: what any of them keeps stays.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Backup, BackupPolicy, Boundary, Doubt, KeptBackup, by_age, by_backups, is_future};
-use crate::wal::{NameError, SegmentName, WalName};
+use super::backups::{by_backups, newest_first};
+use super::{
+    Backup, BackupPolicy, Before, Boundary, BranchPolicy, Doubt, GivenUp, KeptBackup, Tip, Why, by_age,
+    is_future,
+};
+use crate::wal::SegmentName;
 
 /// What is to be kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// What base backups need.
     pub backups: BackupPolicy,
@@ -17,54 +18,15 @@ pub struct Policy {
     pub wal_days: Option<u32>,
     /// All from a segment on.
     pub before: Option<Before>,
-}
-
-/// Where `--before` puts the boundary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
-    /// At the start of that segment.
-    Segment(SegmentName),
-    /// Nowhere: nothing is deleted.
-    Nothing,
-}
-
-/// What a standby's `%r` is as long as it needs all of the log.
-const ALL_OF_IT: &str = "000000000000000000000000";
-
-/// The text names no segment.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BeforeError {
-    /// It is no name.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// Timeline history files have no place in the log.
-    #[error("{0} has no place in the log; name a segment, a .partial or a .backup file")]
-    History(WalName),
-}
-
-impl FromStr for Before {
-    type Err = BeforeError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == ALL_OF_IT {
-            return Ok(Self::Nothing);
-        }
-        match text.parse()? {
-            WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. } => {
-                Ok(Self::Segment(segment))
-            }
-            name @ WalName::History(_) => Err(BeforeError::History(name)),
-        }
-    }
-}
-
-impl fmt::Display for Before {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Segment(segment) => segment.fmt(f),
-            Self::Nothing => f.write_str(ALL_OF_IT),
-        }
-    }
+    /// For so long a base backup may be at work. What was archived within that time stays, because it may be of one that has
+    /// not ended yet, and of which nothing is known until then.
+    pub backup_may_take: SignedDuration,
+    /// Which branches of the log count.
+    pub branches: BranchPolicy,
+    /// The segment that a standby begins with when it is started again, if it is the one that asks for all before to go.
+    pub restart_point: Option<SegmentName>,
+    /// Whether the last complete backup may go, and the last one that leads to the newest timeline.
+    pub accept_no_backup: bool,
 }
 
 /// What a policy is applied to.
@@ -74,6 +36,8 @@ pub struct Facts<'a> {
     pub backups: &'a [Backup],
     /// The segments in the archive, and since when they are there.
     pub segments: &'a [(SegmentName, Timestamp)],
+    /// The ends of the log's branches.
+    pub tips: &'a [Tip],
     /// Since when the newest file of all is there.
     pub newest: Option<Timestamp>,
     /// This moment.
@@ -81,25 +45,40 @@ pub struct Facts<'a> {
 }
 
 /// What a policy comes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
     /// Where the log may begin; none if all of it stays.
     pub boundary: Option<Boundary>,
     /// The base backups that stay, oldest start first.
     pub kept: Vec<KeptBackup>,
+    /// What stays although no backup that is known needs it.
+    pub young: Option<Young>,
+    /// The branches that no backup leads to any more.
+    pub given_up: Vec<GivenUp>,
+    /// Why nothing would go, had nobody said otherwise.
+    pub overruled: Option<Doubt>,
+}
+
+/// What is too young to go: a base backup that is being taken may need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Young {
+    /// The first segment of it.
+    pub from: SegmentName,
+    /// Since when that is there.
+    pub since: Timestamp,
 }
 
 impl Policy {
-    /// Whether it says nothing at all.
+    /// Whether it does not say what is to be kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.backups == BackupPolicy::default() && self.wal_days.is_none() && self.before.is_none()
     }
 }
 
 /// Applies a policy.
-pub fn decide(policy: Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
-    let Facts { backups, segments, newest, now } = facts;
+pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
+    let Facts { backups, segments, tips, newest, now } = facts;
     if let Some(since) = newest.filter(|newest| is_future(*newest, now)) {
         return Err(Doubt::FromTheFuture { what: "the newest file".to_owned(), since });
     }
@@ -113,16 +92,23 @@ pub fn decide(policy: Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     let mut boundaries = Vec::new();
     let mut kept = Vec::new();
     if policy.backups != BackupPolicy::default() || backups.iter().any(|backup| backup.found) {
-        let (boundary, by_policy) = by_backups(backups, policy.backups, segments, now)?;
-        boundaries.push(Some(boundary));
-        kept = by_policy;
+        kept = by_backups(policy, facts)?;
+        boundaries.push(kept.iter().map(|kept| Boundary::from(kept.backup.start)).min());
     }
     if let Some(days) = policy.wal_days {
-        if !backups.is_empty() {
-            return Err(Doubt::HasBackups(backups.len()));
+        let counting = backups.iter().filter(|backup| backup.counts).count();
+        if counting > 0 {
+            return Err(Doubt::HasBackups(counting));
         }
         boundaries.push(by_age(segments.iter().copied(), days, now)?);
     }
+    let mut young = None;
+    if let Some(boundary) = boundaries.iter().copied().min().flatten() {
+        young = youngest_part(segments, policy.backup_may_take, now)
+            .filter(|young| Boundary::from(young.from) < boundary);
+        boundaries.extend(young.map(|young| Some(Boundary::from(young.from))));
+    }
+    look_at_before(policy, segments)?;
     match policy.before {
         Some(Before::Segment(segment)) => boundaries.push(Some(Boundary::from(segment))),
         Some(Before::Nothing) => boundaries.push(None),
@@ -130,12 +116,96 @@ pub fn decide(policy: Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     }
     // The one that keeps most; "all of it" keeps more than any.
     let boundary = boundaries.into_iter().min().flatten();
-    Ok(Decision { boundary, kept })
+    let mut decision = Decision { boundary, kept, young, ..Decision::default() };
+    let Some(boundary) = boundary else { return Ok(decision) };
+    if let Some(doubt) = taken(policy, facts, boundary) {
+        if !policy.accept_no_backup && !policy.is_of_a_standby() {
+            return Err(doubt);
+        }
+        decision.overruled = Some(doubt);
+    }
+    if !decision.kept.is_empty() {
+        add_others(&mut decision.kept, backups, boundary);
+    }
+    let remaining = |backup: &Backup| Boundary::from(backup.start) >= boundary;
+    let is_given_up = |tip: &&Tip| {
+        let leads = |backup: &&Backup| backup.leads_to.contains(&tip.timeline);
+        let complete = newest_first(backups);
+        !policy.branches.wants(tip, tips, now)
+            && complete.iter().copied().any(|backup| leads(&backup))
+            && !complete.iter().copied().any(|backup| leads(&backup) && remaining(backup))
+    };
+    let given_up = tips.iter().filter(is_given_up);
+    decision.given_up = given_up.map(|tip| GivenUp { timeline: tip.timeline, since: tip.since }).collect();
+    Ok(decision)
+}
+
+impl Policy {
+    /// Whether what is to go is what a standby needs no more, which is in whose data directory this is asked for.
+    fn is_of_a_standby(&self) -> bool {
+        match (self.before, self.restart_point) {
+            (Some(Before::Segment(before)), Some(restart)) => {
+                Boundary::from(before) <= Boundary::from(restart)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A name behind the end of the log is a slip of the pen, unless it is a standby's, which may be further than the archive.
+fn look_at_before(policy: &Policy, segments: &[(SegmentName, Timestamp)]) -> Result<(), Doubt> {
+    let Some(Before::Segment(before)) = policy.before else { return Ok(()) };
+    let last = segments.iter().map(|(segment, _)| *segment).max_by_key(|segment| segment.order());
+    match last {
+        Some(last) if Boundary::from(before) > Boundary::from(last) && !policy.is_of_a_standby() => {
+            Err(Doubt::BehindTheEnd { before, last })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All that was archived within that time, and what comes after the oldest of it.
+fn youngest_part(
+    segments: &[(SegmentName, Timestamp)],
+    age: SignedDuration,
+    now: Timestamp,
+) -> Option<Young> {
+    let begin = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+    let young = segments.iter().filter(|(_, since)| *since > begin);
+    let first = young.min_by_key(|(segment, since)| (segment.order(), *since));
+    first.map(|(from, since)| Young { from: *from, since: *since })
+}
+
+/// Why such a boundary takes what nobody can want to lose.
+fn taken(policy: &Policy, facts: Facts<'_>, boundary: Boundary) -> Option<Doubt> {
+    let complete = newest_first(facts.backups);
+    let stays = |backup: &&Backup| Boundary::from(backup.start) >= boundary;
+    let title = |backup: &Backup| backup.title.clone();
+    let newest = complete.first()?;
+    if !complete.iter().any(stays) {
+        return Some(Doubt::TakesLastBackup { title: title(newest) });
+    }
+    let to = policy.branches.newest(facts.tips)?;
+    let leading: Vec<&Backup> = complete.into_iter().filter(|backup| backup.leads_to.contains(&to)).collect();
+    let newest = leading.first()?;
+    (!leading.iter().any(stays)).then(|| Doubt::TakesWay { title: title(newest), to })
+}
+
+/// Where the log stays, whatever starts there can stay, too.
+fn add_others(kept: &mut Vec<KeptBackup>, backups: &[Backup], boundary: Boundary) {
+    for backup in backups {
+        let stays = Boundary::from(backup.start) >= boundary;
+        if stays && !kept.iter().any(|kept| kept.backup == *backup) {
+            kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::AfterBoundary] });
+        }
+    }
+    kept.sort_by_key(|kept| (kept.backup.start.order(), kept.backup.ended));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::TimelineId;
     use std::num::NonZeroUsize;
 
     fn name(text: &str) -> SegmentName {
@@ -157,35 +227,21 @@ mod tests {
             ended: days_ago(ago),
             complete: true,
             found: false,
+            counts: true,
             leads_to: Vec::new(),
+            reaches: Vec::new(),
             title,
         }
     }
 
-    fn decided(policy: Policy, backups: &[Backup], newest: i32) -> Result<Option<Boundary>, Doubt> {
+    fn decided(policy: &Policy, backups: &[Backup], newest: i32) -> Result<Option<Boundary>, Doubt> {
         let segments = [
             (name("000000010000000000000001"), days_ago(9)),
             (name("000000010000000000000009"), days_ago(1)),
         ];
-        let facts = Facts { backups, segments: &segments, newest: Some(days_ago(newest)), now: now() };
+        let newest = Some(days_ago(newest));
+        let facts = Facts { backups, segments: &segments, tips: &[], newest, now: now() };
         decide(policy, facts).map(|decision| decision.boundary)
-    }
-
-    #[test]
-    fn a_boundary_is_named_by_anything_that_has_a_place_in_the_log() {
-        let segment = Before::Segment(name("00000001000000000000000A"));
-        for text in [
-            "00000001000000000000000A",
-            "00000001000000000000000A.partial",
-            "00000001000000000000000A.00000028.backup",
-        ] {
-            assert_eq!(text.parse(), Ok(segment), "{text}");
-        }
-        assert_eq!("000000000000000000000000".parse(), Ok(Before::Nothing));
-        assert!(matches!("00000002.history".parse::<Before>(), Err(BeforeError::History(_))));
-        for text in ["", "0", "000000000000000000000001", "00000001000000000000000A.gz"] {
-            assert!(matches!(text.parse::<Before>(), Err(BeforeError::Name(_))), "{text}");
-        }
     }
 
     #[test]
@@ -194,41 +250,119 @@ mod tests {
         let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
         let before = |text: &str| Some(text.parse::<Before>().unwrap());
         let boundary = |text| Ok(Some(Boundary::from(name(text))));
-        let policy = Policy { backups: one, before: before("000000010000000000000009"), wal_days: None };
-        assert_eq!(decided(policy, &backups, 0), boundary("000000010000000000000006"));
+        let policy = Policy { backups: one, before: before("000000010000000000000009"), ..Policy::default() };
+        assert_eq!(decided(&policy, &backups, 0), boundary("000000010000000000000006"));
         let policy = Policy { before: before("000000010000000000000004"), ..policy };
-        assert_eq!(decided(policy, &backups, 0), boundary("000000010000000000000004"));
+        assert_eq!(decided(&policy, &backups, 0), boundary("000000010000000000000004"));
         let policy = Policy { before: Some(Before::Nothing), ..policy };
-        assert_eq!(decided(policy, &backups, 0), Ok(None));
-        let alone = Policy { before: before("000000010000000000000009"), ..Policy::default() };
-        assert_eq!(
-            decided(alone, &backups, 99),
-            boundary("000000010000000000000009"),
-            "whatever the backups"
-        );
-        assert_eq!(decided(Policy::default(), &[], 0), Ok(None));
+        assert_eq!(decided(&policy, &backups, 0), Ok(None));
+        let alone = Policy { before: before("000000010000000000000006"), ..Policy::default() };
+        assert_eq!(decided(&alone, &backups, 99), boundary("000000010000000000000006"), "whatever the time");
+        assert_eq!(decided(&Policy::default(), &[], 0), Ok(None));
         assert!(Policy::default().is_empty() && !alone.is_empty());
+    }
+
+    /// A backup that leads to these timelines, to the end.
+    fn leading(start: &str, ago: i32, to: &[u32]) -> Backup {
+        let timelines: Vec<TimelineId> = to.iter().map(|number| TimelineId::new(*number).unwrap()).collect();
+        Backup { leads_to: timelines.clone(), reaches: timelines, ..backup(start, ago) }
+    }
+
+    fn tip(timeline: u32, ago: i32) -> Tip {
+        Tip { timeline: TimelineId::new(timeline).unwrap(), since: days_ago(ago), way_is_known: true }
+    }
+
+    fn decision(policy: &Policy, backups: &[Backup], tips: &[Tip]) -> Result<Decision, Doubt> {
+        let segments = [
+            (name("000000010000000000000001"), days_ago(30)),
+            (name("000000010000000000000009"), days_ago(2)),
+        ];
+        decide(policy, Facts { backups, segments: &segments, tips, newest: Some(days_ago(0)), now: now() })
+    }
+
+    #[test]
+    fn a_boundary_by_name_takes_no_last_backup_and_lies_in_the_log() {
+        let backups =
+            [leading("000000010000000000000003", 5, &[1, 2]), leading("000000010000000000000006", 2, &[1])];
+        let tips = [tip(1, 2), tip(2, 0)];
+        let before = |text: &str| Policy { before: Some(text.parse().unwrap()), ..Policy::default() };
+        let refused = |policy: &Policy| decision(policy, &backups, &tips).unwrap_err();
+        assert!(matches!(refused(&before("000000010000000000000009")), Doubt::TakesLastBackup { .. }));
+        assert!(matches!(refused(&before("000000010000000000000004")), Doubt::TakesWay { .. }));
+        assert!(matches!(refused(&before("00000001000000000000000A")), Doubt::BehindTheEnd { .. }));
+        assert!(decision(&before("000000010000000000000003"), &backups, &tips).unwrap().overruled.is_none());
+        // What a standby needs no more may go, however far it is; and so may what somebody says.
+        let standby =
+            |text: &str, restart: &str| Policy { restart_point: Some(name(restart)), ..before(text) };
+        let far = standby("00000001000000000000000A", "00000001000000000000000A");
+        let decided = decision(&far, &backups, &tips).unwrap();
+        assert_eq!(decided.boundary, Some(Boundary::from(name("00000001000000000000000A"))));
+        assert!(matches!(decided.overruled, Some(Doubt::TakesLastBackup { .. })));
+        let not_its = standby("00000001000000000000000A", "000000010000000000000009");
+        assert!(matches!(refused(&not_its), Doubt::BehindTheEnd { .. }));
+        let accepted = Policy { accept_no_backup: true, ..before("000000010000000000000009") };
+        assert!(decision(&accepted, &backups, &tips).unwrap().overruled.is_some());
+        let accepted = Policy { accept_no_backup: true, ..before("00000001000000000000000A") };
+        assert!(
+            matches!(refused(&accepted), Doubt::BehindTheEnd { .. }),
+            "a slip of the pen is one all the same"
+        );
+    }
+
+    #[test]
+    fn what_is_young_stays_for_a_backup_that_is_at_work() {
+        let backups = [backup("000000010000000000000003", 5), backup("00000001000000000000000B", 1)];
+        let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
+        let with = |hours| Policy {
+            backups: one,
+            backup_may_take: SignedDuration::from_hours(hours),
+            ..Policy::default()
+        };
+        let old = decision(&with(48), &backups, &[]).unwrap();
+        assert_eq!((old.boundary, old.young), (Some(Boundary::from(name("00000001000000000000000B"))), None));
+        let young = decision(&with(49), &backups, &[]).unwrap();
+        let from = name("000000010000000000000009");
+        assert_eq!(young.boundary, Some(Boundary::from(from)));
+        assert_eq!(young.young, Some(Young { from, since: days_ago(2) }));
+        let before = Policy { before: Some("000000010000000000000009".parse().unwrap()), ..with(999) };
+        let by_name = Policy { backups: BackupPolicy::default(), accept_no_backup: true, ..before };
+        assert_eq!(decision(&by_name, &backups, &[]).unwrap().young, None, "a name is no policy");
+    }
+
+    #[test]
+    fn a_branch_that_is_given_up_is_named_once_nothing_leads_there_any_more() {
+        let backups =
+            [leading("000000010000000000000003", 25, &[1, 2]), leading("000000020000000000000006", 2, &[2])];
+        let tips = [tip(1, 20), tip(2, 0)];
+        let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
+        let policy = Policy { backups: one, ..Policy::default() };
+        let decided = decision(&policy, &backups, &tips).unwrap();
+        assert_eq!(decided.given_up, [GivenUp { timeline: tips[0].timeline, since: days_ago(20) }]);
+        let held = BranchPolicy { held: vec![tips[0].timeline], ..BranchPolicy::default() };
+        let held = decision(&Policy { branches: held, ..policy }, &backups, &tips).unwrap();
+        assert_eq!((held.kept.len(), held.given_up.len()), (2, 0));
+        assert_eq!(held.kept[0].why, [Why::OnlyWay(tips[0].timeline)]);
     }
 
     #[test]
     fn a_limit_by_age_is_for_archives_without_backups() {
         let policy = Policy { wal_days: Some(7), ..Policy::default() };
-        assert_eq!(decided(policy, &[], 1), Ok(Some(Boundary::from(name("000000010000000000000009")))));
+        assert_eq!(decided(&policy, &[], 1), Ok(Some(Boundary::from(name("000000010000000000000009")))));
         let backups = [backup("000000010000000000000003", 5)];
-        assert_eq!(decided(policy, &backups, 1), Err(Doubt::HasBackups(1)));
+        assert_eq!(decided(&policy, &backups, 1), Err(Doubt::HasBackups(1)));
     }
 
     #[test]
     fn times_that_cannot_be_right_delete_nothing() {
         let before = Some("000000010000000000000009".parse().unwrap());
         let policy = Policy { before, ..Policy::default() };
-        assert!(matches!(decided(policy, &[], -1), Err(Doubt::FromTheFuture { .. })));
+        assert!(matches!(decided(&policy, &[], -1), Err(Doubt::FromTheFuture { .. })));
         let backups = [backup("000000010000000000000003", 30)];
         let window = BackupPolicy { keep_backups: None, keep_days: Some(7) };
         let policy = Policy { backups: window, ..Policy::default() };
-        assert!(decided(policy, &backups, 7).is_ok());
-        assert!(matches!(decided(policy, &backups, 8), Err(Doubt::NothingNew { days: 7, .. })));
+        assert!(decided(&policy, &backups, 7).is_ok());
+        assert!(matches!(decided(&policy, &backups, 8), Err(Doubt::NothingNew { days: 7, .. })));
         let policy = Policy { wal_days: Some(7), ..Policy::default() };
-        assert!(matches!(decided(policy, &[], 8), Err(Doubt::NothingNew { .. })));
+        assert!(matches!(decided(&policy, &[], 8), Err(Doubt::NothingNew { .. })));
     }
 }
