@@ -21,7 +21,9 @@ fn month() -> Kept {
     let kept = Kept::new();
     kept.segments(1, 1..=9, 25);
     kept.segments(1, 10..=19, 15);
-    kept.segments(1, 20..=40, 0);
+    kept.segments(1, 20..=24, 4);
+    kept.segments(1, 25..=39, 2);
+    kept.segments(1, 40..=40, 0);
     kept.backup(1, 5, 6, 20);
     kept.backup(1, 15, 15, 10);
     kept.backup(1, 25, 26, 3);
@@ -55,7 +57,7 @@ fn each_policy_keeps_what_it_says() {
         (&["--keep-days", "12"], 5, 3),
         (&["--keep-backups", "1", "--keep-days", "7"], 15, 2),
         (&["--keep-backups", "3", "--keep-days", "1"], 5, 3),
-        (&["--before", "00000001000000000000001E"], 30, 0),
+        (&["--before", "000000010000000000000018"], 24, 1),
         (&["--before", "00000001000000000000001E", "--keep-backups", "2"], 15, 2),
     ];
     for (policy, begins_at, backups_left) in cases {
@@ -106,7 +108,8 @@ fn why_each_backup_stays_is_told() {
 #[test]
 fn the_shape_of_the_json_stays() {
     let kept = Kept::new();
-    kept.segments(1, 1..=5, 0);
+    kept.segments(1, 1..=3, 5);
+    kept.segments(1, 4..=5, 0);
     kept.backup(1, 3, 4, 9);
     kept.backup(1, 5, 9, 2);
     let leftover = kept.archive.file(SYSTEM, &name(1, 1)).with_file_name("000000010000000000000001#1");
@@ -134,6 +137,7 @@ fn the_shape_of_the_json_stays() {
                 "complete": false, "why": ["not asked for, but others need all that it does"]
             },
         ],
+        "given_up_timelines": [],
         "deleted_files": [name(1, 1), name(1, 2)],
         "deleted_leftovers": [key("000000010000000000000001#1")],
         "deleted_bytes": "SOME",
@@ -277,6 +281,7 @@ fn wherever_it_is_killed_the_log_that_is_left_has_no_hole() {
     for when in [1, 2, 3, 9, 14] {
         let kept = month();
         kept.segments(2, 3..=8, 9);
+        kept.history(2, &[(1, position(3, 0x900))]);
         let mut strace = kept.sandbox.command("strace");
         strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=unlink,unlinkat"]);
         strace.args(["-e", &format!("inject=unlink,unlinkat:signal=KILL:when={when}")]);

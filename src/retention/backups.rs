@@ -71,7 +71,7 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
         let for_window = covered.as_mut().map_or_else(Vec::new, |covered| covered.by(backup));
         let mut why: Vec<Why> = redundancy.into_iter().chain(for_window).collect();
         // What stays anyway needs no other reason.
-        if why.is_empty() {
+        if why.is_empty() && !backup.found {
             let only_way = ways.iter().filter(|(_, way)| *way == index);
             why.extend(only_way.map(|(tip, _)| Why::OnlyWay(tip.timeline)));
         }

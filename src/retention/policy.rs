@@ -170,6 +170,9 @@ fn youngest_part(
     age: SignedDuration,
     now: Timestamp,
 ) -> Option<Young> {
+    if age.is_zero() {
+        return None;
+    }
     let begin = now.checked_sub(age).unwrap_or(Timestamp::MIN);
     let young = segments.iter().filter(|(_, since)| *since > begin);
     let first = young.min_by_key(|(segment, since)| (segment.order(), *since));
