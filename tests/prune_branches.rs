@@ -86,7 +86,7 @@ fn a_timeline_is_given_up_by_its_age_or_by_a_word_and_held_by_one() {
         serde_json::from_str(&support::output_of(&mut prune)).unwrap()
     };
     assert_eq!(with("held_timelines = [1]")["begins_at"], name(1, 15));
-    assert_eq!(with("given_up_timelines = [2]\nbackup_may_take = \"30d\"")["begins_at"], name(1, 1));
+    assert_eq!(with("given_up_timelines = [2]\nbackup_may_take = \"30d\"")["deleted_files"], json!([]));
     for (line, words) in [
         ("held_timelines = [0]", "there is no timeline 0"),
         ("backup_may_take = \"soon\"", "is not a duration such as"),

@@ -57,7 +57,7 @@ fn after_a_recovery_to_the_past_the_backup_that_led_there_outlives_the_next_prun
     second.archive_into(&archive);
     second.start();
     wait_until("the server takes rows", || second.sql("select pg_is_in_recovery()") == "f");
-    wait_until("the history is archived", || archive.file(system, "00000002.history").exists());
+    second.wait_until_archived();
     age(&archive, system);
     let said = prune(&sandbox, &archive);
     assert!(said.contains("the newest that leads to the end of timeline 2"), "{said}");
