@@ -184,19 +184,24 @@ impl Coverage {
         let left_in = self.left_last(to).and_then(|left_at| self.segment_of(left_at).checked_sub(1));
         match self.timeline(to).last().max(left_in).filter(|end| *end >= begin) {
             Some(end) => way.push((to, begin..=end)),
-            None => way.extend(self.parents_copy(ancestors)),
+            None => way.extend(self.parents_copy(origin, ancestors)),
         }
         Some(way)
     }
 
     /// The segment in which a timeline without any left its parent, if that has it whole: the server takes it for want of the
-    /// child's, and finds in it all that the two have in common.
-    fn parents_copy(&self, ancestors: &[Ancestor]) -> Option<Stretch> {
-        let Ancestor { timeline, left_at } = *ancestors.last()?;
-        let number = self.segment_of(left_at);
-        let is_common = number == self.segment_before(left_at);
-        (is_common && self.timeline(timeline).missing(number..=number).is_empty())
-            .then_some((timeline, number..=number))
+    /// child's, and finds in it all that the two have in common. The parent may have left its own parent there, too, and then
+    /// that one's will do, unless the backup ends on the parent.
+    fn parents_copy(&self, origin: Origin, ancestors: &[Ancestor]) -> Option<Stretch> {
+        let number = self.segment_of(ancestors.last()?.left_at);
+        let is_common = |ancestor: &&Ancestor| {
+            self.segment_of(ancestor.left_at) == number && self.segment_before(ancestor.left_at) == number
+        };
+        let newest_first = ancestors.iter().rev().take_while(is_common).map(|ancestor| ancestor.timeline);
+        let of = newest_first
+            .take_while(|timeline| *timeline >= origin.stop_timeline)
+            .find(|timeline| self.timeline(*timeline).missing(number..=number).is_empty());
+        of.map(|of| (of, number..=number))
     }
 
     /// Where the last of its descendants left a timeline, as far as history files tell.
@@ -391,6 +396,12 @@ mod tests {
         let log = archive(&[(1, 1..=3)], &left);
         assert!(log.is_complete(backup));
         assert_eq!(reaches(&log, backup), [(1, Some((1, 3)), true), (2, Some((1, 3)), true)]);
+        // Two promotions in it, neither with a segment so far.
+        let twice: [(u32, &[(u32, u64)]); 2] = [left[0], (3, &[(1, 3 * MB + 9), (2, 3 * MB + 20)])];
+        let log = archive(&[(1, 1..=3)], &twice);
+        assert_eq!(reaches(&log, backup)[1], (3, Some((1, 3)), true));
+        let ends_on_2 = Origin { stop_timeline: id(2), ..backup };
+        assert!(!log.is_complete(ends_on_2), "what timeline 2 wrote is not in it");
     }
 
     #[test]
