@@ -168,3 +168,32 @@ fn a_history_file_that_is_missing_while_its_timeline_has_segments_is_not_absent(
     scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
     assert_eq!(status(&scene, "00000002.history"), 0, "the server has it itself");
 }
+
+#[test]
+fn a_recovery_that_goes_on_along_what_was_left_behind_is_told() {
+    let warned = |scene: &Scene| {
+        let outcome = asked(scene, &segment(2, 5));
+        assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+        outcome.stderr.contains("timeline 2 has archived no segment, so the server goes on along timeline 1")
+    };
+    let scene = archived(&[segment(1, 4), segment(1, 5), segment(1, 6)]);
+    scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
+    assert!(warned(&scene));
+    let stderr = asked(&scene, &segment(2, 5)).stderr;
+    assert!(
+        stderr.contains("recovery_target_timeline = '1' and recovery_target_lsn = '0/580000'"),
+        "{stderr}"
+    );
+    assert_eq!(asked(&scene, &segment(2, 6)).stderr.matches("goes on along").count(), 0, "once is enough");
+    // What a standby has archived of the segment in which it was promoted holds no more than both have.
+    let scene = archived(&[segment(1, 4), segment(1, 5)]);
+    scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
+    assert!(!warned(&scene));
+    // Left at the boundary of two segments, they have nothing in common.
+    scene.recovery.file("pg_wal/00000002.history", "1\t0/500000\tno reason\n");
+    assert!(warned(&scene));
+    // A promotion within a segment that the old primary never archived.
+    let scene = archived(&[segment(1, 4)]);
+    scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
+    assert!(!warned(&scene));
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::astray::astray;
 use super::content::{read_text, size_of};
 use super::{RestoreRequest, directory_of};
 use crate::archive::{Archive, Surroundings};
@@ -113,6 +114,12 @@ async fn explain_segment(
             return Ok(Answer::Final(no_backup_without(archive, segment, known.lowest)));
         }
         Absence::End | Absence::Outside => {
+            if request.mode == RecoveryMode::Recovery
+                && let (Some(size), Some(history)) = (known.size, known.own.history(segment.timeline()))
+                && let Some(warning) = astray(archive, system, segment, size, history).await?
+            {
+                tracing::warn!("{warning}");
+            }
             tell(&known.own, &end_of_log(archive, &absent, absence, segment, around.partial));
             return Ok(Answer::Final(absent));
         }

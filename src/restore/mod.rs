@@ -4,6 +4,7 @@
 //! does that itself with every segment it takes, and asks for all of them again after a crash.
 
 mod absence;
+mod astray;
 mod content;
 mod history;
 mod place;
