@@ -11,7 +11,7 @@ mod way;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
+use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
 pub use absence::{Absence, Evidence, MissingSegment, Way};
 pub use way::{Gap, Origin, Reach, Stretch};
@@ -91,7 +91,13 @@ impl Coverage {
         histories: BTreeMap<TimelineId, TimelineHistory>,
     ) -> Self {
         let mut left_last = BTreeMap::new();
-        for ancestor in histories.values().flat_map(|history| &history.ancestors) {
+        // One that only begins behind the place was never on the way: a recovery that followed it ended before.
+        let is_passed_by = |ancestor: &Ancestor| {
+            let begins_at = histories.get(&ancestor.timeline).and_then(TimelineHistory::begins_at);
+            begins_at.is_some_and(|begins_at| begins_at > ancestor.left_at)
+        };
+        let ancestors = histories.values().flat_map(|history| &history.ancestors);
+        for ancestor in ancestors.filter(|ancestor| !is_passed_by(ancestor)) {
             let last = left_last.entry(ancestor.timeline).or_insert(ancestor.left_at);
             *last = ancestor.left_at.max(*last);
         }

@@ -400,6 +400,15 @@ mod tests {
         let twice: [(u32, &[(u32, u64)]); 2] = [left[0], (3, &[(1, 3 * MB + 9), (2, 3 * MB + 20)])];
         let log = archive(&[(1, 1..=3)], &twice);
         assert_eq!(reaches(&log, backup)[1], (3, Some((1, 3)), true));
+        // On the way to 2, a recovery ended where 2 begins: the server reads what 2 has of that segment.
+        let at_once: [(u32, &[(u32, u64)]); 2] = [left[0], (3, &[(1, 3 * MB + 9), (2, 3 * MB + 9)])];
+        assert_eq!(reaches(&archive(&[(1, 1..=2), (2, 3..=3)], &at_once), backup)[1].1, Some((2, 3)));
+        // Or it ended earlier, and 2 was passed by, which is an end still.
+        let passed_by: [(u32, &[(u32, u64)]); 2] =
+            [(2, &[(1, 9 * MB)]), (3, &[(1, 3 * MB + 9), (2, 3 * MB + 9)])];
+        let log_of_1 = archive(&[(1, 1..=8)], &passed_by);
+        assert_eq!(log_of_1.tips(), [id(2), id(3)]);
+        assert_eq!(reaches(&log_of_1, backup)[2], (3, Some((1, 3)), true));
         let ends_on_2 = Origin { stop_timeline: id(2), ..backup };
         assert!(!log.is_complete(ends_on_2), "what timeline 2 wrote is not in it");
     }

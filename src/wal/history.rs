@@ -8,7 +8,7 @@ use super::{Lsn, TimelineId};
 /// What the history file of a timeline says of its ancestors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineHistory {
-    /// Oldest first, at positions that ascend; the last one is the parent. Never empty.
+    /// Oldest first, at positions that never descend; the last one is the parent. Never empty.
     pub ancestors: Vec<Ancestor>,
 }
 
@@ -53,14 +53,12 @@ impl TimelineHistory {
             ancestors.push(ancestor);
         }
         // A recovery that is to follow a timeline, and ends before that one begins, calls it the parent all the same. The
-        // server reads the newest entry first (`tliOfPointInHistory`), so what lies behind a later entry counts for nothing,
-        // and a timeline that was passed by in this way is no ancestor.
+        // server reads the newest entry first (`tliOfPointInHistory`), so what lies behind a later entry counts for nothing.
         let mut left_at = Lsn(u64::MAX);
         for ancestor in ancestors.iter_mut().rev() {
             left_at = left_at.min(ancestor.left_at);
             ancestor.left_at = left_at;
         }
-        ancestors.dedup_by_key(|ancestor| ancestor.left_at);
         if ancestors.is_empty() { Err(HistoryError::Empty) } else { Ok(Self { ancestors }) }
     }
 
@@ -84,7 +82,9 @@ impl TimelineHistory {
     pub fn fork_of(&self, timeline: TimelineId, child: TimelineId) -> Option<(Lsn, TimelineId)> {
         let mut ancestors = self.ancestors.iter().skip_while(|ancestor| ancestor.timeline != timeline);
         let left_at = ancestors.next()?.left_at;
-        Some((left_at, ancestors.next().map_or(child, |next| next.timeline)))
+        // One that was passed by has nothing of the way.
+        let next = ancestors.find(|next| next.left_at > left_at);
+        Some((left_at, next.map_or(child, |next| next.timeline)))
     }
 }
 
@@ -122,14 +122,16 @@ mod tests {
         assert_eq!(history.fork_of(one, five), Some((Lsn(0x0421_0000), two)));
         assert_eq!(history.fork_of(two, five), Some((Lsn(0x0500_0148), five)));
         assert_eq!(history.fork_of(five, five), None);
+        let passed_by = TimelineHistory::parse(five, b"1\t0/C00000\tx\n2\t0/80FB60\ty\n").unwrap();
+        assert_eq!(passed_by.fork_of(one, five), Some((Lsn(0x0080_FB60), five)));
     }
 
     #[test]
     fn what_lies_behind_a_later_entry_counts_for_nothing() {
         // As a real server writes it that is to recover to the latest timeline, and stops before the fork.
         let text = b"1\t0/C00000\tno recovery target specified\n\n2\t0/80FB60\tat restore point \"early\"\n";
-        assert_eq!(parse(3, text), Ok(vec![(1, 0x0080_FB60)]));
-        assert_eq!(parse(9, b"1\t0/1\n2\t0/5\n4\t0/3\n5\t0/4"), Ok(vec![(1, 1), (2, 3), (5, 4)]));
+        assert_eq!(parse(3, text), Ok(vec![(1, 0x0080_FB60), (2, 0x0080_FB60)]));
+        assert_eq!(parse(9, b"1\t0/1\n2\t0/5\n4\t0/3\n5\t0/4"), Ok(vec![(1, 1), (2, 3), (4, 3), (5, 4)]));
     }
 
     #[test]
