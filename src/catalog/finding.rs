@@ -34,6 +34,8 @@ pub enum FindingKind {
     Unreadable,
     /// No segment of the cluster's size has that name.
     OddName,
+    /// Segments of another size than those that are archived now, or one of another size than was taken to be its.
+    OtherSize,
     /// A file that walkeep knows nothing of.
     UnknownFile,
     /// What a push that was killed has left.

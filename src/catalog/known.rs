@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::{ArchivedBackup, BackupElsewhere};
+use super::{ArchivedBackup, BackupElsewhere, Sizes};
 use crate::coverage::Origin;
-use crate::wal::{Lsn, SegmentName, SegmentSize, WalName};
+use crate::wal::{Lsn, SegmentName, WalName};
 
 /// A base backup, as far as recovery is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +28,13 @@ pub struct KnownBackup {
 }
 
 impl KnownBackup {
-    /// All of them, in the order in which they ended.
+    /// All of them, in the order in which they ended, but those of segments of another size than is archived now.
     #[must_use]
-    pub fn all(archived: &[ArchivedBackup], elsewhere: &[BackupElsewhere], size: SegmentSize) -> Vec<Self> {
+    pub fn all(archived: &[ArchivedBackup], elsewhere: &[BackupElsewhere], sizes: &Sizes) -> Vec<Self> {
+        let size = sizes.current();
         let mut all: Vec<Self> = archived
             .iter()
+            .filter(|backup| sizes.is_current(backup.name))
             .map(|backup| Self {
                 name: Some(backup.name),
                 place: elsewhere

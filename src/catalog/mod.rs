@@ -4,6 +4,7 @@ mod elsewhere;
 mod finding;
 mod known;
 mod reports;
+mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -16,13 +17,14 @@ use crate::archive::{Archive, ArchivedFile, Inventory, TextFiles, retry};
 use crate::coverage::{Coverage, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::{read_text, size_of};
+use crate::restore::read_text;
 use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
 pub use finding::{Finding, FindingKind, Findings, Severity};
 pub use known::KnownBackup;
 pub use reports::{PruneReport, Scope, VerifyReport};
+pub use sizes::{OtherSize, Sizes};
 
 /// What an archive holds of a cluster.
 #[derive(Debug)]
@@ -31,8 +33,12 @@ pub struct Catalog {
     pub system: SystemIdentifier,
     /// Its files.
     pub inventory: Inventory,
-    /// How the segments hang together.
+    /// How large the segments are.
+    pub sizes: Sizes,
+    /// How the segments hang together that are of the size that is archived now.
     pub coverage: Coverage,
+    /// How those hang together that are of another size; nothing leads from them to what is archived now.
+    pub other_coverages: Vec<Coverage>,
     /// The base backups whose backup history files can be read, in the order of these files' names.
     pub backups: Vec<ArchivedBackup>,
     /// The timeline history files and backup history files that cannot be read, and why.
@@ -88,15 +94,15 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Of files of a cluster whose segments have that size.
+    /// Of files of a cluster whose segments have these sizes.
     #[must_use]
-    pub fn of<'a>(files: impl IntoIterator<Item = &'a ArchivedFile>, size: SegmentSize) -> Self {
+    pub fn of<'a>(files: impl IntoIterator<Item = &'a ArchivedFile>, sizes: &Sizes) -> Self {
         let mut totals = Self::default();
         for file in files {
             totals.files += 1;
             totals.segments += u64::from(matches!(file.name.wal(), WalName::Segment(_)));
             totals.stored_bytes += file.stored_size;
-            totals.original_bytes += file.name.segment().map_or(0, |_| size.bytes());
+            totals.original_bytes += file.name.segment().map_or(0, |_| sizes.of(file.name).bytes());
         }
         totals
     }
@@ -142,14 +148,31 @@ pub async fn catalog(
     reading: Reading,
 ) -> Result<Catalog, Error> {
     let mut inventory = reading.patiently(async || archive.inventory(system).await).await?;
-    let size = segment_size(archive, system, &inventory.files, reading).await?;
     let is_text = |file: &&ArchivedFile| file.name.segment().is_none();
     let texts: Vec<ArchivedFile> = inventory.files.iter().filter(is_text).copied().collect();
     let read = read_texts(archive, system, texts, reading).await?;
     inventory.files.retain(|file| !read.gone.contains(&file.name.wal()));
-    let names = inventory.files.iter().map(|file| file.name.wal());
-    let coverage = Coverage::new(size, names, read.histories);
-    Ok(Catalog { system, inventory, coverage, backups: read.backups, unreadable: read.unreadable })
+    let Texts { histories, backups, unreadable, .. } = read;
+    let sizes = Sizes::found(archive, system, &inventory.files, &backups, reading).await?;
+    let names = |size| {
+        let of_size =
+            inventory.files.iter().filter(|file| sizes.of(file.name) == size).map(|file| file.name.wal());
+        of_size.collect::<Vec<_>>()
+    };
+    let others = sizes.others().into_iter();
+    let other_coverages =
+        others.map(|other| Coverage::new(other.size, names(other.size), histories.clone())).collect();
+    let coverage = Coverage::new(sizes.current(), names(sizes.current()), histories);
+    Ok(Catalog { system, inventory, sizes, coverage, other_coverages, backups, unreadable })
+}
+
+impl Catalog {
+    /// How the segments hang together that are as large as the one in which the backup begins.
+    #[must_use]
+    pub fn coverage_of(&self, backup: &ArchivedBackup) -> &Coverage {
+        let size = self.sizes.of(backup.name.into());
+        self.other_coverages.iter().find(|coverage| coverage.size() == size).unwrap_or(&self.coverage)
+    }
 }
 
 /// What the text files of an archive say.
@@ -237,30 +260,6 @@ async fn read_texts(
 /// Whether such a failure is one of the file at hand, and not of the archive.
 pub(crate) fn says_something_of_the_file(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Damaged | ErrorKind::Absent)
-}
-
-/// How many segments, of the newest and of all, are asked for their size before it is said that none can be read.
-const ASKED_FOR_SIZE: usize = 8;
-
-/// The size of the cluster's segments, as the newest of them says whose header can be read.
-async fn segment_size(
-    archive: &Archive,
-    system: SystemIdentifier,
-    files: &[ArchivedFile],
-    reading: Reading,
-) -> Result<SegmentSize, Error> {
-    let segments = || files.iter().filter(|file| file.name.segment().is_some()).rev();
-    let step = segments().count().div_ceil(ASKED_FOR_SIZE).max(1);
-    let mut unreadable = None;
-    for file in segments().take(ASKED_FOR_SIZE).chain(segments().step_by(step)) {
-        match reading.patiently(async || size_of(archive, system, file.name).await).await {
-            Ok(size) => return Ok(size),
-            Err(error) if says_something_of_the_file(error.kind()) => unreadable = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    // Without segments, their size does not matter.
-    unreadable.map_or(Ok(SegmentSize::DEFAULT), Err)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::shape::{ReachShape, TimelineShape};
 use super::table::table;
 use super::tool::{Opened, Tool};
 use crate::archive::ArchivedFile;
-use crate::catalog::{ArchivedBackup, Catalog, Totals, catalog};
+use crate::catalog::{ArchivedBackup, Catalog, OtherSize, Totals, catalog};
 use crate::coverage::Timeline;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, TimelineId, WalName};
@@ -119,9 +119,15 @@ impl List {
             tracing::error!("cannot tell what {name} says: {}", error.report());
         }
         if let Some(odd) = catalog.coverage.odd().first() {
-            let (odds, size) = (catalog.coverage.odd().len(), catalog.coverage.size().bytes() >> 20);
-            let names = count(odds, "name");
-            tracing::warn!("{names} such as {odd} no segment of {size} MB has, as the newest one is");
+            let (names, size) = (count(catalog.coverage.odd().len(), "name"), catalog.sizes.current());
+            tracing::warn!("{names} such as {odd} no segment of {size} has, as what is archived now");
+        }
+        for OtherSize { size, segments, .. } in catalog.sizes.others() {
+            let Some(first) = segments.first() else { continue };
+            let (segments, current) = (count(segments.len(), "segment"), catalog.sizes.current());
+            tracing::warn!(
+                "{segments} of {size} from {first} on, of before the size was changed, in no timeline here: those are of {current}"
+            );
         }
         std::process::exit(i32::from(!unreadable.is_empty()))
     }
@@ -174,9 +180,11 @@ impl List {
     /// Piece by piece, because there may be millions; so columns have a width of their own.
     fn print_files(&self, catalog: &Catalog) {
         let mut text = format!("{:40}  {:20}  {:>9}  {:>9}\n", "NAME", "ARCHIVED", "SIZE", "STORED");
-        let segment_bytes = catalog.coverage.size().bytes();
         for file in self.files(catalog) {
-            let size = file.name.segment().map_or_else(|| "-".to_owned(), |_| bytes(segment_bytes));
+            let size = file
+                .name
+                .segment()
+                .map_or_else(|| "-".to_owned(), |_| bytes(catalog.sizes.of(file.name).bytes()));
             let (name, since) = (file.name.to_string(), time(file.since));
             // Writing to a text cannot fail.
             let _ = writeln!(text, "{name:40}  {since:20}  {size:>9}  {:>9}", bytes(file.stored_size));
@@ -184,7 +192,7 @@ impl List {
                 print_text(&std::mem::take(&mut text));
             }
         }
-        let totals = Totals::of(self.files(catalog), catalog.coverage.size());
+        let totals = Totals::of(self.files(catalog), &catalog.sizes);
         let ratio = ratio(&totals).map_or_else(String::new, |ratio| format!(", ratio {ratio}"));
         let _ = writeln!(
             text,
@@ -197,20 +205,19 @@ impl List {
     }
 
     fn printed(&self, archive: String, catalog: &Catalog) -> Printed {
-        let size = catalog.coverage.size();
         let printed = |file: &ArchivedFile| PrintedFile {
             name: file.name.to_string(),
             archived_at: time(file.since),
-            original_bytes: file.name.segment().map(|_| size.bytes()),
+            original_bytes: file.name.segment().map(|_| catalog.sizes.of(file.name).bytes()),
             stored_bytes: file.stored_size,
         };
-        let totals = Totals::of(self.files(catalog), size);
+        let totals = Totals::of(self.files(catalog), &catalog.sizes);
         let total = PrintedTotals { totals, ratio: totals.ratio() };
         let unreadable = catalog.unreadable.iter();
         Printed {
             archive,
             system_identifier: catalog.system.to_string(),
-            segment_bytes: size.bytes(),
+            segment_bytes: catalog.sizes.current().bytes(),
             timelines: self.wants(What::Timelines).then(|| timelines(catalog)),
             backups: self
                 .wants(What::Backups)
@@ -273,7 +280,7 @@ fn timelines_as_text(timelines: &[TimelineShape]) -> String {
 }
 
 fn printed_backup(catalog: &Catalog, backup: &ArchivedBackup) -> PrintedBackup {
-    let coverage = &catalog.coverage;
+    let coverage = catalog.coverage_of(backup);
     let origin = backup.origin(coverage.size());
     PrintedBackup {
         name: backup.name.to_string(),

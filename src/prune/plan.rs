@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::archive::{ArchivedFile, OtherFile};
-use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Totals};
+use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, OtherSize, Totals};
 use crate::error::{Error, ErrorKind};
 use crate::retention::{
     Backup, Decision, Doubt, Facts, GivenUp, KeptBackup, Policy, Tip, Young, decide, order_of_deletion,
@@ -51,13 +51,15 @@ impl PrunePlan {
             );
             return Err(Error::new(ErrorKind::Damaged, what).because(error));
         }
+        if let Some(other) = catalog.sizes.others().first() {
+            return Err(two_sizes(&catalog, other));
+        }
         if let Some(odd) = catalog.coverage.odd().first() {
-            let size = catalog.coverage.size().bytes() >> 20;
+            let size = catalog.sizes.current();
             return Err(doubtful(&format!(
-                "no segment of {size} MB, as the newest one is, has the name {odd}"
+                "no segment of {size}, as what is archived now, has the name {odd}"
             )));
         }
-        let size = catalog.coverage.size();
         let backups = known_backups(&catalog, elsewhere);
         let files = &catalog.inventory.files;
         let segments: Vec<(SegmentName, Timestamp)> =
@@ -72,7 +74,7 @@ impl PrunePlan {
         let mut goes = catalog.inventory.files;
         let stays_here =
             |file: &ArchivedFile| boundary.is_none_or(|boundary| !boundary.is_after(file.name.wal()));
-        let stays = Totals::of(goes.iter().filter(|file| stays_here(file)), size);
+        let stays = Totals::of(goes.iter().filter(|file| stays_here(file)), &catalog.sizes);
         let staying = goes.iter().filter(|file| stays_here(file)).filter_map(|file| file.name.segment());
         let begins_at = staying.min_by_key(|segment| segment.order());
         goes.retain(|file| !stays_here(file));
@@ -96,6 +98,31 @@ impl PrunePlan {
 
 pub(super) fn doubtful(why: &str) -> Error {
     Error::new(ErrorKind::Damaged, format!("nothing is deleted, because {why}"))
+}
+
+/// Nothing tells which of two names of two sizes comes first in the log, and no base backup leads from one size to the other: so there
+/// is no boundary.
+fn two_sizes(catalog: &Catalog, other: &OtherSize) -> Error {
+    let current = catalog.sizes.current();
+    let files = catalog.inventory.files.iter().map(|file| file.name);
+    let of_current = files.filter(|name| name.segment().is_some() && catalog.sizes.is_current(*name));
+    let (range, size) = (other.range(), other.size);
+    let now = OtherSize { size: current, segments: of_current.collect(), backups: Vec::new() }.range();
+    let old = match (other.segments.len(), other.backups.len()) {
+        (0, 1) => format!("{range} is of a base backup that begins with a segment of {size}"),
+        (0, _) => format!("{range} are of base backups that begin with segments of {size}"),
+        (1, _) => format!("{range} is of {size}"),
+        _ => format!("{range} are of {size}"),
+    };
+    let why = format!(
+        "pg_resetwal has changed the size of segments: {old}, what is archived now is of {current} ({now}), and names of two sizes \
+         have no common order"
+    );
+    doubtful(&why).hint(format!(
+        "no base backup from before leads to what is written now: point the server at a new archive, take a base backup, and delete \
+         this archive as a whole once nothing of it is needed; or move what is of {size} out of it (\"walkeep list files\" shows \
+         sizes)"
+    ))
 }
 
 fn in_doubt(doubt: &Doubt) -> Error {
@@ -140,7 +167,7 @@ fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup
             title: backup.title(),
         }
     };
-    KnownBackup::all(&catalog.backups, elsewhere, coverage.size()).into_iter().map(seen).collect()
+    KnownBackup::all(&catalog.backups, elsewhere, &catalog.sizes).into_iter().map(seen).collect()
 }
 
 /// The ends of the log's branches, and since when there is something of them.

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::archive::{Archive, ArchivedName, Fetched};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
@@ -71,14 +73,31 @@ pub(crate) async fn size_of(
     system: SystemIdentifier,
     name: impl Into<ArchivedName>,
 ) -> Result<SegmentSize, Error> {
+    Ok(size_and_time_of(archive, system, name).await?.0)
+}
+
+/// The size of an archived segment, and when it was archived, as its header says. What is another file than its name says tells
+/// nothing.
+pub(crate) async fn size_and_time_of(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: impl Into<ArchivedName>,
+) -> Result<(SegmentSize, Timestamp), Error> {
+    let name = name.into();
     let mut fetched = archive.fetch(system, name).await?;
     let _transfer = fetched.transfer.take();
     blocking(move || {
         let location = fetched.location;
         let archived = Archived::open(fetched.reader, fetched.stored_size);
         let archived = archived.map_err(|error| unusable(&location, error))?;
-        SegmentSize::new(archived.header().original_size)
-            .map_err(|error| Error::new(ErrorKind::Damaged, format!("cannot use {location}")).because(error))
+        let header = archived.header();
+        let cannot_use = || Error::new(ErrorKind::Damaged, format!("cannot use {location}"));
+        if (header.name, header.system_identifier) != (name.wal(), system) {
+            let what = format!("it is {} of system {}", header.name, header.system_identifier);
+            return Err(cannot_use().because(what));
+        }
+        let size = SegmentSize::new(header.original_size).map_err(|error| cannot_use().because(error))?;
+        Ok((size, header.archived_at))
     })
     .await
 }

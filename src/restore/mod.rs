@@ -25,7 +25,9 @@ use crate::limit::TimeLimit;
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
 use absence::{Answer, explain};
-pub(crate) use content::{Beginning, Threads, check_content, decode_verified, read_text, size_of, unusable};
+pub(crate) use content::{
+    Beginning, Threads, check_content, decode_verified, read_text, size_and_time_of, unusable,
+};
 pub use history::{cannot_exist, restore_own_history};
 pub use place::Verified;
 pub(crate) use place::publish;

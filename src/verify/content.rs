@@ -9,7 +9,7 @@ use crate::catalog::{FindingKind, Reading};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError};
 use crate::restore::{Beginning, check_content, unusable};
-use crate::wal::{LongPageHeader, SystemIdentifier, TimelineId};
+use crate::wal::{LongPageHeader, SegmentSize, SystemIdentifier, TimelineId};
 
 /// How closely a file is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +32,17 @@ pub(super) enum Verdict {
     Unreadable(Error),
 }
 
-/// Looks at a file, again and again while that may help. An error is one of the archive.
+/// Looks at a file, again and again while that may help. `size` is that by which a segment's name was read. An error is one of the
+/// archive.
 pub(super) async fn check(
     archive: &Archive,
     system: SystemIdentifier,
     name: ArchivedName,
+    size: Option<SegmentSize>,
     depth: Depth,
     reading: Reading,
 ) -> Result<Verdict, Error> {
-    let checked = reading.patiently(async || attempt(archive, system, name, depth).await).await;
+    let checked = reading.patiently(async || attempt(archive, system, name, size, depth).await).await;
     let Err(error) = checked else { return checked };
     if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused) {
         return Err(error);
@@ -58,6 +60,7 @@ async fn attempt(
     archive: &Archive,
     system: SystemIdentifier,
     name: ArchivedName,
+    size: Option<SegmentSize>,
     depth: Depth,
 ) -> Result<Verdict, Error> {
     let mut fetched = match archive.fetch(system, name).await {
@@ -72,13 +75,14 @@ async fn attempt(
         Err(error) => return Err(error),
     };
     let _transfer = fetched.transfer.take();
-    blocking(move || judge(fetched, system, name, depth)).await
+    blocking(move || judge(fetched, system, name, size, depth)).await
 }
 
 fn judge(
     fetched: Fetched,
     system: SystemIdentifier,
     name: ArchivedName,
+    size: Option<SegmentSize>,
     depth: Depth,
 ) -> Result<Verdict, Error> {
     let location = fetched.location;
@@ -104,6 +108,10 @@ fn judge(
     }
     if name.content().is_some_and(|content| content != header.blake3) {
         return wrong(FindingKind::WrongPlace, format!("it is one of BLAKE3 {}", header.blake3));
+    }
+    if let Some(size) = size.filter(|size| header.original_size != size.bytes()) {
+        let what = format!("it has {} bytes, where segments are of {size}", header.original_size);
+        return wrong(FindingKind::OtherSize, what);
     }
     let Depth::Original(writer) = depth else {
         return archived.check_body().map_or_else(failed, |_| Ok(Verdict::Sound));

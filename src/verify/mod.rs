@@ -9,6 +9,7 @@ mod gaps;
 mod names;
 mod run;
 mod selection;
+mod sizes;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use content::{Depth, Verdict, check};
 pub use names::{Facts, Names, TimelineState};
 pub use run::{ContentRequest, Interval, Run, SoFar};
 pub use selection::{Percent, Since};
+use sizes::other_sizes;
 
 /// Whose files are looked at, and how.
 #[derive(Debug, Clone)]
@@ -74,14 +76,14 @@ impl Survey {
             catalog = self::catalog(archive, system, reading).await?;
             names = names_of(&catalog, &elsewhere, now);
         }
-        let totals = Totals::of(&catalog.inventory.files, size);
+        let totals = Totals::of(&catalog.inventory.files, &catalog.sizes);
         let text_files = totals_of_texts(&catalog);
         let mut survey = Self { system, reading, catalog, names, text_files, gone_texts: 0, totals };
         survey.look_at_unreadable_texts(archive).await?;
         Ok(survey)
     }
 
-    /// The size of the cluster's segments.
+    /// The size of the segments that are archived now.
     #[must_use]
     pub fn segment_size(&self) -> SegmentSize {
         self.catalog.coverage.size()
@@ -97,7 +99,9 @@ impl Survey {
     async fn look_at_unreadable_texts(&mut self, archive: &Archive) -> Result<(), Error> {
         for (name, error) in std::mem::take(&mut self.catalog.unreadable) {
             let (kind, what) =
-                match check(archive, self.system, name.into(), Depth::Original(None), self.reading).await? {
+                match check(archive, self.system, name.into(), None, Depth::Original(None), self.reading)
+                    .await?
+                {
                     // Both were otherwise a moment ago, and what was built on that is not to be relied on.
                     Verdict::Sound => (FindingKind::Unreadable, error.report()),
                     Verdict::Gone => {
@@ -140,7 +144,11 @@ fn names_of(catalog: &Catalog, elsewhere: &[BackupElsewhere], now: Timestamp) ->
         unknown: &catalog.inventory.unknown,
         now,
     };
-    Names::of(facts, KnownBackup::all(&catalog.backups, elsewhere, catalog.coverage.size()))
+    let mut names = Names::of(facts, KnownBackup::all(&catalog.backups, elsewhere, &catalog.sizes));
+    for finding in other_sizes(catalog) {
+        names.findings.add(finding);
+    }
+    names
 }
 
 /// Whether a segment that was missing when the archive was listed is there now: several pushes are at work at a time, and a

@@ -201,9 +201,9 @@ fn histories(facts: Facts<'_>, beginnings: &[Beginning]) -> Vec<Finding> {
 }
 
 fn other_files(facts: Facts<'_>, findings: &mut Findings) {
-    let size = facts.coverage.size().bytes() >> 20;
+    let size = facts.coverage.size();
     for odd in facts.coverage.odd() {
-        let what = format!("no segment of {size} MB, as the newest one is, has such a name");
+        let what = format!("no segment of {size}, as what is archived now, has such a name");
         let meaning = "recovery never asks for it, and nothing can be pruned while it is there".to_owned();
         findings.add(finding(Severity::Failure, FindingKind::OddName, odd.to_string(), what, meaning));
     }

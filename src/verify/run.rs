@@ -14,7 +14,6 @@ use super::selection::{Percent, sample};
 use super::{Survey, findings_in};
 use crate::archive::{Archive, ArchivedFile, ArchivedName};
 use crate::catalog::{Finding, FindingKind, Findings, Scope, Severity, VerifyReport};
-use crate::coverage::Coverage;
 use crate::error::Error;
 use crate::wal::{SegmentName, WalName};
 
@@ -125,12 +124,12 @@ impl Run {
         let files = std::mem::take(&mut self.files);
         let looks = files.iter().map(|file| {
             let name = file.name;
-            let depth =
-                if deep { Depth::Original(writer(survey.coverage(), name.wal())) } else { Depth::Stored };
+            let depth = if deep { Depth::Original(writer(survey, name)) } else { Depth::Stored };
             let at_work = &at_work;
             async move {
                 let _turn = at_work.acquire().await;
-                (name, check(archive, survey.system, name, depth, survey.reading).await)
+                let size = Some(survey.catalog.sizes.of(name));
+                (name, check(archive, survey.system, name, size, depth, survey.reading).await)
             }
         });
         let mut looks = futures_util::stream::iter(looks).buffered(at_once * AHEAD);
@@ -209,13 +208,14 @@ impl Run {
 }
 
 /// The timeline that has written a segment's first page; `None` where its history is not known.
-fn writer(coverage: &Coverage, name: WalName) -> Option<crate::wal::TimelineId> {
+fn writer(survey: &Survey, name: ArchivedName) -> Option<crate::wal::TimelineId> {
+    let coverage = survey.coverage();
     let segment = name.segment()?;
     let timeline = segment.timeline();
     if timeline.get() > 1 && coverage.history(timeline).is_none() {
         return None;
     }
-    Some(coverage.writer(timeline, segment.start(coverage.size())?))
+    Some(coverage.writer(timeline, segment.start(survey.catalog.sizes.of(name))?))
 }
 
 /// What it means that a segment cannot be had.
@@ -226,6 +226,15 @@ fn bad(survey: &Survey, name: ArchivedName, kind: FindingKind, what: String) -> 
         _ => None,
     };
     let (severity, meaning) = match needed_by {
+        _ if kind == FindingKind::OtherSize => {
+            let meaning = "its place in the log is not the one that was taken to be its, so neither what is missing nor what can be \
+                           pruned is certain";
+            (Severity::Failure, meaning.to_owned())
+        }
+        _ if !survey.catalog.sizes.is_current(name) => {
+            let meaning = "base backups from before the size of segments was changed may need it";
+            (Severity::Failure, meaning.to_owned())
+        }
         Some(title) => {
             (Severity::Failure, format!("{title} cannot be recovered beyond the beginning of this segment"))
         }

@@ -33,6 +33,17 @@ impl SegmentSize {
         }
     }
 
+    /// The only size with which a segment of that name holds that position; none where several would, as at the beginning of a log,
+    /// or no size.
+    #[must_use]
+    pub fn told_by(position: Lsn, name: SegmentName) -> Option<Self> {
+        let sizes =
+            (Self::MIN.0.trailing_zeros()..=Self::MAX.0.trailing_zeros()).map(|power| Self(1 << power));
+        let mut fitting =
+            sizes.filter(|size| SegmentName::containing(name.timeline, position, *size) == Some(name));
+        fitting.next().filter(|_| fitting.next().is_none())
+    }
+
     /// The size in bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {
@@ -54,6 +65,12 @@ pub struct SegmentName {
     timeline: TimelineId,
     log: u32,
     segment: u32,
+}
+
+impl fmt::Display for SegmentSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MB", self.bytes() >> 20)
+    }
 }
 
 impl SegmentName {
@@ -175,11 +192,30 @@ mod tests {
         assert_eq!(name("0000000A0000001600000003").start(size(1024)), Some(Lsn(0x16_C000_0000)));
     }
 
+    #[test]
+    fn a_position_and_the_name_of_its_segment_tell_the_size() {
+        let told = |position, of| SegmentSize::told_by(Lsn(position), name(of));
+        assert_eq!(told(0xB0_0028, "00000001000000000000000B"), Some(size(1)));
+        assert_eq!(told(0xB00_0028, "00000001000000000000000B"), Some(size(16)));
+        assert_eq!(told(0x1_C000_0028, "000000020000000100000003"), Some(size(1024)));
+        assert_eq!(told(0x1_0000_0028, "000000020000000100000000"), None, "of any size");
+        assert_eq!(told(0x1_2000_0028, "000000020000000100000000"), Some(size(1024)), "of the largest alone");
+        assert_eq!(told(0x1_0100_0028, "000000010000000000000001"), None, "of none");
+    }
+
     fn sizes() -> impl Strategy<Value = SegmentSize> {
         (20u32..=30).prop_map(|power| SegmentSize::new(1 << power).unwrap())
     }
 
     proptest! {
+        #[test]
+        fn no_size_is_told_but_the_right_one(size in sizes(), position: u64) {
+            let name = SegmentName::containing(TimelineId::new(1).unwrap(), Lsn(position), size).unwrap();
+            let told = SegmentSize::told_by(Lsn(position), name);
+            prop_assert_eq!(told.unwrap_or(size), size);
+            prop_assert!(told.is_some() || name.segment == 0);
+        }
+
         #[test]
         fn names_and_numbers_are_the_same_thing(size in sizes(), timeline in 1u32.., position: u64) {
             let timeline = TimelineId::new(timeline).unwrap();

@@ -1,0 +1,342 @@
+//! How large a cluster's segments are, as the archived files themselves say.
+//!
+//! `pg_resetwal --wal-segsize` changes the size of a cluster's segments, and with it what their names mean: segment 2 of 16 MB comes
+//! after segment 16 of 1 MB. So no name tells the size. Headers do, and the position in a backup history file. A few are asked; if
+//! they do not agree, all are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+
+use super::{ArchivedBackup, Reading, says_something_of_the_file};
+use crate::archive::{Archive, ArchivedFile, ArchivedName};
+use crate::error::Error;
+use crate::restore::size_and_time_of;
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier};
+
+/// The size of each segment, and of those that each base backup begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes {
+    current: SegmentSize,
+    /// Of segments and backup history files.
+    others: BTreeMap<ArchivedName, SegmentSize>,
+}
+
+/// Files of another size than those that are archived now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherSize {
+    /// The size.
+    pub size: SegmentSize,
+    /// The segments of that size, in the order of their names, which is theirs in the log of each timeline.
+    pub segments: Vec<ArchivedName>,
+    /// The backup history files of base backups that begin with such a segment.
+    pub backups: Vec<ArchivedName>,
+}
+
+impl OtherSize {
+    /// The first and the last of its segments, or of its backup history files where it has no other.
+    #[must_use]
+    pub fn range(&self) -> String {
+        let files = if self.segments.is_empty() { &self.backups } else { &self.segments };
+        match files.as_slice() {
+            [] => String::new(),
+            [only] => only.to_string(),
+            [first, .., last] => format!("{first} to {last}"),
+        }
+    }
+}
+
+impl Sizes {
+    /// The size of what is archived now.
+    #[must_use]
+    pub fn current(&self) -> SegmentSize {
+        self.current
+    }
+
+    /// The size of a segment, or of that in which the backup begins whose history file has that name.
+    #[must_use]
+    pub fn of(&self, name: ArchivedName) -> SegmentSize {
+        self.others.get(&name).copied().unwrap_or(self.current)
+    }
+
+    /// Whether that is the size of what is archived now.
+    #[must_use]
+    pub fn is_current(&self, name: impl Into<ArchivedName>) -> bool {
+        self.of(name.into()) == self.current
+    }
+
+    /// What is of another size, smallest size first; nothing in an archive of one size.
+    #[must_use]
+    pub fn others(&self) -> Vec<OtherSize> {
+        let sizes: BTreeSet<SegmentSize> = self.others.values().copied().collect();
+        let of_size = |size| {
+            let files = self.others.iter().filter(move |(_, other)| **other == size).map(|(name, _)| *name);
+            let (segments, backups) = files.partition(|name: &ArchivedName| name.segment().is_some());
+            OtherSize { size, segments, backups }
+        };
+        sizes.into_iter().map(of_size).collect()
+    }
+
+    /// Asks as many files as it takes. `backups` are those whose history files have been read.
+    pub(super) async fn found(
+        archive: &Archive,
+        system: SystemIdentifier,
+        files: &[ArchivedFile],
+        backups: &[ArchivedBackup],
+        reading: Reading,
+    ) -> Result<Self, Error> {
+        let asking = Asking { archive, system, reading };
+        let segments: Vec<ArchivedFile> =
+            files.iter().filter(|file| file.name.segment().is_some()).copied().collect();
+        let (mut said, mut unreadable) = asking.ask(sample(&segments)).await?;
+        if said.is_empty() {
+            (said, unreadable) = asking.ask(spread(&segments, MOST_IN_NEED).map(|file| file.name)).await?;
+        }
+        if let (true, Some(error)) = (said.is_empty(), unreadable) {
+            return Err(error);
+        }
+        let by_backups = || backups.iter().filter_map(by_backup);
+        if let Some(size) = only(said.iter().chain(&by_backups().collect::<Vec<_>>())) {
+            let odd = segments.iter().find(|file| !fits(file.name, size)).map(|file| file.name);
+            said.extend(asking.ask(odd).await?.0);
+        }
+        let mut all: Vec<Said> = by_backups().collect();
+        all.extend(said.iter().copied());
+        if !all.is_empty() && only(&all).is_none() {
+            said = asking.ask(segments.iter().map(|file| file.name)).await?.0;
+        }
+        Ok(Self::of_what_was_said(&said, backups))
+    }
+
+    /// The size of what was archived last is that of what is archived now. A copy of an archive may have lost the times of its
+    /// files; headers keep theirs.
+    fn of_what_was_said(said: &[Said], backups: &[ArchivedBackup]) -> Self {
+        let by_backups: Vec<Said> = backups.iter().filter_map(by_backup).collect();
+        let newest = said.iter().chain(&by_backups).max_by_key(|said| said.order());
+        // Without segments and backups, their size does not matter.
+        let current = newest.map_or(SegmentSize::DEFAULT, |said| said.size);
+        let others = said.iter().chain(&by_backups).filter(|said| said.size != current);
+        let mut sizes = Self { current, others: others.map(|said| (said.name, said.size)).collect() };
+        // At the beginning of a log, segments of any size have the same name.
+        for backup in backups.iter().filter(|backup| by_backup(backup).is_none()) {
+            let size = sizes.of(crate::wal::WalName::Segment(backup.history.start_segment).into());
+            if size != current {
+                sizes.others.insert(backup.name.into(), size);
+            }
+        }
+        sizes
+    }
+}
+
+/// What a file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Said {
+    name: ArchivedName,
+    size: SegmentSize,
+    /// When it was archived.
+    at: Timestamp,
+}
+
+impl Said {
+    /// Within a second, the place in the log decides: a new size begins behind the old one.
+    fn order(&self) -> (Timestamp, Option<u64>) {
+        let start = self.name.segment().and_then(|segment| segment.start(self.size));
+        (self.at, start.map(|start| start.0))
+    }
+}
+
+fn by_backup(backup: &ArchivedBackup) -> Option<Said> {
+    let size = SegmentSize::told_by(backup.history.start, backup.history.start_segment)?;
+    Some(Said { name: backup.name.into(), size, at: backup.archived_at })
+}
+
+fn only<'a>(said: impl IntoIterator<Item = &'a Said>) -> Option<SegmentSize> {
+    let mut sizes = said.into_iter().map(|said| said.size);
+    let first = sizes.next()?;
+    sizes.all(|size| size == first).then_some(first)
+}
+
+fn fits(name: ArchivedName, size: SegmentSize) -> bool {
+    name.segment().is_none_or(|segment| segment.number(size).is_some())
+}
+
+/// Whoever asks for sizes.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    archive: &'a Archive,
+    system: SystemIdentifier,
+    reading: Reading,
+}
+
+impl Asking<'_> {
+    /// What these files say, and why one of the others cannot be read.
+    async fn ask(
+        self,
+        names: impl IntoIterator<Item = ArchivedName>,
+    ) -> Result<(Vec<Said>, Option<Error>), Error> {
+        let Self { archive, system, reading } = self;
+        let ask = |name: ArchivedName| async move {
+            match reading.patiently(async || size_and_time_of(archive, system, name).await).await {
+                Ok((size, at)) => Ok(Ok(Said { name, size, at })),
+                Err(error) if says_something_of_the_file(error.kind()) => Ok(Err(error)),
+                Err(error) => Err(error),
+            }
+        };
+        let names: Vec<ArchivedName> = names.into_iter().collect();
+        let mut answers = futures_util::stream::iter(names).map(ask).buffered(reading.at_once);
+        let (mut said, mut unreadable) = (Vec::new(), None);
+        while let Some(answer) = answers.try_next().await? {
+            match answer {
+                Ok(answer) => said.push(answer),
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        Ok((said, unreadable))
+    }
+}
+
+/// How many are asked that are spread over the time of archiving, its ends among them.
+const OVER_TIME: usize = 8;
+
+/// Of how many timelines, the newest ones, the lowest and the highest name are asked.
+const TIMELINES: usize = 8;
+
+/// At how many places, the last ones, where names do not go on, both sides are asked.
+const BREAKS: usize = 4;
+
+/// How many are asked if none of the others can be read.
+const MOST_IN_NEED: usize = 64;
+
+/// Which segments are asked first, of all in the order of their names.
+///
+/// Any change of the size has the old one on one side in time, and on one side of the names. One that was taken back has names
+/// that do not go on at both of its ends.
+fn sample(segments: &[ArchivedFile]) -> BTreeSet<ArchivedName> {
+    let mut by_time = segments.to_vec();
+    by_time.sort_by_key(|file| (file.since, file.name));
+    let mut sample: BTreeSet<ArchivedName> = spread(&by_time, OVER_TIME).map(|file| file.name).collect();
+    let one_timeline =
+        |one: &ArchivedFile, other: &ArchivedFile| one.name.wal().timeline() == other.name.wal().timeline();
+    for of_timeline in segments.chunk_by(one_timeline).rev().take(TIMELINES) {
+        sample.extend(of_timeline.first().into_iter().chain(of_timeline.last()).map(|file| file.name));
+    }
+    let breaks = segments.chunk_by(|one, other| goes_on(one.name.segment(), other.name.segment()));
+    let ends = breaks.flat_map(|chunk| [chunk.first(), chunk.last()]).flatten();
+    let ends: Vec<ArchivedName> = ends.map(|file| file.name).collect();
+    // Both sides of a break, and the last end of all.
+    sample.extend(ends.into_iter().rev().take(2 * BREAKS + 1));
+    sample
+}
+
+/// Whether the second name may be that of the segment after the first, or is another one of the same.
+fn goes_on(one: Option<SegmentName>, other: Option<SegmentName>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    let is_next = other.order() == one.order() + 1 || other.order() == ((one.order() >> 32) + 1) << 32;
+    one.timeline() == other.timeline() && (one == other || is_next)
+}
+
+/// So many of them at most, at even distances, the first and the last among them.
+fn spread(files: &[ArchivedFile], most: usize) -> impl Iterator<Item = &ArchivedFile> {
+    let last = files.len().saturating_sub(1);
+    let wanted = most.min(files.len());
+    (0..wanted).filter_map(move |index| files.get(index * last / wanted.saturating_sub(1).max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeInclusive;
+
+    use super::*;
+    use crate::wal::{BackupHistory, Lsn, TimelineId, WalName};
+
+    fn mb(megabytes: u64) -> SegmentSize {
+        SegmentSize::new(megabytes << 20).unwrap()
+    }
+
+    fn name(number: u64) -> ArchivedName {
+        let timeline = TimelineId::new(1).unwrap();
+        WalName::Segment(SegmentName::from_number(timeline, number, SegmentSize::MIN).unwrap()).into()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Segments that were archived one after the other, from a moment on.
+    fn archived(numbers: RangeInclusive<u64>, from: i64) -> Vec<ArchivedFile> {
+        let file = |(number, since)| ArchivedFile { name: name(number), since: at(since), stored_size: 1 };
+        numbers.zip(from..).map(file).collect()
+    }
+
+    fn said(numbers: RangeInclusive<u64>, size: SegmentSize, from: i64) -> Vec<Said> {
+        archived(numbers, from).iter().map(|file| Said { name: file.name, size, at: file.since }).collect()
+    }
+
+    fn backup(number: u64, start: u64, second: i64) -> ArchivedBackup {
+        let segment = name(number).segment().unwrap();
+        let history = BackupHistory { start: Lsn(start), start_segment: segment, stop: None, label: None };
+        ArchivedBackup { name: WalName::Backup { segment, offset: 0x28 }, history, archived_at: at(second) }
+    }
+
+    /// Whether a sample of segments in the order of names tells of both sizes, whatever became of the files' times.
+    fn is_noticed(mut files: Vec<ArchivedFile>, is_other: impl Fn(ArchivedName) -> bool) -> bool {
+        files.sort_unstable_by_key(|file| file.name);
+        let noticed = |files: &[ArchivedFile]| {
+            let sample = sample(files);
+            assert!(sample.len() <= OVER_TIME + 2 * TIMELINES + 2 * BREAKS + 1, "{}", sample.len());
+            sample.iter().any(|name| is_other(*name)) && sample.iter().any(|name| !is_other(*name))
+        };
+        let without_times: Vec<ArchivedFile> =
+            files.iter().map(|file| ArchivedFile { since: at(9), ..*file }).collect();
+        noticed(&files) && noticed(&without_times)
+    }
+
+    #[test]
+    fn a_change_of_the_size_is_noticed_by_few_files() {
+        let of = |number: RangeInclusive<u64>| {
+            move |other: ArchivedName| number.clone().any(|number| name(number) == other)
+        };
+        let up = [archived(0x600..=0xA00, 0), archived(0x51..=0x52, 5_000)].concat();
+        assert!(is_noticed(up, of(0x51..=0x52)), "larger ones come before");
+        let up = [archived(0x52..=0xA00, 0), archived(0x51..=0x51, 5_000)].concat();
+        assert!(is_noticed(up, of(0x51..=0x51)), "right before");
+        let down = [archived(0x1..=0x99, 0), archived(0x9A0..=0x9A0, 5_000)].concat();
+        assert!(is_noticed(down, of(0x9A0..=0x9A0)), "smaller ones come behind");
+        let there_and_back =
+            [archived(0x1..=0x20, 0), archived(0x220..=0x221, 40), archived(0x300..=0x900, 50)].concat();
+        assert!(is_noticed(there_and_back, of(0x220..=0x221)));
+        assert_eq!(sample(&archived(1..=9_000, 0)).len(), OVER_TIME, "an ordinary archive");
+        assert_eq!(sample(&archived(1..=3, 0)).len(), 3);
+        assert_eq!(sample(&[]).len(), 0);
+    }
+
+    #[test]
+    fn what_was_archived_last_has_the_size() {
+        let of = |said: &[Said], backups: &[ArchivedBackup]| Sizes::of_what_was_said(said, backups);
+        let (old, new) = (said(0x20..=0x2A, mb(1), 100), said(0x16..=0x19, mb(2), 200));
+        let both = of(&[old.clone(), new.clone()].concat(), &[]);
+        assert_eq!((both.current(), both.of(name(0x20)), both.of(name(0x16))), (mb(2), mb(1), mb(2)));
+        let others = both.others();
+        assert_eq!((others.len(), others[0].size, others[0].segments.len()), (1, mb(1), 11));
+        assert_eq!(others[0].range(), "000000010000000000000020 to 00000001000000000000002A");
+        let same_second = [said(0x20..=0x20, mb(1), 100), said(0x16..=0x16, mb(2), 100)].concat();
+        assert_eq!(of(&same_second, &[]).current(), mb(2), "which comes later in the log");
+        assert_eq!(of(&old, &[]).others(), []);
+        assert_eq!(of(&[], &[]).current(), SegmentSize::DEFAULT);
+        assert_eq!(
+            of(&new, &[backup(0x25, 0x25 << 20, 100)]).others()[0].range(),
+            "000000010000000000000025.00000028.backup"
+        );
+        assert_eq!(of(&old, &[backup(0x1A, 0x1A << 21, 300)]).current(), mb(2), "backups tell it, too");
+    }
+
+    #[test]
+    fn a_backup_at_the_beginning_of_a_log_goes_by_its_segment() {
+        let start = backup(0x1000, 0x1_0000_0028, 100);
+        let segments = [said(0x1000..=0x1002, mb(1), 90), said(0x900..=0x901, mb(2), 200)].concat();
+        assert_eq!(Sizes::of_what_was_said(&segments, &[start.clone()]).of(start.name.into()), mb(1));
+        let gone = said(0x900..=0x901, mb(2), 200);
+        assert_eq!(Sizes::of_what_was_said(&gone, &[start.clone()]).of(start.name.into()), mb(2));
+    }
+}

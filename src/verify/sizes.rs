@@ -1,0 +1,33 @@
+//! What it means that an archive holds segments of several sizes.
+
+use super::names::finding;
+use crate::catalog::{Catalog, Finding, FindingKind, Severity};
+
+/// A failure for each size that is not that of what is archived now.
+pub(super) fn other_sizes(catalog: &Catalog) -> Vec<Finding> {
+    let current = catalog.sizes.current();
+    let others = catalog.sizes.others().into_iter();
+    others
+        .map(|other| {
+            let subject = match (other.segments.len(), other.backups.len()) {
+                (0, 1) => "a base backup begins with a segment".to_owned(),
+                (0, backups) => format!("{backups} base backups begin with segments"),
+                (1, _) => "a segment is".to_owned(),
+                (segments, _) => format!("{segments} segments are"),
+            };
+            let what = format!(
+                "{subject} of {}, and what is archived now is of {current}: pg_resetwal has changed the size",
+                other.size
+            );
+            let mut backups = catalog.backups.iter().filter(|backup| other.backups.contains(&backup.name.into()));
+            let newest = backups.by_ref().max_by_key(|backup| backup.archived_at);
+            let beyond = newest.map_or_else(String::new, |newest| {
+                format!(", so {}, the newest base backup of that size, cannot be recovered beyond it", newest.title())
+            });
+            let meaning = format!(
+                "nothing leads from before the change to what is written now{beyond}; nothing can be pruned while both are here"
+            );
+            finding(Severity::Failure, FindingKind::OtherSize, other.range(), what, meaning)
+        })
+        .collect()
+}
