@@ -158,8 +158,14 @@ impl Prefetcher {
     fn fetch_more(&mut self) {
         while let Some(name) = self.window.begin() {
             let progress = Progress::default();
-            let fetching =
-                fetch(self.archive.clone(), self.job.system, name, self.job.spool.clone(), progress.clone());
+            let fetching = fetch(
+                self.archive.clone(),
+                self.job.system,
+                name,
+                self.job.size,
+                self.job.spool.clone(),
+                progress.clone(),
+            );
             let fetch = self.fetches.spawn(async move { (name, fetching.await) });
             self.coming.insert(name, Coming { fetch, progress, told: 0, waiting: Vec::new() });
         }
@@ -261,6 +267,7 @@ async fn fetch(
     archive: Archive,
     system: SystemIdentifier,
     name: SegmentName,
+    size: SegmentSize,
     spool: Spool,
     progress: Progress,
 ) -> Result<Verified, Error> {
@@ -275,6 +282,10 @@ async fn fetch(
         // Nobody waits for it that long.
         let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
         let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut watched)?;
+        if header.original_size != size.bytes() {
+            // The call itself finds out, and says so.
+            return Err(Error::new(ErrorKind::Damaged, format!("{name} is not of {size}")));
+        }
         Ok(Verified { file: watched.file, size: header.original_size, blake3: header.blake3 })
     })
     .await

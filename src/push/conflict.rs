@@ -98,7 +98,9 @@ pub(super) fn warn_of_second(theirs: &Other, ours: &Header, kept_as: &str, path:
 /// to which both are the same, it says so.
 pub(super) async fn conflict(archive: &Archive, ours: &Header, theirs: Other, path: &Path) -> Error {
     let what = what_differs(ours, &theirs, path);
-    if let WalName::Segment(segment) = ours.name {
+    if let WalName::Segment(segment) = ours.name
+        && ours.original_size == theirs.header.original_size
+    {
         match harmless(archive, ours, segment, path).await {
             Ok(Some(fork)) => {
                 let path = path.to_owned();
@@ -108,12 +110,24 @@ pub(super) async fn conflict(archive: &Archive, ours: &Header, theirs: Other, pa
             Err(error) => tracing::debug!("cannot tell how the two differ: {}", error.report()),
         }
     }
-    Error::new(ErrorKind::Conflict, what).hint(FIND_OUT)
+    Error::new(ErrorKind::Conflict, what).hint(find_out(ours, &theirs))
+}
+
+/// What to do about two contents.
+fn find_out(ours: &Header, theirs: &Other) -> String {
+    let sizes = [theirs.header.original_size, ours.original_size].map(SegmentSize::new);
+    match (ours.name, sizes) {
+        (WalName::Segment(_), [Ok(theirs), Ok(ours)]) if theirs != ours => format!(
+            "the archive's file is of {theirs}, and this one of {ours}: if pg_resetwal has changed the size of this server's segments, \
+             point archive_command at a new archive, which needs a new base backup; else {FIND_OUT}"
+        ),
+        _ => FIND_OUT.to_owned(),
+    }
 }
 
 /// The failure of a history file because a segment of an ancestor is another one in the archive.
 pub(super) fn conflict_of_ancestor(ours: &Header, theirs: &Other, path: &Path) -> Error {
-    Error::new(ErrorKind::Conflict, what_differs(ours, theirs, path)).hint(FIND_OUT)
+    Error::new(ErrorKind::Conflict, what_differs(ours, theirs, path)).hint(find_out(ours, theirs))
 }
 
 fn what_differs(ours: &Header, theirs: &Other, path: &Path) -> String {

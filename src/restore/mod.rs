@@ -11,7 +11,7 @@ mod place;
 mod watch;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tempfile::TempPath;
@@ -22,7 +22,7 @@ use crate::cluster::{DataDirectory, RecoveryMode};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Header;
 use crate::limit::TimeLimit;
-use crate::wal::{SegmentName, SystemIdentifier, WalName};
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
 use absence::{Answer, explain};
 pub(crate) use content::{
@@ -137,9 +137,30 @@ async fn restore_from_archive(
     archive.heed(limit);
     let system = system_to_restore(&archive, request.path.clone(), request.system).await?;
     let (header, stored_size, file) = fetch_or_explain(&archive, system, request, limit, &progress).await?;
-    let path = request.path.clone();
-    blocking(move || publish(file, &path)).await?;
+    let (path, name, location) = (request.path.clone(), request.name, archive.location(system, request.name));
+    let size = header.original_size;
+    let publishing = blocking(move || {
+        check_size(&path, name, size, &location)?;
+        publish(file, &path)
+    });
+    publishing.await?;
     Ok(Restored::FromArchive { header, stored_size })
+}
+
+/// Refuses a segment of another size than those of the server that asks, where its data directory tells that. The server itself ends
+/// its recovery with an error that does not say why, or, as a standby, asks for the segment for ever.
+fn check_size(path: &Path, name: WalName, bytes: u64, location: &str) -> Result<(), Error> {
+    let (WalName::Segment(_), Ok(size)) = (name, SegmentSize::new(bytes)) else { return Ok(()) };
+    match DataDirectory::of(path).segment_size() {
+        Some(own) if own != size => {
+            let what = format!("{location} is of {size}, and the segments of this server are of {own}");
+            Err(Error::new(ErrorKind::Damaged, what).hint(
+                "pg_resetwal has changed the size of segments; no recovery leads from one size to the other: restore from the archive \
+                 into which this base backup's server has archived",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How often a file that is listed is asked for, although it cannot be fetched.
