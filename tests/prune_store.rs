@@ -61,6 +61,10 @@ fn a_thousand_names_are_listed_and_deleted_by_one_request() {
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     assert_eq!(numbers(&scene), (2_400..=SEGMENTS).collect::<Vec<_>>());
     assert_eq!(requests(&scene), (3, 3, 0));
+    let asked = scene.store.requests();
+    let of_segments =
+        asked.iter().filter(|request| request.method == "GET" && request.path.contains("/wal/0"));
+    assert!(of_segments.count() <= 10, "a few segments tell the size of all: {asked:?}");
     let report: Value = serde_json::from_slice(&scene.store.get(&reports()).unwrap()).unwrap();
     assert_eq!((&report["ok"], &report["deleted_files"]), (&Value::from(true), &Value::from(2_399)));
     scene.store.forget_requests();
