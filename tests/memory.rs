@@ -39,6 +39,7 @@ fn succeeds_within(most: u64, what: &str, command: Command) {
 #[test]
 fn a_segment_of_the_usual_size_is_archived_and_restored_in_little_memory() {
     let scene = Scene::new();
+    scene.recovery.set_segment_bytes(USUAL);
     let original = segment_of(&scene.primary, SYSTEM, SEGMENT, USUAL, 1);
     for compression in ["zstd", "none"] {
         let mut push = scene.primary.run(scene.sandbox.walkeep_archive());
@@ -53,6 +54,7 @@ fn a_segment_of_the_usual_size_is_archived_and_restored_in_little_memory() {
         fs::remove_file(scene.file(SEGMENT)).unwrap();
     }
     let store = StoreScene::with_conditional_put("yes");
+    store.recovery.set_segment_bytes(USUAL);
     segment_of(&store.primary, SYSTEM, SEGMENT, USUAL, 1);
     succeeds_within(FOR_ONE, "a push into a store", store.push(SEGMENT));
     succeeds_within(FOR_ONE, "a restore from a store", store.restore(&store.recovery, SEGMENT));
@@ -130,6 +132,7 @@ fn the_largest_segment_is_archived_into_a_store_and_restored_within_bounds() {
     let mut scene = StoreScene::with_conditional_put("yes");
     scene.wait_long();
     assert_space(scene.sandbox.path(), 4 * LARGEST + (64 << 20));
+    scene.recovery.set_segment_bytes(LARGEST);
     let original = segment_of(&scene.primary, SYSTEM, SEGMENT, LARGEST, 1);
     succeeds_within(FOR_THE_LARGEST, "a push into a store", scene.push(SEGMENT));
     assert_eq!(scene.asked(SEGMENT), ["HEAD", "PUT if new"]);

@@ -207,6 +207,7 @@ fn nothing_is_prefetched_where_that_is_switched_off() {
 fn one_segment_is_in_hand_even_if_it_is_larger_than_the_bound() {
     let scene = PrefetchScene::new();
     let bytes = 4 << 20;
+    scene.scene.recovery.set_segment_bytes(bytes as u64);
     let segments: Vec<_> = (1..=4).map(|number| (name(number), large(number, bytes))).collect();
     for (name, content) in &segments {
         scene.archive_content(name, content);
@@ -236,6 +237,7 @@ fn segments_are_followed_across_the_end_of_a_log_by_their_real_size() {
         (64 << 20, ["00000001000000000000003E", "00000001000000000000003F", "000000010000000100000000"]),
     ] {
         let scene = PrefetchScene::new();
+        scene.scene.recovery.set_segment_bytes(bytes as u64);
         let segments = names.map(|name| segment(name, SYSTEM, bytes, 7));
         for (name, content) in names.iter().zip(&segments) {
             scene.archive_content(name, content);

@@ -36,6 +36,7 @@ impl Large {
     fn new() -> Self {
         let scene = Scene::new();
         let content = segment(SEGMENT, SYSTEM, 16 << 20, 0);
+        scene.recovery.set_segment_bytes(16 << 20);
         scene.primary.file(&format!("pg_wal/{SEGMENT}"), &content);
         scene.push(&scene.primary, SEGMENT);
         Self { scene, content }

@@ -182,6 +182,7 @@ fn a_large_segment_whose_transfer_breaks_anywhere_is_fetched_again() {
         scene
     };
     let content = segment(SEGMENT, SYSTEM, 16 << 20, 0);
+    scene.recovery.set_segment_bytes(16 << 20);
     scene.primary.file(&format!("pg_wal/{SEGMENT}"), &content);
     let mut push = scene.push(SEGMENT);
     push.args(["--compression", "none"]);

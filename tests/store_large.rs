@@ -30,6 +30,7 @@ const MIDDLE: u64 = LARGE / 2;
 fn patient_scene(conditional_put: &str) -> StoreScene {
     let mut scene = StoreScene::with_conditional_put(conditional_put);
     scene.wait_long();
+    scene.recovery.set_segment_bytes(LARGE);
     scene
 }
 

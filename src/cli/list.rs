@@ -11,7 +11,7 @@ use super::shape::{ReachShape, TimelineShape};
 use super::table::table;
 use super::tool::{Opened, Tool};
 use crate::archive::ArchivedFile;
-use crate::catalog::{ArchivedBackup, Catalog, OtherSize, Totals, catalog};
+use crate::catalog::{ArchivedBackup, Catalog, Totals, catalog};
 use crate::coverage::Timeline;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, TimelineId, WalName};
@@ -122,11 +122,11 @@ impl List {
             let (names, size) = (count(catalog.coverage.odd().len(), "name"), catalog.sizes.current());
             tracing::warn!("{names} such as {odd} no segment of {size} has, as what is archived now");
         }
-        for OtherSize { size, segments, .. } in catalog.sizes.others() {
-            let Some(first) = segments.first() else { continue };
-            let (segments, current) = (count(segments.len(), "segment"), catalog.sizes.current());
+        for other in catalog.sizes.others().iter().filter(|other| !other.segments.is_empty()) {
+            let (segments, current) = (count(other.segments.len(), "segment"), catalog.sizes.current());
+            let (size, range) = (other.size, other.range());
             tracing::warn!(
-                "{segments} of {size} from {first} on, of before the size was changed, in no timeline here: those are of {current}"
+                "{segments} of {size} ({range}) in no timeline that is listed: pg_resetwal has changed the size of segments, to {current}"
             );
         }
         std::process::exit(i32::from(!unreadable.is_empty()))

@@ -118,8 +118,9 @@ fn find_out(ours: &Header, theirs: &Other) -> String {
     let sizes = [theirs.header.original_size, ours.original_size].map(SegmentSize::new);
     match (ours.name, sizes) {
         (WalName::Segment(_), [Ok(theirs), Ok(ours)]) if theirs != ours => format!(
-            "the archive's file is of {theirs}, and this one of {ours}: if pg_resetwal has changed the size of this server's segments, \
-             point archive_command at a new archive, which needs a new base backup; else {FIND_OUT}"
+            "the archive's file is of {theirs}, and this one of {ours}; neither was changed; if pg_resetwal has changed the size of this \
+             server's segments, point archive_command at a new archive, and take a base backup; else find out whether two servers \
+             share the archive"
         ),
         _ => FIND_OUT.to_owned(),
     }

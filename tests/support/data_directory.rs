@@ -35,9 +35,14 @@ impl DataDirectory {
 
     /// Writes what `pg_control` says the server does, such as [`IN_ARCHIVE_RECOVERY`].
     pub(crate) fn set_state(&self, state: u32) {
-        let mut control = control(self.system_identifier);
+        let mut control = control(self.system_identifier, SEGMENT_BYTES as u64);
         control[16..20].copy_from_slice(&state.to_ne_bytes());
         self.file("global/pg_control", control);
+    }
+
+    /// Writes into `pg_control` that the cluster's segments are of so many bytes.
+    pub(crate) fn set_segment_bytes(&self, bytes: u64) {
+        self.file("global/pg_control", control(self.system_identifier, bytes));
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
@@ -66,9 +71,9 @@ impl DataDirectory {
     }
 }
 
-/// A `pg_control` as far as walkeep reads it, of a cluster with segments of [`SEGMENT_BYTES`].
-fn control(system_identifier: u64) -> Vec<u8> {
-    let sizes = [8_192u32, 131_072, 8_192, u32::try_from(SEGMENT_BYTES).unwrap()];
+/// A `pg_control` as far as walkeep reads it, of a cluster with segments of so many bytes.
+fn control(system_identifier: u64, segment_bytes: u64) -> Vec<u8> {
+    let sizes = [8_192u32, 131_072, 8_192, u32::try_from(segment_bytes).unwrap()];
     let sizes: Vec<u8> = sizes.iter().flat_map(|size| size.to_ne_bytes()).collect();
     let beginning = [&system_identifier.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 252]].concat();
     [beginning, 1_234_567f64.to_ne_bytes().to_vec(), sizes, vec![0; 224]].concat()

@@ -17,7 +17,8 @@ pub(crate) const LARGE: u64 = 128 << 20;
 /// The largest segment that PostgreSQL can have.
 pub(crate) const LARGEST: u64 = 1 << 30;
 
-/// Writes a segment of `bytes` bytes that nothing compresses into `pg_wal`; `seed` makes its content differ.
+/// Writes a segment of `bytes` bytes that nothing compresses into the `pg_wal` of a cluster whose segments are of that size;
+/// `seed` makes its content differ.
 pub(crate) fn segment_of(data: &DataDirectory, system: u64, name: &str, bytes: u64, seed: u64) -> PathBuf {
     let path = data.join(&format!("pg_wal/{name}"));
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).unwrap());
@@ -37,6 +38,7 @@ pub(crate) fn segment_of(data: &DataDirectory, system: u64, name: &str, bytes: u
     }
     drop(file.into_inner().unwrap());
     user::hand_over(&path);
+    data.set_segment_bytes(bytes);
     path
 }
 
