@@ -77,7 +77,9 @@ impl Epoch {
 
 fn archive_of(epochs: &[Epoch; 2]) -> Kept {
     let kept = Kept::new();
-    epochs.iter().for_each(|epoch| epoch.archive(&kept));
+    for epoch in epochs {
+        epoch.archive(&kept);
+    }
     kept
 }
 
