@@ -78,6 +78,19 @@ impl Error {
         self.hint(hint)
     }
 
+    /// What follows from it, with it as the cause. What a person can do about it stays.
+    #[must_use]
+    pub fn so(mut self, what: impl Into<String>) -> Self {
+        let hint = self.hint.take();
+        Self {
+            kind: self.kind,
+            what: what.into(),
+            hint,
+            timed_out: self.timed_out,
+            source: Some(Box::new(self)),
+        }
+    }
+
     /// Adds that it is no answer at all: nothing moved, for as long as that was waited for.
     #[must_use]
     pub fn timed_out(mut self, timed_out: bool) -> Self {
@@ -169,5 +182,7 @@ mod tests {
             "cannot fetch x from /a [1m: cannot open /a: odd thing; look at it; type x"
         );
         assert_eq!(error.to_string(), "cannot fetch x from /a\u{1b}[1m");
+        let error = Error::new(ErrorKind::Local, "cannot read /b").hint("look at it").so("nothing is done");
+        assert_eq!(error.report(), "nothing is done: cannot read /b; look at it");
     }
 }

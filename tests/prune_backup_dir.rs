@@ -3,21 +3,18 @@
 
 mod support;
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
-use jiff::Timestamp;
 use support::{
+    base_backup::{
+        Member, backup, base_tar, gzipped, label, labelled, manifest, manifest_of, plain, tar_of, wal_tar,
+        written, zstd,
+    },
+    data_directory::control,
     files::Permissions,
-    kept::{Kept, days_ago, name, position, touch},
+    kept::{Kept, days_ago, name, position},
     push::SYSTEM,
 };
-
-/// A file of a base backup: its name and content.
-type Member<'a> = (&'a str, Vec<u8>);
 
 /// The log, and directories of base backups.
 fn scene() -> (Kept, PathBuf) {
@@ -27,99 +24,44 @@ fn scene() -> (Kept, PathBuf) {
     (kept, place)
 }
 
-fn label(start: u64) -> String {
-    format!(
-        "START WAL LOCATION: {} (file {})\nCHECKPOINT LOCATION: {}\nBACKUP METHOD: streamed\nBACKUP FROM: primary\n\
-         START TIME: 2026-01-02 03:04:05 UTC\nLABEL: nightly\nSTART TIMELINE: 1\n",
-        position(start, 0x28),
-        name(1, start),
-        position(start, 0x60)
-    )
-}
-
-/// As version 17 writes it.
-fn manifest(start: u64, stop: u64, system: u64) -> String {
-    format!(
-        "{{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": {system},\n\"Files\": [\n\
-         {{ \"Path\": \"backup_label\", \"Size\": 227, \"Last-Modified\": \"2026-01-02 03:04:05 GMT\" }}\n],\n\
-         \"WAL-Ranges\": [\n{{ \"Timeline\": 1, \"Start-LSN\": \"{}\", \"End-LSN\": \"{}\" }}\n],\n\
-         \"Manifest-Checksum\": \"00\"}}\n",
-        position(start, 0x28),
-        position(stop, 0x138)
-    )
-}
-
-/// A tar archive with a label, which is not its first member.
-fn tarred(start: u64) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (path, content) in
-        [("tablespace_map", String::new()), ("backup_label", label(start)), ("PG_VERSION", "15\n".into())]
-    {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o600);
-        tar.append_data(&mut header, path, content.as_bytes()).unwrap();
-    }
-    tar.into_inner().unwrap()
-}
-
-fn gzipped(content: &[u8]) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(content).unwrap();
-    gzip.finish().unwrap()
-}
-
-/// A base backup of these files, written so many days ago.
-fn backup(place: &Path, name: &str, files: &[Member], days: i64) -> PathBuf {
-    written(place, name, files, days_ago(days))
-}
-
-/// As [`backup`], at that moment.
-fn written(place: &Path, name: &str, files: &[Member], at: Timestamp) -> PathBuf {
-    let directory = place.join(name);
-    fs::create_dir(&directory).unwrap();
-    support::user::hand_over(&directory);
-    for (file, content) in files {
-        let file = directory.join(file);
-        fs::write(&file, content).unwrap();
-        support::user::hand_over(&file);
-        touch(&file, at);
-    }
-    directory
-}
-
 fn first(kept: &Kept) -> u64 {
     (1..=40).find(|number| kept.archive.file(SYSTEM, &name(1, *number)).exists()).unwrap()
 }
 
 #[test]
 fn what_pg_basebackup_writes_is_understood() {
-    let shapes: [(&str, Vec<Member>); 7] = [
-        (
-            "plain",
-            vec![("backup_label", label(10).into()), ("backup_manifest", manifest(10, 11, SYSTEM).into())],
-        ),
-        ("plain without a manifest", vec![("backup_label", label(10).into())]),
+    let shapes: [(&str, Vec<Member>); 8] = [
+        ("plain", [plain(10, SYSTEM).to_vec(), vec![("backup_manifest", manifest(10, 11, None))]].concat()),
+        ("plain without a manifest", plain(10, SYSTEM).to_vec()),
         (
             "tar",
             vec![
-                ("base.tar", b"not looked at".to_vec()),
-                ("backup_manifest", manifest(10, 11, SYSTEM).into()),
+                ("base.tar", base_tar(10, SYSTEM)),
+                ("backup_manifest", manifest(10, 11, Some(SYSTEM))),
+                ("base.tar.sha256", b"00".to_vec()),
             ],
         ),
-        ("tar without a manifest", vec![("base.tar", tarred(10))]),
-        ("gzip without a manifest", vec![("base.tar.gz", gzipped(&tarred(10)))]),
-        ("zstd without a manifest", vec![("base.tar.zst", zstd::encode_all(&*tarred(10), 1).unwrap())]),
-        ("lz4", vec![("base.tar.lz4", b"x".to_vec()), ("backup_manifest", manifest(10, 11, SYSTEM).into())]),
+        ("tar without a manifest", vec![("base.tar", base_tar(10, SYSTEM))]),
+        ("gzip without a manifest", vec![("base.tar.gz", gzipped(&base_tar(10, SYSTEM)))]),
+        ("zstd without a manifest", vec![("base.tar.zst", zstd(&base_tar(10, SYSTEM)))]),
+        ("lz4", vec![("base.tar.lz4", b"x".to_vec()), ("backup_manifest", manifest(10, 11, Some(SYSTEM)))]),
+        (
+            "lz4 before version 17",
+            vec![
+                ("base.tar.lz4", b"x".to_vec()),
+                ("backup_manifest", manifest(10, 11, None)),
+                ("pg_wal.tar", wal_tar(10, SYSTEM)),
+            ],
+        ),
     ];
+    let (kept, _) = scene();
     for (shape, files) in shapes {
-        for itself in [true, false] {
-            let (kept, place) = scene();
-            let at = days_ago(3);
-            let directory = written(&place, "one", &files, at);
-            let named = if itself { &directory } else { &place };
-            let told = kept.json("prune", &["--backup-dir", named.to_str().unwrap()]);
-            assert_eq!(first(&kept), 10, "{shape}");
+        let place = kept.sandbox.directory(shape);
+        let at = days_ago(3);
+        let directory = written(&place, "one", &files, at);
+        for named in [&directory, &place] {
+            let told = kept.json("prune", &["--dry-run", "--backup-dir", named.to_str().unwrap()]);
+            assert_eq!(told["begins_at"], name(1, 10), "{shape}");
             let told = &told["kept_backups"][0];
             assert_eq!(told["why"][0], "its files are still there", "{shape}");
             assert_eq!(told["title"], format!("the backup in {}", directory.display()), "{shape}");
@@ -129,9 +71,39 @@ fn what_pg_basebackup_writes_is_understood() {
 }
 
 #[test]
+fn an_incremental_backup_is_one_from_its_own_start_on() {
+    let (kept, place) = scene();
+    let mut incremental = label(20);
+    incremental.extend(b"INCREMENTAL FROM LSN: 0/A00028\nINCREMENTAL FROM TLI: 1\n");
+    let files = [
+        ("backup_label", incremental),
+        ("backup_manifest", manifest(20, 20, Some(SYSTEM))),
+        ("base/1/INCREMENTAL.1259", vec![7; 100]),
+    ];
+    backup(&place, "incremental", &files, 1);
+    backup(&place, "full", &plain(10, SYSTEM), 2);
+    let told = kept.json("prune", &["--backup-dir", place.to_str().unwrap()]);
+    assert_eq!(first(&kept), 10, "what it is to be combined with is there, too");
+    assert_eq!(told["kept_backups"][1]["start_segment"], name(1, 20));
+    fs::remove_dir_all(place.join("full")).unwrap();
+    kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+    assert_eq!(first(&kept), 20);
+}
+
+#[test]
+fn one_of_a_standby_that_followed_another_server_begins_on_the_older_timeline() {
+    let (kept, place) = scene();
+    let ranges = [(2, position(22, 0), position(23, 0x138)), (1, position(20, 0x28), position(22, 0))];
+    let files = [("base.tar", base_tar(20, SYSTEM)), ("backup_manifest", manifest_of(&ranges, Some(SYSTEM)))];
+    backup(&place, "followed", &files, 1);
+    kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+    assert_eq!(first(&kept), 20);
+}
+
+#[test]
 fn one_that_is_still_there_keeps_its_wal_whatever_the_policy() {
     let (kept, place) = scene();
-    backup(&place, "old", &[("backup_label", label(10).into())], 9);
+    backup(&place, "old", &plain(10, SYSTEM), 9);
     kept.backup(1, 5, 5, 12);
     kept.backup(1, 30, 30, 1);
     let directory = place.to_str().unwrap().to_owned();
@@ -139,12 +111,8 @@ fn one_that_is_still_there_keeps_its_wal_whatever_the_policy() {
     assert_eq!(first(&kept), 10);
     // Known from both sides, it is one.
     let (kept, place) = scene();
-    backup(
-        &place,
-        "old",
-        &[("backup_label", label(10).into()), ("backup_manifest", manifest(10, 10, SYSTEM).into())],
-        9,
-    );
+    let files = [("backup_label", label(10)), ("backup_manifest", manifest(10, 10, Some(SYSTEM)))];
+    backup(&place, "old", &files, 9);
     kept.backup(1, 10, 10, 9);
     kept.backup(1, 30, 30, 1);
     let file = format!("keep_backups = 1\nbackup_dirs = ['{}']\n", place.display());
@@ -155,54 +123,94 @@ fn one_that_is_still_there_keeps_its_wal_whatever_the_policy() {
 }
 
 #[test]
-fn those_of_other_clusters_do_not_count() {
+fn one_that_is_seen_twice_takes_one_place() {
     let (kept, place) = scene();
-    backup(
-        &place,
-        "other",
-        &[("backup_label", label(3).into()), ("backup_manifest", manifest(3, 3, SYSTEM + 1).into())],
-        9,
-    );
-    let control = |system: u64| [&system.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 500]].concat();
-    let plain = backup(&place, "plain", &[("backup_label", label(4).into())], 9);
-    fs::create_dir(plain.join("global")).unwrap();
-    fs::write(plain.join("global/pg_control"), control(SYSTEM + 1)).unwrap();
-    let directory = place.to_str().unwrap().to_owned();
-    kept.fails(1, "prune", &["--backup-dir", &directory], "there is no base backup of this cluster in");
-    backup(&place, "ours", &[("backup_label", label(20).into())], 9);
-    kept.said("prune", &["--backup-dir", &directory]);
-    assert_eq!(first(&kept), 20);
+    let newest = backup(&place, "monday", &plain(30, SYSTEM), 1);
+    symlink("monday", place.join("latest")).unwrap();
+    backup(&place, "copy", &plain(30, SYSTEM), 0);
+    kept.backup(1, 10, 10, 3);
+    kept.backup(1, 5, 5, 4);
+    let dirs = [place.to_str().unwrap(), newest.to_str().unwrap()];
+    let told = kept.json("prune", &["--keep-backups", "2", "--backup-dir", dirs[0], "--backup-dir", dirs[1]]);
+    assert_eq!(first(&kept), 10, "{told:#}");
+    assert_eq!(told["kept_backups"].as_array().unwrap().len(), 2, "{told:#}");
 }
 
 #[test]
 fn one_that_cannot_be_understood_deletes_nothing() {
-    let broken: [(&str, Vec<u8>, &str); 8] = [
+    let broken: [(&str, Vec<u8>, &str); 12] = [
         ("backup_label", b"LABEL: x\n".to_vec(), "backup_label"),
         ("backup_manifest", b"{ \"Files\": [".to_vec(), "backup_manifest"),
+        ("backup_manifest", [b"{ \"Files\": ", "[".repeat(100_000).as_bytes()].concat(), "backup_manifest"),
         ("backup_manifest", b"{ \"WAL-Ranges\": [] }".to_vec(), "backup_manifest"),
         (
             "backup_manifest",
             b"{ \"WAL-Ranges\": [{\"Timeline\":0,\"Start-LSN\":\"0/0\",\"End-LSN\":\"x\"}] }".to_vec(),
             "backup_manifest",
         ),
-        ("base.tar", tarred(10)[..900].to_vec(), "base.tar"),
+        ("base.tar", base_tar(10, SYSTEM)[..900].to_vec(), "base.tar"),
         ("base.tar", b"nothing".repeat(300), "base.tar"),
+        ("base.tar", Vec::new(), "base.tar"),
         ("base.tar.gz", b"nothing".to_vec(), "base.tar.gz"),
         ("base.tar.lz4", b"x".to_vec(), "lz4"),
+        ("base.tar.xz", b"x".to_vec(), "base.tar.xz"),
+        ("base.tar", tar_of(&[("../backup_label", label(5)), ("x/backup_label", label(5))]), "base.tar"),
     ];
+    let (kept, place) = scene();
+    backup(&place, "sound", &plain(30, SYSTEM), 3);
     for (file, content, words) in broken {
-        let (kept, place) = scene();
-        backup(&place, "sound", &[("backup_label", label(30).into())], 3);
-        backup(&place, "broken", &[(file, content)], 3);
+        let broken = backup(&place, "broken", &[(file, content)], 3);
         kept.fails(1, "prune", &["--backup-dir", place.to_str().unwrap()], words);
         assert_eq!(first(&kept), 1, "{file}");
+        fs::remove_dir_all(&broken).unwrap();
     }
     let (kept, place) = scene();
     let directory = place.to_str().unwrap();
     kept.fails(1, "prune", &["--backup-dir", directory], "there is no base backup");
     kept.fails(1, "prune", &["--backup-dir", "/nonexistent"], "/nonexistent");
-    let closed = backup(&place, "closed", &[("backup_label", label(30).into())], 3);
+    let link = place.join("link");
+    symlink("/nonexistent", &link).unwrap();
+    kept.fails(1, "prune", &["--backup-dir", directory], link.to_str().unwrap());
+    fs::remove_file(&link).unwrap();
+    let closed = backup(&place, "closed", &plain(30, SYSTEM), 3);
     let _closed = Permissions::set(&closed, 0o000);
     kept.fails(1, "prune", &["--backup-dir", directory], "cannot read");
     assert_eq!(first(&kept), 1);
+}
+
+#[test]
+fn files_that_speak_of_different_backups_delete_nothing() {
+    let control = || ("global/pg_control", control(SYSTEM));
+    let mixed: [Vec<Member>; 4] = [
+        vec![("base.tar", base_tar(10, SYSTEM)), ("base.tar.gz", gzipped(&base_tar(20, SYSTEM)))],
+        // The tar archive is ours, the manifest another cluster's.
+        vec![("base.tar", base_tar(10, SYSTEM)), ("backup_manifest", manifest(20, 20, Some(SYSTEM + 1)))],
+        vec![("backup_label", label(10)), control(), ("backup_manifest", manifest(20, 20, None))],
+        vec![("backup_label", label(20)), control(), ("base.tar", base_tar(10, SYSTEM))],
+    ];
+    let (kept, place) = scene();
+    backup(&place, "sound", &plain(30, SYSTEM), 3);
+    for files in mixed {
+        let directory = backup(&place, "mixed", &files, 3);
+        let words = format!("different base backups in {}", directory.display());
+        kept.fails(1, "prune", &["--backup-dir", place.to_str().unwrap()], &words);
+        assert_eq!(first(&kept), 1);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+    // One that is being compressed is still one.
+    let packed = gzipped(&base_tar(10, SYSTEM));
+    let half = packed[..packed.len() / 2].to_vec();
+    backup(&place, "twice", &[("base.tar", base_tar(10, SYSTEM)), ("base.tar.gz", half)], 3);
+    kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+    assert_eq!(first(&kept), 10);
+}
+
+#[test]
+fn a_label_of_several_lines_misleads_nobody() {
+    let (kept, place) = scene();
+    let other = format!("x\nSTART WAL LOCATION: 0/1400028 (file {})", name(1, 20));
+    let files = [("backup_label", labelled(10, &other)), ("global/pg_control", control(SYSTEM))];
+    backup(&place, "one", &files, 3);
+    kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+    assert_eq!(first(&kept), 10);
 }

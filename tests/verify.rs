@@ -15,6 +15,7 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
+    data_directory::control,
     push::SYSTEM,
     store_cluster::Told,
     verified::{
@@ -206,6 +207,8 @@ fn backups_in_directories_count_too() {
     let backup = archive.pusher.sandbox.directory("backup");
     let label = format!("START WAL LOCATION: 0/300028 (file {START})\nLABEL: plain\n");
     archive.pusher.sandbox.file(backup.join("backup_label"), label);
+    archive.pusher.sandbox.directory(backup.join("global"));
+    archive.pusher.sandbox.file(backup.join("global/pg_control"), control(SYSTEM));
     let directory = backup.to_str().unwrap();
     let verdict = archive.verify(&["--names-only", "--backup-dir", directory]);
     verdict.says(&[("note", "gap", OLD)]);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{ArchivedBackup, BackupElsewhere, Sizes};
 use crate::coverage::Origin;
-use crate::wal::{Lsn, SegmentName, WalName};
+use crate::wal::{SegmentName, WalName};
 
 /// A base backup, as far as recovery is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,14 +53,9 @@ impl KnownBackup {
             name: None,
             place: Some(other.place.clone()),
             label: None,
-            start: other.start,
+            start: other.start_segment,
             ended: other.ended,
-            origin: Origin {
-                timeline: other.start.timeline(),
-                start: other.start.number(size).unwrap_or_default(),
-                stop: other.stop.or(other.start.start(size)).unwrap_or(Lsn(0)),
-                stop_timeline: other.start.timeline(),
-            },
+            origin: other.origin(size),
             counts: true,
         }));
         all.sort_by_key(|backup| (backup.ended, backup.start));

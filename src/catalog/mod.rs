@@ -60,12 +60,12 @@ impl ArchivedBackup {
     /// Where its replay begins.
     #[must_use]
     pub fn origin(&self, size: SegmentSize) -> Origin {
-        let BackupHistory { start, start_segment, stop, .. } = self.history;
+        let BackupHistory { start, start_segment, stop, stop_timeline, .. } = self.history;
         Origin {
             timeline: start_segment.timeline(),
             start: start.0 / size.bytes(),
             stop: stop.unwrap_or(start),
-            stop_timeline: start_segment.timeline(),
+            stop_timeline: stop_timeline.unwrap_or(start_segment.timeline()),
         }
     }
 

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::archive::{Archive, MUCH_SKEW, clock_difference};
 use crate::blocking::blocking;
 use crate::catalog::{Reading, backups_elsewhere, catalog};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::retention::Policy;
 use crate::wal::SystemIdentifier;
 
@@ -44,10 +44,8 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
         return Err(doubtful(&clock_difference(ahead)));
     }
     let size = catalog.coverage.size();
-    let elsewhere =
-        blocking(move || backups_elsewhere(&backup_directories, system, size)).await.map_err(|error| {
-            Error::new(ErrorKind::Local, "nothing is deleted, because not all base backups can be seen")
-                .because(error)
-        })?;
+    let elsewhere = blocking(move || backups_elsewhere(&backup_directories, system, size))
+        .await
+        .map_err(|error| error.so("nothing is deleted, because not all base backups can be seen"))?;
     PrunePlan::of(catalog, &elsewhere, &policy, now)
 }

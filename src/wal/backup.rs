@@ -7,7 +7,11 @@
 //! Whoever takes a backup chooses its label, line feeds included, so a label may look like any of these lines. What comes
 //! before it is therefore read before it only, and what nobody needs is not read at all.
 
-use super::{Lsn, SegmentName, SegmentSize};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+
+use super::{Lsn, SegmentName, SegmentSize, TimelineId};
 
 /// What a backup history file says of its base backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +22,13 @@ pub struct BackupHistory {
     pub start_segment: SegmentName,
     /// The position that replay must reach before the data is consistent; 9.3 and later write it.
     pub stop: Option<Lsn>,
+    /// The timeline on which that position is.
+    pub stop_timeline: Option<TimelineId>,
     /// The label that the backup was given, of one line or of several.
     pub label: Option<String>,
+    /// When the backup had ended by the server's clock, where the zone is written as a number. What zones are called by
+    /// letters is nothing to go by: "CST" is three of them.
+    pub stop_time: Option<Timestamp>,
 }
 
 /// What the `backup_label` of a base backup says (`do_pg_backup_start` in `access/transam/xlogbackup.c`); its lines are
@@ -32,6 +41,8 @@ pub struct BackupLabel {
     pub start_segment: SegmentName,
     /// Where the checkpoint is recorded that replay starts from, which the server reads first.
     pub checkpoint: Option<Lsn>,
+    /// The label that the backup was given, of one line or of several.
+    pub label: Option<String>,
 }
 
 impl BackupLabel {
@@ -42,7 +53,7 @@ impl BackupLabel {
         let location = parts.value("START WAL LOCATION").and_then(parse_location);
         let (start, start_segment) = location.ok_or(BackupHistoryError::NoStart)?;
         let checkpoint = parts.value("CHECKPOINT LOCATION").and_then(|position| position.parse().ok());
-        Ok(Self { start, start_segment, checkpoint })
+        Ok(Self { start, start_segment, checkpoint, label: parts.label.map(str::to_owned) })
     }
 
     /// Whether the server needs the segment to begin: from the start of replay up to the checkpoint.
@@ -92,7 +103,9 @@ impl BackupHistory {
             start,
             start_segment,
             stop: stop.map(|(position, _)| position),
+            stop_timeline: stop.map(|(_, file)| file.timeline()),
             label: parts.label.map(str::to_owned),
+            stop_time: parts.stop_time().and_then(parse_moment),
         })
     }
 }
@@ -102,16 +115,20 @@ struct Parts<'a> {
     /// The lines before the label.
     before: &'a str,
     label: Option<&'a str>,
+    /// The label and the lines after it.
+    rest: &'a str,
 }
 
 impl<'a> Parts<'a> {
     fn of(text: &'a str) -> Self {
         const LABEL: &str = "\nLABEL: ";
-        let Some((before, rest)) = text.split_once(LABEL) else { return Self { before: text, label: None } };
+        let Some((before, rest)) = text.split_once(LABEL) else {
+            return Self { before: text, label: None, rest: "" };
+        };
         // What the label says of itself stands before what the server says after it.
         let after = ["\nSTART TIMELINE: ", "\nSTOP TIME: "].iter().find_map(|key| rest.rfind(key));
         let label = after.and_then(|end| rest.get(..end)).unwrap_or(rest);
-        Self { before, label: Some(label.trim_end()) }
+        Self { before, label: Some(label.trim_end()), rest }
     }
 
     /// What stands behind a key before the label.
@@ -119,6 +136,40 @@ impl<'a> Parts<'a> {
         let value = |line: &'a str| line.strip_prefix(key)?.strip_prefix(": ");
         self.before.lines().find_map(value).map(str::trim_end)
     }
+
+    /// What the server says behind the label, and so last.
+    fn stop_time(&self) -> Option<&'a str> {
+        let (_, after) = self.rest.rsplit_once("\nSTOP TIME: ")?;
+        after.lines().next()
+    }
+}
+
+/// Reads `2026-01-02 03:04:06 +0530`.
+fn parse_moment(value: &str) -> Option<Timestamp> {
+    let (time, zone) = value.trim_end().rsplit_once(' ')?;
+    let time = DateTime::strptime("%Y-%m-%d %H:%M:%S", time).ok()?;
+    Offset::from_seconds(seconds_east(zone)?).ok()?.to_timestamp(time).ok()
+}
+
+/// Reads `+02`, `-0530` or `UTC`.
+fn seconds_east(zone: &str) -> Option<i32> {
+    if matches!(zone, "UTC" | "GMT") {
+        return Some(0);
+    }
+    let (sign, digits) = match zone.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let (hours, minutes) = match digits.len() {
+        2 => (digits, "0"),
+        4 => digits.split_at_checked(2)?,
+        _ => return None,
+    };
+    // A number's own parser lets signs through.
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+    let [hours, minutes]: [i32; 2] = [number(hours)?, number(minutes)?];
+    (minutes < 60).then_some(sign * (hours * 60 + minutes) * 60)
 }
 
 /// Reads `0/2000028 (file 000000010000000000000002)`.
@@ -153,7 +204,43 @@ STOP TIMELINE: 1
         let backup = parse(FILE).unwrap();
         assert_eq!(backup.start, Lsn(0x3C0_0028));
         assert_eq!(backup.stop, Some(Lsn(0x3C0_0138)));
+        assert_eq!(backup.stop_timeline.map(TimelineId::get), Some(1));
         assert_eq!(backup.label.as_deref(), Some("pg_basebackup base backup"));
+        assert_eq!(backup.stop_time, Some("2026-01-02T03:04:06Z".parse().unwrap()));
+        let label = BackupLabel::parse(FILE.as_bytes()).unwrap();
+        assert_eq!(label.label.as_deref(), Some("pg_basebackup base backup"));
+    }
+
+    #[test]
+    fn the_end_is_on_the_timeline_of_the_file_that_holds_it() {
+        let other = FILE.replacen(
+            "STOP WAL LOCATION: 0/3C00138 (file 00000001",
+            "STOP WAL LOCATION: 0/3C00138 (file 00000003",
+            1,
+        );
+        let backup = parse(&other).unwrap();
+        assert_eq!(backup.stop_timeline.map(TimelineId::get), Some(3));
+        assert_eq!(backup.start_segment.timeline().get(), 1);
+    }
+
+    #[test]
+    fn a_time_is_read_where_its_zone_is_a_number() {
+        let at =
+            |zone: &str| parse(&FILE.replace("03:04:06 UTC", &format!("03:04:06 {zone}"))).unwrap().stop_time;
+        for (zone, utc) in [("GMT", "03:04:06"), ("+02", "01:04:06"), ("-0130", "04:34:06"), ("+0545", "-")] {
+            let expected =
+                format!("2026-01-02T{utc}Z").parse().unwrap_or("2026-01-01T21:19:06Z".parse().unwrap());
+            assert_eq!(at(zone), Some(expected), "{zone}");
+        }
+        for zone in ["CET", "CST", "", "Europe/Berlin", "+2", "+002", "+0275", "+-2", "+2é", "é02", "-99999"]
+        {
+            assert_eq!(at(zone), None, "{zone}");
+        }
+        assert_eq!(
+            parse(&FILE.replace("2026-01-02 03:04:06", "2026-02-30 03:04:06")).unwrap().stop_time,
+            None
+        );
+        assert_eq!(parse(&FILE.replace("STOP TIME: ", "STOP: ")).unwrap().stop_time, None);
     }
 
     #[test]
@@ -173,6 +260,7 @@ STOP TIMELINE: 1
             for text in [&whole, &before_11] {
                 let backup = parse(text).unwrap();
                 assert_eq!((backup.start, backup.stop), (Lsn(0x3C0_0028), Some(Lsn(0x3C0_0138))), "{text}");
+                assert_eq!(backup.stop_time, Some("2026-01-02T03:04:06Z".parse().unwrap()), "{text}");
             }
             assert_eq!(parse(&whole).unwrap().label.as_deref(), Some(&*label));
             let without_stop = whole.replacen("STOP WAL LOCATION", "SOMETHING ELSE", 1);

@@ -72,7 +72,7 @@ impl DataDirectory {
 }
 
 /// A `pg_control` as far as walkeep reads it, of a cluster with segments of so many bytes.
-fn control(system_identifier: u64, segment_bytes: u64) -> Vec<u8> {
+pub(crate) fn control(system_identifier: u64, segment_bytes: u64) -> Vec<u8> {
     let sizes = [8_192u32, 131_072, 8_192, u32::try_from(segment_bytes).unwrap()];
     let sizes: Vec<u8> = sizes.iter().flat_map(|size| size.to_ne_bytes()).collect();
     let beginning = [&system_identifier.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 252]].concat();

@@ -16,6 +16,7 @@
 pub(crate) mod aged;
 pub(crate) mod archive;
 pub(crate) mod backfilled;
+pub(crate) mod base_backup;
 pub(crate) mod cluster;
 pub(crate) mod data_directory;
 pub(crate) mod files;

@@ -1,0 +1,146 @@
+//! One directory: whether `pg_basebackup` has filled it, and what its files say together.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::manifest::Manifest;
+use super::owner;
+use super::packed::Packed;
+use super::{BackupElsewhere, failed, open};
+use crate::error::Error;
+use crate::wal::{BackupLabel, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId};
+
+/// Longer labels are none.
+const MAX_LABEL_BYTES: u64 = 64 << 10;
+
+/// What a directory is.
+pub(super) enum Content {
+    /// No base backup.
+    NoBackup,
+    /// Another cluster's.
+    AnotherClusters,
+    /// One of the cluster's.
+    Backup(BackupElsewhere),
+}
+
+/// The files in a directory that say something of a base backup.
+pub(super) struct Files {
+    pub(super) directory: PathBuf,
+    pub(super) manifest: Option<Manifest>,
+    /// What `backup_label` says, the file's or that in a tar archive.
+    pub(super) label: Option<BackupLabel>,
+    /// Those in which there is a `backup_label`, and a `pg_control` at the end.
+    pub(super) tars: Vec<Packed>,
+    /// A tar archive that cannot be looked into, where there is no other.
+    pub(super) opaque: Option<PathBuf>,
+    /// When the file was written that has the label.
+    written: Timestamp,
+}
+
+/// Looks at a directory. What is in it must be understood, and agree: anything else may be a backup that needs WAL.
+pub(super) fn look_into(
+    directory: &Path,
+    system: SystemIdentifier,
+    size: SegmentSize,
+) -> Result<Content, Error> {
+    let Some(files) = Files::of(directory)? else { return Ok(Content::NoBackup) };
+    if owner::of(&files)? != system {
+        return Ok(Content::AnotherClusters);
+    }
+    let Files { manifest, label, written, .. } = files;
+    let named = label.as_ref().map(|label| (label.start_segment, label.start));
+    let placed = || {
+        let (timeline, start) = manifest.as_ref()?.start;
+        Some((SegmentName::containing(timeline, start, size)?, start))
+    };
+    let (start_segment, start) = named.or_else(placed).ok_or_else(|| {
+        failed(directory, "there is no place in the log for the start of the base backup in")
+    })?;
+    Ok(Content::Backup(BackupElsewhere {
+        place: directory.to_owned(),
+        start_segment,
+        start,
+        stop: manifest.as_ref().map(|manifest| manifest.stop),
+        ended: manifest.as_ref().map_or(written, |manifest| manifest.written.max(written)),
+        label: label.and_then(|label| label.label),
+    }))
+}
+
+impl Files {
+    /// Those of a directory; `None` where there are none, and so no base backup.
+    fn of(directory: &Path) -> Result<Option<Self>, Error> {
+        let manifest = Manifest::of(directory)?;
+        let tars = Packed::all(directory, "base.tar")?;
+        let mut labels = Vec::from_iter(plain_label(directory)?);
+        for tar in &tars {
+            labels.push((packed_label(tar)?, tar.written));
+        }
+        let starts = labels.iter().map(|(label, _)| (label.start_segment.timeline(), label.start));
+        let starts: Vec<(TimelineId, Lsn)> =
+            starts.chain(manifest.as_ref().map(|manifest| manifest.start)).collect();
+        if starts.windows(2).any(|pair| matches!(pair, [one, other] if one != other)) {
+            return Err(failed(directory, "the files speak of different base backups in")
+                .hint("let each have a directory of its own"));
+        }
+        let opaque = if labels.is_empty() { opaque_tar(directory)? } else { None };
+        match (&opaque, starts.is_empty()) {
+            (Some(tar), true) => {
+                return Err(failed(tar, "cannot read the backup_label in").hint(
+                    "walkeep can read tar archives that are not compressed, or with gzip or zstd; of any other, keep the \
+                     backup_manifest beside it",
+                ));
+            }
+            (None, true) => return Ok(None),
+            (_, false) => {}
+        }
+        let (label, written) = labels
+            .into_iter()
+            .next()
+            .map_or((None, Timestamp::MIN), |(label, written)| (Some(label), written));
+        Ok(Some(Self { directory: directory.to_owned(), manifest, label, tars, opaque, written }))
+    }
+}
+
+fn plain_label(directory: &Path) -> Result<Option<(BackupLabel, Timestamp)>, Error> {
+    let path = directory.join("backup_label");
+    let Some((file, written)) = open(&path)? else { return Ok(None) };
+    let label = read_label(file).map_err(|error| failed(&path, "cannot read").because(error))?;
+    Ok(Some((label, written)))
+}
+
+/// The label in a tar archive, of which it is one of the first members.
+fn packed_label(tar: &Packed) -> Result<BackupLabel, Error> {
+    let label = tar.find(|member| {
+        if member.path == b"backup_label" { read_label(member.content).map(Some) } else { Ok(None) }
+    });
+    let none = || io::Error::new(io::ErrorKind::NotFound, "there is none");
+    label
+        .and_then(|label| label.ok_or_else(none))
+        .map_err(|error| failed(&tar.path, "cannot read the backup_label in").because(error))
+}
+
+fn read_label(file: impl Read) -> io::Result<BackupLabel> {
+    let mut content = Vec::new();
+    file.take(MAX_LABEL_BYTES).read_to_end(&mut content)?;
+    BackupLabel::parse(&content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// What begins like the name of a base backup's tar archive.
+fn opaque_tar(directory: &Path) -> Result<Option<PathBuf>, Error> {
+    let is_tar = |name: &OsStr| name.as_bytes().starts_with(b"base.tar");
+    let look = || -> io::Result<Option<PathBuf>> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if is_tar(&entry.file_name()) {
+                return Ok(Some(entry.path()));
+            }
+        }
+        Ok(None)
+    };
+    look().map_err(|error| failed(directory, "cannot look into").because(error))
+}

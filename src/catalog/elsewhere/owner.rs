@@ -1,0 +1,111 @@
+//! Whose base backup it is. What is cheap to read is asked first; where nothing answers, that is an error, because another
+//! cluster's backup would say nothing of what this one needs.
+
+use std::io::{self, Read};
+
+use super::directory::Files;
+use super::packed::{Member, Packed};
+use super::{failed, open};
+use crate::cluster::DataDirectory;
+use crate::error::Error;
+use crate::wal::{
+    CONTROL_FILE_BYTES, LONG_HEADER_BYTES, LongPageHeader, Lsn, SegmentName, SystemIdentifier,
+    system_identifier_of_control_file,
+};
+
+/// The cluster that a base backup is of.
+pub(super) fn of(files: &Files) -> Result<SystemIdentifier, Error> {
+    if let Some(system) = files.manifest.as_ref().and_then(|manifest| manifest.system) {
+        return Ok(system);
+    }
+    let unknown = || failed(&files.directory, "cannot tell whose base backup is in");
+    let data = DataDirectory::named(files.directory.clone());
+    if let Some(system) = data.system_identifier().map_err(|error| unknown().because(error))? {
+        return Ok(system);
+    }
+    if let Some(system) = by_segment(files)? {
+        return Ok(system);
+    }
+    let start = files.label.as_ref().map(|label| label.start);
+    let start = start.or(files.manifest.as_ref().map(|manifest| manifest.start.1));
+    let logs = Packed::all(&files.directory, "pg_wal.tar")?;
+    let by_log = |log: &Packed| ask(log, |member| segment_of(member, start));
+    let by_control = |tar: &Packed| ask(tar, control_of);
+    // A file that ends early is no answer, and another one may have one.
+    let mut why = None;
+    let answers = logs.iter().map(by_log).chain(files.tars.iter().map(by_control));
+    for answer in answers {
+        match answer {
+            Ok(Some(system)) => return Ok(system),
+            Ok(None) => {}
+            Err(error) => why = Some(error),
+        }
+    }
+    let error = why.map_or_else(unknown, |why| unknown().because(why));
+    Err(match &files.opaque {
+        Some(tar) => error.hint(format!(
+            "walkeep cannot look into {}; keep pg_wal.tar beside it, compress it with gzip or zstd, or move it to where no \
+             --backup-dir looks",
+            tar.display()
+        )),
+        None => error.hint(
+            "it may be incomplete, or still being written: wait until it is done, complete it, or move it to where no \
+             --backup-dir looks",
+        ),
+    })
+}
+
+/// Asks the members of a tar archive.
+fn ask(
+    tar: &Packed,
+    question: impl FnMut(Member) -> io::Result<Option<SystemIdentifier>>,
+) -> Result<Option<SystemIdentifier>, Error> {
+    tar.find(question).map_err(|error| failed(&tar.path, "cannot read").because(error))
+}
+
+/// By the first segment in the `pg_wal` of a plain one, whose `pg_control` comes last.
+fn by_segment(files: &Files) -> Result<Option<SystemIdentifier>, Error> {
+    let Some(label) = &files.label else { return Ok(None) };
+    let path = files.directory.join("pg_wal").join(label.start_segment.to_string());
+    let Some((file, _)) = open(&path)? else { return Ok(None) };
+    let cannot = |error| failed(&path, "cannot read").because(error);
+    let size = file.metadata().map_err(cannot)?.len();
+    header(file, label.start_segment, size, label.start).map_err(cannot)
+}
+
+/// By the segment in which the backup starts; with other WAL, there is nothing that says that it is the backup's.
+fn segment_of(member: Member, start: Option<Lsn>) -> io::Result<Option<SystemIdentifier>> {
+    let name = std::str::from_utf8(member.path).ok().and_then(|name| name.parse::<SegmentName>().ok());
+    match (name, start) {
+        (Some(name), Some(start)) => header(member.content, name, member.size, start),
+        _ => Ok(None),
+    }
+}
+
+/// The system that a segment says it is of, if its header is whole, and the position is in it.
+fn header(
+    segment: impl Read,
+    name: SegmentName,
+    size: u64,
+    start: Lsn,
+) -> io::Result<Option<SystemIdentifier>> {
+    let mut beginning = Vec::new();
+    segment.take(LONG_HEADER_BYTES as u64).read_to_end(&mut beginning)?;
+    let header = LongPageHeader::parse(&beginning).ok().filter(|header| header.check(name, size).is_ok());
+    let holds = |header: &LongPageHeader| {
+        start.0.checked_sub(header.address.0).is_some_and(|offset| offset < header.segment_size.bytes())
+    };
+    Ok(header.filter(holds).map(|header| header.system))
+}
+
+fn control_of(member: Member) -> io::Result<Option<SystemIdentifier>> {
+    if member.path != b"global/pg_control" {
+        return Ok(None);
+    }
+    let mut beginning = Vec::new();
+    member.content.take(CONTROL_FILE_BYTES as u64).read_to_end(&mut beginning)?;
+    let system = system_identifier_of_control_file(&beginning);
+    system
+        .map(Some)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("of global/pg_control, {error}")))
+}
