@@ -218,6 +218,7 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
             | "keep_wal_days" => "1",
             "backup_dirs" => "['/mnt/backup']",
             "given_up_timelines" | "held_timelines" => "[3]",
+            "backup_labels" => "['nightly*']",
             "look_ahead_memory" | "prefetch_size" => "'1MB'",
             "spool" => "'/nowhere'",
             _ => "'1s'",

@@ -133,7 +133,7 @@ fn the_shape_of_the_json_stays() {
         "backups": [
             {
                 "name": BACKUP, "label": "nightly", "start_segment": segment(1, 1),
-                "ended": "2001-02-03T04:05:06Z", "complete": true,
+                "ended": "2001-02-03T04:05:06Z", "complete": true, "counts": true,
                 "reaches": [
                     { "timeline": 1, "last_segment": segment(1, 3), "to_the_end": false },
                     { "timeline": 2, "last_segment": segment(1, 3), "to_the_end": false },
@@ -141,7 +141,7 @@ fn the_shape_of_the_json_stays() {
             },
             {
                 "name": ODD_BACKUP, "label": "odd \u{7}one", "start_segment": segment(1, 3),
-                "ended": "2001-02-03T04:05:06Z", "complete": false,
+                "ended": "2001-02-03T04:05:06Z", "complete": false, "counts": true,
                 "reaches": [
                     { "timeline": 1, "last_segment": segment(1, 3), "to_the_end": false },
                     { "timeline": 2, "last_segment": segment(1, 3), "to_the_end": false },

@@ -130,14 +130,15 @@ fn the_shape_of_the_json_stays() {
         "kept_backups": [
             {
                 "title": format!("\"9 days ago\" from {}", name(1, 3)), "start_segment": name(1, 3), "ended": "SOME",
-                "complete": true, "why": ["the newest of 1", "the last one before the recovery window"]
+                "complete": true, "counts": true, "why": ["the newest of 1", "the last one before the recovery window"]
             },
             {
                 "title": format!("\"2 days ago\" from {}", name(1, 5)), "start_segment": name(1, 5), "ended": "SOME",
-                "complete": false, "why": ["not asked for, but others need all that it does"]
+                "complete": false, "counts": true, "why": ["not asked for, but others need all that it does"]
             },
         ],
         "given_up_timelines": [],
+        "perhaps_replicas": [],
         "deleted_files": [name(1, 1), name(1, 2)],
         "deleted_leftovers": [key("000000010000000000000001#1")],
         "deleted_bytes": "SOME",

@@ -144,6 +144,7 @@ fn pruning_beside_pushes_recoveries_and_other_prunes_makes_nobody_fail() {
     let prune = || {
         let mut prune = sandbox.walkeep();
         prune.args(["prune", "--keep-backups", "1", "--backup-may-take", "0s", "--archive", archive.url()]);
+        prune.args(["--backup-label", "*"]);
         prune.stdout(Stdio::null());
         prune
     };

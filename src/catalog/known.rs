@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{ArchivedBackup, BackupElsewhere, Sizes};
+use super::{ArchivedBackup, BackupElsewhere, Labels, Sizes};
 use crate::coverage::Origin;
 use crate::wal::{SegmentName, WalName};
 
@@ -21,32 +21,43 @@ pub struct KnownBackup {
     pub start: SegmentName,
     /// When it had ended.
     pub ended: Timestamp,
+    /// Since when that is known: when its backup history file was archived, which is later where archiving lags.
+    pub known_since: Timestamp,
     /// Where its replay starts, and what it must reach.
     pub origin: Origin,
-    /// Whether it counts as a base backup that somebody keeps. One that a replica was made of does not.
+    /// Whether it counts as a base backup that somebody keeps: its label does, or it was found in a directory. One that a
+    /// replica was made of does not.
     pub counts: bool,
 }
 
 impl KnownBackup {
     /// All of them, in the order in which they ended, but those of segments of another size than is archived now.
     #[must_use]
-    pub fn all(archived: &[ArchivedBackup], elsewhere: &[BackupElsewhere], sizes: &Sizes) -> Vec<Self> {
+    pub fn all(
+        archived: &[ArchivedBackup],
+        elsewhere: &[BackupElsewhere],
+        labels: &Labels,
+        sizes: &Sizes,
+    ) -> Vec<Self> {
         let size = sizes.current();
-        let mut all: Vec<Self> = archived
-            .iter()
-            .filter(|backup| sizes.is_current(backup.name))
-            .map(|backup| Self {
+        let of = |(backup, ended): (&ArchivedBackup, Timestamp)| {
+            let found = elsewhere.iter().find(|other| other.is(&backup.history));
+            Self {
                 name: Some(backup.name),
-                place: elsewhere
-                    .iter()
-                    .find(|other| other.is(&backup.history))
-                    .map(|other| other.place.clone()),
+                place: found.map(|other| other.place.clone()),
                 label: backup.history.label.clone(),
                 start: backup.history.start_segment,
-                ended: backup.archived_at,
+                ended,
+                known_since: backup.archived_at,
                 origin: backup.origin(size),
-                counts: true,
-            })
+                counts: found.is_some() || labels.admit(backup.history.label.as_deref()),
+            }
+        };
+        let mut all: Vec<Self> = archived
+            .iter()
+            .zip(ends(archived))
+            .filter(|(backup, _)| sizes.is_current(backup.name))
+            .map(of)
             .collect();
         let is_new = |other: &&BackupElsewhere| !archived.iter().any(|backup| other.is(&backup.history));
         all.extend(elsewhere.iter().filter(is_new).map(|other| Self {
@@ -55,6 +66,7 @@ impl KnownBackup {
             label: None,
             start: other.start_segment,
             ended: other.ended,
+            known_since: other.ended,
             origin: other.origin(size),
             counts: true,
         }));
@@ -86,5 +98,86 @@ impl KnownBackup {
             (Some(name), _) => name.to_string(),
             (None, place) => place.as_ref().map(|place| place.display().to_string()).unwrap_or_default(),
         }
+    }
+}
+
+/// A clock may be ahead of another by so much.
+const CLOCKS_MAY_DIFFER: SignedDuration = SignedDuration::from_mins(5);
+
+/// When each had ended, all by the same clock: the server's own where all of them tell that so that it can be compared, else
+/// when their backup history files were archived, which is later where archiving lags. A server that had ended one after that
+/// was archived has a wrong clock.
+fn ends(archived: &[ArchivedBackup]) -> Vec<Timestamp> {
+    let told = |backup: &ArchivedBackup| {
+        let ended = backup.history.stop_time?;
+        (ended.duration_since(backup.archived_at) <= CLOCKS_MAY_DIFFER).then_some(ended)
+    };
+    let by_server: Option<Vec<Timestamp>> = archived.iter().map(told).collect();
+    by_server.unwrap_or_else(|| archived.iter().map(|backup| backup.archived_at).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::{BackupHistory, Lsn};
+
+    const START: &str = "000000010000000000000003";
+
+    /// A backup that a server says ended then, and that was archived so late.
+    fn archived(stop_time: Option<&str>, archived_at: &str) -> ArchivedBackup {
+        let history = BackupHistory {
+            start: Lsn(0x300_0028),
+            start_segment: START.parse().unwrap(),
+            stop: None,
+            stop_timeline: None,
+            label: Some("nightly".to_owned()),
+            stop_time: stop_time.map(|time| time.parse().unwrap()),
+        };
+        let name = format!("{START}.00000028.backup").parse().unwrap();
+        ArchivedBackup { name, history, archived_at: archived_at.parse().unwrap() }
+    }
+
+    fn texts(archived: &[ArchivedBackup]) -> Vec<String> {
+        ends(archived).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn they_are_ordered_by_the_servers_clock_where_all_tell_it() {
+        let first = archived(Some("2026-01-02T03:00:00Z"), "2026-01-02T09:00:00Z");
+        let second = archived(Some("2026-01-02T04:00:00Z"), "2026-01-02T08:00:00Z");
+        let both = [first.clone(), second.clone()];
+        assert_eq!(texts(&both), ["2026-01-02T03:00:00Z", "2026-01-02T04:00:00Z"]);
+        // One of whose zone nothing is known.
+        let unknown = archived(None, "2026-01-02T10:00:00Z");
+        let all = [first.clone(), second.clone(), unknown];
+        assert_eq!(texts(&all), ["2026-01-02T09:00:00Z", "2026-01-02T08:00:00Z", "2026-01-02T10:00:00Z"]);
+        // One that had ended after it was archived.
+        let ahead = |time| [first.clone(), archived(Some(time), "2026-01-02T10:00:00Z")];
+        assert_eq!(texts(&ahead("2026-01-02T10:06:00Z")), ["2026-01-02T09:00:00Z", "2026-01-02T10:00:00Z"]);
+        assert_eq!(texts(&ahead("2026-01-02T10:04:00Z")), ["2026-01-02T03:00:00Z", "2026-01-02T10:04:00Z"]);
+    }
+
+    #[test]
+    fn one_counts_by_its_label_or_because_it_was_found() {
+        let backup = archived(None, "2026-01-02T09:00:00Z");
+        let found = BackupElsewhere {
+            place: PathBuf::from("/mnt/backup"),
+            start_segment: backup.history.start_segment,
+            start: backup.history.start,
+            stop: None,
+            ended: backup.archived_at,
+            label: None,
+        };
+        let labels = |pattern: &str| Labels::from(vec![pattern.parse().unwrap()]);
+        let counts = |elsewhere: &[BackupElsewhere], labels: &Labels| {
+            let all =
+                KnownBackup::all(std::slice::from_ref(&backup), elsewhere, labels, SegmentSize::DEFAULT);
+            all.iter().map(|backup| backup.counts).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&[], &labels("night*")), [true]);
+        assert_eq!(counts(&[], &labels("weekly")), [false]);
+        assert_eq!(counts(std::slice::from_ref(&found), &labels("weekly")), [true]);
+        let other = BackupElsewhere { start: Lsn(0x300_0060), ..found };
+        assert_eq!(counts(&[other], &labels("weekly")), [false, true]);
     }
 }

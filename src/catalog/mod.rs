@@ -3,6 +3,7 @@
 mod elsewhere;
 mod finding;
 mod known;
+mod labels;
 mod reports;
 mod sizes;
 
@@ -23,6 +24,7 @@ use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, 
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
 pub use finding::{Finding, FindingKind, Findings, Severity};
 pub use known::KnownBackup;
+pub use labels::{LabelPattern, Labels};
 pub use reports::{PruneReport, Scope, VerifyReport};
 pub use sizes::{OtherSize, Sizes};
 

@@ -11,7 +11,7 @@ use super::shape::{ReachShape, TimelineShape};
 use super::table::table;
 use super::tool::{Opened, Tool};
 use crate::archive::ArchivedFile;
-use crate::catalog::{ArchivedBackup, Catalog, Totals, catalog};
+use crate::catalog::{ArchivedBackup, Catalog, KnownBackup, Labels, Totals, catalog};
 use crate::coverage::Timeline;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, TimelineId, WalName};
@@ -71,6 +71,8 @@ struct PrintedBackup {
     start_segment: String,
     ended: String,
     complete: bool,
+    /// Whether its label counts.
+    counts: bool,
     reaches: Vec<ReachShape>,
 }
 
@@ -109,9 +111,9 @@ impl List {
             stop.run_until_cancelled(catalog(&archive, system, reading)).await.ok_or_else(stopped)?
         });
         if self.tool.json {
-            print(|to| write_json(to, &self.printed(archive, &catalog)));
+            print(|to| write_json(to, &self.printed(archive, &catalog, &settings.backup_labels)));
         } else {
-            self.print_text(&catalog);
+            self.print_text(&catalog, &settings.backup_labels);
         }
         // Files are listed whatever is in them.
         let unreadable = if self.wants(What::Files) { &[][..] } else { &catalog.unreadable };
@@ -163,7 +165,7 @@ impl List {
         catalog.inventory.files.iter().filter(is_asked_for)
     }
 
-    fn print_text(&self, catalog: &Catalog) {
+    fn print_text(&self, catalog: &Catalog, labels: &Labels) {
         if self.wants(What::Files) {
             return self.print_files(catalog);
         }
@@ -172,7 +174,7 @@ impl List {
             parts.push(timelines_as_text(&timelines(catalog)));
         }
         if self.wants(What::Backups) {
-            parts.push(backups_as_text(catalog));
+            parts.push(backups_as_text(catalog, labels));
         }
         print_text(&parts.join("\n"));
     }
@@ -204,7 +206,7 @@ impl List {
         print_text(&text);
     }
 
-    fn printed(&self, archive: String, catalog: &Catalog) -> Printed {
+    fn printed(&self, archive: String, catalog: &Catalog, labels: &Labels) -> Printed {
         let printed = |file: &ArchivedFile| PrintedFile {
             name: file.name.to_string(),
             archived_at: time(file.since),
@@ -219,9 +221,7 @@ impl List {
             system_identifier: catalog.system.to_string(),
             segment_bytes: catalog.sizes.current().bytes(),
             timelines: self.wants(What::Timelines).then(|| timelines(catalog)),
-            backups: self
-                .wants(What::Backups)
-                .then(|| catalog.backups.iter().map(|backup| printed_backup(catalog, backup)).collect()),
+            backups: self.wants(What::Backups).then(|| backups(catalog, labels)),
             files: self.wants(What::Files).then(|| self.files(catalog).map(printed).collect()),
             total: self.wants(What::Files).then_some(total),
             unreadable: unreadable
@@ -279,26 +279,38 @@ fn timelines_as_text(timelines: &[TimelineShape]) -> String {
     table(&["TIMELINE", "PARENT", "LEFT IT AT", "SEGMENTS", "FIRST", "LAST", "NUMBER"], &[0, 1, 6], rows)
 }
 
-fn printed_backup(catalog: &Catalog, backup: &ArchivedBackup) -> PrintedBackup {
-    let coverage = catalog.coverage_of(backup);
-    let origin = backup.origin(coverage.size());
-    PrintedBackup {
-        name: backup.name.to_string(),
-        label: backup.history.label.clone(),
-        start_segment: backup.history.start_segment.to_string(),
-        ended: time(backup.archived_at),
-        complete: coverage.is_complete(origin),
-        reaches: coverage.reaches(origin).into_iter().map(|reach| ReachShape::new(coverage, reach)).collect(),
-    }
+/// In the order of their names.
+fn backups(catalog: &Catalog, labels: &Labels) -> Vec<PrintedBackup> {
+    let known = KnownBackup::all(&catalog.backups, &[], labels, &catalog.sizes);
+    let printed = |backup: &ArchivedBackup| {
+        let coverage = catalog.coverage_of(backup);
+        let origin = backup.origin(coverage.size());
+        let known = known.iter().find(|known| known.name == Some(backup.name));
+        PrintedBackup {
+            name: backup.name.to_string(),
+            label: backup.history.label.clone(),
+            start_segment: backup.history.start_segment.to_string(),
+            ended: time(known.map_or(backup.archived_at, |known| known.ended)),
+            complete: coverage.is_complete(origin),
+            counts: known.is_none_or(|known| known.counts),
+            reaches: coverage
+                .reaches(origin)
+                .into_iter()
+                .map(|reach| ReachShape::new(coverage, reach))
+                .collect(),
+        }
+    };
+    catalog.backups.iter().map(printed).collect()
 }
 
-/// A line for each timeline that a backup can be recovered to.
-fn backups_as_text(catalog: &Catalog) -> String {
-    if catalog.backups.is_empty() {
+/// A line for each timeline that a backup can be recovered to. Which of them count is of interest where not all do.
+fn backups_as_text(catalog: &Catalog, labels: &Labels) -> String {
+    let backups = backups(catalog, labels);
+    if backups.is_empty() {
         return "no base backup is known\n".to_owned();
     }
-    let rows = catalog.backups.iter().map(|backup| {
-        let printed = printed_backup(catalog, backup);
+    let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let rows = backups.into_iter().map(|printed| {
         let reaches = printed.reaches.iter().map(|reach| {
             let (last, why) = match (&reach.last_segment, reach.to_the_end) {
                 (Some(last), true) => (last.as_str(), ""),
@@ -307,11 +319,17 @@ fn backups_as_text(catalog: &Catalog) -> String {
             };
             format!("{last} on timeline {}{why}", reach.timeline)
         });
-        let complete = if printed.complete { "yes" } else { "no" };
         let reaches: Vec<String> = reaches.collect();
         let reaches = if reaches.is_empty() { "nothing".to_owned() } else { reaches.join("\n") };
         let label = plain(printed.label.as_deref().unwrap_or("-"));
-        vec![printed.name, label, printed.start_segment, printed.ended, complete.to_owned(), reaches]
+        let mut row =
+            vec![printed.name, label, printed.start_segment, printed.ended, yes_or_no(printed.complete)];
+        row.extend((!labels.is_empty()).then(|| yes_or_no(printed.counts)));
+        row.push(reaches);
+        row
     });
-    table(&["BACKUP", "LABEL", "START", "ENDED", "COMPLETE", "RECOVERABLE TO"], &[], rows)
+    let mut heads = vec!["BACKUP", "LABEL", "START", "ENDED", "COMPLETE"];
+    heads.extend((!labels.is_empty()).then_some("COUNTS"));
+    heads.push("RECOVERABLE TO");
+    table(&heads, &[], rows)
 }

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use super::tool::{Opened, Tool};
 use crate::archive::{Archive, ArchivedFile};
 use crate::blocking::blocking;
-use crate::catalog::{PruneReport, Totals};
+use crate::catalog::{LabelPattern, PruneReport, Totals};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, LongTime, Settings, Timeline};
 use crate::error::{Error, ErrorKind};
@@ -66,6 +66,9 @@ pub(super) struct Prune {
     /// With --before: delete although no complete base backup is left, or none that leads to the newest timeline
     #[arg(long, requires = "before")]
     accept_no_backup: bool,
+    /// Of the base backups that the archive knows of, count those whose label matches, such as 'nightly*'; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    backup_label: Vec<LabelPattern>,
 
     /// Print what would be deleted and why the rest stays, and delete nothing
     #[arg(long)]
@@ -86,6 +89,8 @@ struct Printed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     young_from: Option<String>,
     given_up_timelines: Vec<u32>,
+    /// The titles of those that redundancy keeps, and that replicas may have been made of.
+    perhaps_replicas: &'a [String],
     #[serde(serialize_with = "names")]
     deleted_files: &'a [ArchivedFile],
     deleted_leftovers: Vec<&'a str>,
@@ -100,6 +105,7 @@ struct PrintedBackup<'a> {
     start_segment: String,
     ended: Timestamp,
     complete: bool,
+    counts: bool,
     why: Vec<String>,
 }
 
@@ -118,6 +124,7 @@ impl Prune {
             backup_may_take: self.backup_may_take,
             given_up_timelines: self.give_up_timeline.clone(),
             held_timelines: self.hold_timeline.clone(),
+            backup_labels: self.backup_label.clone(),
             ..given
         });
         let policy =
@@ -139,6 +146,7 @@ impl Prune {
                 system,
                 policy,
                 backup_directories: settings.backup_dirs.clone(),
+                labels: settings.backup_labels.clone(),
                 now: Timestamp::now(),
                 reading,
             };
@@ -159,6 +167,7 @@ impl Prune {
     async fn prune(&self, archive: &Archive, request: PruneRequest) -> Result<PrunePlan, Error> {
         let reading = request.reading;
         let plan = plan(archive, request).await?;
+        warn_of_replicas(&plan.perhaps_replicas);
         if !self.dry_run {
             let progress = Progress::new("deleting", plan.goes.len());
             plan.carry_out(archive, reading, |gone| progress.add(gone)).await?;
@@ -182,6 +191,7 @@ impl Prune {
                 kept_backups: plan.kept.iter().map(printed).collect(),
                 young_from: plan.young.map(|young| young.from.to_string()),
                 given_up_timelines: plan.given_up.iter().map(|branch| branch.timeline.get()).collect(),
+                perhaps_replicas: &plan.perhaps_replicas,
                 deleted_files: &plan.goes,
                 deleted_leftovers: plan.staged.iter().map(|file| file.key.as_str()).collect(),
                 deleted_bytes: plan.bytes(),
@@ -203,12 +213,31 @@ async fn note(archive: &Archive, system: SystemIdentifier, outcome: Result<&Prun
     }
 }
 
+/// Redundancy cannot tell them from those that somebody keeps.
+fn warn_of_replicas(titles: &[String]) {
+    const NAMED: usize = 3;
+    if titles.is_empty() {
+        return;
+    }
+    let named: Vec<String> = titles.iter().take(NAMED).map(|title| plain(title)).collect();
+    let more = match titles.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    tracing::warn!(
+        "replicas may have been made of {}{more}, which count as base backups that are kept; say with backup_labels, or \
+         --backup-label, which labels count",
+        named.join(", ")
+    );
+}
+
 fn printed(kept: &KeptBackup) -> PrintedBackup<'_> {
     PrintedBackup {
         title: &kept.backup.title,
         start_segment: kept.backup.start.to_string(),
         ended: kept.backup.ended,
         complete: kept.backup.complete,
+        counts: kept.backup.counts,
         why: kept.why.iter().map(ToString::to_string).collect(),
     }
 }
@@ -225,9 +254,10 @@ fn write_text(to: &mut dyn Write, plan: &PrunePlan, dry_run: bool) -> io::Result
     for kept in &plan.kept {
         let why: Vec<String> = kept.why.iter().map(ToString::to_string).collect();
         let lacks = if kept.backup.complete { "" } else { ", although it lacks WAL" };
+        let counts = if kept.backup.counts { "" } else { ", which does not count by its label" };
         // A label is whatever somebody has written.
         let (title, ended) = (plain(&kept.backup.title), time(kept.backup.ended));
-        writeln!(to, "keeps {title}, ended {ended}{lacks}: {}", why.join("; "))?;
+        writeln!(to, "keeps {title}, ended {ended}{lacks}{counts}: {}", why.join("; "))?;
     }
     if let Some(young) = plan.young {
         let (from, since) = (young.from, time(young.since));

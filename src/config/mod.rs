@@ -15,6 +15,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::archive::{ArchiveOptions, ArchiveUrl, StoreOptions};
+use crate::catalog::{LabelPattern, Labels};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, Level};
 use crate::prefetch::PrefetchBounds;
@@ -58,6 +59,8 @@ pub struct Given {
     pub given_up_timelines: Vec<Timeline>,
     /// Timelines that stay within reach.
     pub held_timelines: Vec<Timeline>,
+    /// The labels of the base backups in the archive that count.
+    pub backup_labels: Vec<LabelPattern>,
     /// The time limit, whatever the call.
     pub timeout: Option<Duration>,
     /// How to log.
@@ -83,6 +86,8 @@ pub struct Settings {
     pub keep: Policy,
     /// Where base backups are kept, besides what the archive knows of them.
     pub backup_dirs: Vec<PathBuf>,
+    /// The labels of the base backups in the archive that count.
+    pub backup_labels: Labels,
     /// How to log.
     pub log_format: LogFormat,
     /// The configuration file that was read, and its permissions.
@@ -152,6 +157,8 @@ struct File {
     given_up_timelines: Vec<Timeline>,
     #[serde(default)]
     held_timelines: Vec<Timeline>,
+    #[serde(default)]
+    backup_labels: Vec<LabelPattern>,
     log_format: Option<LogFormat>,
     #[serde(default)]
     store: BTreeMap<String, StoreValue>,
@@ -247,6 +254,8 @@ impl Settings {
         }
         let backup_dirs =
             if given.backup_dirs.is_empty() { file.backup_dirs } else { given.backup_dirs.clone() };
+        let backup_labels =
+            if given.backup_labels.is_empty() { file.backup_labels } else { given.backup_labels.clone() };
         // One that was given counts from where the caller is.
         if given.backup_dirs.is_empty()
             && let Some(relative) = backup_dirs.iter().find(|directory| directory.is_relative())
@@ -278,6 +287,7 @@ impl Settings {
             spool: given.spool.clone().or(file.spool).unwrap_or_else(Spool::default_base),
             keep,
             backup_dirs,
+            backup_labels: backup_labels.into(),
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
             file: file.origin,
         })
@@ -392,6 +402,8 @@ mod tests {
             ("archive = '/a'\nlook_ahead_memory = '99999999999GB'", "99999999999GB"),
             ("archive = '/a'\nlook_ahead_files = -1", "-1"),
             ("archive = '/a'\nconnections = 0", "nonzero"),
+            ("archive = '/a'\nbackup_labels = ['night[ly']", "night[ly"),
+            ("archive = '/a'\nbackup_labels = 'nightly'", "sequence"),
             ("archive = 'ftp://bucket'", "ftp"),
             ("archive = '/a'\n[store]\nregion = 1.5", "[store]"),
             ("archive = ", "expected"),

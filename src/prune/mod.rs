@@ -6,6 +6,7 @@
 
 mod deletion;
 mod plan;
+mod replicas;
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::archive::{Archive, MUCH_SKEW, clock_difference};
 use crate::blocking::blocking;
-use crate::catalog::{Reading, backups_elsewhere, catalog};
+use crate::catalog::{Labels, Reading, backups_elsewhere, catalog};
 use crate::error::Error;
 use crate::retention::Policy;
 use crate::wal::SystemIdentifier;
@@ -30,6 +31,8 @@ pub struct PruneRequest {
     pub policy: Policy,
     /// Where base backups are kept.
     pub backup_directories: Vec<PathBuf>,
+    /// The labels of the base backups in the archive that count.
+    pub labels: Labels,
     /// This moment.
     pub now: Timestamp,
     /// How the archive is read.
@@ -38,7 +41,7 @@ pub struct PruneRequest {
 
 /// Looks at everything and decides.
 pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan, Error> {
-    let PruneRequest { system, policy, backup_directories, now, reading } = request;
+    let PruneRequest { system, policy, backup_directories, labels, now, reading } = request;
     let catalog = catalog(archive, system, reading).await?;
     if let Some(ahead) = archive.clock_ahead().filter(|ahead| ahead.abs() > MUCH_SKEW) {
         return Err(doubtful(&clock_difference(ahead)));
@@ -47,5 +50,5 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
     let elsewhere = blocking(move || backups_elsewhere(&backup_directories, system, size))
         .await
         .map_err(|error| error.so("nothing is deleted, because not all base backups can be seen"))?;
-    PrunePlan::of(catalog, &elsewhere, &policy, now)
+    PrunePlan::of(catalog, &elsewhere, &labels, &policy, now)
 }

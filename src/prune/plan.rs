@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::replicas::{counted, suspects};
 use crate::archive::{ArchivedFile, OtherFile};
-use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, OtherSize, Totals};
+use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Labels, OtherSize, Totals};
+use crate::coverage::Coverage;
 use crate::error::{Error, ErrorKind};
 use crate::retention::{
     Backup, Decision, Doubt, Facts, GivenUp, KeptBackup, Policy, Tip, Young, decide, order_of_deletion,
@@ -31,6 +33,8 @@ pub struct PrunePlan {
     pub given_up: Vec<GivenUp>,
     /// Why nothing would go, had nobody said otherwise.
     pub overruled: Option<Doubt>,
+    /// What those of them are called that redundancy keeps, and that replicas may have been made of.
+    pub perhaps_replicas: Vec<String>,
     /// All that stays.
     pub stays: Totals,
     /// How many files walkeep knows nothing of, and leaves alone.
@@ -42,6 +46,7 @@ impl PrunePlan {
     pub fn of(
         mut catalog: Catalog,
         elsewhere: &[BackupElsewhere],
+        labels: &Labels,
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Self, Error> {
@@ -60,7 +65,15 @@ impl PrunePlan {
                 "no segment of {size}, as what is archived now, has the name {odd}"
             )));
         }
-        let backups = known_backups(&catalog, elsewhere);
+        if labels.match_nothing(&catalog.backups, elsewhere) {
+            return Err(doubtful(&format!("no base backup has a label that counts ({labels})")).hint(
+                "\"walkeep list backups\" shows the labels; set backup_labels, or give --backup-label, so that it matches those \
+                 of the base backups that are kept",
+            ));
+        }
+        let known = KnownBackup::all(&catalog.backups, elsewhere, labels, &catalog.sizes);
+        let suspects = if labels.is_empty() { suspects(&known, &catalog.coverage) } else { Vec::new() };
+        let backups = known_backups(&catalog.coverage, known);
         let files = &catalog.inventory.files;
         let segments: Vec<(SegmentName, Timestamp)> =
             files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
@@ -87,6 +100,7 @@ impl PrunePlan {
             goes,
             staged: catalog.inventory.staged.into_iter().filter(is_left).collect(),
             empty: catalog.inventory.empty.into_iter().filter(is_left).collect(),
+            perhaps_replicas: counted(&kept, &suspects),
             kept,
             young,
             given_up,
@@ -152,8 +166,7 @@ fn in_doubt(doubt: &Doubt) -> Error {
 }
 
 /// All base backups, as the policy sees them.
-fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup> {
-    let coverage = &catalog.coverage;
+fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
     let seen = |backup: KnownBackup| {
         let reaches = coverage.reaches(backup.origin);
         Backup {
@@ -167,7 +180,7 @@ fn known_backups(catalog: &Catalog, elsewhere: &[BackupElsewhere]) -> Vec<Backup
             title: backup.title(),
         }
     };
-    KnownBackup::all(&catalog.backups, elsewhere, &catalog.sizes).into_iter().map(seen).collect()
+    known.into_iter().map(seen).collect()
 }
 
 /// The ends of the log's branches, and since when there is something of them.

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{
-    BackupElsewhere, Catalog, Finding, FindingKind, Findings, KnownBackup, Reading, Severity, Totals,
+    BackupElsewhere, Catalog, Finding, FindingKind, Findings, KnownBackup, Labels, Reading, Severity, Totals,
     backups_elsewhere, catalog,
 };
 use crate::coverage::{Coverage, Gap};
@@ -41,6 +41,8 @@ pub struct Place {
     pub system: SystemIdentifier,
     /// Where base backups are kept.
     pub backup_directories: Vec<PathBuf>,
+    /// The labels of the base backups in the archive that count.
+    pub labels: Labels,
     /// How the archive is read.
     pub reading: Reading,
 }
@@ -67,14 +69,14 @@ const MOST_LOOKS: u64 = 1000;
 impl Survey {
     /// Lists the archive and reads its text files.
     pub async fn of(archive: &Archive, place: Place, now: Timestamp) -> Result<Self, Error> {
-        let Place { system, backup_directories, reading } = place;
+        let Place { system, backup_directories, labels, reading } = place;
         let mut catalog = catalog(archive, system, reading).await?;
         let size = catalog.coverage.size();
         let elsewhere = blocking(move || backups_elsewhere(&backup_directories, system, size)).await?;
-        let mut names = names_of(&catalog, &elsewhere, now);
+        let mut names = names_of(&catalog, &elsewhere, &labels, now);
         if has_arrived_meanwhile(archive, &catalog, &names, reading).await? {
             catalog = self::catalog(archive, system, reading).await?;
-            names = names_of(&catalog, &elsewhere, now);
+            names = names_of(&catalog, &elsewhere, &labels, now);
         }
         let totals = Totals::of(&catalog.inventory.files, &catalog.sizes);
         let text_files = totals_of_texts(&catalog);
@@ -128,7 +130,7 @@ fn totals_of_texts(catalog: &Catalog) -> u64 {
     catalog.inventory.files.iter().filter(|file| file.name.segment().is_none()).count() as u64
 }
 
-fn names_of(catalog: &Catalog, elsewhere: &[BackupElsewhere], now: Timestamp) -> Names {
+fn names_of(catalog: &Catalog, elsewhere: &[BackupElsewhere], labels: &Labels, now: Timestamp) -> Names {
     let unreadable: BTreeSet<TimelineId> = catalog
         .unreadable
         .iter()
@@ -144,7 +146,7 @@ fn names_of(catalog: &Catalog, elsewhere: &[BackupElsewhere], now: Timestamp) ->
         unknown: &catalog.inventory.unknown,
         now,
     };
-    let mut names = Names::of(facts, KnownBackup::all(&catalog.backups, elsewhere, &catalog.sizes));
+    let mut names = Names::of(facts, KnownBackup::all(&catalog.backups, elsewhere, labels, &catalog.sizes));
     for finding in other_sizes(catalog) {
         names.findings.add(finding);
     }

@@ -160,7 +160,7 @@ fn incomplete(coverage: &Coverage, state: &BackupState, now: Timestamp) -> Findi
     let BackupState { backup, counts, .. } = state;
     let title = backup.title_in_words();
     // Nothing is missing up to where the archive ends, and the rest may be on its way.
-    let is_young = now.duration_since(backup.ended) < ARCHIVING_MAY_TAKE;
+    let is_young = now.duration_since(backup.known_since) < ARCHIVING_MAY_TAKE;
     let ends_early = coverage.missing(backup.origin).is_empty() && !state.reaches.is_empty();
     let (severity, meaning) = if !counts {
         (Severity::Note, format!("{title} cannot be recovered; it is older than the oldest one that can"))
@@ -266,6 +266,7 @@ mod tests {
             label: Some(label.to_owned()),
             start: name(timeline, first),
             ended: Timestamp::UNIX_EPOCH,
+            known_since: Timestamp::UNIX_EPOCH,
             origin: Origin {
                 timeline: id(timeline),
                 start: first,

@@ -74,10 +74,11 @@ pub(crate) fn archived_backup(
     label: &str,
     at: Timestamp,
 ) -> (String, Vec<u8>) {
+    let ended = at.strftime("%Y-%m-%d %H:%M:%S UTC");
     let content = format!(
         "START WAL LOCATION: {} (file {})\nSTOP WAL LOCATION: {} (file {})\nCHECKPOINT LOCATION: {}\n\
          BACKUP METHOD: streamed\nBACKUP FROM: primary\nSTART TIME: 2026-01-02 03:04:05 UTC\nLABEL: {label}\n\
-         START TIMELINE: {timeline}\nSTOP TIME: 2026-01-02 03:04:06 UTC\nSTOP TIMELINE: {timeline}\n",
+         START TIMELINE: {timeline}\nSTOP TIME: {ended}\nSTOP TIMELINE: {timeline}\n",
         position(start, 0x28),
         name(timeline, start),
         position(stop, 0x138),

@@ -42,6 +42,8 @@ struct PrintedBackup<'a> {
     start_segment: String,
     ended: Timestamp,
     complete: bool,
+    /// Whether its label counts.
+    counts: bool,
     reaches: Vec<ReachShape>,
 }
 
@@ -99,6 +101,7 @@ fn of_backup<'a>(coverage: &Coverage, state: &'a BackupState) -> PrintedBackup<'
         start_segment: backup.start.to_string(),
         ended: backup.ended,
         complete: *complete,
+        counts: backup.counts,
         reaches: reaches.collect(),
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
-use crate::catalog::{Finding, Scope, Severity, VerifyReport};
+use crate::catalog::{Finding, LabelPattern, Scope, Severity, VerifyReport};
 use crate::cli::arguments;
 use crate::cli::exit::Failure;
 use crate::cli::print::print_text;
@@ -54,6 +54,10 @@ pub(super) struct Verify {
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
+    /// Of the base backups that the archive knows of, show those as counting whose label matches; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    backup_label: Vec<LabelPattern>,
+
     /// How often it is noted in the archive how far it is, so that --resume can go on even after a crash
     #[arg(long, value_name = "DURATION", hide = true, default_value = "1m", value_parser = arguments::timeout)]
     note_every: Duration,
@@ -78,8 +82,11 @@ impl Verified {
 
 impl Verify {
     pub(super) fn run(self, program: &'static str) {
-        let settings =
-            self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given });
+        let settings = self.tool.start(program, |given| Given {
+            backup_dirs: self.backup_dir.clone(),
+            backup_labels: self.backup_label.clone(),
+            ..given
+        });
         let verified = self.tool.work(&settings, async |opened, stop| {
             let system = opened.system;
             self.verify(&settings, opened, &stop).await.map(|verified| (system, verified))
@@ -116,7 +123,12 @@ impl Verify {
         let now = Timestamp::now();
         let last_full = last_full(&archive, system).await;
         let resumed = last_full.as_ref().filter(|report| self.resumes(report));
-        let place = Place { system, backup_directories: settings.backup_dirs.clone(), reading };
+        let place = Place {
+            system,
+            backup_directories: settings.backup_dirs.clone(),
+            labels: settings.backup_labels.clone(),
+            reading,
+        };
         let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was verified");
         let surveying = Survey::of(&archive, place, now);
         let surveyed = stop.run_until_cancelled(surveying).await.ok_or_else(stopped).flatten();

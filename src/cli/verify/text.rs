@@ -74,7 +74,10 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> Vec<String> {
 /// A row for each timeline that it can be recovered to.
 fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<Vec<String>> {
     let BackupState { backup, complete, reaches, .. } = state;
-    let title = plain(&backup.label.clone().unwrap_or_else(|| backup.file()));
+    let mut title = plain(&backup.label.clone().unwrap_or_else(|| backup.file()));
+    if !backup.counts {
+        title += " (does not count)";
+    }
     let up_to = |reach: &Reach| {
         let last = reach.last.and_then(|(of, number)| coverage.name(of, number));
         let last = last.map_or_else(|| "nothing".to_owned(), |last| last.to_string());

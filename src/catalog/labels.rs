@@ -1,0 +1,99 @@
+//! Which of the base backups that the archive knows of count. `pg_basebackup` has a backup history file archived when it makes
+//! a replica, too, and nothing tells that from a base backup that somebody keeps, except for its label.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::{ArchivedBackup, BackupElsewhere};
+
+/// A pattern of labels, as a shell has it for names: `*`, `?`, `[a-z]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LabelPattern(glob::Pattern);
+
+impl FromStr for LabelPattern {
+    type Err = glob::PatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl TryFrom<String> for LabelPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map_err(|error| format!("\"{text}\" is no pattern of labels: {error}"))
+    }
+}
+
+/// Patterns of the labels that count; without any, all do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels(Vec<LabelPattern>);
+
+impl From<Vec<LabelPattern>> for Labels {
+    fn from(patterns: Vec<LabelPattern>) -> Self {
+        Self(patterns)
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let patterns: Vec<&str> = self.0.iter().map(|pattern| pattern.0.as_str()).collect();
+        f.write_str(&patterns.join(", "))
+    }
+}
+
+impl Labels {
+    /// Whether there are no patterns.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a backup of that label counts.
+    #[must_use]
+    pub fn admit(&self, label: Option<&str>) -> bool {
+        self.is_empty() || self.0.iter().any(|pattern| pattern.0.matches(label.unwrap_or_default()))
+    }
+
+    /// Whether there are backups in the archive, and no backup anywhere has a label that counts: as likely as not, the
+    /// patterns are wrong.
+    #[must_use]
+    pub fn match_nothing(&self, archived: &[ArchivedBackup], elsewhere: &[BackupElsewhere]) -> bool {
+        let labels = archived.iter().map(|backup| &backup.history.label);
+        let mut labels = labels.chain(elsewhere.iter().map(|backup| &backup.label));
+        !archived.is_empty() && !labels.any(|label| self.admit(label.as_deref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(patterns: &[&str]) -> Labels {
+        patterns.iter().map(|pattern| pattern.parse().unwrap()).collect::<Vec<LabelPattern>>().into()
+    }
+
+    #[test]
+    fn a_label_counts_that_any_pattern_matches_whole() {
+        let some = labels(&["nightly*", "week [0-9]?", "by hand"]);
+        for counts in ["nightly", "nightly\nof /srv/db", "week 12", "by hand"] {
+            assert!(some.admit(Some(counts)), "{counts:?}");
+        }
+        for other in ["pg_basebackup base backup", "Nightly", "a nightly", "week x1", "by hand too", ""] {
+            assert!(!some.admit(Some(other)), "{other:?}");
+        }
+        assert!(!some.admit(None));
+        assert!(labels(&["*"]).admit(None));
+        assert!(labels(&[]).admit(None), "all count where nothing is said");
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_told() {
+        let error = LabelPattern::try_from("nightly [".to_owned()).unwrap_err();
+        assert!(error.contains("\"nightly [\""), "{error}");
+    }
+}

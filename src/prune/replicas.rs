@@ -1,0 +1,109 @@
+//! Base backups that may have been taken to make replicas. The archive knows of them as of any other, so with redundancy they
+//! take the places of those that somebody keeps.
+
+use jiff::SignedDuration;
+
+use crate::catalog::KnownBackup;
+use crate::coverage::Coverage;
+use crate::retention::{KeptBackup, Why};
+
+/// What `pg_basebackup` calls a base backup where nobody says what it is to be called.
+const DEFAULT_LABEL: &str = "pg_basebackup base backup";
+
+/// Nobody takes base backups to keep more often than that.
+const SOON: SignedDuration = SignedDuration::from_mins(10);
+
+/// What those are called that may be such: several that ended soon after each other, and any that nobody has given a label,
+/// beside others. One that was found where base backups are kept is none, and one alone takes nobody's place.
+pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String> {
+    let complete: Vec<&KnownBackup> =
+        known.iter().filter(|backup| coverage.is_complete(backup.origin)).collect();
+    let is_soon =
+        |one: &KnownBackup, other: &KnownBackup| one.ended.duration_since(other.ended).abs() <= SOON;
+    let is_suspect = |place: usize, backup: &KnownBackup| {
+        let mut others = complete.iter().enumerate().filter(|(other, _)| *other != place).peekable();
+        let is_default = backup.label.as_deref() == Some(DEFAULT_LABEL) && others.peek().is_some();
+        backup.place.is_none() && (is_default || others.any(|(_, other)| is_soon(backup, other)))
+    };
+    let suspects = complete.iter().enumerate().filter(|(place, backup)| is_suspect(*place, backup));
+    suspects.map(|(_, backup)| backup.title()).collect()
+}
+
+/// Those of them that redundancy has counted.
+pub(super) fn counted(kept: &[KeptBackup], suspects: &[String]) -> Vec<String> {
+    let is_counted = |kept: &&KeptBackup| kept.why.iter().any(|why| matches!(why, Why::Redundancy { .. }));
+    let titles = kept.iter().filter(is_counted).map(|kept| &kept.backup.title);
+    titles.filter(|title| suspects.contains(title)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::coverage::Origin;
+    use crate::wal::{Lsn, SegmentName, SegmentSize, WalName};
+
+    const BEGIN: &str = "2026-01-02T03:00:00Z";
+
+    fn segment(number: u64) -> SegmentName {
+        SegmentName::from_number(crate::wal::TimelineId::FIRST, number, SegmentSize::DEFAULT).unwrap()
+    }
+
+    /// Backups of these labels, so many minutes after each other.
+    fn suspected(backups: &[(&str, i64)]) -> Vec<u64> {
+        let begin: Timestamp = BEGIN.parse().unwrap();
+        let coverage = Coverage::new(
+            SegmentSize::DEFAULT,
+            (1..=20).map(|number| WalName::Segment(segment(number))),
+            BTreeMap::new(),
+        );
+        let backup = |(number, (label, minutes)): (u64, &(&str, i64))| KnownBackup {
+            name: None,
+            place: None,
+            label: Some((*label).to_owned()),
+            start: segment(number),
+            ended: begin + SignedDuration::from_mins(*minutes),
+            known_since: begin,
+            origin: Origin {
+                timeline: crate::wal::TimelineId::FIRST,
+                start: number,
+                stop: Lsn(0),
+                stop_timeline: crate::wal::TimelineId::FIRST,
+            },
+            counts: true,
+        };
+        let known: Vec<KnownBackup> = (1..).zip(backups).map(backup).collect();
+        let found = suspects(&known, &coverage);
+        let is_found = |backup: &&KnownBackup| found.contains(&backup.title());
+        known.iter().filter(is_found).map(|backup| backup.origin.start).collect()
+    }
+
+    #[test]
+    fn nightly_backups_of_one_label_are_none() {
+        assert_eq!(suspected(&[("nightly", 0), ("nightly", 1440), ("nightly", 2880)]), [0; 0]);
+    }
+
+    #[test]
+    fn those_without_a_label_of_their_own_are_beside_others() {
+        assert_eq!(suspected(&[(DEFAULT_LABEL, 0)]), [0; 0], "one alone takes nobody's place");
+        assert_eq!(suspected(&[("nightly", 0), (DEFAULT_LABEL, 300), ("nightly", 1440)]), [2]);
+        assert_eq!(suspected(&[(DEFAULT_LABEL, 0), (DEFAULT_LABEL, 1440)]), [1, 2]);
+    }
+
+    #[test]
+    fn those_that_ended_soon_after_each_other_are() {
+        assert_eq!(suspected(&[("nightly", 0), ("a", 600), ("b", 609), ("nightly", 1440)]), [2, 3]);
+        assert_eq!(suspected(&[("a", 600), ("b", 611)]), [0; 0]);
+    }
+
+    #[test]
+    fn one_that_lacks_wal_is_none() {
+        // There are twenty segments.
+        let mut many = vec![("weekly", -1_000_000); 20];
+        many.push((DEFAULT_LABEL, 5_000));
+        assert!(!suspected(&many).contains(&21));
+    }
+}
