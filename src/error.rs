@@ -40,6 +40,26 @@ pub enum ErrorKind {
     Stopped,
 }
 
+impl ErrorKind {
+    /// What programs call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Empty => "empty",
+            Self::Gap => "gap",
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::Damaged => "damaged",
+            Self::Conflict => "conflict",
+            Self::Unacceptable => "unacceptable",
+            Self::Local => "local",
+            Self::Configuration => "configuration",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 impl Error {
     /// A failure of that kind; `what` says what was attempted, on which file and where, or what was found.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
@@ -108,6 +128,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// Everything on one line: what, the chain of causes, the hint.

@@ -1,16 +1,33 @@
 //! Asking a running server, by psql: libpq knows every way that a site connects and authenticates by.
 
+use std::fmt;
 use std::io::ErrorKind as IoErrorKind;
 use std::process::{Command, Stdio};
 
 use crate::cluster::ServerSettings;
 use crate::error::{Error, ErrorKind};
-use crate::wal::{SegmentName, SystemIdentifier};
+use crate::wal::{Lsn, SegmentName, SystemIdentifier};
+
+/// Somebody who needs the log from a place on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The place.
+    pub from: Lsn,
+    /// Who it is, for messages.
+    pub who: String,
+}
 
 /// A running server.
 #[derive(Debug, Clone)]
 pub struct Server {
     url: String,
+}
+
+/// As it was given.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
 }
 
 impl Server {
@@ -42,6 +59,50 @@ impl Server {
     pub fn system_identifier(&self) -> Result<SystemIdentifier, Error> {
         let answer = self.ask("select system_identifier from pg_control_system()")?;
         answer.parse().map_err(|error| self.failed().because(error))
+    }
+
+    /// From where on the log is needed: by the server itself if it is in recovery, which would begin there if it were started
+    /// again, and by those that have a replication slot on it.
+    pub fn needs(&self) -> Result<Vec<Need>, Error> {
+        let slots = self.ask(
+            "select coalesce(restart_lsn::text, '-') || ' ' || slot_type || ' ' \
+             || coalesce(to_json(slots)->>'wal_status', '-') || ' ' || slot_name from pg_replication_slots slots",
+        )?;
+        let own = self.ask("select redo_lsn from pg_control_checkpoint() where pg_is_in_recovery()")?;
+        let mut needs = Vec::new();
+        for slot in slots.lines() {
+            needs.extend(self.need_of_slot(slot)?);
+        }
+        if !own.is_empty() {
+            let from = own.parse().map_err(|error| self.failed().because(error))?;
+            needs.push(Need { from, who: format!("the server at {self}, which would restart there") });
+        }
+        Ok(needs)
+    }
+
+    /// What a slot says: its position, its kind, what has become of its WAL, and its name.
+    fn need_of_slot(&self, slot: &str) -> Result<Option<Need>, Error> {
+        let mut words = slot.splitn(4, ' ');
+        let (Some(from), Some(kind), Some(wal), Some(name)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(self.failed().because(format!("\"{slot}\" is no slot")));
+        };
+        match (from, kind, wal) {
+            // Whoever has it may go on with the archive, and from where is not known any more.
+            ("-", "physical", "lost") => {
+                let what = format!("the slot \"{name}\" of the server at {self} has lost its place");
+                Err(Error::new(ErrorKind::Local, what).hint(format!(
+                    "drop it (select pg_drop_replication_slot('{name}')), and ask its standby by --pg-url instead"
+                )))
+            }
+            // Nobody has used it yet, or nobody can any more.
+            ("-", ..) => Ok(None),
+            _ => {
+                let from = from.parse().map_err(|error| self.failed().because(error))?;
+                Ok(Some(Need { from, who: format!("the {kind} slot \"{name}\" of the server at {self}") }))
+            }
+        }
     }
 
     /// The settings of archiving that are in force.
@@ -99,6 +160,30 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_needs_the_log_from_its_place_on_and_one_that_has_lost_it_is_a_doubt() {
+        let server = Server::new("host=h").unwrap();
+        let need = |slot: &str| server.need_of_slot(slot);
+        let told = need("0/3000028 physical reserved one").unwrap().unwrap();
+        let who = "the physical slot \"one\" of the server at host=h".to_owned();
+        assert_eq!(told, Need { from: Lsn(0x300_0028), who });
+        for (slot, from) in [
+            ("16/B374D848 logical extended two", Some(Lsn(0x16_B374_D848))),
+            // Still there, but the next checkpoint may remove it from pg_wal.
+            ("0/1000000 physical unreserved three", Some(Lsn(0x100_0000))),
+            ("0/1000000 physical - of_version_12", Some(Lsn(0x100_0000))),
+            ("- physical - never_used", None),
+            ("- logical lost of_nobody", None),
+        ] {
+            assert_eq!(need(slot).unwrap().map(|need| need.from), from, "{slot}");
+        }
+        let lost = need("- physical lost four").unwrap_err().report();
+        assert!(lost.contains("\"four\"") && lost.contains("pg_drop_replication_slot('four')"), "{lost}");
+        for other in ["", "0/1", "x physical reserved five"] {
+            assert!(need(other).is_err(), "{other:?}");
+        }
+    }
 
     #[test]
     fn a_password_is_refused_and_not_repeated() {

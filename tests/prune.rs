@@ -126,6 +126,7 @@ fn the_shape_of_the_json_stays() {
         "archive": kept.archive.url(),
         "system_identifier": SYSTEM.to_string(),
         "dry_run": false,
+        "ok": true,
         "begins_at": name(1, 3),
         "kept_backups": [
             {

@@ -11,6 +11,7 @@ use support::{
     push::SYSTEM,
     running::{Outcome, outcome_of},
     store::fault::{Fault, Matching},
+    store_cluster::Told,
     store_scene::{StoreScene, key},
 };
 
@@ -144,6 +145,42 @@ fn a_store_that_lets_nobody_delete_says_so() {
 }
 
 #[test]
+fn an_answer_that_some_went_and_some_did_not_counts_those_that_went() {
+    let (scene, refused) = (StoreScene::new(), "<Code>AccessDenied</Code><Message>Held.</Message>");
+    for number in 1..=20 {
+        scene.store.put(&key(&name(1, number)), archived_segment(&name(1, number), days_ago(0)));
+    }
+    let (backup, bytes) = archived_backup(1, 15, 15, "nightly", days_ago(1));
+    scene.store.put(&key(&backup), bytes);
+    // Fourteen are asked for: the third and the ninth stay, by what the store says.
+    let stay = [3, 9].map(|number| name(1, number));
+    let errors = stay
+        .each_ref()
+        .map(|name| format!("<Error><Key>main/{SYSTEM}/wal/0000000100000000/{name}</Key>{refused}</Error>"));
+    let body = format!("<DeleteResult>{}</DeleteResult>", errors.concat());
+    let headers = vec![("content-type", "application/xml".to_owned())];
+    scene.store.break_with(Matching::Method("POST"), Fault::Raw { status: 200, headers, body: body.leak() });
+    let denied = Fault::Answer { status: 403, code: "AccessDenied", message: "Held." };
+    scene.store.break_with(Matching::Method("DELETE"), denied);
+    let mut prune = prune(&scene, &["--json"]);
+    let told = Told::by({
+        prune.stdout(Stdio::piped());
+        prune
+    });
+    told.is_error(2, &["cannot delete", &stay[0], "Held.", "the right to delete (s3:DeleteObject)"]);
+    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let gone: Vec<String> =
+        (1..15).map(|number| name(1, number)).filter(|name| !stay.contains(name)).collect();
+    assert_eq!(json["deleted_files"], Value::from(gone), "{json:#}");
+    assert_eq!((&json["ok"], &json["error_kind"]), (&Value::from(false), &Value::from("refused")));
+    let report: Value = serde_json::from_slice(&scene.store.get(&reports()).unwrap()).unwrap();
+    assert_eq!(report["deleted_files"], 12, "{report}");
+    // What has failed is asked for once more, by itself; nothing behind it is.
+    let asked = scene.store.requests().into_iter().filter(|request| request.method == "DELETE").count();
+    assert!(asked <= 2, "{asked}");
+}
+
+#[test]
 fn a_store_that_fails_between_deletions_leaves_no_hole() {
     let mut scene = crowded();
     scene.hurry();
@@ -154,6 +191,8 @@ fn a_store_that_fails_between_deletions_leaves_no_hole() {
     let Outcome { status, stderr } = outcome_of(prune(&scene, &[]));
     assert_eq!(status, 1, "{stderr}");
     assert_eq!(numbers(&scene), (1_001..=SEGMENTS).collect::<Vec<_>>(), "the oldest thousand has gone");
+    let report: Value = serde_json::from_slice(&scene.store.get(&reports()).unwrap()).unwrap();
+    assert_eq!((&report["ok"], &report["deleted_files"]), (&Value::from(false), &Value::from(1_000)));
     scene.store.heal();
     scene.relax();
     assert_eq!(outcome_of(prune(&scene, &[])).status, 0);

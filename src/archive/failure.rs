@@ -13,8 +13,10 @@ pub(super) enum Asked {
     Read,
     /// What files there are. No key is named, so none can be absent.
     List,
-    /// Anything else.
-    Other,
+    /// To put a file there, whether it is there or not.
+    Write,
+    /// To delete a file.
+    Delete,
 }
 
 /// What its answer means.

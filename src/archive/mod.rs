@@ -156,16 +156,17 @@ impl Archive {
         }
     }
 
-    /// Makes sure that a file which is there already would survive a power cut, as one that was created would.
+    /// Makes sure that a file which is there already would survive a power cut, as one that was created would. Whether it is
+    /// there still.
     pub async fn make_durable(
         &self,
         system: SystemIdentifier,
         name: impl Into<ArchivedName>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         match &self.place {
             Place::Local(local) => local.make_durable(&key::key(system, name.into())).await,
             // What a store shows, it has made durable.
-            Place::Store(_) => Ok(()),
+            Place::Store(_) => Ok(true),
         }
     }
 
@@ -279,7 +280,7 @@ impl Archive {
     /// What a failure means; `attempted` is followed by the key's place.
     fn failure(&self, attempted: &str, key: &Key, asked: Asked, error: object_store::Error) -> Failure {
         match &self.place {
-            Place::Local(_) => Local::failure(format!("{attempted} {}/{key}", self.url), error),
+            Place::Local(_) => Local::failure(format!("{attempted} {}/{key}", self.url), asked, error),
             Place::Store(store) => {
                 store.failure(format!("{attempted} {}", store.location(key)), asked, &error)
             }

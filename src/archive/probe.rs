@@ -92,6 +92,6 @@ impl Probe<'_> {
     /// Removes the file.
     pub async fn remove(&self) -> Result<(), Error> {
         let removed = self.archive.objects().delete(&self.key).await;
-        removed.map_err(|e| self.archive.failure("cannot delete", &self.key, Asked::Other, e).into_error())
+        removed.map_err(|e| self.archive.failure("cannot delete", &self.key, Asked::Delete, e).into_error())
     }
 }

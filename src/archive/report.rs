@@ -5,6 +5,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use super::failure::Asked;
+use super::local::despite_sweepers;
 use super::{Archive, Place};
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
@@ -75,10 +76,14 @@ impl Archive {
         text: String,
     ) -> Result<(), Error> {
         let key = report.key(system);
-        if let Place::Local(local) = &self.place {
-            local.prepare_reports(system).await?;
-        }
-        let written = self.objects().put(&key, PutPayload::from(text)).await;
-        written.map(drop).map_err(|e| self.failure("cannot write", &key, Asked::Other, e).into_error())
+        let text = PutPayload::from(text);
+        despite_sweepers(async || {
+            if let Place::Local(local) = &self.place {
+                local.prepare_reports(system).await?;
+            }
+            let written = self.objects().put(&key, text.clone()).await;
+            written.map(drop).map_err(|e| self.failure("cannot write", &key, Asked::Write, e).into_error())
+        })
+        .await
     }
 }

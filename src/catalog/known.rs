@@ -119,7 +119,7 @@ fn ends(archived: &[ArchivedBackup]) -> Vec<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::{BackupHistory, Lsn};
+    use crate::wal::{BackupHistory, Lsn, SegmentSize};
 
     const START: &str = "000000010000000000000003";
 
@@ -170,8 +170,12 @@ mod tests {
         };
         let labels = |pattern: &str| Labels::from(vec![pattern.parse().unwrap()]);
         let counts = |elsewhere: &[BackupElsewhere], labels: &Labels| {
-            let all =
-                KnownBackup::all(std::slice::from_ref(&backup), elsewhere, labels, SegmentSize::DEFAULT);
+            let all = KnownBackup::all(
+                std::slice::from_ref(&backup),
+                elsewhere,
+                labels,
+                &Sizes::only(SegmentSize::DEFAULT),
+            );
             all.iter().map(|backup| backup.counts).collect::<Vec<_>>()
         };
         assert_eq!(counts(&[], &labels("night*")), [true]);

@@ -48,6 +48,12 @@ impl OtherSize {
 }
 
 impl Sizes {
+    /// Of an archive whose segments all have that size.
+    #[must_use]
+    pub fn only(size: SegmentSize) -> Self {
+        Self { current: size, others: BTreeMap::new() }
+    }
+
     /// The size of what is archived now.
     #[must_use]
     pub fn current(&self) -> SegmentSize {
@@ -275,7 +281,14 @@ mod tests {
 
     fn backup(number: u64, start: u64, second: i64) -> ArchivedBackup {
         let segment = name(number).segment().unwrap();
-        let history = BackupHistory { start: Lsn(start), start_segment: segment, stop: None, label: None };
+        let history = BackupHistory {
+            start: Lsn(start),
+            start_segment: segment,
+            stop: None,
+            stop_timeline: None,
+            stop_time: None,
+            label: None,
+        };
         ArchivedBackup { name: WalName::Backup { segment, offset: 0x28 }, history, archived_at: at(second) }
     }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::Common;
 use super::exit::Failure;
+use super::json::Problem;
 use super::print::{bytes, count, print, write_json};
 use super::progress::Progress;
 use super::tool::{Opened, Tool};
@@ -59,6 +60,9 @@ struct Printed {
     dry_run: bool,
     /// Whether the exit status is 0.
     ok: bool,
+    /// Why files could not be archived that should have been.
+    #[serde(flatten)]
+    problem: Option<Problem>,
     archived_files: Vec<String>,
     /// Before compression.
     archived_bytes: u64,
@@ -102,12 +106,8 @@ impl Backfill {
             };
             Ok((system, outcome))
         });
-        for (name, error) in &outcome.failed {
-            tracing::error!("cannot archive {name}: {}", error.report());
-        }
-        if let Some(first) = outcome.untried.first() {
-            let number = count(outcome.untried.len(), "file");
-            tracing::error!("stopped with {number} not archived, {first} the first of them");
+        for error in problems(&outcome) {
+            tracing::error!("{}", error.report());
         }
         print(|to| {
             if json {
@@ -181,6 +181,20 @@ fn as_if_done(plan: BackfillPlan) -> Backfilled {
     Backfilled { archived: goes, left, held, ..Backfilled::default() }
 }
 
+/// Why files could not be archived.
+fn problems(outcome: &Backfilled) -> Vec<Error> {
+    let told = |(name, error): &(WalName, Error)| {
+        Error::new(error.kind(), format!("cannot archive {name}: {}", error.report()))
+    };
+    let mut problems: Vec<Error> = outcome.failed.iter().map(told).collect();
+    if let Some(first) = outcome.untried.first() {
+        let number = count(outcome.untried.len(), "file");
+        let what = format!("stopped with {number} not archived, {first} the first of them");
+        problems.push(Error::new(ErrorKind::Stopped, what));
+    }
+    problems
+}
+
 fn is_well(outcome: &Backfilled) -> bool {
     let Backfilled { left, failed, untried, .. } = outcome;
     failed.is_empty() && untried.is_empty() && !left.iter().any(|(_, reason)| reason.is_problem())
@@ -204,6 +218,7 @@ fn printed(archive: &ArchiveUrl, system: SystemIdentifier, dry_run: bool, outcom
         system_identifier: system.to_string(),
         dry_run,
         ok: is_well(outcome),
+        problem: problems(outcome).first().map(Problem::from),
         archived_files: archived.iter().map(|file| file.name.to_string()).collect(),
         archived_bytes: all_bytes(archived),
         held_files: *held,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::arguments::Common;
-use super::exit::Failure;
+use super::exit::{Failure, exit_on_panic};
 use super::print::{print, write_json};
 use super::{log, supervise};
 use crate::check::{CheckRequest, Finding, Outcome, check};
@@ -47,33 +47,40 @@ struct Report<'a> {
     archive: String,
     /// Whether the exit status is 0.
     ok: bool,
+    /// The first that will not work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     checks: &'a [Finding],
 }
 
 impl Check {
     pub(super) fn run(self, program: &'static str) -> ! {
         let started = Instant::now();
+        let failure = Failure::of_tool(self.json);
+        exit_on_panic(program, failure);
         let given = self.common.given();
         let format = given.log_format.unwrap_or_default();
-        let settings = Settings::load(&given)
-            .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
+        let settings =
+            Settings::load(&given).unwrap_or_else(|error| failure.exit_early(program, format, &error));
         log::start(program, settings.log_format, self.common.verbose);
         let server = self.pg_url.as_deref().map(Server::new).transpose();
         let request = CheckRequest {
             configuration: settings.file,
             data: self.pgdata.map(DataDirectory::named),
-            server: server.unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error)),
+            server: server.unwrap_or_else(|error| failure.exit_early(program, format, &error)),
             restore: self.restore,
         };
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let archive = settings.archive;
-        let findings = supervise::supervise(Failure::OfTool, &limit, async |stop| {
+        let findings = supervise::supervise(failure, &limit, async |stop| {
             let checking = check(&archive, request, &limit);
             let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was checked");
             stop.run_until_cancelled(checking).await.ok_or_else(stopped)
         });
         let ok = findings.iter().all(|finding| finding.outcome != Outcome::Fail);
-        let report = Report { archive: archive.url.to_string(), ok, checks: &findings };
+        let failed = findings.iter().find(|finding| finding.outcome == Outcome::Fail);
+        let error = failed.map(|Finding { name, detail, .. }| format!("{name}: {detail}"));
+        let report = Report { archive: archive.url.to_string(), ok, error, checks: &findings };
         print(
             |to| {
                 if self.json { write_json(to, &report) } else { to.write_all(as_text(&findings).as_bytes()) }

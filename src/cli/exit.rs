@@ -7,7 +7,7 @@
 
 use std::io::Write;
 
-use super::log;
+use super::{json, log};
 use crate::cluster::RecoveryMode;
 use crate::config::LogFormat;
 use crate::error::{Error, ErrorKind};
@@ -21,20 +21,31 @@ pub enum Failure {
     OfRestore(RecoveryMode),
     /// `walkeep`.
     OfTool,
+    /// `walkeep` with `--json`, which tells of its failures on standard output, too, as long as it has told nothing else there.
+    OfToolInJson,
 }
 
 /// The status of a restore that SIGTERM ended, which the server takes for a part of its own shutdown.
 const TERMINATED: i32 = 128 + 15;
 
 impl Failure {
+    /// Of a command of `walkeep`, which may have been told to print JSON.
+    pub(super) fn of_tool(json: bool) -> Self {
+        if json { Self::OfToolInJson } else { Self::OfTool }
+    }
+
     /// The exit status of a failure of that kind.
     #[must_use]
     pub fn status(self, kind: ErrorKind) -> i32 {
         match (self, kind) {
-            (Self::OfArchive | Self::OfTool, ErrorKind::Configuration | ErrorKind::Refused) => 2,
+            (
+                Self::OfArchive | Self::OfTool | Self::OfToolInJson,
+                ErrorKind::Configuration | ErrorKind::Refused,
+            ) => 2,
             (Self::OfArchive, ErrorKind::Conflict) => 3,
             (Self::OfArchive, ErrorKind::Unacceptable) => 4,
-            (Self::OfArchive | Self::OfTool, _) | (Self::OfRestore(_), ErrorKind::Absent) => 1,
+            (Self::OfArchive | Self::OfTool | Self::OfToolInJson, _)
+            | (Self::OfRestore(_), ErrorKind::Absent) => 1,
             (Self::OfRestore(RecoveryMode::Standby | RecoveryMode::Ending), _) => 75,
             (Self::OfRestore(RecoveryMode::Recovery), _) => 255,
         }
@@ -44,7 +55,7 @@ impl Failure {
     pub(super) fn status_of_sigterm(self) -> i32 {
         match self {
             Self::OfRestore(_) => TERMINATED,
-            Self::OfArchive | Self::OfTool => self.status(ErrorKind::Stopped),
+            Self::OfArchive | Self::OfTool | Self::OfToolInJson => self.status(ErrorKind::Stopped),
         }
     }
 
@@ -76,6 +87,9 @@ impl Failure {
             | (Self::OfRestore(RecoveryMode::Standby), ErrorKind::Gap) => tracing::debug!("{text}"),
             _ => tracing::error!("{text}"),
         }
+        if self == Self::OfToolInJson {
+            json::print_failure(error);
+        }
         self.status(error.kind())
     }
 }
@@ -99,11 +113,13 @@ pub(super) fn exit_on_panic_unless(
             || (failure.status(ErrorKind::Stopped), String::new()),
             |(status, known)| (status, format!("; {known}")),
         );
+        let told =
+            format!("internal error{place}: {what}; this is a bug in walkeep, please report it{known}");
         // Not through the log, which may be what panicked. Nothing can be done if this fails.
-        let _ = writeln!(
-            std::io::stderr(),
-            "{program}: error: internal error{place}: {what}; this is a bug in walkeep, please report it{known}"
-        );
+        let _ = writeln!(std::io::stderr(), "{program}: error: {told}");
+        if failure == Failure::OfToolInJson {
+            json::print_failure(&Error::new(ErrorKind::Stopped, told));
+        }
         std::process::exit(status);
     }));
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::exit::Failure;
+use super::json::Problem;
 use super::print::{bytes, count, plain, print, print_text, ratio, time, write_json};
 use super::shape::{ReachShape, TimelineShape};
 use super::table::table;
@@ -52,6 +52,10 @@ enum What {
 struct Printed {
     archive: String,
     system_identifier: String,
+    /// Whether the exit status is 0.
+    ok: bool,
+    #[serde(flatten)]
+    problem: Option<Problem>,
     segment_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     timelines: Option<Vec<TimelineShape>>,
@@ -102,7 +106,7 @@ impl List {
     pub(super) fn run(self, program: &'static str) -> ! {
         let settings = self.tool.start(program, |given| given);
         if let Err(error) = self.check_range() {
-            std::process::exit(Failure::OfTool.report(&error));
+            std::process::exit(self.tool.failure().report(&error));
         }
         let archive = settings.archive.url.to_string();
         let catalog = self.tool.work(&settings, async |opened, stop| {
@@ -115,10 +119,9 @@ impl List {
         } else {
             self.print_text(&catalog, &settings.backup_labels);
         }
-        // Files are listed whatever is in them.
-        let unreadable = if self.wants(What::Files) { &[][..] } else { &catalog.unreadable };
-        for (name, error) in unreadable {
-            tracing::error!("cannot tell what {name} says: {}", error.report());
+        let unreadable = self.problems(&catalog);
+        for error in &unreadable {
+            tracing::error!("{}", error.report());
         }
         if let Some(odd) = catalog.coverage.odd().first() {
             let (names, size) = (count(catalog.coverage.odd().len(), "name"), catalog.sizes.current());
@@ -143,6 +146,15 @@ impl List {
             (_, Some(from), Some(to)) if from.order() > to.order() => wrong("FROM comes after TO in the log"),
             _ => Ok(()),
         }
+    }
+
+    /// What could not be read. Files are listed whatever is in them.
+    fn problems(&self, catalog: &Catalog) -> Vec<Error> {
+        let unreadable = if self.wants(What::Files) { &[][..] } else { &catalog.unreadable };
+        let told = |(name, error): &(WalName, Error)| {
+            Error::new(error.kind(), format!("cannot tell what {name} says: {}", error.report()))
+        };
+        unreadable.iter().map(told).collect()
     }
 
     /// Timelines and backups are wanted where nothing is said.
@@ -216,9 +228,12 @@ impl List {
         let totals = Totals::of(self.files(catalog), &catalog.sizes);
         let total = PrintedTotals { totals, ratio: totals.ratio() };
         let unreadable = catalog.unreadable.iter();
+        let problem = self.problems(catalog).first().map(Problem::from);
         Printed {
             archive,
             system_identifier: catalog.system.to_string(),
+            ok: problem.is_none(),
+            problem,
             segment_bytes: catalog.sizes.current().bytes(),
             timelines: self.wants(What::Timelines).then(|| timelines(catalog)),
             backups: self.wants(What::Backups).then(|| backups(catalog, labels)),

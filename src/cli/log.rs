@@ -13,9 +13,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
 use crate::frame::Header;
+use crate::prune::AUDIT;
 use crate::wal::WalName;
 
-/// Starts logging. All but debug lines are always shown, and these with `verbose`.
+/// Starts logging. All but debug lines are always shown, and these with `verbose`; what is deleted with that, and to programs.
 pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
     let level = if verbose { Level::DEBUG } else { Level::INFO };
     // A full or closed standard error must not fail the call: lines that cannot be written are dropped.
@@ -25,7 +26,9 @@ pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
         .with_ansi(false)
         .log_internal_errors(false);
     // What libraries say of connections is for their own developers, and might tell more than it should.
-    let ours = Targets::new().with_target("walkeep", level);
+    let audited = verbose || format == LogFormat::Json;
+    let audit = if audited { Level::INFO } else { Level::WARN };
+    let ours = Targets::new().with_target("walkeep", level).with_target(AUDIT, audit);
     // Only the first caller in a process starts the log.
     let _ = match format {
         LogFormat::Text => builder.event_format(Line { program }).finish().with(ours).try_init(),

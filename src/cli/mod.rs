@@ -8,6 +8,7 @@ mod check;
 mod exit;
 mod generate;
 mod hang;
+mod json;
 mod list;
 mod log;
 mod prefetch;

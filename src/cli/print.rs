@@ -12,11 +12,17 @@ use crate::error::{Error, ErrorKind};
 
 /// Writes to standard output, or exits: whoever reads it must not take a part for the whole.
 pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
-    let mut stdout = BufWriter::new(io::stdout().lock());
-    if let Err(error) = write(&mut stdout).and_then(|()| stdout.flush()) {
+    if let Err(error) = try_print(write) {
         let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
         std::process::exit(Failure::OfTool.report(&error));
     }
+}
+
+/// Writes to standard output.
+pub(super) fn try_print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    write(&mut stdout)?;
+    stdout.flush()
 }
 
 /// Writes a text to standard output, or exits.

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::Common;
-use super::exit::Failure;
+use super::exit::{Failure, exit_on_panic};
 use super::{log, supervise, umask};
 use crate::archive::Archive;
 use crate::blocking::blocking;
@@ -41,13 +41,19 @@ pub(super) struct Opened {
 }
 
 impl Tool {
+    /// What a failure of it is, as long as it has printed nothing.
+    pub(super) fn failure(&self) -> Failure {
+        Failure::of_tool(self.json)
+    }
+
     /// Reads the settings and starts the log, or exits.
     pub(super) fn start(&self, program: &'static str, given: impl FnOnce(Given) -> Given) -> Settings {
         umask::keep_others_out();
+        exit_on_panic(program, self.failure());
         let given = given(self.common.given());
         let format = given.log_format.unwrap_or_default();
-        let settings = Settings::load(&given)
-            .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
+        let settings =
+            Settings::load(&given).unwrap_or_else(|error| self.failure().exit_early(program, format, &error));
         log::start(program, settings.log_format, self.common.verbose);
         settings
     }
@@ -59,7 +65,7 @@ impl Tool {
         work: impl AsyncFnOnce(Opened, CancellationToken) -> Result<T, Error>,
     ) -> T {
         let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
-        supervise::supervise(Failure::OfTool, &no_limit, async |stop| {
+        supervise::supervise(self.failure(), &no_limit, async |stop| {
             let opening = self.open(settings);
             let stopped = || Error::new(ErrorKind::Stopped, "stopped before anything was done");
             let opened = stop.run_until_cancelled(opening).await.ok_or_else(stopped)??;

@@ -1,49 +1,50 @@
-//! Carrying a plan out, and what is noted of that.
+//! Carrying a plan out.
 
-use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
-use super::PrunePlan;
-use crate::archive::Archive;
-use crate::catalog::{PruneReport, Reading};
+use super::{Deleted, PrunePlan};
+use crate::archive::{Archive, ArchivedFile};
+use crate::catalog::Reading;
 use crate::error::Error;
 
 /// How many a store deletes by one request.
 const AT_A_TIME: usize = 1_000;
 
 impl PrunePlan {
-    /// How many bytes the files that go take.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let staged: u64 = self.staged.iter().map(|file| file.size).sum();
-        self.goes.iter().map(|file| file.stored_size).sum::<u64>() + staged
-    }
-
-    /// What is noted of it once it has been carried out.
-    #[must_use]
-    pub fn report(&self, at: Timestamp) -> PruneReport {
-        PruneReport {
-            at,
-            ok: true,
-            error: None,
-            deleted_files: (self.goes.len() + self.staged.len()) as u64,
-            deleted_bytes: self.bytes(),
-            totals: Some(self.stays),
-        }
-    }
-
-    /// Deletes what goes. `done` hears how many more files are gone.
+    /// Deletes what goes, until `stop` says to stop. What went is put into `deleted`, which has all of it however this ends,
+    /// also if it is dropped; `done` hears how many more files are done with.
     pub async fn carry_out(
         &self,
         archive: &Archive,
         reading: Reading,
+        stop: &CancellationToken,
+        deleted: &mut Deleted,
         mut done: impl FnMut(usize),
     ) -> Result<(), Error> {
-        for files in self.goes.chunks(AT_A_TIME) {
-            reading.patiently(async || archive.delete(self.system, files).await).await?;
-            done(files.len());
+        for first in (0..self.goes.len()).step_by(AT_A_TIME) {
+            let batch = first..self.goes.len().min(first + AT_A_TIME);
+            let number = batch.len();
+            reading
+                .patiently(async || {
+                    let left: Vec<usize> = batch.clone().filter(|place| !deleted.has_file(*place)).collect();
+                    let files: Vec<ArchivedFile> =
+                        left.iter().filter_map(|place| self.goes.get(*place).copied()).collect();
+                    let mut gone = |place: usize| {
+                        if let Some(place) = left.get(place) {
+                            deleted.file(self, *place);
+                        }
+                    };
+                    archive.delete(self.system, &files, stop, &mut gone).await
+                })
+                .await?;
+            done(number);
         }
-        reading.patiently(async || archive.delete_staged(&self.staged).await).await?;
-        archive.remove_empty(&self.empty).await;
+        reading
+            .patiently(async || {
+                archive.delete_staged(&self.staged, stop, &mut |place| deleted.leftover(self, place)).await
+            })
+            .await?;
+        archive.remove_empty(&self.empty, &mut |place| deleted.directory(self, place)).await;
         Ok(())
     }
 }

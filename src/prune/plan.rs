@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::retention::{
     Backup, Decision, Doubt, Facts, GivenUp, KeptBackup, Policy, Tip, Young, decide, order_of_deletion,
 };
+use crate::server::Need;
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
 /// What goes, and what stays.
@@ -39,9 +40,24 @@ pub struct PrunePlan {
     pub stays: Totals,
     /// How many files walkeep knows nothing of, and leaves alone.
     pub unknown: usize,
+    /// Who needs the log from furthest back, as far as that was asked.
+    pub needed: Option<Need>,
 }
 
 impl PrunePlan {
+    /// How many files go, leftovers among them.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.goes.len() + self.staged.len()
+    }
+
+    /// How many bytes these take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let staged: u64 = self.staged.iter().map(|file| file.size).sum();
+        self.goes.iter().map(|file| file.stored_size).sum::<u64>() + staged
+    }
+
     /// Applies a policy to what an archive holds, and to the base backups that were found elsewhere.
     pub fn of(
         mut catalog: Catalog,
@@ -79,7 +95,14 @@ impl PrunePlan {
             files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
         let newest = files.iter().map(|file| file.since).max();
         let tips = tips(&catalog);
-        let facts = Facts { backups: &backups, segments: &segments, tips: &tips, newest, now };
+        let facts = Facts {
+            backups: &backups,
+            segments: &segments,
+            tips: &tips,
+            newest,
+            now,
+            size: catalog.coverage.size(),
+        };
         let Decision { boundary, kept, young, given_up, overruled } =
             decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
 
@@ -106,6 +129,7 @@ impl PrunePlan {
             given_up,
             overruled,
             unknown: catalog.inventory.unknown.len(),
+            needed: None,
         })
     }
 }

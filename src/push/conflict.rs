@@ -40,12 +40,26 @@ pub(super) async fn compare(
     name: ArchivedName,
     path: &Path,
 ) -> Result<Held, Error> {
-    let theirs = archive.fetch(ours.system_identifier, name).await.map_err(|error| match error.kind() {
-        // Gone in between; the next attempt may create it.
-        ErrorKind::Absent => Error::new(ErrorKind::Unavailable, format!("cannot compare {}", path.display()))
-            .because("the archive says that the name is taken, and then that there is nothing"),
-        _ => error,
-    })?;
+    compare_if_there(archive, ours, name, path).await?.ok_or_else(|| gone_in_between(path))
+}
+
+/// The name was taken, and then there was nothing; the next attempt may create it.
+pub(super) fn gone_in_between(path: &Path) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot compare {}", path.display()))
+        .because("the archive says that the name is taken, and then that there is nothing")
+}
+
+/// As [`compare`]; `None` if the file has gone in between.
+pub(super) async fn compare_if_there(
+    archive: &Archive,
+    ours: &Header,
+    name: ArchivedName,
+    path: &Path,
+) -> Result<Option<Held>, Error> {
+    let theirs = match archive.fetch(ours.system_identifier, name).await {
+        Err(error) if error.kind() == ErrorKind::Absent => return Ok(None),
+        theirs => theirs?,
+    };
     let Fetched { reader, stored_size, location, transfer: _transfer } = theirs;
     let verdict = blocking(move || {
         let archived = Archived::open(reader, stored_size)?;
@@ -61,7 +75,7 @@ pub(super) async fn compare(
                 format!("the archive already holds a {location} that says it is {theirs} of system {system}");
             Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
         }
-        Ok(header) if header.blake3 == ours.blake3 => Ok(Held::Same),
+        Ok(header) if header.blake3 == ours.blake3 => Ok(Some(Held::Same)),
         Ok(header) if name.content().is_some() => {
             let what = format!(
                 "the archive already holds a {location} whose content has BLAKE3 {}, not that in its name",
@@ -69,7 +83,7 @@ pub(super) async fn compare(
             );
             Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
         }
-        Ok(header) => Ok(Held::Other(Other { header, location })),
+        Ok(header) => Ok(Some(Held::Other(Other { header, location }))),
         Err(error @ (FrameError::Read(_) | FrameError::Newer { .. } | FrameError::Encrypted)) => {
             let what =
                 format!("cannot compare {} with {location}, which the archive already holds", path.display());

@@ -38,7 +38,7 @@ use crate::wal::{
 use ahead::{Fate, take_along};
 pub use ahead::{LookAhead, TakenAlong};
 use ancestors::{Parted, parted_patiently};
-use conflict::{Held, Other, compare, conflict, warn_of_second};
+use conflict::{Held, Other, compare_if_there, conflict, gone_in_between, warn_of_second};
 pub use earlier::{Earlier, ask, look_up};
 pub use effort::codec_for_backlog;
 pub use fence::Fence;
@@ -50,6 +50,9 @@ use stuck::{explained, is_stuck};
 /// How much of a compressed file is kept in memory, in bytes: all of an incompressible segment of 64 MB, which becomes a
 /// little larger.
 const MOST_IN_MEMORY: u64 = 65 << 20;
+
+/// How often a file is compared at most that is there, and then is not.
+const TRIES_TO_COMPARE: usize = 3;
 
 /// What is to be archived, and how.
 #[derive(Debug, Clone)]
@@ -222,14 +225,20 @@ async fn publish_as(
     path: &Path,
 ) -> Result<Result<Created, Other>, Error> {
     let system = header.system_identifier;
-    let created = if taken { Created::Exists } else { archive.create(system, name, content).await? };
-    if created == Created::Exists {
-        match compare(archive, header, name, path).await? {
-            Held::Same => archive.make_durable(system, name).await?,
-            Held::Other(theirs) => return Ok(Err(theirs)),
+    let mut taken = taken;
+    for _ in 0..TRIES_TO_COMPARE {
+        if !taken && archive.create(system, name, content.clone()).await? == Created::New {
+            return Ok(Ok(Created::New));
+        }
+        match compare_if_there(archive, header, name, path).await? {
+            Some(Held::Same) if archive.make_durable(system, name).await? => return Ok(Ok(Created::Exists)),
+            Some(Held::Other(theirs)) => return Ok(Err(theirs)),
+            // A prune has deleted it. A store is asked for the name once more before it is given the file.
+            Some(Held::Same) | None if archive.is_remote() => break,
+            Some(Held::Same) | None => taken = false,
         }
     }
-    Ok(Ok(created))
+    Err(gone_in_between(path))
 }
 
 /// A file that is ready to be created, and an archive that is ready to create it.
@@ -447,4 +456,37 @@ fn system_of_text(path: &Path, given: Option<SystemIdentifier>) -> Result<System
             "run walkeep-archive in the data directory, as PostgreSQL does, or give --system-identifier",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{ArchiveUrl, StoreOptions};
+    use crate::frame::Overflow;
+
+    #[test]
+    fn what_was_there_and_has_gone_before_it_was_compared_is_archived_by_the_same_call() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir(place.path().join("7")).unwrap();
+        let url = ArchiveUrl::Directory(place.path().to_owned());
+        let options = ArchiveOptions { url, require_mount: false, store: StoreOptions::default() };
+        let (name, system) = ("00000002.history".parse().unwrap(), SystemIdentifier::new(7).unwrap());
+        let facts = Facts { name, system, wal_magic: None, archived_at: Timestamp::UNIX_EPOCH };
+        let overflow: Overflow<fn() -> io::Result<File>> =
+            Overflow { beyond: MOST_IN_MEMORY, open: || Err(io::Error::other("it is small")) };
+        let content = &b"1\t0/600000\tx\n"[..];
+        let Encoded { header, content } =
+            encode(content, &facts, Codec::default(), NonZeroUsize::MIN, overflow).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let archive = Archive::open(&options).await.unwrap();
+            let publish = async |taken| {
+                let path = Path::new("pg_wal/00000002.history");
+                publish_as(&archive, name.into(), taken, &header, content.clone(), path).await.unwrap().ok()
+            };
+            assert_eq!(publish(true).await, Some(Created::New), "a prune has deleted what was there");
+            assert_eq!(publish(true).await, Some(Created::Exists));
+            assert_eq!(publish(false).await, Some(Created::Exists));
+        });
+    }
 }

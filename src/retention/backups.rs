@@ -155,7 +155,7 @@ impl Covered {
 mod tests {
     use super::super::{Boundary, decide};
     use super::*;
-    use crate::wal::WalName;
+    use crate::wal::{SegmentSize, WalName};
     use proptest::prelude::*;
 
     fn name(timeline: u32, segment: u64) -> SegmentName {
@@ -192,7 +192,10 @@ mod tests {
         tips: &[Tip],
     ) -> Result<(Boundary, Vec<KeptBackup>), Doubt> {
         let policy = Policy { backups: policy, ..Policy::default() };
-        let decision = decide(&policy, Facts { backups, segments, tips, newest: None, now: now() })?;
+        let decision = decide(
+            &policy,
+            Facts { backups, segments, tips, newest: None, now: now(), size: SegmentSize::DEFAULT },
+        )?;
         Ok((decision.boundary.unwrap(), decision.kept))
     }
 

@@ -15,7 +15,7 @@ mod policy;
 
 use jiff::Timestamp;
 
-use crate::wal::{SegmentName, WalName};
+use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineId, WalName};
 
 pub use age::by_age;
 pub use backups::{Backup, BackupPolicy};
@@ -36,6 +36,13 @@ impl From<SegmentName> for Boundary {
 }
 
 impl Boundary {
+    /// At the start of the segment that holds a position.
+    #[must_use]
+    pub fn at(position: Lsn, size: SegmentSize) -> Self {
+        let segment = SegmentName::containing(TimelineId::FIRST, position, size);
+        segment.map_or(Self(0), Self::from)
+    }
+
     /// Whether a file of that name is about WAL before the boundary only. Timeline history files are about all of it.
     #[must_use]
     pub fn is_after(self, name: WalName) -> bool {

@@ -7,7 +7,7 @@ use super::{
     Backup, BackupPolicy, Before, Boundary, BranchPolicy, Doubt, GivenUp, KeptBackup, Tip, Why, by_age,
     is_future,
 };
-use crate::wal::SegmentName;
+use crate::wal::{Lsn, SegmentName, SegmentSize};
 
 /// What is to be kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Policy {
     pub restart_point: Option<SegmentName>,
     /// Whether the last complete backup may go, and the last one that leads to the newest timeline.
     pub accept_no_backup: bool,
+    /// What somebody still needs, whatever the others say: all from the segment on that holds this position.
+    pub keep_from: Option<Lsn>,
 }
 
 /// What a policy is applied to.
@@ -42,6 +44,8 @@ pub struct Facts<'a> {
     pub newest: Option<Timestamp>,
     /// This moment.
     pub now: Timestamp,
+    /// The size of the segments, by which a position is in one of them.
+    pub size: SegmentSize,
 }
 
 /// What a policy comes to.
@@ -78,7 +82,7 @@ impl Policy {
 
 /// Applies a policy.
 pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
-    let Facts { backups, segments, tips, newest, now } = facts;
+    let Facts { backups, segments, tips, newest, now, size } = facts;
     if let Some(since) = newest.filter(|newest| is_future(*newest, now)) {
         return Err(Doubt::FromTheFuture { what: "the newest file".to_owned(), since });
     }
@@ -116,6 +120,8 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     }
     // The one that keeps most; "all of it" keeps more than any.
     let boundary = boundaries.into_iter().min().flatten();
+    let needed = policy.keep_from.map(|from| Boundary::at(from, size));
+    let boundary = boundary.map(|boundary| needed.map_or(boundary, |needed| needed.min(boundary)));
     let mut decision = Decision { boundary, kept, young, ..Decision::default() };
     let Some(boundary) = boundary else { return Ok(decision) };
     if let Some(doubt) = taken(policy, facts, boundary) {
@@ -243,7 +249,8 @@ mod tests {
             (name("000000010000000000000009"), days_ago(1)),
         ];
         let newest = Some(days_ago(newest));
-        let facts = Facts { backups, segments: &segments, tips: &[], newest, now: now() };
+        let facts =
+            Facts { backups, segments: &segments, tips: &[], newest, now: now(), size: SegmentSize::DEFAULT };
         decide(policy, facts).map(|decision| decision.boundary)
     }
 
@@ -280,7 +287,11 @@ mod tests {
             (name("000000010000000000000001"), days_ago(30)),
             (name("000000010000000000000009"), days_ago(2)),
         ];
-        decide(policy, Facts { backups, segments: &segments, tips, newest: Some(days_ago(0)), now: now() })
+        let newest = Some(days_ago(0));
+        decide(
+            policy,
+            Facts { backups, segments: &segments, tips, newest, now: now(), size: SegmentSize::DEFAULT },
+        )
     }
 
     #[test]
@@ -345,6 +356,39 @@ mod tests {
         let held = decision(&Policy { branches: held, ..policy }, &backups, &tips).unwrap();
         assert_eq!((held.kept.len(), held.given_up.len()), (2, 0));
         assert_eq!(held.kept[0].why, [Why::OnlyWay(tips[0].timeline)]);
+    }
+
+    #[test]
+    fn what_somebody_still_needs_holds_back_every_policy_and_is_none() {
+        let from = |text: &str| Some(text.parse::<Lsn>().unwrap());
+        let boundary = |text| Ok(Some(Boundary::from(name(text))));
+        let backups = [backup("000000010000000000000006", 2)];
+        let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
+        // A name that takes the last backup is a matter of its own.
+        let before = Some("000000010000000000000006".parse().unwrap());
+        for policy in [
+            Policy { backups: one, ..Policy::default() },
+            Policy { before, ..Policy::default() },
+            Policy { backups: one, before, ..Policy::default() },
+        ] {
+            // From the first byte of a segment to its last.
+            for needed in ["0/3000000", "0/3000028", "0/3FFFFFF"] {
+                let policy = Policy { keep_from: from(needed), ..policy.clone() };
+                assert_eq!(decided(&policy, &backups, 0), boundary("000000010000000000000003"), "{needed}");
+            }
+            let policy_alone = decided(&policy, &backups, 0);
+            let ahead = Policy { keep_from: from("0/A000000"), ..policy.clone() };
+            assert_eq!(decided(&ahead, &backups, 0), policy_alone, "it takes nothing that others keep");
+        }
+        let by_age = Policy { wal_days: Some(7), keep_from: from("0/2000000"), ..Policy::default() };
+        assert_eq!(decided(&by_age, &[], 1), boundary("000000010000000000000002"));
+        let all = Policy { before: Some(Before::Nothing), keep_from: from("0/9000000"), ..Policy::default() };
+        assert_eq!(decided(&all, &[], 1), Ok(None));
+        let alone = Policy { keep_from: from("0/9000000"), ..Policy::default() };
+        assert_eq!((decided(&alone, &[], 1), alone.is_empty()), (Ok(None), true), "nothing says what may go");
+        // Beyond the first 4 GB, and in the largest segments.
+        let (position, size) = ("16/C0000028".parse().unwrap(), SegmentSize::MAX);
+        assert_eq!(Boundary::at(position, size), Boundary::from(name("000000010000001600000003")));
     }
 
     #[test]

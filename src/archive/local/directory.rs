@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use super::fresh::open;
+use super::rights::failed;
+use crate::archive::failure::Asked;
 use crate::archive::surroundings::holds_nothing;
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
@@ -40,7 +42,7 @@ impl Directory {
             }
             Err(error) => {
                 let what = format!("cannot look at the archive directory {}", root.display());
-                return Err(unavailable(what).because(error));
+                return Err(failed(what, Asked::Look, error));
             }
         }
         if require_mount && !is_mount_point(root).unwrap_or(false) {
@@ -48,7 +50,7 @@ impl Directory {
             return Err(unavailable(what).hint("mount it; require_mount is set in the configuration"));
         }
         let cannot_look = |error: io::Error| {
-            unavailable(format!("cannot look at the archive directory {}", root.display())).because(error)
+            failed(format!("cannot look at the archive directory {}", root.display()), Asked::Look, error)
         };
         let root = root.canonicalize().map_err(cannot_look)?;
         let identity = identity(&root).map_err(cannot_look)?;
@@ -114,7 +116,13 @@ impl Directory {
     pub(super) fn directory_of(&self, system: SystemIdentifier) -> Result<PathBuf, Error> {
         open(&self.root)?;
         let directory = self.root.join(system.to_string());
-        if directory.is_dir() { Ok(directory) } else { Err(holds_nothing(self.root.display(), system)) }
+        match fs::metadata(&directory) {
+            Ok(found) if found.is_dir() => Ok(directory),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(failed(format!("cannot look at {}", directory.display()), Asked::Look, error))
+            }
+            _ => Err(holds_nothing(self.root.display(), system)),
+        }
     }
 
     /// Checks that `file`, which could not be found, is truly absent, and not merely out of reach. Whether it still is: it
@@ -143,7 +151,7 @@ impl Directory {
                     return Err(unavailable(what).hint("is what it leads to mounted?"));
                 }
                 (Err(error), _) | (_, Err(error)) => {
-                    return Err(unavailable(format!("cannot look at {}", name.display())).because(error));
+                    return Err(failed(format!("cannot look at {}", name.display()), Asked::Look, error));
                 }
             }
         }

@@ -11,7 +11,9 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use crate::error::{Error, ErrorKind};
+use super::rights::failed;
+use crate::archive::failure::Asked;
+use crate::error::Error;
 
 /// Opens a directory, so that its names are as the server has them; `None` where there is none.
 pub(super) fn open(directory: &Path) -> Result<Option<ReadDir>, Error> {
@@ -42,7 +44,5 @@ fn compare(directory: &Path) {
 }
 
 pub(super) fn cannot_list(directory: &Path) -> impl Fn(io::Error) -> Error {
-    move |error| {
-        Error::new(ErrorKind::Unavailable, format!("cannot list {}", directory.display())).because(error)
-    }
+    move |error| failed(format!("cannot list {}", directory.display()), Asked::List, error)
 }

@@ -5,11 +5,11 @@
 
 mod directory;
 mod fresh;
+mod rights;
 mod staging;
 mod surroundings;
 mod walk;
 
-use std::error::Error as StdError;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use std::sync::Arc;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
-use rustix::io::Errno;
 
-use crate::archive::failure::Failure;
+use crate::archive::failure::{Asked, Failure};
 use crate::archive::{Created, Fetched};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, chain};
 use crate::frame::Content;
 use crate::wal::SystemIdentifier;
 use directory::Directory;
+use rights::{failed, failed_for_good};
 
 /// An archive directory that has been found where it should be.
 #[derive(Debug, Clone)]
@@ -59,30 +59,42 @@ impl Local {
     /// Creates the file durably, and the directories above it.
     pub(super) async fn create(&self, key: &Key, content: Content<File>) -> Result<Created, Error> {
         let path = self.path(key)?;
-        let what = format!("cannot archive {}", path.display());
+        let cannot = || format!("cannot archive {}", path.display());
+        let created =
+            despite_sweepers(async || self.stage_and_publish(key, &path, content.clone()).await).await?;
+        // The library makes directories that are missing, the archive's own among them.
         let directory = self.directory.clone();
-        let prepared = blocking(move || directory.prepare(&path).map(|()| path)).await;
-        let path = prepared.map_err(|error| failed(what.clone(), error))?;
-        let created = match content {
+        let checked = blocking(move || directory.check_root()).await;
+        checked.map_err(|error| failed(cannot(), Asked::Create, error))?;
+        Ok(created)
+    }
+
+    async fn stage_and_publish(
+        &self,
+        key: &Key,
+        path: &Path,
+        content: Content<File>,
+    ) -> Result<Created, Error> {
+        let cannot = || format!("cannot archive {}", path.display());
+        let (directory, file) = (self.directory.clone(), path.to_owned());
+        let prepared = blocking(move || directory.prepare(&file)).await;
+        prepared.map_err(|error| failed(cannot(), Asked::Create, error))?;
+        match content {
             Content::Memory(chunks) => {
                 match self.store.put_opts(key, PutPayload::from_iter(chunks), PutMode::Create.into()).await {
-                    Ok(_) => Created::New,
-                    Err(object_store::Error::AlreadyExists { .. }) => Created::Exists,
-                    Err(error) => return Err(failed(what, error)),
+                    Ok(_) => Ok(Created::New),
+                    Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+                    Err(error) => Err(failed(cannot(), Asked::Create, error)),
                 }
             }
             Content::Overflow { head, file, bytes } => {
-                match staging::publish(path, head, file, bytes).await {
-                    Ok(()) => Created::New,
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Created::Exists,
-                    Err(error) => return Err(failed(what, error)),
+                match staging::publish(path.to_owned(), head, file, bytes).await {
+                    Ok(()) => Ok(Created::New),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Created::Exists),
+                    Err(error) => Err(failed(cannot(), Asked::Create, error)),
                 }
             }
-        };
-        // The library makes directories that are missing, the archive's own among them.
-        let directory = self.directory.clone();
-        blocking(move || directory.check_root()).await.map_err(|error| failed(what, error))?;
-        Ok(created)
+        }
     }
 
     pub(super) async fn is_unguarded_mount(&self) -> bool {
@@ -103,19 +115,23 @@ impl Local {
         let directory = self.directory.root().join(format!("{system}/reports"));
         let what = format!("cannot make {}", directory.display());
         blocking(move || match std::fs::create_dir(directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(what, error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(failed(what, Asked::Write, error))
+            }
             _ => Ok(()),
         })
         .await
     }
 
-    /// Flushes a file that another call has put there, as if this one had.
-    pub(super) async fn make_durable(&self, key: &Key) -> Result<(), Error> {
+    /// Flushes a file that another call has put there, as if this one had. Whether it is there still.
+    pub(super) async fn make_durable(&self, key: &Key) -> Result<bool, Error> {
         let (directory, path) = (self.directory.clone(), self.path(key)?);
         let what = format!("cannot flush {} to disk", path.display());
-        blocking(move || directory.make_durable(&path))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Unavailable, what).because(error))
+        match blocking(move || directory.make_durable(&path)).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(what, Asked::Read, error)),
+        }
     }
 
     pub(super) async fn fetch(&self, system: SystemIdentifier, key: &Key) -> Result<Fetched, Error> {
@@ -144,7 +160,7 @@ impl Local {
                     }
                 }
             }
-            Err(error) => Err(Error::new(ErrorKind::Unavailable, what("cannot fetch")).because(error)),
+            Err(error) => Err(failed(what("cannot fetch"), Asked::Read, error)),
         }
     }
 
@@ -153,11 +169,11 @@ impl Local {
     }
 
     /// What a failure means; `what` says what was attempted.
-    pub(super) fn failure(what: String, error: object_store::Error) -> Failure {
+    pub(super) fn failure(what: String, asked: Asked, error: object_store::Error) -> Failure {
         if matches!(error, object_store::Error::AlreadyExists { .. }) {
             return Failure::Taken;
         }
-        Failure::Error(looked_in_vain(what, error))
+        Failure::Error(failed_for_good(what, asked, error))
     }
 
     fn path(&self, key: &Key) -> Result<PathBuf, Error> {
@@ -168,9 +184,33 @@ impl Local {
     }
 }
 
+/// How often something is staged at most.
+const TRIES: usize = 3;
+
+/// Repeats what stages a file and then publishes it, if the file or its directory has gone in between: by a clock that is
+/// wrong, a prune may take either for what was left a day ago.
+pub(super) async fn despite_sweepers<T>(
+    mut attempt: impl AsyncFnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    for _ in 1..TRIES {
+        match attempt().await {
+            Err(error) if is_about_nothing(&error) => {
+                tracing::debug!("{}; trying again, as somebody may have swept it away", error.report());
+            }
+            outcome => return outcome,
+        }
+    }
+    attempt().await
+}
+
+fn is_about_nothing(error: &Error) -> bool {
+    let mut causes = chain(error).filter_map(|error| error.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::NotFound)
+}
+
 /// The directory itself: another one may be mounted over the same path.
 pub(super) fn place(path: &Path) -> Result<String, Error> {
-    let cannot_look = |error| failed(format!("cannot look at {}", path.display()), error);
+    let cannot_look = |error| failed(format!("cannot look at {}", path.display()), Asked::Look, error);
     let (device, inode) = directory::identity(path).map_err(cannot_look)?;
     Ok(format!("directory {device} {inode} {}", path.display()))
 }
@@ -194,35 +234,34 @@ pub(super) fn open_file(root: &Path, key: &Key) -> io::Result<Option<File>> {
     }
 }
 
-fn failed(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
-    let hint = hint_for(&error);
-    let failure = Error::new(ErrorKind::Unavailable, what).because(error);
-    if let Some(hint) = hint { failure.hint(hint) } else { failure }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A look that failed. One that is not permitted will not be by itself.
-fn looked_in_vain(what: String, error: impl StdError + Send + Sync + 'static) -> Error {
-    let cause = chain(&error).find_map(|error| error.downcast_ref::<io::Error>());
-    let denied = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
-    if denied {
-        let hint = "the user that runs the server owns the archive: run this as that user";
-        Error::new(ErrorKind::Local, what).because(error).hint(hint)
-    } else {
-        failed(what, error)
+    /// How a publication ends whose staging file or directory is gone so many times, and how often it is tried.
+    fn swept(times: usize, kind: io::ErrorKind) -> (bool, usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut tries = 0;
+        let outcome = runtime.block_on(despite_sweepers(async || {
+            tries += 1;
+            if tries > times {
+                return Ok(());
+            }
+            // As the library wraps it.
+            let source = Box::new(io::Error::from(kind));
+            let error = object_store::Error::Generic { store: "LocalFileSystem", source };
+            Err(failed("cannot archive x".to_owned(), Asked::Create, error))
+        }));
+        (outcome.is_ok(), tries)
     }
-}
 
-/// What a person can do about a file that could not be created.
-fn hint_for(error: &(dyn StdError + 'static)) -> Option<&'static str> {
-    let cause = chain(error).find_map(|error| error.downcast_ref::<io::Error>())?;
-    match Errno::from_io_error(cause)? {
-        Errno::NOSPC | Errno::DQUOT => Some("free some space there"),
-        Errno::ROFS => Some("the file system is mounted read-only"),
-        Errno::ACCESS => Some("the user that runs the server must be able to write there"),
-        Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS => Some(
-            "walkeep publishes a file by a hard link, which never replaces anything; this file system seems to \
-             have none, so choose another one",
-        ),
-        _ => None,
+    #[test]
+    fn what_a_sweeper_has_taken_is_staged_anew_and_nothing_else_is_tried_again() {
+        assert_eq!(swept(0, io::ErrorKind::NotFound), (true, 1));
+        assert_eq!(swept(1, io::ErrorKind::NotFound), (true, 2));
+        assert_eq!(swept(9, io::ErrorKind::NotFound), (false, TRIES));
+        for other in [io::ErrorKind::StorageFull, io::ErrorKind::PermissionDenied] {
+            assert_eq!(swept(9, other), (false, 1), "{other:?}");
+        }
     }
 }

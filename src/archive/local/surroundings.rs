@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use super::Local;
 use super::directory::Directory;
 use super::fresh::{cannot_list, open};
+use super::rights::failed;
 use crate::archive::ArchivedName;
+use crate::archive::failure::Asked;
 use crate::archive::key;
 use crate::archive::surroundings::{Surroundings, holds_nothing};
 use crate::blocking::blocking;
@@ -141,10 +143,17 @@ fn names(directory: &Path) -> Result<Vec<ArchivedName>, Error> {
 
 /// Whether a directory has an archived file in it.
 fn has_a_file(directory: &Path) -> Result<bool, Error> {
-    let is_file = |name: &ArchivedName| {
-        fs::metadata(directory.join(name.to_string())).is_ok_and(|found| found.is_file())
-    };
-    Ok(names(directory)?.iter().any(is_file))
+    for name in names(directory)? {
+        let path = directory.join(name.to_string());
+        match fs::metadata(&path) {
+            Ok(found) if found.is_file() => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(failed(format!("cannot look at {}", path.display()), Asked::Look, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
 }
 
 /// What is in a directory; nothing where there is none.
@@ -165,6 +174,6 @@ fn since(path: &Path) -> Result<Timestamp, Error> {
     match fs::metadata(path).and_then(|found| found.modified()) {
         Ok(modified) => Ok(Timestamp::try_from(modified).unwrap_or(Timestamp::MAX)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Timestamp::MAX),
-        Err(error) => Err(cannot_list(path)(error)),
+        Err(error) => Err(failed(format!("cannot look at {}", path.display()), Asked::Look, error)),
     }
 }

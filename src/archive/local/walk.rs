@@ -4,12 +4,18 @@
 use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_util::sync::CancellationToken;
 
 use super::Local;
 use super::fresh::read_dir;
+use super::rights::{failed, failed_for_good};
+use crate::archive::failure::Asked;
 use crate::archive::inventory::{Inventory, OtherFile};
+use crate::archive::remove::stopped_deleting;
 use crate::blocking::blocking;
 use crate::error::Error;
 use crate::wal::SystemIdentifier;
@@ -26,50 +32,92 @@ impl Local {
             match walk.directory(&path, &system.to_string(), 0) {
                 Ok(_) => Ok(walk.inventory),
                 Err((path, error)) => {
-                    Err(super::looked_in_vain(format!("cannot look at {}", path.display()), error))
+                    Err(failed_for_good(format!("cannot look at {}", path.display()), Asked::List, error))
                 }
             }
         })
         .await
     }
 
-    /// Deletes files, in that order. One that is not there is as good as deleted.
-    pub(in crate::archive) async fn delete(&self, keys: Vec<Key>) -> Result<(), Error> {
+    /// Deletes files, in that order, until `stop` says to stop. `gone` hears of each as soon as it went, by its place among
+    /// them; one that is not there any more is as good as deleted.
+    pub(in crate::archive) async fn delete(
+        &self,
+        keys: Vec<Key>,
+        stop: &CancellationToken,
+        gone: &mut impl FnMut(usize),
+    ) -> Result<(), Error> {
         let paths = keys.iter().map(|key| self.path(key)).collect::<Result<Vec<_>, _>>()?;
-        self.delete_paths(paths).await
+        delete_paths(paths, stop, gone).await
     }
 
-    pub(in crate::archive) async fn delete_files(&self, files: &[OtherFile]) -> Result<(), Error> {
-        self.delete_paths(self.paths_of(files)).await
+    pub(in crate::archive) async fn delete_files(
+        &self,
+        files: &[OtherFile],
+        stop: &CancellationToken,
+        gone: &mut impl FnMut(usize),
+    ) -> Result<(), Error> {
+        delete_paths(self.paths_of(files), stop, gone).await
     }
 
-    /// Removes directories that are still empty; the others stay.
-    pub(in crate::archive) async fn remove_empty(&self, directories: &[OtherFile]) {
+    /// Removes directories that are still empty; the others stay. `gone` hears of those that went.
+    pub(in crate::archive) async fn remove_empty(
+        &self,
+        directories: &[OtherFile],
+        gone: &mut impl FnMut(usize),
+    ) {
         let paths = self.paths_of(directories);
-        blocking(move || {
-            for path in paths {
-                // Something may have come into it.
-                let _ = fs::remove_dir(path);
-            }
+        // Something may have come into one.
+        let removed = blocking(move || {
+            let removed = paths.iter().enumerate().filter(|(_, path)| fs::remove_dir(path).is_ok());
+            removed.map(|(place, _)| place).collect::<Vec<_>>()
         })
         .await;
+        removed.into_iter().for_each(gone);
     }
 
     /// The keys come from a walk, and so are paths below the root.
     fn paths_of(&self, files: &[OtherFile]) -> Vec<PathBuf> {
         files.iter().map(|file| self.directory.root().join(&file.key)).collect()
     }
+}
 
-    async fn delete_paths(&self, paths: Vec<PathBuf>) -> Result<(), Error> {
-        blocking(move || {
-            paths.into_iter().try_for_each(|path| match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(super::failed(format!("cannot delete {}", path.display()), error))
+async fn delete_paths(
+    paths: Vec<PathBuf>,
+    stop: &CancellationToken,
+    gone: &mut impl FnMut(usize),
+) -> Result<(), Error> {
+    let (sender, mut heard) = unbounded_channel();
+    let stop = stop.child_token();
+    // Nothing more goes of which nobody hears.
+    let _ending = stop.clone().drop_guard();
+    let mut deleting = pin!(blocking(move || {
+        for (place, path) in paths.into_iter().enumerate() {
+            if stop.is_cancelled() {
+                return Err(stopped_deleting());
+            }
+            match fs::remove_file(&path) {
+                Ok(()) => drop(sender.send(place)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let what = format!("cannot delete {}", path.display());
+                    return Err(failed(what, Asked::Delete, error));
                 }
-                _ => Ok(()),
-            })
-        })
-        .await
+            }
+        }
+        Ok(())
+    }));
+    loop {
+        tokio::select! {
+            biased;
+            Some(place) = heard.recv() => gone(place),
+            outcome = &mut deleting => {
+                while let Ok(place) = heard.try_recv() {
+                    gone(place);
+                }
+                return outcome;
+            }
+        }
     }
 }
 
@@ -84,17 +132,17 @@ struct Walk {
 impl Walk {
     /// Looks at all that is in a directory; how many entries that is. `depth` counts from the system's own.
     fn directory(&mut self, path: &Path, key: &str, depth: usize) -> Result<usize, Failed> {
-        let failed = |error| (path.to_owned(), error);
+        let at = |error| (path.to_owned(), error);
         let entries = match read_dir(path) {
             Ok(entries) => entries,
             // Another prune has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return Ok(1),
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(at(error)),
         };
         let mut number = 0;
         for entry in entries {
             number += 1;
-            self.entry(&entry.map_err(failed)?, key, depth)?;
+            self.entry(&entry.map_err(at)?, key, depth)?;
         }
         Ok(number)
     }

@@ -141,13 +141,7 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
                 None => refused("the bucket lives elsewhere; set region or endpoint in [store]"),
             }
         }
-        (401 | 403, _) => match (asked, provider) {
-            (Asked::Read | Asked::Look, Provider::S3) => refused(
-                "the credentials do not allow it; S3 answers the same for a file that does not exist, unless they \
-                 allow ListBucket",
-            ),
-            _ => refused("the credentials do not allow it"),
-        },
+        (401 | 403, _) => refused(&not_allowed(asked, provider)),
         (507, _) => hinted(ErrorKind::Unavailable, "the store is full".to_owned()),
         // 307 is a new bucket whose name has not spread yet; 409 is another write to the same key.
         (307 | 408 | 409 | 425 | 429 | 500.., _)
@@ -156,6 +150,34 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
             "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "Md5Mismatch",
         ) => retry(),
         _ => refused("the store does not accept the request; \"walkeep check\" tells more"),
+    }
+}
+
+/// Which right the credentials lack, by the name that the provider has for it.
+fn not_allowed(asked: Asked, provider: Provider) -> String {
+    let (verb, [s3, google, azure]) = match asked {
+        Asked::Create | Asked::Write => ("write", ["s3:PutObject", "storage.objects.create", "write"]),
+        Asked::Look | Asked::Read => ("read", ["s3:GetObject", "storage.objects.get", "read"]),
+        Asked::List => ("list what is there", ["s3:ListBucket", "storage.objects.list", "list"]),
+        Asked::Delete => ("delete", ["s3:DeleteObject", "storage.objects.delete", "delete"]),
+    };
+    let right = match provider {
+        Provider::S3 => s3,
+        Provider::Google => google,
+        Provider::Azure => azure,
+    };
+    let hint = format!("the credentials do not allow it: they lack the right to {verb} ({right})");
+    match (asked, provider) {
+        (Asked::Read | Asked::Look, Provider::S3) => {
+            format!(
+                "{hint}; S3 answers the same for a file that does not exist, unless they allow ListBucket"
+            )
+        }
+        // Google asks for it where something is replaced.
+        (Asked::Write, Provider::Google) => {
+            format!("{hint}, or to delete what is replaced (storage.objects.delete)")
+        }
+        _ => hint,
     }
 }
 
@@ -252,10 +274,31 @@ mod tests {
             (403, "InvalidObjectState"),
             (405, ""),
         ] {
-            for asked in [Asked::Create, Asked::Read, Asked::Look, Asked::List, Asked::Other] {
+            for asked in [Asked::Create, Asked::Read, Asked::Look, Asked::List, Asked::Write, Asked::Delete] {
                 let meaning = judge(&answer(status, code), asked, Provider::S3);
                 assert_eq!(meaning.verdict, REFUSED, "{status} {code}");
                 assert!(meaning.hint.is_some(), "{status} {code} says what to do");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_right_that_is_lacking() {
+        use Asked::{Create, Delete, List, Look, Read, Write};
+        let hint = |asked, provider| judge(&answer(403, "AccessDenied"), asked, provider).hint.unwrap();
+        for (asked, verb, rights) in [
+            (Create, "to write (", ["s3:PutObject", "storage.objects.create", "(write)"]),
+            (Write, "to write (", ["s3:PutObject", "storage.objects.create", "(write)"]),
+            (Read, "to read (", ["s3:GetObject", "storage.objects.get", "(read)"]),
+            (Look, "to read (", ["s3:GetObject", "storage.objects.get", "(read)"]),
+            (List, "to list what is there (", ["s3:ListBucket", "storage.objects.list", "(list)"]),
+            (Delete, "to delete (", ["s3:DeleteObject", "storage.objects.delete", "(delete)"]),
+        ] {
+            for (provider, right) in [Provider::S3, Provider::Google, Provider::Azure].into_iter().zip(rights)
+            {
+                let hint = hint(asked, provider);
+                assert!(hint.contains(verb) && hint.contains(right), "{asked:?} {provider:?}: {hint}");
+                assert_eq!(hint.contains("write"), matches!(asked, Create | Write), "{asked:?}: {hint}");
             }
         }
     }

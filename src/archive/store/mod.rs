@@ -19,6 +19,7 @@ mod stall;
 mod surroundings;
 mod upload;
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -27,8 +28,10 @@ use jiff::SignedDuration;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload};
+use tokio_util::sync::CancellationToken;
 
 use crate::archive::failure::{Asked, Failure};
+use crate::archive::remove::stopped_deleting;
 use crate::archive::url::{Provider, StoreUrl};
 use crate::archive::{Created, Fetched};
 use crate::error::{Error, ErrorKind};
@@ -205,31 +208,71 @@ impl Store {
         }
     }
 
-    /// Deletes objects; one that is not there is as good as deleted. Those that were deleted before a failure are the
-    /// first ones, or not many more than that.
-    pub(super) async fn delete(&self, keys: &[Path]) -> Result<(), Error> {
-        if keys.len() > 1 && self.delete_by(&self.bulk, keys).await.is_ok() {
-            return Ok(());
+    /// Deletes objects until `stop` says to stop; one that is not there is as good as deleted. `gone` hears of each that went,
+    /// by its place among them. Those that went before a failure are the first ones, or not many more than that.
+    pub(super) async fn delete(
+        &self,
+        keys: Vec<Path>,
+        stop: &CancellationToken,
+        gone: &mut impl FnMut(usize),
+    ) -> Result<(), Error> {
+        let places: HashMap<&Path, usize> = keys.iter().zip(0..).collect();
+        let mut left: BTreeSet<usize> = (0..keys.len()).collect();
+        let mut went = |key: &Path| {
+            if let Some(place) = places.get(key).filter(|place| left.remove(place)) {
+                gone(*place);
+            }
+        };
+        if keys.len() > 1 {
+            match self.delete_by(&self.bulk, keys.clone(), stop, &mut went).await {
+                // Not every store knows the request for many; and what it says of a failure is clearer for one.
+                Err(error) if error.kind() != ErrorKind::Stopped => {}
+                outcome => return outcome,
+            }
         }
-        // Not every store knows the request for many; and what it says of a failure is clearer for one.
-        self.delete_by(&self.objects, keys).await
+        let left: Vec<Path> = left.iter().filter_map(|place| keys.get(*place).cloned()).collect();
+        let mut went = |key: &Path| {
+            if let Some(place) = places.get(key) {
+                gone(*place);
+            }
+        };
+        self.delete_by(&self.objects, left, stop, &mut went).await
     }
 
-    async fn delete_by(&self, objects: &Arc<dyn ObjectStore>, keys: &[Path]) -> Result<(), Error> {
-        let mut asked = keys.iter();
-        let locations = futures_util::stream::iter(keys.to_vec()).map(Ok).boxed();
+    /// Asks for no more once something has failed, and hears what has become of all that was asked for.
+    async fn delete_by(
+        &self,
+        objects: &Arc<dyn ObjectStore>,
+        keys: Vec<Path>,
+        stop: &CancellationToken,
+        went: &mut impl FnMut(&Path),
+    ) -> Result<(), Error> {
+        let (ending, number) = (stop.child_token(), keys.len());
+        let ended = ending.clone();
+        let goes_on = move |_: &Path| std::future::ready(!ended.is_cancelled());
+        let mut asked = keys.clone().into_iter();
+        let locations = futures_util::stream::iter(keys).take_while(goes_on).map(Ok).boxed();
         let mut answers = objects.delete_stream(locations);
+        let (mut failed, mut answered) = (None, 0);
         while let Some(answer) = answers.next().await {
-            let key = asked.next().cloned().unwrap_or_default();
+            let key = asked.next().unwrap_or_default();
+            answered += 1;
             match answer {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Ok(key) => went(&key),
+                Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => {
-                    let what = format!("cannot delete {}", self.location(&key));
-                    return Err(self.failed(what, Asked::Other, &error));
+                    ending.cancel();
+                    failed.get_or_insert_with(|| {
+                        self.failed(format!("cannot delete {}", self.location(&key)), Asked::Delete, &error)
+                    });
                 }
             }
         }
-        Ok(())
+        match failed {
+            Some(error) => Err(error),
+            None if answered < number => Err(stopped_deleting()),
+            None => Ok(()),
+        }
     }
 
     /// Every store gives every object an ETag; a login page has none.

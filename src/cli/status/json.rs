@@ -1,6 +1,5 @@
-//! For programs. Every field is always there, and null where it is not known; only what prune and verify have noted is as
-//! they have noted it. Ages are in seconds, and those of clocks that
-//! differ never below 0.
+//! For programs. Every field is always there, and null where it is not known; only why it failed is there where it has, and what
+//! prune and verify have noted is as they have noted it. Ages are in seconds, and those of clocks that differ never below 0.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -8,7 +7,9 @@ use serde::Serialize;
 use super::Told;
 use crate::archive::ArchivedFile;
 use crate::catalog::{PruneReport, Totals, VerifyReport};
+use crate::cli::json::Problem;
 use crate::cli::print::{as_json, time};
+use crate::error::Error;
 use crate::status::{ArchiveStatus, Status};
 
 #[derive(Serialize)]
@@ -18,6 +19,9 @@ struct Printed<'a> {
     at: String,
     /// Whether the exit status is 0, unless the output cannot be written.
     ok: bool,
+    /// The first of those that follow.
+    #[serde(flatten)]
+    problem: Option<Problem>,
     /// Why the archive, or the data directory, could not be asked.
     errors: Vec<String>,
     /// Which limits are exceeded.
@@ -92,13 +96,14 @@ pub(super) fn of(told: &Told<'_>) -> String {
     let age = |since: Timestamp| status.age(since).as_secs();
     let known = status.archive.as_ref().ok();
     let backlog_error = status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
-    let errors = backlog_error.into_iter().chain(status.archive.as_ref().err());
-    let errors: Vec<String> = errors.map(crate::error::Error::report).collect();
+    let failed = || backlog_error.into_iter().chain(status.archive.as_ref().err());
+    let errors: Vec<String> = failed().map(Error::report).collect();
     as_json(&Printed {
         archive,
         system_identifier: status.system.map(|system| system.to_string()),
         at: time(status.at),
         ok: errors.is_empty() && problems.is_empty(),
+        problem: failed().next().map(Problem::from),
         errors,
         problems,
         lag_seconds: status.lag().map(|lag| lag.as_secs()),

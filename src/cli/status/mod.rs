@@ -62,7 +62,7 @@ impl Status {
         let started = Instant::now();
         let settings = self.tool.start(program, |given| given);
         let limit = TimeLimit::new(started, settings.timeouts.push);
-        let status = supervise::supervise(Failure::OfTool, &limit, async |stop| {
+        let status = supervise::supervise(self.tool.failure(), &limit, async |stop| {
             let mut status = status::Status {
                 system: self.tool.common.system_identifier,
                 at: Timestamp::now(),

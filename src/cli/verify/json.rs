@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::Verified;
 use crate::archive::ArchiveUrl;
 use crate::catalog::{Finding, Scope, Totals};
+use crate::cli::json::Problem;
 use crate::cli::print::as_json;
 use crate::cli::shape::{ReachShape, TimelineShape};
 use crate::coverage::Coverage;
@@ -19,8 +20,8 @@ struct Printed<'a> {
     /// Whether the exit status is 0.
     ok: bool,
     /// Why not all was looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
+    #[serde(flatten)]
+    problem: Option<Problem>,
     segment_bytes: u64,
     timelines: Vec<TimelineShape>,
     backups: Vec<PrintedBackup<'a>>,
@@ -61,13 +62,13 @@ struct Content<'a> {
 }
 
 pub(super) fn told(archive: &ArchiveUrl, system: SystemIdentifier, verified: &Verified) -> String {
-    let Verified { survey, run, report, .. } = verified;
+    let Verified { survey, run, report, error } = verified;
     let coverage = survey.coverage();
     as_json(&Printed {
         archive: archive.to_string(),
         system_identifier: system.to_string(),
         ok: report.ok,
-        error: report.error.as_deref(),
+        problem: error.as_ref().map(Problem::from),
         segment_bytes: survey.segment_size().bytes(),
         timelines: survey.names.timelines.iter().map(|timeline| of_timeline(coverage, timeline)).collect(),
         backups: survey.names.backups.iter().map(|backup| of_backup(coverage, backup)).collect(),

@@ -1,0 +1,57 @@
+//! What `--json` prints where the work failed: a document in any case, so that no program has to read a message.
+
+use serde::Serialize;
+
+use super::print::{as_json, try_print};
+use crate::error::Error;
+
+/// Why the work failed: what every document that says so has, beside `ok`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Problem {
+    /// As on standard error.
+    error: String,
+    error_kind: &'static str,
+    /// The part of it that says what a person can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        let plain = |text: &str| text.replace(char::is_control, " ");
+        Self { error: error.report(), error_kind: error.kind().name(), hint: error.advice().map(plain) }
+    }
+}
+
+/// The document of a command that has nothing else to tell.
+#[derive(Serialize)]
+struct Failed {
+    ok: bool,
+    #[serde(flatten)]
+    problem: Problem,
+}
+
+/// Prints that document. If that cannot be done, the exit status and standard error still say that it failed.
+pub(super) fn print_failure(error: &Error) {
+    let document = as_json(&Failed { ok: false, problem: error.into() });
+    if let Err(error) = try_print(|to| to.write_all(document.as_bytes())) {
+        tracing::error!("cannot write to standard output: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_failure_is_told_as_the_log_tells_it_and_in_its_parts() {
+        let error = Error::new(ErrorKind::Refused, "cannot list x").because("no\nway").hint("ask");
+        let told = as_json(&Failed { ok: false, problem: (&error).into() });
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let expected = serde_json::json!({
+            "ok": false, "error": "cannot list x: no way; ask", "error_kind": "refused", "hint": "ask"
+        });
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,103 @@
+//! What `walkeep prune --json` prints.
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use super::Pruned;
+use crate::archive::ArchiveUrl;
+use crate::catalog::Totals;
+use crate::cli::json::Problem;
+use crate::prune::PrunePlan;
+use crate::retention::KeptBackup;
+use crate::server::Need;
+
+#[derive(Serialize)]
+pub(super) struct Printed<'a> {
+    archive: String,
+    system_identifier: String,
+    dry_run: bool,
+    /// Whether the exit status is 0.
+    ok: bool,
+    /// Why it is not.
+    #[serde(flatten)]
+    problem: Option<Problem>,
+    /// The oldest segment that stays; only where any goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    begins_at: Option<String>,
+    /// Who was found to need the log from furthest back; only where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed: Option<Needed<'a>>,
+    kept_backups: Vec<PrintedBackup<'a>>,
+    /// From which segment on all stays for a base backup that may be at work; only where that keeps more than the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    young_from: Option<String>,
+    given_up_timelines: Vec<u32>,
+    /// The titles of those that redundancy keeps, and that replicas may have been made of.
+    perhaps_replicas: &'a [String],
+    deleted_files: Files<'a>,
+    deleted_leftovers: Vec<&'a str>,
+    deleted_bytes: u64,
+    /// What stays once all has been deleted that goes.
+    kept: Totals,
+    unknown_files: usize,
+}
+
+#[derive(Serialize)]
+struct Needed<'a> {
+    from: String,
+    by: &'a str,
+}
+
+#[derive(Serialize)]
+struct PrintedBackup<'a> {
+    title: &'a str,
+    start_segment: String,
+    ended: Timestamp,
+    complete: bool,
+    counts: bool,
+    why: Vec<String>,
+}
+
+/// The names of files that went, one after the other: there may be millions.
+struct Files<'a>(&'a Pruned);
+
+impl Serialize for Files<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self(Pruned { plan, deleted, .. }) = self;
+        to.collect_seq(deleted.files(plan).map(|file| file.name.to_string()))
+    }
+}
+
+pub(super) fn of<'a>(archive: &ArchiveUrl, pruned: &'a Pruned, dry_run: bool) -> Printed<'a> {
+    let Pruned { system, plan, deleted, error } = pruned;
+    let PrunePlan { begins_at, kept, stays, unknown, needed, .. } = plan;
+    Printed {
+        archive: archive.to_string(),
+        system_identifier: system.to_string(),
+        dry_run,
+        ok: error.is_none(),
+        problem: error.as_ref().map(Problem::from),
+        begins_at: begins_at.map(|segment| segment.to_string()),
+        needed: needed.as_ref().map(|Need { from, who }| Needed { from: from.to_string(), by: who }),
+        kept_backups: kept.iter().map(of_backup).collect(),
+        young_from: plan.young.map(|young| young.from.to_string()),
+        given_up_timelines: plan.given_up.iter().map(|branch| branch.timeline.get()).collect(),
+        perhaps_replicas: &plan.perhaps_replicas,
+        deleted_files: Files(pruned),
+        deleted_leftovers: deleted.leftovers(plan).map(|file| file.key.as_str()).collect(),
+        deleted_bytes: deleted.bytes(),
+        kept: *stays,
+        unknown_files: *unknown,
+    }
+}
+
+fn of_backup(kept: &KeptBackup) -> PrintedBackup<'_> {
+    PrintedBackup {
+        title: &kept.backup.title,
+        start_segment: kept.backup.start.to_string(),
+        ended: kept.backup.ended,
+        complete: kept.backup.complete,
+        counts: kept.backup.counts,
+        why: kept.why.iter().map(ToString::to_string).collect(),
+    }
+}

@@ -1,0 +1,252 @@
+//! `walkeep prune`.
+
+mod json;
+mod text;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Archive;
+use crate::blocking::blocking;
+use crate::catalog::{LabelPattern, PruneReport};
+use crate::cli::exit::Failure;
+use crate::cli::print::{plain, print, write_json};
+use crate::cli::progress::Progress;
+use crate::cli::tool::{Opened, Tool};
+use crate::cluster::DataDirectory;
+use crate::config::{Given, LongTime, Settings, Timeline};
+use crate::error::{Error, ErrorKind};
+use crate::prune::{Deleted, PrunePlan, PruneRequest, plan};
+use crate::retention::{Before, Policy};
+use crate::server::Server;
+use crate::wal::{Lsn, SystemIdentifier};
+
+/// How long a deletion that is under way is waited for after a signal, so that it is known what has become of it; and then the
+/// note about all of them. Together less than the process has left then.
+const LAST_DELETION: Duration = Duration::from_secs(1);
+const LAST_NOTE: Duration = Duration::from_millis(600);
+
+/// Delete the files that need not be kept
+///
+/// What any of the given policies keeps stays. Whatever is in doubt deletes nothing.
+///
+/// Exit status: 0 done, or nothing to do; 1 in doubt, or the work failed; 2 wrong usage or configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct Prune {
+    #[command(flatten)]
+    tool: Tool,
+
+    /// Keep what the newest N base backups need, and the newest that leads to what is written now
+    #[arg(long, value_name = "N")]
+    keep_backups: Option<NonZeroUsize>,
+
+    /// Keep what it takes to recover to any moment of the last N days
+    #[arg(long, value_name = "N")]
+    keep_days: Option<u32>,
+
+    /// Where no base backups are known: keep what was archived within the last N days
+    #[arg(long, value_name = "N")]
+    keep_wal_days: Option<u32>,
+
+    /// Keep all from this file on, as pg_archivecleanup does: a segment, a .partial or .backup file, or PostgreSQL's %r
+    #[arg(long, value_name = "NAME")]
+    before: Option<Before>,
+
+    /// Keep what the base backups need that pg_basebackup has put into this directory, or below it; may be repeated
+    #[arg(long, value_name = "DIRECTORY")]
+    backup_dir: Vec<PathBuf>,
+
+    /// Keep what was archived within this time, such as 36h: a base backup that is at work may need it [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    backup_may_take: Option<LongTime>,
+
+    /// Keep no base backup for the sake of this timeline, such as a drill's; may be repeated
+    #[arg(long, value_name = "TIMELINE")]
+    give_up_timeline: Vec<Timeline>,
+
+    /// Keep the newest base backup that leads to this timeline, however old that is; may be repeated
+    #[arg(long, value_name = "TIMELINE")]
+    hold_timeline: Vec<Timeline>,
+
+    /// Of the base backups that the archive knows of, count those whose label matches, such as 'nightly*'; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    backup_label: Vec<LabelPattern>,
+
+    /// With --before: delete although no complete base backup is left, or none that leads to the newest timeline
+    #[arg(long, requires = "before")]
+    accept_no_backup: bool,
+
+    /// Keep all from this WAL position on, such as 0/3000028, on every timeline, whatever the policies say: what a standby, or
+    /// a recovery that is running, still needs
+    #[arg(long, value_name = "LSN")]
+    keep_from: Option<Lsn>,
+
+    /// Ask this running server, too, what it still needs, as a standby does, and those that have a replication slot on it: a
+    /// connection URL, without a password; may be repeated
+    #[arg(long, value_name = "URL")]
+    pg_url: Vec<String>,
+
+    /// Print what would be deleted and why the rest stays, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What is told at the end.
+struct Pruned {
+    system: SystemIdentifier,
+    plan: PrunePlan,
+    deleted: Deleted,
+    /// Why not all of the plan was done.
+    error: Option<Error>,
+}
+
+impl Prune {
+    pub(super) fn run(self, program: &'static str) {
+        let settings = self.tool.start(program, |given| Given {
+            keep_backups: self.keep_backups,
+            keep_days: self.keep_days,
+            keep_wal_days: self.keep_wal_days,
+            backup_dirs: self.backup_dir.clone(),
+            backup_may_take: self.backup_may_take,
+            given_up_timelines: self.give_up_timeline.clone(),
+            held_timelines: self.hold_timeline.clone(),
+            backup_labels: self.backup_label.clone(),
+            ..given
+        });
+        let servers = self
+            .servers(&settings)
+            .unwrap_or_else(|error| std::process::exit(self.tool.failure().report(&error)));
+        let pruned = self
+            .tool
+            .work(&settings, async |opened, stop| self.prune(&settings, opened, servers, &stop).await);
+        if let Some(doubt) = &pruned.plan.overruled {
+            tracing::warn!("{doubt}; to keep it, set keep_backups or keep_days");
+        }
+        warn_of_replicas(&pruned.plan.perhaps_replicas);
+        print(|to| {
+            if self.tool.json {
+                write_json(to, &json::of(&settings.archive.url, &pruned, self.dry_run))
+            } else {
+                text::write(to, &pruned, self.dry_run)
+            }
+        });
+        if let Some(error) = &pruned.error {
+            std::process::exit(Failure::OfTool.report(error));
+        }
+    }
+
+    /// The servers to ask, if what was said makes sense.
+    fn servers(&self, settings: &Settings) -> Result<Vec<Server>, Error> {
+        let says_what_may_go = !settings.keep.is_empty() || self.before.is_some();
+        if !says_what_may_go && settings.backup_dirs.is_empty() {
+            return Err(Error::new(ErrorKind::Configuration, "nothing says what is to be kept").hint(
+                "give --keep-backups, --keep-days or --backup-dir; --before; or --keep-wal-days where there are no base \
+                 backups",
+            ));
+        }
+        self.pg_url.iter().map(|url| Server::new(url)).collect()
+    }
+
+    async fn prune(
+        &self,
+        settings: &Settings,
+        opened: Opened,
+        servers: Vec<Server>,
+        stop: &CancellationToken,
+    ) -> Result<Pruned, Error> {
+        let Opened { archive, system, reading } = opened;
+        // The server runs its commands in its data directory.
+        let data = self.tool.pgdata.clone().map_or_else(DataDirectory::current, DataDirectory::named);
+        let policy = Policy {
+            before: self.before,
+            keep_from: self.keep_from,
+            accept_no_backup: self.accept_no_backup,
+            restart_point: blocking(move || data.restart_point(system)).await,
+            ..settings.keep.clone()
+        };
+        let request = PruneRequest {
+            system,
+            policy,
+            backup_directories: settings.backup_dirs.clone(),
+            labels: settings.backup_labels.clone(),
+            servers,
+            now: Timestamp::now(),
+            reading,
+        };
+        let planned = stop.run_until_cancelled(plan(&archive, request)).await.ok_or_else(stopped).flatten();
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(error) => {
+                if !self.dry_run {
+                    let report = PruneReport::failed(Timestamp::now(), &error);
+                    note(&archive, system, &report, stop).await;
+                }
+                return Err(error);
+            }
+        };
+        if self.dry_run {
+            let deleted = Deleted::all_of(&plan);
+            return Ok(Pruned { system, plan, deleted, error: None });
+        }
+        let mut deleted = Deleted::nothing_of(&plan);
+        let progress = Progress::new("deleting", plan.goes.len());
+        let deleting = plan.carry_out(&archive, reading, stop, &mut deleted, |done| progress.add(done));
+        let error = heeding(stop, LAST_DELETION, deleting).await.unwrap_or_else(|| Err(stopped())).err();
+        drop(progress);
+        note(&archive, system, &deleted.report(&plan, Timestamp::now(), error.as_ref()), stop).await;
+        Ok(Pruned { system, plan, deleted, error })
+    }
+}
+
+/// Does the work, which ends by itself when it is told to stop; `None` if it does not for so long.
+async fn heeding<T>(
+    stop: &CancellationToken,
+    patience: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let impatience = async {
+        stop.cancelled().await;
+        tokio::time::sleep(patience).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = impatience => None,
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Stopped, "stopped before all was deleted that should be")
+}
+
+/// Leaves word of it in the archive, for `walkeep status`. That it cannot is no failure of the work.
+async fn note(archive: &Archive, system: SystemIdentifier, report: &PruneReport, stop: &CancellationToken) {
+    let noted = heeding(stop, LAST_NOTE, report.write(archive, system)).await;
+    let failed =
+        noted.unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before this was noted")));
+    if let Err(error) = failed {
+        tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
+    }
+}
+
+/// Redundancy cannot tell them from those that somebody keeps.
+fn warn_of_replicas(titles: &[String]) {
+    const NAMED: usize = 3;
+    if titles.is_empty() {
+        return;
+    }
+    let named: Vec<String> = titles.iter().take(NAMED).map(|title| plain(title)).collect();
+    let more = match titles.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    tracing::warn!(
+        "replicas may have been made of {}{more}, which count as base backups that are kept; say with backup_labels, or \
+         --backup-label, which labels count",
+        named.join(", ")
+    );
+}

@@ -1,0 +1,58 @@
+//! What `walkeep prune` tells people.
+
+use std::io::{self, Write};
+
+use super::Pruned;
+use crate::catalog::Totals;
+use crate::cli::print::{bytes, count, plain, time};
+use crate::server::Need;
+
+pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::Result<()> {
+    let Pruned { plan, deleted, error, .. } = pruned;
+    if dry_run {
+        for file in &plan.goes {
+            writeln!(to, "would delete {}", file.name)?;
+        }
+        for file in &plan.staged {
+            writeln!(to, "would delete {}", file.key)?;
+        }
+    }
+    for kept in &plan.kept {
+        let why: Vec<String> = kept.why.iter().map(ToString::to_string).collect();
+        let lacks = if kept.backup.complete { "" } else { ", although it lacks WAL" };
+        let counts = if kept.backup.counts { "" } else { ", which does not count by its label" };
+        // A label is whatever somebody has written.
+        let (title, ended) = (plain(&kept.backup.title), time(kept.backup.ended));
+        writeln!(to, "keeps {title}, ended {ended}{lacks}{counts}: {}", why.join("; "))?;
+    }
+    if let Some(young) = plan.young {
+        let (from, since) = (young.from, time(young.since));
+        writeln!(
+            to,
+            "keeps {from}, archived {since}, and what follows: a base backup may be at work that needs it"
+        )?;
+    }
+    for branch in &plan.given_up {
+        let (timeline, since) = (branch.timeline, time(branch.since));
+        writeln!(
+            to,
+            "gives up timeline {timeline}, last written on {since}: no base backup leads there any more"
+        )?;
+    }
+    if let Some(Need { from, who }) = &plan.needed {
+        writeln!(to, "keeps all from {from} on: {}", plain(who))?;
+    }
+    let verb = if dry_run { "would delete" } else { "deleted" };
+    let (files, gone) = (count(plan.number(), "file"), bytes(plan.bytes()));
+    if error.is_some() {
+        return writeln!(to, "{verb} {} of {files}, {} of {gone}", deleted.number(), bytes(deleted.bytes()));
+    }
+    let begins = plan.begins_at.map_or_else(String::new, |segment| format!(", which begins at {segment}"));
+    let Totals { files: staying, stored_bytes, .. } = plan.stays;
+    let staying = count(usize::try_from(staying).unwrap_or(usize::MAX), "file");
+    writeln!(to, "{verb} {files}, {gone}; {staying} stay, {}{begins}", bytes(stored_bytes))?;
+    if plan.unknown > 0 {
+        writeln!(to, "left alone: {} that walkeep knows nothing of", count(plan.unknown, "file"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! What running servers and their standbys still need, whatever the policies say.
+
+use crate::error::{Error, ErrorKind};
+use crate::server::{Need, Server};
+use crate::wal::SystemIdentifier;
+
+/// What the servers say. One that cannot be asked might need the oldest WAL, and one of another cluster says nothing of this.
+pub(super) fn of(servers: &[Server], system: SystemIdentifier) -> Result<Vec<Need>, Error> {
+    let mut needs = Vec::new();
+    for server in servers {
+        let in_doubt = |error: Error| {
+            let hint = error.advice().unwrap_or("is it running, and may this user connect?").to_owned();
+            Error::new(
+                ErrorKind::Local,
+                "nothing is deleted, because a server does not say what it still needs",
+            )
+            .because(error)
+            .hint(hint)
+        };
+        let theirs = server.system_identifier().map_err(in_doubt)?;
+        if theirs != system {
+            let what = format!(
+                "nothing is deleted, because the server at {server} is of system {theirs}, the archive's files are of {system}"
+            );
+            return Err(Error::new(ErrorKind::Configuration, what).hint("give those of the same cluster"));
+        }
+        needs.extend(server.needs().map_err(in_doubt)?);
+    }
+    Ok(needs)
+}
