@@ -1,5 +1,10 @@
 //! Whatever happens, a command that is to print JSON prints one document, which says whether all is well.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
 
 mod support;
 

@@ -113,6 +113,7 @@ fn the_shape_of_the_json_stays() {
     let expected = json!({
         "archive": pusher.archive.url(),
         "system_identifier": SYSTEM.to_string(),
+        "ok": true,
         "segment_bytes": 1 << 20,
         "timelines": [
             {
