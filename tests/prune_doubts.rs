@@ -10,6 +10,7 @@ use support::{
     forged::resealed,
     kept::{Kept, archived, archived_segment, days_ago, name},
     push::SYSTEM,
+    running::{Outcome, outcome_of},
 };
 
 /// Two backups, and the log since then.
@@ -106,6 +107,29 @@ fn an_archive_that_cannot_be_looked_at_whole() {
     kept.fails(1, "prune", &["--system-identifier", &id, "--keep-backups", "1"], "holds nothing of system");
     kept.archive.vanish();
     kept.fails(1, "prune", &ONE, "does not exist");
+}
+
+#[test]
+fn what_may_not_be_listed_or_entered_is_told_as_that_and_not_as_a_right_to_write_or_an_empty_archive() {
+    let kept = weeks();
+    let (root, id) = (Path::new(kept.archive.url()), SYSTEM.to_string());
+    let system = root.join(&id);
+    for (closed, mode, words) in
+        [(system.as_path(), 0o300, "list what is there"), (root, 0o600, "look there")]
+    {
+        for command in [&["prune", "--keep-backups", "1"][..], &["verify"], &["list"]] {
+            let options = [&command[1..], &["--system-identifier", &id]].concat();
+            let call = kept.walkeep(command[0], &options);
+            let closed = Permissions::set(closed, mode);
+            let Outcome { status, stderr } = outcome_of(call);
+            drop(closed);
+            let error = stderr.lines().last().unwrap();
+            assert_eq!(status, 1, "{command:?}: {stderr}");
+            assert!(error.contains("Permission denied") && error.contains(words), "{command:?}: {stderr}");
+            assert!(!error.contains("write") && !error.contains("mounted"), "{command:?}: {stderr}");
+        }
+    }
+    assert_eq!(kept.files().len(), 32);
 }
 
 #[test]
