@@ -1,5 +1,6 @@
 //! Clusters whose segments are not of 16 MB archive and recover like any other; and one whose segments become of another size is
 //! in doubt until its archive holds one size again.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 mod support;
 
