@@ -99,11 +99,9 @@ fn header(
 }
 
 fn control_of(member: Member) -> io::Result<Option<SystemIdentifier>> {
-    if member.path != b"global/pg_control" {
-        return Ok(None);
-    }
+    let Member { path: b"global/pg_control", content, .. } = member else { return Ok(None) };
     let mut beginning = Vec::new();
-    member.content.take(CONTROL_FILE_BYTES as u64).read_to_end(&mut beginning)?;
+    content.take(CONTROL_FILE_BYTES as u64).read_to_end(&mut beginning)?;
     let system = system_identifier_of_control_file(&beginning);
     system
         .map(Some)
