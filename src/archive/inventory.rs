@@ -1,6 +1,6 @@
 //! What an archive holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +12,7 @@ use super::key::{self, Kind};
 use super::surroundings::holds_nothing;
 use super::{Archive, ArchivedName, Place};
 use crate::error::{Error, ErrorKind};
-use crate::wal::{SystemIdentifier, WalName};
+use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
 /// An archived file, as a listing tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,36 +163,50 @@ impl Archive {
         Ok(newest.into_iter().max_by_key(|file| file.name))
     }
 
-    /// The newest segment of each timeline that has any, in the order of timelines. A listing of the directories, and one
-    /// of the last of them for each timeline; none has the whole archive in it.
+    /// The newest segment of each timeline that has any, in the order of timelines, as [`Archive::latest_segments`] finds it.
     pub async fn newest_segments(&self, system: SystemIdentifier) -> Result<Vec<ArchivedFile>, Error> {
-        let groups = self.list_directory(Some(&key::wal(system))).await?;
+        Ok(self.latest_segments(system).await?.newest())
+    }
+
+    /// The newest segments of each timeline. A listing of the directories, and one of the last of them for each timeline;
+    /// none has the whole archive in it.
+    pub async fn latest_segments(&self, system: SystemIdentifier) -> Result<SegmentGroups, Error> {
+        let listing = self.list_directory(Some(&key::wal(system))).await?;
         // A group's name is a timeline and a log number, in hexadecimal digits of fixed length: text order is theirs.
         let is_group = |name: &str| {
             name.len() == 16 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'))
         };
-        let mut groups: Vec<(&str, &Key)> = groups
-            .common_prefixes
-            .iter()
-            .filter_map(|prefix| Some((prefix.filename().filter(|name| is_group(name))?, prefix)))
-            .collect();
-        groups.sort_unstable();
-        let mut newest: Vec<ArchivedFile> = Vec::new();
-        for (name, group) in groups.into_iter().rev() {
-            let is_done = |file: &ArchivedFile| file.name.to_string().get(..8) == name.get(..8);
-            if newest.last().is_some_and(is_done) {
+        let names = listing.common_prefixes.iter().filter_map(Key::filename);
+        let names: BTreeSet<String> = names.filter(|name| is_group(name)).map(str::to_owned).collect();
+        let mut groups = SegmentGroups { names, listed: BTreeMap::new() };
+        let mut done: Option<String> = None;
+        for group in groups.names.clone().into_iter().rev() {
+            let timeline = group.get(..8).map(str::to_owned);
+            if timeline == done {
                 continue;
             }
-            let listing = self.list_directory(Some(group)).await?;
-            let segments = listing.objects.iter().filter_map(|found| archived(system, found));
-            newest.extend(
-                segments
-                    .filter(|file| matches!(file.name.wal(), WalName::Segment(_)))
-                    .max_by_key(|file| file.name),
-            );
+            let segments = self.segments_of(system, &group).await?;
+            if !segments.is_empty() {
+                done = timeline;
+            }
+            groups.listed.insert(group, segments);
         }
-        newest.reverse();
-        Ok(newest)
+        Ok(groups)
+    }
+
+    /// The complete segments whose names have the same first 16 digits, in the order of their names. Of a group without any,
+    /// none.
+    pub async fn segments_of(
+        &self,
+        system: SystemIdentifier,
+        group: &str,
+    ) -> Result<Vec<ArchivedFile>, Error> {
+        let listing = self.list_directory(Some(&key::wal(system).join(group))).await?;
+        let files = listing.objects.iter().filter_map(|found| archived(system, found));
+        let mut segments: Vec<ArchivedFile> =
+            files.filter(|file| matches!(file.name.wal(), WalName::Segment(_))).collect();
+        segments.sort_unstable_by_key(|file| file.name);
+        Ok(segments)
     }
 
     /// What is directly in a directory of keys, or in the archive itself.
@@ -204,6 +218,31 @@ impl Archive {
             let below = directory.cloned().unwrap_or_default();
             self.failure("cannot list", &below, Asked::List, error).into_error()
         })
+    }
+}
+
+/// The segments of an archive by the first 16 digits of their names, timeline and log, as far as they have been listed.
+#[derive(Debug, Clone, Default)]
+pub struct SegmentGroups {
+    /// All that there are, also those without a complete segment.
+    pub names: BTreeSet<String>,
+    /// The complete segments of those that have been listed, in the order of their names.
+    pub listed: BTreeMap<String, Vec<ArchivedFile>>,
+}
+
+impl SegmentGroups {
+    /// The newest segment of each timeline, in the order of timelines, as far as they have been listed.
+    #[must_use]
+    pub fn newest(&self) -> Vec<ArchivedFile> {
+        let mut newest: Vec<ArchivedFile> = Vec::new();
+        for last in self.listed.values().filter_map(|segments| segments.last()) {
+            let timeline = |file: &ArchivedFile| file.name.segment().map(SegmentName::timeline);
+            match newest.last_mut() {
+                Some(before) if timeline(before) == timeline(last) => *before = *last,
+                _ => newest.push(*last),
+            }
+        }
+        newest
     }
 }
 

@@ -37,7 +37,7 @@ use crate::wal::SystemIdentifier;
 
 pub use clock::{MUCH_SKEW, clock_difference};
 use failure::{Asked, Failure};
-pub use inventory::{ArchivedFile, Inventory, OtherFile, TextFiles};
+pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
 pub use name::ArchivedName;
 pub use probe::{Conditions, Probe};

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
-    CONTROL_FILE_BYTES, SegmentName, SegmentSize, SystemIdentifier, TimelineId, control_file_says_recovery,
-    restart_point_of_control_file, segment_size_of_control_file, system_identifier_of_control_file,
+    BackupLabel, CONTROL_FILE_BYTES, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId,
+    control_file_says_recovery, restart_point_of_control_file, segment_size_of_control_file,
+    system_identifier_of_control_file,
 };
 
 pub use own_wal::{breaks_off, held_after, histories, holds_segment};
@@ -135,9 +136,10 @@ impl DataDirectory {
 
     /// The segment with which a server of that cluster begins when it is started again, if it is in recovery, as a standby is.
     #[must_use]
-    pub fn restart_point(&self, system: SystemIdentifier) -> Option<SegmentName> {
+    pub fn restart_segment(&self, system: SystemIdentifier) -> Option<SegmentName> {
         let control = self.control().ok()??;
-        let is_its = system_identifier_of_control_file(&control) == Ok(system);
+        let is_its =
+            system_identifier_of_control_file(&control) == Ok(system) && control_file_says_recovery(&control);
         let (timeline, redo) = restart_point_of_control_file(&control).filter(|_| is_its)?;
         SegmentName::containing(timeline, redo, segment_size_of_control_file(&control)?)
     }
@@ -211,6 +213,22 @@ impl DataDirectory {
     fn recovers(&self) -> bool {
         self.control()
             .is_ok_and(|beginning| beginning.is_some_and(|bytes| control_file_says_recovery(&bytes)))
+    }
+
+    /// Where a server that recovers begins to replay when it is started again, and on which timeline; `None` of one that does
+    /// not recover, and where that cannot be read.
+    #[must_use]
+    pub fn restart_point(&self) -> Option<(TimelineId, Lsn)> {
+        if self.recovery_mode() != RecoveryMode::Standby && !self.recovers() {
+            return None;
+        }
+        // Of a base backup that was never started, this file tells; its `pg_control` may be of a later moment.
+        if let Ok(label) = fs::read(self.0.join("backup_label"))
+            && let Ok(label) = BackupLabel::parse(&label)
+        {
+            return Some((label.start_segment.timeline(), label.start));
+        }
+        restart_point_of_control_file(&self.control().ok()??)
     }
 
     /// Whether its server has been told to shut down. It may still work for long, as long as clients stay.

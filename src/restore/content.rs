@@ -67,6 +67,22 @@ pub(crate) async fn read_text(
     .await
 }
 
+/// What the header of an archived file says.
+pub(crate) async fn header_of(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: impl Into<ArchivedName>,
+) -> Result<Header, Error> {
+    let mut fetched = archive.fetch(system, name).await?;
+    let _transfer = fetched.transfer.take();
+    blocking(move || {
+        let location = fetched.location;
+        let archived = Archived::open(fetched.reader, fetched.stored_size);
+        archived.map(|archived| archived.header().clone()).map_err(|error| unusable(&location, error))
+    })
+    .await
+}
+
 /// The size of a cluster's segments, as an archived one of them says.
 pub(crate) async fn size_of(
     archive: &Archive,
@@ -84,22 +100,15 @@ pub(crate) async fn size_and_time_of(
     name: impl Into<ArchivedName>,
 ) -> Result<(SegmentSize, Timestamp), Error> {
     let name = name.into();
-    let mut fetched = archive.fetch(system, name).await?;
-    let _transfer = fetched.transfer.take();
-    blocking(move || {
-        let location = fetched.location;
-        let archived = Archived::open(fetched.reader, fetched.stored_size);
-        let archived = archived.map_err(|error| unusable(&location, error))?;
-        let header = archived.header();
-        let cannot_use = || Error::new(ErrorKind::Damaged, format!("cannot use {location}"));
-        if (header.name, header.system_identifier) != (name.wal(), system) {
-            let what = format!("it is {} of system {}", header.name, header.system_identifier);
-            return Err(cannot_use().because(what));
-        }
-        let size = SegmentSize::new(header.original_size).map_err(|error| cannot_use().because(error))?;
-        Ok((size, header.archived_at))
-    })
-    .await
+    let header = header_of(archive, system, name).await?;
+    let cannot_use =
+        || Error::new(ErrorKind::Damaged, format!("cannot use {}", archive.location(system, name)));
+    if (header.name, header.system_identifier) != (name.wal(), system) {
+        let what = format!("it is {} of system {}", header.name, header.system_identifier);
+        return Err(cannot_use().because(what));
+    }
+    let size = SegmentSize::new(header.original_size).map_err(|error| cannot_use().because(error))?;
+    Ok((size, header.archived_at))
 }
 
 /// What a failure to decode what is at `location` means.

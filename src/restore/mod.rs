@@ -26,7 +26,7 @@ use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
 use absence::{Answer, explain};
 pub(crate) use content::{
-    Beginning, Threads, check_content, decode_verified, read_text, size_and_time_of, unusable,
+    Beginning, Threads, check_content, decode_verified, header_of, read_text, size_and_time_of, unusable,
 };
 pub use history::{cannot_exist, restore_own_history};
 pub use place::Verified;

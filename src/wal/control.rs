@@ -1,8 +1,6 @@
 //! `global/pg_control` (`ControlFileData` in `catalog/pg_control.h`): system identifier u64 at 0, version of the
-//! file's layout u32 at 8, catalog version u32 at 12, the server's state (`DBState`) u32 at 16, native byte order.
-//!
-//! The last checkpoint's redo position u64 and timeline u32 (`CheckPoint` in the same file) are at 40, or at 48 up to version
-//! 10, which had the position of the checkpoint before as well.
+//! file's layout u32 at 8, catalog version u32 at 12, the server's state (`DBState`) u32 at 16, native byte order; then the last
+//! checkpoint.
 //!
 //! Where the sizes are depends on the version. In each they follow `floatFormat`, a float8 that is always 1234567.0: page
 //! size u32, pages a file u32, WAL page size u32, WAL segment size u32.
@@ -48,19 +46,6 @@ pub fn control_file_says_recovery(bytes: &[u8]) -> bool {
     state.is_some_and(|state| u32::from_ne_bytes(*state) == IN_ARCHIVE_RECOVERY)
 }
 
-/// Where a server that is in archive recovery begins when it is started again: `%r` of its `archive_cleanup_command`. `None` of
-/// any other.
-#[must_use]
-pub fn restart_point_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> {
-    if !control_file_says_recovery(bytes) {
-        return None;
-    }
-    let version = u32::from_ne_bytes(*bytes.get(8..)?.first_chunk::<4>()?);
-    let (redo, rest) = bytes.get(if version < 1100 { 48 } else { 40 }..)?.split_first_chunk::<8>()?;
-    let timeline = TimelineId::new(u32::from_ne_bytes(*rest.first_chunk::<4>()?))?;
-    Some((timeline, Lsn(u64::from_ne_bytes(*redo))))
-}
-
 /// The identifier, and what follows it, from the layout's version on, which is a plausible one.
 fn beginning(bytes: &[u8]) -> Result<(u64, &[u8]), ControlFileError> {
     let short = || ControlFileError::Short(bytes.len());
@@ -71,6 +56,21 @@ fn beginning(bytes: &[u8]) -> Result<(u64, &[u8]), ControlFileError> {
         return Err(ControlFileError::Version(version));
     }
     Ok((u64::from_ne_bytes(*identifier), rest))
+}
+
+/// From this version of the layout on (PostgreSQL 11), the position of the checkpoint before the last one is not in it.
+const FIRST_WITHOUT_PREVIOUS: u32 = 1100;
+
+/// Where a server that recovers would begin again: the position from which the last checkpoint replays (`checkPointCopy.redo`),
+/// and its timeline. They follow the time u64 at 24 and the checkpoint's own position u64 at 32.
+#[must_use]
+pub fn restart_point_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> {
+    let (_, rest) = beginning(bytes).ok()?;
+    let version = u32::from_ne_bytes(*rest.first_chunk::<4>()?);
+    let at = if version < FIRST_WITHOUT_PREVIOUS { 48 } else { 40 };
+    let (redo, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
+    let timeline = TimelineId::new(u32::from_ne_bytes(*rest.first_chunk::<4>()?))?;
+    Some((timeline, Lsn(u64::from_ne_bytes(*redo)))).filter(|(_, redo)| redo.0 != 0)
 }
 
 /// Reads the size of the cluster's WAL segments; `None` where the bytes do not tell it.
@@ -89,23 +89,6 @@ pub fn segment_size_of_control_file(bytes: &[u8]) -> Option<SegmentSize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_restart_point_is_where_the_version_has_it() {
-        let with = |version: u32, state: u32, at: usize| {
-            let mut bytes = vec![0; 512];
-            bytes[..8].copy_from_slice(&7_u64.to_ne_bytes());
-            bytes[8..12].copy_from_slice(&version.to_ne_bytes());
-            bytes[16..20].copy_from_slice(&state.to_ne_bytes());
-            bytes[at..at + 8].copy_from_slice(&0x0300_0028_u64.to_ne_bytes());
-            bytes[at + 8..at + 12].copy_from_slice(&2_u32.to_ne_bytes());
-            restart_point_of_control_file(&bytes).map(|(timeline, redo)| (timeline.get(), redo.0))
-        };
-        assert_eq!(with(1300, 5, 40), Some((2, 0x0300_0028)));
-        assert_eq!(with(1002, 5, 48), Some((2, 0x0300_0028)));
-        assert_eq!(with(1300, 6, 40), None, "a primary has none");
-        assert_eq!(restart_point_of_control_file(&[0; 40]), None);
-    }
 
     #[test]
     fn the_size_of_segments_follows_the_format_of_numbers() {
@@ -145,6 +128,24 @@ mod tests {
         assert!(!control_file_says_recovery(&control(7, 1300)), "too few bytes");
         let other_order = [&control(7, 1300u32.swap_bytes())[..], &5u32.to_ne_bytes()].concat();
         assert!(!control_file_says_recovery(&other_order));
+    }
+
+    #[test]
+    fn the_restart_point_is_where_the_version_has_it() {
+        let with = |version: u32, before: usize, redo: u64, timeline: u32| {
+            let mut bytes = control(7, version);
+            bytes.extend(vec![9; before - bytes.len()]);
+            bytes.extend(redo.to_ne_bytes());
+            bytes.extend(timeline.to_ne_bytes());
+            restart_point_of_control_file(&bytes).map(|(timeline, redo)| (timeline.get(), redo.0))
+        };
+        for (version, before) in [(1100, 40), (1300, 40), (1800, 40), (1002, 48), (960, 48)] {
+            assert_eq!(with(version, before, 0x0300_0028, 2), Some((2, 0x0300_0028)), "{version}");
+            assert_eq!(with(version, before, 0, 2), None, "{version}");
+            assert_eq!(with(version, before, 1, 0), None, "{version}");
+        }
+        assert_eq!(with(1300u32.swap_bytes(), 40, 1, 1), None);
+        assert_eq!(restart_point_of_control_file(&control(7, 1300)), None, "too few bytes");
     }
 
     #[test]

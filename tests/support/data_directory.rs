@@ -45,6 +45,14 @@ impl DataDirectory {
         self.file("global/pg_control", control(self.system_identifier, bytes));
     }
 
+    /// Writes where a standby begins again: `pg_control` of version 15 with that timeline and that position.
+    pub(crate) fn set_restart_point(&self, timeline: u32, redo: u64) {
+        let mut control = fs::read(self.join("global/pg_control")).unwrap();
+        control[40..48].copy_from_slice(&redo.to_ne_bytes());
+        control[48..52].copy_from_slice(&timeline.to_ne_bytes());
+        self.file("global/pg_control", control);
+    }
+
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

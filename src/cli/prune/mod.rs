@@ -165,7 +165,7 @@ impl Prune {
             before: self.before,
             keep_from: self.keep_from,
             accept_no_backup: self.accept_no_backup,
-            restart_point: blocking(move || data.restart_point(system)).await,
+            restart_point: blocking(move || data.restart_segment(system)).await,
             ..settings.keep.clone()
         };
         let request = PruneRequest {
