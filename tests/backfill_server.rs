@@ -108,12 +108,32 @@ fn after_a_failover_the_new_primary_fills_the_hole_and_a_recovery_gets_every_row
         !dead.lost.iter().any(|segment| dead.is_archived(&archive, segment)),
         "nobody fills it by himself"
     );
+    let looks = [&["status"][..], &["check", "--pgdata", dead.standby.data().to_str().unwrap()]];
+    let look = |arguments: &[&str]| {
+        let mut look = sandbox.walkeep();
+        look.args(arguments).args(["--archive", archive.url()]);
+        Told::by(look)
+    };
+    let hole = format!(
+        "{} to {} ({} segments) are missing",
+        dead.lost[0],
+        dead.lost.last().unwrap(),
+        dead.lost.len()
+    );
+    for arguments in looks {
+        let told = look(arguments);
+        assert!(told.status == 1 && told.text().contains(&hole), "{hole}: {}", told.text());
+    }
 
     let lines = backfilled(&sandbox, &archive, &dead.standby);
     for segment in &dead.lost {
         assert!(lines.contains(&format!("archived {segment}")), "{segment}: {lines:?}");
     }
     assert!(!dead.is_archived(&archive, &dead.last), "the segment of the fork is not complete");
+    for arguments in looks {
+        let told = look(arguments);
+        assert_eq!(told.status, 0, "{}", told.text());
+    }
     output_of(sandbox.walkeep().args(["verify", "--deep", "--archive", archive.url()]));
     dead.standby.wait_until_archived();
     assert_eq!(dead.standby.failed_count(), 0);

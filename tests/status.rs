@@ -83,7 +83,8 @@ newest segment   000000020000000000000002 on timeline 2, archived 2001-02-03T23:
 backlog          2 files, 1.00 MB, the oldest ready for AGE
 lag              AGE
 size             10 MB of 12 files in 4 MB, ratio 2.5, as of the last verify, 2001-02-02T02:00:00Z
-recovery window  2001-02-03T20:00:00Z to 2001-02-03T23:00:00Z, from the end of \"nightly\" from {FIRST}; gaps are found by \"walkeep verify\" (well at 2001-02-02T02:00:00Z)
+recovery window  2001-02-03T20:00:00Z, the end of \"nightly\" from {FIRST}, to the last commit in {ON_2}, archived 2001-02-03T23:00:00Z; gaps are found by \"walkeep verify\" (well at 2001-02-02T02:00:00Z)
+newest backup    \"nightly\" from {FIRST}, ended 2001-02-03T20:00:00Z, AGE ago
 last prune       2001-02-01T02:00:00Z, AGE ago: deleted 3 files, 4 kB
 last verify      2001-02-02T02:00:00Z, AGE ago: no failure, 1 note, 12 files checked
 ! the server's disk fills since 2001-02-03T23:30:00Z: it hands over {HISTORY} next, and nothing else before that is archived; as the server's user, type: cd {} && walkeep-archive --archive {} pg_wal/{HISTORY}
@@ -105,6 +106,7 @@ fn programs_are_told_the_same_in_a_shape_that_stays() {
         "/backlog/oldest_age_seconds",
         "/timelines/0/age_seconds",
         "/timelines/1/age_seconds",
+        "/newest_backup/age_seconds",
         "/last_prune/age_seconds",
         "/last_verify/age_seconds",
     ] {
@@ -134,7 +136,15 @@ fn programs_are_told_the_same_in_a_shape_that_stays() {
             "as_of": "2001-02-02T02:00:00Z", "counted_by": "verify", "files": 12, "segments": 10,
             "stored_bytes": 4_194_304, "original_bytes": 10_485_760, "ratio": 2.5
         },
-        "recovery_window": { "start": EVENING, "end": NIGHT, "label": "nightly", "start_segment": FIRST },
+        "recovery_window": {
+            "start": EVENING, "end": NIGHT, "end_segment": ON_2, "label": "nightly", "start_segment": FIRST
+        },
+        "newest_backup": {
+            "ended": EVENING, "age_seconds": "AGE", "label": "nightly", "start_segment": FIRST, "directory": null
+        },
+        "holes": [],
+        "parallel": [],
+        "standby": null,
         "last_prune": {
             "age_seconds": "AGE", "at": "2001-02-01T02:00:00Z", "ok": true, "deleted_files": 3, "deleted_bytes": 4096,
             "totals": { "files": 9, "segments": 8, "stored_bytes": 1_048_576, "original_bytes": 8_388_608 }
@@ -368,9 +378,18 @@ fn a_store_is_asked_for_no_more_than_the_newest_segments() {
         })
         .collect();
     prefixes.sort();
-    let expected = ["backups/", "timelines/", "wal/", "wal/0000000100000001/", "wal/0000000200000000/"];
+    // The first directory of timeline 1 tells where the log begins, and what it held where timeline 2 left it.
+    let expected = [
+        "backups/",
+        "timelines/",
+        "wal/",
+        "wal/0000000100000000/",
+        "wal/0000000100000001/",
+        "wal/0000000200000000/",
+    ];
     assert_eq!(prefixes, expected.map(|prefix| format!("main/{SYSTEM}/{prefix}")));
-    // And for the text files, the two reports, and the first segment of the oldest backup.
+    // And for the text files, the two reports, the first segment of the oldest backup, and the newest segment's size. Timeline 1
+    // goes on behind the place where it was left: so it is asked when that was, and when timeline 2 had begun.
     let mut others: Vec<_> = requests.iter().filter(|request| request.query.is_none()).collect();
     others.sort_by_key(|request| request.path.clone());
     let asked: Vec<String> =
@@ -382,6 +401,9 @@ fn a_store_is_asked_for_no_more_than_the_newest_segments() {
         format!("GET {}", below("reports/verify.json")),
         format!("GET {}", below(&format!("timelines/{HISTORY}"))),
         format!("HEAD /wal/{}", key(FIRST)),
+        format!("GET /wal/{}", key("000000010000000100000000")),
+        format!("GET /wal/{}", key(ON_2)),
+        format!("GET /wal/{}", key(ON_2)),
     ];
     expected.sort_by_key(|line| line.split_once(' ').unwrap().1.to_owned());
     assert_eq!(asked, expected);

@@ -13,7 +13,7 @@ use std::fs;
 use jiff::{SignedDuration, Timestamp};
 use support::{
     aged::{set_archived, set_time},
-    push::{Pusher, succeeds},
+    push::{BACKUP_CONTENT, Pusher, succeeds},
     status::{DATA, idle, json_of, marked, metrics, noted, says, status, told_well},
     store_cluster::Told,
 };
@@ -217,6 +217,69 @@ fn a_verify_at_work_leaves_the_last_ones_word() {
     says(status(&pusher, &demands), 1, &["failed: 2 failures found\n"]);
     noted(&pusher, "verify", &verified(&hours_ago(0), "\"ok\":false,\"failures\":0,\"at_work\":true"));
     says(status(&pusher, &demands), 1, &["no verify has come to its end yet"]);
+}
+
+#[test]
+fn the_newest_base_backup_must_be_new_enough_and_must_have_its_first_segment() {
+    let pusher = archive();
+    let demands = ["--max-backup-age", "2d"];
+    let none = "✗ no base backup is known (--max-backup-age 2d); take one";
+    says(status(&pusher, &demands), 1, &[none, "newest backup    none"]);
+    assert_eq!(json_of(status(&pusher, &["--json"]), 0)["newest_backup"], serde_json::Value::Null);
+    let newest_at = "walkeep_newest_backup_timestamp_seconds";
+    assert!(!metrics(&told_prometheus(&pusher)).contains_key(newest_at));
+    let backup = |start: &str, label: &str, at: &str| {
+        let digit = &start[23..];
+        let content = BACKUP_CONTENT.replace("000000001)", &format!("00000000{digit})"));
+        let content = content.replace("0/1", &format!("0/{digit}")).replace("nightly", label);
+        let name = format!("{start}.00000028.backup");
+        pusher.data.file(&format!("pg_wal/{name}"), content);
+        succeeds(pusher.push(&name));
+        set_archived(&pusher.file(&name), at);
+    };
+    let ended = hours_ago(47);
+    backup(FIRST, "nightly", &ended);
+    says(
+        status(&pusher, &demands),
+        0,
+        &[&format!("newest backup    \"nightly\" from {FIRST}, ended {ended}, 1d 23h ago\n")],
+    );
+    let json = json_of(status(&pusher, &["--json"]), 0);
+    assert_eq!(
+        (&json["newest_backup"]["ended"], &json["newest_backup"]["label"]),
+        (&ended.as_str().into(), &"nightly".into())
+    );
+    let seconds = ended.parse::<Timestamp>().unwrap().as_second().to_string();
+    assert_eq!(metrics(&told_prometheus(&pusher))[newest_at], seconds);
+    let line = format!(
+        "✗ the newest base backup, \"nightly\" from {FIRST}, ended at {ended}, 1d 23h ago, longer than --max-backup-age 1d; take one"
+    );
+    says(status(&pusher, &["--max-backup-age", "1d"]), 1, &[&line]);
+    // A newer one counts as long as its first segment is there.
+    backup(SECOND, "newer", &hours_ago(3));
+    says(status(&pusher, &["--max-backup-age", "1d"]), 0, &["\"newer\""]);
+    let second = fs::read(pusher.file(SECOND)).unwrap();
+    fs::remove_file(pusher.file(SECOND)).unwrap();
+    says(status(&pusher, &["--max-backup-age", "1d"]), 1, &[&line]);
+    fs::write(pusher.file(SECOND), second).unwrap();
+    fs::remove_file(pusher.file(FIRST)).unwrap();
+    says(status(&pusher, &["--max-backup-age", "1d"]), 0, &["\"newer\""]);
+    fs::remove_file(pusher.file(SECOND)).unwrap();
+    let line = "✗ of 2 base backups known, the first segment is missing (--max-backup-age 1d); take one";
+    says(status(&pusher, &["--max-backup-age", "1d"]), 1, &[line]);
+}
+
+#[test]
+fn a_base_backup_that_is_kept_in_a_directory_counts() {
+    let pusher = archive();
+    let place = pusher.sandbox.directory("nightly");
+    fs::write(place.join("backup_label"), BACKUP_CONTENT.replace("STOP", "OTHER")).unwrap();
+    let place = place.to_str().unwrap();
+    let demands = ["--max-backup-age", "2d", "--backup-dir", place];
+    says(status(&pusher, &demands), 0, &["newest backup    the backup in ", place]);
+    // A directory that is away is told, and its backups count for nothing.
+    fs::remove_dir_all(place).unwrap();
+    says(status(&pusher, &demands), 1, &["! cannot look into", "✗ no base backup is known"]);
 }
 
 fn told_prometheus(pusher: &Pusher) -> String {

@@ -13,6 +13,7 @@ use support::{
     sandbox::Sandbox,
     status::{json_of, metrics, told_well},
     store_cluster::Told,
+    wait_until,
 };
 
 fn status(sandbox: &Sandbox, archive: &ArchiveDirectory, server: &Cluster, arguments: &[&str]) -> Command {
@@ -106,4 +107,50 @@ fn a_promoted_standby_goes_on_on_its_own_timeline() {
     let mut listing = sandbox.walkeep();
     let timelines = output_of(listing.args(["list", "timelines", "--archive", archive.url()]));
     assert!(timelines.lines().any(|line| line.starts_with("       2       1  0/")), "{timelines}");
+}
+
+#[test]
+fn an_old_primary_that_goes_on_is_told_and_one_that_was_recovered_to_the_past_is_not() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut old = Cluster::initialised_with(&sandbox, "old", &["--wal-segsize=1"]);
+    old.archive_into(&archive);
+    old.start();
+    let mut past = old.base_backup("past");
+    let write = |server: &Cluster| {
+        server.sql("select pg_create_restore_point('here')");
+        server.archive_segment()
+    };
+    old.sql("create table kept (id int)");
+    write(&old);
+    let mut new = old.base_backup("new");
+    write(&old);
+    new.follow(&archive);
+    new.start();
+    new.promote();
+    write(&new);
+    let looked =
+        |server: &Cluster, arguments: &[&str]| Told::by(status(&sandbox, &archive, server, arguments));
+    assert_eq!(looked(&new, &[]).status, 0, "{}", looked(&new, &[]).text());
+    // The old primary goes on. Times of archiving are told to the second.
+    wait_until("a second is over", || {
+        write(&old);
+        looked(&new, &[]).status == 1
+    });
+    let text = looked(&new, &[]).text();
+    assert!(text.contains("timeline 1 was written on after timeline 2 had left it at 0/"), "{text}");
+    old.stop(Shutdown::Immediate);
+    new.stop(Shutdown::Immediate);
+
+    // Both are given up for an earlier moment of the first timeline.
+    past.recover_from(&archive, &[("recovery_target_name", "here"), ("recovery_target_timeline", "1")]);
+    past.start();
+    past.sql("create table other (id int)");
+    write(&past);
+    let json = json_of(status(&sandbox, &archive, &past, &["--json"]), 0);
+    assert_eq!(
+        (&json["parallel"], &json["holes"]),
+        (&Value::Array(vec![]), &Value::Array(vec![])),
+        "{json:#}"
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,6 +28,14 @@ pub struct Backlog {
 /// A server that archives has come to a file by then, unless there are very many.
 const HELD_UP_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
+impl Unarchived {
+    /// Whether that is so long ago that a server which archives into this archive would have come to it.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        now.duration_since(self.since) > HELD_UP_AFTER
+    }
+}
+
 impl Backlog {
     /// Which file holds the others up, and since when the first of them has waited, if that is so long that a person should
     /// look: the server's disk fills.
@@ -36,8 +45,15 @@ impl Backlog {
         (now.duration_since(oldest) > HELD_UP_AFTER).then_some((next, oldest))
     }
 
+    /// What shows why a file is not archived, typed as the server's user.
+    #[must_use]
+    pub fn command_for(next: WalName, archive: &str, data: &Path) -> String {
+        let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+        format!("cd {} && walkeep-archive --archive {archive} pg_wal/{next}", data.display())
+    }
+
     /// What waits in that data directory.
-    pub(super) fn of(data: &DataDirectory) -> Result<Self, Error> {
+    pub fn of(data: &DataDirectory) -> Result<Self, Error> {
         let wal = data.path().join("pg_wal");
         let marks = wal.join("archive_status");
         let cannot_list = |error: io::Error| {
@@ -70,7 +86,8 @@ impl Backlog {
 ///
 /// Finished is what a later one follows. Files that the server has prepared for later use have the first page of another
 /// segment, or none. What cannot be read is none: the marks speak of a data directory that cannot be.
-pub(super) fn unarchived(
+#[must_use]
+pub fn unarchived(
     data: &DataDirectory,
     system: SystemIdentifier,
     archived: &[ArchivedFile],

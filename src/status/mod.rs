@@ -4,19 +4,26 @@
 //! timeline. What only a listing would tell is taken from what the last prune and the last verification have noted.
 
 mod backlog;
+mod forks;
+mod gather;
+mod look;
+mod standby;
+
+use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::archive::{Archive, ArchivedFile};
+use crate::archive::ArchivedFile;
 use crate::blocking::blocking;
-use crate::catalog::{
-    ArchivedBackup, PruneReport, Reading, Texts, Totals, VerifyReport, says_something_of_the_file, texts,
-};
+use crate::catalog::{KnownBackup, PruneReport, Totals, VerifyReport};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
-use crate::wal::{SegmentName, SystemIdentifier, WalName};
+use crate::wal::{SegmentName, SystemIdentifier};
 
-pub use backlog::Backlog;
+pub use backlog::{Backlog, unarchived};
+pub use forks::{Hole, Parallel};
+pub use gather::{ask, ask_if_any};
+pub use standby::Standby;
 
 /// All that is told.
 #[derive(Debug)]
@@ -37,9 +44,17 @@ pub struct ArchiveStatus {
     /// The newest segment of each timeline, in the order of timelines.
     pub newest: Vec<ArchivedFile>,
     /// The oldest base backup that can be recovered, as far as its first segment tells.
-    pub oldest_backup: Option<ArchivedBackup>,
-    /// How many base backups are known, and how many of them lack their first segment.
+    pub oldest_backup: Option<KnownBackup>,
+    /// The newest one.
+    pub newest_backup: Option<KnownBackup>,
+    /// How many base backups are known, and how many of the oldest lack their first segment.
     pub backups: (usize, usize),
+    /// What is missing on the way to the newest timeline, right before each place where a timeline was left.
+    pub holes: Vec<Hole>,
+    /// The timelines that were written on after the newest one, or one on the way to it, had begun.
+    pub parallel: Vec<Parallel>,
+    /// What a server that was looked at needs of the archive, if it recovers.
+    pub standby: Option<Standby>,
     /// The last prune.
     pub prune: Option<PruneReport>,
     /// The last verification.
@@ -98,10 +113,11 @@ impl ArchiveStatus {
         self.newest.last()
     }
 
-    /// From when until when the cluster can be recovered to any moment, if nothing is missing in between.
+    /// From when on the cluster can be recovered to any moment, if nothing is missing; and when the last segment was archived.
+    /// The last commit in that is older, and no target after it is ever reached.
     #[must_use]
     pub fn window(&self) -> Option<(Timestamp, Timestamp)> {
-        let start = self.oldest_backup.as_ref()?.archived_at;
+        let start = self.oldest_backup.as_ref()?.ended;
         // A backup history file is archived a moment after the segment in which the backup ends.
         Some((start, self.newest()?.since.max(start)))
     }
@@ -135,71 +151,11 @@ pub async fn look_at(
     .await
 }
 
-/// Asks the archive.
-pub async fn ask(
-    archive: &Archive,
-    system: SystemIdentifier,
-    data: Option<DataDirectory>,
-    reading: Reading,
-) -> Result<ArchiveStatus, Error> {
-    let newest = reading.patiently(async || archive.newest_segments(system).await).await?;
-    let Texts { histories, backups, unreadable, .. } = texts(archive, system, reading).await?;
-    if newest.is_empty() && histories.is_empty() && backups.is_empty() && unreadable.is_empty() {
-        let what = format!("the archive {} holds no file of system {system}", archive.url());
-        return Err(Error::new(ErrorKind::Unavailable, what)
-            .hint("is it mounted, is it this cluster's archive, and has anything been archived yet?"));
-    }
-    let mut unreadable: Vec<String> =
-        unreadable.iter().map(|(name, error)| format!("{name}: {}", error.report())).collect();
-    let prune = reading.patiently(async || PruneReport::read(archive, system).await).await;
-    let prune = known(prune, &mut unreadable)?;
-    let verify = reading.patiently(async || VerifyReport::read(archive, system).await).await;
-    let verify = known(verify, &mut unreadable)?;
-    let (number, oldest, gone) = oldest_backup(archive, system, backups, reading).await?;
-    let unarchived = match data {
-        // After the archive was asked: what was archived meanwhile has not waited for long.
-        Some(data) => {
-            let newest = newest.clone();
-            blocking(move || backlog::unarchived(&data, system, &newest)).await
-        }
-        None => None,
-    };
-    Ok(ArchiveStatus {
-        newest,
-        oldest_backup: oldest,
-        backups: (number, gone),
-        prune,
-        verify,
-        unreadable,
-        unarchived,
-    })
-}
-
-/// What was read, if it could be; what cannot be made sense of is noted, and no failure.
-fn known<T>(read: Result<Option<T>, Error>, unreadable: &mut Vec<String>) -> Result<Option<T>, Error> {
-    match read {
-        Err(error) if says_something_of_the_file(error.kind()) => {
-            unreadable.push(error.report());
-            Ok(None)
-        }
-        read => read,
-    }
-}
-
-/// How many backups there are, the oldest one whose first segment is there, and how many older ones lack theirs.
-async fn oldest_backup(
-    archive: &Archive,
-    system: SystemIdentifier,
-    mut backups: Vec<ArchivedBackup>,
-    reading: Reading,
-) -> Result<(usize, Option<ArchivedBackup>, usize), Error> {
-    let number = backups.len();
-    backups.sort_by_key(|backup| (backup.archived_at, backup.history.start_segment.order()));
-    for (gone, backup) in backups.into_iter().enumerate() {
-        let first = WalName::Segment(backup.history.start_segment);
-        if reading.patiently(async || archive.holds(system, first).await).await? {
-            return Ok((number, Some(backup), gone));
-        }
-    }
-    Ok((number, None, number))
+/// What is looked at besides the archive.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// The data directory of a server.
+    pub data: Option<DataDirectory>,
+    /// Directories in which base backups are kept.
+    pub backup_directories: Vec<PathBuf>,
 }

@@ -10,7 +10,7 @@ use crate::catalog::{PruneReport, Totals, VerifyReport};
 use crate::cli::json::Problem;
 use crate::cli::print::{as_json, time};
 use crate::error::Error;
-use crate::status::{ArchiveStatus, Status};
+use crate::status::{self, ArchiveStatus, Status};
 
 #[derive(Serialize)]
 struct Printed<'a> {
@@ -24,7 +24,7 @@ struct Printed<'a> {
     problem: Option<Problem>,
     /// Why the archive, or the data directory, could not be asked.
     errors: Vec<String>,
-    /// Which limits are exceeded.
+    /// Which limits are exceeded, and what endangers a recovery.
     problems: &'a [String],
     lag_seconds: Option<i64>,
     backlog: Option<Backlog>,
@@ -32,6 +32,13 @@ struct Printed<'a> {
     timelines: Option<Vec<Newest>>,
     size: Option<Size>,
     recovery_window: Option<Window>,
+    newest_backup: Option<Backup<'a>>,
+    /// What is missing on the way to the newest timeline.
+    holes: Option<Vec<Hole>>,
+    /// The timelines that were written on after the newest one had begun.
+    parallel: Option<Vec<Parallel>>,
+    /// Of a server that recovers.
+    standby: Option<Standby>,
     last_prune: Option<Noted<'a, PruneReport>>,
     last_verify: Option<Noted<'a, VerifyReport>>,
     /// Files that cannot be read, each with the reason.
@@ -77,10 +84,52 @@ struct Size {
 #[derive(Serialize)]
 struct Window {
     start: String,
+    /// When the newest segment was archived; the last commit in it is older.
     end: String,
+    end_segment: Option<String>,
     /// The base backup that it starts with.
     label: Option<String>,
     start_segment: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Backup<'a> {
+    ended: String,
+    age_seconds: i64,
+    label: Option<&'a str>,
+    start_segment: String,
+    /// Where it is, if it was found in a directory.
+    directory: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Hole {
+    timeline: u32,
+    first_segment: String,
+    last_segment: String,
+    segments: u64,
+    left_by: u32,
+    left_at: String,
+    /// Whether it is in the way of older base backups only.
+    passed: bool,
+}
+
+#[derive(Serialize)]
+struct Parallel {
+    timeline: u32,
+    newest_segment: String,
+    archived_at: String,
+    age_seconds: i64,
+    beside_timeline: u32,
+    left_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Standby {
+    needs_segment: String,
+    archived: bool,
+    /// The oldest segment in the archive, if that comes after it.
+    archive_begins_at: Option<String>,
 }
 
 /// A report as it is in the archive, and its age.
@@ -123,6 +172,20 @@ pub(super) fn of(told: &Told<'_>) -> String {
         timelines: known.map(|known| timelines(status, known)),
         size: known.and_then(size),
         recovery_window: known.and_then(window),
+        newest_backup: known.and_then(|known| known.newest_backup.as_ref()).map(|newest| Backup {
+            ended: time(newest.ended),
+            age_seconds: age(newest.ended),
+            label: newest.label.as_deref(),
+            start_segment: newest.start.to_string(),
+            directory: newest.place.as_ref().map(|place| place.display().to_string()),
+        }),
+        holes: known.map(|known| known.holes.iter().map(hole).collect()),
+        parallel: known.map(|known| known.parallel.iter().map(|other| parallel(status, other)).collect()),
+        standby: known.and_then(|known| known.standby).map(|standby| Standby {
+            needs_segment: standby.needs.to_string(),
+            archived: standby.archived,
+            archive_begins_at: standby.begins_at.map(|begins_at| begins_at.to_string()),
+        }),
         last_prune: known
             .and_then(|known| known.prune.as_ref())
             .map(|report| Noted { age_seconds: age(report.at), report }),
@@ -153,11 +216,35 @@ fn size(known: &ArchiveStatus) -> Option<Size> {
 
 fn window(known: &ArchiveStatus) -> Option<Window> {
     let (start, end) = known.window()?;
-    let history = known.oldest_backup.as_ref().map(|backup| &backup.history);
+    let oldest = known.oldest_backup.as_ref();
     Some(Window {
         start: time(start),
         end: time(end),
-        label: history.and_then(|history| history.label.clone()),
-        start_segment: history.map(|history| history.start_segment.to_string()),
+        end_segment: known.newest().map(|newest| newest.name.to_string()),
+        label: oldest.and_then(|backup| backup.label.clone()),
+        start_segment: oldest.map(|backup| backup.start.to_string()),
     })
+}
+
+fn hole(hole: &status::Hole) -> Hole {
+    Hole {
+        timeline: hole.last.timeline().get(),
+        first_segment: hole.first.to_string(),
+        last_segment: hole.last.to_string(),
+        segments: hole.segments,
+        left_by: hole.left_by.get(),
+        left_at: hole.left_at.to_string(),
+        passed: hole.passed,
+    }
+}
+
+fn parallel(status: &Status, parallel: &status::Parallel) -> Parallel {
+    Parallel {
+        timeline: parallel.newest.timeline().get(),
+        newest_segment: parallel.newest.to_string(),
+        archived_at: time(parallel.archived_at),
+        age_seconds: status.age(parallel.archived_at).as_secs(),
+        beside_timeline: parallel.beside.get(),
+        left_at: parallel.left_at.map(|left_at| left_at.to_string()),
+    }
 }

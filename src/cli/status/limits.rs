@@ -3,9 +3,10 @@
 use clap::Args;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
+use super::dangers;
 use crate::catalog::VerifyReport;
 use crate::cli::print::{count, duration, plain, time};
-use crate::status::Status;
+use crate::status::{ArchiveStatus, Status};
 
 /// The demands. Whatever does not meet them is a problem.
 #[derive(Debug, Args)]
@@ -19,6 +20,10 @@ pub(super) struct Limits {
     /// Fail if more files than that wait to be archived
     #[arg(long = "max-backlog", value_name = "N", requires = "pgdata")]
     backlog: Option<u64>,
+
+    /// Fail if the newest base backup ended longer ago, such as 2d, or if none is known whose first segment is still there
+    #[arg(long = "max-backup-age", value_name = "DURATION", value_parser = whole_duration)]
+    backup_age: Option<SignedDuration>,
 
     /// Fail if the last prune is longer ago, such as 2d, or failed
     #[arg(long = "max-prune-age", value_name = "DURATION", value_parser = whole_duration)]
@@ -47,7 +52,7 @@ struct Noted<'a> {
 }
 
 impl Limits {
-    /// What does not meet the demands, each in a sentence that names its flag. Of an archive that cannot be asked, only what is
+    /// What does not meet the demands, each in a sentence that names its flag, and what endangers a recovery. Of an archive that cannot be asked, only what is
     /// known without it.
     pub(super) fn problems(&self, status: &Status) -> Vec<String> {
         let mut problems = Vec::new();
@@ -60,6 +65,7 @@ impl Limits {
                 error: report.error.as_deref(),
                 failures: 0,
             });
+            problems.extend(self.backup(status, archive));
             problems.extend(too_old(status, "prune", self.prune_age, prune));
             let verify = archive.verify.as_ref().map(VerifyReport::to_go_by).map(|report| Noted {
                 at: report.at,
@@ -71,6 +77,7 @@ impl Limits {
                 failures: report.failures,
             });
             problems.extend(too_old(status, "verify", self.verify_age, verify));
+            problems.extend(dangers::problems(status.at, archive));
         }
         problems
     }
@@ -80,6 +87,28 @@ impl Limits {
         let files = count(usize::try_from(backlog.files).unwrap_or(usize::MAX), "file");
         (backlog.files > max)
             .then(|| format!("{files} waiting to be archived, more than --max-backlog {max}"))
+    }
+
+    fn backup(&self, status: &Status, archive: &ArchiveStatus) -> Option<String> {
+        let max = self.backup_age?;
+        let flag = format!("--max-backup-age {}", duration(max));
+        let remedy = "take one, such as with pg_basebackup";
+        let Some(newest) = &archive.newest_backup else {
+            return Some(match archive.backups {
+                (0, _) => format!("no base backup is known ({flag}); {remedy}"),
+                (known, _) => {
+                    let known = count(known, "base backup");
+                    format!("of {known} known, the first segment is missing ({flag}); {remedy}")
+                }
+            });
+        };
+        let (age, ended, title) = (status.age(newest.ended), time(newest.ended), plain(&newest.title()));
+        (age > max).then(|| {
+            let age = duration(age);
+            format!(
+                "the newest base backup, {title}, ended at {ended}, {age} ago, longer than {flag}; {remedy}"
+            )
+        })
     }
 
     fn lag(&self, status: &Status) -> Option<String> {

@@ -1,5 +1,6 @@
 //! `walkeep status`.
 
+mod dangers;
 mod json;
 mod limits;
 mod prometheus;
@@ -19,10 +20,10 @@ use crate::cli::print::print_text;
 use crate::cli::supervise;
 use crate::cli::tool::Tool;
 use crate::cluster::DataDirectory;
-use crate::config::Settings;
+use crate::config::{Given, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::status::{self, ArchiveStatus};
+use crate::status::{self, ArchiveStatus, Beside};
 use crate::wal::SystemIdentifier;
 use limits::Limits;
 
@@ -30,7 +31,8 @@ use limits::Limits;
 ///
 /// Cheap enough to be asked every minute: the archive is not listed.
 ///
-/// Exit status: 0 all well; 1 a limit is exceeded, or the archive cannot be asked; 2 wrong usage or configuration.
+/// Exit status: 0 all well; 1 a limit is exceeded, a recovery is in danger, or the archive cannot be asked; 2 wrong usage or
+/// configuration.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
     #[command(flatten)]
@@ -38,6 +40,10 @@ pub(super) struct Status {
 
     #[command(flatten)]
     limits: Limits,
+
+    /// Count base backups that pg_basebackup has put into this directory, or below it, too; may be repeated
+    #[arg(long, value_name = "DIRECTORY")]
+    backup_dir: Vec<PathBuf>,
 
     /// Print metrics for Prometheus; also on failure, with walkeep_up 0
     #[arg(long, conflicts_with = "json")]
@@ -60,7 +66,8 @@ struct Told<'a> {
 impl Status {
     pub(super) fn run(self, program: &'static str) -> ! {
         let started = Instant::now();
-        let settings = self.tool.start(program, |given| given);
+        let settings =
+            self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given });
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let status = supervise::supervise(self.tool.failure(), &limit, async |stop| {
             let mut status = status::Status {
@@ -128,14 +135,15 @@ impl Status {
                 }
             }
         }
-        status.archive = ask(settings, &mut status.system, data).await;
+        let beside = Beside { data, backup_directories: settings.backup_dirs.clone() };
+        status.archive = ask(settings, &mut status.system, beside).await;
     }
 }
 
 async fn ask(
     settings: &Settings,
     system: &mut Option<SystemIdentifier>,
-    data: Option<DataDirectory>,
+    beside: Beside,
 ) -> Result<ArchiveStatus, Error> {
     let archive = Archive::open(&settings.archive).await?;
     let at_once = if archive.is_remote() { settings.look_ahead.connections.get() } else { 1 };
@@ -145,7 +153,7 @@ async fn ask(
         Some(system) => system,
         None => *system.insert(reading.patiently(async || archive.only_system().await).await?),
     };
-    status::ask(&archive, system, data, reading).await
+    status::ask(&archive, system, beside, reading).await
 }
 
 /// Writes a file beside `path` and gives it that name once it is complete. It need not survive a crash of the machine.

@@ -37,12 +37,12 @@ pub(super) fn of(told: &Told<'_>) -> String {
         }
     }
     if let Ok(known) = &status.archive {
-        of_archive(&mut metrics, known);
+        of_archive(&mut metrics, known, status.at);
     }
     metrics.text
 }
 
-fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
+fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
     let newest = known.newest.iter().filter_map(|file| {
         let timeline = file.name.segment()?.timeline().to_string();
         Some((timeline, seconds(file.since)))
@@ -66,8 +66,24 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
     if let Some((start, end)) = known.window() {
         let help = "When the oldest base backup had ended that can be recovered.";
         metrics.one("walkeep_recovery_window_start_timestamp_seconds", help, seconds(start));
-        let help = "Until when the cluster can be recovered, if verify finds no gaps.";
+        let help = "When the newest segment was archived; the last commit in it, up to which the cluster can be recovered if \
+                    verify finds no gaps, is older.";
         metrics.one("walkeep_recovery_window_end_timestamp_seconds", help, seconds(end));
+    }
+    if let Some(newest) = &known.newest_backup {
+        let help = "When the newest base backup had ended that can be recovered.";
+        metrics.one("walkeep_newest_backup_timestamp_seconds", help, seconds(newest.ended));
+    }
+    let help = "How many segments are missing on the way to the newest timeline where one was left, so that no base backup \
+                gets there.";
+    let missing: u64 = known.holes.iter().filter(|hole| !hole.passed).map(|hole| hole.segments).sum();
+    metrics.one("walkeep_hole_segments", help, missing);
+    let help = "How many timelines somebody else writes, by what was archived within a day.";
+    let written = known.parallel.iter().filter(|parallel| parallel.may_go_on(at)).count();
+    metrics.one("walkeep_parallel_timelines", help, written);
+    if let Some(standby) = known.standby {
+        let help = "Whether the archive lacks the segment that the standby needs next, and has later ones.";
+        metrics.one("walkeep_standby_stranded", help, u64::from(standby.is_stranded()));
     }
     if let Some(prune) = &known.prune {
         metrics.one("walkeep_last_prune_timestamp_seconds", "When the last prune ended.", seconds(prune.at));

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::Told;
+use super::{Told, dangers};
 use crate::catalog::{PruneReport, Totals, VerifyReport};
 use crate::cli::print::{bytes, count, duration, plain, ratio, time};
 use crate::cli::table::pairs;
-use crate::status::{ArchiveStatus, Status};
+use crate::status::{ArchiveStatus, Backlog, Standby, Status};
 
 pub(super) fn of(told: &Told<'_>) -> String {
     let Told { archive, data, status, problems } = told;
@@ -28,12 +28,15 @@ pub(super) fn of(told: &Told<'_>) -> String {
     if let Some(known) = known {
         lines.push(("size", size(known)));
         lines.push(("recovery window", window(known)));
+        lines.push(("newest backup", newest_backup(status, known)));
+        lines.extend(known.standby.map(|standby| ("standby", self::standby(standby))));
         lines.push(("last prune", prune(status, known.prune.as_ref())));
         lines.push(("last verify", verify(status, known.verify.as_ref().map(VerifyReport::to_go_by))));
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
     let held_up = data.and_then(|data| held_up(status, archive, data));
-    let notes = unreadable.iter().chain(&held_up).map(|what| format!("! {}\n", plain(what)));
+    let dangers = known.map_or_else(Vec::new, |known| dangers::notes(status.at, known));
+    let notes = unreadable.iter().chain(&held_up).chain(&dangers).map(|what| format!("! {}\n", plain(what)));
     let problems = problems.iter().map(|problem| format!("✗ {}\n", plain(problem)));
     pairs(lines) + &notes.chain(problems).collect::<String>()
 }
@@ -86,12 +89,11 @@ fn backlog(status: &Status) -> Option<String> {
 /// What a file that cannot be archived means for the server, and how to find out why.
 fn held_up(status: &Status, archive: &str, data: &Path) -> Option<String> {
     let (next, since) = status.backlog()?.held_up(status.at)?;
-    let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     Some(format!(
         "the server's disk fills since {}: it hands over {next} next, and nothing else before that is archived; as the server's \
-         user, type: cd {} && walkeep-archive --archive {archive} pg_wal/{next}",
+         user, type: {}",
         time(since),
-        data.display()
+        Backlog::command_for(next, archive, data)
     ))
 }
 
@@ -128,11 +130,25 @@ fn window(known: &ArchiveStatus) -> String {
         Some(report) if report.ok => format!("well at {}", time(report.at)),
         Some(report) => format!("failed at {}", time(report.at)),
     };
+    let newest = known.newest().map_or_else(String::new, |newest| newest.name.to_string());
+    // When a transaction was committed, only the log itself tells.
     format!(
-        "{} to {}, from the end of {title}; gaps are found by \"walkeep verify\" ({verified})",
+        "{}, the end of {title}, to the last commit in {newest}, archived {}; gaps are found by \"walkeep verify\" ({verified})",
         time(start),
         time(end)
     )
+}
+
+fn newest_backup(status: &Status, known: &ArchiveStatus) -> String {
+    match &known.newest_backup {
+        None => "none that can be recovered is known".to_owned(),
+        Some(newest) => format!("{}, ended {}", plain(&newest.title()), ago(status, newest.ended)),
+    }
+}
+
+fn standby(standby: Standby) -> String {
+    let archived = if standby.archived { "which is in the archive" } else { "which is not in the archive" };
+    format!("needs {} next, {archived}", standby.needs)
 }
 
 fn prune(status: &Status, report: Option<&PruneReport>) -> String {

@@ -1,0 +1,25 @@
+//! What endangers a recovery, whatever is demanded: problems, and what has less weight.
+
+use jiff::Timestamp;
+
+use crate::status::ArchiveStatus;
+
+/// What somebody has to act on.
+pub(super) fn problems(now: Timestamp, archive: &ArchiveStatus) -> Vec<String> {
+    sentences(now, archive, true)
+}
+
+/// What somebody should know.
+pub(super) fn notes(now: Timestamp, archive: &ArchiveStatus) -> Vec<String> {
+    sentences(now, archive, false)
+}
+
+fn sentences(now: Timestamp, archive: &ArchiveStatus, urgent: bool) -> Vec<String> {
+    let holes = archive.holes.iter().filter(|hole| hole.passed != urgent);
+    let holes = holes.map(|hole| format!("{}; {}", hole.what(), hole.remedy()));
+    let parallel = archive.parallel.iter().filter(|parallel| parallel.may_go_on(now) == urgent);
+    let parallel = parallel.map(|parallel| format!("{}; {}", parallel.what(), parallel.remedy(now)));
+    let standby = archive.standby.filter(|standby| urgent && standby.is_stranded());
+    let standby = standby.map(|standby| format!("{}; {}", standby.what(), standby.remedy()));
+    holes.chain(parallel).chain(standby).collect()
+}

@@ -1,0 +1,319 @@
+//! How the newest timeline hangs together with those that it came from, and who else writes. Pure: what few listings tell goes
+//! in, what is wrong comes out.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::catalog::KnownBackup;
+use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId};
+
+/// Segments that were written before their timeline was left on the way to the newest one, and that the archive does not have.
+/// A failover leaves such a hole: what the old primary had streamed and not archived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// The first segment that is missing.
+    pub first: SegmentName,
+    /// The last one.
+    pub last: SegmentName,
+    /// How many are missing from the first to the last.
+    pub segments: u64,
+    /// The timeline that left theirs.
+    pub left_by: TimelineId,
+    /// Where that was.
+    pub left_at: Lsn,
+    /// Whether a base backup comes after it, so that it is in the way of older ones only.
+    pub passed: bool,
+}
+
+/// A timeline that was written on after the newest one, or one on the way to it, had begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parallel {
+    /// Its newest segment.
+    pub newest: SegmentName,
+    /// When that was archived.
+    pub archived_at: Timestamp,
+    /// The timeline that left it, or the newest one if it is on no way to that.
+    pub beside: TimelineId,
+    /// Where it was left, if it is on the way to the newest one.
+    pub left_at: Option<Lsn>,
+}
+
+/// Whoever has archived within that time may archive again.
+const MAY_GO_ON: SignedDuration = SignedDuration::from_hours(24);
+
+/// For how long a server may be at work on what lay in its queue when it was promoted, if nothing else tells.
+pub(super) const QUEUE_OF_PROMOTED: SignedDuration = SignedDuration::from_mins(5);
+
+impl Hole {
+    /// What is missing, and what that means, in words.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let Self { first, last, segments, left_by, left_at, passed } = self;
+        let which = match segments {
+            1 => format!("{last} is"),
+            _ => format!("{first} to {last} ({segments} segments) are"),
+        };
+        let meaning = if *passed { "older base backups get" } else { "no base backup gets" };
+        format!(
+            "{which} missing before the place at which timeline {left_by} left timeline {}, {left_at}: {meaning} to timeline \
+             {left_by}",
+            last.timeline()
+        )
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        if self.passed {
+            "\"walkeep backfill\" fills it, if a server still has what is missing; what is kept of before is of little use otherwise"
+        } else {
+            "run \"walkeep backfill\" soon, on each server that may still have what is missing; if none has, take a base backup now"
+        }
+    }
+}
+
+impl Parallel {
+    /// What shows that, in words.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let Self { newest, archived_at, beside, left_at } = self;
+        let timeline = newest.timeline();
+        let since = match left_at {
+            Some(left_at) => format!("timeline {beside} had left it at {left_at}"),
+            None => format!("timeline {beside} had begun"),
+        };
+        format!("timeline {timeline} was written on after {since}: {newest} was archived at {archived_at}")
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self, now: Timestamp) -> &'static str {
+        if self.may_go_on(now) {
+            "two servers archive here: stop the one that is not the primary, and make a standby of it; the timeline of a drill is \
+             to be moved out of the archive"
+        } else {
+            "see that the server that wrote it is down, or has been made a standby"
+        }
+    }
+
+    /// Whether it has been written so lately that somebody may write there still.
+    #[must_use]
+    pub fn may_go_on(&self, now: Timestamp) -> bool {
+        now.duration_since(self.archived_at) < MAY_GO_ON
+    }
+}
+
+/// An ancestor of the newest timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ancestor {
+    pub(super) timeline: TimelineId,
+    /// The number of the segment in which it begins.
+    begins: u64,
+    pub(super) left_at: Lsn,
+    pub(super) left_by: TimelineId,
+}
+
+impl Ancestor {
+    /// The last segment that only it has, if there is any: its successor begins with a copy of the one in which it was left.
+    pub(super) fn last(&self, size: SegmentSize) -> Option<SegmentName> {
+        let last = (self.left_at.0 / size.bytes()).checked_sub(1).filter(|last| *last >= self.begins)?;
+        SegmentName::from_number(self.timeline, last, size)
+    }
+
+    /// What is missing of its segments right before it was left.
+    ///
+    /// `neighbours` are the archived segments whose names begin like the last one's, ascending; `newest` is the newest segment of
+    /// all that it has in the archive, `oldest` the oldest one on any timeline: before it nothing is kept.
+    pub(super) fn hole(
+        &self,
+        size: SegmentSize,
+        neighbours: &[SegmentName],
+        newest: Option<SegmentName>,
+        oldest: SegmentName,
+    ) -> Option<Hole> {
+        let number = |segment: &SegmentName| segment.number(size);
+        let last = number(&self.last(size)?)?;
+        let group = last - last % size.segments_per_log();
+        let after_newest = newest.as_ref().and_then(number).map_or(0, |newest| newest + 1);
+        let begins = self.begins.max(number(&oldest)?).max(after_newest.min(group));
+        let held: Vec<u64> = neighbours.iter().filter_map(number).collect();
+        let mut missing = (begins..=last).filter(|number| held.binary_search(number).is_err());
+        let first = missing.next()?;
+        let (end, others) = missing.fold((first, 0), |(_, others), number| (number, others + 1));
+        let name = |number| SegmentName::from_number(self.timeline, number, size);
+        Some(Hole {
+            first: name(first)?,
+            last: name(end)?,
+            segments: others + 1,
+            left_by: self.left_by,
+            left_at: self.left_at,
+            passed: false,
+        })
+    }
+
+    /// Whether all of that segment comes after the place at which it was left, so that none of it is on the way.
+    pub(super) fn is_beyond(&self, segment: SegmentName, size: SegmentSize) -> bool {
+        segment.start(size).is_some_and(|start| start >= self.left_at)
+    }
+}
+
+/// The newest timeline, and its ancestors, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) newest: TimelineId,
+    pub(super) ancestors: Vec<Ancestor>,
+}
+
+impl Line {
+    /// The one of the newest timeline that has a history file.
+    pub(super) fn of(histories: &BTreeMap<TimelineId, TimelineHistory>, size: SegmentSize) -> Option<Self> {
+        let (newest, history) = histories.last_key_value()?;
+        let mut ancestors: Vec<Ancestor> = Vec::new();
+        let (mut left_by, mut left_at) = (*newest, Lsn(u64::MAX));
+        for ancestor in history.ancestors.iter().rev() {
+            // One that was left before it began has nothing, which a recovery to the past can write.
+            left_at = left_at.min(ancestor.left_at);
+            ancestors.push(Ancestor { timeline: ancestor.timeline, begins: 0, left_at, left_by });
+            left_by = ancestor.timeline;
+        }
+        ancestors.reverse();
+        let mut begins = 0;
+        for ancestor in &mut ancestors {
+            ancestor.begins = begins;
+            begins = ancestor.left_at.0 / size.bytes();
+        }
+        Some(Self { newest: *newest, ancestors })
+    }
+
+    /// How far from the beginning of the line a timeline is; `None` of one that is not on it.
+    fn place(&self, timeline: TimelineId) -> Option<usize> {
+        if timeline == self.newest {
+            return Some(self.ancestors.len());
+        }
+        self.ancestors.iter().position(|ancestor| ancestor.timeline == timeline)
+    }
+
+    /// The hole, if a base backup's way leads through it; where none is known, all is needed. `oldest` as above.
+    pub(super) fn matters(&self, hole: Hole, backups: &[KnownBackup], oldest: SegmentName) -> Option<Hole> {
+        let place = self.place(hole.last.timeline())?;
+        let starts = backups
+            .iter()
+            .map(|backup| backup.start)
+            .filter(|start| start.order() >= oldest.order())
+            .filter_map(|start| Some((self.place(start.timeline())?, start.order())));
+        let (after, before): (Vec<_>, Vec<_>) =
+            starts.partition(|start| start.0 > place || start.0 == place && start.1 > hole.last.order());
+        (!before.is_empty() || after.is_empty()).then_some(Hole { passed: !after.is_empty(), ..hole })
+    }
+
+    /// Which timeline shows when the segment is too late: the one that left the segment's, or the newest one if that is on no way
+    /// to it; with the place where it was left. `None` of a segment that has its place on the way.
+    pub(super) fn beside(
+        &self,
+        segment: SegmentName,
+        size: SegmentSize,
+    ) -> Option<(TimelineId, Option<Lsn>)> {
+        if segment.timeline() >= self.newest {
+            return None;
+        }
+        match self.ancestors.iter().find(|ancestor| ancestor.timeline == segment.timeline()) {
+            None => Some((self.newest, None)),
+            Some(ancestor) if ancestor.is_beyond(segment, size) => {
+                Some((ancestor.left_by, Some(ancestor.left_at)))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The segment with which a timeline of the line begins.
+    pub(super) fn first_of(&self, timeline: TimelineId, size: SegmentSize) -> Option<SegmentName> {
+        let parent = self.ancestors.iter().find(|ancestor| ancestor.left_by == timeline)?;
+        SegmentName::containing(timeline, parent.left_at, size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: SegmentSize = SegmentSize::DEFAULT;
+
+    fn timeline(number: u32) -> TimelineId {
+        TimelineId::new(number).unwrap()
+    }
+
+    fn line(number: u32, text: &str) -> Line {
+        let history = TimelineHistory::parse(timeline(number), text.as_bytes()).unwrap();
+        Line::of(&BTreeMap::from([(timeline(number), history)]), SIZE).unwrap()
+    }
+
+    fn name(of: u32, number: u64) -> SegmentName {
+        SegmentName::from_number(timeline(of), number, SIZE).unwrap()
+    }
+
+    /// The last segment that only each of the ancestors has.
+    fn lasts(line: &Line) -> Vec<Option<SegmentName>> {
+        line.ancestors.iter().map(|ancestor| ancestor.last(SIZE)).collect()
+    }
+
+    #[test]
+    fn an_ancestors_last_segment_is_the_one_before_that_in_which_it_was_left() {
+        assert_eq!(lasts(&line(2, "1\t0/5000100\tx\n")), [Some(name(1, 4))]);
+        assert_eq!(lasts(&line(2, "1\t0/5000000\tx\n")), [Some(name(1, 4))], "at the beginning of a segment");
+        assert_eq!(lasts(&line(2, "1\t0/4FFFFFF\tx\n")), [Some(name(1, 3))]);
+        assert_eq!(lasts(&line(2, "1\t0/100\tx\n")), [None]);
+        let three = line(3, "1\t0/5000100\tx\n2\t0/5000200\tx\n");
+        assert_eq!(lasts(&three), [Some(name(1, 4)), None], "within the segment in which it began");
+        let three = line(3, "1\t0/5000100\tx\n2\t0/6000000\tx\n");
+        assert_eq!(lasts(&three), [Some(name(1, 4)), Some(name(2, 5))]);
+    }
+
+    /// As the server writes it when a recovery that was to follow timeline 2 ends before that had begun.
+    #[test]
+    fn a_timeline_that_was_left_before_it_began_has_nothing() {
+        let line = line(3, "1\t0/C000000\tx\n2\t0/80FB60\tx\n");
+        assert_eq!(lasts(&line), [None, None]);
+        assert_eq!(line.first_of(timeline(3), SIZE), Some(name(3, 0)));
+        assert_eq!(line.beside(name(1, 1), SIZE), Some((timeline(2), Some(Lsn(0x80_FB60)))));
+    }
+
+    #[test]
+    fn only_what_comes_after_the_place_where_it_was_left_is_beside_a_timeline() {
+        let inside = line(3, "1\t0/5000100\tx\n");
+        let beside = |line: &Line, of, number| line.beside(name(of, number), SIZE).map(|(beside, _)| beside);
+        assert_eq!(beside(&inside, 1, 5), None, "may be archived in full");
+        assert_eq!(beside(&inside, 1, 6), Some(timeline(3)));
+        assert_eq!(beside(&line(3, "1\t0/5000000\tx\n"), 1, 5), Some(timeline(3)));
+        assert_eq!(beside(&inside, 2, 1), Some(timeline(3)), "on no way to it");
+        assert_eq!([beside(&inside, 3, 9), beside(&inside, 4, 9)], [None, None]);
+    }
+
+    /// The numbers of what is missing of timeline 1, which was left in segment 300: first, last, how many.
+    fn missing(held: &[u64], newest: Option<u64>, oldest: u64) -> Option<(SegmentName, SegmentName, u64)> {
+        let line = line(2, "1\t1/2C000100\tx\n");
+        let ancestor = line.ancestors[0];
+        let held: Vec<SegmentName> = held.iter().map(|number| name(1, *number)).collect();
+        let newest = newest.map(|newest| name(1, newest));
+        let hole = ancestor.hole(SIZE, &held, newest, name(2, oldest))?;
+        Some((hole.first, hole.last, hole.segments))
+    }
+
+    #[test]
+    fn a_hole_is_told_from_what_little_is_listed() {
+        let group: Vec<u64> = (256..300).collect();
+        assert_eq!(missing(&group, Some(299), 1), None);
+        assert_eq!(missing(&group, Some(400), 1), None, "and what was given up after it");
+        assert_eq!(missing(&group[..43], Some(298), 1), Some((name(1, 299), name(1, 299), 1)));
+        let others: Vec<u64> = (256..300).filter(|number| ![258, 299].contains(number)).collect();
+        assert_eq!(missing(&others, Some(298), 1), Some((name(1, 258), name(1, 299), 2)));
+        assert_eq!(missing(&others, Some(298), 259), Some((name(1, 299), name(1, 299), 1)));
+        assert_eq!(
+            missing(&[], Some(250), 1),
+            Some((name(1, 251), name(1, 299), 49)),
+            "since the group before"
+        );
+        assert_eq!(missing(&[], None, 290), Some((name(1, 290), name(1, 299), 10)));
+        assert_eq!(missing(&[], None, 300), None, "all of it is history");
+    }
+}

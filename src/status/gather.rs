@@ -1,0 +1,179 @@
+//! Asking the archive for what little tells the rest.
+
+use jiff::Timestamp;
+
+use super::forks::{Hole, Line, Parallel, QUEUE_OF_PROMOTED};
+use super::look::Look;
+use super::{ArchiveStatus, Beside, backlog, standby};
+use crate::archive::Archive;
+use crate::blocking::blocking;
+use crate::catalog::{
+    KnownBackup, PruneReport, Reading, Texts, VerifyReport, backups_elsewhere, says_something_of_the_file,
+    texts,
+};
+use crate::error::{Error, ErrorKind};
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
+
+/// Asks the archive, which must hold something of the cluster.
+pub async fn ask(
+    archive: &Archive,
+    system: SystemIdentifier,
+    beside: Beside,
+    reading: Reading,
+) -> Result<ArchiveStatus, Error> {
+    ask_if_any(archive, system, beside, reading).await?.ok_or_else(|| {
+        let what = format!("the archive {} holds no file of system {system}", archive.url());
+        Error::new(ErrorKind::Unavailable, what)
+            .hint("is it mounted, is it this cluster's archive, and has anything been archived yet?")
+    })
+}
+
+/// Asks the archive; `None` where it holds nothing of the cluster.
+pub async fn ask_if_any(
+    archive: &Archive,
+    system: SystemIdentifier,
+    beside: Beside,
+    reading: Reading,
+) -> Result<Option<ArchiveStatus>, Error> {
+    let mut look = Look::begin(archive, system, reading).await?;
+    let newest = look.newest();
+    let Texts { histories, backups, unreadable, .. } = texts(archive, system, reading).await?;
+    if newest.is_empty() && histories.is_empty() && backups.is_empty() && unreadable.is_empty() {
+        return Ok(None);
+    }
+    let mut unreadable: Vec<String> =
+        unreadable.iter().map(|(name, error)| format!("{name}: {}", error.report())).collect();
+    let prune = reading.patiently(async || PruneReport::read(archive, system).await).await;
+    let prune = known(prune, &mut unreadable)?;
+    let verify = reading.patiently(async || VerifyReport::read(archive, system).await).await;
+    let verify = known(verify, &mut unreadable)?;
+    let Beside { data, backup_directories } = beside;
+    let size = match data.clone().and_then(|data| data.segment_size()) {
+        Some(size) => Some(size),
+        None => look.segment_size().await?,
+    };
+    // Without segments, their size does not matter.
+    let size = size.or(newest.is_empty().then_some(SegmentSize::DEFAULT));
+    let elsewhere = match size {
+        Some(size) if !backup_directories.is_empty() => {
+            let found = blocking(move || backups_elsewhere(&backup_directories, system, size)).await;
+            found.unwrap_or_else(|error| {
+                unreadable.push(error.report());
+                Vec::new()
+            })
+        }
+        _ => Vec::new(),
+    };
+    let backups = KnownBackup::all(&backups, &elsewhere, size.unwrap_or(SegmentSize::DEFAULT));
+    let (oldest_backup, newest_backup, gone) = usable(&look, &backups).await?;
+    let mut status = ArchiveStatus {
+        newest,
+        oldest_backup,
+        newest_backup,
+        backups: (backups.len(), gone),
+        prune,
+        verify,
+        unreadable,
+        ..ArchiveStatus::default()
+    };
+    if let Some(size) = size {
+        let oldest = look.oldest().await?;
+        if let (Some(line), Some(oldest)) = (Line::of(&histories, size), oldest) {
+            status.holes = holes(&mut look, &line, size, &backups, oldest).await?;
+            status.parallel = parallel(&look, &line, size).await?;
+        }
+        if let Some(data) = data.clone() {
+            status.standby =
+                standby::needs(&mut look, data, size, &histories, &status.newest, oldest).await?;
+        }
+    }
+    if let Some(data) = data {
+        // After the archive was asked: what was archived meanwhile has not waited for long.
+        let newest = status.newest.clone();
+        status.unarchived = blocking(move || backlog::unarchived(&data, system, &newest)).await;
+    }
+    Ok(Some(status))
+}
+
+/// What was read, if it could be; what cannot be made sense of is noted, and no failure.
+fn known<T>(read: Result<Option<T>, Error>, unreadable: &mut Vec<String>) -> Result<Option<T>, Error> {
+    match read {
+        Err(error) if says_something_of_the_file(error.kind()) => {
+            unreadable.push(error.report());
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
+/// The oldest and the newest base backup whose first segment is there, and how many older ones lack theirs.
+async fn usable(
+    look: &Look<'_>,
+    backups: &[KnownBackup],
+) -> Result<(Option<KnownBackup>, Option<KnownBackup>, usize), Error> {
+    for (gone, oldest) in backups.iter().enumerate() {
+        if look.holds(WalName::Segment(oldest.start)).await? {
+            let mut newest = oldest;
+            for backup in backups.iter().skip(gone + 1).rev() {
+                if look.holds(WalName::Segment(backup.start)).await? {
+                    newest = backup;
+                    break;
+                }
+            }
+            return Ok((Some(oldest.clone()), Some(newest.clone()), gone));
+        }
+    }
+    Ok((None, None, backups.len()))
+}
+
+/// The holes on the way to the newest timeline that a recovery would meet.
+async fn holes(
+    look: &mut Look<'_>,
+    line: &Line,
+    size: SegmentSize,
+    backups: &[KnownBackup],
+    oldest: SegmentName,
+) -> Result<Vec<Hole>, Error> {
+    let newest: Vec<SegmentName> = look.newest().iter().filter_map(|file| file.name.segment()).collect();
+    let mut holes = Vec::new();
+    for ancestor in &line.ancestors {
+        let Some(last) = ancestor.last(size).filter(|last| last.order() >= oldest.order()) else { continue };
+        let neighbours = look.group(&last.group()).await?;
+        let neighbours: Vec<SegmentName> = neighbours.iter().filter_map(|file| file.name.segment()).collect();
+        let newest = newest.iter().find(|segment| segment.timeline() == ancestor.timeline).copied();
+        let hole = ancestor.hole(size, &neighbours, newest, oldest);
+        holes.extend(hole.and_then(|hole| line.matters(hole, backups, oldest)));
+    }
+    Ok(holes)
+}
+
+/// The timelines whose newest segment was written after the timeline that shows it to be too late had begun.
+async fn parallel(look: &Look<'_>, line: &Line, size: SegmentSize) -> Result<Vec<Parallel>, Error> {
+    let mut parallel = Vec::new();
+    for file in look.newest() {
+        let Some(newest) = file.name.segment() else { continue };
+        let Some((beside, left_at)) = line.beside(newest, size) else { continue };
+        let Some(header) = look.header(WalName::Segment(newest)).await? else { continue };
+        if begun(look, line, beside, size).await?.is_some_and(|begun| header.archived_at > begun) {
+            parallel.push(Parallel { newest, archived_at: header.archived_at, beside, left_at });
+        }
+    }
+    Ok(parallel)
+}
+
+/// By when a server that was promoted to that timeline had archived what lay in its queue of the one before: it archives its own
+/// first segment after that. A file's time in a directory is lost when it is copied, so headers tell.
+async fn begun(
+    look: &Look<'_>,
+    line: &Line,
+    timeline: TimelineId,
+    size: SegmentSize,
+) -> Result<Option<Timestamp>, Error> {
+    if let Some(first) = line.first_of(timeline, size)
+        && let Some(header) = look.header(WalName::Segment(first)).await?
+    {
+        return Ok(Some(header.archived_at));
+    }
+    let history = look.header(WalName::History(timeline)).await?;
+    Ok(history.map(|header| header.archived_at + QUEUE_OF_PROMOTED))
+}

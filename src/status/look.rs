@@ -1,0 +1,93 @@
+//! What is asked of an archive, piece by piece, each piece once.
+
+use crate::archive::{Archive, ArchivedFile, SegmentGroups};
+use crate::catalog::{Reading, says_something_of_the_file};
+use crate::error::Error;
+use crate::frame::Header;
+use crate::restore::{header_of, size_of};
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
+
+/// An archive that is being asked.
+pub(super) struct Look<'a> {
+    pub(super) archive: &'a Archive,
+    pub(super) system: SystemIdentifier,
+    pub(super) reading: Reading,
+    groups: SegmentGroups,
+}
+
+impl<'a> Look<'a> {
+    /// Asks for the newest segments.
+    pub(super) async fn begin(
+        archive: &'a Archive,
+        system: SystemIdentifier,
+        reading: Reading,
+    ) -> Result<Self, Error> {
+        let groups = reading.patiently(async || archive.latest_segments(system).await).await?;
+        Ok(Self { archive, system, reading, groups })
+    }
+
+    /// The newest segment of each timeline, in the order of timelines.
+    pub(super) fn newest(&self) -> Vec<ArchivedFile> {
+        self.groups.newest()
+    }
+
+    /// The complete segments whose names have these first 16 digits, ascending.
+    pub(super) async fn group(&mut self, group: &str) -> Result<Vec<ArchivedFile>, Error> {
+        if let Some(listed) = self.groups.listed.get(group) {
+            return Ok(listed.clone());
+        }
+        if !self.groups.names.contains(group) {
+            return Ok(Vec::new());
+        }
+        let (archive, system) = (self.archive, self.system);
+        let listed = self.reading.patiently(async || archive.segments_of(system, group).await).await?;
+        self.groups.listed.insert(group.to_owned(), listed.clone());
+        Ok(listed)
+    }
+
+    /// The oldest segment on any timeline.
+    pub(super) async fn oldest(&mut self) -> Result<Option<SegmentName>, Error> {
+        let mut names: Vec<String> = self.groups.names.iter().cloned().collect();
+        names.sort_unstable_by(|one, other| one.get(8..).cmp(&other.get(8..)));
+        let mut oldest: Option<SegmentName> = None;
+        for name in names {
+            if oldest.is_some_and(|oldest| oldest.group().get(8..) != name.get(8..)) {
+                break;
+            }
+            let first = self.group(&name).await?.first().and_then(|file| file.name.segment());
+            oldest = oldest.into_iter().chain(first).min_by_key(|segment| segment.order());
+        }
+        Ok(oldest)
+    }
+
+    /// Whether the archive has that file.
+    pub(super) async fn holds(&self, name: WalName) -> Result<bool, Error> {
+        self.reading.patiently(async || self.archive.holds(self.system, name).await).await
+    }
+
+    /// The header of a file; `None` where that cannot be read, or is not there.
+    pub(super) async fn header(&self, name: WalName) -> Result<Option<Header>, Error> {
+        let read = self.reading.patiently(async || header_of(self.archive, self.system, name).await).await;
+        known(read)
+    }
+
+    /// The size of the segments, as the newest one says whose header can be read.
+    pub(super) async fn segment_size(&self) -> Result<Option<SegmentSize>, Error> {
+        for file in self.newest().into_iter().rev() {
+            let read =
+                self.reading.patiently(async || size_of(self.archive, self.system, file.name).await).await;
+            if let Some(size) = known(read)? {
+                return Ok(Some(size));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What was read; a file that cannot be is another command's business.
+fn known<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Err(error) if says_something_of_the_file(error.kind()) => Ok(None),
+        read => read.map(Some),
+    }
+}

@@ -1,0 +1,223 @@
+//! Whether the archive still has what a standby, or a server that recovers, will ask it for next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::look::Look;
+use crate::archive::ArchivedFile;
+use crate::blocking::blocking;
+use crate::cluster::{DataDirectory, TargetTimeline, holds_segment};
+use crate::error::Error;
+use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
+
+/// What a server that recovers needs of the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standby {
+    /// The first segment, from its restart point on, that does not lie in its own `pg_wal`.
+    pub needs: SegmentName,
+    /// Whether the archive has it.
+    pub archived: bool,
+    /// The oldest segment that the archive has, if that comes after it.
+    pub begins_at: Option<SegmentName>,
+    /// Whether the archive has later ones, so that it will not come by itself.
+    pub later: bool,
+}
+
+impl Standby {
+    /// What is missing, in words.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self.begins_at {
+            Some(begins_at) => format!("the archive begins at {begins_at}, the standby needs {}", self.needs),
+            None => {
+                format!("the archive lacks {}, which the standby needs, and has later segments", self.needs)
+            }
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        if self.begins_at.is_some() {
+            "unless it streams from a server that has all since: take a new base backup for it, and do not promote this one"
+        } else {
+            "run \"walkeep backfill\" on each server that may still have it; if none has, take a new base backup for the standby"
+        }
+    }
+
+    /// Whether the archive cannot bring the server on any more.
+    #[must_use]
+    pub fn is_stranded(&self) -> bool {
+        !self.archived && self.later
+    }
+}
+
+/// Pushes that take files along may publish a later segment that much before an earlier one.
+const OUT_OF_ORDER: SignedDuration = SignedDuration::from_mins(1);
+
+/// The timelines that a recovery takes segments from, each with the numbers of the segments that it may take, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way(Vec<(TimelineId, u64, u64)>);
+
+impl Way {
+    /// From a timeline on to the target. The newest one that descends from it is the latest; a target that does not is left to
+    /// the server to complain of.
+    fn from(
+        timeline: TimelineId,
+        target: Option<TargetTimeline>,
+        histories: &BTreeMap<TimelineId, TimelineHistory>,
+        size: SegmentSize,
+    ) -> Self {
+        let descends = |history: &TimelineHistory| history.left(timeline).is_some();
+        let history = match target {
+            Some(TargetTimeline::Current) => None,
+            Some(TargetTimeline::Number(number)) => {
+                histories.get_key_value(&number).filter(|(_, history)| descends(history))
+            }
+            Some(TargetTimeline::Latest) | None => {
+                histories.iter().rev().find(|(_, history)| descends(history))
+            }
+        };
+        let mut way = Vec::new();
+        let mut begins = 0;
+        if let Some((newest, history)) = history {
+            let mut left_at = Lsn(u64::MAX);
+            let mut ancestors = Vec::new();
+            for ancestor in history.ancestors.iter().rev() {
+                left_at = left_at.min(ancestor.left_at);
+                ancestors.push((ancestor.timeline, left_at.0 / size.bytes()));
+            }
+            for (ancestor, left_in) in ancestors.into_iter().rev() {
+                way.push((ancestor, begins, left_in));
+                begins = left_in;
+            }
+            way.push((*newest, begins, u64::MAX));
+        } else {
+            way.push((timeline, begins, u64::MAX));
+        }
+        Self(way)
+    }
+
+    /// What a segment of that number may be called, in the order in which the server asks.
+    fn names(&self, number: u64, size: SegmentSize) -> impl Iterator<Item = SegmentName> {
+        let has_it = move |(_, first, last): &&(TimelineId, u64, u64)| (*first..=*last).contains(&number);
+        let timelines = self.0.iter().rev().filter(has_it);
+        timelines.filter_map(move |(timeline, ..)| SegmentName::from_number(*timeline, number, size))
+    }
+
+    /// The number of the first segment from `number` on of which none is in `own`.
+    fn first_without(&self, mut number: u64, own: &BTreeSet<SegmentName>, size: SegmentSize) -> u64 {
+        while self.names(number, size).any(|name| own.contains(&name)) {
+            number += 1;
+        }
+        number
+    }
+}
+
+/// The segments in `pg_wal` that are there.
+fn own_segments(data: &DataDirectory, system: SystemIdentifier) -> BTreeSet<SegmentName> {
+    let wal = data.path().join("pg_wal");
+    let Ok(entries) = fs::read_dir(&wal) else { return BTreeSet::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    names.filter(|segment| holds_segment(&wal, system, *segment)).collect()
+}
+
+/// What the server needs; `None` of one that does not recover.
+pub(super) async fn needs(
+    look: &mut Look<'_>,
+    data: DataDirectory,
+    size: SegmentSize,
+    histories: &BTreeMap<TimelineId, TimelineHistory>,
+    newest: &[ArchivedFile],
+    oldest: Option<SegmentName>,
+) -> Result<Option<Standby>, Error> {
+    let system = look.system;
+    let own = blocking(move || {
+        data.restart_point().map(|point| (point, data.target_timeline(), own_segments(&data, system)))
+    });
+    let Some(((timeline, redo), target, own)) = own.await else { return Ok(None) };
+    let way = Way::from(timeline, target, histories, size);
+    let number = way.first_without(redo.0 / size.bytes(), &own, size);
+    let names: Vec<SegmentName> = way.names(number, size).collect();
+    let Some(needs) = names.first().copied() else { return Ok(None) };
+    let mut archived = false;
+    for name in names {
+        archived = archived || look.holds(WalName::Segment(name)).await?;
+    }
+    let begins_at = oldest.filter(|oldest| oldest.order() > needs.order());
+    let mut later = begins_at.is_some();
+    if !archived && !later {
+        let on_the_way = |file: &SegmentName| way.0.iter().any(|(timeline, ..)| *timeline == file.timeline());
+        let comes_later = |segment: &SegmentName| on_the_way(segment) && segment.order() > needs.order();
+        let mut latest = newest.iter().filter_map(|file| file.name.segment()).filter(comes_later);
+        later = match latest.next() {
+            None => false,
+            Some(latest) if latest.group().get(8..) != needs.group().get(8..) => true,
+            Some(latest) => {
+                let ripe = Timestamp::now() - OUT_OF_ORDER;
+                let group = look.group(&latest.group()).await?;
+                group
+                    .iter()
+                    .any(|file| file.since < ripe && file.name.segment().is_some_and(|s| comes_later(&s)))
+            }
+        };
+    }
+    Ok(Some(Standby { needs, archived, begins_at, later }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeline(number: u32) -> TimelineId {
+        TimelineId::new(number).unwrap()
+    }
+
+    fn histories(texts: &[(u32, &str)]) -> BTreeMap<TimelineId, TimelineHistory> {
+        let parsed = texts.iter().map(|(number, text)| {
+            let timeline = timeline(*number);
+            (timeline, TimelineHistory::parse(timeline, text.as_bytes()).unwrap())
+        });
+        parsed.collect()
+    }
+
+    /// The names that a segment of 16 MB may have.
+    fn names(way: &Way, number: u64) -> Vec<String> {
+        way.names(number, SegmentSize::DEFAULT).map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn the_way_goes_to_the_newest_descendant_and_over_each_fork() {
+        let histories = histories(&[(2, "1\t0/5000100\tx\n"), (3, "1\t0/5000100\tx\n2\t0/8000000\ty\n")]);
+        let way = Way::from(timeline(1), Some(TargetTimeline::Latest), &histories, SegmentSize::DEFAULT);
+        assert_eq!(names(&way, 4), ["000000010000000000000004"]);
+        assert_eq!(names(&way, 5), ["000000020000000000000005", "000000010000000000000005"]);
+        assert_eq!(names(&way, 9), ["000000030000000000000009"]);
+        let way = Way::from(
+            timeline(1),
+            Some(TargetTimeline::Number(timeline(2))),
+            &histories,
+            SegmentSize::DEFAULT,
+        );
+        assert_eq!(names(&way, 9), ["000000020000000000000009"]);
+        for (begin, target) in [(1, TargetTimeline::Current), (4, TargetTimeline::Latest)] {
+            let way = Way::from(timeline(begin), Some(target), &histories, SegmentSize::DEFAULT);
+            assert_eq!(names(&way, 9), [format!("{begin:08X}0000000000000009")]);
+        }
+    }
+
+    #[test]
+    fn what_lies_in_pg_wal_is_passed_over_fork_by_fork() {
+        let histories = histories(&[(2, "1\t0/5000100\tx\n")]);
+        let way = Way::from(timeline(1), None, &histories, SegmentSize::DEFAULT);
+        let own = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let first = |own: &BTreeSet<SegmentName>| way.first_without(4, own, SegmentSize::DEFAULT);
+        assert_eq!(first(&own(&[])), 4);
+        assert_eq!(first(&own(&["000000010000000000000005"])), 4);
+        let all = own(&["000000010000000000000004", "000000020000000000000005", "000000020000000000000006"]);
+        assert_eq!(first(&all), 7);
+        assert_eq!(first(&own(&["000000010000000000000004", "000000010000000000000006"])), 5);
+    }
+}
