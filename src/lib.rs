@@ -13,11 +13,11 @@
 //! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
 //! - [`push`] and [`restore`]: one WAL file into the archive, and those that come next; one back, verified.
 //! - [`prefetch`]: the process that has the next ones at hand when they are asked for.
-//! - [`check`]: whether all of it will work, tried out.
 //! - [`catalog`]: what an archive holds of a cluster, and which base backups it can recover.
 //! - [`backfill`]: archiving what lies in `pg_wal` and is in nobody's queue.
 //! - [`prune`]: deleting what need not be kept.
 //! - [`status`]: how well an archive keeps up with its server, without a look at all of it.
+//! - [`check`]: whether all of it will work, tried out.
 //! - [`verify`]: whether what is there is sound, and what it can recover.
 //! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
 //!

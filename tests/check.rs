@@ -15,7 +15,8 @@ use serde_json::Value;
 use support::{
     data_directory::{DataDirectory, SEGMENT},
     files::Permissions,
-    push::{OTHER_SYSTEM, Pusher, SYSTEM, files_below, succeeds},
+    push::{BACKUP, BACKUP_CONTENT, OTHER_SYSTEM, Pusher, SYSTEM, files_below, succeeds},
+    status::idle,
     store::{
         Store,
         dead_end::DeadEnd,
@@ -304,6 +305,7 @@ fn a_configuration_that_everyone_can_write_gets_a_cross() {
 
 /// The check of a directory, of a data directory with this `postgresql.conf`.
 fn check_of_data(pusher: &Pusher, configuration: &str) -> Report {
+    idle(pusher);
     pusher.data.file("postgresql.conf", configuration);
     let mut check = check_of_directory(pusher);
     check.arg("--pgdata").arg(pusher.data.join(""));
@@ -349,8 +351,12 @@ fn it_is_said_whose_wal_the_archive_holds_and_how_new_it_is() {
     let report = check_of_data(&pusher, settings);
     report.says("note", "system", &[&SYSTEM.to_string()]);
     report.says("note", "newest", &["no segment"]);
+    report.says("note", "backup", &["this alone is left to do"]);
     pusher.data.segment(SEGMENT, 0);
+    pusher.data.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
     succeeds(pusher.push(SEGMENT));
+    check_of_data(&pusher, settings).fails(&["backup"]);
+    succeeds(pusher.push(BACKUP));
     let report = check_of_data(&pusher, settings);
     report.fails(&[]);
     report.says("pass", "system", &[&SYSTEM.to_string()]);
@@ -359,6 +365,7 @@ fn it_is_said_whose_wal_the_archive_holds_and_how_new_it_is() {
 
     let other = DataDirectory::new(&pusher.sandbox, "other", OTHER_SYSTEM);
     other.file("postgresql.conf", settings);
+    std::fs::create_dir(other.join("pg_wal/archive_status")).unwrap();
     let mut check = check_of_directory(&pusher);
     check.arg("--pgdata").arg(other.join(""));
     let report = Report::of(check);

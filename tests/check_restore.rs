@@ -13,17 +13,33 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use support::{
-    archive::ArchiveDirectory, cluster::Cluster, files::names_in, restore::Scene, running::Running,
-    sandbox::Sandbox, store_cluster::Told, wait_until,
+    archive::ArchiveDirectory,
+    cluster::Cluster,
+    files::names_in,
+    push::{BACKUP, BACKUP_CONTENT},
+    restore::Scene,
+    running::Running,
+    sandbox::Sandbox,
+    store_cluster::Told,
+    wait_until,
 };
 
 const HISTORY: &str = "00000002.history";
 
-/// An archive that holds a history file, which the server has, too.
-fn scene() -> Scene {
+/// An archive that holds a base backup and the segment in which it starts, and a server that has nothing to archive.
+fn with_backup() -> Scene {
     let (scene, _) = Scene::with_segment();
+    scene.primary.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
+    scene.push(&scene.primary, BACKUP);
+    std::fs::create_dir(scene.standby.join("pg_wal/archive_status")).unwrap();
+    scene
+}
+
+/// As [`with_backup`]; the archive holds a history file, too, which the server has.
+fn scene() -> Scene {
+    let scene = with_backup();
     for server in [&scene.primary, &scene.standby] {
-        server.file(&format!("pg_wal/{HISTORY}"), "1\t0/3000000\tno recovery target specified\n");
+        server.file(&format!("pg_wal/{HISTORY}"), "1\t0/2000A0\tno recovery target specified\n");
     }
     scene.push(&scene.primary, HISTORY);
     scene
@@ -58,7 +74,7 @@ fn finds(scene: &Scene, restore_command: &str, mark: char, words: &[&str]) {
         assert!(line.contains(word), "{word:?}: {line}");
     }
     assert_eq!(told.status, i32::from(mark == '✗'), "{text}");
-    assert_eq!(names_in(&scene.standby.join("pg_wal")), [HISTORY], "nothing is left");
+    assert_eq!(names_in(&scene.standby.join("pg_wal")), [HISTORY, "archive_status"], "nothing is left");
 }
 
 #[test]
@@ -100,7 +116,7 @@ fn a_command_that_is_broken_gets_a_cross_although_the_server_has_a_copy_of_its_o
 
 #[test]
 fn where_the_archive_holds_no_history_file_the_command_has_to_find_that() {
-    let (scene, _) = Scene::with_segment();
+    let scene = with_backup();
     scene.standby.file(&format!("pg_wal/{HISTORY}"), "1\t0/3000000\tno recovery target specified\n");
     finds(&scene, &command(&scene, ""), '✓', &["there is no 00000002.history"]);
     finds(&scene, &command(&scene, "--no-such-flag"), '✗', &["status 75", "cannot tell"]);
@@ -118,7 +134,7 @@ fn a_check_that_is_stopped_leaves_nothing() {
     wait_until("the command runs", || started.exists());
     running.signal(Signal::TERM);
     assert_eq!(running.end().status, 1);
-    assert_eq!(names_in(&scene.standby.join("pg_wal")), [HISTORY]);
+    assert_eq!(names_in(&scene.standby.join("pg_wal")), [HISTORY, "archive_status"]);
 }
 
 #[test]

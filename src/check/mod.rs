@@ -3,6 +3,7 @@
 //! Each finding says what was looked at, whether it is well, what was found, and what to do. Nothing is left behind but
 //! the segment that a running server was asked to archive.
 
+mod keeping;
 mod place;
 mod restore;
 mod server;
@@ -28,6 +29,8 @@ pub struct CheckRequest {
     pub server: Option<Server>,
     /// Whether to run the `restore_command` of the data directory.
     pub restore: bool,
+    /// Directories in which base backups are kept.
+    pub backup_directories: Vec<PathBuf>,
 }
 
 /// One finding.
@@ -98,9 +101,14 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     };
     place::check(&archive, &mut findings).await;
     let data = request.data.clone().filter(|_| request.restore);
-    let system = server::check(&archive, request, limit, &mut findings).await;
+    let (system, known) = server::check(&archive, request, limit, &mut findings).await;
     if let (Some(data), Some(system)) = (data, system) {
         findings.push(restore::check(options, &archive, data, system, limit).await);
+    }
+    // Last, because it says whether anything else is left to do.
+    if let Some(known) = known {
+        let backup = keeping::backup(known.as_ref(), &findings);
+        findings.push(backup);
     }
     findings
 }

@@ -2,40 +2,37 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-
-use super::{CheckRequest, Finding};
+use super::{CheckRequest, Finding, Outcome, keeping};
 use crate::archive::Archive;
 use crate::blocking::blocking;
+use crate::catalog::Reading;
 use crate::cluster::{DataDirectory, ServerSettings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::server::Server;
+use crate::status::{ArchiveStatus, Beside, ask_if_any};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
 /// How often the archive is asked for a segment that the server is to archive.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Whose server it is, as far as that is known.
+/// Whose server it is, and what the archive holds of it, as far as either is known.
 pub(super) async fn check(
     archive: &Archive,
     request: CheckRequest,
     limit: &TimeLimit,
     findings: &mut Vec<Finding>,
-) -> Option<SystemIdentifier> {
-    let CheckRequest { data, server, .. } = request;
-    let (facts, archive) = (
-        blocking({
-            let (data, server) = (data.clone(), server.clone());
-            move || facts(data.as_ref(), server.as_ref())
-        }),
-        archive,
-    );
+) -> (Option<SystemIdentifier>, Option<Option<ArchiveStatus>>) {
+    let CheckRequest { data, server, backup_directories, .. } = request;
+    let facts = blocking({
+        let (data, server) = (data.clone(), server.clone());
+        move || facts(data.as_ref(), server.as_ref())
+    });
     let system = match facts.await {
         None => None,
         Some(Err(error)) => {
             findings.push(Finding::failed("system", &error));
-            return None;
+            return (None, None);
         }
         Some(Ok((system, settings))) => {
             findings.push(known_system(archive, system).await);
@@ -46,11 +43,37 @@ pub(super) async fn check(
             Some(system)
         }
     };
-    findings.extend(newest(archive, system).await);
+    let whose = match system {
+        Some(whose) => whose,
+        // Nobody has said whose files are meant, and there may be none or those of many.
+        None => match archive.only_system().await {
+            Ok(whose) => whose,
+            Err(_) => return (None, None),
+        },
+    };
+    // What fails is told, and not tried again: that is what a check is for.
+    let reading = Reading { at_once: 1, patience: Duration::ZERO };
+    let beside = Beside { data: data.clone(), backup_directories };
+    let known = match ask_if_any(archive, whose, beside, reading).await {
+        Ok(known) => known,
+        Err(error) => {
+            findings.push(Finding::failed("newest", &error));
+            return (system, None);
+        }
+    };
+    findings.push(keeping::newest(whose, known.as_ref()));
+    let mut arrived = false;
     if let (Some(server), Some(system)) = (server, system) {
-        findings.push(switch(archive, server, system, limit).await);
+        let switch = switch(archive, server, system, limit).await;
+        arrived = switch.outcome == Outcome::Pass;
+        findings.push(switch);
     }
-    system
+    if let Some(data) = data {
+        findings.push(keeping::backlog(archive, whose, data, known.as_ref(), arrived).await);
+    }
+    findings.extend(known.as_ref().map(keeping::timelines));
+    findings.extend(known.as_ref().and_then(keeping::standby));
+    (system, Some(known))
 }
 
 type Facts = (SystemIdentifier, Result<ServerSettings, Error>);
@@ -121,24 +144,6 @@ fn archiving(settings: &ServerSettings) -> Vec<Finding> {
         Finding::pass("archive_command", format!("archive_command is {command}"))
     };
     vec![mode, command]
-}
-
-/// The newest segment of that system, or of the only one that there is.
-async fn newest(archive: &Archive, system: Option<SystemIdentifier>) -> Option<Finding> {
-    let name = "newest";
-    let system = match system {
-        Some(system) => system,
-        None => archive.only_system().await.ok()?,
-    };
-    Some(match archive.newest_segment(system).await {
-        Ok(Some(newest)) => {
-            let age = Timestamp::now().duration_since(newest.since).max(SignedDuration::ZERO);
-            let age = SignedDuration::from_secs(age.as_secs());
-            Finding::pass(name, format!("the newest archived segment is {}, {age:#} old", newest.name))
-        }
-        Ok(None) => Finding::note(name, format!("no segment of system {system} has been archived yet")),
-        Err(error) => Finding::failed(name, &error),
-    })
 }
 
 /// Has the server end a segment, and waits until the archive has it.

@@ -24,7 +24,7 @@ pub(super) struct Check {
     #[command(flatten)]
     common: Common,
 
-    /// Look at the server's data directory, too: whose it is, and how it archives
+    /// Look at the server's data directory, too: whose it is, how it archives, what waits, and what a standby needs
     #[arg(long, value_name = "DIRECTORY")]
     pgdata: Option<PathBuf>,
 
@@ -69,6 +69,7 @@ impl Check {
             data: self.pgdata.map(DataDirectory::named),
             server: server.unwrap_or_else(|error| failure.exit_early(program, format, &error)),
             restore: self.restore,
+            backup_directories: settings.backup_dirs,
         };
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let archive = settings.archive;

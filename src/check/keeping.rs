@@ -1,0 +1,156 @@
+//! Whether the archive keeps up with its server, and whether what it holds brings the cluster back.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Finding, Outcome};
+use crate::archive::Archive;
+use crate::blocking::blocking;
+use crate::cluster::DataDirectory;
+use crate::status::{ArchiveStatus, Backlog, Unarchived, unarchived};
+use crate::wal::{SystemIdentifier, WalName};
+
+/// What is said of the newest segment.
+pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>) -> Finding {
+    let name = "newest";
+    match known.and_then(ArchiveStatus::newest) {
+        Some(newest) => {
+            let age = Timestamp::now().duration_since(newest.since).max(SignedDuration::ZERO);
+            let age = SignedDuration::from_secs(age.as_secs());
+            Finding::pass(name, format!("the newest archived segment is {}, {age:#} old", newest.name))
+        }
+        None => Finding::note(name, format!("no segment of system {system} has been archived yet")),
+    }
+}
+
+/// Whether the server's files reach this archive, which the arrival of one that it was asked for proves, and none holds up the
+/// others.
+pub(super) async fn backlog(
+    archive: &Archive,
+    system: SystemIdentifier,
+    data: DataDirectory,
+    known: Option<&ArchiveStatus>,
+    arrived: bool,
+) -> Finding {
+    let left = known.map(|known| known.unarchived);
+    let url = archive.url().to_string();
+    blocking(move || match Backlog::of(&data) {
+        Err(error) => Finding::failed("backlog", &error),
+        Ok(backlog) => {
+            let left = left.unwrap_or_else(|| unarchived(&data, system, &[]));
+            let command = |next| Backlog::command_for(next, &url, data.path());
+            of_backlog(&backlog, left.filter(|_| !arrived), Timestamp::now(), command)
+        }
+    })
+    .await
+}
+
+/// What is made of the files that wait, and of those that should and do not.
+fn of_backlog(
+    backlog: &Backlog,
+    left: Option<Unarchived>,
+    now: Timestamp,
+    command: impl Fn(WalName) -> String,
+) -> Finding {
+    let name = "backlog";
+    if let Some((next, since)) = backlog.held_up(now) {
+        let what = format!("{next} is to be archived next, and what waits has done so since {since}");
+        let hint = format!("to see why, type as the server's user: {}", command(next));
+        return Finding::fail(name, what).hint(hint);
+    }
+    let is_marked = |left: &Unarchived| backlog.next == Some(WalName::Segment(left.first));
+    if let Some(left) = left.filter(|left| left.is_overdue(now) && !is_marked(left)) {
+        let what = format!(
+            "{} was finished at {} and is not in this archive, although the server does not mean to archive it any more",
+            left.first, left.since
+        );
+        return Finding::fail(name, what).hint(
+            "is the archive of archive_command, its --archive, this one? With --pg-url it is tried out",
+        );
+    }
+    Finding::pass(
+        name,
+        match backlog.files {
+            0 => "nothing waits to be archived".to_owned(),
+            1 => "1 file waits to be archived, not for long".to_owned(),
+            files => format!("{files} files wait to be archived, not for long"),
+        },
+    )
+}
+
+/// Whether a failover has left a hole, and whether somebody else writes.
+pub(super) fn timelines(known: &ArchiveStatus) -> Finding {
+    let now = Timestamp::now();
+    let holes = known.holes.iter().map(|hole| (!hole.passed, hole.what(), hole.remedy()));
+    let others = known.parallel.iter();
+    let others = others.map(|other| (other.may_go_on(now), other.what(), other.remedy(now)));
+    let told: Vec<_> = holes.chain(others).collect();
+    let name = "timelines";
+    if told.is_empty() {
+        return Finding::pass(name, "nothing is missing where a timeline was left, and nobody else writes");
+    }
+    let what = told.iter().map(|(_, what, _)| what.as_str()).collect::<Vec<_>>().join("; ");
+    let mut hints: Vec<&str> = told.iter().map(|(_, _, hint)| *hint).collect();
+    hints.dedup();
+    let outcome = if told.iter().any(|(urgent, ..)| *urgent) { Outcome::Fail } else { Outcome::Note };
+    Finding { outcome, ..Finding::pass(name, what) }.hint(hints.join("; "))
+}
+
+/// Whether the archive brings a standby on.
+pub(super) fn standby(known: &ArchiveStatus) -> Option<Finding> {
+    let (name, standby) = ("standby", known.standby?);
+    Some(if standby.is_stranded() {
+        Finding::fail(name, standby.what()).hint(standby.remedy())
+    } else if standby.archived {
+        Finding::pass(name, format!("{}, which it needs next, is in the archive", standby.needs))
+    } else {
+        Finding::pass(name, format!("it has all that is in the archive, and needs {} next", standby.needs))
+    })
+}
+
+/// Whether there is a base backup, without which WAL brings nothing back. `before` is what was found of all else.
+pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Finding {
+    let name = "backup";
+    let alone = before.iter().all(|finding| finding.outcome != Outcome::Fail);
+    let hint = format!(
+        "{}pg_basebackup -D DIRECTORY -X none; of one that was taken from a standby, name the directory in backup_dirs",
+        if alone { "this alone is left to do: " } else { "" }
+    );
+    let (newest, number) = known.map_or((None, 0), |known| (known.newest_backup.as_ref(), known.backups.0));
+    if let Some(newest) = newest {
+        let what = format!("the newest base backup is {}, ended at {}", newest.title(), newest.ended);
+        return Finding::pass(name, what);
+    }
+    if number > 0 {
+        let what = format!("of the base backups that are known ({number}), the first segment is missing");
+        return Finding::fail(name, what).hint(hint);
+    }
+    if known.and_then(ArchiveStatus::newest).is_none() {
+        return Finding::note(name, "no base backup is known yet").hint(hint);
+    }
+    Finding::fail(name, "no base backup is known, and WAL alone brings nothing back").hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_mark_is_waited_for_and_what_has_none_is_overdue_after_minutes() {
+        let moment = |seconds| Timestamp::from_second(seconds).unwrap();
+        let first = "000000010000000000000003".parse().unwrap();
+        let left = Some(Unarchived { first, since: moment(1000), segments: 2 });
+        let outcome = |backlog: &Backlog, left, now| {
+            of_backlog(backlog, left, moment(now), |next| format!("try {next}")).outcome
+        };
+        let nothing = Backlog::default();
+        assert_eq!(outcome(&nothing, None, 9000), Outcome::Pass);
+        assert_eq!(outcome(&nothing, left, 1300), Outcome::Pass);
+        assert_eq!(outcome(&nothing, left, 1301), Outcome::Fail);
+        let marked =
+            Backlog { files: 1, bytes: 1, oldest: Some(moment(1200)), next: Some(WalName::Segment(first)) };
+        assert_eq!(outcome(&marked, left, 1301), Outcome::Pass);
+        assert_eq!(outcome(&marked, left, 1501), Outcome::Fail);
+        let other = Backlog { next: Some("000000010000000000000009".parse().unwrap()), ..marked };
+        assert_eq!(outcome(&other, left, 1301), Outcome::Fail);
+    }
+}

@@ -1,0 +1,160 @@
+//! `walkeep check --pgdata` sees that archiving is stuck, or goes elsewhere, and that there is no base backup.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+mod support;
+
+use std::process::Command;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use support::{
+    aged::set_time,
+    push::{BACKUP, BACKUP_CONTENT, Pusher, succeeds},
+    status::{idle, marked},
+    store_cluster::Told,
+};
+
+const FIRST: &str = "000000010000000000000001";
+const SECOND: &str = "000000010000000000000002";
+const THIRD: &str = "000000010000000000000003";
+
+fn minutes_ago(minutes: i64) -> String {
+    let then = Timestamp::now() - SignedDuration::from_mins(minutes);
+    Timestamp::from_second(then.as_second()).unwrap().to_string()
+}
+
+/// A server that has archived its first segment, and a base backup; it is writing the second one.
+fn archived() -> Pusher {
+    let pusher = Pusher::new();
+    pusher.data.segment(FIRST, 1);
+    pusher.data.segment(SECOND, 2);
+    pusher.data.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
+    for name in [FIRST, BACKUP] {
+        succeeds(pusher.push(name));
+    }
+    pusher.data.file("postgresql.conf", "archive_mode = on\narchive_command = 'walkeep-archive %p'\n");
+    idle(&pusher);
+    pusher
+}
+
+fn check(pusher: &Pusher, archive: &str) -> Command {
+    let mut check = pusher.sandbox.walkeep();
+    check.args(["check", "--json", "--archive", archive, "--pgdata"]).arg(pusher.data.join(""));
+    check
+}
+
+/// The finding of that name, and the names of those that have a cross.
+fn found(check: Command, name: &str) -> (Value, Vec<String>) {
+    let told = Told::by(check);
+    let report: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let failed: Vec<String> = checks
+        .iter()
+        .filter(|finding| finding["outcome"] == "fail")
+        .map(|finding| finding["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told.status, i32::from(!failed.is_empty()), "{report:#}");
+    let finding = checks.iter().find(|finding| finding["name"] == name);
+    (finding.unwrap_or_else(|| panic!("{name} is not in {report:#}")).clone(), failed)
+}
+
+/// Asserts the outcome under `name`, that it alone has a cross if it has one, and words of detail or hint.
+fn finds(check: Command, outcome: &str, name: &str, words: &[&str]) {
+    let (finding, failed) = found(check, name);
+    assert_eq!(finding["outcome"], outcome, "{finding:#}");
+    assert_eq!(failed, if outcome == "fail" { vec![name] } else { vec![] }, "{finding:#}");
+    for word in words {
+        assert!(finding.to_string().contains(word), "{word:?} is not in {finding:#}");
+    }
+}
+
+#[test]
+fn a_file_that_has_waited_for_minutes_is_a_cross() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    finds(check(&pusher, archive), "pass", "backlog", &["nothing waits"]);
+    marked(&pusher, SECOND, &minutes_ago(3));
+    finds(check(&pusher, archive), "pass", "backlog", &["1 file"]);
+    marked(&pusher, SECOND, &minutes_ago(7));
+    let words = [SECOND, "waits", "cd ", "walkeep-archive --archive", archive];
+    finds(check(&pusher, archive), "fail", "backlog", &words);
+}
+
+#[test]
+fn a_server_that_archives_elsewhere_is_a_cross() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    pusher.data.segment(THIRD, 3);
+    set_time(&pusher.data.join(&format!("pg_wal/{SECOND}")), &minutes_ago(3));
+    finds(check(&pusher, archive), "pass", "backlog", &[]);
+    set_time(&pusher.data.join(&format!("pg_wal/{SECOND}")), &minutes_ago(7));
+    finds(check(&pusher, archive), "fail", "backlog", &[SECOND, "not in this archive", "--archive"]);
+    succeeds(pusher.push(SECOND));
+    finds(check(&pusher, archive), "pass", "backlog", &[]);
+}
+
+#[test]
+fn an_archive_that_holds_nothing_of_a_server_that_writes_is_a_cross() {
+    let pusher = archived();
+    let elsewhere = pusher.sandbox.directory("elsewhere");
+    let elsewhere = elsewhere.to_str().unwrap();
+    // It may have begun a moment ago.
+    finds(check(&pusher, elsewhere), "pass", "backlog", &[]);
+    set_time(&pusher.data.join(&format!("pg_wal/{FIRST}")), &minutes_ago(7));
+    finds(check(&pusher, elsewhere), "fail", "backlog", &[FIRST, "not in this archive", "--pg-url"]);
+}
+
+#[test]
+fn marks_that_cannot_be_read_are_a_cross() {
+    let pusher = archived();
+    std::fs::remove_dir_all(pusher.data.join("pg_wal/archive_status")).unwrap();
+    finds(check(&pusher, pusher.archive.url()), "fail", "backlog", &["cannot list"]);
+}
+
+#[test]
+fn a_base_backup_is_what_is_left_to_do_and_a_cross_once_wal_has_been_archived() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    finds(check(&pusher, archive), "pass", "backup", &["nightly", FIRST]);
+    let history = pusher.file(BACKUP);
+    std::fs::remove_file(&history).unwrap();
+    let words = ["no base backup is known", "this alone is left to do", "pg_basebackup -D"];
+    finds(check(&pusher, archive), "fail", "backup", &words);
+    // It says no more than it knows.
+    marked(&pusher, SECOND, &minutes_ago(7));
+    let (finding, failed) = found(check(&pusher, archive), "backup");
+    assert!(!finding.to_string().contains("this alone"), "{finding:#}");
+    assert_eq!(failed, ["backlog", "backup"]);
+    // Nothing has been archived yet: then nobody can have taken one.
+    let empty = pusher.sandbox.directory("empty");
+    finds(check(&archived(), empty.to_str().unwrap()), "note", "backup", &["pg_basebackup -D"]);
+}
+
+#[test]
+fn a_base_backup_whose_first_segment_is_gone_does_not_count() {
+    let pusher = archived();
+    succeeds(pusher.push(SECOND));
+    std::fs::remove_file(pusher.file(FIRST)).unwrap();
+    let words = ["the first segment is missing", "pg_basebackup -D"];
+    finds(check(&pusher, pusher.archive.url()), "fail", "backup", &words);
+}
+
+#[test]
+fn a_base_backup_in_a_directory_of_the_configuration_counts() {
+    let pusher = archived();
+    std::fs::remove_file(pusher.file(BACKUP)).unwrap();
+    pusher.sandbox.directory("backups");
+    let place = pusher.sandbox.directory("backups/nightly");
+    let label = BACKUP_CONTENT.replace("STOP", "OTHER");
+    std::fs::write(place.join("backup_label"), label).unwrap();
+    let above = place.parent().unwrap().display();
+    let file = pusher.sandbox.file("walkeep.toml", format!("backup_dirs = [\"{above}\"]\n"));
+    let mut check = check(&pusher, pusher.archive.url());
+    check.arg("--config").arg(file);
+    finds(check, "pass", "backup", &["nightly"]);
+}
