@@ -151,6 +151,8 @@ fn the_checks_of_the_guides_are_all_ticks_on_a_server_that_archives() {
     server.archive_into(&archive);
     server.restore_from(&archive);
     server.start();
+    // As the README says: before the check.
+    server.base_backup("backup");
     let commands = ["README.md", "docs/guide/archiving.md", "docs/guide/stores.md"].map(|name| {
         line(&page(name), "walkeep check --")
             .replace("check --pgdata", "check --archive /mnt/archive --pgdata")
