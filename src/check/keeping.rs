@@ -37,8 +37,9 @@ pub(super) async fn backlog(
         Err(error) => Finding::failed("backlog", &error),
         Ok(backlog) => {
             let left = left.unwrap_or_else(|| unarchived(&data, system, &[]));
+            let left = left.filter(|left| !arrived && !Backlog::is_marked(&data, left.first));
             let command = |next| Backlog::command_for(next, &url, data.path());
-            of_backlog(&backlog, left.filter(|_| !arrived), Timestamp::now(), command)
+            of_backlog(&backlog, left, Timestamp::now(), command)
         }
     })
     .await
@@ -53,15 +54,17 @@ fn of_backlog(
 ) -> Finding {
     let name = "backlog";
     if let Some((next, since)) = backlog.held_up(now) {
-        let what = format!("{next} is to be archived next, and what waits has done so since {since}");
+        let since = to_the_second(since);
+        let what = format!(
+            "files have waited to be archived since {since}; {next} is the next one, and holds up the others"
+        );
         let hint = format!("to see why, type as the server's user: {}", command(next));
         return Finding::fail(name, what).hint(hint);
     }
-    let is_marked = |left: &Unarchived| backlog.next == Some(WalName::Segment(left.first));
-    if let Some(left) = left.filter(|left| left.is_overdue(now) && !is_marked(left)) {
+    if let Some(left) = left.filter(|left| left.is_overdue(now)) {
+        let (first, since) = (left.first, to_the_second(left.since));
         let what = format!(
-            "{} was finished at {} and is not in this archive, although the server does not mean to archive it any more",
-            left.first, left.since
+            "{first} was finished at {since} and is not in this archive, and nothing says that the server will archive it"
         );
         return Finding::fail(name, what).hint(
             "is the archive of archive_command, its --archive, this one? With --pg-url it is tried out",
@@ -117,7 +120,8 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Findi
     );
     let (newest, number) = known.map_or((None, 0), |known| (known.newest_backup.as_ref(), known.backups.0));
     if let Some(newest) = newest {
-        let what = format!("the newest base backup is {}, ended at {}", newest.title(), newest.ended);
+        let ended = to_the_second(newest.ended);
+        let what = format!("the newest base backup is {}, ended at {ended}", newest.title());
         return Finding::pass(name, what);
     }
     if number > 0 {
@@ -130,12 +134,17 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Findi
     Finding::fail(name, "no base backup is known, and WAL alone brings nothing back").hint(hint)
 }
 
+/// Nobody reads more.
+fn to_the_second(moment: Timestamp) -> Timestamp {
+    Timestamp::from_second(moment.as_second()).unwrap_or(moment)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_has_a_mark_is_waited_for_and_what_has_none_is_overdue_after_minutes() {
+    fn what_waits_and_what_has_no_mark_may_do_so_for_minutes() {
         let moment = |seconds| Timestamp::from_second(seconds).unwrap();
         let first = "000000010000000000000003".parse().unwrap();
         let left = Some(Unarchived { first, since: moment(1000), segments: 2 });
@@ -146,11 +155,10 @@ mod tests {
         assert_eq!(outcome(&nothing, None, 9000), Outcome::Pass);
         assert_eq!(outcome(&nothing, left, 1300), Outcome::Pass);
         assert_eq!(outcome(&nothing, left, 1301), Outcome::Fail);
-        let marked =
-            Backlog { files: 1, bytes: 1, oldest: Some(moment(1200)), next: Some(WalName::Segment(first)) };
-        assert_eq!(outcome(&marked, left, 1301), Outcome::Pass);
-        assert_eq!(outcome(&marked, left, 1501), Outcome::Fail);
-        let other = Backlog { next: Some("000000010000000000000009".parse().unwrap()), ..marked };
-        assert_eq!(outcome(&other, left, 1301), Outcome::Fail);
+        let next = Some(WalName::Segment(first));
+        let waits = Backlog { files: 1, bytes: 1, oldest: Some(moment(1200)), next };
+        assert_eq!(outcome(&waits, None, 1500), Outcome::Pass);
+        assert_eq!(outcome(&waits, None, 1501), Outcome::Fail);
+        assert_eq!(outcome(&waits, left, 1301), Outcome::Fail);
     }
 }

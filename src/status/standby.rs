@@ -152,17 +152,13 @@ pub(super) async fn needs(
         let on_the_way = |file: &SegmentName| way.0.iter().any(|(timeline, ..)| *timeline == file.timeline());
         let comes_later = |segment: &SegmentName| on_the_way(segment) && segment.order() > needs.order();
         let mut latest = newest.iter().filter_map(|file| file.name.segment()).filter(comes_later);
-        later = match latest.next() {
-            None => false,
-            Some(latest) if latest.group().get(8..) != needs.group().get(8..) => true,
-            Some(latest) => {
-                let ripe = Timestamp::now() - OUT_OF_ORDER;
-                let group = look.group(&latest.group()).await?;
-                group
-                    .iter()
-                    .any(|file| file.since < ripe && file.name.segment().is_some_and(|s| comes_later(&s)))
-            }
-        };
+        if let Some(latest) = latest.next() {
+            let ripe = Timestamp::now() - OUT_OF_ORDER;
+            let group = look.group(&latest.group()).await?;
+            let mut ripe =
+                group.iter().filter(|file| file.since < ripe).filter_map(|file| file.name.segment());
+            later = ripe.any(|segment| comes_later(&segment));
+        }
     }
     Ok(Some(Standby { needs, archived, begins_at, later }))
 }
