@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::archive::{Archive, ArchiveOptions};
+use crate::catalog::Labels;
 use crate::cluster::DataDirectory;
 use crate::error::Error;
 use crate::limit::TimeLimit;
@@ -31,6 +32,8 @@ pub struct CheckRequest {
     pub restore: bool,
     /// Directories in which base backups are kept.
     pub backup_directories: Vec<PathBuf>,
+    /// The labels of the base backups in the archive that count.
+    pub labels: Labels,
 }
 
 /// One finding.

@@ -23,7 +23,7 @@ pub(super) async fn check(
     limit: &TimeLimit,
     findings: &mut Vec<Finding>,
 ) -> (Option<SystemIdentifier>, Option<Option<ArchiveStatus>>) {
-    let CheckRequest { data, server, backup_directories, .. } = request;
+    let CheckRequest { data, server, backup_directories, labels, .. } = request;
     let facts = blocking({
         let (data, server) = (data.clone(), server.clone());
         move || facts(data.as_ref(), server.as_ref())
@@ -53,7 +53,7 @@ pub(super) async fn check(
     };
     // What fails is told, and not tried again: that is what a check is for.
     let reading = Reading { at_once: 1, patience: Duration::ZERO };
-    let beside = Beside { data: data.clone(), backup_directories };
+    let beside = Beside { data: data.clone(), backup_directories, labels };
     let known = match ask_if_any(archive, whose, beside, reading).await {
         Ok(known) => known,
         Err(error) => {

@@ -70,6 +70,7 @@ impl Check {
             server: server.unwrap_or_else(|error| failure.exit_early(program, format, &error)),
             restore: self.restore,
             backup_directories: settings.backup_dirs,
+            labels: settings.backup_labels,
         };
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let archive = settings.archive;

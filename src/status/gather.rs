@@ -8,8 +8,8 @@ use super::{ArchiveStatus, Beside, backlog, standby};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{
-    KnownBackup, PruneReport, Reading, Texts, VerifyReport, backups_elsewhere, says_something_of_the_file,
-    texts,
+    KnownBackup, PruneReport, Reading, Sizes, Texts, VerifyReport, backups_elsewhere,
+    says_something_of_the_file, texts,
 };
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
@@ -47,7 +47,7 @@ pub async fn ask_if_any(
     let prune = known(prune, &mut unreadable)?;
     let verify = reading.patiently(async || VerifyReport::read(archive, system).await).await;
     let verify = known(verify, &mut unreadable)?;
-    let Beside { data, backup_directories } = beside;
+    let Beside { data, backup_directories, labels } = beside;
     let size = match data.clone().and_then(|data| data.segment_size()) {
         Some(size) => Some(size),
         None => look.segment_size().await?,
@@ -64,7 +64,9 @@ pub async fn ask_if_any(
         }
         _ => Vec::new(),
     };
-    let backups = KnownBackup::all(&backups, &elsewhere, size.unwrap_or(SegmentSize::DEFAULT));
+    let sizes = Sizes::only(size.unwrap_or(SegmentSize::DEFAULT));
+    let mut backups = KnownBackup::all(&backups, &elsewhere, &labels, &sizes);
+    backups.retain(|backup| backup.counts);
     let (oldest_backup, newest_backup, gone) = usable(&look, &backups).await?;
     let mut status = ArchiveStatus {
         newest,

@@ -4,7 +4,7 @@ use crate::archive::{Archive, ArchivedFile, SegmentGroups};
 use crate::catalog::{Reading, says_something_of_the_file};
 use crate::error::Error;
 use crate::frame::Header;
-use crate::restore::{header_of, size_of};
+use crate::restore::{header_of, size_and_time_of};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
 /// An archive that is being asked.
@@ -74,9 +74,11 @@ impl<'a> Look<'a> {
     /// The size of the segments, as the newest one says whose header can be read.
     pub(super) async fn segment_size(&self) -> Result<Option<SegmentSize>, Error> {
         for file in self.newest().into_iter().rev() {
-            let read =
-                self.reading.patiently(async || size_of(self.archive, self.system, file.name).await).await;
-            if let Some(size) = known(read)? {
+            let read = self
+                .reading
+                .patiently(async || size_and_time_of(self.archive, self.system, file.name).await)
+                .await;
+            if let Some((size, _)) = known(read)? {
                 return Ok(Some(size));
             }
         }

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::archive::ArchivedFile;
 use crate::blocking::blocking;
-use crate::catalog::{KnownBackup, PruneReport, Totals, VerifyReport};
+use crate::catalog::{KnownBackup, Labels, PruneReport, Totals, VerifyReport};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier};
@@ -158,4 +158,6 @@ pub struct Beside {
     pub data: Option<DataDirectory>,
     /// Directories in which base backups are kept.
     pub backup_directories: Vec<PathBuf>,
+    /// The labels of the base backups in the archive that count.
+    pub labels: Labels,
 }

@@ -135,7 +135,11 @@ impl Status {
                 }
             }
         }
-        let beside = Beside { data, backup_directories: settings.backup_dirs.clone() };
+        let beside = Beside {
+            data,
+            backup_directories: settings.backup_dirs.clone(),
+            labels: settings.backup_labels.clone(),
+        };
         status.archive = ask(settings, &mut status.system, beside).await;
     }
 }
