@@ -10,16 +10,19 @@ mod support;
 
 use std::{
     fs::{self, File},
+    process::Stdio,
     time::{Duration, SystemTime},
 };
 
 use serde_json::{Value, json};
 use support::{
     data_directory::control,
+    kept::Kept,
     push::SYSTEM,
     store_cluster::Told,
     verified::{
-        BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verified, backup_history, content, name,
+        BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verdict, Verified, backup_history, content,
+        name,
     },
 };
 
@@ -28,6 +31,9 @@ fn fixed(json: &Value) -> Value {
     let mut json = json.clone();
     json["archive"] = "ARCHIVE".into();
     json["totals"]["stored_bytes"] = "BYTES".into();
+    for moment in ["from", "to"] {
+        json["present"][moment] = "TIME".into();
+    }
     for backup in json["backups"].as_array_mut().unwrap() {
         backup["ended"] = "TIME".into();
     }
@@ -126,29 +132,33 @@ fn where_no_backup_is_known_the_beginning_of_the_log_stands_for_it() {
     archive.remove(BACKUP);
     archive.remove(OLD);
     let verdict = archive.verify(&["--names-only"]);
-    verdict.says(&[("failure", "gap", OLD)]);
+    verdict.says(&[("failure", "gap", OLD), ("note", "no_backup", "base backups")]);
     verdict.means(OLD, &["no backup is known", &name(1, 1)]);
     let text = archive.told(&["--names-only"]).text();
     assert!(text.contains("no base backup is known\n"), "{text}");
 }
 
 #[test]
-fn a_backup_that_lacks_its_own_wal_is_a_failure_unless_an_older_one_can_be_recovered() {
-    let archive = Verified::new();
-    let broken = format!("{}.00000028.backup", name(1, 1));
-    archive.push(&broken, backup_history(1, 2, "broken").as_bytes());
-    archive.remove(OLD);
-    let verdict = archive.verify(&["--names-only"]);
+fn a_backup_that_lacks_its_own_wal_is_a_failure_unless_a_newer_one_can_be_recovered() {
+    let kept = Kept::new();
+    kept.segments(1, 1..=1, 5);
+    kept.segments(1, 3..=5, 5);
+    let (broken, sound) = (kept.backup(1, 1, 2, 5), kept.backup(1, 3, 3, 4));
+    let verify = || {
+        let mut command = kept.walkeep("verify", &["--names-only"]);
+        command.stdout(Stdio::piped());
+        Verdict::of(command)
+    };
+    let verdict = verify();
     verdict.says(&[("note", "gap", OLD), ("note", "backup_incomplete", &broken)]);
-    verdict.means(&broken, &["\"broken\"", "cannot be recovered", "older"]);
-    assert_eq!(verdict.json["backups"][0]["complete"], verdict.json["backups"][0]["label"] == "nightly");
+    verdict.means(&broken, &["\"5 days ago\"", "cannot be recovered", "older"]);
+    assert_eq!(verdict.json["backups"][0]["complete"], false);
 
-    archive.remove(START);
-    let verdict = archive.verify(&["--names-only"]);
+    fs::remove_file(kept.archive.file(SYSTEM, START)).unwrap();
     let range = format!("{OLD} to {START}");
-    verdict.says(&[
+    verify().says(&[
         ("failure", "gap", &range),
-        ("failure", "backup_incomplete", BACKUP),
+        ("failure", "backup_incomplete", &sound),
         ("failure", "backup_incomplete", &broken),
     ]);
 }
@@ -173,7 +183,7 @@ fn a_timeline_without_a_history_file_is_a_failure_if_a_backup_is_older_than_it()
     for number in 1..=5 {
         archive.remove(&name(1, number));
     }
-    archive.verify(&[]).says(&[("note", "missing_history", HISTORY)]);
+    archive.verify(&[]).says(&[("note", "missing_history", HISTORY), ("note", "no_backup", "base backups")]);
 }
 
 #[test]

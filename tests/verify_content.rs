@@ -8,22 +8,17 @@
 
 mod support;
 
-use std::{fs, process::Command};
+use std::fs;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{
     forged::resealed,
     push::SYSTEM,
-    running::{Outcome, Running},
+    running::Outcome,
     store::fault::{Fault, Matching},
-    store_scene::{StoreScene, key},
-    verified::{
-        BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verdict, Verified, backup_history, content,
-        name,
-    },
-    wait_until,
-    wrapper::wrapped,
+    verified::{BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verdict, Verified, content, name},
+    verified_store::{asked, interrupted, let_the_survey_through, report, store, verify},
 };
 
 /// What may happen to a file.
@@ -129,7 +124,9 @@ fn whatever_happens_to_a_text_file_is_a_failure_and_told_once() {
         for (damage, kind) in &damages {
             archive.put(file, damage.to(&archive, file, &sound));
             for options in [&["--names-only"][..], &[], &["--deep"], &["--sample", "1"]] {
-                archive.verify(options).says(&[("failure", kind, file)]);
+                let mut expected = vec![("failure", *kind, file)];
+                expected.extend((file == BACKUP).then_some(("note", "no_backup", "base backups")));
+                archive.verify(options).says(&expected);
             }
         }
         archive.put(file, &sound);
@@ -182,50 +179,6 @@ fn a_sample_and_what_is_new_are_parts() {
     assert_eq!(checked(&["--since", "7d", "--sample", "100%"]), 9);
 }
 
-/// One file at a time: on one of the cores.
-fn one_by_one(scene: &StoreScene, command: &Command) -> Command {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
-    let first: String = cores.chars().take_while(char::is_ascii_digit).collect();
-    let mut taskset = scene.sandbox.command("taskset");
-    taskset.args(["-c", &first]);
-    wrapped(taskset, command)
-}
-
-/// A store with six segments and a base backup from the third; the calls ask for one file at a time.
-fn store() -> StoreScene {
-    let mut scene = StoreScene::new();
-    let file = scene.sandbox.file("walkeep.toml", "connections = 1\n");
-    scene.set("WALKEEP_CONFIG", file.to_str().unwrap());
-    for number in 1..=6 {
-        let name = name(1, number);
-        scene.primary.file(&format!("pg_wal/{name}"), content(&name));
-        support::push::succeeds(scene.push(&name));
-    }
-    scene.primary.file(&format!("pg_wal/{BACKUP}"), backup_history(3, 3, "nightly"));
-    support::push::succeeds(scene.push(BACKUP));
-    scene.store.forget_requests();
-    scene
-}
-
-fn verify(scene: &StoreScene, options: &[&str]) -> Command {
-    let mut command = scene.command(&scene.primary, scene.sandbox.walkeep());
-    command.arg("verify").args(options);
-    one_by_one(scene, &command)
-}
-
-/// The names of the objects that were asked for, of the requests with this method.
-fn asked(scene: &StoreScene, method: &str) -> Vec<String> {
-    let requests = scene.store.requests().into_iter().filter(|request| request.method == method);
-    let names = requests.map(|request| request.path.rsplit('/').next().unwrap().to_owned());
-    names.collect()
-}
-
-fn report(scene: &StoreScene) -> Value {
-    let report = scene.store.get(&format!("main/{SYSTEM}/reports/verify.json")).unwrap();
-    serde_json::from_slice(&report).unwrap()
-}
-
 #[test]
 fn a_store_is_listed_once_and_each_file_is_asked_for_once() {
     let scene = store();
@@ -237,38 +190,13 @@ fn a_store_is_listed_once_and_each_file_is_asked_for_once() {
     let mut gets = asked(&scene, "GET");
     gets.retain(|name| name.starts_with("0000"));
     gets.sort();
-    // The newest one is asked for the size of segments first.
+    // The newest one is asked for the size of segments first, and for the moment when it was archived at the end.
     let mut expected: Vec<String> = (1..=6).map(|number| name(1, number)).collect();
-    expected.extend([BACKUP.to_owned(), name(1, 6)]);
+    expected.extend([BACKUP.to_owned(), name(1, 6), name(1, 6)]);
     expected.sort();
     assert_eq!(gets, expected);
     assert_eq!(asked(&scene, "PUT"), ["verify.json"]);
     assert_eq!(report(&scene)["ok"], true);
-}
-
-/// Two requests for late names come first: for the last report, and for the newest segment, which tells the size of all.
-fn let_the_survey_through(scene: &StoreScene) {
-    scene.store.break_times(2, Matching::GetsFrom("000000010000000000000006"), Fault::None);
-}
-
-/// Verifies until segment 5 hangs, with segment 2 damaged, and ends it there.
-fn interrupted(scene: &StoreScene, options: &[&str], signal: Signal) -> Outcome {
-    scene.store.put(&key(OLD), "rubbish");
-    let_the_survey_through(scene);
-    scene.store.break_with(Matching::GetsFrom("000000010000000000000005"), Fault::Hang);
-    let mut command = verify(scene, &[&["--note-every", "1ms"], options].concat());
-    command.stdout(std::process::Stdio::null());
-    let running = Running::start(command);
-    wait_until("all before segment 5 are verified, and it is asked for", || {
-        let noted = scene.store.get(&format!("main/{SYSTEM}/reports/verify.json")).unwrap_or_default();
-        let noted: Value = serde_json::from_slice(&noted).unwrap_or_default();
-        noted["checked_up_to"] == NEEDED && asked(scene, "GET").contains(&LAST.to_owned())
-    });
-    running.signal(signal);
-    let outcome = running.end();
-    scene.store.heal();
-    scene.store.forget_requests();
-    outcome
 }
 
 #[test]
@@ -352,6 +280,7 @@ fn an_archive_that_goes_away_is_a_failure_and_no_finding() {
     let json: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!((&json["ok"], &json["failures"]), (&json!(false), &json!(0)));
     assert_eq!(json["content"]["checked_up_to"], NEEDED);
+    assert_eq!(json["present"]["recoverable"], true, "as far as was looked");
     assert_eq!(report(&scene)["checked_up_to"], NEEDED);
     scene.relax();
     scene.store.heal();

@@ -17,6 +17,8 @@ pub enum Report {
     Prune,
     /// The last `walkeep verify`.
     Verify,
+    /// What its findings are that somebody knows of.
+    Acknowledged,
 }
 
 /// A longer one is none.
@@ -24,19 +26,20 @@ const MAX_REPORT_BYTES: u64 = 16 << 20;
 
 impl Report {
     /// All of them.
-    pub(super) const ALL: [Self; 2] = [Self::Prune, Self::Verify];
+    pub(super) const ALL: [Self; 3] = [Self::Prune, Self::Verify, Self::Acknowledged];
 
     /// The key below the archive's prefix.
     pub(super) fn key(self, system: SystemIdentifier) -> Key {
         Key::from(format!("{system}/reports/{}.json", self.name()))
     }
 
-    /// The command's name.
+    /// The command's name, or what the report holds.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Prune => "prune",
             Self::Verify => "verify",
+            Self::Acknowledged => "acknowledged",
         }
     }
 }

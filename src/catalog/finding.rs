@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Whether a finding endangers a recovery.
@@ -40,6 +41,39 @@ pub enum FindingKind {
     UnknownFile,
     /// What a push that was killed has left.
     Leftover,
+    /// What is written now cannot be recovered.
+    Present,
+    /// No base backup is known, so that nobody can tell what can be recovered.
+    NoBackup,
+}
+
+impl FindingKind {
+    /// Whether names and text files tell of it, so that every verification finds it again.
+    #[must_use]
+    pub fn is_told_by_names(self) -> bool {
+        !matches!(self, Self::Damaged | Self::WrongPlace | Self::WrongTimeline | Self::Unreadable)
+    }
+}
+
+/// That somebody knows of a failure that cannot be mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// Since when.
+    pub at: Timestamp,
+    /// What they said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for Acknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nobody reads more than seconds.
+        let at = Timestamp::from_second(self.at.as_second()).unwrap_or(self.at);
+        match &self.reason {
+            None => write!(f, "acknowledged on {at}"),
+            Some(reason) => write!(f, "acknowledged on {at}: {reason}"),
+        }
+    }
 }
 
 /// Something that is wrong, or worth a look.
@@ -55,6 +89,23 @@ pub struct Finding {
     pub what: String,
     /// What that means for recovery.
     pub meaning: String,
+    /// That it is a note because somebody knows of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<Acknowledged>,
+}
+
+impl Finding {
+    /// Makes a note of a failure that somebody knows of, and a failure of a note that nobody knows of any more.
+    pub fn acknowledge(&mut self, acknowledged: Option<Acknowledged>) {
+        if self.acknowledged.take().is_some() {
+            self.severity = Severity::Failure;
+        }
+        // It is what all the others are about, and goes by another base backup alone.
+        if self.severity == Severity::Failure && self.kind != FindingKind::Present {
+            self.severity = if acknowledged.is_some() { Severity::Note } else { Severity::Failure };
+            self.acknowledged = acknowledged;
+        }
+    }
 }
 
 impl fmt::Display for Severity {
@@ -89,6 +140,25 @@ impl Findings {
         }
         if self.listed.len() < Self::MOST {
             self.listed.push(finding);
+        }
+    }
+
+    /// Acknowledges those that are listed anew.
+    pub fn acknowledge(&mut self, by: impl Fn(&Finding) -> Option<Acknowledged>) {
+        self.change(|mut finding| {
+            finding.acknowledge(by(&finding));
+            Some(finding)
+        });
+    }
+
+    /// Puts others in the place of those that are listed, or none.
+    pub fn change(&mut self, change: impl FnMut(Finding) -> Option<Finding>) {
+        let listed = std::mem::take(&mut self.listed);
+        let failures = listed.iter().filter(|finding| finding.severity == Severity::Failure).count() as u64;
+        self.failures = self.failures.saturating_sub(failures);
+        self.notes = self.notes.saturating_sub(listed.len() as u64 - failures);
+        for finding in listed.into_iter().filter_map(change) {
+            self.add(finding);
         }
     }
 

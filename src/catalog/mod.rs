@@ -1,5 +1,6 @@
 //! What an archive holds of a cluster: its files, how they hang together, and the base backups that are known of.
 
+mod acknowledgements;
 mod elsewhere;
 mod finding;
 mod known;
@@ -21,8 +22,9 @@ use crate::limit::TimeLimit;
 use crate::restore::read_text;
 use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
+pub use acknowledgements::{Acknowledgement, Acknowledgements, Extent};
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
-pub use finding::{Finding, FindingKind, Findings, Severity};
+pub use finding::{Acknowledged, Finding, FindingKind, Findings, Severity};
 pub use known::KnownBackup;
 pub use labels::{LabelPattern, Labels};
 pub use reports::{PruneReport, Scope, VerifyReport};

@@ -62,8 +62,11 @@ pub struct VerifyReport {
     pub scope: Scope,
     /// Whether contents were decompressed and compared.
     pub deep: bool,
-    /// How many files' contents were looked at.
+    /// How many files' contents were compared.
     pub checked_files: u64,
+    /// How many files' contents could not be compared, because the archive did not give them or this walkeep cannot read them.
+    #[serde(default)]
+    pub uncompared_files: u64,
     /// How many findings endanger a recovery.
     pub failures: u64,
     /// How many findings do not.
@@ -71,6 +74,10 @@ pub struct VerifyReport {
     /// How many files went while it was at work.
     #[serde(default)]
     pub gone_files: u64,
+    /// Files that were absent although they had been listed, where nobody has listed them again since. One that continues it
+    /// looks for them again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub went: Vec<String>,
     /// How many of the failures are of files' contents. These are what one that continues it does not find again.
     #[serde(default)]
     pub content_failures: u64,
@@ -132,7 +139,7 @@ impl VerifyReport {
     }
 }
 
-async fn write(
+pub(super) async fn write(
     archive: &Archive,
     system: SystemIdentifier,
     report: Report,
@@ -143,7 +150,7 @@ async fn write(
     archive.write_report(system, report, text).await
 }
 
-async fn read<T: DeserializeOwned>(
+pub(super) async fn read<T: DeserializeOwned>(
     archive: &Archive,
     system: SystemIdentifier,
     report: Report,
@@ -151,7 +158,12 @@ async fn read<T: DeserializeOwned>(
     let Some(text) = archive.read_report(system, report).await? else { return Ok(None) };
     let parsed = serde_json::from_str(&text);
     parsed.map(Some).map_err(|error| {
-        let what = format!("what the last {} has noted of itself cannot be read", report.name());
+        let what = match report {
+            Report::Prune | Report::Verify => {
+                format!("what the last {} has noted of itself cannot be read", report.name())
+            }
+            Report::Acknowledged => "what was acknowledged cannot be read".to_owned(),
+        };
         Error::new(ErrorKind::Damaged, what).because(error)
     })
 }

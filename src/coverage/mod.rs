@@ -8,7 +8,7 @@
 mod absence;
 mod way;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
@@ -117,6 +117,18 @@ impl Coverage {
             }
         }
         coverage
+    }
+
+    /// The same, as if some segments were not there.
+    #[must_use]
+    pub fn without(&self, missing: &BTreeSet<SegmentName>) -> Self {
+        let mut rest = self.clone();
+        for (id, held) in rest.timelines.iter_mut().filter(|_| !missing.is_empty()) {
+            let numbers = std::mem::take(&mut held.stretches).into_iter().flatten();
+            let is_there = |number: &u64| self.name(*id, *number).is_none_or(|name| !missing.contains(&name));
+            numbers.filter(is_there).for_each(|number| held.add(number));
+        }
+        rest
     }
 
     /// The size of the segments.

@@ -1,12 +1,15 @@
 //! The base backups that are known, and which of them count: what lies before the oldest one that can be recovered is
 //! history.
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::catalog::KnownBackup;
 use crate::coverage::{Coverage, Origin, Reach};
 use crate::wal::TimelineId;
 
 /// A base backup, and how far it can be recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an answer of its own, and any may go with any")]
 pub struct BackupState {
     /// The backup.
     pub backup: KnownBackup,
@@ -14,9 +17,16 @@ pub struct BackupState {
     pub complete: bool,
     /// How far it can be recovered, on each timeline that it can be recovered to.
     pub reaches: Vec<Reach>,
-    /// Whether it is not older than the oldest complete one.
+    /// Whether somebody keeps it, and it is not older than the oldest complete one that somebody keeps.
     pub counts: bool,
+    /// Whether none that can be recovered has ended since, so that it is missed.
+    pub is_missed: bool,
+    /// Whether it lacks nothing but its last WAL, which may be on its way.
+    pub is_arriving: bool,
 }
+
+/// For so long after a backup has ended, its last segment may be on its way.
+const ARCHIVING_MAY_TAKE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Where recoveries begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,21 +37,27 @@ pub(super) struct Beginning {
 }
 
 /// How far each can be recovered.
-pub(super) fn states(backups: Vec<KnownBackup>, coverage: &Coverage) -> Vec<BackupState> {
+pub(super) fn states(backups: Vec<KnownBackup>, coverage: &Coverage, now: Timestamp) -> Vec<BackupState> {
     let complete = |backup: &KnownBackup| coverage.is_complete(backup.origin);
-    let oldest = backups.iter().filter(|backup| complete(backup)).map(|backup| backup.start.order()).min();
+    let whole = || backups.iter().filter(|backup| backup.counts && complete(backup));
+    let oldest = whole().map(|backup| backup.start.order()).min();
+    let newest = whole().map(|backup| backup.ended).max();
+    let is_young = |backup: &KnownBackup| now.duration_since(backup.known_since) < ARCHIVING_MAY_TAKE;
     let state = |backup: KnownBackup| BackupState {
         complete: complete(&backup),
         reaches: coverage.reaches(backup.origin),
-        counts: oldest.is_none_or(|oldest| backup.start.order() >= oldest),
+        // Nothing is missing up to where the archive ends.
+        is_arriving: is_young(&backup) && !complete(&backup) && coverage.missing(backup.origin).is_empty(),
+        counts: backup.counts && oldest.is_none_or(|oldest| backup.start.order() >= oldest),
+        is_missed: backup.counts && newest.is_none_or(|newest| backup.ended > newest),
         backup,
     };
     backups.into_iter().map(state).collect()
 }
 
-/// Where recoveries begin: at the backups that count or, where none is known, where the log does.
+/// Where recoveries begin: at the backups that count or, where nobody keeps any, where the log does.
 pub(super) fn beginnings(states: &[BackupState], coverage: &Coverage) -> Vec<Beginning> {
-    if states.is_empty() {
+    if !states.iter().any(|state| state.backup.counts) {
         let stand_in = |origin: Origin| {
             let title = coverage.name(origin.timeline, origin.start).map_or_else(
                 || format!("a backup on timeline {}", origin.timeline),

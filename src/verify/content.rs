@@ -3,13 +3,15 @@
 use std::io;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::archive::{Archive, ArchivedName, Fetched};
 use crate::blocking::blocking;
 use crate::catalog::{FindingKind, Reading};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError};
 use crate::restore::{Beginning, check_content, unusable};
-use crate::wal::{LongPageHeader, SegmentSize, SystemIdentifier, TimelineId};
+use crate::wal::{LongPageHeader, SegmentSize, SystemIdentifier, TimelineId, WalName};
 
 /// How closely a file is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,28 @@ async fn attempt(
     };
     let _transfer = fetched.transfer.take();
     blocking(move || judge(fetched, system, name, size, depth)).await
+}
+
+/// When a file was archived, by its own word.
+pub(super) async fn archived_at(
+    archive: &Archive,
+    system: SystemIdentifier,
+    name: WalName,
+    reading: Reading,
+) -> Result<Timestamp, Error> {
+    reading
+        .patiently(async || {
+            let mut fetched = archive.fetch(system, name).await?;
+            let _transfer = fetched.transfer.take();
+            blocking(move || {
+                let location = fetched.location;
+                let archived = Archived::open(fetched.reader, fetched.stored_size);
+                let archived = archived.map_err(|error| unusable(&location, error))?;
+                Ok(archived.header().archived_at)
+            })
+            .await
+        })
+        .await
 }
 
 fn judge(

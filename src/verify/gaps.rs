@@ -38,6 +38,25 @@ pub(super) fn without(gaps: &[Gap], others: &[Gap]) -> Vec<Gap> {
     left
 }
 
+/// The gaps cut where any of the others begins or ends.
+pub(super) fn cut(gaps: &[Gap], others: &[Gap]) -> Vec<Gap> {
+    let mut parts = Vec::new();
+    for gap in gaps {
+        let touching = others.iter().filter(|other| intersects(other, gap));
+        let ends = touching.flat_map(|other| other.first.checked_sub(1).into_iter().chain([other.last]));
+        let mut ends: Vec<u64> = ends.filter(|end| (gap.first..gap.last).contains(end)).collect();
+        ends.push(gap.last);
+        ends.sort_unstable();
+        ends.dedup();
+        let mut first = gap.first;
+        for last in ends {
+            parts.push(Gap { timeline: gap.timeline, first, last });
+            first = last + 1;
+        }
+    }
+    parts
+}
+
 /// Whether the two have a segment in common.
 pub(super) fn intersects(one: &Gap, other: &Gap) -> bool {
     one.timeline == other.timeline && one.first <= other.last && other.first <= one.last
@@ -69,5 +88,17 @@ mod tests {
         let others = gaps(&[(1, 1, 3), (1, 5, 6), (1, 9, 30), (2, 1, 99)]);
         assert_eq!(without(&all, &others), gaps(&[(1, 4, 4), (1, 7, 8)]));
         assert_eq!(without(&all, &[]), all);
+        let known = gaps(&[(1, 21, 40), (1, 5, 6), (1, 7, 7), (1, 0, 3)]);
+        let parts = gaps(&[
+            (1, 3, 3),
+            (1, 4, 4),
+            (1, 5, 6),
+            (1, 7, 7),
+            (1, 8, 9),
+            (1, 20, 20),
+            (1, 21, 21),
+            (2, 3, 9),
+        ]);
+        assert_eq!(cut(&all, &known), parts);
     }
 }

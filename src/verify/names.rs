@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::backups::{BackupState, Beginning, Need, beginnings, states};
-use super::gaps::{intersects, union, without};
+use super::gaps::{cut, intersects, union, without};
 use crate::archive::OtherFile;
-use crate::catalog::{Finding, FindingKind, Findings, KnownBackup, Severity};
+use crate::catalog::{Acknowledgements, Finding, FindingKind, Findings, KnownBackup, Severity};
 use crate::coverage::{Coverage, Gap, Timeline};
 use crate::wal::{Lsn, TimelineId};
 
@@ -22,6 +22,8 @@ pub struct Facts<'a> {
     pub staged: &'a [OtherFile],
     /// What walkeep knows nothing of.
     pub unknown: &'a [OtherFile],
+    /// What somebody knows of.
+    pub acknowledged: &'a Acknowledgements,
     /// This moment.
     pub now: Timestamp,
 }
@@ -52,15 +54,12 @@ pub struct TimelineState {
     pub gaps: Vec<Gap>,
 }
 
-/// For so long after a backup has ended, its last segment may be on its way.
-const ARCHIVING_MAY_TAKE: SignedDuration = SignedDuration::from_hours(1);
-
 impl Names {
     /// Looks at the facts.
     #[must_use]
     pub fn of(facts: Facts<'_>, backups: Vec<KnownBackup>) -> Self {
         let Facts { coverage, .. } = facts;
-        let backups = states(backups, coverage);
+        let backups = states(backups, coverage, facts.now);
         let beginnings = beginnings(&backups, coverage);
         let mut findings = Findings::default();
         let missing: Vec<(&Beginning, Vec<Gap>)> = beginnings
@@ -69,8 +68,9 @@ impl Names {
             .filter(|(_, missing)| !missing.is_empty())
             .collect();
         let needed = union(missing.iter().flat_map(|(_, gaps)| gaps.iter().cloned()).collect());
-        for gap in &needed {
-            findings.add(needed_gap(coverage, &missing, gap));
+        // What is missing beside a gap that somebody knows of is a finding of its own.
+        for gap in cut(&needed, &facts.acknowledged.gaps(coverage.size())) {
+            findings.add(needed_gap(coverage, &missing, &gap));
         }
         let old = backups.iter().filter(|state| !state.counts);
         let others = old.flat_map(|state| coverage.missing(state.backup.origin)).chain(coverage.gaps());
@@ -78,13 +78,17 @@ impl Names {
         for gap in &others {
             findings.add(other_gap(coverage, gap));
         }
+        if !backups.iter().any(|state| state.backup.counts) {
+            findings.add(no_backup());
+        }
         for state in backups.iter().filter(|state| !state.complete) {
-            findings.add(incomplete(coverage, state, facts.now));
+            findings.add(incomplete(state));
         }
         for finding in histories(facts, &beginnings) {
             findings.add(finding);
         }
         other_files(facts, &mut findings);
+        findings.acknowledge(|finding| facts.acknowledged.of(finding));
         let all_gaps = union(needed.into_iter().chain(others).collect());
         let timelines = coverage.timelines().map(|(timeline, held)| {
             let parent = coverage.history(timeline).and_then(|history| history.ancestors.last());
@@ -156,21 +160,27 @@ fn absent(gap: &Gap) -> String {
     }
 }
 
-fn incomplete(coverage: &Coverage, state: &BackupState, now: Timestamp) -> Finding {
-    let BackupState { backup, counts, .. } = state;
+fn no_backup() -> Finding {
+    let what = "none is known, so that nobody can tell what can be recovered".to_owned();
+    let meaning = "take one, or name the directories where they are kept by --backup-dir".to_owned();
+    finding(Severity::Note, FindingKind::NoBackup, "base backups".to_owned(), what, meaning)
+}
+
+fn incomplete(state: &BackupState) -> Finding {
+    let BackupState { backup, counts, is_missed, is_arriving, .. } = state;
     let title = backup.title_in_words();
-    // Nothing is missing up to where the archive ends, and the rest may be on its way.
-    let is_young = now.duration_since(backup.known_since) < ARCHIVING_MAY_TAKE;
-    let ends_early = coverage.missing(backup.origin).is_empty() && !state.reaches.is_empty();
-    let (severity, meaning) = if !counts {
+    let (severity, meaning) = if !backup.counts {
+        (Severity::Note, format!("{title} cannot be recovered; a replica was made of it"))
+    } else if !counts && !is_missed {
         (Severity::Note, format!("{title} cannot be recovered; it is older than the oldest one that can"))
-    } else if is_young && ends_early {
+    } else if *is_arriving {
         (
             Severity::Note,
             format!("{title} cannot be recovered yet: its last WAL is not in the archive so far"),
         )
     } else {
-        (Severity::Failure, format!("{title} cannot be recovered"))
+        let since = if *is_missed { ", and none that can be has ended since; take another one" } else { "" };
+        (Severity::Failure, format!("{title} cannot be recovered{since}"))
     };
     let what = "the archive lacks WAL that it needs to be consistent".to_owned();
     finding(severity, FindingKind::BackupIncomplete, backup.file(), what, meaning)
@@ -227,7 +237,8 @@ pub(super) fn finding(
     meaning: String,
 ) -> Finding {
     let line = |text: String| text.replace(char::is_control, " ");
-    Finding { severity, kind, file: line(file), what: line(what), meaning: line(meaning) }
+    let (file, what, meaning) = (line(file), line(what), line(meaning));
+    Finding { severity, kind, file, what, meaning, acknowledged: None }
 }
 
 #[cfg(test)]
@@ -277,9 +288,17 @@ mod tests {
         }
     }
 
+    fn facts<'a>(
+        coverage: &'a Coverage,
+        unreadable: &'a BTreeSet<TimelineId>,
+        acknowledged: &'a Acknowledgements,
+    ) -> Facts<'a> {
+        Facts { coverage, unreadable, staged: &[], unknown: &[], acknowledged, now: Timestamp::MAX }
+    }
+
     fn found(coverage: &Coverage, backups: Vec<KnownBackup>) -> Vec<(Severity, FindingKind, String)> {
-        let facts =
-            Facts { coverage, unreadable: &BTreeSet::new(), staged: &[], unknown: &[], now: Timestamp::MAX };
+        let (unreadable, acknowledged) = (BTreeSet::new(), Acknowledgements::default());
+        let facts = facts(coverage, &unreadable, &acknowledged);
         let findings = Names::of(facts, backups).findings;
         let is = |severity| findings.listed.iter().filter(|found| found.severity == severity).count() as u64;
         assert_eq!((findings.failures, findings.notes), (is(Severity::Failure), is(Severity::Note)));
@@ -299,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_only_older_backups_need_than_one_that_can_be_recovered_is_a_note() {
-        use FindingKind::{BackupIncomplete, Gap};
+        use FindingKind::{BackupIncomplete, Gap, NoBackup};
         use Severity::{Failure, Note};
         let kinds = |coverage: &Coverage, backups| {
             found(coverage, backups)
@@ -314,6 +333,15 @@ mod tests {
             [(Failure, Gap), (Note, Gap), (Note, BackupIncomplete)],
             "segment 5 is needed, and segment 2 is not"
         );
+        // One that ended after it is what somebody would recover today.
+        let last = KnownBackup { ended: Timestamp::MAX, ..old() };
+        assert_eq!(
+            kinds(&log, vec![backup("new", 1, 3, 4), last]),
+            [(Failure, Gap), (Note, Gap), (Failure, BackupIncomplete)],
+        );
+        let replica = KnownBackup { counts: false, ..old() };
+        assert_eq!(kinds(&log, vec![replica.clone(), backup("new", 1, 3, 4)])[2], (Note, BackupIncomplete));
+        assert_eq!(kinds(&log, vec![replica])[2], (Note, NoBackup), "nobody keeps one");
         assert_eq!(
             kinds(&log, vec![old(), backup("new", 1, 4, 5)]),
             [(Failure, Gap), (Failure, Gap), (Failure, BackupIncomplete), (Failure, BackupIncomplete)],
@@ -327,5 +355,46 @@ mod tests {
         assert_eq!(found(&log, vec![backup("a", 1, 3, 3)])[0].0, Severity::Note);
         assert_eq!(found(&log, vec![backup("a", 1, 1, 1)])[0].0, Severity::Failure);
         assert_eq!(found(&log, vec![])[0].0, Severity::Failure, "who knows what backups there are");
+    }
+
+    #[test]
+    fn what_is_missing_beside_a_gap_that_somebody_knows_of_is_a_failure_of_its_own() {
+        let log = archive(&[(1, 1), (1, 2), (1, 6), (1, 7), (1, 9)], &[]);
+        let known = |files: &[&str]| {
+            let mut known = Acknowledgements::default();
+            for file in files {
+                let gap = finding(
+                    Severity::Failure,
+                    FindingKind::Gap,
+                    (*file).to_owned(),
+                    String::new(),
+                    String::new(),
+                );
+                known.add(&gap, Timestamp::UNIX_EPOCH, None);
+            }
+            known
+        };
+        let told = |known: &Acknowledgements| {
+            let names = Names::of(facts(&log, &BTreeSet::new(), known), vec![backup("a", 1, 1, 1)]);
+            let told = names.findings.listed.into_iter().map(|found| (found.severity, found.file));
+            assert_eq!(names.timelines[0].gaps.len(), 2, "what is missing is not cut");
+            told.collect::<Vec<_>>()
+        };
+        let file = |number| name(1, number).to_string();
+        let both = (Severity::Failure, format!("{} to {}", file(3), file(5)));
+        let last = (Severity::Failure, file(8));
+        assert_eq!(told(&known(&[])), [both, last.clone()]);
+        let middle = (Severity::Note, file(4));
+        assert_eq!(
+            told(&known(&[&file(4)])),
+            [(Severity::Failure, file(3)), middle, (Severity::Failure, file(5)), last.clone()]
+        );
+        // Two words on one gap.
+        let notes = [format!("{} to {}", file(3), file(4)), file(5)];
+        let two = known(&[&notes[0], &notes[1]]);
+        assert_eq!(
+            told(&two),
+            [(Severity::Note, notes[0].clone()), (Severity::Note, notes[1].clone()), last]
+        );
     }
 }

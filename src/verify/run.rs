@@ -1,5 +1,6 @@
 //! Looking at contents: several files at a time, told in the order of their names.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use super::names::finding;
 use super::selection::{Percent, sample};
 use super::{Survey, findings_in};
 use crate::archive::{Archive, ArchivedFile, ArchivedName};
-use crate::catalog::{Finding, FindingKind, Findings, Scope, Severity, VerifyReport};
-use crate::error::Error;
+use crate::catalog::{Extent, Finding, FindingKind, Findings, Scope, Severity, VerifyReport};
+use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, WalName};
 
 /// Which contents are looked at, and how closely.
@@ -28,23 +29,46 @@ pub struct ContentRequest {
     pub sample: Option<Percent>,
 }
 
+impl ContentRequest {
+    /// How closely a file is looked at.
+    pub(super) fn depth(self, survey: &Survey, name: ArchivedName) -> Depth {
+        if self.deep { Depth::Original(writer(survey, name)) } else { Depth::Stored }
+    }
+}
+
 /// How far a verification is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SoFar {
-    /// How many files have been looked at, text files and those of the verification that is continued included.
+    /// How many segments have been compared with what was stored, those of the verification that is continued included.
     pub checked_files: u64,
-    /// How many of them were deleted meanwhile.
+    /// How many could not be, because the archive did not give them or this walkeep cannot read them.
+    pub uncompared_files: u64,
+    /// How many were deleted meanwhile.
     pub gone_files: u64,
+    /// Those that were absent although they had been listed; what that means another listing will tell.
+    pub went: BTreeSet<ArchivedName>,
+    /// The segments that cannot be had.
+    pub bad: BTreeSet<SegmentName>,
     /// What is wrong with contents.
     pub findings: Findings,
     /// The last file up to which all were looked at.
     pub up_to: Option<ArchivedName>,
 }
 
+impl SoFar {
+    /// Adds what is wrong with a file.
+    pub(super) fn add(&mut self, finding: Finding, name: ArchivedName) {
+        if let WalName::Segment(segment) = name.wal() {
+            self.bad.insert(segment);
+        }
+        self.findings.add(finding);
+    }
+}
+
 /// A look at contents.
 #[derive(Debug)]
 pub struct Run {
-    request: Option<ContentRequest>,
+    pub(super) request: Option<ContentRequest>,
     files: Vec<ArchivedFile>,
     /// How far it is.
     pub so_far: SoFar,
@@ -54,7 +78,10 @@ pub struct Run {
 }
 
 /// So many findings are kept for a verification that continues this one.
-const KEPT_FINDINGS: usize = 100;
+const KEPT_FINDINGS: usize = 1000;
+
+/// So many names of files that went are kept for it. Behind more of them, it begins earlier.
+const KEPT_NAMES: usize = 10_000;
 
 /// So many files in a row that the archive does not give, one after the other having been waited for, are enough.
 const MOST_UNREADABLE: usize = 16;
@@ -77,6 +104,11 @@ impl Run {
         files.retain(|file| file.name.segment().is_some());
         let resumed_after: Option<ArchivedName> =
             resumed.and_then(|report| report.checked_up_to.as_deref()?.parse().ok());
+        let before = resumed.filter(|_| resumed_after.is_some());
+        let went = before.map_or_else(BTreeSet::new, |report| {
+            report.went.iter().filter_map(|name| name.parse::<ArchivedName>().ok()).collect()
+        });
+        let back = files.iter().filter(|file| went.contains(&file.name)).count() as u64;
         match request {
             None => files.clear(),
             Some(ContentRequest { since, sample: part, .. }) => {
@@ -84,22 +116,29 @@ impl Run {
                 if let Some(part) = part {
                     sample(&mut files, part);
                 }
-                files.retain(|file| resumed_after.is_none_or(|after| file.name > after));
+                files.retain(|file| {
+                    resumed_after.is_none_or(|after| file.name > after) || went.contains(&file.name)
+                });
             }
         }
-        let before = resumed.filter(|_| resumed_after.is_some());
-        let (checked, gone) = before.map_or((0, 0), |report| {
-            (report.checked_files.saturating_sub(survey.text_files), report.gone_files)
+        let so_far = before.map_or_else(SoFar::default, |report| {
+            let mut findings =
+                findings_in(&report.content_findings, report.content_failures, report.content_notes);
+            findings.acknowledge(|finding| survey.acknowledged.of(finding));
+            let bad = findings.listed.iter().filter_map(|finding| match finding.file.parse() {
+                Ok(WalName::Segment(segment)) => Some(segment),
+                _ => None,
+            });
+            SoFar {
+                checked_files: report.checked_files.saturating_sub(survey.compared_texts()),
+                uncompared_files: report.uncompared_files.saturating_sub(survey.uncompared_texts),
+                gone_files: report.gone_files.saturating_sub(back),
+                went: BTreeSet::new(),
+                bad: bad.collect(),
+                findings,
+                up_to: resumed_after,
+            }
         });
-        let findings = before.map_or_else(Findings::default, |report| {
-            findings_in(&report.content_findings, report.content_failures, report.content_notes)
-        });
-        let so_far = SoFar {
-            checked_files: checked + survey.text_files,
-            gone_files: gone + survey.gone_texts,
-            findings,
-            up_to: resumed_after,
-        };
         let last_full = last_full.map(Box::new);
         Self { request, files, so_far, resumed_after, last_full }
     }
@@ -110,6 +149,12 @@ impl Run {
         self.files.len()
     }
 
+    /// Whether it is to look at the content of any file that may be meant.
+    #[must_use]
+    pub fn is_to_look_at(&self, extent: &Extent) -> bool {
+        self.files.iter().any(|file| extent.contains(&Extent::of(&file.name.to_string())))
+    }
+
     /// Looks at the contents. `done` hears of each file, in the order of names.
     pub async fn contents(
         &mut self,
@@ -117,14 +162,14 @@ impl Run {
         survey: &Survey,
         mut done: impl AsyncFnMut(&Self),
     ) -> Result<(), Error> {
-        let Some(ContentRequest { deep, .. }) = self.request else { return Ok(()) };
+        let Some(request) = self.request else { return Ok(()) };
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         let at_once = cores.max(survey.reading.at_once);
         let at_work = Semaphore::new(at_once);
         let files = std::mem::take(&mut self.files);
         let looks = files.iter().map(|file| {
             let name = file.name;
-            let depth = if deep { Depth::Original(writer(survey, name)) } else { Depth::Stored };
+            let depth = request.depth(survey, name);
             let at_work = &at_work;
             async move {
                 let _turn = at_work.acquire().await;
@@ -136,28 +181,41 @@ impl Run {
         let mut unreadable = 0;
         while let Some((name, verdict)) = looks.next().await {
             let verdict = verdict?;
-            unreadable = if matches!(verdict, Verdict::Unreadable(_)) { unreadable + 1 } else { 0 };
+            // What the archive refuses and has is not waited for.
+            let is_waited_for = |error: &Error| error.kind() != ErrorKind::Refused;
+            let is_unreadable = matches!(&verdict, Verdict::Unreadable(error) if is_waited_for(error));
+            unreadable = if is_unreadable { unreadable + 1 } else { 0 };
             match verdict {
                 Verdict::Unreadable(error) if unreadable >= MOST_UNREADABLE => return Err(error),
                 verdict => self.note(survey, name, verdict),
+            }
+            if self.so_far.went.len() < KEPT_NAMES {
+                self.so_far.up_to = Some(name);
             }
             done(self).await;
         }
         Ok(())
     }
 
-    fn note(&mut self, survey: &Survey, name: ArchivedName, verdict: Verdict) {
+    pub(super) fn note(&mut self, survey: &Survey, name: ArchivedName, verdict: Verdict) {
         let so_far = &mut self.so_far;
-        so_far.up_to = Some(name);
-        so_far.checked_files += 1;
-        match verdict {
-            Verdict::Sound => {}
-            Verdict::Gone => so_far.gone_files += 1,
-            Verdict::Bad(kind, what) => so_far.findings.add(bad(survey, name, kind, what)),
-            Verdict::Unreadable(error) => {
-                so_far.findings.add(bad(survey, name, FindingKind::Unreadable, error.report()));
+        let (kind, what) = match verdict {
+            Verdict::Sound => {
+                so_far.checked_files += 1;
+                return;
             }
+            Verdict::Gone => {
+                so_far.went.insert(name);
+                return;
+            }
+            Verdict::Bad(kind, what) => (kind, what),
+            Verdict::Unreadable(error) => (FindingKind::Unreadable, error.report()),
+        };
+        match kind {
+            FindingKind::Unreadable => so_far.uncompared_files += 1,
+            _ => so_far.checked_files += 1,
         }
+        so_far.add(bad(survey, name, kind, what), name);
     }
 
     /// What is noted on the way, for one that goes on if this one should be killed.
@@ -174,7 +232,8 @@ impl Run {
     /// What is noted of it at its end; `error` where that came too early, for whatever reason.
     #[must_use]
     pub fn report(&self, survey: &Survey, at: Timestamp, error: Option<String>) -> VerifyReport {
-        let SoFar { checked_files, gone_files, findings, .. } = &self.so_far;
+        let SoFar { checked_files, uncompared_files, gone_files, went, findings, .. } = &self.so_far;
+        let checked_up_to = error.as_ref().and_then(|_| self.up_to());
         let names = &survey.names.findings;
         let failures = names.failures + findings.failures;
         let scope = match self.request {
@@ -185,15 +244,17 @@ impl Run {
         VerifyReport {
             at,
             ok: error.is_none() && failures == 0,
-            checked_up_to: error.as_ref().and_then(|_| self.up_to()),
+            checked_up_to,
             error,
             at_work: false,
             scope,
             deep: self.request.is_some_and(|request| request.deep),
-            checked_files: *checked_files,
+            checked_files: *checked_files + survey.compared_texts(),
+            uncompared_files: *uncompared_files + survey.uncompared_texts,
             failures,
             notes: names.notes + findings.notes,
-            gone_files: *gone_files,
+            gone_files: *gone_files + survey.gone_texts + went.len() as u64,
+            went: went.iter().take(KEPT_NAMES).map(ToString::to_string).collect(),
             content_failures: findings.failures,
             content_notes: findings.notes,
             content_findings: findings.listed.iter().take(KEPT_FINDINGS).cloned().collect(),
@@ -219,7 +280,7 @@ fn writer(survey: &Survey, name: ArchivedName) -> Option<crate::wal::TimelineId>
 }
 
 /// What it means that a segment cannot be had.
-fn bad(survey: &Survey, name: ArchivedName, kind: FindingKind, what: String) -> Finding {
+pub(super) fn bad(survey: &Survey, name: ArchivedName, kind: FindingKind, what: String) -> Finding {
     let needed_by = match name.wal() {
         WalName::Segment(segment) => needed_by(survey, segment),
         // Recovery never asks for a partial one.
@@ -240,7 +301,9 @@ fn bad(survey: &Survey, name: ArchivedName, kind: FindingKind, what: String) -> 
         }
         None => (Severity::Note, "no base backup that can be recovered needs it".to_owned()),
     };
-    finding(severity, kind, name.to_string(), what, meaning)
+    let mut finding = finding(severity, kind, name.to_string(), what, meaning);
+    finding.acknowledge(survey.acknowledged.of(&finding));
+    finding
 }
 
 fn needed_by(survey: &Survey, segment: SegmentName) -> Option<&str> {

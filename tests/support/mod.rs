@@ -41,6 +41,7 @@ pub(crate) mod strace;
 pub(crate) mod tmpfs;
 pub(crate) mod user;
 pub(crate) mod verified;
+pub(crate) mod verified_store;
 pub(crate) mod wal_writer;
 pub(crate) mod wrapper;
 

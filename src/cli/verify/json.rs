@@ -5,12 +5,12 @@ use serde::Serialize;
 
 use super::Verified;
 use crate::archive::ArchiveUrl;
-use crate::catalog::{Finding, Scope, Totals};
+use crate::catalog::{Acknowledgement, Finding, Scope, Totals};
 use crate::cli::json::Problem;
 use crate::cli::print::as_json;
 use crate::cli::shape::{ReachShape, TimelineShape};
 use crate::coverage::Coverage;
-use crate::verify::{BackupState, TimelineState};
+use crate::verify::{Answer, BackupState, Present, TimelineState};
 use crate::wal::SystemIdentifier;
 
 #[derive(Serialize)]
@@ -23,6 +23,7 @@ struct Printed<'a> {
     #[serde(flatten)]
     problem: Option<Problem>,
     segment_bytes: u64,
+    present: Option<PrintedPresent>,
     timelines: Vec<TimelineShape>,
     backups: Vec<PrintedBackup<'a>>,
     content: Content<'a>,
@@ -30,7 +31,28 @@ struct Printed<'a> {
     notes: u64,
     /// The first ten thousand.
     findings: Vec<&'a Finding>,
+    /// What somebody knows of.
+    acknowledged: &'a [Acknowledgement],
+    /// What was acknowledged until now, and is not wrong any more.
+    dropped: &'a [Acknowledgement],
     totals: Totals,
+}
+
+/// Whether what is written now can be recovered.
+#[derive(Serialize)]
+struct PrintedPresent {
+    timeline: u32,
+    /// Nothing where nobody can tell.
+    recoverable: Option<bool>,
+    from: Option<Timestamp>,
+    /// What had been archived by then.
+    to: Option<Timestamp>,
+    /// The base backup from which it can be recovered since then.
+    backup: Option<String>,
+    /// Why it cannot be recovered, or nobody can tell.
+    why: Option<String>,
+    /// Other timelines that were written on lately.
+    others: Vec<u32>,
 }
 
 #[derive(Serialize)]
@@ -53,7 +75,9 @@ struct Content<'a> {
     /// Of which files: all, part or names, which stands for text files alone.
     scope: Scope,
     deep: bool,
+    /// How many were compared, and how many could not be.
     checked_files: u64,
+    uncompared_files: u64,
     gone_files: u64,
     /// Where it went on with an earlier one.
     resumed_after: Option<String>,
@@ -62,20 +86,22 @@ struct Content<'a> {
 }
 
 pub(super) fn told(archive: &ArchiveUrl, system: SystemIdentifier, verified: &Verified) -> String {
-    let Verified { survey, run, report, error } = verified;
+    let Verified { survey, run, report, error, dropped } = verified;
     let coverage = survey.coverage();
     as_json(&Printed {
         archive: archive.to_string(),
         system_identifier: system.to_string(),
-        ok: report.ok,
+        ok: report.ok && error.is_none(),
         problem: error.as_ref().map(Problem::from),
         segment_bytes: survey.segment_size().bytes(),
+        present: survey.present.as_ref().map(of_present),
         timelines: survey.names.timelines.iter().map(|timeline| of_timeline(coverage, timeline)).collect(),
         backups: survey.names.backups.iter().map(|backup| of_backup(coverage, backup)).collect(),
         content: Content {
             scope: report.scope,
             deep: report.deep,
             checked_files: report.checked_files,
+            uncompared_files: report.uncompared_files,
             gone_files: report.gone_files,
             resumed_after: run.resumed_after.map(|name| name.to_string()),
             checked_up_to: report.checked_up_to.as_deref(),
@@ -83,8 +109,27 @@ pub(super) fn told(archive: &ArchiveUrl, system: SystemIdentifier, verified: &Ve
         failures: report.failures,
         notes: report.notes,
         findings: verified.findings().collect(),
+        acknowledged: &survey.acknowledged.acknowledged,
+        dropped,
         totals: survey.totals,
     })
+}
+
+fn of_present(present: &Present) -> PrintedPresent {
+    let Present { timeline, others, answer } = present;
+    let (from, to, backup, why) = match answer {
+        Answer::Recoverable { from, to, backup, .. } => (Some(*from), *to, Some(backup.clone()), None),
+        Answer::Lost { why, .. } | Answer::Unknown(why) => (None, None, None, Some(why.clone())),
+    };
+    PrintedPresent {
+        timeline: timeline.get(),
+        recoverable: present.is_recoverable(),
+        from,
+        to,
+        backup,
+        why,
+        others: others.iter().map(|other| other.get()).collect(),
+    }
 }
 
 fn of_timeline(coverage: &Coverage, state: &TimelineState) -> TimelineShape {

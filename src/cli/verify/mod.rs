@@ -1,16 +1,18 @@
 //! `walkeep verify`.
 
+mod acknowledge;
 mod json;
 mod text;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use acknowledge::drop_useless;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
-use crate::catalog::{Finding, LabelPattern, Scope, Severity, VerifyReport};
+use crate::catalog::{Acknowledgement, Extent, Finding, LabelPattern, Scope, Severity, VerifyReport};
 use crate::cli::arguments;
 use crate::cli::exit::Failure;
 use crate::cli::print::print_text;
@@ -22,6 +24,8 @@ use crate::verify::{ContentRequest, Interval, Percent, Place, Run, Since, Survey
 use crate::wal::SystemIdentifier;
 
 /// Say what base backups can be recovered to, what is missing, and what is damaged
+///
+/// The first line says whether what is written now can be recovered, and from when to when.
 ///
 /// Exit status: 0 nothing endangers a recovery; 1 something does, or not all could be looked at; 2 wrong usage or
 /// configuration.
@@ -57,10 +61,27 @@ pub(super) struct Verify {
     /// Of the base backups that the archive knows of, show those as counting whose label matches; may be repeated
     #[arg(long, value_name = "PATTERN")]
     backup_label: Vec<LabelPattern>,
+    /// Know of a failure that cannot be mended: from now on it is a note. NAME as findings have it, or FIRST..LAST; may be
+    /// repeated
+    #[arg(long, value_name = "NAME", value_parser = extent)]
+    acknowledge: Vec<Extent>,
+
+    /// What to say of what is acknowledged
+    #[arg(long, value_name = "TEXT", requires = "acknowledge")]
+    reason: Option<String>,
+
+    /// Take back what was acknowledged: from now on it is a failure again; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = extent)]
+    forget: Vec<Extent>,
 
     /// How often it is noted in the archive how far it is, so that --resume can go on even after a crash
     #[arg(long, value_name = "DURATION", hide = true, default_value = "1m", value_parser = arguments::timeout)]
     note_every: Duration,
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "what clap calls may fail")]
+fn extent(text: &str) -> Result<Extent, std::convert::Infallible> {
+    Ok(Extent::of(text))
 }
 
 /// What is told at the end.
@@ -69,6 +90,8 @@ struct Verified {
     run: Run,
     report: VerifyReport,
     error: Option<Error>,
+    /// What was acknowledged, and is of no more use.
+    dropped: Vec<Acknowledgement>,
 }
 
 impl Verified {
@@ -129,8 +152,9 @@ impl Verify {
             labels: settings.backup_labels.clone(),
             reading,
         };
+        let acknowledged = self.acknowledged(&archive, system).await?;
         let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was verified");
-        let surveying = Survey::of(&archive, place, now);
+        let surveying = Survey::of(&archive, place, acknowledged, now);
         let surveyed = stop.run_until_cancelled(surveying).await.ok_or_else(stopped).flatten();
         let mut survey = match surveyed {
             Ok(survey) => survey,
@@ -145,6 +169,8 @@ impl Verify {
             sample: self.sample,
         });
         let mut run = Run::new(&mut survey, contents, resumed, last_full.clone());
+        // Contents may take hours: what can be told before is.
+        self.check_acknowledged(&survey, &run)?;
         let progress = Progress::new("verifying", run.files());
         let mut interval = Interval::new(self.note_every);
         let looking = run.contents(&archive, &survey, async |run| {
@@ -156,15 +182,31 @@ impl Verify {
                 }
             }
         });
-        let looked = stop.run_until_cancelled(looking).await.ok_or_else(stopped).flatten();
+        let mut looked = stop.run_until_cancelled(looking).await.ok_or_else(stopped).flatten();
         drop(progress);
+        if looked.is_ok() {
+            let looking = run.look_again(&archive, &mut survey, Timestamp::now());
+            looked = stop.run_until_cancelled(looking).await.ok_or_else(stopped).flatten();
+        }
+        if looked.is_ok() {
+            let concluding = survey.conclude(Some(&archive), &run.so_far.bad);
+            looked = stop.run_until_cancelled(concluding).await.ok_or_else(stopped);
+        }
+        if looked.is_err() {
+            survey.conclude(None, &run.so_far.bad).await;
+        }
+        let unknown = match &looked {
+            Ok(()) => self.acknowledge_now(&archive, system, &mut survey, &mut run).await.err(),
+            Err(_) => None,
+        };
         let error = looked.err().map(|error| match self.scope() {
             Scope::All => error.hint("\"walkeep verify --resume\" goes on from there"),
             Scope::Part | Scope::Names => error,
         });
         let report = run.report(&survey, Timestamp::now(), error.as_ref().map(Error::report));
         note(&archive, system, report.clone()).await;
-        Ok(Verified { survey, run, report, error })
+        let dropped = drop_useless(&archive, system, &mut survey, &run, &report).await;
+        Ok(Verified { survey, run, report, error: error.or(unknown), dropped })
     }
 
     /// Whether that verification is one to go on with.
@@ -199,9 +241,11 @@ impl Verify {
             scope,
             deep: self.deep,
             checked_files: 0,
+            uncompared_files: 0,
             failures: 0,
             notes: 0,
             gone_files: 0,
+            went: Vec::new(),
             content_failures: 0,
             content_notes: 0,
             content_findings: Vec::new(),

@@ -7,11 +7,11 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 use super::Verified;
-use crate::catalog::{Finding, Scope, Severity};
+use crate::catalog::{Acknowledgement, Finding, Scope, Severity};
 use crate::cli::print::{bytes, count, plain, time};
 use crate::cli::table::table;
 use crate::coverage::{Coverage, Reach};
-use crate::verify::{BackupState, Names, TimelineState};
+use crate::verify::{Answer, BackupState, Names, Present, TimelineState};
 
 /// What is told of so many findings; JSON has more.
 const MOST_FINDINGS: usize = 1000;
@@ -21,6 +21,11 @@ pub(super) fn told(verified: &Verified) -> String {
     let coverage = verified.survey.coverage();
     let Names { timelines, backups, .. } = &verified.survey.names;
     let mut text = String::new();
+    // Writing to a text cannot fail.
+    if let Some(present) = &verified.survey.present {
+        let style = if coloured { style_of(present) } else { Style::new() };
+        let _ = writeln!(text, "{style}{}{style:#}\n", plain(&answer(present, verified)));
+    }
     if !timelines.is_empty() {
         let rows = timelines.iter().map(|state| of_timeline(coverage, state));
         let heads = ["TIMELINE", "PARENT", "SEGMENTS", "FIRST", "LAST", "GAPS"];
@@ -32,10 +37,18 @@ pub(super) fn told(verified: &Verified) -> String {
         &if backups.is_empty() { "no base backup is known\n".to_owned() } else { table(&heads, &[], rows) };
     text.push('\n');
     let findings: Vec<&Finding> = verified.findings().collect();
-    // Writing to a text cannot fail.
-    for Finding { severity, kind: _, file, what, meaning } in findings.iter().take(MOST_FINDINGS) {
+    for Finding { severity, kind: _, file, what, meaning, acknowledged } in
+        findings.iter().take(MOST_FINDINGS)
+    {
         let style = if coloured { style(*severity) } else { Style::new() };
-        let _ = writeln!(text, "{style}{severity}{style:#} {}", plain(&format!("{file}: {what}; {meaning}")));
+        let known = acknowledged.as_ref().map_or_else(String::new, |known| format!("; {known}"));
+        let told = plain(&format!("{file}: {what}; {meaning}{known}"));
+        let _ = writeln!(text, "{style}{severity}{style:#} {told}");
+    }
+    for Acknowledgement { file, acknowledged, .. } in &verified.dropped {
+        let told =
+            format!("{file} is not wrong any more, so that it is forgotten that it was {acknowledged}");
+        let _ = writeln!(text, "{}", plain(&told));
     }
     let told = findings.len().min(MOST_FINDINGS) as u64;
     let all = verified.report.failures + verified.report.notes;
@@ -43,6 +56,49 @@ pub(super) fn told(verified: &Verified) -> String {
         let _ = writeln!(text, "and {} more", all - told);
     }
     text + &summary(verified) + "\n"
+}
+
+/// The one thing that everybody wants to know.
+fn answer(present: &Present, verified: &Verified) -> String {
+    let Present { timeline, others, answer } = present;
+    let others = match others.as_slice() {
+        [] => String::new(),
+        [other] => format!("; timeline {other} was written on lately, too, and is not meant"),
+        several => {
+            let several: Vec<String> = several.iter().map(ToString::to_string).collect();
+            format!("; timelines {} were written on lately, too, and are not meant", several.join(", "))
+        }
+    };
+    let qualified = match (&verified.error, verified.report.scope) {
+        (Some(_), _) | (None, Scope::Part) => ", as far as was looked",
+        (None, Scope::Names) => ", as far as names tell",
+        (None, Scope::All) => "",
+    };
+    match answer {
+        Answer::Recoverable { from, to, backup, .. } => {
+            let to = to.map_or_else(String::new, |to| format!(", to what had been archived by {}", time(to)));
+            format!(
+                "what is written now, on timeline {timeline}, can be recovered{qualified}: from {}, when {backup} had \
+                 ended{to}{others}",
+                time(*from)
+            )
+        }
+        Answer::Lost { why, cure } => {
+            format!("what is written now, on timeline {timeline}, CANNOT be recovered: {why}; {cure}{others}")
+        }
+        Answer::Unknown(why) => format!(
+            "whether what is written now, on timeline {timeline}, can be recovered cannot be told: {why}; take one, or \
+             name the directories where they are kept by --backup-dir{others}"
+        ),
+    }
+}
+
+fn style_of(present: &Present) -> Style {
+    match present.is_recoverable() {
+        Some(true) => AnsiColor::Green.on_default(),
+        Some(false) => style(Severity::Failure),
+        None => style(Severity::Note),
+    }
 }
 
 fn style(severity: Severity) -> Style {
@@ -107,13 +163,19 @@ fn summary(verified: &Verified) -> String {
             format!(", the contents of {} {how}", number(report.checked_files, "file"))
         }
     };
+    let uncompared = match report.uncompared_files {
+        0 => String::new(),
+        some => format!(", {} that could not be compared", number(some, "file")),
+    };
+    let known = verified.findings().filter(|finding| finding.acknowledged.is_some()).count();
+    let known = if known == 0 { String::new() } else { format!(" ({known} acknowledged)") };
     let gone = match report.gone_files {
         0 => String::new(),
         gone => format!(", {} deleted meanwhile", number(gone, "file")),
     };
     let resumed = run.resumed_after.map_or_else(String::new, |after| format!(", going on after {after}"));
     format!(
-        "{} and {} in {}, {}{looked_at}{gone}{resumed}",
+        "{} and {}{known} in {}, {}{looked_at}{uncompared}{gone}{resumed}",
         number(report.failures, "failure"),
         number(report.notes, "note"),
         number(totals.files, "file"),

@@ -19,6 +19,10 @@ pub(crate) enum Matching {
     Heads,
     /// Requests for listings.
     Listings,
+    /// GETs of objects whose names, without what is before the last slash, are before this one.
+    GetsBefore(&'static str),
+    /// GETs and HEADs of objects of this name, whatever is before the last slash.
+    Of(&'static str),
     /// HEADs of objects of this name, whatever is before the last slash.
     HeadsOf(&'static str),
 }
@@ -34,6 +38,8 @@ impl Matching {
             Self::GetsFrom(first) => of_object("GET") && request.file_name() >= first,
             Self::Heads => of_object("HEAD"),
             Self::Listings => request.method == "GET" && !request.names_an_object(),
+            Self::GetsBefore(end) => of_object("GET") && request.file_name() < end,
+            Self::Of(name) => (of_object("GET") || of_object("HEAD")) && request.file_name() == name,
             Self::HeadsOf(name) => of_object("HEAD") && request.file_name() == name,
         }
     }

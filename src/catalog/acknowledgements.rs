@@ -1,0 +1,209 @@
+//! What `walkeep verify` has found, cannot be mended, and somebody knows of: a gap keeps it from nobody's eyes and wakes
+//! nobody up any more.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::reports::{read, write};
+use super::{Acknowledged, Finding, FindingKind};
+use crate::archive::{Archive, Report};
+use crate::coverage::Gap;
+use crate::error::Error;
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
+
+/// What somebody knows of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// The file that the finding was about, or the first and the last of a range.
+    pub file: String,
+    /// What was the matter.
+    pub kind: FindingKind,
+    /// Since when, and what was said of it.
+    #[serde(flatten)]
+    pub acknowledged: Acknowledged,
+}
+
+/// All that somebody knows of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgements {
+    /// The oldest first.
+    pub acknowledged: Vec<Acknowledgement>,
+}
+
+/// What a finding is about: segments of one timeline in a row, or something of another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// From this segment to that one, on the same timeline.
+    Segments(SegmentName, SegmentName),
+    /// Anything else.
+    Other(String),
+}
+
+impl Extent {
+    /// Of `NAME`, `FIRST..LAST`, or `FIRST to LAST` as findings have it.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let segment = |text: &str| match text.trim().parse() {
+            Ok(WalName::Segment(segment)) => Some(segment),
+            _ => None,
+        };
+        let (first, last) = text.split_once("..").or_else(|| text.split_once(" to ")).unwrap_or((text, text));
+        match (segment(first), segment(last)) {
+            (Some(first), Some(last)) if first.timeline() == last.timeline() && first <= last => {
+                Self::Segments(first, last)
+            }
+            _ => Self::Other(text.to_owned()),
+        }
+    }
+
+    /// Whether all of the other one is in this one.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Segments(first, last), Self::Segments(other_first, other_last)) => {
+                first.timeline() == other_first.timeline() && first <= other_first && other_last <= last
+            }
+            _ => self == other,
+        }
+    }
+
+    /// Whether something is in both.
+    #[must_use]
+    pub fn touches(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Segments(first, last), Self::Segments(other_first, other_last)) => {
+                first.timeline() == other_first.timeline() && first <= other_last && other_first <= last
+            }
+            _ => self == other,
+        }
+    }
+}
+
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segments(first, last) if first == last => first.fmt(f),
+            Self::Segments(first, last) => write!(f, "{first}..{last}"),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Acknowledgements {
+    /// Those that the archive holds.
+    pub async fn read(archive: &Archive, system: SystemIdentifier) -> Result<Self, Error> {
+        Ok(read(archive, system, Report::Acknowledged).await?.unwrap_or_default())
+    }
+
+    /// Notes them in the archive.
+    pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
+        write(archive, system, Report::Acknowledged, self).await
+    }
+
+    /// That somebody knows of all that the finding is about.
+    #[must_use]
+    pub fn of(&self, finding: &Finding) -> Option<Acknowledged> {
+        let extent = Extent::of(&finding.file);
+        let knows = |known: &&Acknowledgement| Extent::of(&known.file).contains(&extent);
+        self.acknowledged.iter().rev().find(knows).map(|known| known.acknowledged.clone())
+    }
+
+    /// The segments that somebody knows of, for a cluster whose segments have that size.
+    #[must_use]
+    pub fn gaps(&self, size: SegmentSize) -> Vec<Gap> {
+        let gap = |known: &Acknowledgement| {
+            let Extent::Segments(first, last) = Extent::of(&known.file) else { return None };
+            Some(Gap { timeline: first.timeline(), first: first.number(size)?, last: last.number(size)? })
+        };
+        self.acknowledged.iter().filter_map(gap).collect()
+    }
+
+    /// Adds what was found, in the place of what was known of the same.
+    pub fn add(&mut self, finding: &Finding, at: Timestamp, reason: Option<&str>) {
+        let extent = Extent::of(&finding.file);
+        self.acknowledged.retain(|known| !extent.contains(&Extent::of(&known.file)));
+        self.acknowledged.push(Acknowledgement {
+            file: extent.to_string(),
+            kind: finding.kind,
+            acknowledged: Acknowledged { at, reason: reason.map(str::to_owned) },
+        });
+    }
+
+    /// Takes those back that are wholly within; says how many.
+    pub fn forget(&mut self, extent: &Extent) -> usize {
+        let before = self.acknowledged.len();
+        self.acknowledged.retain(|known| !extent.contains(&Extent::of(&known.file)));
+        before - self.acknowledged.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Findings, Severity};
+
+    const A: &str = "000000010000000000000004";
+    const B: &str = "000000010000000000000006";
+
+    fn finding(kind: FindingKind, file: &str) -> Finding {
+        let (file, what, meaning) = (file.to_owned(), String::new(), String::new());
+        Finding { severity: Severity::Failure, kind, file, what, meaning, acknowledged: None }
+    }
+
+    fn known(files: &[&str]) -> Acknowledgements {
+        let mut known = Acknowledgements::default();
+        for file in files {
+            known.add(&finding(FindingKind::Gap, file), Timestamp::UNIX_EPOCH, Some("the disk died"));
+        }
+        known
+    }
+
+    #[test]
+    fn a_range_is_read_as_findings_print_it_and_as_people_type_it() {
+        let both = [format!("{A}..{B}"), format!("{A} to {B}")].map(|text| Extent::of(&text));
+        assert_eq!(both[0], both[1]);
+        assert_eq!(both[0].to_string(), format!("{A}..{B}"));
+        assert_eq!(Extent::of(A).to_string(), A);
+        for other in [&format!("{B}..{A}"), "00000002.history", &format!("{A}..00000002{}", &B[8..]), ""] {
+            assert_eq!(Extent::of(other), Extent::Other(other.to_owned()));
+        }
+    }
+
+    #[test]
+    fn only_what_lies_wholly_within_is_known() {
+        let known = known(&[&format!("{A} to {B}"), "00000002.history"]);
+        let is_known = |file: &str| known.of(&finding(FindingKind::Gap, file)).is_some();
+        assert!(is_known(A) && is_known(&format!("{A} to {B}")) && is_known("00000002.history"));
+        assert!(!is_known("000000010000000000000007") && !is_known(&A.replace("00001", "00002")));
+        assert!(!is_known("000000010000000000000003 to 000000010000000000000005"));
+        assert!(!is_known(&format!("{A}.partial")) && !is_known("00000003.history"));
+    }
+
+    #[test]
+    fn what_is_known_is_a_note_until_it_is_taken_back() {
+        let mut findings = Findings::default();
+        for kind in [FindingKind::Gap, FindingKind::Present] {
+            findings.add(finding(kind, A));
+        }
+        let mut known = known(&[A]);
+        findings.acknowledge(|finding| known.of(finding));
+        assert_eq!((findings.failures, findings.notes), (1, 1), "the present is nobody's to acknowledge");
+        let text = findings.listed[0].acknowledged.as_ref().unwrap().to_string();
+        assert_eq!(text, "acknowledged on 1970-01-01T00:00:00Z: the disk died");
+        assert_eq!(known.forget(&Extent::of(B)), 0);
+        assert_eq!(known.forget(&Extent::of(&format!("{A}..{B}"))), 1);
+        findings.acknowledge(|finding| known.of(finding));
+        assert_eq!((findings.failures, findings.notes), (2, 0));
+    }
+
+    #[test]
+    fn the_newest_word_on_something_counts() {
+        let mut known = known(&[A, B]);
+        let range = finding(FindingKind::Gap, &format!("{A} to {B}"));
+        known.add(&range, Timestamp::MAX, None);
+        assert_eq!(known.acknowledged.len(), 1);
+        assert_eq!(known.of(&finding(FindingKind::Damaged, B)).unwrap().at, Timestamp::MAX);
+    }
+}

@@ -1,0 +1,89 @@
+//! What `walkeep verify` is told that somebody knows of.
+
+use jiff::Timestamp;
+
+use super::Verify;
+use crate::archive::Archive;
+use crate::catalog::{Acknowledgement, Acknowledgements, VerifyReport};
+use crate::error::{Error, ErrorKind};
+use crate::verify::{Known, Run, Survey};
+use crate::wal::SystemIdentifier;
+
+impl Verify {
+    /// What somebody knows of, without what is taken back.
+    pub(super) async fn acknowledged(
+        &self,
+        archive: &Archive,
+        system: SystemIdentifier,
+    ) -> Result<Acknowledgements, Error> {
+        let mut known = match Acknowledgements::read(archive, system).await {
+            Ok(known) => known,
+            // To replace it would lose what others have said.
+            Err(error) if !self.acknowledge.is_empty() || !self.forget.is_empty() => return Err(error),
+            Err(error) => {
+                tracing::warn!("{}; what was acknowledged is a failure again", error.report());
+                Acknowledgements::default()
+            }
+        };
+        if self.forget.is_empty() {
+            return Ok(known);
+        }
+        for extent in &self.forget {
+            if known.forget(extent) == 0 {
+                let all: Vec<&str> = known.acknowledged.iter().map(|known| known.file.as_str()).collect();
+                let error = refused(format!("cannot forget {extent}: nothing of that name is acknowledged"));
+                let all = all.join(", ");
+                return Err(if all.is_empty() { error } else { error.hint(format!("what is: {all}")) });
+            }
+        }
+        known.write(archive, system).await?;
+        Ok(known)
+    }
+
+    /// Refuses what can be known already not to be a finding.
+    pub(super) fn check_acknowledged(&self, survey: &Survey, run: &Run) -> Result<(), Error> {
+        for extent in &self.acknowledge {
+            if let Known::Refused(why) = survey.knows(run, extent) {
+                return Err(refused(format!("cannot acknowledge {extent}: {why}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes in the archive what somebody knows of from now on.
+    pub(super) async fn acknowledge_now(
+        &self,
+        archive: &Archive,
+        system: SystemIdentifier,
+        survey: &mut Survey,
+        run: &mut Run,
+    ) -> Result<(), Error> {
+        if self.acknowledge.is_empty() {
+            return Ok(());
+        }
+        self.check_acknowledged(survey, run)?;
+        survey.acknowledge(run, &self.acknowledge, Timestamp::now(), self.reason.as_deref());
+        survey.acknowledged.write(archive, system).await
+    }
+}
+
+fn refused(what: String) -> Error {
+    Error::new(ErrorKind::Configuration, what)
+}
+
+/// Drops what is of no more use; says what that was.
+pub(super) async fn drop_useless(
+    archive: &Archive,
+    system: SystemIdentifier,
+    survey: &mut Survey,
+    run: &Run,
+    report: &VerifyReport,
+) -> Vec<Acknowledgement> {
+    let dropped = survey.drop_useless(run, report);
+    if !dropped.is_empty()
+        && let Err(error) = survey.acknowledged.write(archive, system).await
+    {
+        tracing::warn!("{}; what is acknowledged for nothing stays so", error.report());
+    }
+    dropped
+}

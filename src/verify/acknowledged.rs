@@ -1,0 +1,109 @@
+//! What somebody knows of: whether it may be acknowledged, and whether that is still of use. Nothing is read here.
+
+use jiff::Timestamp;
+
+use super::{Run, Survey};
+use crate::catalog::{Acknowledgement, Extent, Finding, FindingKind, Scope, Severity, VerifyReport};
+
+/// What may be said to somebody who knows of something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// That is a finding, or several.
+    Finding,
+    /// Nothing is wrong with it so far, and its content is yet to be looked at.
+    NotYet,
+    /// It cannot be acknowledged, and why.
+    Refused(String),
+}
+
+impl Survey {
+    /// Whether what somebody says that they know of has been found.
+    #[must_use]
+    pub fn knows(&self, run: &Run, extent: &Extent) -> Known {
+        let within = || self.findings(run).filter(|finding| extent.contains(&Extent::of(&finding.file)));
+        if within().any(can_be_acknowledged) {
+            return Known::Finding;
+        }
+        if run.is_to_look_at(extent) {
+            return Known::NotYet;
+        }
+        let touched = self
+            .findings(run)
+            .find(|finding| can_be_acknowledged(finding) && extent.touches(&Extent::of(&finding.file)));
+        let is_the_present = matches!(extent, Extent::Other(text) if text.starts_with("timeline "));
+        Known::Refused(match (touched, within().next()) {
+            (Some(finding), _) => {
+                let all = Extent::of(&finding.file);
+                format!("{extent} is only a part of what is wrong, which is {all}")
+            }
+            (None, _) if is_the_present => {
+                "nobody need know of it longer than it takes to take a base backup".to_owned()
+            }
+            (None, Some(_)) => format!("what is found of {extent} is a note, which nobody need acknowledge"),
+            (None, None) => format!("nothing is found to be wrong with {extent}"),
+        })
+    }
+
+    /// Makes notes of the failures that somebody knows of from now on.
+    pub fn acknowledge(&mut self, run: &mut Run, extents: &[Extent], at: Timestamp, reason: Option<&str>) {
+        let mut known = self.acknowledged.clone();
+        let is_known = |finding: &&Finding| {
+            let extent = Extent::of(&finding.file);
+            can_be_acknowledged(finding) && extents.iter().any(|known| known.contains(&extent))
+        };
+        for finding in self.findings(run).filter(is_known) {
+            known.add(finding, at, reason);
+        }
+        self.acknowledged = known;
+        self.names.findings.acknowledge(|finding| self.acknowledged.of(finding));
+        run.so_far.findings.acknowledge(|finding| self.acknowledged.of(finding));
+    }
+
+    /// Drops what is acknowledged and not wrong any more, as far as the verification that ended with this report can tell.
+    pub fn drop_useless(&mut self, run: &Run, report: &VerifyReport) -> Vec<Acknowledgement> {
+        let listed = self.names.findings.listed.len() + run.so_far.findings.listed.len();
+        let is_all_listed = listed as u64 == self.names.findings.number() + run.so_far.findings.number();
+        if report.error.is_some() || !is_all_listed || self.uncompared_texts > 0 {
+            return Vec::new();
+        }
+        let are_contents_known = report.deep && report.scope == Scope::All;
+        let is_of_use = |known: &Acknowledgement| {
+            let extent = Extent::of(&known.file);
+            let is_told = !known.kind.is_told_by_names();
+            self.findings(run).any(|finding| extent.touches(&Extent::of(&finding.file)))
+                || is_told && !are_contents_known && self.has_any_of(&extent)
+        };
+        let known = self.acknowledged.acknowledged.clone();
+        let (of_use, useless) = known.into_iter().partition(is_of_use);
+        self.acknowledged.acknowledged = of_use;
+        useless
+    }
+
+    fn findings<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = &'a Finding> {
+        self.names.findings.listed.iter().chain(&run.so_far.findings.listed)
+    }
+
+    /// Whether any file is there that may be meant.
+    fn has_any_of(&self, extent: &Extent) -> bool {
+        match extent {
+            Extent::Segments(first, last) => {
+                let held = self.coverage().timelines().find(|(timeline, _)| *timeline == first.timeline());
+                let size = self.segment_size();
+                held.zip(first.number(size).zip(last.number(size))).is_some_and(
+                    |((_, held), (first, last))| {
+                        held.stretches
+                            .iter()
+                            .any(|stretch| *stretch.start() <= last && first <= *stretch.end())
+                    },
+                )
+            }
+            // A text file is looked at each time; of partial segments nobody has need.
+            Extent::Other(_) => false,
+        }
+    }
+}
+
+fn can_be_acknowledged(finding: &Finding) -> bool {
+    let is_failure = finding.severity == Severity::Failure || finding.acknowledged.is_some();
+    is_failure && finding.kind != FindingKind::Present
+}

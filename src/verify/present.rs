@@ -1,0 +1,397 @@
+//! Whether what is written now can be recovered: the one question that an archive is there to answer. Nothing is read here.
+//!
+//! What is written now is on the newest timeline that the archive knows of. It can be recovered if a complete base backup leads
+//! to the end of all that the archive holds of it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::backups::BackupState;
+use crate::coverage::{Coverage, Reach};
+use crate::wal::TimelineId;
+
+/// Whether what is written now can be recovered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// The timeline that is written now.
+    pub timeline: TimelineId,
+    /// Others that were written on lately, although they do not lead to that one.
+    pub others: Vec<TimelineId>,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It can.
+    Recoverable {
+        /// Since when: when the oldest backup had ended from which on there is no gap.
+        from: Timestamp,
+        /// Up to what had been archived by then, if that is known.
+        to: Option<Timestamp>,
+        /// What that backup is called.
+        backup: String,
+        /// The last segment on the way from there: the timeline it is of, and its number. What was archived last.
+        last: Option<(TimelineId, u64)>,
+    },
+    /// It cannot.
+    Lost {
+        /// Why.
+        why: String,
+        /// What to do.
+        cure: &'static str,
+    },
+    /// No base backup is known.
+    Unknown(String),
+}
+
+/// A timeline, and when files of it were archived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// When the first of its files was, the history file included.
+    pub first: Timestamp,
+    /// When its segment of the highest number was.
+    pub last: Timestamp,
+}
+
+/// What the question is answered by.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// How the segments hang together.
+    pub coverage: &'a Coverage,
+    /// The same, without those that cannot be had.
+    pub sound: &'a Coverage,
+    /// Timelines whose history files are there and cannot be read.
+    pub unreadable: &'a BTreeSet<TimelineId>,
+    /// The base backups, in the order in which they ended.
+    pub backups: &'a [BackupState],
+    /// When which timeline was written on.
+    pub written: &'a [Written],
+}
+
+impl Present {
+    /// Answers; `None` where the archive knows of no timeline.
+    #[must_use]
+    pub fn of(question: Question<'_>) -> Option<Self> {
+        let Question { coverage, unreadable, backups, .. } = question;
+        // A base backup of a timeline proves that there was one, too.
+        let of_backups =
+            backups.iter().map(|state| state.backup.origin.timeline.max(state.backup.origin.stop_timeline));
+        let known =
+            coverage.newest_timeline().into_iter().chain(unreadable.iter().copied()).chain(of_backups);
+        let timeline = known.max()?;
+        Some(Self { timeline, others: question.others(timeline), answer: question.answer(timeline) })
+    }
+
+    /// Whether it can be recovered; `None` where nobody can tell.
+    #[must_use]
+    pub fn is_recoverable(&self) -> Option<bool> {
+        match self.answer {
+            Answer::Recoverable { .. } => Some(true),
+            Answer::Lost { .. } => Some(false),
+            Answer::Unknown(_) => None,
+        }
+    }
+}
+
+impl Question<'_> {
+    fn answer(&self, timeline: TimelineId) -> Answer {
+        let kept: Vec<&BackupState> = self.backups.iter().filter(|state| state.backup.counts).collect();
+        let Some(newest) = kept.last() else {
+            let known = if self.backups.is_empty() {
+                "no base backup is known"
+            } else {
+                "no base backup is known but such as replicas were made of"
+            };
+            return Answer::Unknown(known.to_owned());
+        };
+        let whole = kept.iter().filter_map(|state| Some((*state, self.whole(state, timeline)?)));
+        if let Some((state, reach)) = whole.min_by_key(|(state, _)| state.backup.ended) {
+            let backup = state.backup.title_in_words();
+            return Answer::Recoverable { from: state.backup.ended, to: None, backup, last: reach.last };
+        }
+        if let Some(state) = kept.iter().rev().find(|state| self.arrives(state, timeline)) {
+            let why =
+                format!("the last WAL of {} is not in the archive so far", state.backup.title_in_words());
+            return Answer::Lost { why, cure: "see that it is archived" };
+        }
+        Answer::Lost { why: self.why(&kept, newest, timeline), cure: "take a base backup now" }
+    }
+
+    /// Why none of the backups recovers it, of which `newest` ended last.
+    fn why(&self, kept: &[&BackupState], newest: &BackupState, timeline: TimelineId) -> String {
+        let complete = kept.iter().rev().filter(|state| self.sound.is_complete(state.backup.origin));
+        let mut reaches = complete.clone().filter_map(|state| {
+            let reach = reach(self.sound, state, timeline)?;
+            Some((state.backup.title_in_words(), reach))
+        });
+        if let Some((title, reach)) = reaches.next() {
+            let last = reach.last.and_then(|(of, number)| self.coverage.name(of, number));
+            return match last {
+                Some(last) => format!("{title} can be recovered up to {last}, and not beyond"),
+                None => format!("{title} lacks the first segment on the way there"),
+            };
+        }
+        let Some(complete) = complete.clone().next() else {
+            let which = match kept.len() {
+                1 => newest.backup.title_in_words(),
+                _ => "each of the base backups".to_owned(),
+            };
+            return format!("{which} lacks WAL that it needs to be consistent");
+        };
+        let title = complete.backup.title_in_words();
+        if self.unreadable.contains(&timeline) {
+            format!(
+                "{timeline:08X}.history cannot be read, and no base backup of that timeline is known",
+                timeline = timeline.get()
+            )
+        } else if timeline.get() > 1 && self.coverage.history(timeline).is_none() {
+            format!(
+                "nothing says where timeline {timeline} left its parent, and no base backup of that timeline is complete"
+            )
+        } else {
+            format!("no base backup leads there; the one that ended last, {title}, was taken elsewhere")
+        }
+    }
+
+    /// Whether a backup lacks nothing on the way to the timeline but its last WAL.
+    fn arrives(&self, state: &BackupState, timeline: TimelineId) -> bool {
+        state.is_arriving && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
+    }
+
+    /// How a backup can be recovered to the end of all that there is of the timeline, if it can.
+    fn whole(&self, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
+        let all = reach(self.coverage, state, timeline).filter(|reach| reach.to_the_end)?;
+        let sound = self.sound.is_complete(state.backup.origin);
+        // Without what cannot be had, an end may be one that comes too early.
+        (sound && reach(self.sound, state, timeline) == Some(all)).then_some(all)
+    }
+
+    /// Timelines that were written on since the newest one is there, and not as a part of the way to it.
+    fn others(&self, newest: TimelineId) -> Vec<TimelineId> {
+        let Some(since) = self.written.iter().find(|written| written.timeline == newest) else {
+            return Vec::new();
+        };
+        let left = |timeline| self.coverage.history(newest).and_then(|history| history.left(timeline));
+        let is_on_the_way = |timeline: TimelineId| {
+            let held = self.coverage.timelines().find(|(id, _)| *id == timeline);
+            let last = held.and_then(|(_, held)| held.last()).unwrap_or(0);
+            left(timeline).is_some_and(|left_at| last <= self.coverage.segment_of(left_at))
+        };
+        let lately =
+            self.written.iter().filter(|written| written.timeline != newest && written.last > since.first);
+        lately.map(|written| written.timeline).filter(|timeline| !is_on_the_way(*timeline)).collect()
+    }
+}
+
+fn reach(coverage: &Coverage, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
+    coverage.reaches(state.backup.origin).into_iter().find(|reach| reach.timeline == timeline)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::catalog::KnownBackup;
+    use crate::coverage::Origin;
+    use crate::verify::backups::states;
+    use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, WalName};
+
+    const MB: u64 = 16 << 20;
+
+    fn id(timeline: u32) -> TimelineId {
+        TimelineId::new(timeline).unwrap()
+    }
+
+    fn name(timeline: u32, number: u64) -> SegmentName {
+        SegmentName::from_number(id(timeline), number, SegmentSize::DEFAULT).unwrap()
+    }
+
+    fn archive(segments: &[(u32, u64)], left: &[(u32, u32, u64)]) -> Coverage {
+        let mut names: Vec<WalName> =
+            segments.iter().map(|(timeline, number)| WalName::Segment(name(*timeline, *number))).collect();
+        names.sort_unstable();
+        let histories = left.iter().map(|(child, parent, at)| {
+            let ancestors = vec![Ancestor { timeline: id(*parent), left_at: Lsn(*at) }];
+            (id(*child), TimelineHistory { ancestors })
+        });
+        Coverage::new(SegmentSize::DEFAULT, names, histories.collect::<BTreeMap<_, _>>())
+    }
+
+    fn backup(label: &str, timeline: u32, first: u64, last: u64) -> KnownBackup {
+        KnownBackup {
+            name: None,
+            place: None,
+            label: Some(label.to_owned()),
+            start: name(timeline, first),
+            ended: Timestamp::UNIX_EPOCH,
+            known_since: Timestamp::UNIX_EPOCH,
+            origin: Origin {
+                timeline: id(timeline),
+                start: first,
+                stop: Lsn(last * MB + 1),
+                stop_timeline: id(timeline),
+            },
+            counts: true,
+        }
+    }
+
+    /// A backup that ended at that second.
+    fn ended(second: i64, mut backup: KnownBackup) -> KnownBackup {
+        backup.ended = Timestamp::from_second(second).unwrap();
+        backup
+    }
+
+    struct Scene {
+        coverage: Coverage,
+        backups: Vec<KnownBackup>,
+        bad: Vec<(u32, u64)>,
+        unreadable: BTreeSet<TimelineId>,
+        written: Vec<Written>,
+        now: Timestamp,
+    }
+
+    impl Scene {
+        fn new(coverage: Coverage, backups: Vec<KnownBackup>) -> Self {
+            let (unreadable, now) = (BTreeSet::new(), Timestamp::MAX);
+            Self { coverage, backups, bad: Vec::new(), unreadable, written: Vec::new(), now }
+        }
+
+        fn present(&self) -> Present {
+            let bad = self.bad.iter().map(|(timeline, number)| name(*timeline, *number)).collect();
+            let sound = self.coverage.without(&bad);
+            let backups = states(self.backups.clone(), &self.coverage, self.now);
+            let Self { coverage, unreadable, written, .. } = self;
+            let question = Question { coverage, sound: &sound, unreadable, backups: &backups, written };
+            Present::of(question).unwrap()
+        }
+
+        /// The timeline, and since when it can be recovered.
+        fn since(&self) -> (u32, Option<i64>) {
+            let present = self.present();
+            let from = match present.answer {
+                Answer::Recoverable { from, .. } => Some(from.as_second()),
+                Answer::Lost { .. } | Answer::Unknown(_) => None,
+            };
+            (present.timeline.get(), from)
+        }
+
+        fn why(&self) -> String {
+            match self.present().answer {
+                Answer::Lost { why, .. } | Answer::Unknown(why) => why,
+                Answer::Recoverable { backup, .. } => panic!("{backup} recovers it"),
+            }
+        }
+    }
+
+    fn log(timeline: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<(u32, u64)> {
+        numbers.map(|number| (timeline, number)).collect()
+    }
+
+    #[test]
+    fn the_oldest_backup_without_a_gap_behind_it_says_since_when() {
+        let backups = || {
+            vec![
+                ended(1, backup("a", 1, 1, 1)),
+                ended(2, backup("b", 1, 3, 3)),
+                ended(3, backup("c", 1, 6, 6)),
+            ]
+        };
+        let mut scene = Scene::new(archive(&log(1, 1..=9), &[]), backups());
+        assert_eq!(scene.since(), (1, Some(1)));
+        let Answer::Recoverable { backup, last, .. } = scene.present().answer else { panic!("it can") };
+        assert!(backup.contains("\"a\""), "{backup}");
+        assert_eq!(last, Some((id(1), 9)));
+        scene.bad = vec![(1, 2)];
+        assert_eq!(scene.since(), (1, Some(2)));
+        scene.bad = vec![(1, 2), (1, 7)];
+        assert_eq!(scene.since(), (1, None));
+        assert!(
+            scene.why().contains("\"c\"") && scene.why().contains("up to 000000010000000000000006, and"),
+            "{}",
+            scene.why()
+        );
+    }
+
+    #[test]
+    fn the_end_that_cannot_be_had_is_not_the_end() {
+        let mut scene = Scene::new(archive(&log(1, 1..=5), &[]), vec![backup("a", 1, 2, 2)]);
+        scene.bad = vec![(1, 5)];
+        assert_eq!(scene.since(), (1, None));
+        scene.bad = vec![(1, 1)];
+        assert_eq!(scene.since(), (1, Some(0)), "nothing needs it");
+        // The only segment of the newest timeline.
+        let segments = [log(1, 1..=4), log(2, 4..=4)].concat();
+        let mut scene = Scene::new(archive(&segments, &[(2, 1, 4 * MB + 5)]), vec![backup("a", 1, 2, 2)]);
+        assert_eq!(scene.since(), (2, Some(0)));
+        scene.bad = vec![(2, 4)];
+        assert_eq!(scene.since(), (2, None));
+    }
+
+    #[test]
+    fn backups_of_a_timeline_that_was_given_up_recover_nothing_of_now() {
+        // Recovered to segment 3, before the only backup.
+        let segments = [log(1, 1..=9), log(2, 3..=6)].concat();
+        let mut scene = Scene::new(archive(&segments, &[(2, 1, 3 * MB + 5)]), vec![backup("a", 1, 5, 5)]);
+        assert_eq!(scene.since(), (2, None));
+        assert!(scene.why().contains("no base backup leads there"), "{}", scene.why());
+        scene.backups.push(ended(9, backup("b", 2, 5, 5)));
+        assert_eq!(scene.since(), (2, Some(9)));
+    }
+
+    #[test]
+    fn a_timeline_whose_history_is_not_to_be_had_is_the_newest_all_the_same() {
+        let mut scene =
+            Scene::new(archive(&[log(1, 1..=9), log(2, 9..=10)].concat(), &[]), vec![backup("a", 1, 5, 5)]);
+        assert_eq!(scene.since(), (2, None));
+        assert!(scene.why().contains("nothing says where timeline 2"), "{}", scene.why());
+        scene.unreadable.insert(id(3));
+        assert_eq!(scene.since(), (3, None));
+        assert!(scene.why().contains("00000003.history cannot be read"), "{}", scene.why());
+        // A base backup of a timeline of which there is nothing at all.
+        let scene =
+            Scene::new(archive(&log(1, 1..=9), &[]), vec![backup("a", 1, 5, 5), backup("b", 4, 20, 20)]);
+        assert_eq!(scene.since(), (4, None));
+    }
+
+    #[test]
+    fn backups_that_lack_wal_or_that_nobody_keeps_do_not_count() {
+        let mut scene = Scene::new(archive(&log(1, 1..=5), &[]), vec![backup("a", 1, 4, 6)]);
+        assert_eq!(scene.since(), (1, None));
+        assert!(scene.why().contains("\"a\"") && scene.why().contains("consistent"), "{}", scene.why());
+        scene.now = Timestamp::UNIX_EPOCH;
+        assert!(scene.why().starts_with("the last WAL of ") && scene.since() == (1, None), "{}", scene.why());
+        scene.backups[0] = backup("a", 1, 4, 4);
+        assert_eq!(scene.since(), (1, Some(0)));
+        scene.backups[0].counts = false;
+        assert_eq!(scene.present().is_recoverable(), None);
+        scene.backups.clear();
+        assert_eq!(
+            (scene.present().is_recoverable(), scene.why().as_str()),
+            (None, "no base backup is known")
+        );
+    }
+
+    #[test]
+    fn another_timeline_that_is_still_written_on_is_named() {
+        let segments = [log(1, 1..=9), log(2, 6..=7)].concat();
+        let mut scene = Scene::new(archive(&segments, &[(2, 1, 6 * MB + 5)]), vec![backup("a", 1, 2, 2)]);
+        let written = |timeline, first, last| {
+            let at = |second| Timestamp::from_second(second).unwrap();
+            Written { timeline: id(timeline), first: at(first), last: at(last) }
+        };
+        scene.written = vec![written(1, 0, 50), written(2, 40, 90)];
+        assert_eq!(scene.present().others, [id(1)]);
+        scene.written[0] = written(1, 0, 30);
+        assert_eq!(scene.present().others, [], "it was given up before");
+        // The parent's last segments may well be late.
+        scene.coverage = archive(&[log(1, 1..=5), log(2, 6..=7)].concat(), &[(2, 1, 6 * MB + 5)]);
+        scene.written[0] = written(1, 0, 50);
+        assert_eq!(scene.present().others, []);
+    }
+}
