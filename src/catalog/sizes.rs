@@ -47,6 +47,13 @@ impl OtherSize {
     }
 }
 
+/// Of a cluster whose segments have been of one size all along.
+impl From<SegmentSize> for Sizes {
+    fn from(current: SegmentSize) -> Self {
+        Self { current, others: BTreeMap::new() }
+    }
+}
+
 impl Sizes {
     /// Of an archive whose segments all have that size.
     #[must_use]

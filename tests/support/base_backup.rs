@@ -75,7 +75,7 @@ pub(crate) fn base_tar(start: u64, system: u64) -> Vec<u8> {
         ("backup_label", label(start)),
         ("PG_VERSION", b"15\n".to_vec()),
         ("base/1/1259", vec![7; 100_000]),
-        ("global/pg_control", control(system)),
+        ("global/pg_control", control(system, SEGMENT_BYTES as u64)),
     ])
 }
 
@@ -121,5 +121,5 @@ pub(crate) fn written(place: &Path, name: &str, files: &[Member], at: Timestamp)
 
 /// A plain one of a system.
 pub(crate) fn plain(start: u64, system: u64) -> [Member<'static>; 2] {
-    [("backup_label", label(start)), ("global/pg_control", control(system))]
+    [("backup_label", label(start)), ("global/pg_control", control(system, SEGMENT_BYTES as u64))]
 }
