@@ -151,7 +151,7 @@ fn programs_are_told_the_same_in_a_shape_that_stays() {
         },
         "last_verify": {
             "age_seconds": "AGE", "at": "2001-02-02T02:00:00Z", "ok": true, "scope": "all", "deep": true,
-            "checked_files": 12, "failures": 0, "notes": 1, "gone_files": 0, "content_failures": 0, "content_notes": 0,
+            "checked_files": 12, "uncompared_files": 0, "failures": 0, "notes": 1, "gone_files": 0, "content_failures": 0, "content_notes": 0,
             "totals": { "files": 12, "segments": 10, "stored_bytes": 4_194_304, "original_bytes": 10_485_760 }
         },
         "unreadable": [],
