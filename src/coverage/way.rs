@@ -108,14 +108,17 @@ impl Coverage {
     fn ways(&self, origin: Origin) -> Vec<(TimelineId, Vec<Stretch>)> {
         let mut ends: BTreeSet<TimelineId> = self.ends().collect();
         ends.insert(origin.timeline);
-        let ways = ends.into_iter().filter_map(|end| Some((end, self.way(origin, end)?)));
-        let mut ways: Vec<_> = ways.filter(|(_, way)| !way.is_empty()).collect();
+        let mut ways: Vec<_> =
+            ends.into_iter().filter_map(|end| Some((end, self.way(origin, end)?))).collect();
+        let leads_to_stop = ways.iter().any(|(end, _)| *end == origin.stop_timeline);
+        ways.retain(|(_, way)| !way.is_empty());
         let stop = self.last_needed(origin);
         if ways.iter().any(|(_, way)| end_of(way) >= Some(stop)) {
             ways.retain(|(_, way)| end_of(way) >= Some(stop));
-        } else if ways.is_empty() {
+        } else if ways.is_empty() && leads_to_stop {
             // Not even the first one is there.
-            ways.push((origin.timeline, vec![(origin.timeline, origin.start..=origin.start)]));
+            let first = if origin.stop_timeline == origin.timeline { origin.start } else { stop };
+            ways.push((origin.stop_timeline, vec![(origin.stop_timeline, first..=first)]));
         }
         ways
     }
@@ -428,6 +431,13 @@ mod tests {
         let log = archive(&[(1, 1..=9), (2, 5..=7)], &left);
         assert!(!log.is_complete(backup(6 * MB)));
         assert_eq!(missing(&log, backup(6 * MB)), [(2, 4, 4)]);
+        // Neither timeline 2 nor its child has a segment, and timeline 1 went on: what it has there is not what the backup needs.
+        let log = archive(&[(1, 4..=9)], &left);
+        let short = Origin { stop_timeline: id(2), ..origin(1, 4, 4 * MB + 20) };
+        assert!(!log.is_complete(short));
+        assert_eq!(missing(&log, short), [(2, 4, 4)]);
+        let unknown = archive(&[(1, 4..=9)], &[]);
+        assert!(!unknown.is_complete(short) && unknown.reaches(short).is_empty());
     }
 
     #[test]

@@ -210,16 +210,20 @@ fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
 /// The ends of the log's branches, and since when there is something of them.
 fn tips(catalog: &Catalog) -> Vec<Tip> {
     let coverage = &catalog.coverage;
-    let mut since: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
-    // A partial segment is what a promotion has left behind, and no sign of life.
-    let lives = |file: &&ArchivedFile| matches!(file.name.wal(), WalName::Segment(_) | WalName::History(_));
-    for file in catalog.inventory.files.iter().filter(lives) {
-        let newest = since.entry(file.name.wal().timeline()).or_insert(file.since);
-        *newest = file.since.max(*newest);
+    let mut last: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
+    let mut begun: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
+    // In the order of names, so the last segment of a timeline is its newest, whatever a copy has made of the times of others. A
+    // partial one is what a promotion has left behind, and no sign of life.
+    for file in &catalog.inventory.files {
+        match file.name.wal() {
+            WalName::Segment(segment) => drop(last.insert(segment.timeline(), file.since)),
+            WalName::History(timeline) => drop(begun.insert(timeline, file.since)),
+            WalName::Partial(_) | WalName::Backup { .. } => {}
+        }
     }
     let tip = |timeline| Tip {
         timeline,
-        since: since.get(&timeline).copied().unwrap_or(Timestamp::MIN),
+        since: last.get(&timeline).max(begun.get(&timeline)).copied().unwrap_or(Timestamp::MIN),
         way_is_known: timeline == TimelineId::FIRST || coverage.history(timeline).is_some(),
     };
     coverage.tips().into_iter().map(tip).collect()

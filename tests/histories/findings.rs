@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use walkeep::catalog::{FindingKind, Findings, KnownBackup, Labels, Severity};
+use walkeep::catalog::{Acknowledgements, FindingKind, Findings, KnownBackup, Labels, Severity};
 use walkeep::verify::{BackupState, Facts, Names};
 use walkeep::wal::SegmentName;
 
@@ -23,7 +23,9 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
     let backups = KnownBackup::all(&catalog.backups, &elsewhere, &Labels::default(), &catalog.sizes);
     let unreadable = BTreeSet::new();
     let coverage = &catalog.coverage;
-    let facts = Facts { coverage, unreadable: &unreadable, staged: &[], unknown: &[], now: world.now };
+    let acknowledged = &Acknowledgements::default();
+    let facts =
+        Facts { coverage, unreadable: &unreadable, staged: &[], unknown: &[], acknowledged, now: world.now };
     let names = Names::of(facts, backups);
     let archive = world.archive(files);
     let targets = known_timelines(files);
@@ -60,8 +62,12 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
         found.unless(told.contains(segment), kind, || format!("{segment:?}\n{world}"));
     }
     for (tli, number) in told.difference(&expected) {
-        let begins = |is: &BaseBackup| start(is) == *number && is.tli == *tli;
-        let why = counting.iter().any(|is| begins(is) && !is_complete(&archive, &targets, is));
+        // What an incomplete backup lacks of its own, wherever recoveries to other timelines would find it.
+        let own = |is: &BaseBackup| {
+            let stop = world.number_of(is.stop.saturating_sub(1));
+            (start(is)..=stop.max(start(is))).contains(number) && [is.tli, is.stop_tli].contains(tli)
+        };
+        let why = counting.iter().any(|is| own(is) && !is_complete(&archive, &targets, is));
         found.unless(why, "a failure tells of a segment that no recovery lacks", || {
             format!("{number} of timeline {tli}\n{world}")
         });

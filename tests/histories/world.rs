@@ -437,8 +437,6 @@ impl World {
         let is_new = !self.ended().iter().any(is_same);
         let backup = &mut self.backups[index];
         (is_new && stop > backup.is.checkpoint).then_some(())?;
-        // What there is to read of a backup over a failover whose timelines have no segment yet is told wrongly so far.
-        (stop_tli == backup.is.tli).then_some(())?;
         backup.is = BaseBackup { stop, stop_tli, ..backup.is };
         backup.on = None;
         backup.ended = Some(self.now);
