@@ -10,7 +10,7 @@ use support::{
         Member, backup, base_tar, gzipped, label, labelled, manifest, manifest_of, plain, tar_of, wal_tar,
         written, zstd,
     },
-    data_directory::control,
+    data_directory::{SEGMENT_BYTES, control},
     files::Permissions,
     kept::{Kept, days_ago, name, position},
     push::SYSTEM,
@@ -180,7 +180,7 @@ fn one_that_cannot_be_understood_deletes_nothing() {
 
 #[test]
 fn files_that_speak_of_different_backups_delete_nothing() {
-    let control = || ("global/pg_control", control(SYSTEM));
+    let control = || ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64));
     let mixed: [Vec<Member>; 4] = [
         vec![("base.tar", base_tar(10, SYSTEM)), ("base.tar.gz", gzipped(&base_tar(20, SYSTEM)))],
         // The tar archive is ours, the manifest another cluster's.
@@ -209,7 +209,7 @@ fn files_that_speak_of_different_backups_delete_nothing() {
 fn a_label_of_several_lines_misleads_nobody() {
     let (kept, place) = scene();
     let other = format!("x\nSTART WAL LOCATION: 0/1400028 (file {})", name(1, 20));
-    let files = [("backup_label", labelled(10, &other)), ("global/pg_control", control(SYSTEM))];
+    let files = [("backup_label", labelled(10, &other)), ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64))];
     backup(&place, "one", &files, 3);
     kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
     assert_eq!(first(&kept), 10);

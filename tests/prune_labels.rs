@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use support::{
     base_backup::{backup, labelled},
-    data_directory::control,
+    data_directory::{SEGMENT_BYTES, control},
     forged::resealed,
     kept::{Kept, archived_backup, days_ago, name},
     push::SYSTEM,
@@ -125,7 +125,7 @@ fn backups_in_directories_count_whatever_their_label() {
     let kept = scene();
     let place = kept.sandbox.directory("backups");
     let files =
-        |start, label| [("backup_label", labelled(start, label)), ("global/pg_control", control(SYSTEM))];
+        |start, label| [("backup_label", labelled(start, label)), ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64))];
     backup(&place, "one", &files(8, "weekly"), 1);
     let options =
         |pattern| ["--keep-backups", "1", "--backup-dir", place.to_str().unwrap(), "--backup-label", pattern];

@@ -107,7 +107,7 @@ fn a_position_holds_back_every_policy_on_every_timeline() {
 fn what_the_standby_of_a_slot_lacks_stays_while_its_primary_is_asked_and_goes_otherwise() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let mut primary = primary(&sandbox, &archive);
+    let primary = primary(&sandbox, &archive);
     let system = primary.system_identifier();
     primary.sql("select pg_create_physical_replication_slot('lagging', true)");
     let mut standby = primary.base_backup("standby");

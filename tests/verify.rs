@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
-    data_directory::control,
+    data_directory::{SEGMENT_BYTES, control},
     kept::Kept,
     push::SYSTEM,
     store_cluster::Told,
@@ -218,7 +218,7 @@ fn backups_in_directories_count_too() {
     let label = format!("START WAL LOCATION: 0/300028 (file {START})\nLABEL: plain\n");
     archive.pusher.sandbox.file(backup.join("backup_label"), label);
     archive.pusher.sandbox.directory(backup.join("global"));
-    archive.pusher.sandbox.file(backup.join("global/pg_control"), control(SYSTEM));
+    archive.pusher.sandbox.file(backup.join("global/pg_control"), control(SYSTEM, SEGMENT_BYTES as u64));
     let directory = backup.to_str().unwrap();
     let verdict = archive.verify(&["--names-only", "--backup-dir", directory]);
     verdict.says(&[("note", "gap", OLD)]);

@@ -107,7 +107,7 @@ impl Coverage {
     /// is consistent are none, unless all do: a failover may have taken the rest to the next timeline.
     fn ways(&self, origin: Origin) -> Vec<(TimelineId, Vec<Stretch>)> {
         let mut ends: BTreeSet<TimelineId> = self.ends().collect();
-        ends.insert(origin.timeline);
+        ends.extend([origin.timeline, origin.stop_timeline]);
         let mut ways: Vec<_> =
             ends.into_iter().filter_map(|end| Some((end, self.way(origin, end)?))).collect();
         let leads_to_stop = ways.iter().any(|(end, _)| *end == origin.stop_timeline);
