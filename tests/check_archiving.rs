@@ -14,7 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use support::{
     aged::set_time,
-    push::{BACKUP, BACKUP_CONTENT, Pusher, succeeds},
+    data_directory::{SEGMENT_BYTES, control},
+    push::{BACKUP, BACKUP_CONTENT, Pusher, SYSTEM, succeeds},
     status::{idle, marked},
     store_cluster::Told,
 };
@@ -159,6 +160,8 @@ fn a_base_backup_in_a_directory_of_the_configuration_counts() {
     let place = pusher.sandbox.directory("backups/nightly");
     let label = BACKUP_CONTENT.replace("STOP", "OTHER");
     std::fs::write(place.join("backup_label"), label).unwrap();
+    std::fs::create_dir(place.join("global")).unwrap();
+    std::fs::write(place.join("global/pg_control"), control(SYSTEM, SEGMENT_BYTES as u64)).unwrap();
     let above = place.parent().unwrap().display();
     let file = pusher.sandbox.file("walkeep.toml", format!("backup_dirs = [\"{above}\"]\n"));
     let mut check = check(&pusher, pusher.archive.url());

@@ -209,7 +209,10 @@ fn files_that_speak_of_different_backups_delete_nothing() {
 fn a_label_of_several_lines_misleads_nobody() {
     let (kept, place) = scene();
     let other = format!("x\nSTART WAL LOCATION: 0/1400028 (file {})", name(1, 20));
-    let files = [("backup_label", labelled(10, &other)), ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64))];
+    let files = [
+        ("backup_label", labelled(10, &other)),
+        ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64)),
+    ];
     backup(&place, "one", &files, 3);
     kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
     assert_eq!(first(&kept), 10);

@@ -60,7 +60,10 @@ fn shapes(start: u64, system: u64) -> Vec<(&'static str, Vec<Member<'static>>)> 
             "tar made by hand",
             vec![(
                 "base.tar",
-                tar_of(&[("./backup_label", label(start)), ("./global/pg_control", control(system, SEGMENT_BYTES as u64))]),
+                tar_of(&[
+                    ("./backup_label", label(start)),
+                    ("./global/pg_control", control(system, SEGMENT_BYTES as u64)),
+                ]),
             )],
         ),
         ("tar and gzip", vec![("base.tar.gz", gzipped(&base_tar(start, system))), before_17()]),

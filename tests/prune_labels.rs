@@ -124,8 +124,12 @@ fn labels_that_match_nothing_delete_nothing() {
 fn backups_in_directories_count_whatever_their_label() {
     let kept = scene();
     let place = kept.sandbox.directory("backups");
-    let files =
-        |start, label| [("backup_label", labelled(start, label)), ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64))];
+    let files = |start, label| {
+        [
+            ("backup_label", labelled(start, label)),
+            ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64)),
+        ]
+    };
     backup(&place, "one", &files(8, "weekly"), 1);
     let options =
         |pattern| ["--keep-backups", "1", "--backup-dir", place.to_str().unwrap(), "--backup-label", pattern];

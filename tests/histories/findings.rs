@@ -117,7 +117,7 @@ fn state_is_right(
 }
 
 /// Whether the archive shows that the log on the way to a timeline went on behind a segment.
-fn goes_on(archive: &Archive, target: Tli, number: u64) -> bool {
+pub(crate) fn goes_on(archive: &Archive, target: Tli, number: u64) -> bool {
     let begin = archive.histories.get(&target).and_then(|lines| lines.last()).map_or(0, |(_, at)| *at);
     number < begin.max(archive.last_left(target).unwrap_or(0)) / archive.segment_bytes
         || archive.segments.range((target, number + 1)..).next().is_some_and(|(tli, _)| *tli == target)

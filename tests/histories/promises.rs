@@ -11,15 +11,23 @@ use walkeep::wal::{SegmentName, WalName};
 
 use crate::disagreements::Disagreements;
 use crate::events::Wish;
+use crate::findings::goes_on;
 use crate::recovery::{Archive, BaseBackup, Outcome, Tli};
 use crate::view::{self, Known};
 use crate::world::{Backup, Files, World, known_timelines, timeline};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// Whether there is any way on which the server reaches the end of the backup.
+/// Whether there is any way on which the server reaches the end of the backup. Where an ancestor's segment would do for one
+/// that was written and is missing, `walkeep-restore` says that there is a gap, and the server does not get to ask for it.
 pub(crate) fn is_complete(archive: &Archive, targets: &BTreeSet<Tli>, is: &BaseBackup) -> bool {
-    targets.iter().any(|target| archive.recover(is, *target).consistent)
+    let end = is.stop.saturating_sub(1) / archive.segment_bytes;
+    targets.iter().any(|target| {
+        let outcome = archive.recover(is, *target);
+        let stops_before =
+            outcome.in_part.is_some_and(|(_, number)| number <= end && goes_on(archive, *target, number));
+        outcome.consistent && !stops_before
+    })
 }
 
 /// Whether a recovery of the backup gets to where the timeline begins, or is on it already.
@@ -262,8 +270,8 @@ impl Prune<'_> {
         let home = self.world.archive(&self.world.files).home(on, number);
         let first = WalName::Segment(self.world.segment(home, number));
         let since = self.world.files.get(&first);
-        let is_young =
-            since.is_some_and(|since| *since >= backup.began) || number >= self.world.lines[&home].unfinished;
+        // Of one that is being written nothing can be deleted.
+        let is_young = since.is_some_and(|since| *since >= backup.began);
         is_young.then_some(BaseBackup { stop, stop_tli, ..backup.is })
     }
 }
