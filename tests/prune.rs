@@ -183,7 +183,7 @@ fn a_log_without_backups_is_kept_for_so_long_and_has_no_hole() {
     kept.segments(1, 1..=9, 25);
     kept.segments(1, 10..=10, 3);
     kept.segments(1, 11..=15, 20);
-    kept.segments(1, 16..=20, 1);
+    kept.segments(1, 16..=20, 2);
     kept.said("prune", &["--keep-wal-days", "7"]);
     assert_eq!(numbers(&kept, 1), (10..=20).collect::<Vec<_>>(), "what came late keeps all that is after it");
 }
@@ -193,7 +193,7 @@ fn every_timeline_that_descends_from_a_kept_backup_stays_whole() {
     let kept = Kept::new();
     kept.segments(1, 1..=20, 9);
     kept.segments(2, 12..=30, 5);
-    kept.segments(3, 8..=25, 1);
+    kept.segments(3, 8..=25, 2);
     kept.history(2, &[(1, position(12, 0x100))]);
     kept.history(3, &[(1, position(8, 0x100))]);
     kept.backup(1, 3, 3, 9);

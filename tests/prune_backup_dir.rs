@@ -19,7 +19,7 @@ use support::{
 /// The log, and directories of base backups.
 fn scene() -> (Kept, PathBuf) {
     let kept = Kept::new();
-    kept.segments(1, 1..=40, 1);
+    kept.segments(1, 1..=40, 2);
     let place = kept.sandbox.directory("backups");
     (kept, place)
 }
@@ -96,6 +96,8 @@ fn one_of_a_standby_that_followed_another_server_begins_on_the_older_timeline() 
     let ranges = [(2, position(22, 0), position(23, 0x138)), (1, position(20, 0x28), position(22, 0))];
     let files = [("base.tar", base_tar(20, SYSTEM)), ("backup_manifest", manifest_of(&ranges, Some(SYSTEM)))];
     backup(&place, "followed", &files, 1);
+    kept.history(2, &[(1, position(22, 0))]);
+    kept.segments(2, 22..=24, 2);
     kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
     assert_eq!(first(&kept), 20);
 }

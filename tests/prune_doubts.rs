@@ -16,7 +16,7 @@ use support::{
 /// Two backups, and the log since then.
 fn weeks() -> Kept {
     let kept = Kept::new();
-    kept.segments(1, 1..=30, 1);
+    kept.segments(1, 1..=30, 2);
     kept.backup(1, 5, 5, 20);
     kept.backup(1, 20, 20, 3);
     kept
@@ -40,7 +40,7 @@ const WEEK: [&str; 2] = ["--keep-days", "7"];
 #[test]
 fn no_backup_to_go_by() {
     let kept = Kept::new();
-    kept.segments(1, 1..=5, 1);
+    kept.segments(1, 1..=5, 2);
     for policy in [ONE, WEEK] {
         deletes_nothing(&kept, &policy, "no base backup was found");
     }
@@ -81,7 +81,7 @@ fn a_timeline_history_file_that_cannot_be_read() {
 #[test]
 fn an_archive_that_cannot_be_looked_at_whole() {
     let kept = weeks();
-    kept.segments(1, 5_000..=5_001, 1);
+    kept.segments(1, 5_000..=5_001, 2);
     let group = Path::new(kept.archive.url()).join(format!("{SYSTEM}/wal/0000000100000001"));
     {
         let _closed = Permissions::set(&group, 0o000);
@@ -171,7 +171,7 @@ fn segments_of_which_none_says_how_large_it_is() {
     }
     deletes_nothing(&kept, &ONE, "cannot use");
     // One is enough, far from the end.
-    kept.segments(1, 2..=2, 1);
+    kept.segments(1, 2..=2, 2);
     kept.said("prune", &ONE);
 }
 

@@ -67,7 +67,7 @@ fn names(list: &Value) -> BTreeSet<String> {
 fn stopped_by_a_directory(options: &[&str]) -> (Told, BTreeSet<String>, u64) {
     let kept = Kept::new();
     // The last two of one directory, and the first of the next one.
-    kept.segments(1, 4094..=4103, 0);
+    kept.segments(1, 4094..=4103, 2);
     kept.backup(1, 4095, 4095, 9);
     kept.backup(1, 4098, 4099, 1);
     let before = sizes(&kept);

@@ -27,7 +27,7 @@ fn add(kept: &Kept, start: u64, label: &str, at: Timestamp) -> String {
 /// Three nightly backups, and three replicas that were made on the morning after.
 fn scene() -> Kept {
     let kept = Kept::new();
-    kept.segments(1, 1..=12, 0);
+    kept.segments(1, 1..=12, 2);
     for (start, days) in [(3, 4), (5, 3), (7, 2)] {
         add(&kept, start, &format!("nightly {start}"), days_ago(days));
     }
@@ -103,7 +103,7 @@ fn where_nothing_says_what_counts_replicas_are_told_of() {
 
     // Night after night the same label.
     let kept = Kept::new();
-    kept.segments(1, 1..=12, 0);
+    kept.segments(1, 1..=12, 2);
     for (start, days) in [(3, 3), (5, 2), (7, 1)] {
         add(&kept, start, "nightly", days_ago(days));
     }
@@ -145,7 +145,7 @@ fn backups_in_directories_count_whatever_their_label() {
 #[test]
 fn the_newest_is_the_one_that_ended_last_although_another_was_archived_later() {
     let kept = Kept::new();
-    kept.segments(1, 1..=12, 0);
+    kept.segments(1, 1..=12, 2);
     // The archive was away when the first one ended.
     let ended = days_ago(3);
     let (first, bytes) = archived_backup(1, 3, 3, "nightly", ended);

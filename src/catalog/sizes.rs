@@ -355,8 +355,11 @@ mod tests {
     fn a_backup_at_the_beginning_of_a_log_goes_by_its_segment() {
         let start = backup(0x1000, 0x1_0000_0028, 100);
         let segments = [said(0x1000..=0x1002, mb(1), 90), said(0x900..=0x901, mb(2), 200)].concat();
-        assert_eq!(Sizes::of_what_was_said(&segments, &[start.clone()]).of(start.name.into()), mb(1));
+        assert_eq!(
+            Sizes::of_what_was_said(&segments, std::slice::from_ref(&start)).of(start.name.into()),
+            mb(1)
+        );
         let gone = said(0x900..=0x901, mb(2), 200);
-        assert_eq!(Sizes::of_what_was_said(&gone, &[start.clone()]).of(start.name.into()), mb(2));
+        assert_eq!(Sizes::of_what_was_said(&gone, std::slice::from_ref(&start)).of(start.name.into()), mb(2));
     }
 }
