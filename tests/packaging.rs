@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use support::{archive::ArchiveDirectory, output_of, running::outcome_of, sandbox::Sandbox};
+use support::{archive::ArchiveDirectory, kept::Kept, output_of, running::outcome_of, sandbox::Sandbox};
 
 const UNITS: [&str; 4] =
     ["walkeep-prune.service", "walkeep-prune.timer", "walkeep-verify.service", "walkeep-verify.timer"];
@@ -101,8 +101,9 @@ fn archive(sandbox: &Sandbox) -> ArchiveDirectory {
 
 #[test]
 fn pruning_needs_no_system_call_that_its_unit_forbids() {
-    let sandbox = Sandbox::new();
-    let archive = archive(&sandbox);
+    let kept = Kept::new();
+    kept.segments(1, 1..=3, 2);
+    let Kept { sandbox, archive } = &kept;
     let unit = packaged("walkeep-prune.service");
     let sets: Vec<&str> = unit
         .lines()
@@ -110,10 +111,10 @@ fn pruning_needs_no_system_call_that_its_unit_forbids() {
         .flat_map(|line| line.split_inclusive(' ').map(str::trim))
         .collect();
     assert_eq!(sets, ["@system-service", "~@privileged", "@resources"]);
-    let mut allowed = system_calls(&sandbox, "@system-service");
+    let mut allowed = system_calls(sandbox, "@system-service");
     assert!(allowed.contains("openat") && allowed.contains("mmap"), "{allowed:?}");
     for forbidden in ["@privileged", "@resources"] {
-        let forbidden = system_calls(&sandbox, forbidden);
+        let forbidden = system_calls(sandbox, forbidden);
         allowed.retain(|call| !forbidden.contains(call));
     }
 
