@@ -55,7 +55,7 @@ fn the_only_backup_that_leads_to_a_timeline_without_a_segment_stays_under_every_
 
 #[test]
 fn a_timeline_is_given_up_by_its_age_or_by_a_word_and_held_by_one() {
-    let kept = back_in_the_past(0);
+    let kept = back_in_the_past(2);
     let told = kept.json("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
     assert_eq!((&told["begins_at"], &told["given_up_timelines"]), (&json!(name(1, 15)), &json!([2])));
     let said = kept.said("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
@@ -105,9 +105,40 @@ fn a_timeline_is_given_up_by_its_age_or_by_a_word_and_held_by_one() {
 }
 
 #[test]
+fn a_number_that_was_given_up_and_is_written_on_again_is_another_timeline() {
+    let kept = back_in_the_past(0);
+    let prune = |timeline: &str| {
+        let options = ["--keep-backups", "1", "--give-up-timeline", timeline];
+        let outcome = support::running::outcome_of(kept.walkeep("prune", &options));
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        outcome.stderr
+    };
+    let warning = prune("2");
+    assert!(
+        warning.contains("timeline 2 is not given up, because something was archived of it at"),
+        "{warning}"
+    );
+    assert_eq!(first(&kept), 5);
+    let warning = prune("9");
+    assert!(warning.contains("the archive knows nothing of timeline 9"), "{warning}");
+}
+
+#[test]
+fn a_boundary_by_name_cuts_off_no_branch_that_is_written_on() {
+    // A drill has the newest timeline and a backup, and production goes on on timeline 1.
+    let kept = Kept::new();
+    kept.segments(1, 1..=20, 2);
+    kept.backup(1, 5, 5, 7);
+    kept.history(2, &[(1, position(8, 0x900))]);
+    kept.segments(2, 8..=14, 1);
+    kept.backup(2, 13, 13, 1);
+    refuses(&kept, &["--before", &name(2, 13)], "would be left that leads to the end of timeline 1");
+}
+
+#[test]
 fn a_timeline_whose_history_is_lost_is_a_doubt_while_older_backups_may_lead_there() {
     let kept = back_in_the_past(0);
-    kept.segments(3, 16..=18, 0);
+    kept.segments(3, 16..=18, 2);
     refuses(&kept, &ONE, "nothing says where timeline 3 began");
     kept.said("prune", &["--keep-backups", "1", "--give-up-timeline", "3"]);
     assert_eq!(first(&kept), 5);
@@ -125,7 +156,7 @@ fn a_boundary_by_name_takes_neither_the_last_backup_nor_the_last_way_to_the_pres
     let words = |options: &'static str| options;
     for (policy, why) in [
         (&takes_all, words("no complete base backup would be left: the newest one")),
-        (&takes_way, words("no complete base backup would be left that leads to timeline 2")),
+        (&takes_way, words("no complete base backup would be left that leads to the end of timeline 2")),
         (&slip, words("is behind the end of the log: the last segment that is archived is")),
     ] {
         refuses(&kept, &[&policy[0], &policy[1]], why);

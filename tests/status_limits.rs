@@ -13,7 +13,8 @@ use std::fs;
 use jiff::{SignedDuration, Timestamp};
 use support::{
     aged::{set_archived, set_time},
-    push::{BACKUP_CONTENT, Pusher, succeeds},
+    data_directory::{SEGMENT_BYTES, control},
+    push::{BACKUP_CONTENT, Pusher, SYSTEM, succeeds},
     status::{DATA, idle, json_of, marked, metrics, noted, says, status, told_well},
     store_cluster::Told,
 };
@@ -232,6 +233,8 @@ fn the_newest_base_backup_must_be_new_enough_and_must_have_its_first_segment() {
         let digit = &start[23..];
         let content = BACKUP_CONTENT.replace("000000001)", &format!("00000000{digit})"));
         let content = content.replace("0/1", &format!("0/{digit}")).replace("nightly", label);
+        // Of a zone that is none for sure: the time of archiving tells.
+        let content = content.replace("UTC", "CET");
         let name = format!("{start}.00000028.backup");
         pusher.data.file(&format!("pg_wal/{name}"), content);
         succeeds(pusher.push(&name));
@@ -274,6 +277,8 @@ fn a_base_backup_that_is_kept_in_a_directory_counts() {
     let pusher = archive();
     let place = pusher.sandbox.directory("nightly");
     fs::write(place.join("backup_label"), BACKUP_CONTENT.replace("STOP", "OTHER")).unwrap();
+    fs::create_dir(place.join("global")).unwrap();
+    fs::write(place.join("global/pg_control"), control(SYSTEM, SEGMENT_BYTES as u64)).unwrap();
     let place = place.to_str().unwrap();
     let demands = ["--max-backup-age", "2d", "--backup-dir", place];
     says(status(&pusher, &demands), 0, &["newest backup    the backup in ", place]);

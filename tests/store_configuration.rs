@@ -8,7 +8,7 @@ use std::{fs, path::Path, process::Command};
 
 use support::{
     data_directory::SEGMENT,
-    push::succeeds,
+    push::{BACKUP, BACKUP_CONTENT, succeeds},
     running::{Running, outcome_of},
     store::{
         Store,
@@ -428,6 +428,8 @@ fn secrets_are_not_told_when_all_is_well_or_the_store_does_not_know_them() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let token = changed(&store.environment(), "AWS_SESSION_TOKEN", TOKEN);
     succeeds(knowing(users.push(), &token));
+    users.primary.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
+    succeeds(knowing(users.push_of(BACKUP), &token));
     assert!(nobody_tells("success", &users, &token).iter().all(|told| told.status == 0));
     let told = nobody_tells("a wrong key", &users, &secretive(&store));
     assert!(told.iter().all(|told| told.status != 0 && told.text().contains("403 Forbidden")));

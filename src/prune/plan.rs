@@ -32,6 +32,10 @@ pub struct PrunePlan {
     pub young: Option<Young>,
     /// The branches of the log that no backup leads to any more.
     pub given_up: Vec<GivenUp>,
+    /// The branches that were to be given up, and are kept because something was archived of them just now.
+    pub alive: Vec<GivenUp>,
+    /// Timelines of which the archive knows nothing, and something was said.
+    pub strangers: Vec<TimelineId>,
     /// Why nothing would go, had nobody said otherwise.
     pub overruled: Option<Doubt>,
     /// What those of them are called that redundancy keeps, and that replicas may have been made of.
@@ -103,7 +107,7 @@ impl PrunePlan {
             now,
             size: catalog.coverage.size(),
         };
-        let Decision { boundary, kept, young, given_up, overruled } =
+        let Decision { boundary, kept, young, given_up, alive, overruled } =
             decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
 
         // In place, because there may be millions.
@@ -127,6 +131,8 @@ impl PrunePlan {
             kept,
             young,
             given_up,
+            alive,
+            strangers: strangers(&catalog.coverage, policy),
             overruled,
             unknown: catalog.inventory.unknown.len(),
             needed: None,
@@ -205,6 +211,15 @@ fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
         }
     };
     known.into_iter().map(seen).collect()
+}
+
+/// Timelines of which the archive knows nothing, and that are to be held or given up: a slip of the pen, or an old story.
+fn strangers(coverage: &Coverage, policy: &Policy) -> Vec<TimelineId> {
+    let knows = |timeline: TimelineId| {
+        coverage.history(timeline).is_some() || coverage.timelines().any(|(id, _)| id == timeline)
+    };
+    let said = policy.branches.given_up.iter().chain(&policy.branches.held).copied();
+    said.filter(|timeline| !knows(*timeline)).collect()
 }
 
 /// The ends of the log's branches, and since when there is something of them.

@@ -94,12 +94,12 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
 
 /// For each end of the log that counts, the place of the newest backup that leads there: without a gap if any does.
 fn ways<'a>(
-    policy: &Policy,
+    policy: &'a Policy,
     facts: Facts<'a>,
     newest_first: &[&Backup],
 ) -> Result<Vec<(&'a Tip, usize)>, Doubt> {
     let mut ways = Vec::new();
-    for tip in facts.tips.iter().filter(|tip| policy.branches.wants(tip, facts.tips, facts.now)) {
+    for tip in policy.ends(facts).wanted() {
         let reaches = newest_first.iter().position(|backup| backup.reaches.contains(&tip.timeline));
         let leads = || newest_first.iter().position(|backup| backup.leads_to.contains(&tip.timeline));
         match reaches.or_else(leads) {

@@ -40,18 +40,43 @@ pub struct GivenUp {
 /// An end at which nothing was archived for so long is given up, unless it is the newest timeline's.
 const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-impl BranchPolicy {
-    /// The timeline that people live on, as far as anyone can tell.
-    pub(super) fn newest(&self, tips: &[Tip]) -> Option<TimelineId> {
-        tips.iter().map(|tip| tip.timeline).filter(|timeline| !self.given_up.contains(timeline)).max()
+/// The ends of the log's branches, as they are now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Branches<'a> {
+    pub(super) policy: &'a BranchPolicy,
+    pub(super) tips: &'a [Tip],
+    pub(super) now: Timestamp,
+    /// What was archived within that time is young.
+    pub(super) young: SignedDuration,
+}
+
+impl<'a> Branches<'a> {
+    /// The ends that a backup must lead to.
+    pub(super) fn wanted(self) -> impl Iterator<Item = &'a Tip> {
+        let newest = self.newest();
+        self.tips.iter().filter(move |tip| {
+            let age = self.now.duration_since(tip.since);
+            !self.is_given_up(tip)
+                && (self.policy.held.contains(&tip.timeline)
+                    || newest == Some(tip.timeline)
+                    || age <= GIVEN_UP_AFTER)
+        })
     }
 
-    /// Whether a backup must lead to the end.
-    pub(super) fn wants(&self, tip: &Tip, tips: &[Tip], now: Timestamp) -> bool {
-        !self.given_up.contains(&tip.timeline)
-            && (self.held.contains(&tip.timeline)
-                || self.newest(tips) == Some(tip.timeline)
-                || now.duration_since(tip.since) <= GIVEN_UP_AFTER)
+    /// Those that were to be given up, and that somebody has written on all the same: a new timeline takes the number of one
+    /// whose files have been moved away.
+    pub(super) fn given_up_and_alive(self) -> impl Iterator<Item = &'a Tip> {
+        let said = self.tips.iter().filter(move |tip| self.policy.given_up.contains(&tip.timeline));
+        said.filter(move |tip| !self.is_given_up(tip))
+    }
+
+    /// The timeline that people live on, as far as anyone can tell.
+    fn newest(self) -> Option<TimelineId> {
+        self.tips.iter().filter(|tip| !self.is_given_up(tip)).map(|tip| tip.timeline).max()
+    }
+
+    fn is_given_up(self, tip: &Tip) -> bool {
+        self.policy.given_up.contains(&tip.timeline) && self.now.duration_since(tip.since) >= self.young
     }
 }
 
@@ -70,13 +95,19 @@ mod tests {
         };
         let tips = [tip(1, 15), tip(2, 14), tip(4, 99)];
         let wanted = |policy: &BranchPolicy| -> Vec<u32> {
-            let wanted = tips.iter().filter(|tip| policy.wants(tip, &tips, now));
-            wanted.map(|tip| tip.timeline.get()).collect()
+            let branches = Branches { policy, tips: &tips, now, young: SignedDuration::from_hours(24) };
+            branches.wanted().map(|tip| tip.timeline.get()).collect()
         };
         assert_eq!(wanted(&BranchPolicy::default()), [2, 4]);
         let said = BranchPolicy { given_up: vec![id(4)], held: vec![id(1)] };
         assert_eq!(wanted(&said), [1, 2], "what people say goes first");
         let said = BranchPolicy { given_up: vec![id(4), id(2)], held: vec![id(4)] };
         assert_eq!(wanted(&said), [1], "then the next one is the newest");
+        // Unless it is alive.
+        let tips = [tip(1, 15), tip(2, 0)];
+        let said = BranchPolicy { given_up: vec![id(1), id(2)], held: Vec::new() };
+        let branches = Branches { policy: &said, tips: &tips, now, young: SignedDuration::from_hours(24) };
+        assert_eq!(branches.wanted().map(|tip| tip.timeline).collect::<Vec<_>>(), [id(2)]);
+        assert_eq!(branches.given_up_and_alive().map(|tip| tip.timeline).collect::<Vec<_>>(), [id(2)]);
     }
 }

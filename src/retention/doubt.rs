@@ -37,11 +37,11 @@ pub enum Doubt {
         /// The newest one that there is.
         title: String,
     },
-    /// No complete backup would be left that leads to the newest timeline.
+    /// No complete backup would be left that leads to an end of the log that is wanted.
     TakesWay {
         /// The newest one that does.
         title: String,
-        /// The newest timeline.
+        /// The timeline that ends there.
         to: TimelineId,
     },
     /// All is to be kept from a segment on that is behind the end of the log.
@@ -85,7 +85,7 @@ impl fmt::Display for Doubt {
             }
             Self::TakesWay { title, to } => write!(
                 f,
-                "no complete base backup would be left that leads to timeline {to}, the newest one: {title} would lose its WAL"
+                "no complete base backup would be left that leads to the end of timeline {to}: {title} would lose its WAL"
             ),
             Self::BehindTheEnd { before, last } => {
                 write!(

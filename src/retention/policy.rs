@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::backups::{by_backups, newest_first};
+use super::branches::Branches;
 use super::{
     Backup, BackupPolicy, Before, Boundary, BranchPolicy, Doubt, GivenUp, KeptBackup, Tip, Why, by_age,
     is_future,
@@ -59,6 +60,8 @@ pub struct Decision {
     pub young: Option<Young>,
     /// The branches that no backup leads to any more.
     pub given_up: Vec<GivenUp>,
+    /// The branches that were to be given up, and are kept because something was archived of them just now.
+    pub alive: Vec<GivenUp>,
     /// Why nothing would go, had nobody said otherwise.
     pub overruled: Option<Doubt>,
 }
@@ -86,7 +89,9 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     if let Some(since) = newest.filter(|newest| is_future(*newest, now)) {
         return Err(Doubt::FromTheFuture { what: "the newest file".to_owned(), since });
     }
-    let days = policy.backups.keep_days.or(policy.wal_days);
+    // Redundancy does not go by time, and holds the window.
+    let window = policy.backups.keep_days.filter(|_| policy.backups.keep_backups.is_none());
+    let days = window.or(policy.wal_days);
     if let (Some(newest), Some(days)) = (newest, days) {
         let window = SignedDuration::from_hours(24) * i32::try_from(days.max(1)).unwrap_or(i32::MAX);
         if now.duration_since(newest) > window {
@@ -134,19 +139,26 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
         add_others(&mut decision.kept, backups, boundary);
     }
     let remaining = |backup: &Backup| Boundary::from(backup.start) >= boundary;
-    let is_given_up = |tip: &&Tip| {
-        let leads = |backup: &&Backup| backup.leads_to.contains(&tip.timeline);
-        let complete = newest_first(backups);
-        !policy.branches.wants(tip, tips, now)
-            && complete.iter().copied().any(|backup| leads(&backup))
-            && !complete.iter().copied().any(|backup| leads(&backup) && remaining(backup))
+    let complete = newest_first(backups);
+    // Whatever was said of them.
+    let is_cut_off = |tip: &&Tip| {
+        let leading = || complete.iter().filter(|backup| backup.leads_to.contains(&tip.timeline));
+        leading().next().is_some() && !leading().any(|backup| remaining(backup))
     };
-    let given_up = tips.iter().filter(is_given_up);
+    let given_up = tips.iter().filter(is_cut_off);
     decision.given_up = given_up.map(|tip| GivenUp { timeline: tip.timeline, since: tip.since }).collect();
+    let alive = policy.ends(facts).given_up_and_alive();
+    decision.alive = alive.map(|tip| GivenUp { timeline: tip.timeline, since: tip.since }).collect();
     Ok(decision)
 }
 
 impl Policy {
+    /// The ends of the log's branches, and which of them are wanted.
+    pub(super) fn ends<'a>(&'a self, facts: Facts<'a>) -> Branches<'a> {
+        let Facts { tips, now, .. } = facts;
+        Branches { policy: &self.branches, tips, now, young: self.backup_may_take }
+    }
+
     /// Whether what is to go is what a standby needs no more, which is in whose data directory this is asked for.
     fn is_of_a_standby(&self) -> bool {
         match (self.before, self.restart_point) {
@@ -188,16 +200,18 @@ fn youngest_part(
 /// Why such a boundary takes what nobody can want to lose.
 fn taken(policy: &Policy, facts: Facts<'_>, boundary: Boundary) -> Option<Doubt> {
     let complete = newest_first(facts.backups);
-    let stays = |backup: &&Backup| Boundary::from(backup.start) >= boundary;
+    let stays = |backup: &&&Backup| Boundary::from(backup.start) >= boundary;
     let title = |backup: &Backup| backup.title.clone();
     let newest = complete.first()?;
-    if !complete.iter().any(stays) {
+    if !complete.iter().any(|backup| stays(&backup)) {
         return Some(Doubt::TakesLastBackup { title: title(newest) });
     }
-    let to = policy.branches.newest(facts.tips)?;
-    let leading: Vec<&Backup> = complete.into_iter().filter(|backup| backup.leads_to.contains(&to)).collect();
-    let newest = leading.first()?;
-    (!leading.iter().any(stays)).then(|| Doubt::TakesWay { title: title(newest), to })
+    policy.ends(facts).wanted().find_map(|tip| {
+        let mut leading = complete.iter().filter(|backup| backup.leads_to.contains(&tip.timeline));
+        let newest = leading.clone().next()?;
+        (!leading.any(|backup| stays(&backup)))
+            .then(|| Doubt::TakesWay { title: title(newest), to: tip.timeline })
+    })
 }
 
 /// Where the log stays, whatever starts there can stay, too.

@@ -57,8 +57,13 @@ impl StoreUsers {
 
     /// The push of [`SEGMENT`], told nothing of the store but where it is.
     pub(crate) fn push(&self) -> Command {
+        self.push_of(SEGMENT)
+    }
+
+    /// The push of any file of the primary's.
+    pub(crate) fn push_of(&self, name: &str) -> Command {
         let mut push = with_archive(self.primary.run(self.sandbox.walkeep_archive()));
-        push.arg(format!("pg_wal/{SEGMENT}"));
+        push.arg(format!("pg_wal/{name}"));
         push
     }
 

@@ -14,14 +14,14 @@ use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{LabelPattern, PruneReport};
 use crate::cli::exit::Failure;
-use crate::cli::print::{plain, print, write_json};
+use crate::cli::print::{plain, print, time, write_json};
 use crate::cli::progress::Progress;
 use crate::cli::tool::{Opened, Tool};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, LongTime, Settings, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::prune::{Deleted, PrunePlan, PruneRequest, plan};
-use crate::retention::{Before, Policy};
+use crate::retention::{Before, GivenUp, Policy};
 use crate::server::Server;
 use crate::wal::{Lsn, SystemIdentifier};
 
@@ -125,6 +125,18 @@ impl Prune {
             .work(&settings, async |opened, stop| self.prune(&settings, opened, servers, &stop).await);
         if let Some(doubt) = &pruned.plan.overruled {
             tracing::warn!("{doubt}; to keep it, set keep_backups or keep_days");
+        }
+        for GivenUp { timeline, since } in &pruned.plan.alive {
+            tracing::warn!(
+                "timeline {timeline} is not given up, because something was archived of it at {}; if it is another one than was \
+                 meant, take the number out of given_up_timelines",
+                time(*since)
+            );
+        }
+        for timeline in &pruned.plan.strangers {
+            tracing::warn!(
+                "the archive knows nothing of timeline {timeline}, which is to be held or given up"
+            );
         }
         warn_of_replicas(&pruned.plan.perhaps_replicas);
         print(|to| {
