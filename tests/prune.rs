@@ -92,6 +92,11 @@ fn why_each_backup_stays_is_told() {
     assert_eq!(lines[0], "would delete 000000010000000000000005.00000028.backup");
     assert_eq!(lines[1], "would delete 000000010000000000000001");
     assert_eq!(lines[14], "would delete 00000001000000000000000E");
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("forgets \"20 days ago\" from 000000010000000000000005, ended 20"))
+    );
     let of =
         |start: &str| lines.iter().find(|line| line.starts_with("keeps ") && line.contains(start)).unwrap();
     assert!(of("00000001000000000000000F").ends_with(": the last one before the recovery window"), "{said}");
@@ -138,6 +143,7 @@ fn the_shape_of_the_json_stays() {
                 "complete": false, "counts": true, "why": ["not asked for, but others need all that it does"]
             },
         ],
+        "forgotten_backups": [],
         "given_up_timelines": [],
         "perhaps_replicas": [],
         "deleted_files": [name(1, 1), name(1, 2)],

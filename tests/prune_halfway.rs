@@ -102,6 +102,10 @@ fn what_went_before_a_failure_is_told_and_noted() {
 
 #[test]
 fn what_went_before_a_signal_is_told_and_noted_exactly() {
+    [Signal::TERM, Signal::HUP].into_iter().for_each(ended_by);
+}
+
+fn ended_by(signal: Signal) {
     let kept = fortnight();
     let before = sizes(&kept);
     let mut slow = slow(&kept);
@@ -109,7 +113,7 @@ fn what_went_before_a_signal_is_told_and_noted_exactly() {
     slow.stdout(fs::File::create(&output).unwrap());
     let prune = Running::start(slow);
     support::wait_until("something is deleted", || !gone(&before, &kept).0.is_empty());
-    prune.signal(Signal::TERM);
+    prune.signal(signal);
     let outcome = prune.end();
     assert_eq!(outcome.status, 1, "{}", outcome.stderr);
     let (gone, bytes) = gone(&before, &kept);

@@ -1,5 +1,6 @@
 //! What goes to standard output, for people and for programs.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 
 use humansize::{WINDOWS, format_size};
@@ -33,12 +34,44 @@ pub(super) fn print_text(text: &str) {
 /// As JSON, with a line end.
 pub(super) fn as_json(value: &impl Serialize) -> String {
     // What is printed is made of texts, numbers, truths and lists of them: nothing in it can fail.
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+    let text = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
+    without_controls(&text).into_owned()
+}
+
+/// JSON leaves some control characters as they are, and a label may hold what a terminal takes for a command.
+fn without_controls(json: &str) -> Cow<'_, str> {
+    let is_control = |character: char| ('\u{7F}'..='\u{9F}').contains(&character);
+    if !json.contains(is_control) {
+        return Cow::Borrowed(json);
+    }
+    let escaped = |character: char| match is_control(character) {
+        true => format!("\\u{:04x}", u32::from(character)),
+        false => character.to_string(),
+    };
+    Cow::Owned(json.chars().map(escaped).collect())
+}
+
+/// Escapes, on its way, what [`without_controls`] does.
+struct Escaping<'a>(&'a mut dyn Write);
+
+impl Write for Escaping<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // The serializer writes whole texts.
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.0.write_all(without_controls(text).as_bytes())?,
+            Err(_) => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Writes JSON, with a line end.
 pub(super) fn write_json(to: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *to, value)?;
+    serde_json::to_writer_pretty(Escaping(&mut *to), value)?;
     writeln!(to)
 }
 
@@ -82,6 +115,17 @@ pub(super) fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_holds_no_control_character() {
+        let text = ["plain \u{E9}", "\u{1B}[31m", "\u{9B}31m\u{7F}"];
+        let mut written = Vec::new();
+        write_json(&mut written, &text).unwrap();
+        for json in [as_json(&text), String::from_utf8(written).unwrap()] {
+            assert!(!json.chars().any(|c| c.is_control() && c != '\n'), "{json:?}");
+            assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), text);
+        }
+    }
 
     #[test]
     fn amounts_read_as_the_servers_own() {

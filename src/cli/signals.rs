@@ -110,3 +110,11 @@ pub(super) fn listen() -> UnboundedReceiver<Signal> {
 fn release() {
     let _ = STOPPING.into_iter().collect::<SigSet>().thread_unblock();
 }
+
+/// Whether the process was started so that it outlives its terminal.
+pub(super) fn hangup_is_ignored() -> bool {
+    const HANGUP: u64 = 1 << (Signal::SIGHUP as i32 - 1);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & HANGUP != 0)
+}

@@ -119,6 +119,8 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    /// A terminal that is closed; `None` where nobody is to be told, as under nohup. A server's commands never hear of it.
+    hangup: Option<Signal>,
     handed_on: UnboundedReceiver<nix::sys::signal::Signal>,
 }
 
@@ -128,6 +130,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hangup: if signals::hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
             handed_on: signals::listen(),
         })
     }
@@ -137,11 +140,19 @@ impl Signals {
             _ = self.terminate.recv() => Caught::Terminate,
             _ = self.interrupt.recv() => Caught::Interrupt,
             _ = self.quit.recv() => Caught::Quit,
+            _ = hung_up(self.hangup.as_mut()) => Caught::Terminate,
             Some(signal) = self.handed_on.recv() => match signal {
                 nix::sys::signal::Signal::SIGTERM => Caught::Terminate,
                 nix::sys::signal::Signal::SIGQUIT => Caught::Quit,
                 _ => Caught::Interrupt,
             },
         }
+    }
+}
+
+async fn hung_up(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

@@ -10,7 +10,8 @@ use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Labels, OtherSize, T
 use crate::coverage::Coverage;
 use crate::error::{Error, ErrorKind};
 use crate::retention::{
-    Backup, Decision, Doubt, Facts, GivenUp, KeptBackup, Policy, Tip, Young, decide, order_of_deletion,
+    Backup, Boundary, Decision, Doubt, Facts, GivenUp, KeptBackup, Policy, Tip, Young, decide,
+    order_of_deletion,
 };
 use crate::server::Need;
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
@@ -28,6 +29,8 @@ pub struct PrunePlan {
     pub(super) empty: Vec<OtherFile>,
     /// The base backups that stay, oldest first.
     pub kept: Vec<KeptBackup>,
+    /// The base backups whose WAL goes, or is gone already, in the order in which they ended.
+    pub forgotten: Vec<Backup>,
     /// What stays because a base backup may be at work that needs it, if that is more than the others need.
     pub young: Option<Young>,
     /// The branches of the log that no backup leads to any more.
@@ -110,6 +113,9 @@ impl PrunePlan {
         let Decision { boundary, kept, young, given_up, alive, overruled } =
             decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
 
+        let is_forgotten =
+            |backup: &&Backup| boundary.is_some_and(|boundary| Boundary::from(backup.start) < boundary);
+        let forgotten = backups.iter().filter(is_forgotten).cloned().collect();
         // In place, because there may be millions.
         let mut goes = catalog.inventory.files;
         let stays_here =
@@ -129,6 +135,7 @@ impl PrunePlan {
             empty: catalog.inventory.empty.into_iter().filter(is_left).collect(),
             perhaps_replicas: counted(&kept, &suspects),
             kept,
+            forgotten,
             young,
             given_up,
             alive,

@@ -69,12 +69,7 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
     for (index, backup) in newest_first.iter().enumerate() {
         let redundancy = (index < of).then_some(Why::Redundancy { place: index + 1, of });
         let for_window = covered.as_mut().map_or_else(Vec::new, |covered| covered.by(backup));
-        let mut why: Vec<Why> = redundancy.into_iter().chain(for_window).collect();
-        // What stays anyway needs no other reason.
-        if why.is_empty() && !backup.found {
-            let only_way = ways.iter().filter(|(_, way)| *way == index);
-            why.extend(only_way.map(|(tip, _)| Why::OnlyWay(tip.timeline)));
-        }
+        let why: Vec<Why> = redundancy.into_iter().chain(for_window).collect();
         if !why.is_empty() {
             kept.push(KeptBackup { backup: (*backup).clone(), why });
         }
@@ -85,24 +80,40 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
             None => kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::StillThere] }),
         }
     }
-    if kept.iter().any(|kept| kept.backup.complete) {
+    let asked_for = kept.len();
+    for (tip, backup) in ways {
+        let why = Why::OnlyWay(tip.timeline);
+        match kept.iter().position(|kept| kept.backup == *backup) {
+            // What stays anyway needs no other reason.
+            Some(place) if place < asked_for => {}
+            Some(place) => kept.get_mut(place).into_iter().for_each(|kept| kept.why.push(why)),
+            None => kept.push(KeptBackup { backup: backup.clone(), why: vec![why] }),
+        }
+    }
+    if kept.iter().any(|kept| kept.backup.complete && kept.backup.counts) {
         return Ok(kept);
     }
     let incomplete = backups.iter().filter(|backup| backup.counts && !backup.complete).count();
     Err(Doubt::NoBackup { incomplete })
 }
 
-/// For each end of the log that counts, the place of the newest backup that leads there: without a gap if any does.
+/// For each end of the log that is wanted, the newest backup that leads there: without a gap if any does. One that does not
+/// count will do where no other does: its files may be gone, but without its WAL it is lost for sure.
 fn ways<'a>(
     policy: &'a Policy,
     facts: Facts<'a>,
-    newest_first: &[&Backup],
-) -> Result<Vec<(&'a Tip, usize)>, Doubt> {
+    newest_first: &[&'a Backup],
+) -> Result<Vec<(&'a Tip, &'a Backup)>, Doubt> {
+    let others = facts.backups.iter().filter(|backup| backup.complete && !backup.counts);
+    let other = |tip: &Tip| {
+        let leading = others.clone().filter(|backup| backup.leads_to.contains(&tip.timeline));
+        leading.max_by_key(|backup| (backup.ended, backup.start.order()))
+    };
     let mut ways = Vec::new();
     for tip in policy.ends(facts).wanted() {
-        let reaches = newest_first.iter().position(|backup| backup.reaches.contains(&tip.timeline));
-        let leads = || newest_first.iter().position(|backup| backup.leads_to.contains(&tip.timeline));
-        match reaches.or_else(leads) {
+        let reaches = newest_first.iter().find(|backup| backup.reaches.contains(&tip.timeline));
+        let leads = || newest_first.iter().find(|backup| backup.leads_to.contains(&tip.timeline));
+        match reaches.or_else(leads).copied().or_else(|| other(tip)) {
             Some(way) => ways.push((tip, way)),
             // Any of an older timeline may be the one.
             None if !tip.way_is_known
@@ -298,13 +309,21 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_that_does_not_count_takes_nobodys_place_and_is_no_way_to_anywhere() {
+    fn a_backup_that_does_not_count_takes_nobodys_place_but_is_a_way_where_no_other_is() {
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
         backups[2].counts = false;
         backups[2].leads_to.push(name(2, 35).timeline());
         let segments = [(name(1, 40), now()), (name(2, 45), now())];
         let (boundary, kept) = decided(&backups, policy(1, Some(5)), &segments, &[]).unwrap();
         assert_eq!((boundary, &kept[1].why[..]), (Boundary::from(name(1, 20)), &[Why::AfterBoundary][..]));
+        backups[0].counts = false;
+        backups[0].leads_to.push(name(3, 15).timeline());
+        let tips = [Tip { timeline: name(3, 15).timeline(), since: now(), way_is_known: true }];
+        let (boundary, kept) = decided(&backups, policy(1, None), &[], &tips).unwrap();
+        assert_eq!(
+            (boundary, &kept[0].why),
+            (Boundary::from(name(1, 10)), &vec![Why::OnlyWay(tips[0].timeline)])
+        );
         for backup in &mut backups {
             backup.counts = false;
         }

@@ -8,7 +8,7 @@ use crate::archive::ArchiveUrl;
 use crate::catalog::Totals;
 use crate::cli::json::Problem;
 use crate::prune::PrunePlan;
-use crate::retention::KeptBackup;
+use crate::retention::{Backup, Why};
 use crate::server::Need;
 
 #[derive(Serialize)]
@@ -28,6 +28,8 @@ pub(super) struct Printed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     needed: Option<Needed<'a>>,
     kept_backups: Vec<PrintedBackup<'a>>,
+    /// Those whose WAL goes, or is gone already.
+    forgotten_backups: Vec<PrintedBackup<'a>>,
     /// From which segment on all stays for a base backup that may be at work; only where that keeps more than the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     young_from: Option<String>,
@@ -55,6 +57,7 @@ struct PrintedBackup<'a> {
     ended: Timestamp,
     complete: bool,
     counts: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     why: Vec<String>,
 }
 
@@ -79,7 +82,8 @@ pub(super) fn of<'a>(archive: &ArchiveUrl, pruned: &'a Pruned, dry_run: bool) ->
         problem: error.as_ref().map(Problem::from),
         begins_at: begins_at.map(|segment| segment.to_string()),
         needed: needed.as_ref().map(|Need { from, who }| Needed { from: from.to_string(), by: who }),
-        kept_backups: kept.iter().map(of_backup).collect(),
+        kept_backups: kept.iter().map(|kept| of_backup(&kept.backup, &kept.why)).collect(),
+        forgotten_backups: plan.forgotten.iter().map(|backup| of_backup(backup, &[])).collect(),
         young_from: plan.young.map(|young| young.from.to_string()),
         given_up_timelines: plan.given_up.iter().map(|branch| branch.timeline.get()).collect(),
         perhaps_replicas: &plan.perhaps_replicas,
@@ -91,13 +95,13 @@ pub(super) fn of<'a>(archive: &ArchiveUrl, pruned: &'a Pruned, dry_run: bool) ->
     }
 }
 
-fn of_backup(kept: &KeptBackup) -> PrintedBackup<'_> {
+fn of_backup<'a>(backup: &'a Backup, why: &[Why]) -> PrintedBackup<'a> {
     PrintedBackup {
-        title: &kept.backup.title,
-        start_segment: kept.backup.start.to_string(),
-        ended: kept.backup.ended,
-        complete: kept.backup.complete,
-        counts: kept.backup.counts,
-        why: kept.why.iter().map(ToString::to_string).collect(),
+        title: &backup.title,
+        start_segment: backup.start.to_string(),
+        ended: backup.ended,
+        complete: backup.complete,
+        counts: backup.counts,
+        why: why.iter().map(ToString::to_string).collect(),
     }
 }

@@ -25,6 +25,10 @@ pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::R
         let (title, ended) = (plain(&kept.backup.title), time(kept.backup.ended));
         writeln!(to, "keeps {title}, ended {ended}{lacks}{counts}: {}", why.join("; "))?;
     }
+    for backup in &plan.forgotten {
+        let lacks = if backup.complete { "" } else { ", which lacks WAL already" };
+        writeln!(to, "forgets {}, ended {}{lacks}", plain(&backup.title), time(backup.ended))?;
+    }
     if let Some(young) = plan.young {
         let (from, since) = (young.from, time(young.since));
         writeln!(
