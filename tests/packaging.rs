@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use support::{archive::ArchiveDirectory, kept::Kept, output_of, running::outcome_of, sandbox::Sandbox};
+use support::{kept::Kept, output_of, running::outcome_of, sandbox::Sandbox};
 
 const UNITS: [&str; 4] =
     ["walkeep-prune.service", "walkeep-prune.timer", "walkeep-verify.service", "walkeep-verify.timer"];
@@ -82,23 +82,6 @@ fn system_calls(sandbox: &Sandbox, set: &str) -> BTreeSet<String> {
     sets.flatten().collect()
 }
 
-/// An archive of files that walkeep has written, without the server that they came from.
-fn archive(sandbox: &Sandbox) -> ArchiveDirectory {
-    let archive = ArchiveDirectory::new(sandbox);
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
-    for entry in fs::read_dir(samples).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().unwrap();
-        let content = fs::read(entry.path()).unwrap();
-        let header = String::from_utf8_lossy(&content[8..1024]).into_owned();
-        let Some((_, rest)) = header.split_once(r#""system_identifier":""#) else { continue };
-        let system = rest.split('"').next().unwrap().parse().unwrap();
-        let file = archive.file(system, &name);
-        output_of(sandbox.command("mkdir").arg("-p").arg(file.parent().unwrap()));
-        sandbox.file(file, content);
-    }
-    archive
-}
-
 #[test]
 fn pruning_needs_no_system_call_that_its_unit_forbids() {
     let kept = Kept::new();
@@ -141,11 +124,11 @@ fn the_lines_for_cron_run_as_a_shell_would_run_them() {
     let mut path = None;
     let mut asked = Vec::new();
     let log = sandbox.join("calls");
-    // Says something, as the program does when all is well, and complains.
+    // Says what it found, and complains; its end is the first argument's, in the environment.
     let program = sandbox.file(
         "walkeep",
         format!(
-            "#!/bin/sh\necho \"$*\" >> {}\necho all is well\necho complaint >&2\nexit 1\n",
+            "#!/bin/sh\necho \"$*\" >> {}\necho findings\necho complaint >&2\nexit $STATUS\n",
             log.display()
         ),
     );
@@ -164,15 +147,16 @@ fn the_lines_for_cron_run_as_a_shell_would_run_them() {
         assert_eq!(user, "postgres");
         let (_, command) = line.split_once(" postgres ").unwrap();
         assert!(!command.contains('%'), "cron takes it for the end of the line");
-        assert!(command.contains("/usr/bin/walkeep "), "{command}");
-        let mut shell = sandbox.command("/bin/sh");
-        shell.env_clear().env("PATH", path.as_ref().expect("cron's own is short"));
-        shell.args(["-c", &command.replace("/usr/bin/walkeep", program.to_str().unwrap())]);
-        let output = shell.output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "what is printed is mailed");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "complaint\n");
+        let path = format!("{}:{}", sandbox.path().display(), path.as_ref().expect("cron's own is short"));
+        for (status, mailed) in [("0", ""), ("1", "findings\n")] {
+            let mut shell = sandbox.command("/bin/sh");
+            shell.env_clear().env("PATH", &path).env("STATUS", status).args(["-c", command]);
+            let output = shell.output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), mailed, "what is printed is mailed");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "complaint\n");
+        }
         asked.push(fields.len());
     }
-    assert_eq!(fs::read_to_string(log).unwrap(), "prune\nverify\n");
+    assert_eq!(fs::read_to_string(log).unwrap(), "prune\nprune\nverify\nverify\n");
     assert_eq!(asked.len(), 2);
 }

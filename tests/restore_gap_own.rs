@@ -181,7 +181,7 @@ fn a_recovery_that_goes_on_along_what_was_left_behind_is_told() {
     assert!(warned(&scene));
     let stderr = asked(&scene, &segment(2, 5)).stderr;
     assert!(
-        stderr.contains("recovery_target_timeline = '1' and recovery_target_lsn = '0/580000'"),
+        stderr.contains("recovery_target_timeline = '1', recovery_target_lsn = '0/580000' and recovery_target_inclusive = off"),
         "{stderr}"
     );
     assert_eq!(asked(&scene, &segment(2, 6)).stderr.matches("goes on along").count(), 0, "once is enough");

@@ -34,6 +34,7 @@ pub(super) async fn astray(
     Ok(Some(format!(
         "timeline {timeline} has archived no segment, so the server goes on along timeline {parent}, behind {left_at}, where \
          timeline {timeline} left it, and brings back what was written there. If timeline {timeline} is what you want, recover to \
-         where it began: recovery_target_timeline = '{parent}' and recovery_target_lsn = '{left_at}'"
+         where it began: recovery_target_timeline = '{parent}', recovery_target_lsn = '{left_at}' and \
+         recovery_target_inclusive = off"
     )))
 }
