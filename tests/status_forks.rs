@@ -118,8 +118,9 @@ fn a_hole_is_history_once_the_log_before_it_is_gone_and_a_note_once_a_base_backu
     let kept = promoted_at(position(10, 0x90));
     remove(&kept, &name(1, 9));
     kept.backup(2, 11, 11, 0);
-    says(status(&kept, &[]), 0, &["! ", &name(1, 9), "older base backups"]);
-    checked(&kept, "note", &[&name(1, 9)]);
+    let sentence = "no older base backup gets to timeline 2";
+    says(status(&kept, &[]), 0, &["! ", &name(1, 9), sentence]);
+    checked(&kept, "note", &[&name(1, 9), sentence]);
     for number in 1..=8 {
         remove(&kept, &name(1, number));
     }

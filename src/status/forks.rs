@@ -54,7 +54,7 @@ impl Hole {
             1 => format!("{last} is"),
             _ => format!("{first} to {last} ({segments} segments) are"),
         };
-        let meaning = if *passed { "older base backups get" } else { "no base backup gets" };
+        let meaning = if *passed { "no older base backup gets" } else { "no base backup gets" };
         format!(
             "{which} missing before the place at which timeline {left_by} left timeline {}, {left_at}: {meaning} to timeline \
              {left_by}",
