@@ -122,6 +122,47 @@ fn what_a_standby_needs_is_looked_for_on_the_timeline_to_which_it_goes() {
     says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(1, 9))]);
 }
 
+/// A drill has recovered to an old position, and has archived that: timeline 2 left timeline 1 before the restart point.
+#[test]
+fn a_timeline_that_left_before_the_restart_point_is_no_way_and_bars_the_restart() {
+    let (kept, standby) = scene();
+    kept.history(2, &[(1, position(3, 0x90))]);
+    kept.segments(2, 3..=4, 1);
+    for number in 5..=10 {
+        standby.segment(&name(1, number), 5);
+    }
+    let barred = [
+        "✗ the standby cannot be restarted with recovery_target_timeline = 'latest' while 00000002.history is in the archive",
+        "name the timeline, or move the drill's timeline out of the archive, see guide/recovery.md",
+    ];
+    let needs = |number| format!("needs {} next", name(1, number));
+    says(status(&kept, &standby, &[]), 1, &[&needs(11), barred[0], barred[1]]);
+    let json = json_of(status(&kept, &standby, &["--json"]), 1);
+    assert_eq!(json["standby"]["barred_by_timeline"], 2, "{json:#}");
+    let told = Told::by(status(&kept, &standby, &["--prometheus"]));
+    let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
+    assert_eq!((&*found["walkeep_standby_barred"], &*found["walkeep_standby_stranded"]), ("1", "0"));
+    let mut check = kept.walkeep("check", &["--pgdata"]);
+    check.arg(standby.join("")).stdout(Stdio::piped());
+    let text = Told::by(check).text();
+    assert!(text.contains("✗ standby") && text.contains("cannot be restarted"), "{text}");
+    // That is what mends it.
+    standby.file("postgresql.conf", "recovery_target_timeline = 'current'\n");
+    says(status(&kept, &standby, &[]), 0, &[&needs(11)]);
+}
+
+/// It streams on timeline 1, and has replayed more of that than the drill has; its restart point is older than both.
+#[test]
+fn a_timeline_that_left_before_what_lies_in_pg_wal_is_no_way() {
+    let (kept, standby) = scene();
+    kept.history(2, &[(1, position(7, 0x90))]);
+    kept.segments(2, 7..=7, 1);
+    for number in 5..=10 {
+        standby.segment(&name(1, number), 5);
+    }
+    says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(1, 11))]);
+}
+
 #[test]
 fn a_base_backup_that_was_never_started_begins_where_its_label_says() {
     let (kept, standby) = scene();

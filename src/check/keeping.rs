@@ -101,8 +101,10 @@ pub(super) fn timelines(known: &ArchiveStatus) -> Finding {
 /// Whether the archive brings a standby on.
 pub(super) fn standby(known: &ArchiveStatus) -> Option<Finding> {
     let (name, standby) = ("standby", known.standby?);
-    Some(if standby.is_stranded() {
-        Finding::fail(name, standby.what()).hint(standby.remedy())
+    let wrongs: Vec<(String, &str)> = standby.wrongs().collect();
+    Some(if !wrongs.is_empty() {
+        let (what, hints): (Vec<String>, Vec<&str>) = wrongs.into_iter().unzip();
+        Finding::fail(name, what.join("; ")).hint(hints.join("; "))
     } else if standby.archived {
         Finding::pass(name, format!("{}, which it needs next, is in the archive", standby.needs))
     } else {

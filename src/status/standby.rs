@@ -23,12 +23,28 @@ pub struct Standby {
     pub begins_at: Option<SegmentName>,
     /// Whether the archive has later ones, so that it will not come by itself.
     pub later: bool,
+    /// The newest timeline, if that left the standby's before its restart point: a server that looks for the newest one does not
+    /// start.
+    pub barred_by: Option<TimelineId>,
 }
 
 impl Standby {
+    /// All that is wrong, each with what to do about it.
+    pub fn wrongs(&self) -> impl Iterator<Item = (String, &'static str)> {
+        let stranded = self.is_stranded().then(|| (self.what(), self.remedy()));
+        stranded.into_iter().chain(self.barred().map(|what| (what, UNBAR)))
+    }
+
+    /// Why it cannot be started again, in words.
+    fn barred(&self) -> Option<String> {
+        let history = WalName::History(self.barred_by?);
+        Some(format!(
+            "the standby cannot be restarted with recovery_target_timeline = 'latest' while {history} is in the archive"
+        ))
+    }
+
     /// What is missing, in words.
-    #[must_use]
-    pub fn what(&self) -> String {
+    fn what(&self) -> String {
         match self.begins_at {
             Some(begins_at) => format!("the archive begins at {begins_at}, the standby needs {}", self.needs),
             None => {
@@ -38,8 +54,7 @@ impl Standby {
     }
 
     /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    fn remedy(&self) -> &'static str {
         if self.begins_at.is_some() {
             "unless it streams from a server that has all since: take a new base backup for it, and do not promote this one"
         } else {
@@ -54,6 +69,10 @@ impl Standby {
     }
 }
 
+/// What to do about a timeline that bars the start.
+const UNBAR: &str =
+    "name the timeline, or move the drill's timeline out of the archive, see guide/recovery.md";
+
 /// Pushes that take files along may publish a later segment that much before an earlier one.
 const OUT_OF_ORDER: SignedDuration = SignedDuration::from_mins(1);
 
@@ -62,15 +81,15 @@ const OUT_OF_ORDER: SignedDuration = SignedDuration::from_mins(1);
 struct Way(Vec<(TimelineId, u64, u64)>);
 
 impl Way {
-    /// From a timeline on to the target. The newest one that descends from it is the latest; a target that does not is left to
-    /// the server to complain of.
+    /// From a timeline on to the target. The newest one that left it after `reached` is the latest; a target that did not is
+    /// left to the server to complain of.
     fn from(
-        timeline: TimelineId,
+        (timeline, reached): (TimelineId, Lsn),
         target: Option<TargetTimeline>,
         histories: &BTreeMap<TimelineId, TimelineHistory>,
         size: SegmentSize,
     ) -> Self {
-        let descends = |history: &TimelineHistory| history.left(timeline).is_some();
+        let descends = |history: &TimelineHistory| leaves_after(history, timeline, reached);
         let history = match target {
             Some(TargetTimeline::Current) => None,
             Some(TargetTimeline::Number(number)) => {
@@ -107,6 +126,11 @@ impl Way {
         timelines.filter_map(move |(timeline, ..)| SegmentName::from_number(*timeline, number, size))
     }
 
+    /// Whether it takes that segment.
+    fn takes(&self, segment: SegmentName, size: SegmentSize) -> bool {
+        segment.number(size).is_some_and(|number| self.names(number, size).any(|name| name == segment))
+    }
+
     /// The number of the first segment from `number` on of which none is in `own`.
     fn first_without(&self, mut number: u64, own: &BTreeSet<SegmentName>, size: SegmentSize) -> u64 {
         while self.names(number, size).any(|name| own.contains(&name)) {
@@ -114,6 +138,38 @@ impl Way {
         }
         number
     }
+}
+
+/// Whether a timeline left that one after a position, so that a server that has got there can follow it.
+fn leaves_after(history: &TimelineHistory, timeline: TimelineId, reached: Lsn) -> bool {
+    history.left(timeline).is_some_and(|left_at| left_at > reached)
+}
+
+/// The newest timeline, as a server looks for it that starts, if it cannot follow that from its restart point.
+fn barring(
+    (timeline, redo): (TimelineId, Lsn),
+    target: Option<TargetTimeline>,
+    histories: &BTreeMap<TimelineId, TimelineHistory>,
+) -> Option<TimelineId> {
+    if !matches!(target, None | Some(TargetTimeline::Latest)) {
+        return None;
+    }
+    // It asks for one after the other, and stops at the first that is not there.
+    let later = (timeline.get()..).skip(1).map_while(TimelineId::new);
+    let (newest, history) = later.map_while(|number| histories.get_key_value(&number)).last()?;
+    (!leaves_after(history, timeline, redo)).then_some(*newest)
+}
+
+/// How far a server has come for certain: to its restart point, and to the beginning of the last of its own segments of that
+/// timeline. Those may be received and not replayed; all that follows from them is what it asks for next.
+fn reached(
+    (timeline, redo): (TimelineId, Lsn),
+    own: &BTreeSet<SegmentName>,
+    size: SegmentSize,
+) -> (TimelineId, Lsn) {
+    let of_it = own.iter().filter(|segment| segment.timeline() == timeline);
+    let last = of_it.filter_map(|segment| segment.start(size)).max();
+    (timeline, last.map_or(redo, |last| redo.max(last)))
 }
 
 /// The segments in `pg_wal` that are there.
@@ -137,9 +193,9 @@ pub(super) async fn needs(
     let own = blocking(move || {
         data.restart_point().map(|point| (point, data.target_timeline(), own_segments(&data, system)))
     });
-    let Some(((timeline, redo), target, own)) = own.await else { return Ok(None) };
-    let way = Way::from(timeline, target, histories, size);
-    let number = way.first_without(redo.0 / size.bytes(), &own, size);
+    let Some((point, target, own)) = own.await else { return Ok(None) };
+    let way = Way::from(reached(point, &own, size), target, histories, size);
+    let number = way.first_without(point.1.0 / size.bytes(), &own, size);
     let names: Vec<SegmentName> = way.names(number, size).collect();
     let Some(needs) = names.first().copied() else { return Ok(None) };
     let mut archived = false;
@@ -149,7 +205,7 @@ pub(super) async fn needs(
     let begins_at = oldest.filter(|oldest| oldest.order() > needs.order());
     let mut later = begins_at.is_some();
     if !archived && !later {
-        let on_the_way = |file: &SegmentName| way.0.iter().any(|(timeline, ..)| *timeline == file.timeline());
+        let on_the_way = |file: &SegmentName| way.takes(*file, size);
         let comes_later = |segment: &SegmentName| on_the_way(segment) && segment.order() > needs.order();
         let mut latest = newest.iter().filter_map(|file| file.name.segment()).filter(comes_later);
         if let Some(latest) = latest.next() {
@@ -160,7 +216,8 @@ pub(super) async fn needs(
             later = ripe.any(|segment| comes_later(&segment));
         }
     }
-    Ok(Some(Standby { needs, archived, begins_at, later }))
+    let barred_by = barring(point, target, histories);
+    Ok(Some(Standby { needs, archived, begins_at, later, barred_by }))
 }
 
 #[cfg(test)]
@@ -187,27 +244,67 @@ mod tests {
     #[test]
     fn the_way_goes_to_the_newest_descendant_and_over_each_fork() {
         let histories = histories(&[(2, "1\t0/5000100\tx\n"), (3, "1\t0/5000100\tx\n2\t0/8000000\ty\n")]);
-        let way = Way::from(timeline(1), Some(TargetTimeline::Latest), &histories, SegmentSize::DEFAULT);
+        let way =
+            Way::from((timeline(1), Lsn(0)), Some(TargetTimeline::Latest), &histories, SegmentSize::DEFAULT);
         assert_eq!(names(&way, 4), ["000000010000000000000004"]);
         assert_eq!(names(&way, 5), ["000000020000000000000005", "000000010000000000000005"]);
         assert_eq!(names(&way, 9), ["000000030000000000000009"]);
         let way = Way::from(
-            timeline(1),
+            (timeline(1), Lsn(0)),
             Some(TargetTimeline::Number(timeline(2))),
             &histories,
             SegmentSize::DEFAULT,
         );
         assert_eq!(names(&way, 9), ["000000020000000000000009"]);
         for (begin, target) in [(1, TargetTimeline::Current), (4, TargetTimeline::Latest)] {
-            let way = Way::from(timeline(begin), Some(target), &histories, SegmentSize::DEFAULT);
+            let way = Way::from((timeline(begin), Lsn(0)), Some(target), &histories, SegmentSize::DEFAULT);
             assert_eq!(names(&way, 9), [format!("{begin:08X}0000000000000009")]);
         }
     }
 
     #[test]
+    fn the_newest_timeline_bars_a_start_from_behind_the_place_where_it_left() {
+        let histories =
+            histories(&[(2, "1\t0/5000100\tx\n"), (3, "1\t0/8000000\tx\n"), (5, "1\t0/100\tx\n")]);
+        let latest = Some(TargetTimeline::Latest);
+        let barring = |of, redo, target| barring((timeline(of), Lsn(redo)), target, &histories);
+        assert_eq!(
+            barring(1, 0x7FF_FFFF, latest),
+            None,
+            "the fourth is not there, so that the third is the newest"
+        );
+        assert_eq!(barring(1, 0x800_0000, latest), Some(timeline(3)));
+        assert_eq!(barring(1, 0x800_0000, None), Some(timeline(3)));
+        assert_eq!(barring(2, 0x500_0200, latest), Some(timeline(3)), "no child of the second");
+        assert_eq!(barring(3, 0x900_0000, latest), None);
+        for target in [TargetTimeline::Current, TargetTimeline::Number(timeline(3))] {
+            assert_eq!(barring(1, 0x800_0000, Some(target)), None);
+        }
+    }
+
+    #[test]
+    fn the_way_follows_no_timeline_that_left_before_what_the_server_has() {
+        let histories = histories(&[(2, "1\t0/5000100\tx\n"), (3, "1\t0/5000100\tx\n2\t0/8000000\ty\n")]);
+        let latest = Some(TargetTimeline::Latest);
+        let names_from = |redo, own: &[&str]| {
+            let own = own.iter().map(|name| name.parse().unwrap()).collect();
+            let reached = reached((timeline(1), Lsn(redo)), &own, SegmentSize::DEFAULT);
+            names(&Way::from(reached, latest, &histories, SegmentSize::DEFAULT), 9)
+        };
+        let [own, third] = ["000000010000000000000009", "000000030000000000000009"];
+        assert_eq!(names_from(0x500_00FF, &[]), [third]);
+        assert_eq!(names_from(0x500_0100, &[]), [own]);
+        assert_eq!(
+            names_from(0x400_0028, &["000000010000000000000005", "000000020000000000000006"]),
+            [third]
+        );
+        assert_eq!(names_from(0x400_0028, &["000000010000000000000006"]), [own]);
+    }
+
+    #[test]
     fn what_lies_in_pg_wal_is_passed_over_fork_by_fork() {
         let histories = histories(&[(2, "1\t0/5000100\tx\n")]);
-        let way = Way::from(timeline(1), None, &histories, SegmentSize::DEFAULT);
+        let way = Way::from((timeline(1), Lsn(0)), None, &histories, SegmentSize::DEFAULT);
         let own = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
         let first = |own: &BTreeSet<SegmentName>| way.first_without(4, own, SegmentSize::DEFAULT);
         assert_eq!(first(&own(&[])), 4);

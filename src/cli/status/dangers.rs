@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::status::ArchiveStatus;
+use crate::status::{ArchiveStatus, Standby};
 
 /// What somebody has to act on.
 pub(super) fn problems(now: Timestamp, archive: &ArchiveStatus) -> Vec<String> {
@@ -19,7 +19,7 @@ fn sentences(now: Timestamp, archive: &ArchiveStatus, urgent: bool) -> Vec<Strin
     let holes = holes.map(|hole| format!("{}; {}", hole.what(), hole.remedy()));
     let parallel = archive.parallel.iter().filter(|parallel| parallel.may_go_on(now) == urgent);
     let parallel = parallel.map(|parallel| format!("{}; {}", parallel.what(), parallel.remedy(now)));
-    let standby = archive.standby.filter(|standby| urgent && standby.is_stranded());
-    let standby = standby.map(|standby| format!("{}; {}", standby.what(), standby.remedy()));
+    let standby = archive.standby.iter().filter(|_| urgent).flat_map(Standby::wrongs);
+    let standby = standby.map(|(what, remedy)| format!("{what}; {remedy}"));
     holes.chain(parallel).chain(standby).collect()
 }

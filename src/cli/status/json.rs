@@ -11,6 +11,7 @@ use crate::cli::json::Problem;
 use crate::cli::print::{as_json, time};
 use crate::error::Error;
 use crate::status::{self, ArchiveStatus, Status};
+use crate::wal::TimelineId;
 
 #[derive(Serialize)]
 struct Printed<'a> {
@@ -130,6 +131,9 @@ struct Standby {
     archived: bool,
     /// The oldest segment in the archive, if that comes after it.
     archive_begins_at: Option<String>,
+    /// The newest timeline, if the server cannot be started again while that is in the archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    barred_by_timeline: Option<u32>,
 }
 
 /// A report as it is in the archive, and its age.
@@ -185,6 +189,7 @@ pub(super) fn of(told: &Told<'_>) -> String {
             needs_segment: standby.needs.to_string(),
             archived: standby.archived,
             archive_begins_at: standby.begins_at.map(|begins_at| begins_at.to_string()),
+            barred_by_timeline: standby.barred_by.map(TimelineId::get),
         }),
         last_prune: known
             .and_then(|known| known.prune.as_ref())

@@ -84,6 +84,8 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
     if let Some(standby) = known.standby {
         let help = "Whether the archive lacks the segment that the standby needs next, and has later ones.";
         metrics.one("walkeep_standby_stranded", help, u64::from(standby.is_stranded()));
+        let help = "Whether the newest timeline left the standby's before its restart point, so that it cannot be restarted.";
+        metrics.one("walkeep_standby_barred", help, u64::from(standby.barred_by.is_some()));
     }
     if let Some(prune) = &known.prune {
         metrics.one("walkeep_last_prune_timestamp_seconds", "When the last prune ended.", seconds(prune.at));
