@@ -153,7 +153,7 @@ fn a_base_backup_whose_first_segment_is_gone_does_not_count() {
 }
 
 #[test]
-fn a_base_backup_in_a_directory_of_the_configuration_counts() {
+fn a_base_backup_in_a_directory_of_the_configuration_or_of_a_flag_counts() {
     let pusher = archived();
     std::fs::remove_file(pusher.file(BACKUP)).unwrap();
     pusher.sandbox.directory("backups");
@@ -164,7 +164,10 @@ fn a_base_backup_in_a_directory_of_the_configuration_counts() {
     std::fs::write(place.join("global/pg_control"), control(SYSTEM, SEGMENT_BYTES as u64)).unwrap();
     let above = place.parent().unwrap().display();
     let file = pusher.sandbox.file("walkeep.toml", format!("backup_dirs = [\"{above}\"]\n"));
-    let mut check = check(&pusher, pusher.archive.url());
-    check.arg("--config").arg(file);
-    finds(check, "pass", "backup", &["nightly"]);
+    let mut by_file = check(&pusher, pusher.archive.url());
+    by_file.arg("--config").arg(file);
+    finds(by_file, "pass", "backup", &["nightly"]);
+    let mut by_flag = check(&pusher, pusher.archive.url());
+    by_flag.arg("--backup-dir").arg(place.parent().unwrap());
+    finds(by_flag, "pass", "backup", &["nightly"]);
 }

@@ -117,7 +117,7 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Findi
     let name = "backup";
     let alone = before.iter().all(|finding| finding.outcome != Outcome::Fail);
     let hint = format!(
-        "{}pg_basebackup -D DIRECTORY -X none; of one that was taken from a standby, name the directory in backup_dirs",
+        "{}pg_basebackup -D DIRECTORY -X none; of one that was taken from a standby, name the directory in backup_dirs, or by --backup-dir",
         if alone { "this alone is left to do: " } else { "" }
     );
     let (newest, number) = known.map_or((None, 0), |known| (known.newest_backup.as_ref(), known.backups.0));

@@ -11,7 +11,7 @@ use super::print::{print, write_json};
 use super::{log, supervise};
 use crate::check::{CheckRequest, Finding, Outcome, check};
 use crate::cluster::DataDirectory;
-use crate::config::Settings;
+use crate::config::{Given, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::server::Server;
@@ -36,6 +36,10 @@ pub(super) struct Check {
     #[arg(long, requires = "pgdata")]
     restore: bool,
 
+    /// Count base backups that pg_basebackup has put into this directory, or below it, too; may be repeated
+    #[arg(long, value_name = "DIRECTORY")]
+    backup_dir: Vec<PathBuf>,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -58,7 +62,7 @@ impl Check {
         let started = Instant::now();
         let failure = Failure::of_tool(self.json);
         exit_on_panic(program, failure);
-        let given = self.common.given();
+        let given = Given { backup_dirs: self.backup_dir, ..self.common.given() };
         let format = given.log_format.unwrap_or_default();
         let settings =
             Settings::load(&given).unwrap_or_else(|error| failure.exit_early(program, format, &error));
