@@ -12,8 +12,8 @@ use crate::status::{ArchiveStatus, Status};
 #[derive(Debug, Args)]
 pub(super) struct Limits {
     /// Fail if the archive lags behind by more than that, such as 30m or 2h. With --pgdata: if a finished file has been
-    /// waiting for longer; a server that is idle does not lag. Without: if the newest segment is older, so archive_timeout must
-    /// be set
+    /// waiting for longer; a server that is idle does not lag. Without: if the newest segment is older; archive_timeout
+    /// must be set then, and an idle server alarms all the same, because it ends no segment, so --pgdata is the better way
     #[arg(long = "max-lag", value_name = "DURATION", value_parser = whole_duration)]
     lag: Option<SignedDuration>,
 
