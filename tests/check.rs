@@ -344,6 +344,29 @@ fn the_settings_of_the_data_directory_must_let_walkeep_archive() {
     check_of_data(&pusher, &format!("archive_mode = on\n{ours}")).fails(&["archive_mode"]);
 }
 
+/// As Debian keeps it in `/etc`, before a first start has left word of that.
+#[test]
+fn a_configuration_that_is_not_in_the_data_directory_is_noted() {
+    let pusher = Pusher::new();
+    idle(&pusher);
+    let mut check = check_of_directory(&pusher);
+    check.arg("--pgdata").arg(pusher.data.join(""));
+    let report = Report::of(check);
+    report.fails(&[]);
+    report.says("note", "archive_mode", &["postgresql.conf", "--pg-url"]);
+}
+
+#[test]
+fn a_replica_that_does_not_archive_is_noted() {
+    let pusher = Pusher::new();
+    pusher.data.file("standby.signal", "");
+    let report = check_of_data(&pusher, "archive_mode = off\n");
+    report.fails(&[]);
+    report.says("note", "archive_mode", &["archive_mode is off", "promoted"]);
+    // One that is to archive once it is promoted has to be able to.
+    check_of_data(&pusher, "archive_mode = on\n").fails(&["archive_command"]);
+}
+
 #[test]
 fn it_is_said_whose_wal_the_archive_holds_and_how_new_it_is() {
     let pusher = Pusher::new();

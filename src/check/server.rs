@@ -6,7 +6,7 @@ use super::{CheckRequest, Finding, Outcome, keeping};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::Reading;
-use crate::cluster::{DataDirectory, ServerSettings};
+use crate::cluster::{DataDirectory, RecoveryMode, ServerSettings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::server::Server;
@@ -36,10 +36,7 @@ pub(super) async fn check(
         }
         Some(Ok((system, settings))) => {
             findings.push(known_system(archive, system).await);
-            match settings {
-                Ok(settings) => findings.extend(archiving(&settings)),
-                Err(error) => findings.push(Finding::failed("archive_mode", &error)),
-            }
+            findings.extend(settings);
             Some(system)
         }
     };
@@ -76,7 +73,8 @@ pub(super) async fn check(
     (system, Some(known))
 }
 
-type Facts = (SystemIdentifier, Result<ServerSettings, Error>);
+/// Whose it is, and what is found of its settings.
+type Facts = (SystemIdentifier, Vec<Finding>);
 
 /// Whose WAL it is, and how its server archives: as the running server says, else as its files do.
 fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result<Facts, Error>> {
@@ -94,12 +92,31 @@ fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result
         }
         (_, Some(system)) | (Some(system), None) => system,
     };
-    let settings = || match (server, data) {
-        (Some(server), _) => server.settings(),
-        (None, Some(data)) => data.server_settings(),
-        (None, None) => Ok(ServerSettings::new()),
+    Some(system.map(|system| (system, settings(data, server))))
+}
+
+/// What is found of the settings, and what is not.
+fn settings(data: Option<&DataDirectory>, server: Option<&Server>) -> Vec<Finding> {
+    let found = match (server, data) {
+        (Some(server), _) => server.settings().and_then(|settings| Ok((settings, server.is_in_recovery()?))),
+        (None, Some(data)) if !data.has_settings() => return vec![elsewhere(data)],
+        (None, Some(data)) => {
+            data.server_settings().map(|settings| (settings, data.recovery_mode() == RecoveryMode::Standby))
+        }
+        (None, None) => Ok((ServerSettings::new(), false)),
     };
-    Some(system.map(|system| (system, settings())))
+    match found {
+        Ok((settings, standby)) => archiving(&settings, standby),
+        Err(error) => vec![Finding::failed("archive_mode", &error)],
+    }
+}
+
+/// What is said where the settings are kept in another place, such as below `/etc`.
+fn elsewhere(data: &DataDirectory) -> Finding {
+    let data = data.path().display();
+    let what =
+        format!("unknown: there is no postgresql.conf in {data}, as on Debian, which keeps it below /etc");
+    Finding::note("archive_mode", what).hint("give --pg-url, and the running server is asked")
 }
 
 async fn known_system(archive: &Archive, system: SystemIdentifier) -> Finding {
@@ -113,12 +130,17 @@ async fn known_system(archive: &Archive, system: SystemIdentifier) -> Finding {
     }
 }
 
-/// What the settings say about archiving.
-fn archiving(settings: &ServerSettings) -> Vec<Finding> {
+/// What the settings say about archiving. A standby need not archive, as long as it is not to be promoted.
+fn archiving(settings: &ServerSettings, standby: bool) -> Vec<Finding> {
     let setting = |name: &str| settings.get(name).map_or("", String::as_str);
     let (mode, command) = (setting("archive_mode"), setting("archive_command"));
     let library = setting("archive_library");
     let on = ["on", "always", "true", "yes", "1"].contains(&mode.to_ascii_lowercase().as_str());
+    if standby && !on {
+        let what = "archive_mode is off: a standby archives nothing, nor will this one once it is promoted";
+        let hint = "set archive_mode = on, and restart it, if it may ever be promoted";
+        return vec![Finding::note("archive_mode", what).hint(hint)];
+    }
     let mode = if on {
         Finding::pass("archive_mode", format!("archive_mode is {mode}"))
     } else {
@@ -206,11 +228,11 @@ mod tests {
     use crate::check::Outcome;
 
     #[test]
-    fn only_walkeeps_own_command_is_a_tick() {
+    fn only_walkeeps_own_command_is_a_tick_and_a_standby_needs_none() {
         let outcomes = |pairs: &[(&str, &str)]| {
             let settings =
                 pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            archiving(&settings).into_iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+            archiving(&settings, false).into_iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         let walkeep = ("archive_command", "walkeep-archive %p");
         assert_eq!(outcomes(&[("archive_mode", "on"), walkeep]), [Outcome::Pass, Outcome::Pass]);
@@ -220,6 +242,12 @@ mod tests {
         for command in ["", "(disabled)", "cp %p /archive/%f", "walkeep-archive"] {
             assert_eq!(outcomes(&[("archive_mode", "on"), ("archive_command", command)])[1], Outcome::Fail);
         }
+        let standby = |mode: &str| {
+            let settings = [("archive_mode".to_owned(), mode.to_owned())].into();
+            archiving(&settings, true).into_iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+        };
+        assert_eq!(standby("off"), [Outcome::Note]);
+        assert_eq!(standby("always"), [Outcome::Pass, Outcome::Fail]);
         let library = ("archive_library", "basic_archive");
         assert_eq!(outcomes(&[("archive_mode", "on"), walkeep, library])[1], Outcome::Fail);
     }

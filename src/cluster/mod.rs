@@ -83,6 +83,15 @@ impl DataDirectory {
         settings::read(&self.0)
     }
 
+    /// Whether the file is there that the server reads first when it starts, as far as this directory tells where that is.
+    #[must_use]
+    pub fn has_settings(&self) -> bool {
+        !matches!(
+            fs::metadata(settings::configuration_file(&self.0)),
+            Err(error) if error.kind() == IoErrorKind::NotFound
+        )
+    }
+
     /// The command by which its server restores, from the file that its version reads that from; `None` where there is none.
     pub fn restore_command(&self) -> Result<Option<String>, Error> {
         let settings = match self.major_version() {

@@ -38,7 +38,7 @@ pub(super) fn read_recovery_conf(data: &Path) -> Result<ServerSettings, Error> {
 }
 
 /// Debian keeps it elsewhere; how the server was started last tells where.
-fn configuration_file(data: &Path) -> PathBuf {
+pub(super) fn configuration_file(data: &Path) -> PathBuf {
     let started = fs::read_to_string(data.join("postmaster.opts")).unwrap_or_default();
     let given = started.split('"').find_map(|argument| {
         argument.strip_prefix("config_file=").or_else(|| argument.strip_prefix("--config_file="))
