@@ -203,7 +203,7 @@ impl Survey {
             }
             Answer::Lost { why, cure } => {
                 let what = format!("what is written now, on timeline {timeline}, cannot be recovered: {why}");
-                let (file, cure) = (format!("timeline {timeline}"), (*cure).to_owned());
+                let (file, cure) = (format!("timeline {timeline}"), cure.clone());
                 let lost = names::finding(Severity::Failure, FindingKind::Present, file, what, cure);
                 self.names.findings.add(lost);
             }

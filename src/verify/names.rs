@@ -6,10 +6,11 @@ use jiff::Timestamp;
 
 use super::backups::{BackupState, Beginning, Need, beginnings, states};
 use super::gaps::{cut, intersects, union, without};
+use super::present::put_back;
 use crate::archive::OtherFile;
 use crate::catalog::{Acknowledgements, Finding, FindingKind, Findings, KnownBackup, Severity};
 use crate::coverage::{Coverage, Gap, Timeline};
-use crate::wal::{Lsn, TimelineId};
+use crate::wal::{Lsn, TimelineId, WalName};
 
 /// What is known of an archive without a look at its segments.
 #[derive(Debug, Clone, Copy)]
@@ -195,17 +196,14 @@ fn histories(facts: Facts<'_>, beginnings: &[Beginning]) -> Vec<Finding> {
         .map(|(id, _)| {
             let mut newest_first = beginnings.iter().rev();
             let older = newest_first.find(|beginning| beginning.origin.timeline < id);
-            let (severity, meaning) = match older {
-                Some(older) => {
-                    (Severity::Failure, format!("{} cannot be recovered to timeline {id}", older.title))
-                }
-                None => {
-                    (Severity::Note, format!("only base backups of timeline {id} can be recovered to it"))
-                }
+            let cannot = match older {
+                Some(older) => format!("{} cannot be recovered to timeline {id}", older.title),
+                None => format!("no base backup can be recovered on timeline {id}"),
             };
+            let meaning = format!("{cannot}; {}", put_back(id));
             let what = format!("there is WAL of timeline {id}, and nothing says where it left its parent");
-            let file = format!("{:08X}.history", id.get());
-            finding(severity, FindingKind::MissingHistory, file, what, meaning)
+            let file = WalName::History(id).to_string();
+            finding(Severity::Failure, FindingKind::MissingHistory, file, what, meaning)
         })
         .collect()
 }
@@ -247,7 +245,7 @@ mod tests {
 
     use super::*;
     use crate::coverage::Origin;
-    use crate::wal::{Ancestor, SegmentName, SegmentSize, TimelineHistory, WalName};
+    use crate::wal::{Ancestor, SegmentName, SegmentSize, TimelineHistory};
 
     const MB: u64 = 16 << 20;
 
@@ -355,6 +353,17 @@ mod tests {
         assert_eq!(found(&log, vec![backup("a", 1, 3, 3)])[0].0, Severity::Note);
         assert_eq!(found(&log, vec![backup("a", 1, 1, 1)])[0].0, Severity::Failure);
         assert_eq!(found(&log, vec![])[0].0, Severity::Failure, "who knows what backups there are");
+    }
+
+    #[test]
+    fn a_history_file_that_recoveries_ask_for_is_a_failure_though_no_backup_is_older() {
+        let log = archive(&[(2, 4), (2, 5)], &[]);
+        let found = found(&log, vec![backup("a", 2, 4, 4)]);
+        assert_eq!(
+            (found.len(), found[0].0, found[0].1),
+            (1, Severity::Failure, FindingKind::MissingHistory)
+        );
+        assert!(found[0].2.contains("walkeep-archive pg_wal/00000002.history"), "{}", found[0].2);
     }
 
     #[test]

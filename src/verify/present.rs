@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::backups::BackupState;
 use crate::coverage::{Coverage, Reach};
-use crate::wal::TimelineId;
+use crate::wal::{TimelineId, WalName};
 
 /// Whether what is written now can be recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Answer {
         /// Why.
         why: String,
         /// What to do.
-        cure: &'static str,
+        cure: String,
     },
     /// No base backup is known.
     Unknown(String),
@@ -117,9 +117,26 @@ impl Question<'_> {
         if let Some(state) = kept.iter().rev().find(|state| self.arrives(state, timeline)) {
             let why =
                 format!("the last WAL of {} is not in the archive so far", state.backup.title_in_words());
-            return Answer::Lost { why, cure: "see that it is archived" };
+            return Answer::Lost { why, cure: "see that it is archived".to_owned() };
         }
-        Answer::Lost { why: self.why(&kept, newest, timeline), cure: "take a base backup now" }
+        if let Some(of) = self.without_history(newest, timeline) {
+            let what = if self.unreadable.contains(&of) { "cannot be read" } else { "is missing" };
+            let why = format!(
+                "{} {what}, and every recovery from the newest base backup asks for it",
+                WalName::History(of)
+            );
+            return Answer::Lost { why, cure: put_back(of) };
+        }
+        Answer::Lost { why: self.why(&kept, newest, timeline), cure: "take a base backup now".to_owned() }
+    }
+
+    /// The first timeline whose history file a recovery from the backup to the timeline asks for in vain. That there are
+    /// segments of a timeline proves that it was begun.
+    fn without_history(&self, state: &BackupState, timeline: TimelineId) -> Option<TimelineId> {
+        let asked_for = state.backup.origin.timeline..=timeline;
+        let held = self.coverage.timelines().map(|(id, _)| id);
+        let without = |id: &TimelineId| id.get() > 1 && self.coverage.history(*id).is_none();
+        held.chain(self.unreadable.iter().copied()).filter(|id| asked_for.contains(id) && without(id)).min()
     }
 
     /// Why none of the backups recovers it, of which `newest` ended last.
@@ -144,29 +161,21 @@ impl Question<'_> {
             return format!("{which} lacks WAL that it needs to be consistent");
         };
         let title = complete.backup.title_in_words();
-        if self.unreadable.contains(&timeline) {
-            format!(
-                "{timeline:08X}.history cannot be read, and no base backup of that timeline is known",
-                timeline = timeline.get()
-            )
-        } else if timeline.get() > 1 && self.coverage.history(timeline).is_none() {
-            format!(
-                "nothing says where timeline {timeline} left its parent, and no base backup of that timeline is complete"
-            )
-        } else {
-            format!("no base backup leads there; the one that ended last, {title}, was taken elsewhere")
-        }
+        format!("no base backup leads there; the one that ended last, {title}, was taken elsewhere")
     }
 
     /// Whether a backup lacks nothing on the way to the timeline but its last WAL.
     fn arrives(&self, state: &BackupState, timeline: TimelineId) -> bool {
-        state.is_arriving && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
+        state.is_arriving
+            && self.without_history(state, timeline).is_none()
+            && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
     }
 
     /// How a backup can be recovered to the end of all that there is of the timeline, if it can.
     fn whole(&self, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
         let all = reach(self.coverage, state, timeline).filter(|reach| reach.to_the_end)?;
-        let sound = self.sound.is_complete(state.backup.origin);
+        let sound =
+            self.sound.is_complete(state.backup.origin) && self.without_history(state, timeline).is_none();
         // Without what cannot be had, an end may be one that comes too early.
         (sound && reach(self.sound, state, timeline) == Some(all)).then_some(all)
     }
@@ -188,6 +197,14 @@ impl Question<'_> {
     }
 }
 
+/// What to do where a history file is not to be had.
+pub(super) fn put_back(timeline: TimelineId) -> String {
+    let name = WalName::History(timeline);
+    format!(
+        "put {name} back: \"walkeep backfill\", or \"walkeep-archive pg_wal/{name}\" on a server of that timeline"
+    )
+}
+
 fn reach(coverage: &Coverage, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
     coverage.reaches(state.backup.origin).into_iter().find(|reach| reach.timeline == timeline)
 }
@@ -200,7 +217,7 @@ mod tests {
     use crate::catalog::KnownBackup;
     use crate::coverage::Origin;
     use crate::verify::backups::states;
-    use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, WalName};
+    use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory};
 
     const MB: u64 = 16 << 20;
 
@@ -281,6 +298,13 @@ mod tests {
             (present.timeline.get(), from)
         }
 
+        fn cure(&self) -> String {
+            match self.present().answer {
+                Answer::Lost { cure, .. } => cure,
+                answer => panic!("{answer:?}"),
+            }
+        }
+
         fn why(&self) -> String {
             match self.present().answer {
                 Answer::Lost { why, .. } | Answer::Unknown(why) => why,
@@ -349,7 +373,8 @@ mod tests {
         let mut scene =
             Scene::new(archive(&[log(1, 1..=9), log(2, 9..=10)].concat(), &[]), vec![backup("a", 1, 5, 5)]);
         assert_eq!(scene.since(), (2, None));
-        assert!(scene.why().contains("nothing says where timeline 2"), "{}", scene.why());
+        assert!(scene.why().contains("00000002.history is missing"), "{}", scene.why());
+        scene.coverage = archive(&log(1, 1..=9), &[]);
         scene.unreadable.insert(id(3));
         assert_eq!(scene.since(), (3, None));
         assert!(scene.why().contains("00000003.history cannot be read"), "{}", scene.why());
@@ -357,6 +382,27 @@ mod tests {
         let scene =
             Scene::new(archive(&log(1, 1..=9), &[]), vec![backup("a", 1, 5, 5), backup("b", 4, 20, 20)]);
         assert_eq!(scene.since(), (4, None));
+    }
+
+    #[test]
+    fn without_the_history_file_that_a_recovery_asks_for_nothing_is_recovered() {
+        // The archive was begun on timeline 2.
+        let mut scene = Scene::new(archive(&log(2, 4..=9), &[]), vec![backup("a", 2, 5, 5)]);
+        assert_eq!(scene.since(), (2, None));
+        assert!(scene.why().starts_with("00000002.history is missing"), "{}", scene.why());
+        assert!(scene.cure().contains("walkeep backfill"), "{}", scene.cure());
+        scene.unreadable.insert(id(2));
+        assert!(scene.why().starts_with("00000002.history cannot be read"), "{}", scene.why());
+        scene.unreadable.clear();
+        scene.coverage = archive(&log(2, 4..=9), &[(2, 1, 4 * MB + 5)]);
+        assert_eq!(scene.since(), (2, Some(0)));
+        // A recovery from timeline 2 on never asks for what is before it, and one from before does.
+        let segments = [log(1, 1..=9), log(2, 6..=7), log(3, 8..=9)].concat();
+        scene.coverage = archive(&segments, &[(3, 1, 8 * MB + 5)]);
+        scene.backups = vec![ended(1, backup("a", 1, 5, 5)), ended(2, backup("b", 3, 9, 9))];
+        assert_eq!(scene.since(), (3, Some(2)));
+        scene.backups.pop();
+        assert!(scene.why().starts_with("00000002.history is missing"), "{}", scene.why());
     }
 
     #[test]
