@@ -118,6 +118,40 @@ fn a_backup_that_leads_elsewhere_recovers_nothing_of_what_is_written_now() {
 }
 
 #[test]
+fn a_timeline_that_was_given_up_is_not_what_is_written_now() {
+    let kept = Kept::new();
+    kept.segments(1, 1..=9, 5);
+    kept.backup(1, 5, 5, 4);
+    // A drill to a moment before that backup.
+    kept.history(2, &[(1, position(3, 0x500))]);
+    kept.segments(2, 3..=6, 1);
+    lost(&kept, &["--names-only"], 2, "no base backup leads there");
+    let options = ["--names-only", "--give-up-timeline", "2"];
+    let verdict = verify(&kept, &options);
+    verdict.says(&[]);
+    let present = &verdict.json["present"];
+    assert_eq!((&present["timeline"], &present["recoverable"]), (&json!(1), &json!(true)));
+    let configuration = kept.sandbox.directory("conf").join("walkeep.toml");
+    kept.sandbox.file(configuration.clone(), "given_up_timelines = [2]\n");
+    verify(&kept, &["--names-only", "--config", configuration.to_str().unwrap()]).says(&[]);
+}
+
+#[test]
+fn a_backup_whose_last_wal_is_on_its_way_endangers_nothing_yet() {
+    let kept = Kept::new();
+    kept.segments(1, 4..=5, 0);
+    let young = kept.backup(1, 5, 6, 0);
+    let verdict = verify(&kept, &["--names-only"]);
+    verdict.says(&[("note", "backup_incomplete", &young)]);
+    assert_eq!((verdict.status, &verdict.json["present"]["recoverable"]), (0, &Value::Null));
+    let line = first_line(&kept, &["--names-only"]);
+    assert!(
+        line.contains("cannot be recovered yet: the last WAL of") && line.contains("on its way"),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_gap_or_damage_behind_the_newest_backup_is_told_first() {
     let kept = two_backups();
     let last = kept.archive.file(support::push::SYSTEM, &name(1, 9));

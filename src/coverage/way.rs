@@ -213,7 +213,7 @@ impl Coverage {
     }
 
     /// The timelines of which the archive has WAL, or the history file, in ascending order.
-    fn known(&self) -> impl Iterator<Item = TimelineId> {
+    pub fn known(&self) -> impl Iterator<Item = TimelineId> + use<> {
         let known: BTreeSet<TimelineId> =
             self.timelines.keys().chain(self.histories.keys()).copied().collect();
         known.into_iter()

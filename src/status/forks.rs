@@ -137,15 +137,21 @@ impl Ancestor {
         let group = last - last % size.segments_per_log();
         let after_newest = newest.as_ref().and_then(number).map_or(0, |newest| newest + 1);
         let begins = self.begins.max(number(&oldest)?).max(after_newest.min(group));
-        let held: Vec<u64> = neighbours.iter().filter_map(number).collect();
-        let mut missing = (begins..=last).filter(|number| held.binary_search(number).is_err());
-        let first = missing.next()?;
-        let (end, others) = missing.fold((first, 0), |(_, others), number| (number, others + 1));
+        // A history file may name any place, so nothing is counted one by one but what is there.
+        let held = || neighbours.iter().filter_map(number).filter(|number| (begins..=last).contains(number));
+        let first = held().fold(begins, |next, number| if number == next { next + 1 } else { next });
+        if first > last {
+            return None;
+        }
+        let backwards =
+            neighbours.iter().rev().filter_map(number).filter(|number| (first..=last).contains(number));
+        let end = backwards.fold(last, |next, number| if number == next { next - 1 } else { next });
+        let missing = last - begins + 1 - held().count() as u64;
         let name = |number| SegmentName::from_number(self.timeline, number, size);
         Some(Hole {
             first: name(first)?,
             last: name(end)?,
-            segments: others + 1,
+            segments: missing,
             left_by: self.left_by,
             left_at: self.left_at,
             passed: false,
@@ -297,6 +303,14 @@ mod tests {
         let newest = newest.map(|newest| name(1, newest));
         let hole = ancestor.hole(SIZE, &held, newest, name(2, oldest))?;
         Some((hole.first, hole.last, hole.segments))
+    }
+
+    #[test]
+    fn a_place_far_away_takes_no_longer_than_any_other() {
+        let line = line(2, "1\tFFFFFFFF/0\tx\n");
+        let held = [name(1, 3)];
+        let hole = line.ancestors[0].hole(SIZE, &held, Some(held[0]), name(1, 1)).unwrap();
+        assert_eq!((hole.first, hole.segments), (name(1, 4), (0xFFFF_FFFF << 8) - 4));
     }
 
     #[test]

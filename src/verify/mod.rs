@@ -5,6 +5,7 @@
 
 mod acknowledged;
 mod again;
+mod astray;
 mod backups;
 mod content;
 mod gaps;
@@ -48,6 +49,8 @@ pub struct Place {
     pub backup_directories: Vec<PathBuf>,
     /// The labels of the base backups in the archive that count.
     pub labels: Labels,
+    /// Timelines that nobody wants to recover any more.
+    pub given_up: Vec<TimelineId>,
     /// How the archive is read.
     pub reading: Reading,
 }
@@ -60,6 +63,7 @@ pub struct Survey {
     catalog: Catalog,
     elsewhere: Vec<BackupElsewhere>,
     labels: Labels,
+    given_up: Vec<TimelineId>,
     /// Timelines whose history files are there and cannot be read.
     unreadable: BTreeSet<TimelineId>,
     written: Vec<Written>,
@@ -95,7 +99,7 @@ impl Survey {
         acknowledged: Acknowledgements,
         now: Timestamp,
     ) -> Result<Self, Error> {
-        let Place { system, backup_directories, labels, reading } = place;
+        let Place { system, backup_directories, labels, given_up, reading } = place;
         let catalog = catalog(archive, system, reading).await?;
         let size = catalog.coverage.size();
         let elsewhere = blocking(move || backups_elsewhere(&backup_directories, system, size)).await?;
@@ -105,6 +109,7 @@ impl Survey {
             catalog,
             elsewhere,
             labels,
+            given_up,
             unreadable: BTreeSet::new(),
             written: Vec::new(),
             acknowledged,
@@ -140,7 +145,7 @@ impl Survey {
     }
 
     fn judge(&mut self, now: Timestamp) {
-        let Self { catalog, elsewhere, labels, acknowledged, .. } = self;
+        let Self { catalog, elsewhere, labels, given_up, acknowledged, .. } = self;
         let of_timelines = catalog.unreadable.iter().filter_map(|(name, _)| match name {
             WalName::History(timeline) => Some(*timeline),
             _ => None,
@@ -155,7 +160,7 @@ impl Survey {
             now,
         };
         self.names = Names::of(facts, KnownBackup::all(&catalog.backups, elsewhere, labels, &catalog.sizes));
-        for finding in other_sizes(catalog) {
+        for finding in other_sizes(catalog).into_iter().chain(astray::astray(&catalog.coverage, given_up)) {
             self.names.findings.add(finding);
         }
     }
@@ -187,6 +192,7 @@ impl Survey {
             unreadable: &self.unreadable,
             backups: &self.names.backups,
             written: &self.written,
+            given_up: &self.given_up,
         };
         let Some(mut present) = Present::of(question) else { return };
         let timeline = present.timeline;
@@ -207,7 +213,7 @@ impl Survey {
                 let lost = names::finding(Severity::Failure, FindingKind::Present, file, what, cure);
                 self.names.findings.add(lost);
             }
-            Answer::Recoverable { .. } | Answer::Unknown(_) => {}
+            Answer::Recoverable { .. } | Answer::NotYet(_) | Answer::Unknown(_) => {}
         }
         self.present = Some(present);
     }

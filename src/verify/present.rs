@@ -43,6 +43,8 @@ pub enum Answer {
         /// What to do.
         cure: String,
     },
+    /// Nothing is wrong but that the last WAL of a base backup may be on its way.
+    NotYet(String),
     /// No base backup is known.
     Unknown(String),
 }
@@ -71,6 +73,8 @@ pub struct Question<'a> {
     pub backups: &'a [BackupState],
     /// When which timeline was written on.
     pub written: &'a [Written],
+    /// Timelines that nobody wants to recover any more.
+    pub given_up: &'a [TimelineId],
 }
 
 impl Present {
@@ -83,7 +87,7 @@ impl Present {
             backups.iter().map(|state| state.backup.origin.timeline.max(state.backup.origin.stop_timeline));
         let known =
             coverage.newest_timeline().into_iter().chain(unreadable.iter().copied()).chain(of_backups);
-        let timeline = known.max()?;
+        let timeline = known.filter(|timeline| !question.given_up.contains(timeline)).max()?;
         Some(Self { timeline, others: question.others(timeline), answer: question.answer(timeline) })
     }
 
@@ -93,7 +97,7 @@ impl Present {
         match self.answer {
             Answer::Recoverable { .. } => Some(true),
             Answer::Lost { .. } => Some(false),
-            Answer::Unknown(_) => None,
+            Answer::NotYet(_) | Answer::Unknown(_) => None,
         }
     }
 }
@@ -117,7 +121,7 @@ impl Question<'_> {
         if let Some(state) = kept.iter().rev().find(|state| self.arrives(state, timeline)) {
             let why =
                 format!("the last WAL of {} is not in the archive so far", state.backup.title_in_words());
-            return Answer::Lost { why, cure: "see that it is archived".to_owned() };
+            return Answer::NotYet(why);
         }
         if let Some(of) = self.without_history(newest, timeline) {
             let what = if self.unreadable.contains(&of) { "cannot be read" } else { "is missing" };
@@ -135,7 +139,9 @@ impl Question<'_> {
     fn without_history(&self, state: &BackupState, timeline: TimelineId) -> Option<TimelineId> {
         let asked_for = state.backup.origin.timeline..=timeline;
         let held = self.coverage.timelines().map(|(id, _)| id);
-        let without = |id: &TimelineId| id.get() > 1 && self.coverage.history(*id).is_none();
+        let without = |id: &TimelineId| {
+            id.get() > 1 && self.coverage.history(*id).is_none() && !self.given_up.contains(id)
+        };
         held.chain(self.unreadable.iter().copied()).filter(|id| asked_for.contains(id) && without(id)).min()
     }
 
@@ -191,8 +197,10 @@ impl Question<'_> {
             let last = held.and_then(|(_, held)| held.last()).unwrap_or(0);
             left(timeline).is_some_and(|left_at| last <= self.coverage.segment_of(left_at))
         };
-        let lately =
-            self.written.iter().filter(|written| written.timeline != newest && written.last > since.first);
+        let lately = self.written.iter().filter(|written| {
+            let is_meant = written.timeline != newest && !self.given_up.contains(&written.timeline);
+            is_meant && written.last > since.first
+        });
         lately.map(|written| written.timeline).filter(|timeline| !is_on_the_way(*timeline)).collect()
     }
 }
@@ -270,21 +278,24 @@ mod tests {
         bad: Vec<(u32, u64)>,
         unreadable: BTreeSet<TimelineId>,
         written: Vec<Written>,
+        given_up: Vec<TimelineId>,
         now: Timestamp,
     }
 
     impl Scene {
         fn new(coverage: Coverage, backups: Vec<KnownBackup>) -> Self {
             let (unreadable, now) = (BTreeSet::new(), Timestamp::MAX);
-            Self { coverage, backups, bad: Vec::new(), unreadable, written: Vec::new(), now }
+            let (bad, written, given_up) = (Vec::new(), Vec::new(), Vec::new());
+            Self { coverage, backups, bad, unreadable, written, given_up, now }
         }
 
         fn present(&self) -> Present {
             let bad = self.bad.iter().map(|(timeline, number)| name(*timeline, *number)).collect();
             let sound = self.coverage.without(&bad);
             let backups = states(self.backups.clone(), &self.coverage, self.now);
-            let Self { coverage, unreadable, written, .. } = self;
-            let question = Question { coverage, sound: &sound, unreadable, backups: &backups, written };
+            let Self { coverage, unreadable, written, given_up, .. } = self;
+            let (sound, backups) = (&sound, &backups);
+            let question = Question { coverage, sound, unreadable, backups, written, given_up };
             Present::of(question).unwrap()
         }
 
@@ -293,7 +304,7 @@ mod tests {
             let present = self.present();
             let from = match present.answer {
                 Answer::Recoverable { from, .. } => Some(from.as_second()),
-                Answer::Lost { .. } | Answer::Unknown(_) => None,
+                Answer::Lost { .. } | Answer::NotYet(_) | Answer::Unknown(_) => None,
             };
             (present.timeline.get(), from)
         }
@@ -307,7 +318,7 @@ mod tests {
 
         fn why(&self) -> String {
             match self.present().answer {
-                Answer::Lost { why, .. } | Answer::Unknown(why) => why,
+                Answer::Lost { why, .. } | Answer::NotYet(why) | Answer::Unknown(why) => why,
                 Answer::Recoverable { backup, .. } => panic!("{backup} recovers it"),
             }
         }
@@ -385,6 +396,19 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_timeline_that_was_not_given_up_is_the_one_that_is_written_now() {
+        // A drill to segment 3, before the only backup, whose archive_command was left as it is.
+        let segments = [log(1, 1..=9), log(2, 3..=6)].concat();
+        let mut scene = Scene::new(archive(&segments, &[(2, 1, 3 * MB + 5)]), vec![backup("a", 1, 5, 5)]);
+        let written =
+            |timeline| Written { timeline: id(timeline), first: Timestamp::UNIX_EPOCH, last: Timestamp::MAX };
+        scene.written = vec![written(1), written(2)];
+        assert_eq!((scene.since(), scene.present().others), ((2, None), vec![id(1)]));
+        scene.given_up = vec![id(2)];
+        assert_eq!((scene.since(), scene.present().others), ((1, Some(0)), vec![]));
+    }
+
+    #[test]
     fn without_the_history_file_that_a_recovery_asks_for_nothing_is_recovered() {
         // The archive was begun on timeline 2.
         let mut scene = Scene::new(archive(&log(2, 4..=9), &[]), vec![backup("a", 2, 5, 5)]);
@@ -410,7 +434,9 @@ mod tests {
         let mut scene = Scene::new(archive(&log(1, 1..=5), &[]), vec![backup("a", 1, 4, 6)]);
         assert_eq!(scene.since(), (1, None));
         assert!(scene.why().contains("\"a\"") && scene.why().contains("consistent"), "{}", scene.why());
+        assert_eq!(scene.present().is_recoverable(), Some(false));
         scene.now = Timestamp::UNIX_EPOCH;
+        assert_eq!(scene.present().is_recoverable(), None, "its last WAL may be on its way");
         assert!(scene.why().starts_with("the last WAL of ") && scene.since() == (1, None), "{}", scene.why());
         scene.backups[0] = backup("a", 1, 4, 4);
         assert_eq!(scene.since(), (1, Some(0)));

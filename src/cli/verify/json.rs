@@ -119,7 +119,9 @@ fn of_present(present: &Present) -> PrintedPresent {
     let Present { timeline, others, answer } = present;
     let (from, to, backup, why) = match answer {
         Answer::Recoverable { from, to, backup, .. } => (Some(*from), *to, Some(backup.clone()), None),
-        Answer::Lost { why, .. } | Answer::Unknown(why) => (None, None, None, Some(why.clone())),
+        Answer::Lost { why, .. } | Answer::NotYet(why) | Answer::Unknown(why) => {
+            (None, None, None, Some(why.clone()))
+        }
     };
     PrintedPresent {
         timeline: timeline.get(),

@@ -18,7 +18,7 @@ use crate::cli::exit::Failure;
 use crate::cli::print::print_text;
 use crate::cli::progress::Progress;
 use crate::cli::tool::{Opened, Tool};
-use crate::config::{Given, Settings};
+use crate::config::{Given, Settings, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::verify::{ContentRequest, Interval, Percent, Place, Run, Since, Survey};
 use crate::wal::SystemIdentifier;
@@ -61,6 +61,11 @@ pub(super) struct Verify {
     /// Of the base backups that the archive knows of, show those as counting whose label matches; may be repeated
     #[arg(long, value_name = "PATTERN")]
     backup_label: Vec<LabelPattern>,
+
+    /// What is written now is not this timeline, such as a drill's; may be repeated
+    #[arg(long, value_name = "TIMELINE")]
+    give_up_timeline: Vec<Timeline>,
+
     /// Know of a failure that cannot be mended: from now on it is a note. NAME as findings have it, or FIRST..LAST; may be
     /// repeated
     #[arg(long, value_name = "NAME", value_parser = extent)]
@@ -108,6 +113,7 @@ impl Verify {
         let settings = self.tool.start(program, |given| Given {
             backup_dirs: self.backup_dir.clone(),
             backup_labels: self.backup_label.clone(),
+            given_up_timelines: self.give_up_timeline.clone(),
             ..given
         });
         let verified = self.tool.work(&settings, async |opened, stop| {
@@ -150,6 +156,7 @@ impl Verify {
             system,
             backup_directories: settings.backup_dirs.clone(),
             labels: settings.backup_labels.clone(),
+            given_up: settings.keep.branches.given_up.clone(),
             reading,
         };
         let acknowledged = self.acknowledged(&archive, system).await?;

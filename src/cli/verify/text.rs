@@ -86,6 +86,9 @@ fn answer(present: &Present, verified: &Verified) -> String {
         Answer::Lost { why, cure } => {
             format!("what is written now, on timeline {timeline}, CANNOT be recovered: {why}; {cure}{others}")
         }
+        Answer::NotYet(why) => format!(
+            "what is written now, on timeline {timeline}, cannot be recovered yet: {why}; it may be on its way{others}"
+        ),
         Answer::Unknown(why) => format!(
             "whether what is written now, on timeline {timeline}, can be recovered cannot be told: {why}; take one, or \
              name the directories where they are kept by --backup-dir{others}"

@@ -1,0 +1,55 @@
+//! A recovery to the newest timeline that would go astray.
+//!
+//! While a timeline has archived no segment, the server takes its parent's for want of it, also behind the place where the one
+//! left the other, and replays what somebody had gone back to be rid of. So what is written now cannot be had yet.
+
+use super::names::finding;
+use crate::catalog::{Finding, FindingKind, Severity};
+use crate::coverage::Coverage;
+use crate::wal::TimelineId;
+
+/// What there is to say of the newest timeline, of those that are not given up.
+pub(super) fn astray(coverage: &Coverage, given_up: &[TimelineId]) -> Option<Finding> {
+    let newest = coverage.known().filter(|timeline| !given_up.contains(timeline)).max()?;
+    let last = |of: TimelineId| coverage.timelines().find(|(timeline, _)| *timeline == of)?.1.last();
+    let parent = coverage.history(newest).filter(|_| last(newest).is_none())?.ancestors.last()?;
+    let beyond = last(parent.timeline).filter(|last| *last > coverage.segment_before(parent.left_at))?;
+    let file = format!("{:08X}.history", newest.get());
+    let beyond = coverage.name(parent.timeline, beyond)?;
+    let (left, left_at) = (parent.timeline, parent.left_at);
+    let what = format!(
+        "timeline {newest} has archived no segment, and timeline {left} goes on to {beyond}, behind {left_at}, where timeline \
+         {newest} left it"
+    );
+    let meaning = format!(
+        "a recovery to timeline {newest} brings back what was left behind on timeline {left}; end a segment of the server that \
+         writes timeline {newest} by select pg_switch_wal(), then take a base backup; or give the timeline up, if nobody wants it"
+    );
+    Some(finding(Severity::Failure, FindingKind::Present, file, what, meaning))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::wal::{SegmentSize, TimelineHistory, WalName};
+
+    #[test]
+    fn a_newest_timeline_without_a_segment_is_recovered_along_its_parents_tail() {
+        let id = |number| TimelineId::new(number).unwrap();
+        let found = |names: &[&str], left_at: &str, given_up: &[TimelineId]| {
+            let names = names.iter().map(|name| name.parse::<WalName>().unwrap());
+            let text = format!("1\t{left_at}\tx\n");
+            let history = TimelineHistory::parse(id(2), text.as_bytes()).unwrap();
+            let coverage = Coverage::new(SegmentSize::DEFAULT, names, BTreeMap::from([(id(2), history)]));
+            astray(&coverage, given_up).is_some()
+        };
+        let [fifth, sixth] = ["000000010000000000000005", "000000010000000000000006"];
+        assert!(found(&[fifth, sixth], "0/5000100", &[]));
+        assert!(found(&[fifth], "0/5000000", &[]), "at the boundary of two segments");
+        assert!(!found(&[fifth], "0/5000100", &[]), "both have that one");
+        assert!(!found(&[fifth, sixth], "0/5000100", &[id(2)]));
+        assert!(!found(&[fifth, sixth, "000000020000000000000005"], "0/5000100", &[]));
+    }
+}
