@@ -14,6 +14,7 @@ use support::{
     files::Permissions,
     kept::{Kept, days_ago, name, position},
     push::SYSTEM,
+    running::outcome_of,
 };
 
 /// The log, and directories of base backups.
@@ -31,8 +32,8 @@ fn first(kept: &Kept) -> u64 {
 #[test]
 fn what_pg_basebackup_writes_is_understood() {
     let shapes: [(&str, Vec<Member>); 8] = [
-        ("plain", [plain(10, SYSTEM).to_vec(), vec![("backup_manifest", manifest(10, 11, None))]].concat()),
-        ("plain without a manifest", plain(10, SYSTEM).to_vec()),
+        ("plain", plain(10, SYSTEM).to_vec()),
+        ("plain without a manifest", plain(10, SYSTEM)[..2].to_vec()),
         (
             "tar",
             vec![
@@ -59,8 +60,11 @@ fn what_pg_basebackup_writes_is_understood() {
         let place = kept.sandbox.directory(shape);
         let at = days_ago(3);
         let directory = written(&place, "one", &files, at);
-        for named in [&directory, &place] {
-            let told = kept.json("prune", &["--dry-run", "--backup-dir", named.to_str().unwrap()]);
+        written(&place, "sound", &plain(30, SYSTEM), days_ago(2));
+        let sound = place.join("sound");
+        for named in [[&directory, &sound], [&place, &sound]] {
+            let [one, other] = named.map(|named| named.to_str().unwrap());
+            let told = kept.json("prune", &["--dry-run", "--backup-dir", one, "--backup-dir", other]);
             assert_eq!(told["begins_at"], name(1, 10), "{shape}");
             let told = &told["kept_backups"][0];
             assert_eq!(told["why"][0], "its files are still there", "{shape}");
@@ -170,14 +174,35 @@ fn one_that_cannot_be_understood_deletes_nothing() {
     let directory = place.to_str().unwrap();
     kept.fails(1, "prune", &["--backup-dir", directory], "there is no base backup");
     kept.fails(1, "prune", &["--backup-dir", "/nonexistent"], "/nonexistent");
-    let link = place.join("link");
-    symlink("/nonexistent", &link).unwrap();
-    kept.fails(1, "prune", &["--backup-dir", directory], link.to_str().unwrap());
-    fs::remove_file(&link).unwrap();
     let closed = backup(&place, "closed", &plain(30, SYSTEM), 3);
     let _closed = Permissions::set(&closed, 0o000);
     kept.fails(1, "prune", &["--backup-dir", directory], "cannot read");
     assert_eq!(first(&kept), 1);
+}
+
+#[test]
+fn what_holds_no_backup_is_passed_over() {
+    let (kept, place) = scene();
+    backup(&place, "monday", &plain(10, SYSTEM), 3);
+    let lost = place.join("lost+found");
+    fs::create_dir(&lost).unwrap();
+    let _closed = Permissions::set(&lost, 0o000);
+    let options = ["--backup-dir", place.to_str().unwrap()];
+    kept.said("prune", &options);
+    assert_eq!(first(&kept), 10);
+    // Of a backup that its owner has deleted.
+    let link = place.join("latest");
+    symlink("sunday", &link).unwrap();
+    for command in ["prune", "verify"] {
+        let outcome = outcome_of(kept.walkeep(command, &options));
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        let warning = format!("walkeep: warning: {} leads nowhere", link.display());
+        assert!(outcome.stderr.starts_with(&warning), "{}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    }
+    // One that goes round in a circle may be one that led to a backup.
+    symlink("round", place.join("round")).unwrap();
+    kept.fails(1, "prune", &options, "cannot look at");
 }
 
 #[test]
@@ -202,7 +227,12 @@ fn files_that_speak_of_different_backups_delete_nothing() {
     // One that is being compressed is still one.
     let packed = gzipped(&base_tar(10, SYSTEM));
     let half = packed[..packed.len() / 2].to_vec();
-    backup(&place, "twice", &[("base.tar", base_tar(10, SYSTEM)), ("base.tar.gz", half)], 3);
+    let files = [
+        ("base.tar", base_tar(10, SYSTEM)),
+        ("base.tar.gz", half),
+        ("backup_manifest", manifest(10, 10, Some(SYSTEM))),
+    ];
+    backup(&place, "twice", &files, 3);
     kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
     assert_eq!(first(&kept), 10);
 }
@@ -214,6 +244,7 @@ fn a_label_of_several_lines_misleads_nobody() {
     let files = [
         ("backup_label", labelled(10, &other)),
         ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64)),
+        ("backup_manifest", manifest(10, 10, None)),
     ];
     backup(&place, "one", &files, 3);
     kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);

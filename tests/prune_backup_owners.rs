@@ -95,6 +95,7 @@ fn our_own_is_known_by_whatever_says_it() {
     for (shape, files) in shapes(5, SYSTEM) {
         let (kept, place) = scene();
         backup(&place, "ours", &files, 3);
+        backup(&place, "sound", &plain(7, SYSTEM), 1);
         kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
         assert_eq!(first(&kept), 5, "{shape}");
     }

@@ -7,7 +7,7 @@ mod support;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use support::{
-    base_backup::{backup, labelled},
+    base_backup::{backup, labelled, manifest},
     data_directory::{SEGMENT_BYTES, control},
     forged::resealed,
     kept::{Kept, archived_backup, days_ago, name},
@@ -128,6 +128,7 @@ fn backups_in_directories_count_whatever_their_label() {
         [
             ("backup_label", labelled(start, label)),
             ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64)),
+            ("backup_manifest", manifest(start, start, None)),
         ]
     };
     backup(&place, "one", &files(8, "weekly"), 1);
@@ -139,7 +140,9 @@ fn backups_in_directories_count_whatever_their_label() {
         name(1, 8),
         "where only replicas are taken from the primary"
     );
-    kept.fails(1, "prune", &options("monthly"), "no base backup has a label that counts (monthly)");
+    assert_eq!(begins_at(&kept, &options("monthly")), name(1, 8), "one that is found counts as it is");
+    let archive_alone = ["--keep-backups", "1", "--backup-label", "monthly"];
+    kept.fails(1, "prune", &archive_alone, "no base backup has a label that counts (monthly)");
 }
 
 #[test]

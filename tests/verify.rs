@@ -16,6 +16,7 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
+    base_backup::manifest,
     data_directory::{SEGMENT_BYTES, control},
     kept::Kept,
     push::SYSTEM,
@@ -221,6 +222,7 @@ fn backups_in_directories_count_too() {
     archive.pusher.sandbox.file(backup.join("backup_label"), label);
     archive.pusher.sandbox.directory(backup.join("global"));
     archive.pusher.sandbox.file(backup.join("global/pg_control"), control(SYSTEM, SEGMENT_BYTES as u64));
+    archive.pusher.sandbox.file(backup.join("backup_manifest"), manifest(3, 3, None));
     let directory = backup.to_str().unwrap();
     let verdict = archive.verify(&["--names-only", "--backup-dir", directory]);
     verdict.says(&[("note", "gap", OLD)]);

@@ -37,6 +37,8 @@ pub enum FindingKind {
     OddName,
     /// Segments of another size than those that are archived now, or one of another size than was taken to be its.
     OtherSize,
+    /// The newest timeline has no segment, and a recovery to it would go on along what was left behind.
+    Astray,
     /// A file that walkeep knows nothing of.
     UnknownFile,
     /// What a push that was killed has left.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{ArchivedBackup, BackupElsewhere, Labels, Sizes};
-use crate::coverage::Origin;
+use crate::coverage::{Coverage, Origin};
 use crate::wal::{SegmentName, WalName};
 
 /// A base backup, as far as recovery is concerned.
@@ -25,6 +25,8 @@ pub struct KnownBackup {
     pub known_since: Timestamp,
     /// Where its replay starts, and what it must reach.
     pub origin: Origin,
+    /// Whether anything tells what replay must reach.
+    pub end_is_known: bool,
     /// Whether it counts as a base backup that somebody keeps: its label does, or it was found in a directory. One that a
     /// replica was made of does not.
     pub counts: bool,
@@ -50,6 +52,7 @@ impl KnownBackup {
                 ended,
                 known_since: backup.archived_at,
                 origin: backup.origin(size),
+                end_is_known: backup.history.stop.is_some(),
                 counts: found.is_some() || labels.admit(backup.history.label.as_deref()),
             }
         };
@@ -68,10 +71,17 @@ impl KnownBackup {
             ended: other.ended,
             known_since: other.ended,
             origin: other.origin(size),
+            end_is_known: other.stop.is_some(),
             counts: true,
         }));
         all.sort_by_key(|backup| (backup.ended, backup.start));
         all
+    }
+
+    /// Whether an archive that holds this is known to have all that makes it consistent.
+    #[must_use]
+    pub fn is_complete(&self, coverage: &Coverage) -> bool {
+        self.end_is_known && coverage.is_complete(self.origin)
     }
 
     /// What people call it: by its label and the segment in which it starts, or by its directory.
@@ -119,7 +129,7 @@ fn ends(archived: &[ArchivedBackup]) -> Vec<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::{BackupHistory, Lsn, SegmentSize};
+    use crate::wal::{BackupHistory, Lsn, SegmentSize, TimelineId};
 
     const START: &str = "000000010000000000000003";
 
@@ -165,8 +175,8 @@ mod tests {
             start_segment: backup.history.start_segment,
             start: backup.history.start,
             stop: None,
+            from_standby: false,
             ended: backup.archived_at,
-            label: None,
         };
         let labels = |pattern: &str| Labels::from(vec![pattern.parse().unwrap()]);
         let counts = |elsewhere: &[BackupElsewhere], labels: &Labels| {
@@ -183,5 +193,31 @@ mod tests {
         assert_eq!(counts(std::slice::from_ref(&found), &labels("weekly")), [true]);
         let other = BackupElsewhere { start: Lsn(0x300_0060), ..found };
         assert_eq!(counts(&[other], &labels("weekly")), [false, true]);
+    }
+
+    #[test]
+    fn its_end_is_told_by_its_files_or_by_its_backup_history_file() {
+        let mut backup = archived(None, "2026-01-02T09:00:00Z");
+        backup.history.stop = Some(Lsn(0x300_0138));
+        let found = BackupElsewhere {
+            place: PathBuf::from("/mnt/backup"),
+            start_segment: backup.history.start_segment,
+            start: backup.history.start,
+            stop: None,
+            from_standby: false,
+            ended: backup.archived_at,
+        };
+        let known = |archived: &[ArchivedBackup], found: &BackupElsewhere| {
+            let sizes = Sizes::only(SegmentSize::DEFAULT);
+            let all = KnownBackup::all(archived, std::slice::from_ref(found), &Labels::default(), &sizes);
+            all.iter().map(|backup| backup.end_is_known).collect::<Vec<_>>()
+        };
+        let archived = std::slice::from_ref(&backup);
+        assert_eq!(known(&[], &found), [false]);
+        assert_eq!(known(archived, &found), [true], "they are one");
+        let of_standby = BackupElsewhere { from_standby: true, ..found.clone() };
+        assert_eq!(known(archived, &of_standby), [true, false], "it has none");
+        let told = BackupElsewhere { stop: Some((TimelineId::FIRST, Lsn(0x400_0138))), ..found };
+        assert_eq!(known(&[], &told), [true]);
     }
 }

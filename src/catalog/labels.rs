@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::{ArchivedBackup, BackupElsewhere};
+use super::KnownBackup;
 
 /// A pattern of labels, as a shell has it for names: `*`, `?`, `[a-z]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -59,13 +59,11 @@ impl Labels {
         self.is_empty() || self.0.iter().any(|pattern| pattern.0.matches(label.unwrap_or_default()))
     }
 
-    /// Whether there are backups in the archive, and no backup anywhere has a label that counts: as likely as not, the
-    /// patterns are wrong.
+    /// Whether there are backups, and none of them counts, by its label or because it was found: as likely as not, the patterns
+    /// are wrong.
     #[must_use]
-    pub fn match_nothing(&self, archived: &[ArchivedBackup], elsewhere: &[BackupElsewhere]) -> bool {
-        let labels = archived.iter().map(|backup| &backup.history.label);
-        let mut labels = labels.chain(elsewhere.iter().map(|backup| &backup.label));
-        !archived.is_empty() && !labels.any(|label| self.admit(label.as_deref()))
+    pub fn match_nothing(&self, known: &[KnownBackup]) -> bool {
+        !known.is_empty() && !known.iter().any(|backup| backup.counts)
     }
 }
 

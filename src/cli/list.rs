@@ -306,7 +306,7 @@ fn backups(catalog: &Catalog, labels: &Labels) -> Vec<PrintedBackup> {
             label: backup.history.label.clone(),
             start_segment: backup.history.start_segment.to_string(),
             ended: time(known.map_or(backup.archived_at, |known| known.ended)),
-            complete: coverage.is_complete(origin),
+            complete: backup.history.stop.is_some() && coverage.is_complete(origin),
             counts: known.is_none_or(|known| known.counts),
             reaches: coverage
                 .reaches(origin)

@@ -154,7 +154,7 @@ impl DataDirectory {
     }
 
     /// The beginning of `pg_control`; `None` where there is none.
-    fn control(&self) -> std::io::Result<Option<Vec<u8>>> {
+    pub fn control(&self) -> std::io::Result<Option<Vec<u8>>> {
         let mut beginning = Vec::new();
         match fs::File::open(self.control_file()) {
             Ok(file) => {

@@ -88,13 +88,13 @@ impl PrunePlan {
                 "no segment of {size}, as what is archived now, has the name {odd}"
             )));
         }
-        if labels.match_nothing(&catalog.backups, elsewhere) {
+        let known = KnownBackup::all(&catalog.backups, elsewhere, labels, &catalog.sizes);
+        if labels.match_nothing(&known) {
             return Err(doubtful(&format!("no base backup has a label that counts ({labels})")).hint(
                 "\"walkeep list backups\" shows the labels; set backup_labels, or give --backup-label, so that it matches those \
                  of the base backups that are kept",
             ));
         }
-        let known = KnownBackup::all(&catalog.backups, elsewhere, labels, &catalog.sizes);
         let suspects = if labels.is_empty() { suspects(&known, &catalog.coverage) } else { Vec::new() };
         let backups = known_backups(&catalog.coverage, known);
         let files = &catalog.inventory.files;
@@ -180,7 +180,7 @@ fn in_doubt(doubt: &Doubt) -> Error {
     let hint = match doubt {
         Doubt::NoBackup { .. } => {
             "take one with archiving switched on, or name where they are kept with --backup-dir; \"walkeep verify\" tells \
-             what is missing"
+             what is missing, or of which nobody knows where it ends"
         }
         Doubt::FromTheFuture { .. } => "set the clocks right",
         Doubt::HasBackups(_) => "keep what they need instead: --keep-backups or --keep-days",
@@ -209,7 +209,7 @@ fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
         Backup {
             start: backup.start,
             ended: backup.ended,
-            complete: coverage.is_complete(backup.origin),
+            complete: backup.is_complete(coverage),
             found: backup.place.is_some(),
             counts: backup.counts,
             leads_to: reaches.iter().map(|reach| reach.timeline).collect(),

@@ -16,8 +16,7 @@ const SOON: SignedDuration = SignedDuration::from_mins(10);
 /// What those are called that may be such: several that ended soon after each other, and any that nobody has given a label,
 /// beside others. One that was found where base backups are kept is none, and one alone takes nobody's place.
 pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String> {
-    let complete: Vec<&KnownBackup> =
-        known.iter().filter(|backup| coverage.is_complete(backup.origin)).collect();
+    let complete: Vec<&KnownBackup> = known.iter().filter(|backup| backup.is_complete(coverage)).collect();
     let is_soon =
         |one: &KnownBackup, other: &KnownBackup| one.ended.duration_since(other.ended).abs() <= SOON;
     let is_suspect = |place: usize, backup: &KnownBackup| {
@@ -73,6 +72,7 @@ mod tests {
                 stop: Lsn(0),
                 stop_timeline: crate::wal::TimelineId::FIRST,
             },
+            end_is_known: true,
             counts: true,
         };
         let known: Vec<KnownBackup> = (1..).zip(backups).map(backup).collect();

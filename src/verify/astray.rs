@@ -25,7 +25,7 @@ pub(super) fn astray(coverage: &Coverage, given_up: &[TimelineId]) -> Option<Fin
         "a recovery to timeline {newest} brings back what was left behind on timeline {left}; end a segment of the server that \
          writes timeline {newest} by select pg_switch_wal(), then take a base backup; or give the timeline up, if nobody wants it"
     );
-    Some(finding(Severity::Failure, FindingKind::Present, file, what, meaning))
+    Some(finding(Severity::Failure, FindingKind::Astray, file, what, meaning))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(super) struct Beginning {
 
 /// How far each can be recovered.
 pub(super) fn states(backups: Vec<KnownBackup>, coverage: &Coverage, now: Timestamp) -> Vec<BackupState> {
-    let complete = |backup: &KnownBackup| coverage.is_complete(backup.origin);
+    let complete = |backup: &KnownBackup| backup.is_complete(coverage);
     let whole = || backups.iter().filter(|backup| backup.counts && complete(backup));
     let oldest = whole().map(|backup| backup.start.order()).min();
     let newest = whole().map(|backup| backup.ended).max();
@@ -47,7 +47,10 @@ pub(super) fn states(backups: Vec<KnownBackup>, coverage: &Coverage, now: Timest
         complete: complete(&backup),
         reaches: coverage.reaches(backup.origin),
         // Nothing is missing up to where the archive ends.
-        is_arriving: is_young(&backup) && !complete(&backup) && coverage.missing(backup.origin).is_empty(),
+        is_arriving: is_young(&backup)
+            && backup.end_is_known
+            && !complete(&backup)
+            && coverage.missing(backup.origin).is_empty(),
         counts: backup.counts && oldest.is_none_or(|oldest| backup.start.order() >= oldest),
         is_missed: backup.counts && newest.is_none_or(|newest| backup.ended > newest),
         backup,

@@ -170,6 +170,14 @@ fn no_backup() -> Finding {
 fn incomplete(state: &BackupState) -> Finding {
     let BackupState { backup, counts, is_missed, is_arriving, .. } = state;
     let title = backup.title_in_words();
+    if backup.counts && !backup.end_is_known {
+        let what = "nothing tells where it ends, and so whether the archive has all that it needs".to_owned();
+        let meaning = format!(
+            "{title} does not count as one that can be recovered; keep its backup_manifest beside it, which pg_basebackup writes \
+             from version 13 on"
+        );
+        return finding(Severity::Note, FindingKind::BackupIncomplete, backup.file(), what, meaning);
+    }
     let (severity, meaning) = if !backup.counts {
         (Severity::Note, format!("{title} cannot be recovered; a replica was made of it"))
     } else if !counts && !is_missed {
@@ -282,6 +290,7 @@ mod tests {
                 stop: Lsn(last * MB + 1),
                 stop_timeline: id(timeline),
             },
+            end_is_known: true,
             counts: true,
         }
     }

@@ -45,7 +45,7 @@ pub enum Answer {
     },
     /// Nothing is wrong but that the last WAL of a base backup may be on its way.
     NotYet(String),
-    /// No base backup is known.
+    /// No base backup is known, or not where it ends.
     Unknown(String),
 }
 
@@ -131,6 +131,16 @@ impl Question<'_> {
             );
             return Answer::Lost { why, cure: put_back(of) };
         }
+        let may_lead = |state: &&&BackupState| {
+            !state.backup.end_is_known
+                && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
+        };
+        if let Some(state) = kept.iter().rev().find(may_lead) {
+            let title = state.backup.title_in_words();
+            return Answer::Unknown(format!(
+                "no other base backup leads there, and nothing tells where {title} ends"
+            ));
+        }
         Answer::Lost { why: self.why(&kept, newest, timeline), cure: "take a base backup now".to_owned() }
     }
 
@@ -147,7 +157,7 @@ impl Question<'_> {
 
     /// Why none of the backups recovers it, of which `newest` ended last.
     fn why(&self, kept: &[&BackupState], newest: &BackupState, timeline: TimelineId) -> String {
-        let complete = kept.iter().rev().filter(|state| self.sound.is_complete(state.backup.origin));
+        let complete = kept.iter().rev().filter(|state| state.backup.is_complete(self.sound));
         let mut reaches = complete.clone().filter_map(|state| {
             let reach = reach(self.sound, state, timeline)?;
             Some((state.backup.title_in_words(), reach))
@@ -180,8 +190,7 @@ impl Question<'_> {
     /// How a backup can be recovered to the end of all that there is of the timeline, if it can.
     fn whole(&self, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
         let all = reach(self.coverage, state, timeline).filter(|reach| reach.to_the_end)?;
-        let sound =
-            self.sound.is_complete(state.backup.origin) && self.without_history(state, timeline).is_none();
+        let sound = state.backup.is_complete(self.sound) && self.without_history(state, timeline).is_none();
         // Without what cannot be had, an end may be one that comes too early.
         (sound && reach(self.sound, state, timeline) == Some(all)).then_some(all)
     }
@@ -262,6 +271,7 @@ mod tests {
                 stop: Lsn(last * MB + 1),
                 stop_timeline: id(timeline),
             },
+            end_is_known: true,
             counts: true,
         }
     }

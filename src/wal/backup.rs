@@ -41,8 +41,8 @@ pub struct BackupLabel {
     pub start_segment: SegmentName,
     /// Where the checkpoint is recorded that replay starts from, which the server reads first.
     pub checkpoint: Option<Lsn>,
-    /// The label that the backup was given, of one line or of several.
-    pub label: Option<String>,
+    /// Whether a standby gave it, which leaves no backup history file.
+    pub from_standby: bool,
 }
 
 impl BackupLabel {
@@ -53,7 +53,8 @@ impl BackupLabel {
         let location = parts.value("START WAL LOCATION").and_then(parse_location);
         let (start, start_segment) = location.ok_or(BackupHistoryError::NoStart)?;
         let checkpoint = parts.value("CHECKPOINT LOCATION").and_then(|position| position.parse().ok());
-        Ok(Self { start, start_segment, checkpoint, label: parts.label.map(str::to_owned) })
+        let from_standby = parts.value("BACKUP FROM") == Some("standby");
+        Ok(Self { start, start_segment, checkpoint, from_standby })
     }
 
     /// Whether the server needs the segment to begin: from the start of replay up to the checkpoint.
@@ -208,7 +209,9 @@ STOP TIMELINE: 1
         assert_eq!(backup.label.as_deref(), Some("pg_basebackup base backup"));
         assert_eq!(backup.stop_time, Some("2026-01-02T03:04:06Z".parse().unwrap()));
         let label = BackupLabel::parse(FILE.as_bytes()).unwrap();
-        assert_eq!(label.label.as_deref(), Some("pg_basebackup base backup"));
+        assert!(!label.from_standby);
+        let of_standby = FILE.replacen("BACKUP FROM: primary", "BACKUP FROM: standby", 1);
+        assert!(BackupLabel::parse(of_standby.as_bytes()).unwrap().from_standby);
     }
 
     #[test]

@@ -73,6 +73,23 @@ pub fn restart_point_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> 
     Some((timeline, Lsn(u64::from_ne_bytes(*redo)))).filter(|(_, redo)| redo.0 != 0)
 }
 
+/// What a server in archive recovery must replay before its data is consistent (`minRecoveryPoint`), and on which timeline that is;
+/// a base backup of a standby ends there. It follows the last checkpoint and `unloggedLSN`. `None` of any other server, and of
+/// layouts that are not known to have it there.
+#[must_use]
+pub fn recovery_end_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> {
+    let (_, rest) = beginning(bytes).ok().filter(|_| control_file_says_recovery(bytes))?;
+    let at = match u32::from_ne_bytes(*rest.first_chunk::<4>()?) {
+        1100 => 128,
+        // Of 12 to 18, in which transactions are counted by 64 bits.
+        1201 | 1300 | 1700 | 1800 => 136,
+        _ => return None,
+    };
+    let (end, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
+    let timeline = TimelineId::new(u32::from_ne_bytes(*rest.first_chunk::<4>()?))?;
+    Some((timeline, Lsn(u64::from_ne_bytes(*end)))).filter(|(_, end)| end.0 != 0)
+}
+
 /// Reads the size of the cluster's WAL segments; `None` where the bytes do not tell it.
 #[must_use]
 pub fn segment_size_of_control_file(bytes: &[u8]) -> Option<SegmentSize> {
@@ -146,6 +163,28 @@ mod tests {
         }
         assert_eq!(with(1300u32.swap_bytes(), 40, 1, 1), None);
         assert_eq!(restart_point_of_control_file(&control(7, 1300)), None, "too few bytes");
+    }
+
+    #[test]
+    fn the_end_of_recovery_is_where_the_version_has_it() {
+        let with = |version: u32, before: usize, end: u64, timeline: u32| {
+            let mut bytes = [&control(7, version)[..], &IN_ARCHIVE_RECOVERY.to_ne_bytes()].concat();
+            bytes.extend(vec![9; before - bytes.len()]);
+            bytes.extend(end.to_ne_bytes());
+            bytes.extend(timeline.to_ne_bytes());
+            recovery_end_of_control_file(&bytes).map(|(timeline, end)| (timeline.get(), end.0))
+        };
+        for (version, before) in [(1100, 128), (1201, 136), (1300, 136), (1700, 136), (1800, 136)] {
+            assert_eq!(with(version, before, 0x0300_0138, 2), Some((2, 0x0300_0138)), "{version}");
+            assert_eq!(with(version, before, 0, 2), None, "{version}");
+            assert_eq!(with(version, before, 1, 0), None, "{version}");
+        }
+        for unknown in [1002, 1301, 1900] {
+            assert_eq!(with(unknown, 136, 1, 1), None, "{unknown}");
+        }
+        assert_eq!(recovery_end_of_control_file(&control(7, 1300)), None, "too few bytes");
+        let of_primary = [&control(7, 1300)[..], &6u32.to_ne_bytes(), &[1; 256]].concat();
+        assert_eq!(recovery_end_of_control_file(&of_primary), None);
     }
 
     #[test]

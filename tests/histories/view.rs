@@ -54,8 +54,8 @@ pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<BackupElsew
         start_segment: world.segment(backup.is.tli, world.number_of(backup.is.redo)),
         start: Lsn(backup.is.redo),
         stop: Some((timeline(backup.is.stop_tli), Lsn(backup.is.stop))),
+        from_standby: backup.is.from_standby,
         ended: backup.ended.unwrap(),
-        label: None,
     };
     found.map(seen).collect()
 }

@@ -32,6 +32,20 @@ pub(crate) fn labelled(start: u64, label: &str) -> Vec<u8> {
     text.into()
 }
 
+/// The label of a backup that a standby gave.
+pub(crate) fn label_of_standby(start: u64) -> Vec<u8> {
+    String::from_utf8(label(start)).unwrap().replace("FROM: primary", "FROM: standby").into()
+}
+
+/// The `pg_control` of a system's standby, whose data is consistent from that position of timeline 1 on.
+pub(crate) fn control_of_standby(system: u64, end: u64) -> Vec<u8> {
+    let mut control = control(system, SEGMENT_BYTES as u64);
+    control[16..20].copy_from_slice(&5u32.to_ne_bytes());
+    control[136..144].copy_from_slice(&end.to_ne_bytes());
+    control[144..148].copy_from_slice(&1u32.to_ne_bytes());
+    control
+}
+
 /// A manifest as version 17 writes it, or as those before do, which name no system.
 pub(crate) fn manifest(start: u64, stop: u64, system: Option<u64>) -> Vec<u8> {
     manifest_of(&[(1, position(start, 0x28), position(stop, 0x138))], system)
@@ -119,7 +133,11 @@ pub(crate) fn written(place: &Path, name: &str, files: &[Member], at: Timestamp)
     directory
 }
 
-/// A plain one of a system.
-pub(crate) fn plain(start: u64, system: u64) -> [Member<'static>; 2] {
-    [("backup_label", label(start)), ("global/pg_control", control(system, SEGMENT_BYTES as u64))]
+/// A plain one of a system, as those before version 17 write it.
+pub(crate) fn plain(start: u64, system: u64) -> [Member<'static>; 3] {
+    [
+        ("backup_label", label(start)),
+        ("global/pg_control", control(system, SEGMENT_BYTES as u64)),
+        ("backup_manifest", manifest(start, start, None)),
+    ]
 }

@@ -12,8 +12,11 @@ use super::manifest::Manifest;
 use super::owner;
 use super::packed::Packed;
 use super::{BackupElsewhere, failed, open};
+use crate::cluster::DataDirectory;
 use crate::error::Error;
-use crate::wal::{BackupLabel, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId};
+use crate::wal::{
+    BackupLabel, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId, recovery_end_of_control_file,
+};
 
 /// Longer labels are none.
 const MAX_LABEL_BYTES: u64 = 64 << 10;
@@ -52,6 +55,7 @@ pub(super) fn look_into(
     if owner::of(&files)? != system {
         return Ok(Content::AnotherClusters);
     }
+    let stop = end(&files);
     let Files { manifest, label, written, .. } = files;
     let named = label.as_ref().map(|label| (label.start_segment, label.start));
     let placed = || {
@@ -65,10 +69,22 @@ pub(super) fn look_into(
         place: directory.to_owned(),
         start_segment,
         start,
-        stop: manifest.as_ref().map(|manifest| manifest.stop),
+        stop,
         ended: manifest.as_ref().map_or(written, |manifest| manifest.written.max(written)),
-        label: label.and_then(|label| label.label),
+        from_standby: label.as_ref().is_some_and(|label| label.from_standby),
     }))
+}
+
+/// Where it ends, if its own files tell: of a primary's, only the manifest does. A `pg_control` that cannot be read tells nothing.
+fn end(files: &Files) -> Option<(TimelineId, Lsn)> {
+    if let Some(manifest) = &files.manifest {
+        return Some(manifest.stop);
+    }
+    let label = files.label.as_ref().filter(|label| label.from_standby)?;
+    let plain = DataDirectory::named(files.directory.clone()).control().ok().flatten();
+    let packed = || files.tars.iter().find_map(|tar| tar.find(owner::control_in).ok().flatten());
+    let end = recovery_end_of_control_file(&plain.or_else(packed)?);
+    end.filter(|(timeline, end)| *timeline >= label.start_segment.timeline() && *end >= label.start)
 }
 
 impl Files {

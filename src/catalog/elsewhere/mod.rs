@@ -1,7 +1,8 @@
 //! Base backups that are kept elsewhere: directories that `pg_basebackup` has filled, as files or as tar archives.
 //!
 //! What says where a backup begins is its `backup_label` (`do_pg_backup_start` in `access/transam/xlogbackup.c`); where it
-//! ends, its `backup_manifest`, which version 13 and later write.
+//! ends, its `backup_manifest`, which version 13 and later write. Without one, a standby's ends where its `pg_control` says that
+//! data is consistent, and only the archive tells the end of a primary's.
 
 mod directory;
 mod manifest;
@@ -9,6 +10,7 @@ mod owner;
 mod packed;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,17 +34,18 @@ pub struct BackupElsewhere {
     pub start: Lsn,
     /// What replay must reach, and on which timeline, where that is known.
     pub stop: Option<(TimelineId, Lsn)>,
+    /// Whether a standby gave it, as far as its files tell.
+    pub from_standby: bool,
     /// When it had ended: when the last of the files that say so was written.
     pub ended: Timestamp,
-    /// The label that it was given, where that is known.
-    pub label: Option<String>,
 }
 
 impl BackupElsewhere {
-    /// Whether that is its backup history file.
+    /// Whether that is its backup history file. A standby's has none, and may begin where a primary's does.
     #[must_use]
     pub fn is(&self, history: &BackupHistory) -> bool {
-        (self.start_segment, self.start) == (history.start_segment, history.start)
+        !self.from_standby
+            && (self.start_segment, self.start) == (history.start_segment, history.start)
             && self.stop.is_none_or(|(_, stop)| history.stop == Some(stop))
     }
 
@@ -98,9 +101,20 @@ fn directories_in(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut directories = Vec::new();
     for entry in fs::read_dir(directory).map_err(cannot_look)? {
         let path = entry.map_err(cannot_look)?.path();
-        let found = fs::metadata(&path).map_err(|error| failed(&path, "cannot look at").because(error))?;
-        if found.is_dir() {
-            directories.push(path);
+        // Every file system of some kinds has one, which only root may read.
+        if path.file_name() == Some(OsStr::new("lost+found")) {
+            continue;
+        }
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => directories.push(path),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+                tracing::warn!(
+                    "{} leads nowhere, and is passed over; delete it, or let it lead to a base backup",
+                    path.display()
+                );
+            }
+            Err(error) => return Err(failed(&path, "cannot look at").because(error)),
         }
     }
     directories.sort_unstable();

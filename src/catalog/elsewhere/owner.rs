@@ -99,11 +99,17 @@ fn header(
 }
 
 fn control_of(member: Member) -> io::Result<Option<SystemIdentifier>> {
-    let Member { path: b"global/pg_control", content, .. } = member else { return Ok(None) };
-    let mut beginning = Vec::new();
-    content.take(CONTROL_FILE_BYTES as u64).read_to_end(&mut beginning)?;
+    let Some(beginning) = control_in(member)? else { return Ok(None) };
     let system = system_identifier_of_control_file(&beginning);
     system
         .map(Some)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("of global/pg_control, {error}")))
+}
+
+/// The beginning of `pg_control`, if that is the member.
+pub(super) fn control_in(member: Member) -> io::Result<Option<Vec<u8>>> {
+    let Member { path: b"global/pg_control", content, .. } = member else { return Ok(None) };
+    let mut beginning = Vec::new();
+    content.take(CONTROL_FILE_BYTES as u64).read_to_end(&mut beginning)?;
+    Ok(Some(beginning))
 }
