@@ -16,7 +16,7 @@ use support::{
     aged::set_time,
     data_directory::{SEGMENT_BYTES, control},
     push::{BACKUP, BACKUP_CONTENT, Pusher, SYSTEM, succeeds},
-    status::{idle, marked},
+    status::{DATA, idle, marked, says, status},
     store_cluster::Told,
 };
 
@@ -104,6 +104,32 @@ fn a_server_that_archives_elsewhere_is_a_cross() {
     }
     succeeds(pusher.push(SECOND));
     finds(check(&pusher, archive), "pass", "backlog", &[]);
+}
+
+/// As where a new archive is begun after a promotion.
+#[test]
+fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
+    const HISTORY: &str = "00000002.history";
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    // Of a primary, as its last checkpoint says.
+    pusher.data.set_restart_point(2, (2 << 20) + 0x28);
+    let words = ["00000002.history is not in the archive", "no recovery of timeline 2", "walkeep backfill"];
+    finds(check(&pusher, archive), "fail", "timelines", &words);
+    let lacking = format!("✗ {}", words[0]);
+    says(status(&pusher, &DATA), 1, &[&lacking, words[1], words[2]]);
+    let metrics = [&DATA[..], &["--prometheus"]].concat();
+    let told = Told::by(status(&pusher, &metrics));
+    let missing = format!("walkeep_history_missing{{system_identifier=\"{SYSTEM}\"}} 1\n");
+    assert!(told.text().contains(&missing), "{}", told.text());
+    // It is on its way, and the backlog is told.
+    pusher.data.file(&format!("pg_wal/{HISTORY}"), "1\t0/200028\tno recovery target specified\n");
+    marked(&pusher, HISTORY, &minutes_ago(1));
+    finds(check(&pusher, archive), "pass", "timelines", &[]);
+    succeeds(pusher.push(HISTORY));
+    std::fs::remove_file(pusher.data.join(&format!("pg_wal/archive_status/{HISTORY}.ready"))).unwrap();
+    finds(check(&pusher, archive), "pass", "timelines", &[]);
+    says(status(&pusher, &DATA), 0, &[]);
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub(super) async fn backlog(
         Err(error) => Finding::failed("backlog", &error),
         Ok(backlog) => {
             let left = left.unwrap_or_else(|| unarchived(&data, system, &[]));
-            let left = left.filter(|left| !arrived && !Backlog::is_marked(&data, left.first));
+            let left =
+                left.filter(|left| !arrived && !Backlog::is_marked(&data, WalName::Segment(left.first)));
             let command = |next| Backlog::command_for(next, &url, data.path());
             of_backlog(&backlog, left, Timestamp::now(), command)
         }
@@ -80,13 +81,14 @@ fn of_backlog(
     )
 }
 
-/// Whether a failover has left a hole, and whether somebody else writes.
+/// Whether the history of the server's timeline is there, whether a failover has left a hole, and whether somebody else writes.
 pub(super) fn timelines(known: &ArchiveStatus) -> Finding {
     let now = Timestamp::now();
     let holes = known.holes.iter().map(|hole| (!hole.passed, hole.what(), hole.remedy()));
     let others = known.parallel.iter();
     let others = others.map(|other| (other.may_go_on(now), other.what(), other.remedy(now)));
-    let told: Vec<_> = holes.chain(others).collect();
+    let without = known.without_history.iter().map(|without| (true, without.what(), without.remedy()));
+    let told: Vec<_> = without.chain(holes).chain(others).collect();
     let name = "timelines";
     if told.is_empty() {
         return Finding::pass(name, "nothing is missing where a timeline was left, and nobody else writes");

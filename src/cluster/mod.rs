@@ -240,6 +240,12 @@ impl DataDirectory {
         restart_point_of_control_file(&self.control().ok()??)
     }
 
+    /// The timeline of the server's last checkpoint; `None` where that cannot be read.
+    #[must_use]
+    pub fn timeline(&self) -> Option<TimelineId> {
+        restart_point_of_control_file(&self.control().ok()??).map(|(timeline, _)| timeline)
+    }
+
     /// Whether its server has been told to shut down. It may still work for long, as long as clients stay.
     #[must_use]
     pub fn is_stopping(&self) -> bool {

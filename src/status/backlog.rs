@@ -45,10 +45,10 @@ impl Backlog {
         (now.duration_since(oldest) > HELD_UP_AFTER).then_some((next, oldest))
     }
 
-    /// Whether the server has marked that segment as ready.
+    /// Whether the server has marked that file as ready.
     #[must_use]
-    pub fn is_marked(data: &DataDirectory, segment: SegmentName) -> bool {
-        data.path().join(format!("pg_wal/archive_status/{segment}.ready")).exists()
+    pub fn is_marked(data: &DataDirectory, name: WalName) -> bool {
+        data.path().join(format!("pg_wal/archive_status/{name}.ready")).exists()
     }
 
     /// What shows why a file is not archived, typed as the server's user.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::catalog::KnownBackup;
-use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId};
+use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
 /// Segments that were written before their timeline was left on the way to the newest one, and that the archive does not have.
 /// A failover leaves such a hole: what the old primary had streamed and not archived.
@@ -37,6 +37,28 @@ pub struct Parallel {
     pub beside: TimelineId,
     /// Where it was left, if it is on the way to the newest one.
     pub left_at: Option<Lsn>,
+}
+
+/// A timeline that a server is on, and whose history file the archive does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WithoutHistory(pub TimelineId);
+
+impl WithoutHistory {
+    /// What is missing, and what that means, in words.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let Self(timeline) = self;
+        let history = WalName::History(*timeline);
+        format!(
+            "{history} is not in the archive: no recovery of timeline {timeline}, which the server is on, works"
+        )
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        "run \"walkeep backfill\" on the server, which archives it if it lies in pg_wal there"
+    }
 }
 
 /// Whoever has archived within that time may archive again.

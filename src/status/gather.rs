@@ -1,18 +1,21 @@
 //! Asking the archive for what little tells the rest.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
-use super::forks::{Hole, Line, Parallel, QUEUE_OF_PROMOTED};
+use super::forks::{Hole, Line, Parallel, QUEUE_OF_PROMOTED, WithoutHistory};
 use super::look::Look;
-use super::{ArchiveStatus, Beside, backlog, standby};
+use super::{ArchiveStatus, Backlog, Beside, backlog, standby};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{
     KnownBackup, PruneReport, Reading, Sizes, Texts, VerifyReport, backups_elsewhere,
     says_something_of_the_file, texts,
 };
+use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
-use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
+use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 /// Asks the archive, which must hold something of the cluster.
 pub async fn ask(
@@ -90,11 +93,31 @@ pub async fn ask_if_any(
         }
     }
     if let Some(data) = data {
+        status.without_history = without_history(&look, data.clone(), &histories).await?;
         // After the archive was asked: what was archived meanwhile has not waited for long.
         let newest = status.newest.clone();
         status.unarchived = blocking(move || backlog::unarchived(&data, system, &newest)).await;
     }
     Ok(Some(status))
+}
+
+/// The timeline of the server, if neither the archive has its history file nor the server is about to archive it.
+async fn without_history(
+    look: &Look<'_>,
+    data: DataDirectory,
+    histories: &BTreeMap<TimelineId, TimelineHistory>,
+) -> Result<Option<WithoutHistory>, Error> {
+    let found = blocking(move || {
+        let timeline = data.timeline().filter(|timeline| *timeline > TimelineId::FIRST)?;
+        let waits = Backlog::is_marked(&data, WalName::History(timeline));
+        Some(timeline).filter(|_| !waits)
+    });
+    let Some(timeline) = found.await.filter(|timeline| !histories.contains_key(timeline)) else {
+        return Ok(None);
+    };
+    // One that cannot be read is there, as may be one that waited a moment ago.
+    let held = look.holds(WalName::History(timeline)).await?;
+    Ok((!held).then_some(WithoutHistory(timeline)))
 }
 
 /// What was read, if it could be; what cannot be made sense of is noted, and no failure.

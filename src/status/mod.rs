@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier};
 
 pub use backlog::{Backlog, unarchived};
-pub use forks::{Hole, Parallel};
+pub use forks::{Hole, Parallel, WithoutHistory};
 pub use gather::{ask, ask_if_any};
 pub use standby::Standby;
 
@@ -53,6 +53,8 @@ pub struct ArchiveStatus {
     pub holes: Vec<Hole>,
     /// The timelines that were written on after the newest one, or one on the way to it, had begun.
     pub parallel: Vec<Parallel>,
+    /// The timeline of a server that was looked at, if the archive lacks its history file.
+    pub without_history: Option<WithoutHistory>,
     /// What a server that was looked at needs of the archive, if it recovers.
     pub standby: Option<Standby>,
     /// The last prune.

@@ -21,5 +21,7 @@ fn sentences(now: Timestamp, archive: &ArchiveStatus, urgent: bool) -> Vec<Strin
     let parallel = parallel.map(|parallel| format!("{}; {}", parallel.what(), parallel.remedy(now)));
     let standby = archive.standby.iter().filter(|_| urgent).flat_map(Standby::wrongs);
     let standby = standby.map(|(what, remedy)| format!("{what}; {remedy}"));
-    holes.chain(parallel).chain(standby).collect()
+    let without = archive.without_history.filter(|_| urgent);
+    let without = without.map(|without| format!("{}; {}", without.what(), without.remedy()));
+    without.into_iter().chain(holes).chain(parallel).chain(standby).collect()
 }

@@ -81,6 +81,8 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
     let help = "How many timelines somebody else writes, by what was archived within a day.";
     let written = known.parallel.iter().filter(|parallel| parallel.may_go_on(at)).count();
     metrics.one("walkeep_parallel_timelines", help, written);
+    let help = "Whether the archive lacks the history file of the timeline that the server is on whose data directory was named.";
+    metrics.one("walkeep_history_missing", help, u64::from(known.without_history.is_some()));
     if let Some(standby) = known.standby {
         let help = "Whether the archive lacks the segment that the standby needs next, and has later ones.";
         metrics.one("walkeep_standby_stranded", help, u64::from(standby.is_stranded()));
