@@ -163,6 +163,19 @@ fn a_timeline_that_left_before_what_lies_in_pg_wal_is_no_way() {
     says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(1, 11))]);
 }
 
+/// It would go over to timeline 2, and what was archived of timeline 1 after that is nothing that it comes to.
+#[test]
+fn what_is_on_no_way_comes_no_later() {
+    let (kept, standby) = scene();
+    kept.history(2, &[(1, position(7, 0x90))]);
+    kept.segments(2, 7..=7, 1);
+    for number in 5..=7 {
+        standby.segment(&name(1, number), 5);
+    }
+    standby.segment(&name(2, 7), 5);
+    says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(2, 8))]);
+}
+
 #[test]
 fn a_base_backup_that_was_never_started_begins_where_its_label_says() {
     let (kept, standby) = scene();
