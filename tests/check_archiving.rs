@@ -196,4 +196,8 @@ fn a_base_backup_in_a_directory_of_the_configuration_or_of_a_flag_counts() {
     let mut by_flag = check(&pusher, pusher.archive.url());
     by_flag.arg("--backup-dir").arg(place.parent().unwrap());
     finds(by_flag, "pass", "backup", &["nightly"]);
+    // One that cannot be looked at is named, because it may be mistyped.
+    let mut mistyped = check(&pusher, pusher.archive.url());
+    mistyped.args(["--backup-dir", "/no/such/place"]);
+    finds(mistyped, "fail", "backup", &["no base backup is known", "/no/such/place"]);
 }

@@ -135,7 +135,10 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Findi
     if known.and_then(ArchiveStatus::newest).is_none() {
         return Finding::note(name, "no base backup is known yet").hint(hint);
     }
-    Finding::fail(name, "no base backup is known, and WAL alone brings nothing back").hint(hint)
+    let unreadable = known.map_or(&[][..], |known| &known.unreadable);
+    let unreadable: String = unreadable.iter().map(|what| format!("; {what}")).collect();
+    Finding::fail(name, format!("no base backup is known, and WAL alone brings nothing back{unreadable}"))
+        .hint(hint)
 }
 
 /// Nobody reads more.
