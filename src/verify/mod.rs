@@ -13,10 +13,12 @@ mod names;
 mod present;
 mod run;
 mod selection;
+mod settling;
 mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -38,6 +40,7 @@ pub use names::{Facts, Names, TimelineState};
 pub use present::{Answer, Present, Question, Written};
 pub use run::{ContentRequest, Interval, Run, SoFar};
 pub use selection::{Percent, Since};
+use settling::{MOST_WAIT, PAUSE, may_be_on_its_way};
 use sizes::other_sizes;
 
 /// Whose files are looked at, and how.
@@ -134,9 +137,19 @@ impl Survey {
     /// Judges what has been listed.
     async fn look(&mut self, archive: &Archive, again: bool, now: Timestamp) -> Result<(), Error> {
         self.judge(now);
-        if has_arrived_meanwhile(archive, &self.catalog, &self.names, self.reading).await? {
-            self.catalog = catalog(archive, self.system, self.reading).await?;
-            self.judge(now);
+        let until = Instant::now() + self.reading.patience.min(MOST_WAIT);
+        loop {
+            if has_arrived_meanwhile(archive, &self.catalog, &self.names, self.reading).await? {
+                self.catalog = catalog(archive, self.system, self.reading).await?;
+                self.judge(now);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let gaps = self.names.timelines.iter().flat_map(|timeline| &timeline.gaps);
+            let files = &self.catalog.inventory.files;
+            if left.is_zero() || !may_be_on_its_way(gaps, files, self.segment_size(), Timestamp::now()) {
+                break;
+            }
+            tokio::time::sleep(PAUSE.min(left)).await;
         }
         self.totals = Totals::of(&self.catalog.inventory.files, &self.catalog.sizes);
         self.text_files = totals_of_texts(&self.catalog);
