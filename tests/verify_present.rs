@@ -214,4 +214,13 @@ fn another_timeline_that_is_written_on_lately_is_named() {
             && line.ends_with("timeline 1 was written on lately, too, and is not meant"),
         "{line}"
     );
+    // People live on timeline 1, and the drill's is the newest.
+    kept.backup(1, 6, 6, 0);
+    let verdict = verify(&kept, &["--names-only"]);
+    assert_eq!(verdict.findings(), [("failure", "present", "timeline 1")]);
+    assert_eq!((verdict.status, &verdict.json["present"]["recoverable"]), (1, &json!(true)));
+    verdict.means("timeline 1", &["recovery_target_timeline = '1'", "given_up_timelines = [2]"]);
+    let verdict = verify(&kept, &["--names-only", "--give-up-timeline", "2"]);
+    verdict.says(&[]);
+    assert_eq!(verdict.json["present"]["timeline"], 1);
 }

@@ -212,6 +212,20 @@ impl Survey {
         if !present.others.is_empty() {
             self.confirm_others(archive, &mut present).await;
         }
+        let dangers = present.others.iter().filter_map(|other| {
+            let danger = question.danger(*other, timeline)?;
+            let what = format!("it was written on lately, too, and is not the newest timeline: {danger}");
+            let meaning = format!(
+                "it is recovered only with recovery_target_timeline = '{other}'; if timeline {timeline} is a drill's, give it \
+                 up with given_up_timelines = [{timeline}], and if timeline {other} is, with [{other}]"
+            );
+            let file = format!("timeline {other}");
+            Some(names::finding(Severity::Failure, FindingKind::Present, file, what, meaning))
+        });
+        let dangers: Vec<Finding> = dangers.collect();
+        for danger in dangers {
+            self.names.findings.add(danger);
+        }
         match &mut present.answer {
             Answer::Recoverable { from, last: Some((of, number)), to, .. } => {
                 let segment = self.catalog.coverage.name(*of, *number);

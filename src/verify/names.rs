@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 use super::backups::{BackupState, Beginning, Need, beginnings, states};
 use super::gaps::{cut, intersects, union, without};
-use super::present::put_back;
 use crate::archive::OtherFile;
 use crate::catalog::{Acknowledgements, Finding, FindingKind, Findings, KnownBackup, Severity};
 use crate::coverage::{Coverage, Gap, Timeline};
@@ -214,6 +213,14 @@ fn histories(facts: Facts<'_>, beginnings: &[Beginning]) -> Vec<Finding> {
             finding(Severity::Failure, FindingKind::MissingHistory, file, what, meaning)
         })
         .collect()
+}
+
+/// What to do where a history file is not to be had.
+pub(super) fn put_back(timeline: TimelineId) -> String {
+    let name = WalName::History(timeline);
+    format!(
+        "put {name} back: \"walkeep backfill\", or \"walkeep-archive pg_wal/{name}\" on a server of that timeline"
+    )
 }
 
 fn other_files(facts: Facts<'_>, findings: &mut Findings) {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::backups::BackupState;
+use super::names::put_back;
 use crate::coverage::{Coverage, Reach};
 use crate::wal::{TimelineId, WalName};
 
@@ -187,6 +188,21 @@ impl Question<'_> {
             && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
     }
 
+    /// Why another timeline that was written on lately is in danger: people may live on it, and recover without it.
+    pub(super) fn danger(&self, other: TimelineId, newest: TimelineId) -> Option<String> {
+        let counts =
+            |state: &&BackupState| state.backup.counts && self.sound.is_complete(state.backup.origin);
+        let last = self.backups.iter().rev().find(counts)?;
+        if !self.backups.iter().any(|state| state.backup.counts && self.whole(state, other).is_some()) {
+            return Some("no base backup leads to its end".to_owned());
+        }
+        let is_its_own = last.backup.origin.timeline == other && reach(self.sound, last, newest).is_none();
+        is_its_own.then(|| {
+            let title = last.backup.title_in_words();
+            format!("{title}, which ended last, was taken there, and does not lead to timeline {newest}")
+        })
+    }
+
     /// How a backup can be recovered to the end of all that there is of the timeline, if it can.
     fn whole(&self, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
         let all = reach(self.coverage, state, timeline).filter(|reach| reach.to_the_end)?;
@@ -212,14 +228,6 @@ impl Question<'_> {
         });
         lately.map(|written| written.timeline).filter(|timeline| !is_on_the_way(*timeline)).collect()
     }
-}
-
-/// What to do where a history file is not to be had.
-pub(super) fn put_back(timeline: TimelineId) -> String {
-    let name = WalName::History(timeline);
-    format!(
-        "put {name} back: \"walkeep backfill\", or \"walkeep-archive pg_wal/{name}\" on a server of that timeline"
-    )
 }
 
 fn reach(coverage: &Coverage, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
@@ -300,13 +308,21 @@ mod tests {
         }
 
         fn present(&self) -> Present {
+            self.ask(|question| Present::of(question).unwrap())
+        }
+
+        fn danger(&self, other: u32, newest: u32) -> Option<String> {
+            self.ask(|question| question.danger(id(other), id(newest)))
+        }
+
+        fn ask<T>(&self, ask: impl FnOnce(Question<'_>) -> T) -> T {
             let bad = self.bad.iter().map(|(timeline, number)| name(*timeline, *number)).collect();
             let sound = self.coverage.without(&bad);
             let backups = states(self.backups.clone(), &self.coverage, self.now);
             let Self { coverage, unreadable, written, given_up, .. } = self;
             let (sound, backups) = (&sound, &backups);
             let question = Question { coverage, sound, unreadable, backups, written, given_up };
-            Present::of(question).unwrap()
+            ask(question)
         }
 
         /// The timeline, and since when it can be recovered.
@@ -469,6 +485,17 @@ mod tests {
         };
         scene.written = vec![written(1, 0, 50), written(2, 40, 90)];
         assert_eq!(scene.present().others, [id(1)]);
+        let danger = |scene: &Scene| scene.danger(1, 2);
+        assert_eq!(danger(&scene), None, "the backup leads to both");
+        scene.backups.push(ended(9, backup("b", 1, 7, 7)));
+        let why = danger(&scene).unwrap();
+        assert!(why.contains("\"b\"") && why.contains("does not lead to timeline 2"), "{why}");
+        scene.bad = vec![(1, 9)];
+        assert_eq!(danger(&scene).unwrap(), "no base backup leads to its end");
+        scene.bad.clear();
+        scene.backups.push(ended(10, backup("c", 2, 7, 7)));
+        assert_eq!(danger(&scene), None, "there is one for either");
+        scene.backups.truncate(1);
         scene.written[0] = written(1, 0, 30);
         assert_eq!(scene.present().others, [], "it was given up before");
         // The parent's last segments may well be late.
