@@ -186,8 +186,9 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     // A look at a part that finds nothing does not undo what a look at everything has found.
     let full = |ok| {
         format!(
-            "{{\"at\":\"{}\",\"ok\":{ok},\"deep\":true,\"checked_files\":12,\"failures\":2,\"notes\":0}}",
-            hours_ago(30)
+            "{{\"at\":\"{}\",\"ok\":{ok},\"deep\":true,\"checked_files\":12,\"failures\":{},\"notes\":0}}",
+            hours_ago(30),
+            if ok { 0 } else { 2 }
         )
     };
     let part = |ok| format!("\"ok\":true,\"failures\":0,\"scope\":\"names\",\"last_full\":{}", full(ok));
@@ -197,6 +198,8 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     noted(&pusher, "verify", &verified(&hours_ago(1), &part(true)));
     says(status(&pusher, &demands), 0, &["no failure"]);
     assert_eq!(metrics(&told_prometheus(&pusher))["walkeep_last_verify_success"], "1");
+    // Nor does it make that one any younger.
+    says(status(&pusher, &["--max-verify-age", "24h"]), 1, &["longer than --max-verify-age"]);
 }
 
 #[test]

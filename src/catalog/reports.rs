@@ -120,12 +120,12 @@ impl VerifyReport {
         if self.scope == Scope::All { Some(self) } else { self.last_full.map(|full| *full) }
     }
 
-    /// The one to go by: this one, unless it is at work still, or found nothing wrong with a part while the last one that
-    /// looked at everything had found something.
+    /// The one to go by: this one, unless it is at work still, or found nothing wrong with a part: that says nothing of the
+    /// rest, which is as old as the last one that looked at everything.
     #[must_use]
     pub fn to_go_by(&self) -> &Self {
         let full = self.last_full.as_deref().map(Self::to_go_by);
-        full.filter(|full| self.at_work || self.ok && !full.ok).unwrap_or(self)
+        full.filter(|_| self.at_work || self.ok).unwrap_or(self)
     }
 
     /// Notes it in the archive.
