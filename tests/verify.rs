@@ -204,6 +204,7 @@ fn what_is_no_archived_file_is_told_apart() {
     staged(2, 0);
     let odd = "000000010000000000001000";
     fs::copy(archive.file(NEEDED), archive.file(odd)).unwrap();
+    support::user::hand_over(&archive.file(odd));
     let (readme, left) = (format!("{SYSTEM}/README"), format!("{SYSTEM}/wal/0000000100000000/{NEEDED}#1"));
     archive.verify(&["--names-only"]).says(&[
         ("failure", "odd_name", odd),

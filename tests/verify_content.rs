@@ -190,9 +190,10 @@ fn a_store_is_listed_once_and_each_file_is_asked_for_once() {
     let mut gets = asked(&scene, "GET");
     gets.retain(|name| name.starts_with("0000"));
     gets.sort();
-    // The newest one is asked for the size of segments first, and for the moment when it was archived at the end.
+    // The oldest and the newest one are asked for the size of segments first, and the newest for the moment when it was archived
+    // at the end.
     let mut expected: Vec<String> = (1..=6).map(|number| name(1, number)).collect();
-    expected.extend([BACKUP.to_owned(), name(1, 6), name(1, 6)]);
+    expected.extend([BACKUP.to_owned(), name(1, 1), name(1, 6), name(1, 6)]);
     expected.sort();
     assert_eq!(gets, expected);
     assert_eq!(asked(&scene, "PUT"), ["verify.json"]);

@@ -13,7 +13,7 @@ use crate::wal::{SegmentSize, WalName};
 const SETTLING: SignedDuration = SignedDuration::from_mins(1);
 
 /// For so long it is waited for, at most.
-pub(super) const MOST_WAIT: Duration = Duration::from_mins(1);
+pub(super) const MOST_WAIT: Duration = Duration::from_secs(10);
 
 /// How long it takes until somebody looks again.
 pub(super) const PAUSE: Duration = Duration::from_secs(2);

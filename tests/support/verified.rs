@@ -147,7 +147,7 @@ impl Verdict {
 
     /// Severity, kind and file of all findings.
     pub(crate) fn findings(&self) -> Vec<(&str, &str, &str)> {
-        let findings = self.json["findings"].as_array().unwrap();
+        let findings = self.json["findings"].as_array().unwrap_or_else(|| panic!("{:#}", self.json));
         findings
             .iter()
             .map(|finding| {

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
+    kept::{days_ago, touch},
     push::{SYSTEM, succeeds},
     running::{Outcome, Running},
     store::fault::{Fault, Matching},
@@ -72,6 +73,10 @@ pub(crate) fn let_the_survey_through(scene: &StoreScene) {
 /// Verifies until segment 5 hangs, with segment 2 damaged, and ends it there.
 pub(crate) fn interrupted(scene: &StoreScene, options: &[&str], signal: Signal) -> Outcome {
     scene.store.put(&key(OLD), "rubbish");
+    // As if it had been archived so: in the order of names, the two at the ends tell the size of all.
+    for number in 1..=6 {
+        touch(&scene.store.file(&key(&name(1, number))), days_ago(1));
+    }
     let_the_survey_through(scene);
     scene.store.break_with(Matching::GetsFrom("000000010000000000000005"), Fault::Hang);
     let mut command = verify(scene, &[&["--note-every", "1ms"], options].concat());
