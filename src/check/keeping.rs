@@ -136,7 +136,8 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Findi
         return Finding::note(name, "no base backup is known yet").hint(hint);
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
-    let unreadable: String = unreadable.iter().map(|what| format!("; {what}")).collect();
+    let unreadable: Vec<String> = unreadable.iter().map(|what| format!("; {what}")).collect();
+    let unreadable = unreadable.concat();
     Finding::fail(name, format!("no base backup is known, and WAL alone brings nothing back{unreadable}"))
         .hint(hint)
 }

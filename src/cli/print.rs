@@ -44,9 +44,8 @@ fn without_controls(json: &str) -> Cow<'_, str> {
     if !json.contains(is_control) {
         return Cow::Borrowed(json);
     }
-    let escaped = |character: char| match is_control(character) {
-        true => format!("\\u{:04x}", u32::from(character)),
-        false => character.to_string(),
+    let escaped = |character: char| {
+        if is_control(character) { format!("\\u{:04x}", u32::from(character)) } else { character.to_string() }
     };
     Cow::Owned(json.chars().map(escaped).collect())
 }

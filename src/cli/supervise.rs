@@ -140,7 +140,7 @@ impl Signals {
             _ = self.terminate.recv() => Caught::Terminate,
             _ = self.interrupt.recv() => Caught::Interrupt,
             _ = self.quit.recv() => Caught::Quit,
-            _ = hung_up(self.hangup.as_mut()) => Caught::Terminate,
+            () = hung_up(self.hangup.as_mut()) => Caught::Terminate,
             Some(signal) = self.handed_on.recv() => match signal {
                 nix::sys::signal::Signal::SIGTERM => Caught::Terminate,
                 nix::sys::signal::Signal::SIGQUIT => Caught::Quit,
