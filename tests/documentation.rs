@@ -246,7 +246,7 @@ fn commands(page: &str) -> Vec<String> {
 #[test]
 fn the_commands_for_keeping_an_archive_work() {
     let kept = Kept::new();
-    kept.segments(1, 1..=14, 1);
+    kept.segments(1, 1..=14, 2);
     kept.backup(1, 3, 3, 20);
     kept.backup(1, 9, 9, 2);
     let bin = kept.sandbox.program("walkeep");
