@@ -249,15 +249,13 @@ mod tests {
     fn id(timeline: u32) -> TimelineId {
         TimelineId::new(timeline).unwrap()
     }
-
     fn name(timeline: u32, number: u64) -> SegmentName {
         SegmentName::from_number(id(timeline), number, SegmentSize::DEFAULT).unwrap()
     }
 
     fn archive(segments: &[(u32, u64)], left: &[(u32, u32, u64)]) -> Coverage {
-        let mut names: Vec<WalName> =
+        let names: BTreeSet<WalName> =
             segments.iter().map(|(timeline, number)| WalName::Segment(name(*timeline, *number))).collect();
-        names.sort_unstable();
         let histories = left.iter().map(|(child, parent, at)| {
             let ancestors = vec![Ancestor { timeline: id(*parent), left_at: Lsn(*at) }];
             (id(*child), TimelineHistory { ancestors })
@@ -265,20 +263,16 @@ mod tests {
         Coverage::new(SegmentSize::DEFAULT, names, histories.collect::<BTreeMap<_, _>>())
     }
 
-    fn backup(label: &str, timeline: u32, first: u64, last: u64) -> KnownBackup {
+    fn backup(label: &str, on: u32, start: u64, last: u64) -> KnownBackup {
+        let (timeline, stop) = (id(on), Lsn(last * MB + 1));
         KnownBackup {
             name: None,
             place: None,
             label: Some(label.to_owned()),
-            start: name(timeline, first),
+            start: name(on, start),
             ended: Timestamp::UNIX_EPOCH,
             known_since: Timestamp::UNIX_EPOCH,
-            origin: Origin {
-                timeline: id(timeline),
-                start: first,
-                stop: Lsn(last * MB + 1),
-                stop_timeline: id(timeline),
-            },
+            origin: Origin { timeline, start, stop, stop_timeline: timeline },
             end_is_known: true,
             counts: true,
         }
