@@ -90,8 +90,8 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
         return Err(Doubt::FromTheFuture { what: "the newest file".to_owned(), since });
     }
     // Redundancy does not go by time, and holds the window.
-    let window = policy.backups.keep_days.filter(|_| policy.backups.keep_backups.is_none());
-    let days = window.or(policy.wal_days);
+    let goes_by_time = policy.backups.keep_backups.is_none();
+    let days = policy.backups.keep_days.or(policy.wal_days).filter(|_| goes_by_time);
     if let (Some(newest), Some(days)) = (newest, days) {
         let window = SignedDuration::from_hours(24) * i32::try_from(days.max(1)).unwrap_or(i32::MAX);
         if now.duration_since(newest) > window {
