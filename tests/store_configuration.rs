@@ -8,7 +8,7 @@ use std::{fs, path::Path, process::Command};
 
 use support::{
     data_directory::SEGMENT,
-    push::{BACKUP, BACKUP_CONTENT, succeeds},
+    push::succeeds,
     running::{Running, outcome_of},
     store::{
         Store,
@@ -427,8 +427,8 @@ const REPEATS_IN_THE_MESSAGE: &str = "<Error><Code>InvalidToken</Code><Message>N
 fn secrets_are_not_told_when_all_is_well_or_the_store_does_not_know_them() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let token = changed(&store.environment(), "AWS_SESSION_TOKEN", TOKEN);
-    users.primary.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
-    [users.push(), users.push_of(BACKUP)].into_iter().for_each(|push| succeeds(knowing(push, &token)));
+    succeeds(knowing(users.push(), &token));
+    succeeds(knowing(users.push_of_backup(), &token));
     assert!(nobody_tells("success", &users, &token).iter().all(|told| told.status == 0));
     let told = nobody_tells("a wrong key", &users, &secretive(&store));
     assert!(told.iter().all(|told| told.status != 0 && told.text().contains("403 Forbidden")));

@@ -106,10 +106,10 @@ impl Sizes {
         if said.is_empty() {
             (said, unreadable) = asking.ask(spread(&segments, MOST_IN_NEED).map(|file| file.name)).await?;
         }
-        let by_backups = || backups.iter().filter_map(by_backup);
-        if let (true, Some(error)) = (said.is_empty() && by_backups().next().is_none(), unreadable) {
+        if let (true, Some(error)) = (said.is_empty(), unreadable) {
             return Err(error);
         }
+        let by_backups = || backups.iter().filter_map(by_backup);
         if let Some(size) = only(said.iter().chain(&by_backups().collect::<Vec<_>>())) {
             let odd = segments.iter().find(|file| !fits(file.name, size)).map(|file| file.name);
             said.extend(asking.ask(odd).await?.0);

@@ -18,7 +18,7 @@ use std::{
 use super::{
     cluster::Cluster,
     data_directory::{DataDirectory, SEGMENT},
-    push::{SEGMENT_KEY, SYSTEM},
+    push::{BACKUP, BACKUP_CONTENT, SEGMENT_KEY, SYSTEM},
     restore::TARGET,
     sandbox::Sandbox,
     store::Store,
@@ -60,8 +60,13 @@ impl StoreUsers {
         self.push_of(SEGMENT)
     }
 
-    /// The push of any file of the primary's.
-    pub(crate) fn push_of(&self, name: &str) -> Command {
+    /// The push of a backup history file.
+    pub(crate) fn push_of_backup(&self) -> Command {
+        self.primary.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
+        self.push_of(BACKUP)
+    }
+
+    fn push_of(&self, name: &str) -> Command {
         let mut push = with_archive(self.primary.run(self.sandbox.walkeep_archive()));
         push.arg(format!("pg_wal/{name}"));
         push
