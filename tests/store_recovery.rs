@@ -228,6 +228,7 @@ fn on_garage_other_content_under_a_taken_name_is_refused_and_the_check_says_what
     succeeds(with(users.restore()));
     assert!(users.restored() == users.segment);
 
+    succeeds(with(users.push_of_backup()));
     let check = Told::by(with(users.check()));
     let text = check.text();
     assert_eq!(check.status, 0, "{text}");
