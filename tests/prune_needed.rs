@@ -14,6 +14,7 @@ use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
     kept::{Kept, name, position},
+    orders::{count_orders, primary, segments, take_orders},
     postgres,
     push::SYSTEM,
     sandbox::Sandbox,
@@ -38,35 +39,12 @@ fn prune(sandbox: &Sandbox, archive: &ArchiveDirectory, options: &[&str]) -> Tol
     Told::by(with_psql(prune))
 }
 
-/// The segments that are archived, sorted.
-fn segments(archive: &ArchiveDirectory, system: u64) -> Vec<String> {
-    archive.all_names(system).into_iter().filter(|name| name.len() == 24).collect()
-}
-
 /// The segment of 1 MB on the first timeline that holds a position. At the very beginning of one, `pg_walfile_name` has the one
 /// before.
 fn segment_of(position: &str) -> String {
     let (high, low) = position.split_once('/').unwrap();
     let number = |digits| u64::from_str_radix(digits, 16).unwrap();
     name(1, (number(high) << 32 | number(low)) >> 20)
-}
-
-/// Takes a hundred orders and archives them.
-fn take_orders(primary: &Cluster) {
-    primary.sql("insert into orders select generate_series(1, 100)");
-    primary.archive_segment();
-}
-
-fn count_orders(cluster: &Cluster) -> String {
-    cluster.sql("select count(*) from orders")
-}
-
-fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
-    let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
-    primary.archive_into(archive);
-    primary.start();
-    primary.sql("create table orders (id int)");
-    primary
 }
 
 #[test]
@@ -126,7 +104,7 @@ fn what_the_standby_of_a_slot_lacks_stays_while_its_primary_is_asked_and_goes_ot
     standby.stop(Shutdown::Fast);
     let restart = primary.sql("select restart_lsn from pg_replication_slots");
     let segment = segment_of(&restart);
-    (0..3).for_each(|_| take_orders(&primary));
+    (0..3).for_each(|_| drop(take_orders(&primary)));
     // The newest base backup needs less than the standby that was left behind.
     primary.base_backup("newest");
     take_orders(&primary);
@@ -160,7 +138,7 @@ fn a_standby_without_a_slot_is_asked_itself() {
     let mut standby = primary.base_backup("standby");
     standby.follow(&archive);
     standby.start();
-    (0..3).for_each(|_| take_orders(&primary));
+    (0..3).for_each(|_| drop(take_orders(&primary)));
     primary.base_backup("newest");
     take_orders(&primary);
     let expected = count_orders(&primary);
@@ -188,7 +166,7 @@ fn a_server_that_cannot_be_asked_or_is_of_another_cluster_deletes_nothing() {
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);
     let system = primary.system_identifier();
-    (0..3).for_each(|_| take_orders(&primary));
+    (0..3).for_each(|_| drop(take_orders(&primary)));
     primary.base_backup("newest");
     take_orders(&primary);
     let before = archive.all_names(system);
@@ -208,7 +186,7 @@ fn a_server_that_cannot_be_asked_or_is_of_another_cluster_deletes_nothing() {
     primary.sql("select pg_create_physical_replication_slot('lost', true)");
     primary.sql("alter system set max_slot_wal_keep_size = '1MB'");
     primary.sql("select pg_reload_conf()");
-    (0..6).for_each(|_| take_orders(&primary));
+    (0..6).for_each(|_| drop(take_orders(&primary)));
     let before = archive.all_names(system);
     let lost = "select count(*) from pg_replication_slots where wal_status = 'lost'";
     wait_until("the slot is lost", || {

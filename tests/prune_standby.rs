@@ -12,30 +12,12 @@ use std::{
 use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
+    orders::{count_orders, primary, segments, take_orders},
     output_of,
     running::outcome_of,
     sandbox::Sandbox,
     wait_until,
 };
-
-/// A running primary that archives segments of 1 MB, with an empty table of orders.
-fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
-    let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
-    primary.archive_into(archive);
-    primary.start();
-    primary.sql("create table orders (id int)");
-    primary
-}
-
-/// Takes a hundred orders and archives them; returns the segment.
-fn take_orders(primary: &Cluster) -> String {
-    primary.sql("insert into orders select generate_series(1, 100)");
-    primary.archive_segment()
-}
-
-fn count_orders(cluster: &Cluster) -> String {
-    cluster.sql("select count(*) from orders")
-}
 
 /// A standby that cleans up behind itself; `environment` is that of the command, in a shell's words.
 fn standby<'a>(
@@ -63,11 +45,6 @@ fn restartpoint(primary: &Cluster, standby: &Cluster) -> String {
     // Returns when the cleanup command has.
     standby.sql("checkpoint");
     standby.sql("select redo_wal_file from pg_control_checkpoint()")
-}
-
-/// The segments that are archived, sorted.
-fn segments(archive: &ArchiveDirectory, system: u64) -> Vec<String> {
-    archive.all_names(system).into_iter().filter(|name| name.len() == 24).collect()
 }
 
 #[test]

@@ -167,17 +167,22 @@ mod tests {
         assert_eq!(texts(&ahead("2026-01-02T10:04:00Z")), ["2026-01-02T03:00:00Z", "2026-01-02T10:04:00Z"]);
     }
 
-    #[test]
-    fn one_counts_by_its_label_or_because_it_was_found() {
-        let backup = archived(None, "2026-01-02T09:00:00Z");
-        let found = BackupElsewhere {
+    /// The same backup in a directory, of whose end nothing is known there.
+    fn found_of(backup: &ArchivedBackup) -> BackupElsewhere {
+        BackupElsewhere {
             place: PathBuf::from("/mnt/backup"),
             start_segment: backup.history.start_segment,
             start: backup.history.start,
             stop: None,
             from_standby: false,
             ended: backup.archived_at,
-        };
+        }
+    }
+
+    #[test]
+    fn one_counts_by_its_label_or_because_it_was_found() {
+        let backup = archived(None, "2026-01-02T09:00:00Z");
+        let found = found_of(&backup);
         let labels = |pattern: &str| Labels::from(vec![pattern.parse().unwrap()]);
         let counts = |elsewhere: &[BackupElsewhere], labels: &Labels| {
             let all = KnownBackup::all(
@@ -199,14 +204,7 @@ mod tests {
     fn its_end_is_told_by_its_files_or_by_its_backup_history_file() {
         let mut backup = archived(None, "2026-01-02T09:00:00Z");
         backup.history.stop = Some(Lsn(0x300_0138));
-        let found = BackupElsewhere {
-            place: PathBuf::from("/mnt/backup"),
-            start_segment: backup.history.start_segment,
-            start: backup.history.start,
-            stop: None,
-            from_standby: false,
-            ended: backup.archived_at,
-        };
+        let found = found_of(&backup);
         let known = |archived: &[ArchivedBackup], found: &BackupElsewhere| {
             let sizes = Sizes::only(SegmentSize::DEFAULT);
             let all = KnownBackup::all(archived, std::slice::from_ref(found), &Labels::default(), &sizes);

@@ -91,7 +91,7 @@ impl FromStr for LongTime {
         let whole = |span: jiff::Span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
         let parsed = text.parse::<jiff::Span>().and_then(whole);
         let positive = parsed.ok().filter(|duration| !duration.is_negative());
-        positive.map(Self).ok_or_else(|| format!("\"{text}\" is not a duration such as 30m, 24h or 2d"))
+        positive.map(Self).ok_or_else(|| format!("\"{text}\" is not a duration such as 30m, 2h or 2d"))
     }
 }
 

@@ -146,7 +146,7 @@ impl Coverage {
     /// somebody else writes on an older one.
     #[must_use]
     pub fn newest_timeline(&self) -> Option<TimelineId> {
-        self.timelines.keys().chain(self.histories.keys()).max().copied()
+        self.known().max()
     }
 
     /// Segments whose names no segment of that size has: of a cluster that was given another size, or misnamed.

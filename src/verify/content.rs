@@ -10,7 +10,7 @@ use crate::blocking::blocking;
 use crate::catalog::{FindingKind, Reading};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError};
-use crate::restore::{Beginning, check_content, unusable};
+use crate::restore::{Beginning, check_content, header_of, unusable};
 use crate::wal::{LongPageHeader, SegmentSize, SystemIdentifier, TimelineId, WalName};
 
 /// How closely a file is looked at.
@@ -87,19 +87,7 @@ pub(super) async fn archived_at(
     name: WalName,
     reading: Reading,
 ) -> Result<Timestamp, Error> {
-    reading
-        .patiently(async || {
-            let mut fetched = archive.fetch(system, name).await?;
-            let _transfer = fetched.transfer.take();
-            blocking(move || {
-                let location = fetched.location;
-                let archived = Archived::open(fetched.reader, fetched.stored_size);
-                let archived = archived.map_err(|error| unusable(&location, error))?;
-                Ok(archived.header().archived_at)
-            })
-            .await
-        })
-        .await
+    Ok(reading.patiently(async || header_of(archive, system, name).await).await?.archived_at)
 }
 
 fn judge(

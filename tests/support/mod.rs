@@ -25,6 +25,7 @@ pub(crate) mod guide;
 pub(crate) mod kept;
 pub(crate) mod large;
 pub(crate) mod memory;
+pub(crate) mod orders;
 pub(crate) mod postgres;
 pub(crate) mod prefetcher;
 pub(crate) mod promoted;

@@ -1,11 +1,12 @@
 //! What is demanded of an archive, and what does not meet it.
 
 use clap::Args;
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Timestamp};
 
 use super::dangers;
 use crate::catalog::VerifyReport;
 use crate::cli::print::{count, duration, plain, time};
+use crate::config::LongTime;
 use crate::status::{ArchiveStatus, Status};
 
 /// The demands. Whatever does not meet them is a problem.
@@ -36,11 +37,7 @@ pub(super) struct Limits {
 
 /// Reads `30m`, `2h`, `1d 12h`; a day has 24 hours.
 fn whole_duration(text: &str) -> Result<SignedDuration, String> {
-    let parsed = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
-    parsed
-        .ok()
-        .filter(|duration| !duration.is_negative())
-        .ok_or_else(|| format!("\"{text}\" is not a duration such as 30m, 2h or 2d"))
+    text.parse::<LongTime>().map(|time| time.0)
 }
 
 /// What a report says that matters here.
