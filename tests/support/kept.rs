@@ -40,7 +40,8 @@ pub(crate) fn position(number: u64, offset: u64) -> String {
 
 /// So many days before now, to the second.
 pub(crate) fn days_ago(days: i64) -> Timestamp {
-    let now = Timestamp::now().round(jiff::Unit::Second).unwrap();
+    // Never rounded up: what is to be a day old is to be no moment younger when a program looks at it.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
     now - SignedDuration::from_hours(24 * days)
 }
 
