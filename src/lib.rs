@@ -7,7 +7,7 @@
 //! - [`coverage`]: which stretches of it an archive holds, and how far they recover a base backup. Pure, too.
 //! - [`retention`]: which archived files may go, and why the others stay. Pure as well.
 //! - [`frame`]: the archived file, format 1. Reads and writes through `Read` and `Write` alone.
-//! - [`error`], [`limit`]: what a failure means; how long a call may take.
+//! - [`error`], [`limit`], [`work`]: what a failure means; how long a call may take; whom long work heeds and tells.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
 //! - [`spool`]: what one call leaves behind for the next, and room for what is too large for memory.
 //! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
@@ -40,8 +40,11 @@ pub mod prune;
 pub mod push;
 pub mod restore;
 pub mod retention;
+#[cfg(test)]
+mod scene;
 pub mod server;
 pub mod spool;
 pub mod status;
 pub mod verify;
 pub mod wal;
+pub mod work;

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Private helpers, which stand in no list, and the first room that may use them.
-const HELPERS: [(&str, &str); 1] = [("blocking", "archive")];
+const HELPERS: [(&str, &str); 2] = [("blocking", "archive"), ("scene", "backfill")];
 
 const MOST_LINES: usize = 500;
 

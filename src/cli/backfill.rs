@@ -12,7 +12,7 @@ use super::arguments::Common;
 use super::exit::Failure;
 use super::json::Problem;
 use super::print::{bytes, count, print, write_json};
-use super::progress::Progress;
+use super::progress::Bar;
 use super::tool::{Opened, Tool};
 use crate::archive::{Archive, ArchiveUrl};
 use crate::backfill::{BackfillPlan, BackfillRequest, Backfilled, Missing, Pushing, Reason, plan};
@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::push::codec_for_backlog;
 use crate::spool::OverflowPlace;
 use crate::wal::{SegmentSize, SystemIdentifier, WalName};
+use crate::work::Progress;
 
 /// More threads would wait for each other to read and hash, and each costs memory.
 const MOST_THREADS: usize = 4;
@@ -171,7 +172,8 @@ async fn carry_out(
         overflow: OverflowPlace::new(&settings.spool),
         patience: settings.timeouts.push,
     };
-    let progress = Progress::new("archiving", plan.goes.len());
+    let progress = Bar::new("archiving");
+    progress.begin(plan.goes.len());
     plan.carry_out(archive, &pushing, stop, |_| progress.add(1)).await
 }
 

@@ -1,28 +1,48 @@
 //! How far long work is, shown on a terminal and nowhere else.
 
+use std::cell::RefCell;
+
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on standard error, if that is a terminal; gone when dropped.
-pub(super) struct Progress(ProgressBar);
+use crate::work::Progress;
 
-impl Progress {
-    /// For so many pieces of work.
-    pub(super) fn new(what: &'static str, pieces: usize) -> Self {
-        let bar = ProgressBar::new(pieces as u64).with_message(what);
-        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len}, {eta} left") {
-            bar.set_style(style);
-        }
-        Self(bar)
-    }
+/// A bar on standard error, if that is a terminal; gone when the work ends.
+pub(super) struct Bar {
+    what: &'static str,
+    bar: RefCell<Option<ProgressBar>>,
+}
 
-    /// So many more are done.
-    pub(super) fn add(&self, pieces: usize) {
-        self.0.inc(pieces as u64);
+impl Bar {
+    /// For work that is called so.
+    pub(super) fn new(what: &'static str) -> Self {
+        Self { what, bar: RefCell::new(None) }
     }
 }
 
-impl Drop for Progress {
+impl Progress for Bar {
+    fn begin(&self, pieces: usize) {
+        let bar = ProgressBar::new(pieces as u64).with_message(self.what);
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len}, {eta} left") {
+            bar.set_style(style);
+        }
+        self.bar.replace(Some(bar));
+    }
+
+    fn add(&self, pieces: usize) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.inc(pieces as u64);
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.end();
     }
 }

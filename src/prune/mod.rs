@@ -11,47 +11,99 @@ mod plan;
 mod replicas;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Archive, MUCH_SKEW, clock_difference};
 use crate::blocking::blocking;
-use crate::catalog::{Labels, Reading, backups_elsewhere, catalog};
-use crate::error::Error;
+use crate::catalog::{Labels, PruneReport, Reading, backups_elsewhere, catalog};
+use crate::cluster::DataDirectory;
+use crate::error::{Error, ErrorKind};
 use crate::retention::Policy;
 use crate::server::{Need, Server};
 use crate::wal::SystemIdentifier;
+use crate::work::Work;
 
 pub use deleted::{AUDIT, Deleted};
 pub use plan::PrunePlan;
 use plan::doubtful;
+
+/// How long a deletion that is under way is waited for after a signal, so that it is known what has become of it; and then the
+/// note about all of them. Together less than the process has left then.
+const LAST_DELETION: Duration = Duration::from_secs(1);
+const LAST_NOTE: Duration = Duration::from_millis(600);
 
 /// What is to be pruned, and how.
 #[derive(Debug, Clone)]
 pub struct PruneRequest {
     /// The cluster.
     pub system: SystemIdentifier,
-    /// What is to be kept.
+    /// What is to be kept, but for what the server needs.
     pub policy: Policy,
+    /// The data directory of the server, which needs what comes after its restart point.
+    pub data: DataDirectory,
     /// Where base backups are kept.
     pub backup_directories: Vec<PathBuf>,
     /// The labels of the base backups in the archive that count.
     pub labels: Labels,
     /// The running servers that are asked what they and their standbys still need.
     pub servers: Vec<Server>,
-    /// This moment.
-    pub now: Timestamp,
     /// How the archive is read.
     pub reading: Reading,
+    /// Whether nothing is deleted.
+    pub dry_run: bool,
 }
 
+/// What has become of it.
+#[derive(Debug)]
+pub struct Pruned {
+    /// What goes, and what stays.
+    pub plan: PrunePlan,
+    /// What of it has gone, or would have.
+    pub deleted: Deleted,
+    /// Why not all of it has.
+    pub error: Option<Error>,
+}
+
+/// Deletes what need not be kept, and leaves word of it in the archive. What is not even begun is a failure.
+pub async fn prune(archive: &Archive, request: PruneRequest, work: &Work<'_>) -> Result<Pruned, Error> {
+    let PruneRequest { system, reading, dry_run, .. } = request;
+    let plan = match work.unless_stopped(plan(archive, request, work.now()), STOPPED).await {
+        Ok(plan) => plan,
+        Err(error) => {
+            if !dry_run {
+                let report = PruneReport::failed(work.now(), &error);
+                note(archive, system, &report, work.stop).await;
+            }
+            return Err(error);
+        }
+    };
+    if dry_run {
+        let deleted = Deleted::all_of(&plan);
+        return Ok(Pruned { plan, deleted, error: None });
+    }
+    let mut deleted = Deleted::nothing_of(&plan);
+    work.progress.begin(plan.goes.len());
+    let deleting = plan.carry_out(archive, reading, work.stop, &mut deleted, |done| work.progress.add(done));
+    let stopped = || Err(Error::new(ErrorKind::Stopped, STOPPED));
+    let error = heeding(work.stop, LAST_DELETION, deleting).await.unwrap_or_else(stopped).err();
+    work.progress.end();
+    note(archive, system, &deleted.report(&plan, work.now(), error.as_ref()), work.stop).await;
+    Ok(Pruned { plan, deleted, error })
+}
+
+const STOPPED: &str = "stopped before all was deleted that should be";
+
 /// Looks at everything and decides.
-pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan, Error> {
-    let PruneRequest { system, policy, backup_directories, labels, servers, now, reading } = request;
+async fn plan(archive: &Archive, request: PruneRequest, now: Timestamp) -> Result<PrunePlan, Error> {
+    let PruneRequest { system, policy, data, backup_directories, labels, servers, reading, .. } = request;
     let given = policy.keep_from.map(|from| Need { from, who: "what was given as --keep-from".to_owned() });
+    let restart_point = blocking(move || data.restart_segment(system)).await;
     let asked = blocking(move || needs::of(&servers, system)).await?;
     let needed = given.into_iter().chain(asked).min_by_key(|need| need.from);
-    let policy = Policy { keep_from: needed.as_ref().map(|need| need.from), ..policy };
+    let policy = Policy { keep_from: needed.as_ref().map(|need| need.from), restart_point, ..policy };
     let catalog = catalog(archive, system, reading).await?;
     if let Some(ahead) = archive.clock_ahead().filter(|ahead| ahead.abs() > MUCH_SKEW) {
         return Err(doubtful(&clock_difference(ahead)));
@@ -61,4 +113,182 @@ pub async fn plan(archive: &Archive, request: PruneRequest) -> Result<PrunePlan,
         .await
         .map_err(|error| error.so("nothing is deleted, because not all base backups can be seen"))?;
     PrunePlan::of(catalog, &elsewhere, &labels, &policy, now).map(|plan| PrunePlan { needed, ..plan })
+}
+
+/// Does the work, which ends by itself when it is told to stop; `None` if it does not for so long.
+async fn heeding<T>(
+    stop: &CancellationToken,
+    patience: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let impatience = async {
+        stop.cancelled().await;
+        tokio::time::sleep(patience).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = impatience => None,
+    }
+}
+
+/// Leaves word of it in the archive, for `walkeep status`. That it cannot is no failure of the work.
+async fn note(archive: &Archive, system: SystemIdentifier, report: &PruneReport, stop: &CancellationToken) {
+    let noted = heeding(stop, LAST_NOTE, report.write(archive, system)).await;
+    let failed =
+        noted.unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before this was noted")));
+    if let Err(error) = failed {
+        tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retention::{BackupPolicy, Before, Why};
+    use crate::scene::{IN_RECOVERY, NOW, READING, Scene, days_ago, position, segment};
+
+    /// Eight segments and two base backups, of which the older one needs all from the second segment on, the newer one from the
+    /// sixth.
+    async fn scene() -> (Scene, [String; 2]) {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=5, 10);
+        scene.segments(1, 6..=8, 2);
+        let backups = [scene.backup(1, 2, 3, 9), scene.backup(1, 6, 7, 2)];
+        (scene, backups)
+    }
+
+    fn request(scene: &Scene, policy: Policy) -> PruneRequest {
+        PruneRequest {
+            system: scene.system,
+            policy,
+            data: scene.data(),
+            backup_directories: Vec::new(),
+            labels: Labels::default(),
+            servers: Vec::new(),
+            reading: READING,
+            dry_run: false,
+        }
+    }
+
+    fn newest_backup() -> Policy {
+        let backups = BackupPolicy { keep_backups: std::num::NonZeroUsize::new(1), keep_days: None };
+        Policy { backups, ..Policy::default() }
+    }
+
+    fn segments(numbers: std::ops::RangeInclusive<u64>) -> Vec<String> {
+        numbers.map(|number| segment(1, number).to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_the_newest_base_backup_does_not_need_goes_and_word_of_it_is_left() {
+        let (scene, [_, newer]) = scene().await;
+        let bytes = |names: &[String]| names.iter().map(|name| size(&scene, name)).sum::<u64>();
+        let all = bytes(&scene.names());
+        let pruned = prune(&scene.archive, request(&scene, newest_backup()), &scene.work()).await.unwrap();
+        let mut stays = segments(6..=8);
+        stays.insert(1, newer);
+        assert_eq!(scene.names(), stays);
+        assert!(pruned.error.is_none());
+        assert_eq!(pruned.plan.begins_at, Some(segment(1, 6)));
+        let kept: Vec<(&str, &[Why])> =
+            pruned.plan.kept.iter().map(|kept| (&*kept.backup.title, &*kept.why)).collect();
+        assert!(matches!(kept[..], [("\"2 days ago\" from 000000010000000000000006", [_])]), "{kept:?}");
+        let noted = PruneReport::read(&scene.archive, scene.system).await.unwrap().unwrap();
+        let deleted = (noted.at, noted.ok, noted.deleted_files, noted.deleted_bytes);
+        assert_eq!(deleted, (NOW, true, 6, all - bytes(&stays)));
+        assert_eq!(noted.totals.unwrap().files, 4);
+        let heard = &scene.heard;
+        assert_eq!((heard.begun.get(), heard.done.get(), heard.ended.get()), (6, 6, true));
+    }
+
+    fn size(scene: &Scene, name: &str) -> u64 {
+        std::fs::metadata(scene.archived(name)).unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_deletes_nothing_and_leaves_no_word() {
+        let (scene, [older, _]) = scene().await;
+        let before = scene.names();
+        let dry = PruneRequest { dry_run: true, ..request(&scene, newest_backup()) };
+        let pruned = prune(&scene.archive, dry, &scene.work()).await.unwrap();
+        assert_eq!((pruned.deleted.number(), pruned.deleted.bytes()), (6, pruned.plan.bytes()));
+        let doubtful = PruneRequest { dry_run: true, ..request(&scene, newest_backup()) };
+        std::fs::write(scene.archived(&older), "damaged").unwrap();
+        prune(&scene.archive, doubtful, &scene.work()).await.unwrap_err();
+        assert_eq!(scene.names(), before);
+        assert_eq!(PruneReport::read(&scene.archive, scene.system).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn in_doubt_nothing_goes_and_the_doubt_is_noted() {
+        let (scene, [older, _]) = scene().await;
+        let before = scene.names();
+        std::fs::write(scene.archived(&older), "damaged").unwrap();
+        let error = prune(&scene.archive, request(&scene, newest_backup()), &scene.work()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert_eq!(scene.names(), before);
+        let noted = PruneReport::read(&scene.archive, scene.system).await.unwrap().unwrap();
+        assert_eq!(noted, PruneReport::failed(NOW, &error));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_stopped_says_how_far_it_came_and_the_next_one_does_the_rest() {
+        let (mut scene, _) = scene().await;
+        let before = scene.names();
+        scene.heard.when(0, {
+            let stop = scene.stop.clone();
+            move || stop.cancel()
+        });
+        let pruned = prune(&scene.archive, request(&scene, newest_backup()), &scene.work()).await.unwrap();
+        assert_eq!(pruned.error.unwrap().kind(), ErrorKind::Stopped);
+        let went = before.len() - scene.names().len();
+        assert_eq!((pruned.deleted.number(), pruned.plan.number()), (went, 6));
+        assert!(went < 6, "it was stopped as soon as it was to begin");
+        let noted = PruneReport::read(&scene.archive, scene.system).await.unwrap().unwrap();
+        assert_eq!((noted.ok, noted.deleted_files, noted.totals), (false, went as u64, None));
+        assert!(noted.error.unwrap().starts_with("stopped before all was deleted"));
+        assert!(scene.heard.ended.get(), "nothing more is to be heard of it");
+        scene.stop = CancellationToken::new();
+        let pruned = prune(&scene.archive, request(&scene, newest_backup()), &scene.work()).await.unwrap();
+        assert_eq!((pruned.deleted.number(), scene.names().len()), (6 - went, 4));
+    }
+
+    #[tokio::test]
+    async fn that_no_word_can_be_left_is_no_failure() {
+        let (scene, _) = scene().await;
+        let reports = scene.path("archive").join(scene.system.to_string()).join("reports");
+        std::fs::write(reports, "in the way").unwrap();
+        let pruned = prune(&scene.archive, request(&scene, newest_backup()), &scene.work()).await.unwrap();
+        assert!(pruned.error.is_none());
+        assert_eq!(pruned.deleted.number(), 6);
+    }
+
+    #[tokio::test]
+    async fn a_standby_may_ask_for_all_before_its_restart_point_to_go_although_the_archive_is_behind() {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 10);
+        let before = Before::Segment(segment(1, 5));
+        let policy = Policy { before: Some(before), accept_no_backup: true, ..Policy::default() };
+        let error = prune(&scene.archive, request(&scene, policy.clone()), &scene.work()).await.unwrap_err();
+        assert!(error.report().contains("000000010000000000000003"), "{}", error.report());
+        scene.control(IN_RECOVERY, 1, position(5, 0x28));
+        prune(&scene.archive, request(&scene, policy), &scene.work()).await.unwrap();
+        assert_eq!(scene.names(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_somebody_needs_stays_whatever_the_policy_and_so_does_what_is_young() {
+        let (scene, _) = scene().await;
+        let needed = Policy { keep_from: Some(position(5, 0x28)), ..newest_backup() };
+        let dry = PruneRequest { dry_run: true, ..request(&scene, needed) };
+        let pruned = prune(&scene.archive, dry, &scene.work()).await.unwrap();
+        assert_eq!(pruned.plan.begins_at, Some(segment(1, 5)));
+        assert_eq!(pruned.plan.needed.unwrap().who, "what was given as --keep-from");
+        let may_take = NOW.duration_since(days_ago(11));
+        let young = Policy { backup_may_take: may_take, ..newest_backup() };
+        let dry = PruneRequest { dry_run: true, ..request(&scene, young) };
+        let pruned = prune(&scene.archive, dry, &scene.work()).await.unwrap();
+        assert_eq!((pruned.plan.number(), pruned.plan.young.unwrap().from), (0, segment(1, 1)));
+    }
 }

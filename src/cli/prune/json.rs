@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::Pruned;
 use crate::archive::ArchiveUrl;
 use crate::catalog::Totals;
 use crate::cli::json::Problem;
-use crate::prune::PrunePlan;
+use crate::prune::{PrunePlan, Pruned};
 use crate::retention::{Backup, Why};
 use crate::server::Need;
+use crate::wal::SystemIdentifier;
 
 #[derive(Serialize)]
 pub(super) struct Printed<'a> {
@@ -71,8 +71,13 @@ impl Serialize for Files<'_> {
     }
 }
 
-pub(super) fn of<'a>(archive: &ArchiveUrl, pruned: &'a Pruned, dry_run: bool) -> Printed<'a> {
-    let Pruned { system, plan, deleted, error } = pruned;
+pub(super) fn of<'a>(
+    archive: &ArchiveUrl,
+    system: SystemIdentifier,
+    pruned: &'a Pruned,
+    dry_run: bool,
+) -> Printed<'a> {
+    let Pruned { plan, deleted, error } = pruned;
     let PrunePlan { begins_at, kept, stays, unknown, needed, .. } = plan;
     Printed {
         archive: archive.to_string(),

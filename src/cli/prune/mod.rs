@@ -5,30 +5,22 @@ mod text;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
-use crate::archive::Archive;
-use crate::blocking::blocking;
-use crate::catalog::{LabelPattern, PruneReport};
+use crate::catalog::LabelPattern;
 use crate::cli::exit::Failure;
 use crate::cli::print::{plain, print, time, write_json};
-use crate::cli::progress::Progress;
+use crate::cli::progress::Bar;
 use crate::cli::tool::{Opened, Tool};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, LongTime, Settings, Timeline};
 use crate::error::{Error, ErrorKind};
-use crate::prune::{Deleted, PrunePlan, PruneRequest, plan};
+use crate::prune::{PruneRequest, prune};
 use crate::retention::{Before, GivenUp, Policy};
 use crate::server::Server;
-use crate::wal::{Lsn, SystemIdentifier};
-
-/// How long a deletion that is under way is waited for after a signal, so that it is known what has become of it; and then the
-/// note about all of them. Together less than the process has left then.
-const LAST_DELETION: Duration = Duration::from_secs(1);
-const LAST_NOTE: Duration = Duration::from_millis(600);
+use crate::wal::Lsn;
+use crate::work::Work;
 
 /// Delete the files that need not be kept
 ///
@@ -95,15 +87,6 @@ pub(super) struct Prune {
     dry_run: bool,
 }
 
-/// What is told at the end.
-struct Pruned {
-    system: SystemIdentifier,
-    plan: PrunePlan,
-    deleted: Deleted,
-    /// Why not all of the plan was done.
-    error: Option<Error>,
-}
-
 impl Prune {
     pub(super) fn run(self, program: &'static str) {
         let settings = self.tool.start(program, |given| Given {
@@ -120,9 +103,11 @@ impl Prune {
         let servers = self
             .servers(&settings)
             .unwrap_or_else(|error| std::process::exit(self.tool.failure().report(&error)));
-        let pruned = self
-            .tool
-            .work(&settings, async |opened, stop| self.prune(&settings, opened, servers, &stop).await);
+        let (system, pruned) = self.tool.work(&settings, async |opened, stop| {
+            let request = self.request(&settings, &opened, servers);
+            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("deleting") };
+            prune(&opened.archive, request, &work).await.map(|pruned| (opened.system, pruned))
+        });
         if let Some(doubt) = &pruned.plan.overruled {
             tracing::warn!("{doubt}; to keep it, set keep_backups or keep_days");
         }
@@ -141,7 +126,7 @@ impl Prune {
         warn_of_replicas(&pruned.plan.perhaps_replicas);
         print(|to| {
             if self.tool.json {
-                write_json(to, &json::of(&settings.archive.url, &pruned, self.dry_run))
+                write_json(to, &json::of(&settings.archive.url, system, &pruned, self.dry_run))
             } else {
                 text::write(to, &pruned, self.dry_run)
             }
@@ -163,85 +148,24 @@ impl Prune {
         self.pg_url.iter().map(|url| Server::new(url)).collect()
     }
 
-    async fn prune(
-        &self,
-        settings: &Settings,
-        opened: Opened,
-        servers: Vec<Server>,
-        stop: &CancellationToken,
-    ) -> Result<Pruned, Error> {
-        let Opened { archive, system, reading } = opened;
-        // The server runs its commands in its data directory.
-        let data = self.tool.pgdata.clone().map_or_else(DataDirectory::current, DataDirectory::named);
+    fn request(&self, settings: &Settings, opened: &Opened, servers: Vec<Server>) -> PruneRequest {
         let policy = Policy {
             before: self.before,
             keep_from: self.keep_from,
             accept_no_backup: self.accept_no_backup,
-            restart_point: blocking(move || data.restart_segment(system)).await,
             ..settings.keep.clone()
         };
-        let request = PruneRequest {
-            system,
+        PruneRequest {
+            system: opened.system,
             policy,
+            // The server runs its commands in its data directory.
+            data: self.tool.pgdata.clone().map_or_else(DataDirectory::current, DataDirectory::named),
             backup_directories: settings.backup_dirs.clone(),
             labels: settings.backup_labels.clone(),
             servers,
-            now: Timestamp::now(),
-            reading,
-        };
-        let planned = stop.run_until_cancelled(plan(&archive, request)).await.ok_or_else(stopped).flatten();
-        let plan = match planned {
-            Ok(plan) => plan,
-            Err(error) => {
-                if !self.dry_run {
-                    let report = PruneReport::failed(Timestamp::now(), &error);
-                    note(&archive, system, &report, stop).await;
-                }
-                return Err(error);
-            }
-        };
-        if self.dry_run {
-            let deleted = Deleted::all_of(&plan);
-            return Ok(Pruned { system, plan, deleted, error: None });
+            reading: opened.reading,
+            dry_run: self.dry_run,
         }
-        let mut deleted = Deleted::nothing_of(&plan);
-        let progress = Progress::new("deleting", plan.goes.len());
-        let deleting = plan.carry_out(&archive, reading, stop, &mut deleted, |done| progress.add(done));
-        let error = heeding(stop, LAST_DELETION, deleting).await.unwrap_or_else(|| Err(stopped())).err();
-        drop(progress);
-        note(&archive, system, &deleted.report(&plan, Timestamp::now(), error.as_ref()), stop).await;
-        Ok(Pruned { system, plan, deleted, error })
-    }
-}
-
-/// Does the work, which ends by itself when it is told to stop; `None` if it does not for so long.
-async fn heeding<T>(
-    stop: &CancellationToken,
-    patience: Duration,
-    work: impl Future<Output = T>,
-) -> Option<T> {
-    let impatience = async {
-        stop.cancelled().await;
-        tokio::time::sleep(patience).await;
-    };
-    tokio::select! {
-        biased;
-        done = work => Some(done),
-        () = impatience => None,
-    }
-}
-
-fn stopped() -> Error {
-    Error::new(ErrorKind::Stopped, "stopped before all was deleted that should be")
-}
-
-/// Leaves word of it in the archive, for `walkeep status`. That it cannot is no failure of the work.
-async fn note(archive: &Archive, system: SystemIdentifier, report: &PruneReport, stop: &CancellationToken) {
-    let noted = heeding(stop, LAST_NOTE, report.write(archive, system)).await;
-    let failed =
-        noted.unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before this was noted")));
-    if let Err(error) = failed {
-        tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::Pruned;
 use crate::catalog::Totals;
 use crate::cli::print::{bytes, count, plain, time};
+use crate::prune::Pruned;
 use crate::server::Need;
 
 pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::Result<()> {

@@ -16,12 +16,13 @@ use crate::catalog::{Acknowledgement, Extent, Finding, LabelPattern, Scope, Seve
 use crate::cli::arguments;
 use crate::cli::exit::Failure;
 use crate::cli::print::print_text;
-use crate::cli::progress::Progress;
+use crate::cli::progress::Bar;
 use crate::cli::tool::{Opened, Tool};
 use crate::config::{Given, Settings, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::verify::{ContentRequest, Interval, Percent, Place, Run, Since, Survey};
 use crate::wal::SystemIdentifier;
+use crate::work::Progress;
 
 /// Say what base backups can be recovered to, what is missing, and what is damaged
 ///
@@ -178,7 +179,8 @@ impl Verify {
         let mut run = Run::new(&mut survey, contents, resumed, last_full.clone());
         // Contents may take hours: what can be told before is.
         self.check_acknowledged(&survey, &run)?;
-        let progress = Progress::new("verifying", run.files());
+        let progress = Bar::new("verifying");
+        progress.begin(run.files());
         let mut interval = Interval::new(self.note_every);
         let looking = run.contents(&archive, &survey, async |run| {
             progress.add(1);
