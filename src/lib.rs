@@ -3,11 +3,8 @@
 //!
 //! The rooms, from the ground up. Each uses only those above it in this list:
 //!
-//! - [`wal`]: what the write-ahead log consists of. Pure: no file, clock or environment.
-//! - [`coverage`]: which stretches of it an archive holds, and how far they recover a base backup. Pure, too.
-//! - [`retention`]: which archived files may go, and why the others stay. Pure as well.
-//! - [`frame`]: the archived file, format 1. Reads and writes through `Read` and `Write` alone.
-//! - [`error`], [`limit`], [`work`]: what a failure means; how long a call may take; whom long work heeds and tells.
+//! - [`wal`], [`coverage`], [`retention`], [`frame`], [`error`], [`limit`]: the crate `walkeep_core`, which says what they are.
+//! - [`work`]: whom long work heeds and tells.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
 //! - [`spool`]: what one call leaves behind for the next, and room for what is too large for memory.
 //! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
@@ -31,20 +28,16 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod config;
-pub mod coverage;
-pub mod error;
-pub mod frame;
-pub mod limit;
 pub mod prefetch;
 pub mod prune;
 pub mod push;
 pub mod restore;
-pub mod retention;
 #[cfg(test)]
 mod scene;
 pub mod server;
 pub mod spool;
 pub mod status;
 pub mod verify;
-pub mod wal;
 pub mod work;
+
+pub use walkeep_core::{coverage, error, frame, limit, retention, wal};

@@ -152,14 +152,14 @@ impl Error {
 }
 
 /// An error and its causes, the deepest one last.
-pub(crate) fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+#[must_use]
+pub fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
 /// The texts of errors, each after a colon. One that the text before it already contains is left out.
-pub(crate) fn joined<'a>(errors: impl Iterator<Item = &'a (dyn StdError + 'static)>) -> String {
+#[must_use]
+pub fn joined<'a>(errors: impl Iterator<Item = &'a (dyn StdError + 'static)>) -> String {
     let mut text = String::new();
     for (place, next) in errors.map(ToString::to_string).enumerate() {
         if place == 0 {
