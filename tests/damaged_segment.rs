@@ -7,6 +7,8 @@ use std::fs;
 
 use support::{archive::ArchiveDirectory, cluster::Cluster, guide, sandbox::Sandbox};
 
+const GUIDE: &str = "docs/guide/damage.md";
+
 /// As the guide names them: the damaged segment, the one before it, and the directory in which both are.
 const DAMAGED: &str = "00000001000000000000002A";
 const BEFORE: &str = "000000010000000000000029";
@@ -44,7 +46,7 @@ impl<'a> Scene<'a> {
 
 /// The block of the guide that holds `part`.
 fn block(part: &str) -> String {
-    guide::block_with(&guide::section("docs/guide/recovery.md", "## When it could not tell"), part)
+    guide::block_with(&guide::section(GUIDE, "## A damaged file"), part)
 }
 
 #[test]
@@ -92,7 +94,7 @@ fn recovery_ends_at_the_segment_that_was_moved_away_if_it_is_named() {
     fs::remove_file(archive.file(backup.system_identifier(), &damaged)).unwrap();
     backup.recover_from(&archive, &[("archive_mode", "off")]);
     let option = format!("--accept-gap {DAMAGED}");
-    assert!(guide::page("docs/guide/recovery.md").contains(&format!("`walkeep-restore {option} …`")));
+    assert!(guide::section(GUIDE, "## A damaged file").contains(&format!("`walkeep-restore {option} …`")));
     backup.restore_with(&option.replace(DAMAGED, &damaged), &archive);
     backup.start();
     assert_eq!(backup.sql("select count(*) from orders"), "200");

@@ -9,8 +9,7 @@ use support::{
     sandbox::Sandbox,
 };
 
-const GUIDE: &str = "docs/guide/recovery.md";
-const DRILLS: &str = "## Drills, and second attempts";
+const GUIDE: &str = "docs/guide/drills.md";
 
 /// A running primary that archives, with an empty table of orders.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
@@ -65,7 +64,7 @@ fn a_drill_leaves_the_archive_alone_and_the_next_recovery_has_every_row() {
 
     let restore = sandbox.program("walkeep-restore");
     let names = [("walkeep-restore", restore.to_str().unwrap()), (guide::ARCHIVE, archive.url())];
-    let recipe = guide::block_with(&guide::section(GUIDE, DRILLS), "archive_mode = off");
+    let recipe = guide::block_with(&guide::page(GUIDE), "archive_mode = off");
     guide::run(&sandbox, drill.data(), &recipe, &names);
     drill.start();
     assert_eq!(count_orders(&drill), "100");
@@ -107,7 +106,7 @@ fn after_a_recovery_that_archived_the_rows_are_on_the_timeline_that_is_named() {
     primary.stop(Shutdown::Immediate);
 
     assert_eq!(count_on("latest", to_the_latest, &archive), "100", "and 300 are cut off");
-    assert!(guide::section(GUIDE, DRILLS).contains("\nrecovery_target_timeline = '1'\n"));
+    assert!(guide::section(GUIDE, "## A second attempt").contains("\nrecovery_target_timeline = '1'\n"));
     second.recover_from(&archive, &[("recovery_target_timeline", "1")]);
     second.start();
     assert_eq!(count_orders(&second), "400");

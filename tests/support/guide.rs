@@ -60,7 +60,7 @@ pub(crate) fn run(sandbox: &Sandbox, directory: &Path, block: &str, names: &[(&s
 
 /// What the guide says about two servers that archive under the same names.
 pub(crate) fn conflict() -> String {
-    section("docs/guide/archiving.md", "## Two servers, one name")
+    page("docs/guide/conflict.md")
 }
 
 /// Moves files out of an archive of one system, by the recipe for a conflict that holds `part`.

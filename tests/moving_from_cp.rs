@@ -1,0 +1,58 @@
+//! A server archives with cp, changes over as the guide says, and loses no row of either time.
+
+mod support;
+
+use std::fs;
+
+use support::{archive::ArchiveDirectory, cluster::Cluster, guide, sandbox::Sandbox};
+
+fn take_orders(cluster: &Cluster) {
+    cluster.sql("insert into orders select generate_series(1, 100)");
+}
+
+#[test]
+fn what_cp_has_archived_and_what_came_after_it_is_recovered_to_a_moment() {
+    let sandbox = Sandbox::new();
+    let (archive, plain) = (ArchiveDirectory::new(&sandbox), sandbox.directory("cp-archive"));
+    let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
+    primary.set("archive_mode", "on");
+    primary.set("archive_command", &format!("cp %p {}/%f", plain.display()));
+    primary.start();
+    primary.sql("create table orders (id int)");
+    let mut backup = primary.base_backup("backup");
+    take_orders(&primary);
+    let segment = primary.archive_segment();
+    // As cp leaves a file when the disk is full.
+    let half = "0000000100000000000000FF";
+    let bytes = fs::read(plain.join(segment)).unwrap();
+    sandbox.file(plain.join(half), &bytes[..bytes.len() / 2]);
+
+    primary.archive_into(&archive);
+    primary.sql("select pg_reload_conf()");
+    take_orders(&primary);
+    primary.archive_segment();
+    let system = primary.system_identifier().to_string();
+    let recipe = guide::block_with(&guide::page("docs/guide/from-cp.md"), "for file in");
+    let names = [
+        ("/mnt/cp-archive", plain.to_str().unwrap()),
+        (guide::ARCHIVE, archive.url()),
+        (guide::SYSTEM, &system),
+    ];
+    let told = guide::run(&sandbox, sandbox.path(), &recipe, &names);
+    assert_eq!(told, format!("not archived: {half}"));
+
+    let noted = primary.sql("select clock_timestamp()");
+    primary.sql("drop table orders");
+    primary.archive_segment();
+    let recipe = guide::block_with(&guide::page("docs/guide/recovery.md"), "recovery_target_time");
+    let restore = sandbox.program("walkeep-restore");
+    let names = [
+        ("walkeep-restore", restore.to_str().unwrap()),
+        (guide::ARCHIVE, archive.url()),
+        ("2026-01-02 03:04:05+00", &noted),
+    ];
+    guide::run(&sandbox, backup.data(), &recipe, &names);
+    backup.set("archive_mode", "off");
+    backup.start();
+    assert_eq!(backup.sql("select count(*) from orders"), "200");
+}
