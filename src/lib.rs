@@ -6,6 +6,7 @@
 //! - [`wal`], [`coverage`], [`retention`], [`frame`], [`error`], [`limit`]: the crate `walkeep_core`, which says what they are.
 //! - [`work`]: whom long work heeds and tells.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
+//! - `archived_file`: one file of it, read, and verified to be what its name says.
 //! - [`spool`]: what one call leaves behind for the next, and room for what is too large for memory.
 //! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
 //! - [`push`] and [`restore`]: one WAL file into the archive, and those that come next; one back, verified.
@@ -21,6 +22,7 @@
 //! The binaries in `bin/` call [`cli`] and nothing else.
 
 pub mod archive;
+mod archived_file;
 pub mod backfill;
 mod blocking;
 pub mod catalog;

@@ -39,7 +39,7 @@ pub use clock::{MUCH_SKEW, clock_difference};
 use failure::{Asked, Failure};
 pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
-pub use name::ArchivedName;
+pub use name::{ArchivedName, Mismatch};
 pub use probe::{Conditions, Probe};
 pub use report::Report;
 pub use retry::retry;

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::frame::Digest;
-use crate::wal::{NameError, SegmentName, WalName};
+use crate::frame::{Digest, Header};
+use crate::wal::{NameError, SegmentName, SystemIdentifier, WalName};
 
 /// The name of an archived file: `000000010000000A000000FF.partial.` and the BLAKE3 of its content, or a WAL name.
 ///
@@ -48,6 +48,32 @@ impl ArchivedName {
     }
 }
 
+/// In what a file is another one than its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It comes from another cluster.
+    System,
+    /// The server has called it something else.
+    Name,
+    /// Its content is not that in its name.
+    Content,
+}
+
+impl ArchivedName {
+    /// Whether the file that lies under this name of the system is the one that the name says, by the file's own word.
+    pub fn check(self, system: SystemIdentifier, header: &Header) -> Result<(), Mismatch> {
+        if header.system_identifier != system {
+            Err(Mismatch::System)
+        } else if header.name != self.wal {
+            Err(Mismatch::Name)
+        } else if self.content.is_some_and(|content| content != header.blake3) {
+            Err(Mismatch::Content)
+        } else {
+            Ok(())
+        }
+    }
+}
+
 impl fmt::Display for ArchivedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.content {
@@ -72,6 +98,29 @@ impl FromStr for ArchivedName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Archived;
+    use std::path::Path;
+
+    #[test]
+    fn a_file_is_the_one_that_its_name_says_or_it_is_known_in_what_it_is_not() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1/00000002.history");
+        let bytes = std::fs::read(path).unwrap();
+        let archived = Archived::open(&bytes[..], bytes.len() as u64).unwrap();
+        let mut header = archived.header().clone();
+        let system = header.system_identifier;
+        let name = ArchivedName::from(header.name);
+        let other = SystemIdentifier::new(7).unwrap();
+        assert_eq!(name.check(system, &header), Ok(()));
+        assert_eq!(name.check(other, &header), Err(Mismatch::System));
+        let other = ArchivedName::from("00000003.history".parse::<WalName>().unwrap());
+        assert_eq!(other.check(system, &header), Err(Mismatch::Name));
+
+        header.name = "0000000A000000160000003C.partial".parse().unwrap();
+        let by_content = |content| ArchivedName::by_content(header.name, content).unwrap();
+        assert_eq!(by_content(header.blake3).check(system, &header), Ok(()));
+        assert_eq!(by_content(Digest::from([0; 32])).check(system, &header), Err(Mismatch::Content));
+        assert_eq!(ArchivedName::from(header.name).check(system, &header), Ok(()));
+    }
 
     const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

@@ -6,7 +6,7 @@ use std::io;
 use object_store::path::Path as Key;
 
 use super::local::{self, Local};
-use super::{Archive, ArchiveOptions, ArchiveUrl, Place, key};
+use super::{Archive, ArchiveOptions, ArchiveUrl, ArchivedName, Place, key};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, Digest, FrameError, Header};
@@ -28,7 +28,7 @@ impl StoredFile {
             return Ok(false);
         }
         let same = |header: &Header| {
-            (header.system_identifier, header.name, header.blake3) == (system, name, self.blake3)
+            ArchivedName::from(name).check(system, header).is_ok() && header.blake3 == self.blake3
         };
         match Archived::open(file, self.bytes) {
             Ok(archived) => Ok(same(archived.header())),

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::decision::Reason;
 use super::same::Both;
+use crate::archived_file::read_text;
 use crate::blocking::blocking;
 use crate::catalog::says_something_of_the_file;
 use crate::error::Error;
-use crate::restore::read_text;
 use crate::wal::{SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
 /// What the timeline history files in the archive and in `pg_wal` tell.

@@ -10,12 +10,12 @@ use super::Missing;
 use super::decision::decide;
 use super::look::PgWal;
 use crate::archive::Archive;
+use crate::archived_file::{header_of, read_text};
 use crate::blocking::blocking;
 use crate::catalog::{Reading, says_something_of_the_file};
 use crate::error::{Error, ErrorKind};
-use crate::frame::{Archived, Digest};
+use crate::frame::Digest;
 use crate::push::Fence;
-use crate::restore::{read_text, unusable};
 use crate::spool::FileIdentity;
 use crate::wal::{SystemIdentifier, TimelineId, WalName};
 
@@ -136,14 +136,7 @@ impl Both<'_> {
     }
 
     async fn archived_digest(&self, name: WalName) -> Result<Digest, Error> {
-        let mut fetched = self.archive.fetch(self.system, name).await?;
-        let _transfer = fetched.transfer.take();
-        blocking(move || {
-            let archived = Archived::open(fetched.reader, fetched.stored_size);
-            let archived = archived.map_err(|error| unusable(&fetched.location, error))?;
-            Ok(archived.header().blake3)
-        })
-        .await
+        Ok(header_of(self.archive, self.system, name).await?.blake3)
     }
 }
 

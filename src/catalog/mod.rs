@@ -16,10 +16,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Archive, ArchivedFile, Inventory, TextFiles, retry};
+use crate::archived_file::read_text;
 use crate::coverage::{Coverage, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::read_text;
 use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 pub use acknowledgements::{Acknowledgement, Acknowledgements, Extent};

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use super::{ArchivedBackup, Reading, says_something_of_the_file};
 use crate::archive::{Archive, ArchivedFile, ArchivedName};
+use crate::archived_file::size_and_time_of;
 use crate::error::{Error, ErrorKind};
-use crate::restore::size_and_time_of;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier};
 
 /// The size of each segment, and of those that each base backup begins with.

@@ -24,11 +24,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::archive::{Archive, ArchiveOptions};
+use crate::archived_file::{Threads, decode_verified};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::{Progress, Threads, Verified, Watched, decode_verified};
+use crate::restore::{Progress, Verified, Watched};
 use crate::spool::{Meeting, Spool};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 

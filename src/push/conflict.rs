@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::fork::{Fork, add_forks_in_archive, forks_beside};
 use super::marks::mark;
-use crate::archive::{Archive, ArchivedName, Fetched};
+use crate::archive::{Archive, ArchivedName, Fetched, Mismatch};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError, Header};
@@ -67,23 +67,25 @@ pub(super) async fn compare_if_there(
         archived.decode(io::sink()).map(|_| header)
     })
     .await;
-    let ours_by = (name.wal(), ours.system_identifier);
     match verdict {
-        Ok(header) if (header.name, header.system_identifier) != ours_by => {
-            let (theirs, system) = (header.name, header.system_identifier);
-            let what =
-                format!("the archive already holds a {location} that says it is {theirs} of system {system}");
-            Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
-        }
-        Ok(header) if header.blake3 == ours.blake3 => Ok(Some(Held::Same)),
-        Ok(header) if name.content().is_some() => {
-            let what = format!(
-                "the archive already holds a {location} whose content has BLAKE3 {}, not that in its name",
-                header.blake3
-            );
-            Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
-        }
-        Ok(header) => Ok(Some(Held::Other(Other { header, location }))),
+        Ok(header) => match name.check(ours.system_identifier, &header) {
+            Err(Mismatch::System | Mismatch::Name) => {
+                let (theirs, system) = (header.name, header.system_identifier);
+                let what = format!(
+                    "the archive already holds a {location} that says it is {theirs} of system {system}"
+                );
+                Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
+            }
+            Err(Mismatch::Content) => {
+                let what = format!(
+                    "the archive already holds a {location} whose content has BLAKE3 {}, not that in its name",
+                    header.blake3
+                );
+                Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
+            }
+            Ok(()) if header.blake3 == ours.blake3 => Ok(Some(Held::Same)),
+            Ok(()) => Ok(Some(Held::Other(Other { header, location }))),
+        },
         Err(error @ (FrameError::Read(_) | FrameError::Newer { .. } | FrameError::Encrypted)) => {
             let what =
                 format!("cannot compare {} with {location}, which the archive already holds", path.display());

@@ -11,9 +11,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::astray::astray;
-use super::content::{read_text, size_of};
 use super::{RestoreRequest, directory_of};
 use crate::archive::{Archive, Surroundings};
+use crate::archived_file::{read_text, size_and_time_of};
 use crate::blocking::blocking;
 use crate::cluster::{
     DataDirectory, RecoveryMode, TargetTimeline, breaks_off, held_after, histories, holds_segment,
@@ -228,7 +228,7 @@ impl Known {
         let size = match own.size {
             Some(size) => Some(size),
             None => match archive.lowest_segment(system, timeline).await? {
-                Some(lowest) => Some(size_of(archive, system, WalName::Segment(lowest)).await?),
+                Some(lowest) => Some(size_and_time_of(archive, system, WalName::Segment(lowest)).await?.0),
                 None => None,
             },
         };

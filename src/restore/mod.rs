@@ -5,7 +5,6 @@
 
 mod absence;
 mod astray;
-mod content;
 mod history;
 mod place;
 mod watch;
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempPath;
 
 use crate::archive::{Archive, ArchiveOptions, ArchiveUrl, ArchivedName, retry};
+use crate::archived_file::{Threads, decode_verified};
 use crate::blocking::blocking;
 use crate::cluster::{DataDirectory, RecoveryMode};
 use crate::error::{Error, ErrorKind};
@@ -25,9 +25,6 @@ use crate::limit::TimeLimit;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
 use absence::{Answer, explain};
-pub(crate) use content::{
-    Beginning, Threads, check_content, decode_verified, header_of, read_text, size_and_time_of, unusable,
-};
 pub use history::{cannot_exist, restore_own_history};
 pub use place::Verified;
 pub(crate) use place::publish;
@@ -237,12 +234,7 @@ pub async fn read_verified(
     let limit = limit.clone();
     blocking(move || {
         let mut file = tempfile::tempfile().map_err(cannot_write(&std::env::temp_dir()))?;
-        let location = fetched.location.clone();
-        let header = decode_verified(fetched, system, name.wal(), &limit, Threads::Two, &mut file)?;
-        if name.content().is_some_and(|content| content != header.blake3) {
-            let what = format!("{location} is not {name}: its content has BLAKE3 {}", header.blake3);
-            return Err(Error::new(ErrorKind::Damaged, what));
-        }
+        let header = decode_verified(fetched, system, name, &limit, Threads::Two, &mut file)?;
         io::Seek::rewind(&mut file).map_err(cannot_write(&std::env::temp_dir()))?;
         Ok((header, file))
     })

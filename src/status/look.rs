@@ -1,10 +1,10 @@
 //! What is asked of an archive, piece by piece, each piece once.
 
 use crate::archive::{Archive, ArchivedFile, SegmentGroups};
+use crate::archived_file::{header_of, size_and_time_of};
 use crate::catalog::{Reading, says_something_of_the_file};
 use crate::error::Error;
 use crate::frame::Header;
-use crate::restore::{header_of, size_and_time_of};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
 /// An archive that is being asked.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::archive::{Archive, ArchivedName, Fetched};
+use crate::archive::{Archive, ArchivedName, Fetched, Mismatch};
+use crate::archived_file::{Beginning, check_content, header_of, unusable};
 use crate::blocking::blocking;
 use crate::catalog::{FindingKind, Reading};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError};
-use crate::restore::{Beginning, check_content, header_of, unusable};
 use crate::wal::{LongPageHeader, SegmentSize, SystemIdentifier, TimelineId, WalName};
 
 /// How closely a file is looked at.
@@ -111,15 +111,13 @@ fn judge(
         Err(error) => return failed(error),
     };
     let header = archived.header();
-    if header.system_identifier != system {
-        let what = format!("it is {} of system {}", header.name, header.system_identifier);
+    if let Err(mismatch) = name.check(system, header) {
+        let what = match mismatch {
+            Mismatch::System => format!("it is {} of system {}", header.name, header.system_identifier),
+            Mismatch::Name => format!("it is {}", header.name),
+            Mismatch::Content => format!("it is one of BLAKE3 {}", header.blake3),
+        };
         return wrong(FindingKind::WrongPlace, what);
-    }
-    if header.name != name.wal() {
-        return wrong(FindingKind::WrongPlace, format!("it is {}", header.name));
-    }
-    if name.content().is_some_and(|content| content != header.blake3) {
-        return wrong(FindingKind::WrongPlace, format!("it is one of BLAKE3 {}", header.blake3));
     }
     if let Some(size) = size.filter(|size| header.original_size != size.bytes()) {
         let what = format!("it has {} bytes, where segments are of {size}", header.original_size);
@@ -135,7 +133,7 @@ fn judge(
         Err(error) => return failed(error),
     };
     let kept = beginning.kept;
-    if let Err(why) = check_content(&header, system, name.wal(), &kept) {
+    if let Err(why) = check_content(&header, &kept) {
         let kind = if name.segment().is_some() { FindingKind::WrongPlace } else { FindingKind::Damaged };
         return wrong(kind, why);
     }
