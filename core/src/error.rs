@@ -1,9 +1,9 @@
-//! What a failure tells the person who reads the server's log, and what it means for the exit status.
+//! Errors, as the server's log shows them and exit statuses distinguish them.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// A failure: of which kind, what was attempted on what, why it failed, and what a person can do.
+/// An error: its kind, the attempted action and its object, the cause, and a hint.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -13,35 +13,36 @@ pub struct Error {
     timed_out: bool,
 }
 
-/// The distinctions that exit statuses and retries are made of.
+/// Kind of an error, which determines the exit status and whether a retry makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The archive has no such file, and said so. The only kind that lets recovery end.
+    /// The archive proved that it does not contain the file. Only this kind ends a recovery.
     Absent,
-    /// The archive answers, and holds nothing of this cluster: it is not mounted, or is not this cluster's. It proves nothing.
+    /// The archive contains nothing of this cluster: it is not mounted, or belongs to another cluster. This proves no
+    /// absence.
     Empty,
-    /// The archive has no such segment, although it was written: recovery must not end there.
+    /// The archive lacks a segment that was written. Recovery must not end here.
     Gap,
-    /// The archive could not be asked, or did not answer: trying again may help.
+    /// The archive did not answer. A retry may succeed.
     Unavailable,
-    /// The archive will not do it until a person has changed something: rights, credentials, its address.
+    /// The archive refused the request until somebody changes something: rights, credentials, the address.
     Refused,
-    /// The archive answered, but not with what was archived.
+    /// The archived file is not what was archived.
     Damaged,
-    /// The archive has another file under this name.
+    /// The archive has a different file under this name.
     Conflict,
-    /// What was to be archived is not an acceptable WAL file.
+    /// The file to archive is not an acceptable WAL file.
     Unacceptable,
-    /// This machine's own files could not be read or written.
+    /// A local file could not be read or written.
     Local,
-    /// Wrong usage or configuration.
+    /// The command line or the configuration is wrong.
     Configuration,
-    /// A signal or the time limit ended the work.
+    /// A signal or the time limit stopped the work.
     Stopped,
 }
 
 impl ErrorKind {
-    /// What programs call it.
+    /// Returns the name that JSON output uses.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -61,33 +62,33 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// A failure of that kind; `what` says what was attempted, on which file and where, or what was found.
+    /// Creates an error. `what` names the attempted action and its object, or the finding.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), hint: None, source: None, timed_out: false }
     }
 
-    /// Adds the cause.
+    /// Sets the cause.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(cause.into());
         self
     }
 
-    /// Adds what a person can do about it.
+    /// Sets the hint: an action for the user.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same failure as one of another kind, for whoever makes more or less of it.
+    /// Changes the kind, for a caller to whom the same failure means more or less.
     #[must_use]
     pub fn of_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Adds to what a person can do about it.
+    /// Appends to the hint.
     #[must_use]
     pub fn hint_also(self, hint: impl Into<String>) -> Self {
         let more = hint.into();
@@ -98,7 +99,7 @@ impl Error {
         self.hint(hint)
     }
 
-    /// What follows from it, with it as the cause. What a person can do about it stays.
+    /// Wraps this error as the cause of an error with the text `what`. The hint moves to the new error.
     #[must_use]
     pub fn so(mut self, what: impl Into<String>) -> Self {
         let hint = self.hint.take();
@@ -111,35 +112,35 @@ impl Error {
         }
     }
 
-    /// Adds that it is no answer at all: nothing moved, for as long as that was waited for.
+    /// Sets whether the error is a timeout: nothing moved for the time allowed.
     #[must_use]
     pub fn timed_out(mut self, timed_out: bool) -> Self {
         self.timed_out = timed_out;
         self
     }
 
-    /// Whether it is no answer at all.
+    /// Returns `true` if the error is a timeout.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.timed_out
     }
 
-    /// The kind of failure.
+    /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What a person can do about it.
+    /// Returns the hint.
     #[must_use]
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// Everything on one line: what, the chain of causes, the hint.
+    /// Formats the whole error as one line: text, chain of causes, hint.
     ///
-    /// A cause that the text before it already contains is left out, because some libraries repeat theirs. Line
-    /// feeds and other control characters become spaces, so that one failure is one line of the server's log.
+    /// Some libraries repeat the text of a cause, so a cause that the text already contains is left out. Line feeds
+    /// and other control characters become spaces.
     #[must_use]
     pub fn report(&self) -> String {
         let mut text = joined(chain(self));
@@ -151,13 +152,13 @@ impl Error {
     }
 }
 
-/// An error and its causes, the deepest one last.
+/// Iterates over an error and its causes, the deepest cause last.
 #[must_use]
 pub fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// The texts of errors, each after a colon. One that the text before it already contains is left out.
+/// Joins the texts of errors with colons, leaving out each one that the text already contains.
 #[must_use]
 pub fn joined<'a>(errors: impl Iterator<Item = &'a (dyn StdError + 'static)>) -> String {
     let mut text = String::new();
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_one_line_that_says_each_fact_once() {
+    fn a_report_is_one_line_without_repetition() {
         let source = io::Error::other("odd\nthing");
         let error = Error::new(ErrorKind::Unavailable, "cannot fetch x from /a\u{1b}[1m")
             .because(Chatty { source })

@@ -1,4 +1,4 @@
-//! How long one call may take.
+//! The time limit of one call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use crate::wal::SegmentSize;
 
 /// The time limit of one call. Clones share it.
 ///
-/// It is set for segments of 16 MiB. Whoever learns that the file at hand is larger extends it in proportion.
+/// The limit applies to segments of 16 MiB. It grows in proportion once a file turns out to be larger.
 #[derive(Debug, Clone)]
 pub struct TimeLimit {
     started: Instant,
@@ -17,75 +17,75 @@ pub struct TimeLimit {
     patience: Arc<Patience>,
 }
 
-/// How long is waited within a time limit while nothing is gained by it, in milliseconds.
+/// Limits on waiting without progress, in milliseconds.
 #[derive(Debug)]
 struct Patience {
-    /// For failures to pass, from the first one on.
+    /// Time that failures may last, counted from the first one.
     failures: AtomicU64,
-    /// For something to move.
+    /// Time that a transfer may stand still.
     stillness: AtomicU64,
 }
 
 impl TimeLimit {
-    /// A limit of `for_16_mb` from `started` on.
+    /// Creates a limit of `for_16_mb`, counted from `started`.
     #[must_use]
     pub fn new(started: Instant, for_16_mb: Duration) -> Self {
         let patience = Patience { failures: AtomicU64::new(u64::MAX), stillness: AtomicU64::new(u64::MAX) };
         Self { started, for_16_mb, factor: Arc::new(AtomicU32::new(1)), patience: Arc::new(patience) }
     }
 
-    /// From now on failures may take so long to pass, and nothing may move for so long, where that is less than before.
-    /// What moves has as much time as ever.
+    /// Lowers the time that failures may last and the time that a transfer may stand still. Never raises either. A
+    /// transfer that makes progress keeps the full time limit.
     pub fn lose_patience(&self, failures: Duration, stillness: Duration) {
         self.patience.failures.fetch_min(milliseconds(failures), Ordering::Relaxed);
         self.patience.stillness.fetch_min(milliseconds(stillness), Ordering::Relaxed);
     }
 
-    /// How long failures may go on, from the first one on; `None`: as long as there is time.
+    /// Returns the time that failures may last, counted from the first one; `None` for the full time limit.
     #[must_use]
     pub fn patience_with_failures(&self) -> Option<Duration> {
         let failures = self.patience.failures.load(Ordering::Relaxed);
         (failures < u64::MAX).then(|| Duration::from_millis(failures))
     }
 
-    /// How long nothing may move, where that is `usual`.
+    /// Returns the time that a transfer may stand still: `usual`, or less after [`Self::lose_patience`].
     #[must_use]
     pub fn stillness(&self, usual: Duration) -> Duration {
         usual.min(Duration::from_millis(self.patience.stillness.load(Ordering::Relaxed)))
     }
 
-    /// For how long failures will be waited out, for a message: `4m 59s`.
+    /// Formats the remaining time during which failures are retried: `4m 59s`.
     #[must_use]
     pub fn patience_as_text(&self) -> String {
         as_text(self.patience_with_failures().unwrap_or(Duration::MAX).min(self.left()))
     }
 
-    /// Extends the limit for a file of that many bytes, if it is larger than 16 MiB.
+    /// Extends the limit for a file of `bytes` bytes if that is more than 16 MiB.
     pub fn allow_for(&self, bytes: u64) {
         let largest = SegmentSize::MAX.bytes();
         let factor = bytes.min(largest).div_ceil(SegmentSize::DEFAULT.bytes());
         self.factor.fetch_max(u32::try_from(factor).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// How long the call may take in all.
+    /// Returns the whole time limit.
     #[must_use]
     pub fn total(&self) -> Duration {
         self.for_16_mb.saturating_mul(self.factor.load(Ordering::Relaxed))
     }
 
-    /// How long the call may take in all, for a message: `5m`.
+    /// Formats the whole time limit: `5m`.
     #[must_use]
     pub fn total_as_text(&self) -> String {
         as_text(self.total())
     }
 
-    /// How much of it is left, for a message: `4m 59s`.
+    /// Formats the remaining time: `4m 59s`.
     #[must_use]
     pub fn left_as_text(&self) -> String {
         as_text(self.left())
     }
 
-    /// How much of it is left.
+    /// Returns the remaining time.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.total().saturating_sub(self.started.elapsed())
@@ -96,7 +96,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// To the second, because nobody reads more of a time limit.
+/// Rounds up to seconds.
 fn as_text(duration: Duration) -> String {
     let seconds = i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
     format!("{:#}", jiff::SignedDuration::from_secs(seconds))
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn larger_segments_get_more_time_and_smaller_ones_no_less() {
+    fn larger_segments_get_more_time_and_smaller_ones_the_usual() {
         let total = |bytes| {
             let limit = TimeLimit::new(Instant::now(), Duration::from_mins(1));
             limit.clone().allow_for(bytes);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_lost_by_all_who_share_the_limit_and_never_found_again() {
+    fn lost_patience_applies_to_all_clones_and_never_returns() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
         let limit = TimeLimit::new(Instant::now(), minute);
         let shared = limit.clone();

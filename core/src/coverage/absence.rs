@@ -1,84 +1,86 @@
-//! What it means for a recovery that a segment is not in the archive: the end of the log, or a gap in it.
+//! Meaning of a missing segment for a recovery: the end of the WAL, or a gap.
 //!
-//! The server takes "not there" for the end of the log. So a segment that is missing in the middle must be told from one
-//! that was never written. Three things prove that it was: a later segment of its timeline in the archive, or in the
-//! server's own `pg_wal`, and a history file that says the timeline went on. What comes before the timeline is no gap.
+//! The server takes "not found" for the end of the WAL. A missing segment must therefore be distinguished from one
+//! that was never written. Three things prove that it was written: a later segment of its timeline in the archive, a
+//! later one in the server's own `pg_wal`, and a history file which says that the timeline continued. A segment
+//! before the start of its timeline is no gap.
 
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId};
 
-/// A segment that is not in the archive, and what is known around it.
+/// A segment that is not in the archive, with the facts that decide what its absence means.
 #[derive(Debug, Clone)]
 pub struct MissingSegment<'a> {
-    /// The segment.
+    /// Name of the segment.
     pub name: SegmentName,
-    /// The size of the cluster's segments.
+    /// Segment size of the cluster.
     pub size: SegmentSize,
-    /// The lowest archived segment of its timeline that comes after it.
+    /// Lowest later segment of its timeline in the archive.
     pub later: Option<SegmentName>,
-    /// The lowest archived segment of its timeline.
+    /// Lowest segment of its timeline in the archive.
     pub lowest: Option<SegmentName>,
-    /// The history file of its timeline.
+    /// Contents of the history file of its timeline.
     pub history: Option<&'a TimelineHistory>,
-    /// The lowest segment of its timeline that comes after it in the server's own `pg_wal`.
+    /// Lowest later segment of its timeline in the server's own `pg_wal`.
     pub own_later: Option<SegmentName>,
-    /// Where the recovery goes from the segment's timeline.
+    /// Path of the recovery from the segment's timeline on.
     pub way: Way<'a>,
-    /// Unless it is known which timeline the recovery goes to: the archived history files of higher ones.
+    /// Archived history files of higher timelines. Needed unless the target timeline of the recovery is known.
     pub higher: Vec<(TimelineId, &'a TimelineHistory)>,
 }
 
-/// Where a recovery goes from a segment's timeline.
+/// The path of a recovery from a segment's timeline on.
 #[derive(Debug, Clone, Copy)]
 pub enum Way<'a> {
     /// To this timeline, which descends from the segment's.
     To(TimelineId, &'a TimelineHistory),
     /// To the end of the segment's own timeline.
     On,
-    /// Nobody knows.
+    /// Unknown.
     Unknown,
 }
 
-/// What the absence means.
+/// Meaning of a missing segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {
-    /// Nothing says that the segment was ever written.
+    /// The end of the WAL: nothing proves that the segment was written.
     End,
-    /// The segment comes before its timeline. Nobody needs it.
+    /// The segment lies before the start of its timeline. No recovery needs it.
     Outside,
-    /// The segment was written, and is missing.
+    /// A gap: the segment was written.
     Gap(Evidence),
 }
 
-/// What proves that a missing segment was written.
+/// Proof that a missing segment was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
-    /// A later segment of the timeline is archived.
+    /// The archive has this later segment of the timeline.
     Later(SegmentName),
-    /// A later segment of the timeline lies in the server's own `pg_wal`.
+    /// The server's own `pg_wal` has this later segment of the timeline.
     Own(SegmentName),
-    /// The history file of `descendant` says that the timeline went on up to `left_at`, in a later segment.
+    /// The history file of `descendant` says that the timeline continued to `left_at`, in a later segment.
     History {
-        /// The timeline whose history file it is.
+        /// Timeline of the history file.
         descendant: TimelineId,
-        /// Where it, or an ancestor of it, left the segment's timeline.
+        /// Position at which `descendant`, or an ancestor of it, left the segment's timeline.
         left_at: Lsn,
     },
 }
 
 impl MissingSegment<'_> {
-    /// Judges the absence.
+    /// Decides the meaning of the absence.
     ///
-    /// A later segment counts wherever the recovery may leave the timeline: a server that asks for one behind that place has
-    /// gone astray. A sibling's history file proves nothing: it says where *another* recovery left the timeline. Where nobody
-    /// knows the way, several branches count only if all of them left it behind the segment; on the way to the end of the
-    /// timeline itself any branch does, because the timeline went on at least that far.
+    /// A later segment always counts: a server that asks for a segment after the fork that its recovery takes has
+    /// followed the wrong timeline. The history file of a sibling proves nothing, because it describes another
+    /// recovery. If the path is unknown, several branches count only if all of them left the timeline after the
+    /// segment. On the path to the end of the timeline any branch counts, because the timeline continued at least
+    /// that far.
     #[must_use]
     pub fn judge(&self) -> Absence {
         let Some(number) = self.name.number(self.size) else { return Absence::End };
         let number_of = |position: Lsn| position.0 / self.size.bytes();
         let begins_behind = match self.history.and_then(TimelineHistory::begins_at) {
             Some(begins_at) => number < number_of(begins_at),
-            // Without a history file nobody knows where it begins; but timeline 1 begins with the log.
+            // Without a history file the start is unknown, except that timeline 1 starts with the WAL.
             None if self.name.timeline() == TimelineId::FIRST => false,
             None => self.lowest.and_then(|lowest| lowest.number(self.size)).is_some_and(|low| number < low),
         };
@@ -126,7 +128,7 @@ mod tests {
         SegmentName::from_number(timeline(of), number, SIZE).unwrap()
     }
 
-    /// A history file whose entries are timelines and the numbers of the segments in which they were left.
+    /// Builds a history file from timelines and the numbers of the segments in which they were left.
     fn history(entries: &[(u32, u64)]) -> TimelineHistory {
         let ancestors = entries.iter().map(|(ancestor, number)| crate::wal::Ancestor {
             timeline: timeline(*ancestor),
@@ -153,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_behind_it_is_the_end() {
+    fn no_later_file_means_the_end() {
         assert_eq!(missing(1, 7).judge(), Absence::End);
         let archive = MissingSegment { lowest: Some(segment(1, 2)), ..missing(1, 7) };
         assert_eq!(archive.judge(), Absence::End);
     }
 
     #[test]
-    fn a_later_segment_makes_it_a_gap() {
+    fn a_later_segment_proves_a_gap() {
         let later = segment(1, 9);
         let archive = MissingSegment { later: Some(later), lowest: Some(segment(1, 2)), ..missing(1, 7) };
         assert_eq!(archive.judge(), Absence::Gap(Evidence::Later(later)));
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_before_the_timeline_is_no_gap() {
+    fn a_segment_before_its_timeline_is_no_gap() {
         let begins = history(&[(1, 5)]);
         let asked = |number| MissingSegment {
             later: Some(segment(2, 9)),
@@ -187,19 +189,19 @@ mod tests {
     }
 
     #[test]
-    fn the_targets_history_says_how_far_the_parent_goes() {
+    fn the_history_of_the_target_bounds_the_parent() {
         let way = history(&[(1, 7)]);
         let asked = |number| MissingSegment { way: Way::To(timeline(2), &way), ..missing(1, number) };
         assert!(is_gap(&asked(6)));
         assert_eq!(asked(7).judge(), Absence::End, "the segment in which it was left comes from the child");
         assert_eq!(asked(8).judge(), Absence::End);
-        // A history file that another recovery has left must not make a gap the end of the log.
+        // The history file of another recovery must not turn a gap into the end of the WAL.
         let goes_on = MissingSegment { later: Some(segment(1, 12)), ..asked(8) };
         assert!(is_gap(&goes_on));
     }
 
     #[test]
-    fn what_the_server_has_itself_of_later_wal_makes_it_a_gap() {
+    fn later_wal_of_the_server_itself_proves_a_gap() {
         let later = segment(1, 9);
         let asked = MissingSegment { own_later: Some(later), ..missing(1, 7) };
         assert_eq!(asked.judge(), Absence::Gap(Evidence::Own(later)));
@@ -232,8 +234,8 @@ mod tests {
     }
 
     proptest! {
-        /// A cluster that was written on one timeline after the other, of which the archive has lost some segments. The
-        /// recovery goes along the whole way; what was written and lost is a gap, and nothing else is.
+        /// Model: a cluster wrote one timeline after the other, and the archive lost some segments. A recovery
+        /// follows all timelines.
         #[test]
         fn exactly_what_was_written_and_lost_is_a_gap(
             lengths in prop::collection::vec(0u64..5, 1..5),
@@ -247,7 +249,7 @@ mod tests {
             let begin = |of: u32| if of == 1 { 0 } else { ends[of as usize - 2] };
             let entries = |of: u32| (1..of).map(|of| (of, ends[of as usize - 1])).collect::<Vec<_>>();
             let is_lost = |number: u64| lost >> (number % 64) & 1 == 1;
-            // A parent's last segment was not finished on it, so it is not archived; the last timeline's last one is.
+            // The last segment of a parent was not completed on it and is not archived; that of the last timeline is.
             let finished = |of: u32| begin(of)..(if of == last { ends[of as usize - 1] + 1 } else { ends[of as usize - 1] });
             let archived: Vec<u64> = finished(asked_timeline).filter(|number| !is_lost(*number)).collect();
             prop_assume!(!archived.contains(&asked));
@@ -261,7 +263,7 @@ mod tests {
                 ..missing(asked_timeline, asked)
             };
             let was_written = finished(asked_timeline).contains(&asked);
-            // Of the last timeline nobody knows where it ends but by what is archived of it.
+            // The end of the last timeline is known only from its archived segments.
             let is_known = asked_timeline < last || archived.last().is_some_and(|newest| *newest > asked);
             prop_assert_eq!(is_gap(&missing), was_written && is_known, "{:?} {:?}", missing, archived);
         }

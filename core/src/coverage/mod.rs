@@ -1,9 +1,9 @@
-//! Which stretches of the log an archive holds, on which timelines, and how far each recovers a base backup. Pure: names
-//! and histories in, stretches out.
+//! The ranges of WAL that an archive has on each timeline, and how far they recover a base backup. Pure: takes names
+//! and histories, returns ranges.
 //!
-//! Where a timeline left its parent inside a segment, the server writes that segment anew under the child's name, its
-//! beginning copied. So the way from a backup to the end of a timeline takes each ancestor's segments up to the one in
-//! which it was left, and that one from the child (`XLogFileReadAnyTLI` in `access/transam/xlogrecovery.c`).
+//! If a timeline left its parent inside a segment, the server copies the start of that segment into a new one under
+//! the child's name. A recovery therefore reads each ancestor's segments up to the one in which it was left, and that
+//! one from the child (`XLogFileReadAnyTLI` in `access/transam/xlogrecovery.c`).
 
 mod absence;
 mod way;
@@ -16,46 +16,46 @@ use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, Timel
 pub use absence::{Absence, Evidence, MissingSegment, Way};
 pub use way::{Gap, Origin, Reach, Stretch};
 
-/// What an archive holds of the log.
+/// The WAL files of an archive, by timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
     size: SegmentSize,
     timelines: BTreeMap<TimelineId, Timeline>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
-    /// Where the last of its descendants left a timeline.
+    /// Position at which the last descendant left each timeline.
     left_last: BTreeMap<TimelineId, Lsn>,
     odd: Vec<SegmentName>,
 }
 
-/// What an archive holds of one timeline.
+/// The segments of one timeline in an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timeline {
-    /// Numbers of segments without a gap between them; the stretches are in ascending order, with gaps between them.
+    /// Ranges of segment numbers, ascending. Each is without a gap, and gaps separate them.
     pub stretches: Vec<RangeInclusive<u64>>,
-    /// Numbers of segments of which there is a `.partial`, ascending.
+    /// Numbers of the segments with a `.partial` file, ascending.
     pub partials: Vec<u64>,
 }
 
 impl Timeline {
-    /// The number of the oldest complete segment.
+    /// Returns the number of the oldest complete segment.
     #[must_use]
     pub fn first(&self) -> Option<u64> {
         self.stretches.first().map(|stretch| *stretch.start())
     }
 
-    /// The number of the newest complete segment.
+    /// Returns the number of the newest complete segment.
     #[must_use]
     pub fn last(&self) -> Option<u64> {
         self.stretches.last().map(|stretch| *stretch.end())
     }
 
-    /// How many complete segments there are.
+    /// Returns the number of complete segments.
     #[must_use]
     pub fn segments(&self) -> u64 {
         self.stretches.iter().map(|stretch| stretch.end() - stretch.start() + 1).sum()
     }
 
-    /// What is missing of these segments: stretches, ascending.
+    /// Returns the ranges of `wanted` that are missing, ascending.
     #[must_use]
     pub fn missing(&self, wanted: RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
         let (mut next, end) = wanted.into_inner();
@@ -83,7 +83,7 @@ impl Timeline {
 }
 
 impl Coverage {
-    /// What an archive holds whose files have these names, in ascending order.
+    /// Creates the coverage of an archive that contains files of these names, in ascending order.
     #[must_use]
     pub fn new(
         size: SegmentSize,
@@ -91,7 +91,8 @@ impl Coverage {
         histories: BTreeMap<TimelineId, TimelineHistory>,
     ) -> Self {
         let mut left_last = BTreeMap::new();
-        // One that only begins behind the place was never on the way: a recovery that followed it ended before.
+        // An ancestor that begins after the position where its child left it contributes no WAL: a recovery that
+        // followed it ended before.
         let is_passed_by = |ancestor: &Ancestor| {
             let begins_at = histories.get(&ancestor.timeline).and_then(TimelineHistory::begins_at);
             begins_at.is_some_and(|begins_at| begins_at > ancestor.left_at)
@@ -110,7 +111,7 @@ impl Coverage {
             };
             let timeline = coverage.timelines.entry(segment.timeline()).or_default();
             match name {
-                // There may be two of one segment.
+                // One segment may have two.
                 WalName::Partial(_) if timeline.partials.last() == Some(&number) => {}
                 WalName::Partial(_) => timeline.partials.push(number),
                 _ => timeline.add(number),
@@ -119,7 +120,7 @@ impl Coverage {
         coverage
     }
 
-    /// The same, as if some segments were not there.
+    /// Returns a copy without the segments `missing`.
     #[must_use]
     pub fn without(&self, missing: &BTreeSet<SegmentName>) -> Self {
         let mut rest = self.clone();
@@ -131,56 +132,57 @@ impl Coverage {
         rest
     }
 
-    /// The size of the segments.
+    /// Returns the segment size.
     #[must_use]
     pub fn size(&self) -> SegmentSize {
         self.size
     }
 
-    /// The timelines of which there is any WAL, in ascending order.
+    /// Iterates over the timelines that have WAL, in ascending order.
     pub fn timelines(&self) -> impl Iterator<Item = (TimelineId, &Timeline)> {
         self.timelines.iter().map(|(id, timeline)| (*id, timeline))
     }
 
-    /// The newest timeline that the archive knows of, by its WAL or by its history file: what is written now is on it, unless
-    /// somebody else writes on an older one.
+    /// Returns the newest timeline with WAL or a history file. The server writes on this timeline, unless somebody
+    /// continued an older one.
     #[must_use]
     pub fn newest_timeline(&self) -> Option<TimelineId> {
         self.known().max()
     }
 
-    /// Segments whose names no segment of that size has: of a cluster that was given another size, or misnamed.
+    /// Returns segments whose names do not exist in this segment size: those of a cluster with another size, or
+    /// misnamed files.
     #[must_use]
     pub fn odd(&self) -> &[SegmentName] {
         &self.odd
     }
 
-    /// The history of a timeline; `None` where the archive has none.
+    /// Returns the history of a timeline; `None` if the archive has no history file of it.
     #[must_use]
     pub fn history(&self, timeline: TimelineId) -> Option<&TimelineHistory> {
         self.histories.get(&timeline)
     }
 
-    /// What a segment of that number is called; none beyond the end of all positions.
+    /// Returns the name of a segment; `None` if its positions exceed 64 bits.
     #[must_use]
     pub fn name(&self, timeline: TimelineId, number: u64) -> Option<SegmentName> {
         SegmentName::from_number(timeline, number, self.size)
     }
 
-    /// The number of the segment that holds `position`.
+    /// Returns the number of the segment that contains `position`.
     #[must_use]
     pub fn segment_of(&self, position: Lsn) -> u64 {
         position.0 / self.size.bytes()
     }
 
-    /// The segment that holds the byte before `position`, which is where something that ends there ends.
+    /// Returns the number of the segment that contains the byte before `position`, for a `position` that is an end.
     #[must_use]
     pub fn segment_before(&self, position: Lsn) -> u64 {
         position.0.saturating_sub(1) / self.size.bytes()
     }
 
-    /// The timeline on which the log at `position` was written, for a server on `timeline`: that one, or the ancestor
-    /// that it had not left yet.
+    /// Returns the timeline that wrote the WAL at `position`, for a server on `timeline`: `timeline` itself, or the
+    /// ancestor that it had not yet left.
     #[must_use]
     pub fn writer(&self, timeline: TimelineId, position: Lsn) -> TimelineId {
         let ancestors = self.histories.get(&timeline).map_or(&[][..], |history| &history.ancestors);
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_a_row_are_one_stretch() {
+    fn consecutive_numbers_are_one_stretch() {
         let timeline = stretches(&[1, 2, 3, 7, 7, 9, 10]);
         assert_eq!(timeline.stretches, [1..=3, 7..=7, 9..=10]);
         assert_eq!((timeline.first(), timeline.last(), timeline.segments()), (Some(1), Some(10), 6));
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told_within_bounds() {
+    fn missing_ranges_stay_within_the_wanted_one() {
         let timeline = stretches(&[3, 4, 7, 9]);
         assert_eq!(timeline.missing(3..=9), [5..=6, 8..=8]);
         assert_eq!(timeline.missing(1..=12), [1..=2, 5..=6, 8..=8, 10..=12]);
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_another_size_are_told_apart() {
+    fn names_of_another_size_are_listed_apart() {
         let names = ["0000000100000000000000FF", "000000010000000000000100", "000000010000000100000000"];
         let names = names.map(|name| name.parse::<WalName>().unwrap());
         let coverage = Coverage::new(SegmentSize::DEFAULT, names, BTreeMap::new());

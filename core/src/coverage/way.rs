@@ -1,4 +1,4 @@
-//! The way from a base backup through the timelines that descend from its own.
+//! Paths from a base backup through the timelines that descend from its own.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -6,46 +6,47 @@ use std::ops::RangeInclusive;
 use super::{Coverage, Timeline};
 use crate::wal::{Ancestor, Lsn, TimelineId};
 
-/// Segments of a timeline in a row: their numbers.
+/// Consecutive segments of a timeline, by number.
 pub type Stretch = (TimelineId, RangeInclusive<u64>);
 
-/// Where replay of a base backup begins.
+/// Start of replay of a base backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// On which timeline.
+    /// Timeline of the backup.
     pub timeline: TimelineId,
-    /// The number of the first segment.
+    /// Number of the first segment.
     pub start: u64,
-    /// What must be replayed before the data is consistent; as much as the start where it is not known.
+    /// Position that replay must reach before the data is consistent; the start position if unknown.
     pub stop: Lsn,
-    /// The timeline on which that is: its own, or one that a standby followed while the backup was taken.
+    /// Timeline of `stop`: that of the backup, or one that a standby followed while the backup was taken.
     pub stop_timeline: TimelineId,
 }
 
-/// How far a base backup can be recovered on one timeline.
+/// Range of a base backup's recovery on one timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reach {
-    /// The timeline.
+    /// Target timeline of the recovery.
     pub timeline: TimelineId,
-    /// The last segment that replay can have: the timeline it is of, and its number. None: not even the first.
+    /// Last segment that replay can read, as timeline and number. `None` if even the first one is missing.
     pub last: Option<(TimelineId, u64)>,
-    /// Whether that is the last one of the timeline that there is.
+    /// `true` if that is the last segment of the timeline.
     pub to_the_end: bool,
 }
 
-/// Segments that are missing between others, or before them.
+/// A range of missing segments between others or before them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gap {
-    /// Of which timeline.
+    /// Timeline of the segments.
     pub timeline: TimelineId,
-    /// The first number that is missing.
+    /// First missing number.
     pub first: u64,
-    /// The last one.
+    /// Last missing number.
     pub last: u64,
 }
 
 impl Coverage {
-    /// Whether everything is there that makes a backup consistent, on the way to any timeline.
+    /// Returns `true` if all segments that make the backup consistent are present on the path to at least one
+    /// timeline.
     #[must_use]
     pub fn is_complete(&self, origin: Origin) -> bool {
         let stop = self.last_needed(origin);
@@ -58,12 +59,12 @@ impl Coverage {
         })
     }
 
-    /// The number of the segment in which a backup becomes consistent.
+    /// Returns the number of the segment in which a backup becomes consistent.
     fn last_needed(&self, origin: Origin) -> u64 {
         self.segment_before(origin.stop).max(origin.start)
     }
 
-    /// How far a backup can be recovered, on its own timeline and on all that descend from it, in ascending order.
+    /// Returns the reach of a backup on its own timeline and on each descendant, in ascending order.
     #[must_use]
     pub fn reaches(&self, origin: Origin) -> Vec<Reach> {
         let reach = |(timeline, way): (TimelineId, Vec<Stretch>)| {
@@ -81,7 +82,7 @@ impl Coverage {
         self.ways(origin).into_iter().map(reach).collect()
     }
 
-    /// What is missing on the ways from a backup to the ends of all timelines that it can be recovered to.
+    /// Returns the gaps on the paths from a backup to the ends of all timelines that it can be recovered to.
     #[must_use]
     pub fn missing(&self, origin: Origin) -> Vec<Gap> {
         let mut gaps: Vec<Gap> = self
@@ -97,14 +98,15 @@ impl Coverage {
         gaps
     }
 
-    /// All that recovery of a backup may read, whichever timeline it goes to.
+    /// Returns all segments that a recovery of the backup may read, to any timeline.
     #[must_use]
     pub fn stretches(&self, origin: Origin) -> Vec<Stretch> {
         self.ways(origin).into_iter().flat_map(|(_, way)| way).collect()
     }
 
-    /// The ways from a backup to all timelines that recovery can end on, in ascending order. Those that end before the backup
-    /// is consistent are none, unless all do: a failover may have taken the rest to the next timeline.
+    /// Returns the paths from a backup to all timelines on which recovery can end, in ascending order. Paths that end
+    /// before the backup is consistent are left out, unless all do: a failover may have moved the rest to the next
+    /// timeline.
     fn ways(&self, origin: Origin) -> Vec<(TimelineId, Vec<Stretch>)> {
         let mut ends: BTreeSet<TimelineId> = self.ends().collect();
         ends.extend([origin.timeline, origin.stop_timeline]);
@@ -116,20 +118,21 @@ impl Coverage {
         if ways.iter().any(|(_, way)| end_of(way) >= Some(stop)) {
             ways.retain(|(_, way)| end_of(way) >= Some(stop));
         } else if ways.is_empty() && leads_to_stop {
-            // Not even the first one is there.
+            // Not even the first segment is present.
             let first = if origin.stop_timeline == origin.timeline { origin.start } else { stop };
             ways.push((origin.stop_timeline, vec![(origin.stop_timeline, first..=first)]));
         }
         ways
     }
 
-    /// The timelines that recovery can end on: those with complete segments, and those that were begun and not left again.
-    /// Of one that was left within its first segment there is only a partial one; what that holds is in the child's.
+    /// Iterates over the timelines on which recovery can end: those with complete segments, and those that were begun
+    /// and not left. A timeline that was left within its first segment has only a `.partial`, whose WAL is also in
+    /// the child's segment.
     fn ends(&self) -> impl Iterator<Item = TimelineId> {
         self.known().filter(|id| !self.timeline(*id).stretches.is_empty() || self.left_last(*id).is_none())
     }
 
-    /// All gaps between the segments that are there, on every timeline.
+    /// Returns all gaps between present segments, on every timeline.
     #[must_use]
     pub fn gaps(&self) -> Vec<Gap> {
         let between = |(timeline, held): (&TimelineId, &Timeline)| {
@@ -141,8 +144,8 @@ impl Coverage {
         self.timelines.iter().flat_map(between).collect()
     }
 
-    /// Where the log begins on timelines that no older part of it leads to: what stands for base backups where none is
-    /// known.
+    /// Returns the start of the WAL on each timeline to which no older WAL leads. These stand in for base backups if
+    /// none is known.
     #[must_use]
     pub fn roots(&self) -> Vec<Origin> {
         let mut roots: Vec<Origin> = Vec::new();
@@ -156,8 +159,9 @@ impl Coverage {
         roots
     }
 
-    /// The stretches that recovery of a backup to the end of a timeline reads, if that one is the backup's own or descends
-    /// from it; the last one ends where the archive does, or where a later timeline proves that it went on.
+    /// Returns the segments that a recovery of a backup to the end of timeline `to` reads, or `None` unless `to` is
+    /// the backup's timeline or a descendant. The last range ends at the end of the archive, or where a later
+    /// timeline proves that it continued.
     fn way(&self, origin: Origin, to: TimelineId) -> Option<Vec<Stretch>> {
         let ancestors = match self.histories.get(&to) {
             _ if to == origin.timeline => &[][..],
@@ -192,9 +196,9 @@ impl Coverage {
         Some(way)
     }
 
-    /// The segment in which a timeline without any left its parent, if that has it whole: the server takes it for want of the
-    /// child's, and finds in it all that the two have in common. The parent may have left its own parent there, too, and then
-    /// that one's will do, unless the backup ends on the parent.
+    /// Returns the segment in which a timeline without segments left its parent, if the parent has it completely: the
+    /// server reads that in place of the child's, and it contains all WAL that both share. If the parent left its own
+    /// parent in the same segment, the grandparent's copy is enough as well, unless the backup ends on the parent.
     fn parents_copy(&self, origin: Origin, ancestors: &[Ancestor]) -> Option<Stretch> {
         let number = self.segment_of(ancestors.last()?.left_at);
         let is_common = |ancestor: &&Ancestor| {
@@ -207,20 +211,20 @@ impl Coverage {
         of.map(|of| (of, number..=number))
     }
 
-    /// Where the last of its descendants left a timeline, as far as history files tell.
+    /// Returns the position at which the last descendant left a timeline, according to the history files.
     fn left_last(&self, timeline: TimelineId) -> Option<Lsn> {
         self.left_last.get(&timeline).copied()
     }
 
-    /// The timelines of which the archive has WAL, or the history file, in ascending order.
+    /// Iterates over the timelines with WAL or a history file, in ascending order.
     pub fn known(&self) -> impl Iterator<Item = TimelineId> + use<> {
         let known: BTreeSet<TimelineId> =
             self.timelines.keys().chain(self.histories.keys()).copied().collect();
         known.into_iter()
     }
 
-    /// The ends of all branches of the log, in ascending order: timelines that none is known to have left, and those that were
-    /// written on behind the last place where one did.
+    /// Returns the ends of all branches, in ascending order: timelines that no other left, and those that continued
+    /// after the last fork.
     #[must_use]
     pub fn tips(&self) -> Vec<TimelineId> {
         let goes_on = |id: &TimelineId| {
@@ -236,7 +240,7 @@ impl Coverage {
     }
 }
 
-/// The number of the last segment on a way.
+/// Returns the number of the last segment on a path.
 fn end_of(way: &[Stretch]) -> Option<u64> {
     way.last().map(|(_, stretch)| *stretch.end())
 }
@@ -254,7 +258,7 @@ mod tests {
         TimelineId::new(timeline).unwrap()
     }
 
-    /// An archive of these segments, and of timelines that left their ancestors there.
+    /// Builds an archive from segments and from timelines with the positions at which they left their ancestors.
     fn archive(segments: &[(u32, RangeInclusive<u64>)], left: &[(u32, &[(u32, u64)])]) -> Coverage {
         let name =
             |timeline, number| SegmentName::from_number(id(timeline), number, SegmentSize::DEFAULT).unwrap();
@@ -276,7 +280,7 @@ mod tests {
         Origin { timeline: id(timeline), start, stop: Lsn(stop), stop_timeline: id(timeline) }
     }
 
-    /// A timeline, the last segment for it, and whether that is its end.
+    /// Timeline, last segment of its recovery, and whether that is its end.
     type Reached = (u32, Option<(u32, u64)>, bool);
 
     fn reaches(coverage: &Coverage, origin: Origin) -> Vec<Reached> {
@@ -301,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_ends_it_there() {
+    fn a_recovery_ends_at_a_gap() {
         let log = archive(&[(1, 2..=4), (1, 7..=9)], &[]);
         assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), false)]);
         assert_eq!(missing(&log, origin(1, 3, 0)), [(1, 5, 6)]);
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_segment_of_a_promotion_is_the_childs() {
+    fn the_segment_of_a_promotion_is_read_from_the_child() {
         // Timeline 2 left 1 inside segment 5, of which timeline 1 has nothing.
         let log = archive(&[(1, 2..=4), (2, 5..=8)], &[(2, &[(1, 5 * MB + 7)])]);
         assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), true), (2, Some((2, 8)), true)]);
@@ -318,13 +322,13 @@ mod tests {
         let log = archive(&[(1, 2..=5), (2, 6..=8)], &[(2, &[(1, 5 * MB + 7)])]);
         assert_eq!(missing(&log, origin(1, 3, 0)), [(2, 5, 5)]);
         assert_eq!(reaches(&log, origin(1, 3, 0))[1], (2, Some((1, 4)), false));
-        // At the boundary of two segments.
+        // A fork between two segments.
         let log = archive(&[(1, 2..=4), (2, 5..=8)], &[(2, &[(1, 5 * MB)])]);
         assert_eq!(missing(&log, origin(1, 3, 0)), []);
     }
 
     #[test]
-    fn timelines_that_were_left_before_the_backup_are_none_of_its() {
+    fn timelines_left_before_the_backup_are_out_of_its_reach() {
         let history: (u32, &[(u32, u64)]) = (2, &[(1, 5 * MB + 7)]);
         let log = archive(&[(1, 2..=9), (2, 7..=8)], &[history]);
         assert_eq!(reaches(&log, origin(1, 6, 0)), [(1, Some((1, 9)), true)]);
@@ -336,21 +340,21 @@ mod tests {
     }
 
     #[test]
-    fn a_way_leads_through_all_ancestors() {
+    fn a_path_goes_through_all_ancestors() {
         let histories: [(u32, &[(u32, u64)]); 2] =
             [(2, &[(1, 5 * MB + 1)]), (3, &[(1, 5 * MB + 1), (2, 5 * MB + 9)])];
-        // Two promotions within one segment: timeline 2 has no segment of its own on the way.
+        // Two promotions within one segment: timeline 2 has no segment of its own on the path.
         let log = archive(&[(1, 2..=4), (2, 5..=5), (3, 5..=7)], &histories);
         assert_eq!(reaches(&log, origin(1, 2, 0))[2], (3, Some((3, 7)), true));
         let log = archive(&[(1, 2..=4), (3, 5..=7)], &histories);
         assert_eq!(reaches(&log, origin(1, 2, 0))[1], (3, Some((3, 7)), true));
-        // Timeline 3 has not archived anything, and of timeline 2 it has what matters.
+        // Timeline 3 has archived nothing, and timeline 2 only what matters.
         let log = archive(&[(1, 2..=4)], &histories);
         assert_eq!(reaches(&log, origin(1, 2, 0)), [(1, Some((1, 4)), true), (3, Some((1, 4)), true)]);
     }
 
     #[test]
-    fn a_timeline_that_was_left_within_its_first_segment_lacks_nothing() {
+    fn a_timeline_left_within_its_first_segment_lacks_nothing() {
         let partial = SegmentName::from_number(id(2), 5, SegmentSize::DEFAULT).unwrap();
         let whole = [(1, 3), (1, 4), (3, 5), (3, 6)];
         let whole = whole.map(|(timeline, number)| {
@@ -368,20 +372,20 @@ mod tests {
     }
 
     #[test]
-    fn a_history_file_proves_that_the_parent_went_on() {
+    fn a_history_file_proves_that_the_parent_continued() {
         let log = archive(&[(1, 2..=4)], &[(2, &[(1, 7 * MB + 7)])]);
         assert_eq!(missing(&log, origin(1, 3, 0)), [(1, 5, 6)]);
         assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), false), (2, Some((1, 4)), false)]);
         let log = archive(&[(1, 2..=4)], &[(2, &[(1, 5 * MB)])]);
         assert_eq!(missing(&log, origin(1, 3, 0)), [], "it went on at the boundary of a segment");
-        // What comes before the backup is none of its, and nor is a branch that left before it.
+        // WAL before the backup is irrelevant, and so is a branch that left before it.
         let log = archive(&[(1, 5..=8)], &[(2, &[(1, 3 * MB + 7)])]);
         assert_eq!(reaches(&log, origin(1, 5, 0)), [(1, Some((1, 8)), true)]);
     }
 
     #[test]
     fn a_backup_is_complete_if_the_next_timeline_has_the_rest() {
-        // On a standby that was promoted in the segment in which the backup ended.
+        // A standby promoted in the segment in which the backup ended.
         let left: [(u32, &[(u32, u64)]); 1] = [(2, &[(1, 3 * MB + 9)])];
         let log = archive(&[(1, 1..=2), (2, 3..=4)], &left);
         let backup = origin(1, 2, 3 * MB + 5);
@@ -389,7 +393,7 @@ mod tests {
         assert_eq!(reaches(&log, backup), [(2, Some((2, 4)), true)], "timeline 1 ends before that");
         assert_eq!(missing(&log, backup), []);
         assert!(!log.is_complete(origin(1, 2, 3 * MB + 10)), "left before it had ended");
-        // All of it in the segment in which the timeline was left.
+        // The whole backup in the segment of the fork.
         assert!(log.is_complete(origin(1, 3, 3 * MB + 5)));
         assert_eq!(missing(&log, origin(1, 3, 3 * MB + 5)), []);
         let log = archive(&[(1, 1..=2)], &left);
@@ -399,14 +403,14 @@ mod tests {
         let log = archive(&[(1, 1..=3)], &left);
         assert!(log.is_complete(backup));
         assert_eq!(reaches(&log, backup), [(1, Some((1, 3)), true), (2, Some((1, 3)), true)]);
-        // Two promotions in it, neither with a segment so far.
+        // Two promotions in that segment, neither timeline with a segment so far.
         let twice: [(u32, &[(u32, u64)]); 2] = [left[0], (3, &[(1, 3 * MB + 9), (2, 3 * MB + 20)])];
         let log = archive(&[(1, 1..=3)], &twice);
         assert_eq!(reaches(&log, backup)[1], (3, Some((1, 3)), true));
-        // On the way to 2, a recovery ended where 2 begins: the server reads what 2 has of that segment.
+        // On the path to 2, a recovery ended where 2 begins: the server reads that segment from 2.
         let at_once: [(u32, &[(u32, u64)]); 2] = [left[0], (3, &[(1, 3 * MB + 9), (2, 3 * MB + 9)])];
         assert_eq!(reaches(&archive(&[(1, 1..=2), (2, 3..=3)], &at_once), backup)[1].1, Some((2, 3)));
-        // Or it ended earlier, and 2 was passed by, which is an end still.
+        // Or it ended earlier and skipped 2, which is still an end.
         let passed_by: [(u32, &[(u32, u64)]); 2] =
             [(2, &[(1, 9 * MB)]), (3, &[(1, 3 * MB + 9), (2, 3 * MB + 9)])];
         let log_of_1 = archive(&[(1, 1..=8)], &passed_by);
@@ -417,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_that_ends_on_another_timeline_needs_that_one() {
+    fn a_backup_that_ends_on_another_timeline_needs_that_timeline() {
         let left: [(u32, &[(u32, u64)]); 2] =
             [(2, &[(1, 4 * MB + 9)]), (3, &[(1, 4 * MB + 9), (2, 5 * MB + 9)])];
         let backup = |stop| Origin { stop_timeline: id(2), ..origin(1, 2, stop) };
@@ -431,7 +435,8 @@ mod tests {
         let log = archive(&[(1, 1..=9), (2, 5..=7)], &left);
         assert!(!log.is_complete(backup(6 * MB)));
         assert_eq!(missing(&log, backup(6 * MB)), [(2, 4, 4)]);
-        // Neither timeline 2 nor its child has a segment, and timeline 1 went on: what it has there is not what the backup needs.
+        // Neither timeline 2 nor its child has a segment, and timeline 1 continued with WAL that the backup does not
+        // need.
         let log = archive(&[(1, 4..=9)], &left);
         let short = Origin { stop_timeline: id(2), ..origin(1, 4, 4 * MB + 20) };
         assert!(!log.is_complete(short));
@@ -441,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_branches_are_leaves_and_what_goes_on_behind_a_fork() {
+    fn the_ends_of_branches_are_leaves_and_timelines_that_continue_after_a_fork() {
         let tips = |segments: &[(u32, RangeInclusive<u64>)], left| -> Vec<u32> {
             archive(segments, left).tips().into_iter().map(TimelineId::get).collect()
         };
@@ -453,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_its_writers() {
+    fn a_position_belongs_to_the_timeline_that_wrote_it() {
         let log = archive(&[], &[(3, &[(1, 5 * MB + 7), (2, 8 * MB)])]);
         let writer = |timeline, position| log.writer(id(timeline), Lsn(position)).get();
         assert_eq!(
@@ -463,13 +468,13 @@ mod tests {
     }
 
     #[test]
-    fn where_no_backup_is_known_the_beginnings_stand_for_them() {
+    fn without_known_backups_the_starts_of_the_wal_stand_in() {
         let log = archive(&[(1, 2..=4), (2, 5..=8), (4, 9..=9)], &[(2, &[(1, 5 * MB + 7)])]);
         assert_eq!(
             log.roots().iter().map(|root| (root.timeline.get(), root.start)).collect::<Vec<_>>(),
             [(1, 2), (4, 9)]
         );
-        // Timeline 2 left its parent before what is left of that.
+        // Timeline 2 left its parent before the parent's remaining WAL.
         let log = archive(&[(1, 10..=12), (2, 10..=12), (2, 14..=15)], &[(2, &[(1, 5 * MB + 7)])]);
         let roots = log.roots();
         assert_eq!(roots.iter().map(|root| root.timeline.get()).collect::<Vec<_>>(), [1, 2]);

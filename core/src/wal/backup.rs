@@ -1,11 +1,12 @@
-//! Backup history files, `SEGMENT.OFFSET.backup` (`do_pg_backup_stop` in `access/transam/xlog.c`): what the server
-//! archives when a base backup has ended. Lines of `KEY: value`, in a fixed order:
+//! Backup history files, `SEGMENT.OFFSET.backup`, which the server archives when a base backup ends. Source:
+//! `do_pg_backup_stop` in `access/transam/xlog.c`.
 //!
-//! `START WAL LOCATION`, `STOP WAL LOCATION`, `CHECKPOINT LOCATION`, `BACKUP METHOD`, `BACKUP FROM`, `START TIME`, `LABEL`,
-//! `START TIMELINE` (11 on), `STOP TIME`, `STOP TIMELINE` (11 on).
+//! The lines have the form `KEY: value` and a fixed order: `START WAL LOCATION`, `STOP WAL LOCATION`, `CHECKPOINT
+//! LOCATION`, `BACKUP METHOD`, `BACKUP FROM`, `START TIME`, `LABEL`, `START TIMELINE` (11 and later), `STOP TIME`,
+//! `STOP TIMELINE` (11 and later).
 //!
-//! Whoever takes a backup chooses its label, line feeds included, so a label may look like any of these lines. What comes
-//! before it is therefore read before it only, and what nobody needs is not read at all.
+//! A label is free text and may contain line feeds, so it may imitate any of these lines. The keys that precede the
+//! label are therefore searched only before it.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -13,40 +14,40 @@ use jiff::tz::Offset;
 
 use super::{Lsn, SegmentName, SegmentSize, TimelineId};
 
-/// What a backup history file says of its base backup.
+/// Contents of a backup history file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupHistory {
-    /// Where replay of this base backup starts.
+    /// Position from which replay of the base backup starts.
     pub start: Lsn,
-    /// The segment that holds `start`.
+    /// Segment that contains `start`.
     pub start_segment: SegmentName,
-    /// The position that replay must reach before the data is consistent; 9.3 and later write it.
+    /// Position that replay must reach before the data is consistent. 9.3 and later write it.
     pub stop: Option<Lsn>,
-    /// The timeline on which that position is.
+    /// Timeline of `stop`.
     pub stop_timeline: Option<TimelineId>,
-    /// The label that the backup was given, of one line or of several.
+    /// Label of the backup; may have several lines.
     pub label: Option<String>,
-    /// When the backup had ended by the server's clock, where the zone is written as a number. What zones are called by
-    /// letters is nothing to go by: "CST" is three of them.
+    /// End of the backup by the server's clock. `None` unless the time zone is a number, `UTC` or `GMT`: other
+    /// abbreviations are ambiguous ("CST" stands for three zones).
     pub stop_time: Option<Timestamp>,
 }
 
-/// What the `backup_label` of a base backup says (`do_pg_backup_start` in `access/transam/xlogbackup.c`); its lines are
-/// those of a backup history file.
+/// Contents of a `backup_label` file (`do_pg_backup_start` in `access/transam/xlogbackup.c`). Its lines are those of
+/// a backup history file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupLabel {
-    /// Where replay of this base backup starts.
+    /// Position from which replay of the base backup starts.
     pub start: Lsn,
-    /// The segment that holds `start`.
+    /// Segment that contains `start`.
     pub start_segment: SegmentName,
-    /// Where the checkpoint is recorded that replay starts from, which the server reads first.
+    /// Position of the checkpoint record that replay starts from. The server reads it first.
     pub checkpoint: Option<Lsn>,
-    /// Whether a standby gave it, which leaves no backup history file.
+    /// `true` if the backup was taken from a standby, which writes no backup history file.
     pub from_standby: bool,
 }
 
 impl BackupLabel {
-    /// Reads the file.
+    /// Parses a `backup_label` file.
     pub fn parse(bytes: &[u8]) -> Result<Self, BackupHistoryError> {
         let text = String::from_utf8_lossy(bytes);
         let parts = Parts::of(&text);
@@ -57,7 +58,7 @@ impl BackupLabel {
         Ok(Self { start, start_segment, checkpoint, from_standby })
     }
 
-    /// Whether the server needs the segment to begin: from the start of replay up to the checkpoint.
+    /// Returns `true` if the server needs `segment` to start recovery: any segment from `start` to `checkpoint`.
     #[must_use]
     pub fn begins_with(&self, segment: SegmentName, size: SegmentSize) -> bool {
         let last =
@@ -66,27 +67,28 @@ impl BackupLabel {
     }
 }
 
-/// The text is not a backup history file.
+/// Error from parsing a backup history file or a `backup_label` file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackupHistoryError {
-    /// The line that everything else hangs on is missing or not of its form.
+    /// The `START WAL LOCATION` line is missing or malformed.
     #[error("it has no line \"START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\"")]
     NoStart,
-    /// A line before the label has its key, but not its form; no server writes it so.
+    /// A line before the label has a known key and a malformed value. No server writes this.
     #[error("its line \"{0}\" cannot be read")]
     Line(&'static str),
-    /// The file's name and its content speak of different segments.
+    /// The file's name and its content name different segments.
     #[error("its name says segment {name}, its content {content}")]
     OtherSegment {
-        /// The segment in the file's name.
+        /// Segment in the file's name.
         name: SegmentName,
-        /// The segment in the file.
+        /// Segment in the file's content.
         content: SegmentName,
     },
 }
 
 impl BackupHistory {
-    /// Reads the file of a backup that starts in `segment`. Labels may be in any encoding, so bytes come in.
+    /// Parses the history file of a backup that starts in `segment`. Takes bytes, because a label may be in any
+    /// encoding.
     pub fn parse(segment: SegmentName, bytes: &[u8]) -> Result<Self, BackupHistoryError> {
         let text = String::from_utf8_lossy(bytes);
         let parts = Parts::of(&text);
@@ -95,7 +97,7 @@ impl BackupHistory {
         if start_segment != segment {
             return Err(BackupHistoryError::OtherSegment { name: segment, content: start_segment });
         }
-        // Whether a backup is complete is judged by it, so a doubt about it must not pass for an answer.
+        // A malformed value is an error, not `None`: `stop` decides whether the backup is complete.
         let stop = parts
             .value("STOP WAL LOCATION")
             .map(|value| parse_location(value).ok_or(BackupHistoryError::Line("STOP WAL LOCATION")))
@@ -111,9 +113,9 @@ impl BackupHistory {
     }
 }
 
-/// A file as the server has put it together.
+/// A file's text, split around its label.
 struct Parts<'a> {
-    /// The lines before the label.
+    /// Lines before the label.
     before: &'a str,
     label: Option<&'a str>,
     /// The label and the lines after it.
@@ -126,33 +128,33 @@ impl<'a> Parts<'a> {
         let Some((before, rest)) = text.split_once(LABEL) else {
             return Self { before: text, label: None, rest: "" };
         };
-        // What the label says of itself stands before what the server says after it.
+        // The last match is the server's own line: the label may contain the same keys, but ends before them.
         let after = ["\nSTART TIMELINE: ", "\nSTOP TIME: "].iter().find_map(|key| rest.rfind(key));
         let label = after.and_then(|end| rest.get(..end)).unwrap_or(rest);
         Self { before, label: Some(label.trim_end()), rest }
     }
 
-    /// What stands behind a key before the label.
+    /// Returns the value of `key` among the lines before the label.
     fn value(&self, key: &str) -> Option<&'a str> {
         let value = |line: &'a str| line.strip_prefix(key)?.strip_prefix(": ");
         self.before.lines().find_map(value).map(str::trim_end)
     }
 
-    /// What the server says behind the label, and so last.
+    /// Returns the value of `STOP TIME`, taken from its last occurrence.
     fn stop_time(&self) -> Option<&'a str> {
         let (_, after) = self.rest.rsplit_once("\nSTOP TIME: ")?;
         after.lines().next()
     }
 }
 
-/// Reads `2026-01-02 03:04:06 +0530`.
+/// Parses `2026-01-02 03:04:06 +0530`.
 fn parse_moment(value: &str) -> Option<Timestamp> {
     let (time, zone) = value.trim_end().rsplit_once(' ')?;
     let time = DateTime::strptime("%Y-%m-%d %H:%M:%S", time).ok()?;
     Offset::from_seconds(seconds_east(zone)?).ok()?.to_timestamp(time).ok()
 }
 
-/// Reads `+02`, `-0530` or `UTC`.
+/// Parses `+02`, `-0530` or `UTC` into seconds east of UTC.
 fn seconds_east(zone: &str) -> Option<i32> {
     if matches!(zone, "UTC" | "GMT") {
         return Some(0);
@@ -167,13 +169,13 @@ fn seconds_east(zone: &str) -> Option<i32> {
         4 => digits.split_at_checked(2)?,
         _ => return None,
     };
-    // A number's own parser lets signs through.
+    // `i32::from_str` alone would accept another sign.
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
     let [hours, minutes]: [i32; 2] = [number(hours)?, number(minutes)?];
     (minutes < 60).then_some(sign * (hours * 60 + minutes) * 60)
 }
 
-/// Reads `0/2000028 (file 000000010000000000000002)`.
+/// Parses `0/2000028 (file 000000010000000000000002)`.
 fn parse_location(value: &str) -> Option<(Lsn, SegmentName)> {
     let (position, file) = value.split_once(" (file ")?;
     Some((position.parse().ok()?, file.strip_suffix(')')?.parse().ok()?))
@@ -215,7 +217,7 @@ STOP TIMELINE: 1
     }
 
     #[test]
-    fn the_end_is_on_the_timeline_of_the_file_that_holds_it() {
+    fn the_stop_timeline_comes_from_the_segment_name_beside_the_position() {
         let other = FILE.replacen(
             "STOP WAL LOCATION: 0/3C00138 (file 00000001",
             "STOP WAL LOCATION: 0/3C00138 (file 00000003",
@@ -227,7 +229,7 @@ STOP TIMELINE: 1
     }
 
     #[test]
-    fn a_time_is_read_where_its_zone_is_a_number() {
+    fn a_stop_time_is_read_only_with_a_numeric_zone() {
         let at =
             |zone: &str| parse(&FILE.replace("03:04:06 UTC", &format!("03:04:06 {zone}"))).unwrap().stop_time;
         for (zone, utc) in [("GMT", "03:04:06"), ("+02", "01:04:06"), ("-0130", "04:34:06"), ("+0545", "-")] {
@@ -247,7 +249,7 @@ STOP TIMELINE: 1
     }
 
     #[test]
-    fn a_label_may_hold_any_lines_and_neither_blocks_nor_misleads() {
+    fn a_label_that_imitates_other_lines_changes_nothing() {
         let other = "0/9C00028 (file 00000001000000000000009C)";
         for label in [
             "nightly\nSTART TIMELINE: one".to_owned(),
@@ -276,7 +278,7 @@ STOP TIMELINE: 1
     }
 
     #[test]
-    fn what_nobody_needs_is_not_read() {
+    fn malformed_values_of_unused_keys_are_ignored() {
         for line in FILE.lines().skip(2) {
             let (key, _) = line.split_once(": ").unwrap();
             for changed in [String::new(), format!("{key}: odd\n"), format!("{key}\n")] {
@@ -287,7 +289,7 @@ STOP TIMELINE: 1
     }
 
     #[test]
-    fn what_is_no_backup_history_is_refused() {
+    fn malformed_backup_history_is_refused() {
         assert_eq!(parse(""), Err(BackupHistoryError::NoStart));
         assert_eq!(parse("LABEL: x\n"), Err(BackupHistoryError::NoStart));
         assert_eq!(parse("START WAL LOCATION: 0/3C00028\n"), Err(BackupHistoryError::NoStart));

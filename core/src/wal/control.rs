@@ -1,25 +1,33 @@
-//! `global/pg_control` (`ControlFileData` in `catalog/pg_control.h`): system identifier u64 at 0, version of the
-//! file's layout u32 at 8, catalog version u32 at 12, the server's state (`DBState`) u32 at 16, native byte order; then the last
-//! checkpoint.
+//! `global/pg_control` (`ControlFileData` in `catalog/pg_control.h`), in native byte order.
 //!
-//! Where the sizes are depends on the version. In each they follow `floatFormat`, a float8 that is always 1234567.0: page
-//! size u32, pages a file u32, WAL page size u32, WAL segment size u32.
+//! | offset | field | type |
+//! | --- | --- | --- |
+//! | 0 | system identifier | u64 |
+//! | 8 | layout version | u32 |
+//! | 12 | catalog version | u32 |
+//! | 16 | state of the server (`DBState`) | u32 |
+//! | 24 | time of the last update | u64 |
+//! | 32 | position of the last checkpoint record | u64 |
+//!
+//! A copy of the last checkpoint follows. The offset of the sizes depends on the layout version. In every version
+//! they follow `floatFormat`, a float8 that is always 1234567.0: page size u32, pages per file u32, WAL page size
+//! u32, WAL segment size u32.
 
 use super::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
-/// How many bytes of `pg_control` hold everything that is read of it; the server pads the file to more.
+/// Number of leading bytes of `pg_control` that contain all fields read here. The server pads the file to more.
 pub const CONTROL_FILE_BYTES: usize = 512;
 
 /// `FLOATFORMAT_VALUE`.
 const FLOAT_FORMAT: f64 = 1_234_567.0;
 
-/// The bytes are not those of a `pg_control` that this machine can read.
+/// Error from reading `pg_control`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ControlFileError {
-    /// Too few bytes.
+    /// The file is too short.
     #[error("it has only {0} bytes")]
     Short(usize),
-    /// The layout's version is not a plausible one.
+    /// The layout version is implausible.
     #[error("it was written on a machine of another byte order, or is damaged (layout version {0})")]
     Version(u32),
     /// The system identifier is 0.
@@ -27,18 +35,18 @@ pub enum ControlFileError {
     NoSystem,
 }
 
-/// `DB_IN_ARCHIVE_RECOVERY`, the same since 9.0.
+/// `DB_IN_ARCHIVE_RECOVERY`; unchanged since 9.0.
 const IN_ARCHIVE_RECOVERY: u32 = 5;
 
-/// Reads the system identifier from the beginning of `pg_control`.
+/// Reads the system identifier.
 ///
-/// The file's checksum is left alone: a running server rewrites the file at any time, so a torn read is no damage,
-/// and the identifier at its very beginning never changes.
+/// The checksum is not verified: a running server rewrites the file at any time, so a torn read is not damage, and
+/// the identifier never changes.
 pub fn system_identifier_of_control_file(bytes: &[u8]) -> Result<SystemIdentifier, ControlFileError> {
     SystemIdentifier::new(beginning(bytes)?.0).ok_or(ControlFileError::NoSystem)
 }
 
-/// Whether the beginning of `pg_control` says that its server is in archive recovery, as a standby always is.
+/// Returns `true` if the server is in archive recovery, as a standby always is.
 #[must_use]
 pub fn control_file_says_recovery(bytes: &[u8]) -> bool {
     let state =
@@ -46,23 +54,24 @@ pub fn control_file_says_recovery(bytes: &[u8]) -> bool {
     state.is_some_and(|state| u32::from_ne_bytes(*state) == IN_ARCHIVE_RECOVERY)
 }
 
-/// The identifier, and what follows it, from the layout's version on, which is a plausible one.
+/// Returns the system identifier, and the bytes from the layout version on, after checking that the version is
+/// plausible.
 fn beginning(bytes: &[u8]) -> Result<(u64, &[u8]), ControlFileError> {
     let short = || ControlFileError::Short(bytes.len());
     let (identifier, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
     let version = u32::from_ne_bytes(*rest.first_chunk::<4>().ok_or_else(short)?);
-    // 9.3 has 937, version 18 has 1800; the other byte order shows as a multiple of 65536.
+    // 937 (9.3) to 1800 (18). In the other byte order the value is a multiple of 65536.
     if !(900..65_536).contains(&version) {
         return Err(ControlFileError::Version(version));
     }
     Ok((u64::from_ne_bytes(*identifier), rest))
 }
 
-/// From this version of the layout on (PostgreSQL 11), the position of the checkpoint before the last one is not in it.
+/// First layout version (PostgreSQL 11) without the position of the previous checkpoint.
 const FIRST_WITHOUT_PREVIOUS: u32 = 1100;
 
-/// Where a server that recovers would begin again: the position from which the last checkpoint replays (`checkPointCopy.redo`),
-/// and its timeline. They follow the time u64 at 24 and the checkpoint's own position u64 at 32.
+/// Returns the position from which a server in recovery would restart, with its timeline: `checkPointCopy.redo`,
+/// which follows the position of the last checkpoint record.
 #[must_use]
 pub fn restart_point_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> {
     let (_, rest) = beginning(bytes).ok()?;
@@ -73,15 +82,17 @@ pub fn restart_point_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> 
     Some((timeline, Lsn(u64::from_ne_bytes(*redo)))).filter(|(_, redo)| redo.0 != 0)
 }
 
-/// What a server in archive recovery must replay before its data is consistent (`minRecoveryPoint`), and on which timeline that is;
-/// a base backup of a standby ends there. It follows the last checkpoint and `unloggedLSN`. `None` of any other server, and of
-/// layouts that are not known to have it there.
+/// Returns `minRecoveryPoint`, the position that a server in archive recovery must reach before its data is
+/// consistent, with its timeline. A base backup taken from a standby ends there.
+///
+/// The field follows the checkpoint copy and `unloggedLSN`. Returns `None` for a server that is not in archive
+/// recovery, and for layout versions whose offset is unknown.
 #[must_use]
 pub fn recovery_end_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> {
     let (_, rest) = beginning(bytes).ok().filter(|_| control_file_says_recovery(bytes))?;
     let at = match u32::from_ne_bytes(*rest.first_chunk::<4>()?) {
         1100 => 128,
-        // Of 12 to 18, in which transactions are counted by 64 bits.
+        // 12 to 18: transaction IDs of 64 bits in the checkpoint copy.
         1201 | 1300 | 1700 | 1800 => 136,
         _ => return None,
     };
@@ -90,12 +101,12 @@ pub fn recovery_end_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> {
     Some((timeline, Lsn(u64::from_ne_bytes(*end)))).filter(|(_, end)| end.0 != 0)
 }
 
-/// Reads the size of the cluster's WAL segments; `None` where the bytes do not tell it.
+/// Reads the cluster's WAL segment size; `None` if the bytes do not contain it.
 #[must_use]
 pub fn segment_size_of_control_file(bytes: &[u8]) -> Option<SegmentSize> {
     let (words, _) = bytes.as_chunks::<4>();
     let format = FLOAT_FORMAT.to_ne_bytes();
-    // Aligned as a float8, which is 8 bytes on every machine that the server runs on but some of 32 bits.
+    // A float8 is aligned to 8 bytes, on some 32-bit machines to 4.
     let after = bytes.windows(8).step_by(4).position(|eight| eight == format)? + 2;
     let word = |at: usize| words.get(after + at).map(|word| u32::from_ne_bytes(*word));
     let pages = [word(0)?, word(2)?];
@@ -108,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_of_segments_follows_the_format_of_numbers() {
+    fn the_segment_size_is_found_after_the_float_format() {
         let with = |before: usize, words: [u32; 4]| {
             let mut bytes = vec![7; before];
             bytes.extend(FLOAT_FORMAT.to_ne_bytes());
@@ -148,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_restart_point_is_where_the_version_has_it() {
+    fn the_restart_point_is_read_in_every_layout() {
         let with = |version: u32, before: usize, redo: u64, timeline: u32| {
             let mut bytes = control(7, version);
             bytes.extend(vec![9; before - bytes.len()]);
@@ -166,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_recovery_is_where_the_version_has_it() {
+    fn the_end_of_recovery_is_read_in_every_known_layout() {
         let with = |version: u32, before: usize, end: u64, timeline: u32| {
             let mut bytes = [&control(7, version)[..], &IN_ARCHIVE_RECOVERY.to_ne_bytes()].concat();
             bytes.extend(vec![9; before - bytes.len()]);
@@ -188,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_control_file_is_refused() {
+    fn malformed_control_files_are_refused() {
         let read = |bytes: &[u8]| system_identifier_of_control_file(bytes).unwrap_err();
         assert_eq!(read(b""), ControlFileError::Short(0));
         assert_eq!(read(&control(7, 1300)[..11]), ControlFileError::Short(11));

@@ -1,27 +1,27 @@
 //! Timeline history files, `00000002.history` (`readTimeLineHistory` in `access/transam/timeline.c`).
 //!
-//! One line for each ancestor, oldest first: its timeline in decimal, the position at which it was left, and a
-//! reason in free text, separated by white space. Blank lines and lines that begin with `#` are legal.
+//! Each line describes one ancestor, oldest first: its timeline in decimal, the position at which its child left it,
+//! and a reason in free text, separated by white space. Blank lines and lines that start with `#` are legal.
 
 use super::{Lsn, TimelineId};
 
-/// What the history file of a timeline says of its ancestors.
+/// Contents of a timeline history file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineHistory {
-    /// Oldest first, at positions that never descend; the last one is the parent. Never empty.
+    /// Ancestors, oldest first, at positions that never decrease. The last one is the parent. Never empty.
     pub ancestors: Vec<Ancestor>,
 }
 
 /// A timeline from which a later one branched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ancestor {
-    /// The ancestor.
+    /// Number of the ancestor.
     pub timeline: TimelineId,
-    /// Where its child left it.
+    /// Position at which its child left it.
     pub left_at: Lsn,
 }
 
-/// The text is not the history of that timeline.
+/// Error from parsing a timeline history file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
     /// No line names an ancestor.
@@ -36,7 +36,7 @@ pub enum HistoryError {
 }
 
 impl TimelineHistory {
-    /// Reads the history file of `timeline`. The reasons may be in any encoding, so bytes come in.
+    /// Parses the history file of `timeline`. Takes bytes, because a reason may be in any encoding.
     pub fn parse(timeline: TimelineId, bytes: &[u8]) -> Result<Self, HistoryError> {
         let text = String::from_utf8_lossy(bytes);
         let mut ancestors: Vec<Ancestor> = Vec::new();
@@ -52,8 +52,9 @@ impl TimelineHistory {
             }
             ancestors.push(ancestor);
         }
-        // A recovery that is to follow a timeline, and ends before that one begins, calls it the parent all the same. The
-        // server reads the newest entry first (`tliOfPointInHistory`), so what lies behind a later entry counts for nothing.
+        // A recovery that follows a timeline but ends before that timeline begins still writes it as the parent. The
+        // server reads the newest entry first (`tliOfPointInHistory`), so an earlier entry never reaches beyond a
+        // later one.
         let mut left_at = Lsn(u64::MAX);
         for ancestor in ancestors.iter_mut().rev() {
             left_at = left_at.min(ancestor.left_at);
@@ -62,13 +63,14 @@ impl TimelineHistory {
         if ancestors.is_empty() { Err(HistoryError::Empty) } else { Ok(Self { ancestors }) }
     }
 
-    /// Where the timeline begins: the position at which it left its parent.
+    /// Returns the position at which the timeline left its parent.
     #[must_use]
     pub fn begins_at(&self) -> Option<Lsn> {
         self.ancestors.last().map(|parent| parent.left_at)
     }
 
-    /// Where `ancestor` was left on the way to this timeline; `None` if it is no ancestor.
+    /// Returns the position at which `ancestor` was left on the way to this timeline; `None` if it is not an
+    /// ancestor.
     #[must_use]
     pub fn left(&self, ancestor: TimelineId) -> Option<Lsn> {
         self.ancestors.iter().find(|entry| entry.timeline == ancestor).map(|entry| entry.left_at)
@@ -76,13 +78,13 @@ impl TimelineHistory {
 }
 
 impl TimelineHistory {
-    /// Where a descendant left `timeline`, and which one that was: the next one of the ancestors, or `child` itself, whose
-    /// history this is.
+    /// Returns the position at which `timeline` was left, and the timeline that left it: the next ancestor, or
+    /// `child`, the timeline of this history. `None` if `timeline` is not an ancestor.
     #[must_use]
     pub fn fork_of(&self, timeline: TimelineId, child: TimelineId) -> Option<(Lsn, TimelineId)> {
         let mut ancestors = self.ancestors.iter().skip_while(|ancestor| ancestor.timeline != timeline);
         let left_at = ancestors.next()?.left_at;
-        // One that was passed by has nothing of the way.
+        // An ancestor left at the same position contributed no WAL.
         let next = ancestors.find(|next| next.left_at > left_at);
         Some((left_at, next.map_or(child, |next| next.timeline)))
     }
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fork_is_told_with_the_timeline_that_left() {
+    fn a_fork_comes_with_the_timeline_that_left() {
         let text = b"1\t0/4210000\tx\n2\t0/5000148\ty\n";
         let [one, two, five] = [1, 2, 5].map(|number| TimelineId::new(number).unwrap());
         let history = TimelineHistory::parse(five, text).unwrap();
@@ -127,8 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_later_entry_counts_for_nothing() {
-        // As a real server writes it that is to recover to the latest timeline, and stops before the fork.
+    fn an_entry_beyond_a_later_one_is_cut_back() {
+        // Written by a real server that follows the latest timeline and stops before the fork.
         let text = b"1\t0/C00000\tno recovery target specified\n\n2\t0/80FB60\tat restore point \"early\"\n";
         assert_eq!(parse(3, text), Ok(vec![(1, 0x0080_FB60), (2, 0x0080_FB60)]));
         assert_eq!(parse(9, b"1\t0/1\n2\t0/5\n4\t0/3\n5\t0/4"), Ok(vec![(1, 1), (2, 3), (4, 3), (5, 4)]));
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_history_is_refused() {
+    fn malformed_history_is_refused() {
         assert_eq!(parse(2, b""), Err(HistoryError::Empty));
         assert_eq!(parse(2, b"# nothing\n\n"), Err(HistoryError::Empty));
         assert_eq!(parse(2, b"<html>not found</html>"), Err(HistoryError::Line(1)));

@@ -1,15 +1,15 @@
-//! Positions in the write-ahead log.
+//! Positions in the WAL.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::parse_hex;
 
-/// A log sequence number: a byte position in the stream of WAL of one timeline.
+/// A log sequence number: a byte position in the WAL of one timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
-/// The text is not of the form `16/B374D848`.
+/// Error from parsing a position: the text does not have the form `16/B374D848`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a WAL position such as 16/B374D848")]
 pub struct ParseLsnError(String);
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn malformed_positions_are_refused() {
         for text in ["", "/", "0/", "/0", "0", "0/0/0", "+1/0", "0/-1", "0/ 1", "100000000/0", "0/G", "0x1/0"]
         {
             assert!(text.parse::<Lsn>().is_err(), "{text:?}");

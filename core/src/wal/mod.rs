@@ -1,7 +1,7 @@
-//! What PostgreSQL's write-ahead log consists of: names, positions, page headers, small text files.
+//! Names, positions, page headers, records and text files of PostgreSQL's write-ahead log (WAL).
 //!
-//! Everything here is pure: bytes and strings in, values out. No file, clock or environment is touched, so each
-//! rule of the server's that walkeep relies on can be read and tested in one place.
+//! All functions are pure: they take bytes and strings and return values, without access to files, clock or
+//! environment.
 
 mod backup;
 mod control;
@@ -30,13 +30,13 @@ pub use segment::{SegmentName, SegmentSize, SegmentSizeError};
 pub use system::{ParseSystemIdentifierError, SystemIdentifier};
 pub use timeline::TimelineId;
 
-/// Parses 1 to `max_digits` hexadecimal digits; unlike `from_str_radix`, no sign is let through.
+/// Parses 1 to `max_digits` hexadecimal digits. Unlike `from_str_radix`, it accepts no sign.
 fn parse_hex(text: &str, max_digits: usize) -> Option<u64> {
     let plain = !text.is_empty() && text.len() <= max_digits && text.bytes().all(|b| b.is_ascii_hexdigit());
     if plain { u64::from_str_radix(text, 16).ok() } else { None }
 }
 
-/// Parses exactly eight upper-case hexadecimal digits, the unit all WAL names are made of.
+/// Parses exactly eight upper-case hexadecimal digits, the unit of all WAL file names.
 fn parse_name_field(text: &str) -> Option<u32> {
     let strict = text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
     if strict { u32::from_str_radix(text, 16).ok() } else { None }

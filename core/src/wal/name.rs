@@ -1,4 +1,4 @@
-//! The names of the four kinds of file that PostgreSQL hands to `archive_command`.
+//! Names of the four kinds of file that PostgreSQL passes to `archive_command`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,20 +10,20 @@ use super::{SegmentName, TimelineId, parse_name_field};
 pub enum WalName {
     /// A complete segment, `000000010000000A000000FF`.
     Segment(SegmentName),
-    /// The last, unfinished segment of a timeline that a promotion left, `000000010000000A000000FF.partial`.
+    /// The last, incomplete segment of a timeline before a promotion, `000000010000000A000000FF.partial`.
     Partial(SegmentName),
     /// A timeline history file, `00000002.history`.
     History(TimelineId),
     /// A backup history file, `000000010000000A000000FF.00000028.backup`.
     Backup {
-        /// The segment in which the base backup starts.
+        /// Segment in which the base backup starts.
         segment: SegmentName,
-        /// Where in that segment, in bytes.
+        /// Offset of the start in the segment, in bytes.
         offset: u32,
     },
 }
 
-/// The text is none of the four kinds of name.
+/// Error from parsing a name: the text is none of the four kinds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "\"{0}\" is not the name of a WAL file (a segment such as 00000001000000000000002A, the same with .partial \
@@ -38,7 +38,7 @@ impl NameError {
 }
 
 impl WalName {
-    /// The segment whose WAL this file holds, whole or in part; `None` for the two kinds of text file.
+    /// Returns the segment whose WAL this file contains, whole or in part; `None` for the two kinds of text file.
     #[must_use]
     pub fn segment(self) -> Option<SegmentName> {
         match self {
@@ -47,7 +47,7 @@ impl WalName {
         }
     }
 
-    /// The timeline that it is of: of a history file, the one that begins there.
+    /// Returns the timeline of the file. For a history file, that is the timeline which begins there.
     #[must_use]
     pub fn timeline(self) -> TimelineId {
         match self {
@@ -58,8 +58,8 @@ impl WalName {
         }
     }
 
-    /// By what the server sorts the files that it has to archive (`pgarch_readyXlog` in `pgarch.c`): timeline history files
-    /// first, then by name.
+    /// Returns the key by which the server sorts the files that it has to archive: timeline history files first, then
+    /// by name (`pgarch_readyXlog` in `pgarch.c`).
     #[must_use]
     pub fn archiving_order(self) -> (bool, String) {
         (!matches!(self, Self::History(_)), self.to_string())
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_refused() {
+    fn malformed_names_are_refused() {
         let refused = [
             "",
             ".",
@@ -160,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_is_written_back_the_same(text in "[0-9A-Fa-f]{8}([0-9A-F]{16})?(\\.(partial|history|[0-9A-F]{8}\\.backup|[a-z]{0,7}))?") {
+        fn every_accepted_name_survives_the_round_trip(text in "[0-9A-Fa-f]{8}([0-9A-F]{16})?(\\.(partial|history|[0-9A-F]{8}\\.backup|[a-z]{0,7}))?") {
             if let Ok(name) = text.parse::<WalName>() {
                 prop_assert_eq!(name.to_string(), text);
             }

@@ -1,6 +1,6 @@
-//! The long header at the start of every WAL segment (`XLogLongPageHeaderData` in `access/xlog_internal.h`).
+//! The long page header at the start of every WAL segment (`XLogLongPageHeaderData` in `access/xlog_internal.h`).
 //!
-//! Native byte order, the same since version 9.3:
+//! Native byte order; the layout is the same since version 9.3:
 //!
 //! | offset | field | type |
 //! | --- | --- | --- |
@@ -17,17 +17,17 @@ use std::fmt;
 
 use super::{Lsn, SegmentName, SegmentSize, SegmentSizeError, SystemIdentifier, TimelineId};
 
-/// How many bytes of a segment [`LongPageHeader::parse`] needs.
+/// Number of leading bytes of a segment that [`LongPageHeader::parse`] needs.
 pub const LONG_HEADER_BYTES: usize = 40;
 
 const INFO_LONG_HEADER: u16 = 0x0002;
 
-/// The number at the start of a WAL page. It changes with every major version of PostgreSQL.
+/// The magic number of a WAL page. Every major version of PostgreSQL has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalMagic(pub u16);
 
 impl WalMagic {
-    /// The major version of PostgreSQL that writes it; `None` for one newer than this walkeep.
+    /// Returns the major version of PostgreSQL; `None` for a version newer than this walkeep.
     #[must_use]
     pub fn version(self) -> Option<&'static str> {
         Some(match self.0 {
@@ -48,8 +48,8 @@ impl WalMagic {
         })
     }
 
-    /// Whether it can be a WAL magic at all. Every version so far has taken one from 0xD000 up, so a server newer
-    /// than this walkeep is served, while zeros, text and other files are not taken for WAL.
+    /// Returns `true` for 0xD000 to 0xDFFF. Every version so far uses a magic in this range, so newer servers are
+    /// accepted, while zeros, text and other files are not.
     fn is_plausible(self) -> bool {
         self.0 >> 12 == 0xD
     }
@@ -61,74 +61,74 @@ impl fmt::Display for WalMagic {
     }
 }
 
-/// What the first page of a segment says about the segment.
+/// Header of the first page of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongPageHeader {
-    /// Tells the major version of PostgreSQL.
+    /// Magic number, which identifies the major version of PostgreSQL.
     pub magic: WalMagic,
-    /// The timeline on which this page was written.
+    /// Timeline on which this page was written.
     pub timeline: TimelineId,
-    /// The position of the page's first byte.
+    /// Position of the page's first byte.
     pub address: Lsn,
-    /// The cluster it belongs to.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// The size of the cluster's segments.
+    /// Segment size of the cluster.
     pub segment_size: SegmentSize,
-    /// The size of a page of WAL, in bytes.
+    /// Size of a WAL page, in bytes.
     pub page_size: u32,
 }
 
-/// The first page is not that of the segment it should be.
+/// Error from parsing or checking a long page header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
-    /// Fewer bytes than a long page header has.
+    /// The file is shorter than a long page header.
     #[error("it has {0} bytes, less than a page header")]
     Short(usize),
     /// The first bytes are not those of a WAL page.
     #[error("it does not begin with a WAL page header (magic {0}, info {1:04X})")]
     NotWal(WalMagic, u16),
-    /// A field of the header has a value it cannot have.
+    /// A field of the header has an impossible value.
     #[error("its page header has an impossible {0}")]
     Impossible(&'static str),
     /// The header names an impossible segment size.
     #[error("its page header names an impossible segment size")]
     SegmentSize(#[from] SegmentSizeError),
-    /// The file is not as long as a segment of its cluster.
+    /// The file does not have the segment size of its cluster.
     #[error("it has {actual} bytes, but segments of its cluster have {expected}")]
     Length {
-        /// The size that the header names, in bytes.
+        /// Segment size in the header, in bytes.
         expected: u64,
-        /// The size of the file, in bytes.
+        /// Size of the file, in bytes.
         actual: u64,
     },
-    /// The page belongs elsewhere in the log.
+    /// The page belongs to another segment.
     #[error("its page header says {found}, which is not where segment {name} starts")]
     Address {
-        /// The name the file goes by.
+        /// Name of the file.
         name: SegmentName,
-        /// The address in the header.
+        /// Address in the header.
         found: Lsn,
     },
-    /// The page was written on a timeline that this segment cannot hold.
+    /// The page was written on a timeline that this segment cannot contain.
     #[error("its page header says timeline {found}, but segment {name} is of timeline {}", name.timeline())]
     Timeline {
-        /// The name the file goes by.
+        /// Name of the file.
         name: SegmentName,
-        /// The timeline in the header.
+        /// Timeline in the header.
         found: TimelineId,
     },
     /// The page belongs to another cluster.
     #[error("it belongs to system {found}, not to system {expected}")]
     System {
-        /// The cluster it should belong to.
+        /// System identifier that the page should have.
         expected: SystemIdentifier,
-        /// The cluster in the header.
+        /// System identifier in the header.
         found: SystemIdentifier,
     },
 }
 
 impl LongPageHeader {
-    /// Reads the header from the first bytes of a segment.
+    /// Parses the header from the first bytes of a segment.
     pub fn parse(page: &[u8]) -> Result<Self, PageError> {
         let short = PageError::Short(page.len());
         let u16_at = |at| field(page, at).map(u16::from_ne_bytes).ok_or(short.clone());
@@ -156,7 +156,7 @@ impl LongPageHeader {
     /// Checks that a file of `file_bytes` bytes which begins with this page is the segment `name`.
     ///
     /// The page's timeline may be older than the name's: when a timeline begins inside a segment, the server copies
-    /// the part before from the parent's segment, page headers and all.
+    /// the part before the fork, page headers included, from the parent's segment.
     pub fn check(&self, name: SegmentName, file_bytes: u64) -> Result<(), PageError> {
         if file_bytes != self.segment_size.bytes() {
             return Err(PageError::Length { expected: self.segment_size.bytes(), actual: file_bytes });
@@ -170,7 +170,7 @@ impl LongPageHeader {
         Ok(())
     }
 
-    /// Checks that the page belongs to `expected`.
+    /// Checks that the page belongs to the cluster `expected`.
     pub fn check_system(&self, expected: SystemIdentifier) -> Result<(), PageError> {
         if self.system == expected { Ok(()) } else { Err(PageError::System { expected, found: self.system }) }
     }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_long_page_header_is_refused() {
+    fn malformed_headers_are_refused() {
         assert_eq!(LongPageHeader::parse(&[]), Err(PageError::Short(0)));
         assert_eq!(LongPageHeader::parse(&page()[..39]), Err(PageError::Short(39)));
         assert!(matches!(LongPageHeader::parse(&[0; 40]), Err(PageError::NotWal(..))));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_segment_of_a_timeline_may_begin_with_its_parents_pages() {
+    fn the_first_segment_of_a_timeline_may_start_with_pages_of_its_parent() {
         let header = LongPageHeader::parse(&page()).unwrap();
         assert_eq!(header.check("000000030000001600000003".parse().unwrap(), 16 << 20), Ok(()));
     }

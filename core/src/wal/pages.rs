@@ -1,23 +1,24 @@
-//! Whether the pages of a segment are in an order that a server can have left them in. Only their headers are looked at,
-//! and every byte once, in whatever pieces it comes.
+//! Check of the page headers of a segment: they must be in an order that a server can have written. Each byte is seen
+//! once, in pieces of any size.
 //!
-//! A server writes a segment from its beginning, page after page. A page is right if it has the magic of the first one and
-//! its own address. Behind the last right page anything may follow: zeros after a switch (11 on) or in a new file, holes,
-//! pages of the file's older use. But no right page comes after one that is not, timelines never decrease from one right
-//! page to the next, and none is later than the segment's own. What breaks that rule has lost a page, or is a mixture.
+//! A server writes a segment from its start, page by page. A page is right if it has the magic number of the first
+//! page and its own address. Anything may follow the last right page: zeros after a switch (11 and later) or in a new
+//! file, holes, or pages from an earlier use of the file. But no right page follows a wrong one, the timelines of
+//! right pages never decrease, and none is later than the segment's own. A segment that breaks this rule has lost a
+//! page or is a mixture of files.
 //!
-//! It holds as far as the segment was written to its end, or up to where its timeline was left. Behind a fork, what an
-//! older use of the file has left may be pages with the right addresses: a machine that lost power had written them, or a
-//! standby had received them on the timeline before (`RemoveNonParentXlogFiles` in `access/transam/xlog.c` renames those
-//! files). So a [`PageFault`] tells from where on it is one, and whoever knows of a fork before that lets it pass.
+//! The rule holds for the part of a segment that its timeline wrote. After a fork, the rest of a recycled file may
+//! contain pages with right addresses: they were written before a power loss, or received by a standby on the
+//! previous timeline (`RemoveNonParentXlogFiles` in `access/transam/xlog.c` renames such files). A [`PageFault`]
+//! therefore has a position, and the caller ignores a fault after a known fork.
 //!
-//! Servers before 9.5 leave old content behind a switch (9.3), and in the first segment of a timeline (9.3 and 9.4): their
-//! pages are not looked at.
+//! Servers before 9.5 leave old content after a switch (9.3) and in the first segment of a timeline (9.3 and 9.4).
+//! Their pages are not checked.
 
 use super::page::field;
 use super::{LongPageHeader, Lsn, SegmentName, TimelineId, WalMagic};
 
-/// The pages of a segment, as they go by.
+/// State of the check of one segment.
 #[derive(Debug, Clone)]
 pub struct Pages {
     magic: WalMagic,
@@ -27,52 +28,52 @@ pub struct Pages {
     seen: u64,
     header: [u8; HEADER_BYTES],
     timeline: TimelineId,
-    /// The first page that is not right.
+    /// Position of the first page that is not right.
     gap: Option<Lsn>,
     fault: Option<PageFault>,
 }
 
-/// Magic, info, timeline and address: what every page begins with.
+/// Magic number, info, timeline and address: the start of every page header.
 const HEADER_BYTES: usize = 16;
 
-/// The first magic whose servers fill a segment up. It is that of 9.5.
+/// Magic number of 9.5, the first version that leaves no old content in a segment.
 const FILLS_UP: WalMagic = WalMagic(0xD087);
 
-/// What no server writes.
+/// A page that no server writes at this position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PageFault {
-    /// A page is right although one before it is not.
+    /// A right page follows a wrong one.
     #[error("its page at {at} is one of this segment, but the one at {gap} before it is not")]
     AfterGap {
-        /// The page that is right.
+        /// Position of the right page.
         at: Lsn,
-        /// The first one that is not.
+        /// Position of the first wrong page.
         gap: Lsn,
     },
-    /// A page is of an earlier timeline than one before it.
+    /// A page has an earlier timeline than a page before it.
     #[error("its page at {at} says timeline {found}, after pages of timeline {before}")]
     EarlierTimeline {
-        /// The page.
+        /// Position of the page.
         at: Lsn,
-        /// Its timeline.
+        /// Timeline of the page.
         found: TimelineId,
-        /// The timeline of the page before.
+        /// Timeline of the page before.
         before: TimelineId,
     },
-    /// A page is of a later timeline than the segment.
+    /// A page has a later timeline than the segment.
     #[error("its page at {at} says timeline {found}, but segment {name} is of timeline {}", name.timeline())]
     LaterTimeline {
-        /// The page.
+        /// Position of the page.
         at: Lsn,
-        /// Its timeline.
+        /// Timeline of the page.
         found: TimelineId,
-        /// The segment.
+        /// Name of the segment.
         name: SegmentName,
     },
 }
 
 impl PageFault {
-    /// Up to here all pages are as they should be.
+    /// Returns the position of the first faulty page. All pages before it are right.
     #[must_use]
     pub fn begins_at(self) -> Lsn {
         match self {
@@ -83,7 +84,7 @@ impl PageFault {
 }
 
 impl Pages {
-    /// The pages of the segment `name`, which begins with that header.
+    /// Creates the check of segment `name`, whose first page has the header `first`.
     #[must_use]
     pub fn of(first: &LongPageHeader, name: SegmentName) -> Self {
         Self {
@@ -99,10 +100,10 @@ impl Pages {
         }
     }
 
-    /// Looks at the next bytes of the segment.
+    /// Checks the next bytes of the segment.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            // Less than a page, which is 64 KiB at most.
+            // Less than a page, and a page has at most 64 KiB.
             let in_page = usize::try_from(self.seen % self.page_size).unwrap_or_default();
             let rest = usize::try_from(self.page_size).unwrap_or(usize::MAX).saturating_sub(in_page);
             let wanted = if in_page < HEADER_BYTES { HEADER_BYTES - in_page } else { rest };
@@ -118,13 +119,13 @@ impl Pages {
         }
     }
 
-    /// The first thing in what was seen that no server writes.
+    /// Returns the first fault among the bytes seen so far.
     #[must_use]
     pub fn fault(&self) -> Option<PageFault> {
         self.fault
     }
 
-    /// Judges the page whose header has come.
+    /// Checks the page whose header is now complete.
     fn look(&mut self) {
         if self.fault.is_some() || self.magic.0 < FILLS_UP.0 {
             return;
@@ -167,12 +168,12 @@ mod tests {
         TimelineId::new(number).unwrap()
     }
 
-    /// What a page is.
+    /// Kind of page.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Page {
-        /// Of this segment, on that timeline.
+        /// A page of this segment, on that timeline.
         Right(u32),
-        /// Of an older use of the file.
+        /// A page from an earlier use of the file.
         Old,
         Zeros,
     }
@@ -189,7 +190,7 @@ mod tests {
         }
     }
 
-    /// A segment of these pages, and as many zeros as are left.
+    /// Builds a segment of these pages, filled up with zeros.
     fn segment(pages: &[Page], page_size: u32, magic: u16) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (number, page) in (0..).zip(pages) {
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_leave_passes() {
+    fn segments_that_servers_write_pass() {
         for pages in [
             &[Right(1); 128][..],
             &[Right(1)],
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_writes_is_found_and_placed() {
+    fn segments_that_no_server_writes_fail_with_a_position() {
         let after_gap = PageFault::AfterGap { at: at(3), gap: at(1) };
         for pages in [[Right(1), Zeros, Zeros, Right(1)], [Right(1), Old, Zeros, Right(1)]] {
             assert_eq!(fault_of(&pages), Some(after_gap), "{pages:?}");
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_that_leave_old_content_are_not_judged() {
+    fn versions_that_leave_old_content_are_not_checked() {
         let pages = [Right(1), Zeros, Right(1), Right(2), Right(1)];
         for (magic, judged) in [(0xD075, false), (0xD07E, false), (0xD087, true), (0xD119, true)] {
             let found = fault_in(&segment(&pages, 8192, magic), 8192, magic, 1 << 20);
@@ -270,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_segment_written_from_its_beginning_passes_whatever_lies_behind(
+        fn a_segment_written_from_its_start_passes_whatever_follows(
             steps in prop::collection::vec(0u32..2, 0..60),
             behind in prop::collection::vec(prop_oneof![Just(Old), Just(Zeros)], 0..60),
         ) {

@@ -1,32 +1,34 @@
-//! Whether the records of a segment reach its end: page by page, record by record, as the server itself reads them
+//! Search for the end of the records in a segment, page by page and record by record, as the server reads them
 //! (`XLogDecodeNextRecord` and `XLogReaderValidatePageHeader` in `access/transam/xlogreader.c`, versions 10 to 18).
 //!
-//! A record counts once all of it has been seen, its CRC-32C is right, and it points back to the very record before it. So
-//! nothing that an earlier use of the file has left is taken for a continuation: its pages have other addresses, and within
-//! a page its records point elsewhere. Where records end in the middle of a segment, more may have been written elsewhere.
+//! A record counts if it is complete, its CRC-32C is right, and it points back to the record before it. Leftovers
+//! from an earlier use of the file therefore never count: their pages have other addresses, and within a page their
+//! records point back to other positions. If the records end in the middle of a segment, another copy of it may
+//! contain more.
 //!
-//! Page headers are described in `page`; a record (`access/xlogrecord.h`) begins, native byte order:
+//! Page headers are described in `page`. A record (`access/xlogrecord.h`) begins, in native byte order:
 //!
 //! | offset | field | type |
 //! | --- | --- | --- |
 //! | 0 | length of the whole record | u32 |
-//! | 8 | position of the record before | u64 |
-//! | 16 | what it does, in the upper four bits | u8 |
+//! | 8 | position of the previous record | u64 |
+//! | 16 | operation, in the upper four bits | u8 |
 //! | 17 | resource manager | u8 |
-//! | 20 | CRC-32C of all from byte 24 on, then of bytes 0 to 19 | u32 |
+//! | 20 | CRC-32C of bytes 24 to the end, then of bytes 0 to 19 | u32 |
 //!
-//! Records begin at multiples of eight. What does not fit on a page goes on behind the header of the next.
+//! Records start at multiples of eight. The part that does not fit on a page continues after the header of the next
+//! page.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::page::field;
 use super::{LONG_HEADER_BYTES, LongPageHeader, Lsn, TimelineId, WalMagic};
 
-/// Where in a long page header the size of all pages is.
+/// Offset of the page size in a long page header.
 const PAGE_SIZE_AT: usize = 36;
 const SHORT_HEADER_BYTES: usize = 24;
 const RECORD_HEADER_BYTES: usize = 24;
-/// Records begin at multiples of it (`MAXALIGN`).
+/// Alignment of records (`MAXALIGN`).
 const ALIGNMENT: usize = 8;
 
 const PREVIOUS_AT: usize = 8;
@@ -36,75 +38,77 @@ const CRC_AT: usize = 20;
 
 const FIRST_IS_CONTRECORD: u16 = 0x0001;
 const LONG_HEADER: u16 = 0x0002;
-/// Up to version 18 bit 2 says something of base backups, and bit 3 is `FIRST_IS_OVERWRITE_CONTRECORD`; after that, bit 2 is.
+/// Up to version 18, bit 2 concerns base backups and bit 3 is `FIRST_IS_OVERWRITE_CONTRECORD`. Later versions use bit
+/// 2 for it.
 const LAST_WITH_FOUR_FLAGS: u16 = 0xD118;
 
-/// `RM_XLOG_ID` and `XLOG_SWITCH`: nothing more is written into this segment.
+/// `RM_XLOG_ID` and `XLOG_SWITCH`: the last record of its segment.
 const SWITCH: (u8, u8) = (0, 0x40);
 
-/// How the records of a segment end.
+/// The end of the records in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordsEnd {
-    /// In a switch to the next segment, behind which there is nothing.
+    /// The last record is a switch to the next segment, and only zeros follow.
     Switch,
-    /// Exactly where the segment ends.
+    /// The last record ends exactly at the end of the segment.
     End,
-    /// In a switch, behind which there is something else.
+    /// The last record is a switch, but something else follows it.
     SwitchAndMore(Lsn),
-    /// The last record goes on in the next segment, so nothing proves that all of it is there that belongs here.
+    /// The last record continues in the next segment, so nothing proves that this segment is complete.
     GoesOn(Lsn),
-    /// In the middle: there, no record follows that was written after the one before.
+    /// The records end at this position, in the middle of the segment.
     Middle(Lsn),
-    /// That cannot be told: all of it is a part of one record; or the only one may be an old one, since what it points back to is
-    /// unknown; or what is there may be in a form that is not known here.
+    /// Unknown. The whole segment is part of one record; or its only record may be a leftover, because the previous
+    /// one is unknown; or its records may have an unknown layout.
     Unproven,
 }
 
-/// Reads the pages of segments that follow each other.
+/// A walk over the pages of consecutive segments.
 ///
-/// Whoever begins with the segment before the one in question can check the first record of that, too.
+/// A walk that starts one segment earlier also verifies the first record of the segment in question.
 #[derive(Debug, Clone)]
 pub struct RecordWalk {
     magic: WalMagic,
     page_bytes: usize,
     segment_bytes: u64,
-    /// The flag of a page whose first record takes the place of one that a crash has broken off, and all flags that there are.
+    /// Flag of a page whose first record replaces one that a crash left incomplete.
     overwrites: u16,
     all_flags: u16,
-    /// Where the next page must be.
+    /// Address of the next page.
     address: u64,
-    /// Of the page before; it never decreases.
+    /// Timeline of the previous page. Timelines never decrease.
     timeline: TimelineId,
-    /// Beyond which it may not go.
+    /// Last timeline that a page may have.
     last_timeline: TimelineId,
     state: State,
-    /// Where the last whole record begins, once there is one.
+    /// Position of the last complete record.
     last: Option<u64>,
-    /// Whether that one points back to a record that was seen.
+    /// `true` if the last record points back to a record that was seen.
     linked: bool,
-    /// Whether nothing but zeros lies between that one and the place where the next could begin.
+    /// `true` if only zeros follow the last record up to the next aligned position.
     padded: bool,
-    /// Whether they end at what is nothing in any form of records: a page that is another's, or that does not go on, or zeros.
+    /// `true` if the records end at something that is no record in any layout: a page of another segment, a page that
+    /// does not continue the record, or zeros.
     cut_off: bool,
 }
 
 #[derive(Debug, Clone)]
 enum State {
-    /// The walk has not begun.
+    /// No page has been read.
     Start,
-    /// In what is left of a record that began before the walk.
+    /// In a record that began before the walk, with this many bytes to skip.
     Skipping(u64),
-    /// Where a record may begin.
+    /// At a position where a record may start.
     Between,
     /// In a record.
     Within(Box<Partial>),
-    /// Behind a switch, and whether something follows it.
+    /// After a switch; `more` is `true` if something other than zeros follows it.
     Switched { at: u64, more: bool },
-    /// Behind the last valid record.
+    /// After the last valid record.
     Ended(u64),
 }
 
-/// A record of which so much has been seen.
+/// A record that has been read in part.
 #[derive(Debug, Clone)]
 struct Partial {
     at: u64,
@@ -114,18 +118,20 @@ struct Partial {
     crc: Digest,
 }
 
-/// What every page begins with.
+/// The fields that all page headers have.
 struct PageHeader {
     info: u16,
     timeline: TimelineId,
-    /// How much of a record from the page before follows.
+    /// Remaining bytes of the record that continues from the previous page.
     left: u64,
     bytes: usize,
 }
 
 impl RecordWalk {
-    /// A walk that begins with a segment of `timeline`. `beginning` are the segment's first bytes, which have been found to be
-    /// its own; `None` if the pages are too small for a header.
+    /// Creates a walk that starts with a segment of `timeline`.
+    ///
+    /// `beginning` is the start of the segment, already checked to belong to it. Returns `None` if its pages are too
+    /// small for a header.
     #[must_use]
     pub fn new(beginning: &[u8], timeline: TimelineId) -> Option<Self> {
         let first = LongPageHeader::parse(beginning).ok()?;
@@ -149,19 +155,19 @@ impl RecordWalk {
         })
     }
 
-    /// How long each page is.
+    /// Returns the size of a page, in bytes.
     #[must_use]
     pub fn page_bytes(&self) -> usize {
         self.page_bytes
     }
 
-    /// Whether no further page can change the answer.
+    /// Returns `true` if no further page can change the result.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended(_))
     }
 
-    /// Takes the next page.
+    /// Reads the next page.
     pub fn page(&mut self, page: &[u8]) {
         let address = self.address;
         self.address = address.saturating_add(self.page_bytes as u64);
@@ -169,11 +175,11 @@ impl RecordWalk {
         self.state = self.after_page(state, page, address);
     }
 
-    /// How the records of the segment end whose last page was taken just now.
+    /// Returns the end of the records in the segment whose last page was read just now.
     #[must_use]
     pub fn end(&self) -> RecordsEnd {
         match &self.state {
-            // Where no record was sound, what is there may be in a form that is not known here.
+            // Without one sound record, the layout of the records may be unknown.
             State::Ended(_) if self.last.is_none() && !self.cut_off => RecordsEnd::Unproven,
             State::Ended(at) => RecordsEnd::Middle(Lsn(*at)),
             State::Within(partial) => RecordsEnd::GoesOn(Lsn(partial.at)),
@@ -189,7 +195,7 @@ impl RecordWalk {
     fn after_page(&mut self, state: State, page: &[u8], address: u64) -> State {
         let state = match state {
             State::Ended(at) => return State::Ended(at),
-            // What a switch has left unused belongs to the segment that it ended.
+            // The rest of a segment after a switch is unused.
             State::Switched { .. } if self.begins_segment(address) => State::Between,
             State::Switched { at, more } => {
                 return State::Switched { at, more: more || !self.is_empty_page(page, address) };
@@ -205,14 +211,14 @@ impl RecordWalk {
         let goes_on = header.info & FIRST_IS_CONTRECORD != 0;
         let overwritten = header.info & self.overwrites != 0;
         let mut state = match state {
-            // A crash has left that record unfinished, and the server goes on without it.
+            // A crash left that record incomplete, and the server continued without it.
             State::Within(_) | State::Skipping(_) if overwritten => State::Between,
             State::Within(partial) if goes_on && partial.left() == header.left => State::Within(partial),
             State::Skipping(left) if goes_on && left == header.left => State::Skipping(left),
             State::Start if goes_on && header.left > 0 => State::Skipping(header.left),
             State::Start | State::Between if !goes_on => State::Between,
             state => {
-                // How long a record is that has begun here, only its form tells, which may be unknown.
+                // The length of a record that starts here is known only if its layout is.
                 self.cut_off = matches!(state, State::Skipping(_) | State::Between);
                 return State::Ended(state.begins_at(address));
             }
@@ -228,7 +234,7 @@ impl RecordWalk {
         }
     }
 
-    /// Takes as much of a page as belongs to one record, and gives what is left of the page.
+    /// Reads the part of the page that belongs to one record, and returns the rest of the page.
     fn step<'a>(&mut self, state: State, rest: &'a [u8], at: u64) -> (State, &'a [u8]) {
         match state {
             State::Skipping(left) => {
@@ -273,7 +279,7 @@ impl RecordWalk {
         }
     }
 
-    /// What lies behind the bytes up to the next place where a record may begin. A page's length is a multiple of theirs.
+    /// Skips to the next aligned position. Page sizes are multiples of the alignment.
     fn behind_padding<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
         let (padding, rest) = rest.split_at(rest.len() % ALIGNMENT);
         self.padded = is_zero(padding);
@@ -284,7 +290,7 @@ impl RecordWalk {
         address.is_multiple_of(self.segment_bytes)
     }
 
-    /// Zeros, or up to version 10 a page header and zeros.
+    /// Returns `true` if the page consists of zeros or, up to version 10, of a page header and zeros.
     fn is_empty_page(&self, page: &[u8], address: u64) -> bool {
         let header = self
             .page_header(page, address)
@@ -292,7 +298,7 @@ impl RecordWalk {
         page.get(header.map_or(0, |header| header.bytes)..).is_some_and(is_zero)
     }
 
-    /// The page's header, if it is that of the page at `address`.
+    /// Returns the page's header if it is that of the page at `address`.
     fn page_header(&self, page: &[u8], address: u64) -> Option<PageHeader> {
         let info = u16::from_ne_bytes(field(page, 2)?);
         let timeline = TimelineId::new(u32::from_ne_bytes(field(page, 4)?))?;
@@ -312,7 +318,7 @@ impl RecordWalk {
 }
 
 impl State {
-    /// Where the first record begins of which not all is there.
+    /// Returns the position of the first incomplete record.
     fn begins_at(&self, address: u64) -> u64 {
         if let Self::Within(partial) = self { partial.at } else { address }
     }
@@ -324,7 +330,7 @@ impl Partial {
         Self { at, total, seen: 0, header: Vec::with_capacity(RECORD_HEADER_BYTES), crc }
     }
 
-    /// How much of it is still to come.
+    /// Returns the number of bytes still to come.
     fn left(&self) -> u64 {
         self.total - self.seen
     }
@@ -336,13 +342,14 @@ impl Partial {
         self.crc.update(body);
     }
 
-    /// Whether it points back to the record at `last`, as far as it has been seen; where none is known, to any before it.
+    /// Returns `true` if the part seen so far points back to the record at `last`, or to any earlier position if
+    /// `last` is unknown.
     fn may_follow(&self, last: Option<u64>) -> bool {
         let before = field(&self.header, PREVIOUS_AT).map(u64::from_ne_bytes);
         before.is_none_or(|before| last.map_or(before < self.at, |last| before == last))
     }
 
-    /// Whether all of it, which has been seen, is what was written.
+    /// Returns `true` if the CRC of the complete record is right.
     fn is_sound(&self) -> bool {
         let mut crc = self.crc;
         crc.update(self.header.get(..CRC_AT).unwrap_or_default());
@@ -355,7 +362,7 @@ impl Partial {
     }
 }
 
-/// At most so many bytes, and the rest.
+/// Splits off at most `at_most` bytes.
 fn split(bytes: &[u8], at_most: u64) -> (&[u8], &[u8]) {
     bytes.split_at(usize::try_from(at_most).unwrap_or(usize::MAX).min(bytes.len()))
 }

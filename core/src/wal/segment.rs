@@ -1,7 +1,8 @@
-//! WAL segments: their size, their names, and the arithmetic between the two.
+//! WAL segments: sizes, names, and the arithmetic between the two.
 //!
-//! With n = 2^32 / segment size, segment number s of a timeline is named `%08X%08X%08X` of timeline, s / n, s % n.
-//! The name does not tell the size, so every question about order or position takes it as an argument.
+//! With n = 2^32 / segment size, segment number s of a timeline has the name `%08X%08X%08X` of timeline, s / n, s % n
+//! (`XLogFileName` in `access/xlog_internal.h`). A name does not determine the size, so functions about order or
+//! position take the size as an argument.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use super::{Lsn, NameError, TimelineId, parse_name_field};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentSize(u32);
 
-/// The number of bytes is not a size that initdb offers for WAL segments.
+/// Error for a number of bytes that is not a WAL segment size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} bytes is not a WAL segment size (a power of two from 1 MB to 1 GB)")]
 pub struct SegmentSizeError(u64);
@@ -22,10 +23,10 @@ impl SegmentSize {
     pub const MIN: Self = Self(1 << 20);
     /// The largest size, 1 GiB.
     pub const MAX: Self = Self(1 << 30);
-    /// What initdb takes unless told otherwise, 16 MiB.
+    /// The default size of initdb, 16 MiB.
     pub const DEFAULT: Self = Self(16 << 20);
 
-    /// The size of that many bytes.
+    /// Creates a size from a number of bytes.
     pub fn new(bytes: u64) -> Result<Self, SegmentSizeError> {
         match u32::try_from(bytes) {
             Ok(b) if b.is_power_of_two() && (Self::MIN.0..=Self::MAX.0).contains(&b) => Ok(Self(b)),
@@ -33,8 +34,8 @@ impl SegmentSize {
         }
     }
 
-    /// The only size with which a segment of that name holds that position; none where several would, as at the beginning of a log,
-    /// or no size.
+    /// Returns the only size for which the segment `name` contains `position`. Returns `None` if no size fits or, as
+    /// at the very beginning of the WAL, several do.
     #[must_use]
     pub fn told_by(position: Lsn, name: SegmentName) -> Option<Self> {
         let sizes =
@@ -44,13 +45,14 @@ impl SegmentSize {
         fitting.next().filter(|_| fitting.next().is_none())
     }
 
-    /// The size in bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn bytes(self) -> u64 {
         u64::from(self.0)
     }
 
-    /// How many segments share the middle third of a name: 4096 of 1 MiB, 256 of 16 MiB, 4 of 1 GiB.
+    /// Returns the number of segments that share the middle third of a name: 4096 of 1 MiB, 256 of 16 MiB, 4 of 1
+    /// GiB.
     #[must_use]
     pub fn segments_per_log(self) -> u64 {
         (1 << 32) / self.bytes()
@@ -59,7 +61,7 @@ impl SegmentSize {
 
 /// The name of a WAL segment: 24 upper-case hexadecimal digits.
 ///
-/// The derived order is that of the names as text. Across timelines it says nothing about age.
+/// The derived order is that of the names as text. It is no order of age across timelines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     timeline: TimelineId,
@@ -74,7 +76,7 @@ impl fmt::Display for SegmentSize {
 }
 
 impl SegmentName {
-    /// The name of segment `number` of a timeline; `None` beyond the last position of 64 bits.
+    /// Returns the name of segment `number` of a timeline; `None` if its positions exceed 64 bits.
     #[must_use]
     pub fn from_number(timeline: TimelineId, number: u64, size: SegmentSize) -> Option<Self> {
         let log = u32::try_from(number / size.segments_per_log()).ok()?;
@@ -82,44 +84,44 @@ impl SegmentName {
         Some(Self { timeline, log, segment })
     }
 
-    /// The name of the segment that holds `position`.
+    /// Returns the name of the segment that contains `position`.
     #[must_use]
     pub fn containing(timeline: TimelineId, position: Lsn, size: SegmentSize) -> Option<Self> {
         Self::from_number(timeline, position.0 / size.bytes(), size)
     }
 
-    /// The timeline this segment was written on.
+    /// Returns the segment's timeline.
     #[must_use]
     pub fn timeline(self) -> TimelineId {
         self.timeline
     }
 
-    /// The segment's number since the start of the log; `None` if no segment of that size has this name.
+    /// Returns the segment's number, counted from position 0; `None` if no segment of that size has this name.
     #[must_use]
     pub fn number(self, size: SegmentSize) -> Option<u64> {
         let per_log = size.segments_per_log();
         (u64::from(self.segment) < per_log).then(|| u64::from(self.log) * per_log + u64::from(self.segment))
     }
 
-    /// The position of the segment's first byte; `None` if no segment of that size has this name.
+    /// Returns the position of the segment's first byte; `None` if no segment of that size has this name.
     #[must_use]
     pub fn start(self, size: SegmentSize) -> Option<Lsn> {
         Some(Lsn(self.number(size)? * size.bytes()))
     }
 
-    /// A number that grows along the log, whatever the size of the segments, and is the same on every timeline.
+    /// Returns a number that orders segments by position, for any segment size. It does not depend on the timeline.
     #[must_use]
     pub fn order(self) -> u64 {
         u64::from(self.log) << 32 | u64::from(self.segment)
     }
 
-    /// The segment after this one on the same timeline.
+    /// Returns the name of the next segment on the same timeline.
     #[must_use]
     pub fn next(self, size: SegmentSize) -> Option<Self> {
         Self::from_number(self.timeline, self.number(size)? + 1, size)
     }
 
-    /// The first 16 digits of the name, timeline and log: what up to 4096 neighbours have in common.
+    /// Returns the first 16 digits of the name, which up to 4096 segments share.
     #[must_use]
     pub fn group(self) -> String {
         format!("{:08X}{:08X}", self.timeline.get(), self.log)
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_number_rolls_over_where_the_segment_size_says() {
+    fn the_middle_third_of_a_name_counts_up_after_4_gib() {
         assert_eq!(
             name("0000000100000000000000FF").next(size(16)),
             Some(name("000000010000000100000000")),
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_segment_of_that_size_has_is_no_number() {
+    fn a_name_of_another_segment_size_has_no_number() {
         assert_eq!(name("000000010000000000000100").number(size(16)), None);
         assert_eq!(name("000000010000000000000100").number(size(1)), Some(0x100));
     }
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_and_the_name_of_its_segment_tell_the_size() {
+    fn a_position_and_the_name_of_its_segment_determine_the_size() {
         let told = |position, of| SegmentSize::told_by(Lsn(position), name(of));
         assert_eq!(told(0xB0_0028, "00000001000000000000000B"), Some(size(1)));
         assert_eq!(told(0xB00_0028, "00000001000000000000000B"), Some(size(16)));
@@ -209,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_size_is_told_but_the_right_one(size in sizes(), position: u64) {
+        fn no_wrong_size_is_determined(size in sizes(), position: u64) {
             let name = SegmentName::containing(TimelineId::new(1).unwrap(), Lsn(position), size).unwrap();
             let told = SegmentSize::told_by(Lsn(position), name);
             prop_assert_eq!(told.unwrap_or(size), size);
@@ -217,7 +219,7 @@ mod tests {
         }
 
         #[test]
-        fn names_and_numbers_are_the_same_thing(size in sizes(), timeline in 1u32.., position: u64) {
+        fn names_and_numbers_survive_the_round_trip(size in sizes(), timeline in 1u32.., position: u64) {
             let timeline = TimelineId::new(timeline).unwrap();
             let number = position / size.bytes();
             let name = SegmentName::containing(timeline, Lsn(position), size).unwrap();

@@ -4,11 +4,11 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-/// The number that initdb gives a cluster; base backups and standbys of it share it.
+/// The number by which initdb identifies a cluster. Its standbys and base backups have the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemIdentifier(NonZeroU64);
 
-/// The text is not a system identifier.
+/// Error from parsing a system identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "\"{0}\" is not a system identifier: a decimal number such as 7381092445103374871, as pg_controldata shows it"
@@ -16,7 +16,7 @@ pub struct SystemIdentifier(NonZeroU64);
 pub struct ParseSystemIdentifierError(String);
 
 impl SystemIdentifier {
-    /// The identifier of that value; no cluster has 0.
+    /// Creates an identifier; `None` for 0, which no cluster has.
     #[must_use]
     pub fn new(value: u64) -> Option<Self> {
         NonZeroU64::new(value).map(Self)
@@ -33,7 +33,7 @@ impl FromStr for SystemIdentifier {
     type Err = ParseSystemIdentifierError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // One value has one spelling, because it is the name of a directory too.
+        // Each identifier has one spelling, because directories are named after it.
         let canonical = !text.starts_with(['+', '0']);
         canonical
             .then(|| text.parse().ok().and_then(Self::new))
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_value_has_one_spelling() {
+    fn an_identifier_has_one_spelling() {
         let value: SystemIdentifier = "7381092445103374871".parse().unwrap();
         assert_eq!(value.to_string(), "7381092445103374871");
         for text in ["", "0", "-1", "+7", "007", "7 ", "18446744073709551616", "DEADBEEF"] {
