@@ -1,4 +1,4 @@
-//! A body as it grows: in memory as long as that is little, and in a file of the caller's beyond.
+//! The body of an archived file while it grows: in memory if it is small, otherwise in a file of the caller's.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -8,31 +8,31 @@ use bytes::Bytes;
 
 use super::{Digest, EncodeError, hold};
 
-/// The size to which the parts of a body are gathered, in bytes. Few and large, because each is a system call when it is
-/// written.
+/// Size of the chunks in which a body is collected, in bytes. Few large chunks, because each is one system call to
+/// write.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// How many blocks may be compressed before their turn to be added comes.
+/// Maximum number of blocks that wait for earlier ones.
 const BLOCKS_AHEAD: usize = 8;
 
 /// The bytes of an archived file, in order. Clones share them, so that they can be sent again.
 #[derive(Debug)]
 pub enum Content<F> {
-    /// All of them, in memory.
+    /// All bytes, in memory.
     Memory(Vec<Bytes>),
-    /// More than was to be kept in memory.
+    /// A body that exceeds the memory limit.
     Overflow {
-        /// What comes first.
+        /// The header of the archived file.
         head: Bytes,
-        /// What follows: all that this file holds, from its beginning.
+        /// File with the body, from its first byte.
         file: Arc<F>,
-        /// How much that is, in bytes.
+        /// Size of the body in bytes.
         bytes: u64,
     },
 }
 
 impl<F> Content<F> {
-    /// The size of the archived file in bytes.
+    /// Returns the size of the archived file in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         match self {
@@ -42,7 +42,7 @@ impl<F> Content<F> {
     }
 }
 
-/// By hand, because the file itself need not be one that can be cloned.
+/// Not derived, because `F` need not be `Clone`.
 impl<F> Clone for Content<F> {
     fn clone(&self) -> Self {
         match self {
@@ -54,24 +54,24 @@ impl<F> Clone for Content<F> {
     }
 }
 
-/// Where a body goes that is too large for memory.
+/// Where to spill a body that is too large for memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Overflow<O> {
-    /// How many bytes of a body are kept in memory; of one with more, none.
+    /// Maximum size of a body in memory, in bytes. A larger body goes to the file completely.
     pub beyond: u64,
-    /// Makes the file, when it turns out to be needed. It is written from its beginning, by one thread at a time.
+    /// Creates the file, once it is needed. It is written from its start, by one thread at a time.
     pub open: O,
 }
 
 impl Overflow<fn() -> io::Result<io::Sink>> {
-    /// Nowhere: all of it is kept in memory.
+    /// Creates an overflow that is never used: the whole body stays in memory.
     #[must_use]
     pub fn never() -> Self {
         Self { beyond: u64::MAX, open: || Ok(io::sink()) }
     }
 }
 
-/// The body. Its parts may come in any order, from several threads, and are put back into that of their numbers.
+/// The body. Several threads may add its parts in any order; they are sorted by their numbers.
 pub(super) struct Body<F, O> {
     state: Mutex<State<F, O>>,
     progress: Condvar,
@@ -81,15 +81,15 @@ struct State<F, O> {
     kept: Kept<F, O>,
     sha256: sha2::Sha256,
     bytes: u64,
-    /// Parts whose turn has not come, by their numbers.
+    /// Parts that wait for earlier ones, by number.
     waiting: BTreeMap<usize, Vec<u8>>,
-    /// The number of the part to add next.
+    /// Number of the next part to append.
     next: usize,
-    /// Whether a thread has failed.
+    /// `true` if a thread has failed.
     stopped: bool,
 }
 
-/// What a body turned out to be.
+/// A finished body with its size and digest.
 pub(super) struct Finished<F> {
     pub(super) bytes: u64,
     pub(super) sha256: Digest,
@@ -102,7 +102,7 @@ enum KeptAll<F> {
 }
 
 impl<F> Finished<F> {
-    /// The bytes of the archived file that begins with `head`.
+    /// Returns the archived file that consists of `head` and this body.
     pub(super) fn behind(self, head: Bytes) -> Content<F> {
         match self.kept {
             KeptAll::Memory(chunks) => Content::Memory([vec![head], chunks].concat()),
@@ -121,8 +121,8 @@ impl<F: Write, O: FnOnce() -> io::Result<F>> Body<F, O> {
         Self { state: Mutex::new(state), progress: Condvar::new() }
     }
 
-    /// Adds a part, in its turn. Waits while too many that come before it are missing: they would pile up in memory.
-    /// `false` if another thread has failed.
+    /// Appends part `number` once all earlier ones are appended. Blocks while too many earlier ones are missing, to
+    /// bound memory. Returns `false` if another thread has failed.
     pub(super) fn add(&self, number: usize, part: &[u8]) -> Result<bool, EncodeError> {
         let mut state = self
             .progress
@@ -143,7 +143,7 @@ impl<F: Write, O: FnOnce() -> io::Result<F>> Body<F, O> {
         Ok(true)
     }
 
-    /// Tells the other threads of a failure.
+    /// Makes the other threads stop if `outcome` is an error.
     pub(super) fn stop_all_if_this_fails(&self, outcome: Result<(), EncodeError>) -> Result<(), EncodeError> {
         if outcome.is_err() {
             hold(&self.state).stopped = true;
@@ -177,15 +177,15 @@ impl<F: Write, O: FnOnce() -> io::Result<F>> State<F, O> {
     }
 }
 
-/// Where the body is.
+/// Storage of the body.
 struct Kept<F, O> {
     chunks: Vec<Bytes>,
     last: Vec<u8>,
-    /// How much is in `chunks`.
+    /// Size of `chunks` in bytes.
     in_memory: u64,
     beyond: u64,
     open: Option<O>,
-    /// Once there is one, all but `last` is in it.
+    /// The overflow file, once created. It then contains all but `last`.
     file: Option<F>,
 }
 
@@ -237,7 +237,7 @@ mod tests {
         vec![u8::try_from(number).unwrap(); PART]
     }
 
-    /// A body of `parts` parts, each handed in before the one that comes before it, and how often a file was made.
+    /// Builds a body of `parts` parts, added in reverse within pairs, and counts the files created.
     fn finished(parts: usize, beyond: u64) -> (Content<Vec<u8>>, Finished<Vec<u8>>, usize) {
         let made = Cell::new(0);
         let open = || {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_in_memory_up_to_the_bound_and_wholly_in_the_file_beyond() {
+    fn a_body_above_the_memory_limit_is_completely_in_the_file() {
         let all: Vec<u8> = (0..9).flat_map(part).collect();
         let size = all.len() as u64;
         for (beyond, spills) in [(u64::MAX, 0), (size, 0), (size - 1, 1), (1 << 20, 1), (0, 1)] {
@@ -282,13 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_nothing_needs_no_file() {
+    fn an_empty_body_needs_no_file() {
         let (content, finished, made) = finished(0, 0);
         assert_eq!((content.size(), finished.bytes, made), (4, 0, 0));
     }
 
     #[test]
-    fn few_parts_wait_for_those_that_come_before_them() {
+    fn few_parts_wait_for_earlier_ones() {
         let body = Body::new(Overflow::never());
         for number in 1..=BLOCKS_AHEAD {
             assert!(!hold(&body.state).is_too_early_for(number));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_too_early_goes_on_when_the_others_have_come_or_one_has_failed() {
+    fn an_early_part_waits_until_the_others_arrive_or_one_fails() {
         for fails in [false, true] {
             let body = Body::new(Overflow::never());
             std::thread::scope(|scope| {
@@ -318,8 +318,8 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_made_or_written_is_told_from_an_input_that_cannot_be_read() {
-        /// A disk that is full.
+    fn a_failing_overflow_file_is_distinguished_from_a_failing_input() {
+        /// A writer that fails as a full disk does.
         struct Full;
 
         impl Write for Full {

@@ -1,29 +1,29 @@
-//! How a body is compressed.
+//! Compression of a body.
 
 use std::fmt;
 
-/// How [`encode`](super::encode) compresses a body.
+/// Compression that [`encode`](super::encode) applies to a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
-    /// The original bytes, as they are.
+    /// No compression: the original bytes.
     None,
     /// zstd.
     Zstd(Level),
 }
 
-/// A compression level of zstd, -7 to 19: higher is smaller and slower.
+/// A compression level of zstd, -7 to 19. Higher levels produce smaller files and take longer.
 ///
-/// Levels above 19 need windows, and so memory in whoever restores, that a WAL segment does not repay.
+/// Levels above 19 need larger windows, and so more memory to restore, without making a WAL segment much smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level(i32);
 
-/// The number is no level that walkeep offers.
+/// Error for a number outside the range of levels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("compression level {0} is not between -7 and 19")]
 pub struct LevelError(i64);
 
 impl Level {
-    /// The level of that number.
+    /// Creates a level from its number.
     pub fn new(level: i64) -> Result<Self, LevelError> {
         match i32::try_from(level) {
             Ok(number @ -7..=19) => Ok(Self(number)),
@@ -31,14 +31,14 @@ impl Level {
         }
     }
 
-    /// The number itself.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> i32 {
         self.0
     }
 }
 
-/// Level 1: on WAL, the levels above cost far more time than they save space.
+/// The default is level 1: on WAL, higher levels cost far more time than they save space.
 impl Default for Level {
     fn default() -> Self {
         Self(1)

@@ -1,4 +1,4 @@
-//! From an archived file's bytes back to the WAL file's.
+//! Decoder: from an archived file's bytes to the WAL file's.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -10,13 +10,13 @@ use zstd::zstd_safe::{DParameter, compress_bound, find_frame_compressed_size};
 use super::header::PREFIX_BYTES;
 use super::{BLOCK_BYTES, BodyCodec, Digest, FrameError, Header, hold};
 
-/// How much of a body is read at a time.
+/// Number of body bytes read at a time.
 const READ_BYTES: usize = 128 << 10;
 
-/// How many blocks may be decoded before their turn to be written comes.
+/// Maximum number of blocks that wait for earlier ones.
 const BLOCKS_AHEAD: usize = 8;
 
-/// An archived file whose header has been read and checked.
+/// An archived file whose header has been read and verified.
 #[derive(Debug)]
 pub struct Archived<R> {
     header: Header,
@@ -25,7 +25,7 @@ pub struct Archived<R> {
 }
 
 impl<R: Read + Send> Archived<R> {
-    /// Reads the header of an archived file of `stored_size` bytes.
+    /// Reads and verifies the header of an archived file of `stored_size` bytes.
     pub fn open(mut file: R, stored_size: u64) -> Result<Self, FrameError> {
         let short = || FrameError::Damaged(format!("it ends inside its header, at {stored_size} bytes"));
         if stored_size < PREFIX_BYTES as u64 {
@@ -43,32 +43,32 @@ impl<R: Read + Send> Archived<R> {
         Ok(Self { header: Header::parse(&bytes, stored_size)?, body: file, helped: true })
     }
 
-    /// What the file says of itself; its digest has been checked.
+    /// Returns the header. Its digest has been verified.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Leaves all of the work to the caller's thread, for callers that have a file for every core.
+    /// Decodes on the caller's thread only, for callers that decode one file per core.
     #[must_use]
     pub fn on_one_thread(self) -> Self {
         Self { helped: false, ..self }
     }
 
-    /// Reads the body and checks its digest, without decoding it.
+    /// Reads the body and verifies its digest, without decoding it.
     pub fn check_body(self) -> Result<Header, FrameError> {
         let Self { header, body, .. } = self;
-        // Whatever the codec, nothing is made of the bytes.
+        // The digest is of the stored bytes, whatever the codec.
         let mut source = Source::new(body, BodyCodec::None, header.body_size);
         let mut part = Vec::new();
         while source.next_part(&mut part)?.is_some() {}
         if source.digest() == header.sha256 { Ok(header) } else { Err(other_body()) }
     }
 
-    /// Writes the original bytes to `sink` and checks them, returning the header.
+    /// Writes the original bytes to `sink`, verifies them, and returns the header.
     ///
-    /// **`sink` receives bytes before they have been checked**: they are the WAL file only if this returns `Ok`.
-    /// It gets no more than `original_size` of them. Works on the caller's thread and, if it may, one more; memory
-    /// is a few MiB, whatever the file says.
+    /// **`sink` receives bytes before they are verified**: they are the WAL file only if this returns `Ok`. `sink`
+    /// never receives more than `original_size` bytes. Decoding uses the caller's thread and, unless
+    /// [`Self::on_one_thread`] was called, one more. It needs a few MiB of memory, whatever the header says.
     pub fn decode(self, sink: impl Write + Send) -> Result<Header, FrameError> {
         let Self { header, body, helped } = self;
         let helped = helped && header.original_size > BLOCK_BYTES as u64;
@@ -102,14 +102,14 @@ fn damaged(what: &str) -> FrameError {
     FrameError::Damaged(what.to_owned())
 }
 
-/// Takes part after part of the body, decodes it, and hands it on. Several threads do so side by side.
+/// Decodes parts of the body until none is left. Several threads run it at the same time.
 fn decode_blocks(
     header: &Header,
     source: &Mutex<Source<impl Read>>,
     target: &Target<impl Write>,
 ) -> Result<(), FrameError> {
     let mut decompressor = zstd::bulk::Decompressor::new().map_err(FrameError::Write)?;
-    // Damage is found by the two digests; zstd's own checksum would be a third pass over the same bytes.
+    // The two digests detect damage; zstd's own checksum would be a third pass over the same bytes.
     decompressor.set_parameter(DParameter::ForceIgnoreChecksum(true)).map_err(FrameError::Write)?;
     let mut part = Vec::new();
     let mut block = Vec::new();
@@ -121,7 +121,7 @@ fn decode_blocks(
             BodyCodec::Zstd => {
                 block.clear();
                 block.reserve_exact(BLOCK_BYTES);
-                // More than a block does not fit, and so is an error.
+                // A frame with more than one block does not fit and is an error.
                 decompressor
                     .decompress_to_buffer(&part, &mut block)
                     .map_err(|error| FrameError::Damaged(format!("zstd says \"{error}\" of its body")))?;
@@ -134,13 +134,13 @@ fn decode_blocks(
     }
 }
 
-/// The body on its way in, and where it can be divided.
+/// The body, split into parts that can be decoded independently.
 struct Source<R> {
     body: R,
     codec: BodyCodec,
-    /// How many bytes the header still promises.
+    /// Number of body bytes that have not been read.
     left: u64,
-    /// What has been read and not been given out yet begins at `given`.
+    /// Bytes that were read; those from `given` on have not been returned.
     buffer: Vec<u8>,
     given: usize,
     parts: usize,
@@ -153,7 +153,8 @@ impl<R: Read> Source<R> {
         Self { body, codec, left: bytes, buffer: Vec::new(), given: 0, parts: 0, sha256 }
     }
 
-    /// Replaces `part` by what decodes to the next block, and returns its number; `None` at the end of the body.
+    /// Replaces `part` by the bytes that decode to the next block, and returns its number; `None` at the end of the
+    /// body.
     fn next_part(&mut self, part: &mut Vec<u8>) -> Result<Option<usize>, FrameError> {
         let length = match self.codec {
             BodyCodec::None => self.fill_to(BLOCK_BYTES)?.min(BLOCK_BYTES),
@@ -182,7 +183,7 @@ impl<R: Read> Source<R> {
             {
                 return Ok(length);
             }
-            // Not a frame, or not all of it yet. No frame that holds a block or less is longer than this.
+            // Not a complete frame. A frame with at most one block is never longer than this.
             if self.left == 0 || available > compress_bound(BLOCK_BYTES) {
                 return Err(damaged("its body is not a row of zstd frames of at most 256 KiB each"));
             }
@@ -190,7 +191,7 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// Reads until at least `wanted` bytes are at hand or the body ends, and returns how many are.
+    /// Reads until at least `wanted` bytes are buffered or the body ends, and returns their number.
     fn fill_to(&mut self, wanted: usize) -> Result<usize, FrameError> {
         while self.buffer.len() - self.given < wanted && self.left > 0 {
             self.buffer.drain(..std::mem::take(&mut self.given));
@@ -210,32 +211,33 @@ impl<R: Read> Source<R> {
     }
 }
 
-/// Where the original bytes go, in order.
+/// The output of the original bytes, in order.
 ///
-/// Whoever brings a block while nobody writes becomes the writer, and writes on for as long as the next block is there.
-/// The others leave theirs and go back to decoding: waking a thread for each block would cost more than writing it.
+/// A thread that delivers a block while nobody writes becomes the writer, and writes until the next block is missing.
+/// The other threads leave their blocks and continue to decode: to wake a thread for each block would cost more than
+/// to write it.
 struct Target<W> {
     state: Mutex<TargetState<W>>,
     progress: Condvar,
 }
 
 struct TargetState<W> {
-    /// Absent while a thread is writing.
+    /// `None` while a thread is writing.
     writer: Option<Writer<W>>,
-    /// Blocks whose turn has not come, by their number.
+    /// Blocks that wait for earlier ones, by number.
     waiting: BTreeMap<usize, Vec<u8>>,
-    /// The number of the block to write next.
+    /// Number of the next block to write.
     next: usize,
-    /// Buffers to be used again.
+    /// Empty buffers for reuse.
     emptied: Vec<Vec<u8>>,
-    /// Whether a thread has failed.
+    /// `true` if a thread has failed.
     stopped: bool,
 }
 
 struct Writer<W> {
     sink: W,
     hasher: blake3::Hasher,
-    /// How many bytes may still come.
+    /// Number of bytes that may still be written.
     left: u64,
 }
 
@@ -256,8 +258,8 @@ impl<W: Write> Target<W> {
         Self { state: Mutex::new(state), progress: Condvar::new() }
     }
 
-    /// Sees to it that the block is written in its turn, and gives another buffer for it; `None` if another thread has
-    /// failed.
+    /// Writes the block, now or later, once all earlier ones are written. Returns an empty buffer; `None` if another
+    /// thread has failed.
     fn put(&self, number: usize, block: Vec<u8>) -> Result<Option<Vec<u8>>, FrameError> {
         let mut state = self
             .progress

@@ -1,17 +1,17 @@
-//! A digest of 32 bytes, BLAKE3 or SHA-256, written in hexadecimal.
+//! Digests of 32 bytes, BLAKE3 or SHA-256.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// 32 bytes; in text, 64 lower-case hexadecimal digits, as `b3sum` and `sha256sum` print them.
+/// A digest of 32 bytes. Its text form is 64 lower-case hexadecimal digits, as `b3sum` and `sha256sum` print them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// Length of its text form.
+    /// Length of the text form.
     pub(super) const TEXT_BYTES: usize = 64;
 
-    /// The SHA-256 of `bytes`.
+    /// Computes the SHA-256 of `bytes`.
     pub(super) fn sha256(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_is_that_of_the_usual_tools() {
+    fn the_text_form_is_that_of_b3sum_and_sha256sum() {
         let digest = Digest::sha256(b"");
         let text = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(digest.to_string(), text);

@@ -1,4 +1,4 @@
-//! From a WAL file's bytes to an archived file's.
+//! Encoder: from a WAL file's bytes to an archived file's.
 
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
@@ -14,33 +14,32 @@ use super::header::Measured;
 use super::{BLOCK_BYTES, BodyCodec, Codec, EncodeError, Header, hold};
 use crate::wal::{SystemIdentifier, WalMagic, WalName};
 
-/// What the caller knows of a WAL file, and its header is to record.
+/// Facts about a WAL file that its header records and only the caller knows.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
-    /// Its name.
+    /// Name of the WAL file.
     pub name: WalName,
-    /// The cluster it comes from.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// The magic of a segment's first page.
+    /// Magic number of a segment's first page.
     pub wal_magic: Option<WalMagic>,
-    /// The time to record.
+    /// Time of archiving.
     pub archived_at: Timestamp,
 }
 
 /// An archived file, ready to be stored.
 #[derive(Debug)]
 pub struct Encoded<F> {
-    /// What it says of itself.
+    /// Header of the file.
     pub header: Header,
-    /// Its bytes.
+    /// Bytes of the file, header included.
     pub content: Content<F>,
 }
 
-/// Makes the archived file of everything that `input` holds. It is read once, so that the digests are those of the
-/// very bytes in the body.
+/// Encodes the WAL file read from `input`. Reads it once, so the digests describe exactly the bytes in the body.
 ///
-/// Works on up to `threads` threads, the caller's among them. Memory: the body as far as `overflow` says, for each thread
-/// two blocks of 256 KiB and the codec's own tables, and a few blocks that wait for their turn.
+/// Uses up to `threads` threads, the caller's included. Memory: the body up to the limit in `overflow`; two blocks of
+/// 256 KiB and the codec's tables for each thread; and a few blocks that wait for earlier ones.
 pub fn encode<F: Write + Send>(
     input: impl Read + Send,
     facts: &Facts,
@@ -68,7 +67,7 @@ pub fn encode<F: Write + Send>(
     Ok(Encoded { header, content: body.behind(head) })
 }
 
-/// The original bytes on their way in.
+/// The input, with the digest of the bytes read so far.
 struct Original<R> {
     input: R,
     hasher: blake3::Hasher,
@@ -109,7 +108,7 @@ fn copy<F: Write, O: FnOnce() -> io::Result<F>>(
     Ok(())
 }
 
-/// Makes a zstd frame of each block of `original`.
+/// Compresses each block of `original` into a zstd frame of its own.
 fn compress<F: Write + Send, O: FnOnce() -> io::Result<F> + Send>(
     original: &mut Original<impl Read + Send>,
     body: &Body<F, O>,
@@ -118,7 +117,7 @@ fn compress<F: Write + Send, O: FnOnce() -> io::Result<F> + Send>(
 ) -> Result<(), EncodeError> {
     let mut block = Vec::new();
     let first = original.next_block(&mut block)?;
-    // A file of one block, such as a history file, is done before a thread would have started.
+    // A file of one block, such as a history file, is done before another thread would have started.
     let threads = if block.len() < BLOCK_BYTES { 1 } else { threads.get() };
     let original = Mutex::new(original);
     let compress_blocks = |mut next: Option<usize>, mut block: Vec<u8>| {
@@ -128,8 +127,8 @@ fn compress<F: Write + Send, O: FnOnce() -> io::Result<F> + Send>(
             if !body.add(number, frame)? {
                 break;
             }
-            // Whoever is free takes the next block. Reading and hashing it under the lock keeps the blocks in order,
-            // and takes so much less time than compressing it that nobody waits for long.
+            // Reading and hashing under the lock keeps the blocks in order. Both take so much less time than
+            // compression that no thread waits for long.
             next = hold(&original).next_block(&mut block)?;
         }
         Ok(())
@@ -151,7 +150,7 @@ fn compress<F: Write + Send, O: FnOnce() -> io::Result<F> + Send>(
     })
 }
 
-/// One compressor with its tables and scratch space, used for one block after the other.
+/// A compressor with its tables and scratch space, reused for all blocks of a thread.
 struct Compressor {
     context: zstd::bulk::Compressor<'static>,
     scratch: Vec<u8>,
@@ -160,7 +159,7 @@ struct Compressor {
 impl Compressor {
     fn new(level: i32) -> io::Result<Self> {
         let mut context = zstd::bulk::Compressor::new(level)?;
-        // Lets `zstd -d` notice damage by itself when someone restores without walkeep.
+        // Lets `zstd -d` detect damage when someone restores without walkeep.
         context.set_parameter(CParameter::ChecksumFlag(true))?;
         Ok(Self { context, scratch: Vec::with_capacity(zstd::zstd_safe::compress_bound(BLOCK_BYTES)) })
     }

@@ -1,36 +1,36 @@
-//! Why an archived file could not be made, or read.
+//! Errors of encoding and decoding.
 
 use std::io;
 
-/// A WAL file could not be turned into an archived file.
+/// Error from encoding a WAL file.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// It could not be read or compressed.
+    /// The input could not be read or compressed.
     #[error("cannot read it")]
     Input(#[from] io::Error),
-    /// The file for what is too large for memory could not be made or written.
+    /// The overflow file could not be created or written.
     #[error("cannot write what it was compressed to")]
     Overflow(#[source] io::Error),
 }
 
-/// An archived file could not be turned into the WAL file it should hold.
+/// Error from decoding an archived file.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The archived file could not be read to its end; its content may be sound.
+    /// The archived file could not be read to its end. Its content may be intact.
     #[error("cannot read it")]
     Read(#[source] io::Error),
-    /// What was decoded could not be written.
+    /// The output could not be written.
     #[error("cannot write what was decoded")]
     Write(#[source] io::Error),
     /// The bytes are not those that were archived.
     #[error("it is damaged: {0}")]
     Damaged(String),
-    /// The file has a format that this version does not know.
+    /// The file has a format newer than this version of walkeep.
     #[error("it has format {format}, which needs walkeep {walkeep} (this is {})", env!("CARGO_PKG_VERSION"))]
     Newer {
-        /// The format it has.
+        /// Format of the file.
         format: u32,
-        /// The walkeep that wrote it.
+        /// Version of walkeep that wrote the file.
         walkeep: String,
     },
     /// The body is encrypted.

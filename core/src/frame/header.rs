@@ -1,4 +1,4 @@
-//! The header of an archived file: what it says, how it is laid out, what a reader believes of it.
+//! The header of an archived file: layout, fields and verification. Source: `docs/format.md`.
 //!
 //! | offset | length | content |
 //! | --- | --- | --- |
@@ -6,7 +6,7 @@
 //! | 4 | 4 | n, the length of the rest of the header, little-endian |
 //! | 8 | n - 66 | a JSON object, padded with spaces |
 //! | n - 58 | 1 | line feed |
-//! | n - 57 | 64 | SHA-256 of everything before it, in hexadecimal |
+//! | n - 57 | 64 | SHA-256 of all bytes before it, in hexadecimal |
 //! | n + 7 | 1 | line feed |
 
 use std::fmt::Display;
@@ -18,60 +18,60 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Digest, FrameError};
 use crate::wal::{SegmentSize, SystemIdentifier, WalMagic, WalName};
 
-/// The format that this walkeep writes, and the newest it reads.
+/// Format that this walkeep writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
 const MAGIC: u32 = 0x184D_2A57;
 
-/// Magic and length, which every zstd skippable frame begins with.
+/// Length of the magic number and the length field, with which every zstd skippable frame begins.
 pub(super) const PREFIX_BYTES: usize = 8;
 
-/// Two line feeds and the digest between them.
+/// Length of two line feeds and the digest between them.
 const SEAL_BYTES: usize = Digest::TEXT_BYTES + 2;
 
-/// Headers are padded to a multiple of this: one length for all, in practice, so that `tail -c +1025` finds the body.
+/// Header sizes are multiples of this. In practice all headers have this size, so `tail -c +1025` prints the body.
 const PADDED_TO: usize = 1024;
 
-/// A longer header is not believed.
+/// Maximum size of a header in bytes. A longer one is treated as damage.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 
-/// The largest timeline history or backup history file that is archived or restored, in bytes.
+/// Maximum size of a timeline history file or backup history file that is archived or restored, in bytes.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// What an archived file says of itself.
+/// Header of an archived file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     format: u32,
-    /// The WAL file's name.
+    /// Name of the WAL file.
     #[serde(with = "text")]
     pub name: WalName,
-    /// Its size in bytes.
+    /// Size of the WAL file in bytes.
     pub original_size: u64,
-    /// BLAKE3 of its bytes: what "the same content" means.
+    /// BLAKE3 of the WAL file. Two files have the same content if this is equal.
     #[serde(with = "text")]
     pub blake3: Digest,
-    /// How the body is compressed.
+    /// Compression of the body.
     pub codec: BodyCodec,
-    /// How the body is encrypted.
+    /// Encryption of the body.
     encryption: Encryption,
-    /// The size of the body in bytes.
+    /// Size of the body in bytes.
     pub body_size: u64,
     /// SHA-256 of the body.
     #[serde(with = "text")]
     pub sha256: Digest,
-    /// The cluster it comes from. Text, because JSON readers round numbers of this size.
+    /// System identifier of the cluster. A JSON string, because JSON readers round numbers of this size.
     #[serde(with = "text")]
     pub system_identifier: SystemIdentifier,
-    /// The magic of a segment's first page; absent for text files.
+    /// Magic number of a segment's first page; `None` for text files.
     #[serde(with = "magic", default, skip_serializing_if = "Option::is_none")]
     pub wal_magic: Option<WalMagic>,
-    /// When it was archived.
+    /// Time of archiving.
     pub archived_at: Timestamp,
-    /// The version of walkeep that wrote it.
+    /// Version of walkeep that wrote the file.
     pub walkeep: String,
 }
 
-/// How a body is compressed; what a reader must know of [`Codec`](super::Codec).
+/// Compression of a body: the part of [`Codec`](super::Codec) that a reader needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BodyCodec {
@@ -95,7 +95,7 @@ struct Probe {
     walkeep: Option<String>,
 }
 
-/// What [`encode`](super::encode) found out and a header records.
+/// Facts that [`encode`](super::encode) measures for the header.
 #[derive(Clone, Copy)]
 pub(super) struct Measured {
     pub(super) original_size: u64,
@@ -122,7 +122,7 @@ impl Header {
         }
     }
 
-    /// The header's bytes, from magic to the last line feed.
+    /// Returns the bytes of the header, from the magic number to the last line feed.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         let json = serde_json::to_vec(self)?;
         let total = (PREFIX_BYTES + json.len() + SEAL_BYTES).next_multiple_of(PADDED_TO);
@@ -138,7 +138,7 @@ impl Header {
         Ok(bytes)
     }
 
-    /// How many bytes follow the first eight.
+    /// Returns the number of bytes that follow the first eight.
     pub(super) fn length_of_rest(prefix: [u8; PREFIX_BYTES]) -> Result<usize, FrameError> {
         let [m0, m1, m2, m3, l0, l1, l2, l3] = prefix;
         if u32::from_le_bytes([m0, m1, m2, m3]) != MAGIC {
@@ -150,7 +150,7 @@ impl Header {
             .ok_or_else(|| FrameError::Damaged("its header has an impossible length".into()))
     }
 
-    /// Reads a whole header, first eight bytes included, of an archived file of `stored_size` bytes.
+    /// Parses a whole header, including the first eight bytes, of an archived file of `stored_size` bytes.
     pub(super) fn parse(bytes: &[u8], stored_size: u64) -> Result<Self, FrameError> {
         let json = sealed_json(bytes)
             .ok_or_else(|| FrameError::Damaged("its header does not match the header's own digest".into()))?;
@@ -170,7 +170,7 @@ impl Header {
         }
     }
 
-    /// Bounds every length before anything is made of it.
+    /// Verifies all lengths before anything is allocated or read by them.
     fn check_sizes(&self, header_bytes: u64, stored_size: u64) -> Result<(), FrameError> {
         if self.body_size.checked_add(header_bytes) != Some(stored_size) {
             return Err(FrameError::Damaged(format!(
@@ -190,14 +190,14 @@ impl Header {
     }
 }
 
-/// The JSON of a header whose digest holds.
+/// Returns the JSON of a header after verifying its digest.
 fn sealed_json(bytes: &[u8]) -> Option<&[u8]> {
     let (before, seal) = bytes.split_at_checked(bytes.len().checked_sub(SEAL_BYTES - 1)?)?;
     let seal = std::str::from_utf8(seal).ok()?.strip_suffix('\n')?;
     (seal.parse() == Ok(Digest::sha256(before))).then(|| before.get(PREFIX_BYTES..)).flatten()
 }
 
-/// Values that a header holds as text.
+/// Serialization of values as text.
 mod text {
     use super::{Deserialize, Deserializer, Display, FromStr, Serializer};
 
@@ -214,7 +214,7 @@ mod text {
     }
 }
 
-/// A page magic, as four hexadecimal digits.
+/// Serialization of a magic number as four hexadecimal digits.
 mod magic {
     use super::{Deserialize, Deserializer, Serializer, WalMagic};
 
@@ -248,7 +248,7 @@ mod tests {
         Header::new(&facts, BodyCodec::Zstd, measured)
     }
 
-    /// A header of that JSON, sealed as the format says.
+    /// Builds a header from JSON and adds a valid digest.
     fn sealed(json: &str) -> Vec<u8> {
         let mut bytes = MAGIC.to_le_bytes().to_vec();
         bytes.extend(u32::try_from(json.len() + SEAL_BYTES).unwrap().to_le_bytes());
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn encryption_is_named_as_what_it_is() {
+    fn an_encrypted_body_is_an_error_of_its_own() {
         let json = serde_json::to_string(&header())
             .unwrap()
             .replace("\"encryption\":\"none\"", "\"encryption\":\"age\"");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn no_length_is_believed_unchecked() {
+    fn every_length_in_a_header_is_verified() {
         let json = serde_json::to_string(&header()).unwrap();
         for (from, to) in [
             ("\"body_size\":7", "\"body_size\":8"),

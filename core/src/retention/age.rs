@@ -1,14 +1,14 @@
-//! Keeping the log for so long, for archives whose base backups nobody knows of.
+//! Retention by age, for archives whose base backups are unknown.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Boundary, Doubt, is_future};
 use crate::wal::SegmentName;
 
-/// Where the log may begin if nothing is kept that was archived more than `days` days ago; none if all of it stays.
+/// Returns the oldest WAL to keep so that everything archived in the last `days` days stays; `None` keeps all.
 ///
-/// The boundary is at the oldest segment, by its place in the log, that is young enough. So a file that was archived late,
-/// or anew, keeps all that comes after it, and never has a hole before it.
+/// The result is the segment with the lowest position among those that are young enough. A file that was archived
+/// late, or again, therefore keeps everything after it, and no gap appears.
 pub fn by_age(
     segments: impl IntoIterator<Item = (SegmentName, Timestamp)>,
     days: u32,
@@ -27,7 +27,7 @@ pub fn by_age(
             oldest_young = Some(oldest_young.map_or(boundary, |oldest: Boundary| oldest.min(boundary)));
         }
     }
-    // The newest one always stays: it says how far the log goes.
+    // The newest segment always stays: it marks the end of the WAL.
     Ok(oldest_young.or(newest))
 }
 
@@ -41,7 +41,7 @@ mod tests {
         "2026-11-21T12:00:00Z".parse().unwrap()
     }
 
-    /// The boundary, as a segment number, for segments that were archived so many days ago.
+    /// Returns the oldest WAL kept, as a segment number, for segments archived that many days ago.
     fn boundary(days_ago: &[(u64, i32)], days: u32) -> Result<Option<Boundary>, Doubt> {
         let segments = days_ago.iter().map(|(segment, ago)| {
             let name: SegmentName = format!("00000001000000000000{segment:04X}").parse().unwrap();
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_goes_up_to_the_first_that_is_not() {
+    fn everything_before_the_first_young_segment_is_deleted() {
         let log = [(1, 9), (2, 8), (3, 7), (4, 6)];
         assert_eq!(boundary(&log, 7), Ok(Some(Boundary(3))));
         assert_eq!(boundary(&log, 30), Ok(Some(Boundary(1))));
@@ -65,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_stays_however_old_it_is() {
+    fn the_newest_segment_stays_at_any_age() {
         assert_eq!(boundary(&[(2, 90), (1, 91)], 7), Ok(Some(Boundary(2))));
     }
 
     #[test]
-    fn a_clock_that_is_wrong_deletes_nothing() {
+    fn a_wrong_clock_deletes_nothing() {
         assert!(matches!(boundary(&[(1, 90), (2, -1)], 7), Err(Doubt::FromTheFuture { .. })));
     }
 }

@@ -1,5 +1,5 @@
-//! Keeping what base backups need: so many of them (redundancy), all of a recovery window, or both; and always a way to where
-//! the log goes on.
+//! Retention by base backups: a number of backups (redundancy), a recovery window, or both; and always a backup that
+//! leads to each wanted end of the WAL.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -9,39 +9,39 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Doubt, Facts, KeptBackup, Policy, Tip, Why, is_future};
 use crate::wal::{SegmentName, TimelineId};
 
-/// A base backup, as far as keeping it matters.
+/// A base backup, as far as retention is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backup {
-    /// The segment in which its WAL starts.
+    /// Segment in which its WAL starts.
     pub start: SegmentName,
-    /// When it had ended.
+    /// End of the backup.
     pub ended: Timestamp,
-    /// Whether all the WAL is there without which it is not consistent.
+    /// `true` if all WAL that makes it consistent is archived.
     pub complete: bool,
-    /// Whether its files are known to be there still. Then what it needs stays, whatever the policy.
+    /// `true` if its files were found. Its WAL then stays under any policy.
     pub found: bool,
-    /// Whether it counts as a base backup that somebody keeps. One that a replica was made of does not.
+    /// `true` if somebody keeps it as a base backup. `false` for a copy from which a replica was made.
     pub counts: bool,
-    /// The timelines that it can be recovered to: its own, and those that left it, or one that did, later on.
+    /// Timelines that it can be recovered to: its own, and all that descend from it after the backup.
     pub leads_to: Vec<TimelineId>,
-    /// Those of them to whose archived end nothing is missing.
+    /// Those of `leads_to` to whose archived end no WAL is missing.
     pub reaches: Vec<TimelineId>,
-    /// What people call it.
+    /// Name for messages.
     pub title: String,
 }
 
-/// Which backups are to be kept. With both, whatever either of them keeps.
+/// Which base backups to keep. With both settings, a backup stays if either keeps it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackupPolicy {
-    /// Redundancy: so many of the newest ones.
+    /// Redundancy: the number of newest backups to keep.
     pub keep_backups: Option<NonZeroUsize>,
-    /// Recovery window: enough to recover to any moment of so many days.
+    /// Recovery window: any moment of this many days stays recoverable.
     pub keep_days: Option<u32>,
 }
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The backups that count and can be recovered, the newest first.
+/// Returns the complete backups that count, newest first.
 pub(super) fn newest_first(backups: &[Backup]) -> Vec<&Backup> {
     let mut complete: Vec<&Backup> =
         backups.iter().filter(|backup| backup.complete && backup.counts).collect();
@@ -49,9 +49,10 @@ pub(super) fn newest_first(backups: &[Backup]) -> Vec<&Backup> {
     complete
 }
 
-/// The backups that are kept, whatever else stays for their sake.
+/// Returns the backups that the policy keeps.
 ///
-/// One that lacks WAL is not counted: it must not take the place of one that can be recovered, and alone it is none.
+/// A backup that lacks WAL does not count: it must not take the place of a complete one, and it is not enough on its
+/// own.
 pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBackup>, Doubt> {
     let Facts { backups, segments, now, .. } = facts;
     if let Some(backup) = backups.iter().find(|backup| is_future(backup.ended, now)) {
@@ -59,7 +60,7 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
     }
     let newest_first = newest_first(backups);
     let window = policy.backups.keep_days.map(|days| {
-        // A window that reaches back further than time itself has everything in it.
+        // A window that starts before the earliest timestamp contains everything.
         now.checked_sub(DAY * i32::try_from(days).unwrap_or(i32::MAX)).unwrap_or(Timestamp::MIN)
     });
     let mut covered = window.map(|begin| Covered::new(begin, segments));
@@ -84,7 +85,7 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
     for (tip, backup) in ways {
         let why = Why::OnlyWay(tip.timeline);
         match kept.iter().position(|kept| kept.backup == *backup) {
-            // What stays anyway needs no other reason.
+            // A backup that stays for another reason needs none of these.
             Some(place) if place < asked_for => {}
             Some(place) => kept.get_mut(place).into_iter().for_each(|kept| kept.why.push(why)),
             None => kept.push(KeptBackup { backup: backup.clone(), why: vec![why] }),
@@ -97,8 +98,8 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
     Err(Doubt::NoBackup { incomplete })
 }
 
-/// For each end of the log that is wanted, the newest backup that leads there: without a gap if any does. One that does not
-/// count will do where no other does: its files may be gone, but without its WAL it is lost for sure.
+/// Returns for each wanted end of the WAL the newest backup that leads there, preferably without a gap. If no backup
+/// that counts does, another one is taken: its files may be gone, but without its WAL it is lost for certain.
 fn ways<'a>(
     policy: &'a Policy,
     facts: Facts<'a>,
@@ -115,7 +116,7 @@ fn ways<'a>(
         let leads = || newest_first.iter().find(|backup| backup.leads_to.contains(&tip.timeline));
         match reaches.or_else(leads).copied().or_else(|| other(tip)) {
             Some(way) => ways.push((tip, way)),
-            // Any of an older timeline may be the one.
+            // Any backup of an older timeline may lead there.
             None if !tip.way_is_known
                 && newest_first.iter().any(|backup| backup.start.timeline() < tip.timeline) =>
             {
@@ -127,18 +128,18 @@ fn ways<'a>(
     Ok(ways)
 }
 
-/// The timelines that were written on after a moment.
+/// Returns the timelines with segments archived after `moment`.
 fn written_after(moment: Timestamp, segments: &[(SegmentName, Timestamp)]) -> BTreeSet<TimelineId> {
     let after = segments.iter().filter(|(_, since)| *since > moment);
     after.map(|(segment, _)| segment.timeline()).collect()
 }
 
-/// Which first moments of the recovery window the backups cover that were looked at so far, newest first.
+/// Parts of the start of the recovery window that the backups seen so far cover, newest backup first.
 struct Covered {
     begin: Timestamp,
-    /// By a backup from before it, whatever that leads to.
+    /// `true` if a backup from before the window was seen.
     any: bool,
-    /// The timelines that were written on within the window, and to which no backup from before it leads yet.
+    /// Timelines written within the window that no backup from before the window leads to so far.
     uncovered: BTreeSet<TimelineId>,
 }
 
@@ -147,7 +148,7 @@ impl Covered {
         Self { begin, any: false, uncovered: written_after(begin, segments) }
     }
 
-    /// Why the window needs the next backup.
+    /// Returns the reasons for which the window needs the next backup.
     fn by(&mut self, backup: &Backup) -> Vec<Why> {
         if backup.ended > self.begin {
             return vec![Why::InWindow];
@@ -177,7 +178,7 @@ mod tests {
         "2026-11-21T12:00:00Z".parse().unwrap()
     }
 
-    /// A backup that ended so many days ago.
+    /// Builds a backup that ended that many days ago.
     fn backup(timeline: u32, segment: u64, days_ago: i32) -> Backup {
         let ended = now() - DAY * days_ago;
         Backup {
@@ -210,7 +211,7 @@ mod tests {
         Ok((decision.boundary.unwrap(), decision.kept))
     }
 
-    /// The boundary's segment, and how old the backups are that are kept, in days, with the reasons.
+    /// Returns the oldest segment kept, and the ages of the kept backups in days with the reasons.
     fn kept(backups: &[Backup], policy: BackupPolicy) -> (SegmentName, Vec<(String, Vec<Why>)>) {
         let (boundary, kept) = decided(backups, policy, &[], &[]).unwrap();
         let first = kept[0].backup.start;
@@ -220,7 +221,8 @@ mod tests {
 
     #[test]
     fn redundancy_keeps_the_newest_by_time_on_whatever_timeline() {
-        // Recovered to the past, the server went on at a lower place of the log: the newest backup starts before others.
+        // After a recovery to the past, the server continued at a lower position: the newest backup starts before
+        // others.
         let backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 90, 7), backup(2, 40, 1)];
         let (first, kept) = kept(&backups, policy(1, None));
         assert_eq!(first, name(2, 40));
@@ -248,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn a_window_keeps_a_way_to_every_timeline_that_was_written_on_within_it() {
-        // Recovered to the time before the second backup, the server went on on timeline 2.
+    fn a_window_keeps_a_backup_for_every_timeline_written_within_it() {
+        // After a recovery to a time before the second backup, the server continued on timeline 2.
         let mut backups = [backup(1, 10, 20), backup(1, 50, 9), backup(2, 40, 5)];
         let second = name(2, 35).timeline();
         backups[0].leads_to.push(second);
@@ -265,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_what_is_written_now_stays_although_a_newer_backup_leads_elsewhere() {
+    fn a_backup_that_leads_to_the_current_timeline_stays_despite_a_newer_one_that_does_not() {
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 50, 7)];
         let second = name(2, 35).timeline();
         backups[0].leads_to.push(second);
         backups[1].leads_to.push(second);
         let segments = [(name(1, 60), now() - DAY * 7)];
-        // Nothing but its history file is there yet.
+        // Only its history file exists so far.
         let tips = [Tip { timeline: second, since: now(), way_is_known: true }];
         for policy in [policy(1, None), policy(0, Some(1))] {
             let (boundary, kept) = decided(&backups, policy, &segments, &tips).unwrap();
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_that_began_nobody_knows_where_is_a_doubt_while_older_backups_may_lead_there() {
+    fn a_timeline_of_unknown_start_is_a_doubt_while_older_backups_may_lead_there() {
         let tip = |number| Tip { timeline: name(number, 0).timeline(), since: now(), way_is_known: false };
         let doubt = |backups: &[Backup], number| decided(backups, policy(1, None), &[], &[tip(number)]).err();
         let old = [backup(1, 10, 9)];
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_that_lacks_wal_takes_nobodys_place() {
+    fn a_backup_that_lacks_wal_does_not_count() {
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
         backups[2].complete = false;
         let (first, kept) = kept(&backups, policy(1, None));
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_that_does_not_count_takes_nobodys_place_but_is_a_way_where_no_other_is() {
+    fn a_backup_that_does_not_count_is_kept_only_if_no_other_leads_to_an_end() {
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
         backups[2].counts = false;
         backups[2].leads_to.push(name(2, 35).timeline());
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_there_stays_whatever_the_policy() {
+    fn a_backup_whose_files_exist_stays_under_any_policy() {
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
         backups[1].found = true;
         let (first, with_redundancy) = kept(&backups, policy(1, None));
@@ -348,14 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_doubt_there_is_no_plan() {
+    fn a_doubt_prevents_any_plan() {
         assert_eq!(decided(&[], policy(1, None), &[], &[]), Err(Doubt::NoBackup { incomplete: 0 }));
         let backups = [backup(1, 10, 9), backup(1, 20, -1)];
         let doubt = decided(&backups, policy(1, None), &[], &[]).unwrap_err();
         assert!(matches!(doubt, Doubt::FromTheFuture { .. }), "{doubt}");
     }
 
-    /// A timeline of a made-up cluster: where it left its parent, and where it ends.
+    /// A timeline of a generated cluster: where it left its parent, and where it ends.
     #[derive(Debug, Clone)]
     struct Branch {
         parent: Option<usize>,
@@ -363,7 +365,7 @@ mod tests {
         to: u64,
     }
 
-    /// A cluster that was promoted a few times, anywhere in its past, and its backups.
+    /// Generates a cluster with a few promotions, anywhere in its past, and its backups.
     fn clusters() -> impl Strategy<Value = (Vec<Branch>, Vec<(usize, u64, i32)>)> {
         let promotions = prop::collection::vec((any::<prop::sample::Index>(), 0..1_000u64, 1..400u64), 0..5);
         let backups = prop::collection::vec((any::<prop::sample::Index>(), 0..1_000u64, 0..30i32), 1..8);
@@ -388,11 +390,11 @@ mod tests {
         u32::try_from(index).unwrap() + 1
     }
 
-    /// By walking it, every segment that recovers a backup to the end of every timeline that descends from it.
+    /// Walks the branches to find every segment that recovers a backup to the end of every descendant timeline.
     fn needed(branches: &[Branch], (on, start, _): (usize, u64, i32)) -> Vec<WalName> {
         let mut needed = Vec::new();
         for end in 0..branches.len() {
-            // From the end back to the backup, if it is on the way.
+            // From the end back to the backup, if it is on the path.
             let (mut at, mut upto, mut path) = (end, branches[end].to, Vec::new());
             loop {
                 let from = if at == on { start } else { branches[at].from };
@@ -426,7 +428,7 @@ mod tests {
             ages.sort_unstable();
             for (made, raw) in all.iter().zip(&backups) {
                 let age = raw.2;
-                // What the two policies say, told anew.
+                // The two policies, implemented a second time.
                 let newer = ages.iter().filter(|other| **other < age).count();
                 let among_newest = newer + ages.iter().filter(|other| **other == age).count() <= keep_backups;
                 let in_window = keep_days.is_some_and(|days| age < i32::try_from(days).unwrap());

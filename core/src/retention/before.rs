@@ -1,29 +1,29 @@
-//! `--before`: a boundary by name, as `pg_archivecleanup` has it.
+//! `--before`: the oldest WAL to keep, given by name, as for `pg_archivecleanup`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::wal::{NameError, SegmentName, WalName};
 
-/// Where `--before` puts the boundary.
+/// Value of `--before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// At the start of that segment.
+    /// Deletes what comes before this segment.
     Segment(SegmentName),
-    /// Nowhere: nothing is deleted.
+    /// Deletes nothing.
     Nothing,
 }
 
-/// What a standby's `%r` is as long as it needs all of the log.
+/// Value of a standby's `%r` while it needs all WAL.
 const ALL_OF_IT: &str = "000000000000000000000000";
 
-/// The text names no segment.
+/// Error from parsing `--before`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BeforeError {
-    /// It is no name.
+    /// The text is not the name of a WAL file.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Timeline history files have no place in the log.
+    /// The name is that of a timeline history file, which has no position in the WAL.
     #[error("{0} has no place in the log; name a segment, a .partial or a .backup file")]
     History(WalName),
 }
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boundary_is_named_by_anything_that_has_a_place_in_the_log() {
+    fn any_name_with_a_position_in_the_wal_is_accepted() {
         let segment = Before::Segment(name("00000001000000000000000A"));
         for text in [
             "00000001000000000000000A",

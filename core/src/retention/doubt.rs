@@ -1,4 +1,4 @@
-//! Why nothing may be deleted.
+//! Reasons to delete nothing.
 
 use std::fmt;
 
@@ -6,49 +6,49 @@ use jiff::Timestamp;
 
 use crate::wal::{SegmentName, TimelineId};
 
-/// Why nothing may be deleted.
+/// A reason to delete nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
-    /// The policy goes by backups, and there is no complete one that could be kept.
+    /// The policy depends on backups, and no complete one could be kept.
     NoBackup {
-        /// How many there are that lack WAL which they need.
+        /// Number of backups that lack WAL.
         incomplete: usize,
     },
-    /// Something is from after this moment, so one of two clocks is wrong.
+    /// A file or backup has a time in the future, so one of two clocks is wrong.
     FromTheFuture {
-        /// What it is.
+        /// Name of the file or backup.
         what: String,
-        /// When it was made.
+        /// Its time.
         since: Timestamp,
     },
-    /// The policy is for archives without base backups, and there are some.
+    /// The policy is for archives without base backups, and there are this many.
     HasBackups(usize),
-    /// Nothing has been archived for as long as the recovery window, so archiving has stopped or a clock is wrong.
+    /// Nothing was archived for as long as the recovery window: archiving has stopped, or a clock is wrong.
     NothingNew {
-        /// Since when the newest file is there.
+        /// Archiving time of the newest file.
         newest: Timestamp,
-        /// The recovery window.
+        /// Recovery window in days.
         days: u32,
     },
-    /// A backup of an older timeline may be the only one that leads to a timeline, and nothing says where that one began.
+    /// A backup of an older timeline may be the only one that leads to this timeline, whose start is unknown.
     UnknownWay(TimelineId),
     /// No complete backup would be left.
     TakesLastBackup {
-        /// The newest one that there is.
+        /// Name of the newest one.
         title: String,
     },
-    /// No complete backup would be left that leads to an end of the log that is wanted.
+    /// No complete backup would be left that leads to a wanted end of the WAL.
     TakesWay {
-        /// The newest one that does.
+        /// Name of the newest one that leads there.
         title: String,
-        /// The timeline that ends there.
+        /// Timeline that ends there.
         to: TimelineId,
     },
-    /// All is to be kept from a segment on that is behind the end of the log.
+    /// The oldest WAL to keep lies after the end of the WAL.
     BehindTheEnd {
-        /// That segment.
+        /// Segment from which all is to be kept.
         before: SegmentName,
-        /// The last one that is archived.
+        /// Last archived segment.
         last: SegmentName,
     },
 }

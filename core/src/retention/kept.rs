@@ -1,42 +1,42 @@
-//! Which base backups stay, and why.
+//! Base backups that stay, with the reasons.
 
 use std::fmt;
 
 use super::Backup;
 use crate::wal::TimelineId;
 
-/// A backup that stays.
+/// A base backup that stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptBackup {
     /// The backup.
     pub backup: Backup,
-    /// All the reasons.
+    /// All reasons.
     pub why: Vec<Why>,
 }
 
-/// Why a backup stays.
+/// A reason to keep a base backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// It is one of the newest, the first being the newest of all.
+    /// It is one of the newest backups.
     Redundancy {
-        /// Which of them.
+        /// Its rank: 1 is the newest.
         place: usize,
-        /// Of how many.
+        /// Number of backups to keep.
         of: usize,
     },
     /// It ended within the recovery window.
     InWindow,
-    /// It is the last one before the recovery window, whose first moments only it can recover.
+    /// It is the last one before the recovery window. Only this backup recovers the first moments of the window.
     BeforeWindow,
-    /// It is the last one before the recovery window from which that timeline can be reached, on which something was written
-    /// within the window. The last one of all may have been taken on a timeline that was given up later.
+    /// It is the last one before the recovery window that leads to this timeline, which was written within the
+    /// window. The last backup of all may be on a timeline that was given up later.
     LeadsTo(TimelineId),
-    /// It is the newest one from which the end of that timeline can be reached, which is the newest one or was written on
-    /// lately. The newest backup of all may have been taken on a timeline that was given up later.
+    /// It is the newest one that leads to the end of this timeline, which is the newest or was written recently. The
+    /// newest backup of all may be on a timeline that was given up later.
     OnlyWay(TimelineId),
     /// Its files were found where base backups are kept.
     StillThere,
-    /// No policy wants it, or it lacks WAL and is not counted, but what it needs stays for the sake of others.
+    /// No policy keeps it, or it lacks WAL and does not count, but all WAL that it needs stays for other reasons.
     AfterBoundary,
 }
 

@@ -1,9 +1,9 @@
-//! Which archived files may go, and why the others stay. Pure: backups, a policy and a moment in, a plan out.
+//! Which archived files to delete, and why the others stay. Pure: takes backups, a policy and a time, returns a plan.
 //!
-//! Whatever the policy, a plan is one boundary: a place in the log before which everything goes, on every timeline, and
-//! after which everything stays. A base backup needs the segments from its start on, of its own timeline and of all that
-//! descend from it, and a descendant never goes back before the place where it branched off. So the boundary at the
-//! oldest start among the kept backups leaves each of them all that it can ever need, and no hole.
+//! A plan is one position, the oldest WAL kept: everything before it goes, on every timeline, and everything after it
+//! stays. A base backup needs the segments from its start on, of its own timeline and of all descendants, and a
+//! descendant never uses WAL from before its fork. So the oldest start among the kept backups leaves each of them all
+//! WAL that it can ever need, without a gap.
 
 mod age;
 mod backups;
@@ -25,7 +25,7 @@ pub use doubt::Doubt;
 pub use kept::{KeptBackup, Why};
 pub use policy::{Decision, Facts, Policy, Young, decide};
 
-/// A place in the log, at the start of a segment; the same on every timeline.
+/// The oldest WAL kept: a position at the start of a segment, the same on every timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Boundary(u64);
 
@@ -36,14 +36,14 @@ impl From<SegmentName> for Boundary {
 }
 
 impl Boundary {
-    /// At the start of the segment that holds a position.
+    /// Creates a boundary at the start of the segment that contains `position`.
     #[must_use]
     pub fn at(position: Lsn, size: SegmentSize) -> Self {
         let segment = SegmentName::containing(TimelineId::FIRST, position, size);
         segment.map_or(Self(0), Self::from)
     }
 
-    /// Whether a file of that name is about WAL before the boundary only. Timeline history files are about all of it.
+    /// Returns `true` if the file concerns only WAL before the boundary. A timeline history file concerns all WAL.
     #[must_use]
     pub fn is_after(self, name: WalName) -> bool {
         match name {
@@ -55,8 +55,9 @@ impl Boundary {
     }
 }
 
-/// The order to delete files in: first what announces a backup that can no longer be recovered, then the log, oldest
-/// first. Interrupted anywhere, it leaves a log without holes.
+/// Returns the sort key for deletion: backup history files first, then segments, oldest first.
+///
+/// An interruption therefore leaves no backup history file without its WAL, and no gap.
 #[must_use]
 pub fn order_of_deletion(name: &WalName) -> impl Ord + use<> {
     let place = |segment: SegmentName| (segment.order(), segment.timeline());
@@ -64,12 +65,12 @@ pub fn order_of_deletion(name: &WalName) -> impl Ord + use<> {
         WalName::Backup { segment, offset } => (0, place(segment), u64::from(offset)),
         WalName::Segment(segment) => (1, place(segment), 0),
         WalName::Partial(segment) => (1, place(segment), 1),
-        // Never deleted, and so in no order.
+        // Never deleted.
         WalName::History(timeline) => (2, (0, timeline), 0),
     }
 }
 
-/// How far two clocks may be apart before nothing is deleted by time.
+/// Difference between two clocks that is tolerated before times are doubted.
 const CLOCKS_MAY_DIFFER: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 fn is_future(since: Timestamp, now: Timestamp) -> bool {
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boundary_is_the_same_on_every_timeline_and_never_takes_the_file_it_is_named_after() {
+    fn a_boundary_is_the_same_on_every_timeline_and_keeps_its_own_segment() {
         let boundary = boundary("000000020000000100000000");
         for goes in [
             "0000000100000000000000FF",
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_first_whatever_its_timeline() {
+    fn the_oldest_segment_is_deleted_first_on_any_timeline() {
         let mut names = [
             "000000010000000000000003",
             "000000020000000000000001",

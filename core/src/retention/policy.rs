@@ -1,4 +1,4 @@
-//! Which policies there are, and what they come to together: what any of them keeps stays.
+//! The retention policies and their combination: a file stays if any policy keeps it.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,73 +10,74 @@ use super::{
 };
 use crate::wal::{Lsn, SegmentName, SegmentSize};
 
-/// What is to be kept.
+/// A retention policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// What base backups need.
+    /// Retention by base backups.
     pub backups: BackupPolicy,
-    /// Where no base backups are known: what was archived within so many days.
+    /// Retention by age in days, for archives whose base backups are unknown.
     pub wal_days: Option<u32>,
-    /// All from a segment on.
+    /// Retention from a named segment on.
     pub before: Option<Before>,
-    /// For so long a base backup may be at work. What was archived within that time stays, because it may be of one that has
-    /// not ended yet, and of which nothing is known until then.
+    /// Maximum duration of a base backup. Files archived within that time stay, because a backup that has not ended
+    /// may need them, and nothing is known of it before its end.
     pub backup_may_take: SignedDuration,
-    /// Which branches of the log count.
+    /// Settings for branches.
     pub branches: BranchPolicy,
-    /// The segment that a standby begins with when it is started again, if it is the one that asks for all before to go.
+    /// Segment from which a standby restarts, if the standby asks for the deletion.
     pub restart_point: Option<SegmentName>,
-    /// Whether the last complete backup may go, and the last one that leads to the newest timeline.
+    /// `true` if the last complete backup may go, and the last one that leads to the newest timeline.
     pub accept_no_backup: bool,
-    /// What somebody still needs, whatever the others say: all from the segment on that holds this position.
+    /// Position that somebody still needs. The segment that contains it and everything after it stay under any
+    /// policy.
     pub keep_from: Option<Lsn>,
 }
 
-/// What a policy is applied to.
+/// Facts that a policy is applied to.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// The base backups that are known.
+    /// Known base backups.
     pub backups: &'a [Backup],
-    /// The segments in the archive, and since when they are there.
+    /// Archived segments with the times of archiving.
     pub segments: &'a [(SegmentName, Timestamp)],
-    /// The ends of the log's branches.
+    /// Ends of the branches.
     pub tips: &'a [Tip],
-    /// Since when the newest file of all is there.
+    /// Archiving time of the newest file.
     pub newest: Option<Timestamp>,
-    /// This moment.
+    /// Current time.
     pub now: Timestamp,
-    /// The size of the segments, by which a position is in one of them.
+    /// Segment size of the cluster.
     pub size: SegmentSize,
 }
 
-/// What a policy comes to.
+/// Result of applying a policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// Where the log may begin; none if all of it stays.
+    /// Oldest WAL kept; `None` keeps all.
     pub boundary: Option<Boundary>,
-    /// The base backups that stay, oldest start first.
+    /// Base backups that stay, oldest start first.
     pub kept: Vec<KeptBackup>,
-    /// What stays although no backup that is known needs it.
+    /// Young WAL that stays although no known backup needs it.
     pub young: Option<Young>,
-    /// The branches that no backup leads to any more.
+    /// Branches to which no remaining backup leads.
     pub given_up: Vec<GivenUp>,
-    /// The branches that were to be given up, and are kept because something was archived of them just now.
+    /// Branches that were to be given up but stay, because they were written recently.
     pub alive: Vec<GivenUp>,
-    /// Why nothing would go, had nobody said otherwise.
+    /// Reason to delete nothing that the user has overruled.
     pub overruled: Option<Doubt>,
 }
 
-/// What is too young to go: a base backup that is being taken may need it.
+/// WAL too young to delete: a base backup in progress may need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Young {
-    /// The first segment of it.
+    /// Its first segment.
     pub from: SegmentName,
-    /// Since when that is there.
+    /// Archiving time of that segment.
     pub since: Timestamp,
 }
 
 impl Policy {
-    /// Whether it does not say what is to be kept.
+    /// Returns `true` if the policy does not say what to keep.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.backups == BackupPolicy::default() && self.wal_days.is_none() && self.before.is_none()
@@ -89,7 +90,7 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     if let Some(since) = newest.filter(|newest| is_future(*newest, now)) {
         return Err(Doubt::FromTheFuture { what: "the newest file".to_owned(), since });
     }
-    // Redundancy does not go by time, and holds the window.
+    // Redundancy does not depend on time, and keeps the window as well.
     let goes_by_time = policy.backups.keep_backups.is_none();
     let days = policy.backups.keep_days.or(policy.wal_days).filter(|_| goes_by_time);
     if let (Some(newest), Some(days)) = (newest, days) {
@@ -123,7 +124,7 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
         Some(Before::Nothing) => boundaries.push(None),
         None => {}
     }
-    // The one that keeps most; "all of it" keeps more than any.
+    // The minimum keeps most; `None` keeps all and sorts first.
     let boundary = boundaries.into_iter().min().flatten();
     let needed = policy.keep_from.map(|from| Boundary::at(from, size));
     let boundary = boundary.map(|boundary| needed.map_or(boundary, |needed| needed.min(boundary)));
@@ -140,7 +141,7 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     }
     let remaining = |backup: &Backup| Boundary::from(backup.start) >= boundary;
     let complete = newest_first(backups);
-    // Whatever was said of them.
+    // Applies to every branch, whatever its settings.
     let is_cut_off = |tip: &&Tip| {
         let leading = || complete.iter().filter(|backup| backup.leads_to.contains(&tip.timeline));
         leading().next().is_some() && !leading().any(|backup| remaining(backup))
@@ -153,13 +154,13 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
 }
 
 impl Policy {
-    /// The ends of the log's branches, and which of them are wanted.
+    /// Returns the ends of the branches, with the settings that decide which are wanted.
     pub(super) fn ends<'a>(&'a self, facts: Facts<'a>) -> Branches<'a> {
         let Facts { tips, now, .. } = facts;
         Branches { policy: &self.branches, tips, now, young: self.backup_may_take }
     }
 
-    /// Whether what is to go is what a standby needs no more, which is in whose data directory this is asked for.
+    /// Returns `true` if only WAL goes that the standby which asks no longer needs.
     fn is_of_a_standby(&self) -> bool {
         match (self.before, self.restart_point) {
             (Some(Before::Segment(before)), Some(restart)) => {
@@ -170,7 +171,7 @@ impl Policy {
     }
 }
 
-/// A name behind the end of the log is a slip of the pen, unless it is a standby's, which may be further than the archive.
+/// Refuses a name after the end of the WAL: it is probably mistyped. A standby may be ahead of the archive.
 fn look_at_before(policy: &Policy, segments: &[(SegmentName, Timestamp)]) -> Result<(), Doubt> {
     let Some(Before::Segment(before)) = policy.before else { return Ok(()) };
     let last = segments.iter().map(|(segment, _)| *segment).max_by_key(|segment| segment.order());
@@ -182,7 +183,7 @@ fn look_at_before(policy: &Policy, segments: &[(SegmentName, Timestamp)]) -> Res
     }
 }
 
-/// All that was archived within that time, and what comes after the oldest of it.
+/// Returns the oldest segment archived within `age`. It stays with everything after it.
 fn youngest_part(
     segments: &[(SegmentName, Timestamp)],
     age: SignedDuration,
@@ -197,7 +198,7 @@ fn youngest_part(
     first.map(|(from, since)| Young { from: *from, since: *since })
 }
 
-/// Why such a boundary takes what nobody can want to lose.
+/// Returns the doubt if `boundary` deletes the last complete backup's WAL, or the last that leads to a wanted end.
 fn taken(policy: &Policy, facts: Facts<'_>, boundary: Boundary) -> Option<Doubt> {
     let complete = newest_first(facts.backups);
     let stays = |backup: &&&Backup| Boundary::from(backup.start) >= boundary;
@@ -214,7 +215,7 @@ fn taken(policy: &Policy, facts: Facts<'_>, boundary: Boundary) -> Option<Doubt>
     })
 }
 
-/// Where the log stays, whatever starts there can stay, too.
+/// Adds the backups that can stay because all WAL that they need stays.
 fn add_others(kept: &mut Vec<KeptBackup>, backups: &[Backup], boundary: Boundary) {
     for backup in backups {
         let stays = Boundary::from(backup.start) >= boundary;
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_any_policy_keeps_stays() {
+    fn a_file_stays_if_any_policy_keeps_it() {
         let backups = [backup("000000010000000000000003", 5), backup("000000010000000000000006", 2)];
         let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
         let before = |text: &str| Some(text.parse::<Before>().unwrap());
@@ -286,7 +287,7 @@ mod tests {
         assert!(Policy::default().is_empty() && !alone.is_empty());
     }
 
-    /// A backup that leads to these timelines, to the end.
+    /// Builds a backup that leads to these timelines, to their ends.
     fn leading(start: &str, ago: i32, to: &[u32]) -> Backup {
         let timelines: Vec<TimelineId> = to.iter().map(|number| TimelineId::new(*number).unwrap()).collect();
         Backup { leads_to: timelines.clone(), reaches: timelines, ..backup(start, ago) }
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boundary_by_name_takes_no_last_backup_and_lies_in_the_log() {
+    fn a_boundary_by_name_keeps_the_last_backup_and_lies_within_the_wal() {
         let backups =
             [leading("000000010000000000000003", 5, &[1, 2]), leading("000000010000000000000006", 2, &[1])];
         let tips = [tip(1, 2), tip(2, 0)];
@@ -319,7 +320,8 @@ mod tests {
         assert!(matches!(refused(&before("000000010000000000000004")), Doubt::TakesWay { .. }));
         assert!(matches!(refused(&before("00000001000000000000000A")), Doubt::BehindTheEnd { .. }));
         assert!(decision(&before("000000010000000000000003"), &backups, &tips).unwrap().overruled.is_none());
-        // What a standby needs no more may go, however far it is; and so may what somebody says.
+        // WAL that a standby no longer needs may go, even after the end of the archive, and so may WAL that the user
+        // overrules.
         let standby =
             |text: &str, restart: &str| Policy { restart_point: Some(name(restart)), ..before(text) };
         let far = standby("00000001000000000000000A", "00000001000000000000000A");
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_young_stays_for_a_backup_that_is_at_work() {
+    fn young_wal_stays_for_a_backup_in_progress() {
         let backups = [backup("000000010000000000000003", 5), backup("00000001000000000000000B", 1)];
         let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
         let with = |hours| Policy {
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_that_is_given_up_is_named_once_nothing_leads_there_any_more() {
+    fn a_given_up_branch_is_named_once_no_backup_leads_there() {
         let backups =
             [leading("000000010000000000000003", 25, &[1, 2]), leading("000000020000000000000006", 2, &[2])];
         let tips = [tip(1, 20), tip(2, 0)];
@@ -373,12 +375,12 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_still_needs_holds_back_every_policy_and_is_none() {
+    fn a_needed_position_limits_every_policy_and_is_no_policy_itself() {
         let from = |text: &str| Some(text.parse::<Lsn>().unwrap());
         let boundary = |text| Ok(Some(Boundary::from(name(text))));
         let backups = [backup("000000010000000000000006", 2)];
         let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
-        // A name that takes the last backup is a matter of its own.
+        // A name that takes the last backup is a separate case.
         let before = Some("000000010000000000000006".parse().unwrap());
         for policy in [
             Policy { backups: one, ..Policy::default() },
@@ -400,7 +402,7 @@ mod tests {
         assert_eq!(decided(&all, &[], 1), Ok(None));
         let alone = Policy { keep_from: from("0/9000000"), ..Policy::default() };
         assert_eq!((decided(&alone, &[], 1), alone.is_empty()), (Ok(None), true), "nothing says what may go");
-        // Beyond the first 4 GB, and in the largest segments.
+        // Above the first 4 GiB, and in the largest segments.
         let (position, size) = ("16/C0000028".parse().unwrap(), SegmentSize::MAX);
         assert_eq!(Boundary::at(position, size), Boundary::from(name("000000010000001600000003")));
     }
@@ -414,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_cannot_be_right_delete_nothing() {
+    fn impossible_times_delete_nothing() {
         let before = Some("000000010000000000000009".parse().unwrap());
         let policy = Policy { before, ..Policy::default() };
         assert!(matches!(decided(&policy, &[], -1), Err(Doubt::FromTheFuture { .. })));
