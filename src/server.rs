@@ -1,4 +1,5 @@
-//! Asking a running server, by psql: libpq knows every way that a site connects and authenticates by.
+//! Queries to a running server, through psql: libpq supports every way to connect and authenticate that a site may
+//! use.
 
 use std::fmt;
 use std::io::ErrorKind as IoErrorKind;
@@ -8,10 +9,10 @@ use crate::cluster::ServerSettings;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentName, SystemIdentifier};
 
-/// Somebody who needs the log from a place on.
+/// Someone who needs the WAL from a position on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// The place.
+    /// The position.
     pub from: Lsn,
     /// Who it is, for messages.
     pub who: String,
@@ -23,7 +24,7 @@ pub struct Server {
     url: String,
 }
 
-/// As it was given.
+/// Prints the URL as given.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.url)
@@ -31,12 +32,12 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    /// The server at a connection URL or string. One with a password is refused: psql's command line would show it to
-    /// every user of the machine.
+    /// Creates a server from a connection URL or string. A password in it is refused, because the command line of
+    /// psql is visible to every user of the machine.
     pub fn new(url: &str) -> Result<Self, Error> {
-        // Up to the first "@", as libpq has it, whatever stands in between.
+        // Up to the first "@", as in libpq, whatever is before it.
         let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(user, _)| user);
-        // In a string there may be spaces around the equals sign; in a URL, any letter may be written as its number.
+        // In a string, spaces may surround the equals sign. In a URL, any character may be percent-encoded.
         let plain: String = url.to_ascii_lowercase().split_whitespace().collect();
         let decoded = || {
             url::form_urlencoded::parse(plain.as_bytes())
@@ -50,19 +51,19 @@ impl Server {
         Ok(Self { url: url.to_owned() })
     }
 
-    /// Whether it is in recovery, as a standby is.
+    /// Returns `true` if the server is in recovery, as a standby is.
     pub fn is_in_recovery(&self) -> Result<bool, Error> {
         Ok(self.ask("select pg_is_in_recovery()")? == "t")
     }
 
-    /// The cluster it serves.
+    /// Returns the system identifier of the cluster.
     pub fn system_identifier(&self) -> Result<SystemIdentifier, Error> {
         let answer = self.ask("select system_identifier from pg_control_system()")?;
         answer.parse().map_err(|error| self.failed().because(error))
     }
 
-    /// From where on the log is needed: by the server itself if it is in recovery, which would begin there if it were started
-    /// again, and by those that have a replication slot on it.
+    /// Returns the positions from which WAL is needed: by the server itself, if it is in recovery and would restart
+    /// there, and by the users of its replication slots.
     pub fn needs(&self) -> Result<Vec<Need>, Error> {
         let slots = self.ask(
             "select coalesce(restart_lsn::text, '-') || ' ' || slot_type || ' ' \
@@ -80,7 +81,7 @@ impl Server {
         Ok(needs)
     }
 
-    /// What a slot says: its position, its kind, what has become of its WAL, and its name.
+    /// Parses one slot: position, kind, state of its WAL, and name.
     fn need_of_slot(&self, slot: &str) -> Result<Option<Need>, Error> {
         let mut words = slot.splitn(4, ' ');
         let (Some(from), Some(kind), Some(wal), Some(name)) =
@@ -89,14 +90,14 @@ impl Server {
             return Err(self.failed().because(format!("\"{slot}\" is no slot")));
         };
         match (from, kind, wal) {
-            // Whoever has it may go on with the archive, and from where is not known any more.
+            // Its user may continue from the archive, at a position that is no longer known.
             ("-", "physical", "lost") => {
                 let what = format!("the slot \"{name}\" of the server at {self} has lost its place");
                 Err(Error::new(ErrorKind::Local, what).hint(format!(
                     "drop it (select pg_drop_replication_slot('{name}')), and ask its standby by --pg-url instead"
                 )))
             }
-            // Nobody has used it yet, or nobody can any more.
+            // Never used so far, or no longer usable.
             ("-", ..) => Ok(None),
             _ => {
                 let from = from.parse().map_err(|error| self.failed().because(error))?;
@@ -105,7 +106,7 @@ impl Server {
         }
     }
 
-    /// The settings of archiving that are in force.
+    /// Returns the effective settings of archiving.
     pub fn settings(&self) -> Result<ServerSettings, Error> {
         let answer = self
             .ask("select name || '=' || setting from pg_settings where name like 'archive%' order by name")?;
@@ -113,15 +114,15 @@ impl Server {
         Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// Ends the segment that is being written, and gives its name.
+    /// Ends the current segment and returns its name.
     pub fn switch_segment(&self) -> Result<SegmentName, Error> {
-        // A segment with nothing in it would not be switched.
+        // The server would not switch an empty segment.
         self.ask("select pg_create_restore_point('walkeep check')")?;
         let answer = self.ask("select pg_walfile_name(pg_switch_wal())")?;
         answer.parse().map_err(|error| self.failed().because(error))
     }
 
-    /// What the server says of its last failure to archive; `None` when it has had none since its last success.
+    /// Returns the last archiving failure that the server reports; `None` if an archiving success followed it.
     pub fn archiver_failure(&self) -> Result<Option<String>, Error> {
         let answer = self.ask(
             "select last_failed_wal || ' at ' || last_failed_time from pg_stat_archiver \
@@ -134,12 +135,12 @@ impl Server {
         Error::new(ErrorKind::Local, format!("cannot ask the server at {}", self.url))
     }
 
-    /// What one query answers, a line for each row.
+    /// Runs one query and returns its output, one line per row.
     fn ask(&self, query: &str) -> Result<String, Error> {
         let mut psql = Command::new("psql");
         psql.args(["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--quiet"]);
         psql.args(["--set=ON_ERROR_STOP=1", "--dbname", &self.url, "--command", query]);
-        // It must not outlive a call that gives up.
+        // Must not outlive a call that gives up.
         psql.env("PGOPTIONS", "-c statement_timeout=30s").stdin(Stdio::null());
         if std::env::var_os("PGCONNECT_TIMEOUT").is_none() {
             psql.env("PGCONNECT_TIMEOUT", "10");
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_needs_the_log_from_its_place_on_and_one_that_has_lost_it_is_a_doubt() {
+    fn a_slot_needs_wal_from_its_position_and_a_lost_one_is_a_doubt() {
         let server = Server::new("host=h").unwrap();
         let need = |slot: &str| server.need_of_slot(slot);
         let told = need("0/3000028 physical reserved one").unwrap().unwrap();
@@ -170,7 +171,7 @@ mod tests {
         assert_eq!(told, Need { from: Lsn(0x300_0028), who });
         for (slot, from) in [
             ("16/B374D848 logical extended two", Some(Lsn(0x16_B374_D848))),
-            // Still there, but the next checkpoint may remove it from pg_wal.
+            // Still present, but the next checkpoint may remove it from pg_wal.
             ("0/1000000 physical unreserved three", Some(Lsn(0x100_0000))),
             ("0/1000000 physical - of_version_12", Some(Lsn(0x100_0000))),
             ("- physical - never_used", None),

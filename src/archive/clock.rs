@@ -1,11 +1,11 @@
-//! The difference between a store's clock and this machine's, for messages.
+//! Difference between a store's clock and the local one, for messages.
 
 use jiff::SignedDuration;
 
-/// What is too much: stores refuse requests that are a quarter of an hour off.
+/// Clock skew that is worth a warning. Stores refuse requests at a skew of 15 minutes.
 pub const MUCH_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// Says by how much this machine's clock differs, to the second, from a store's that is `ahead` of it by so much.
+/// Describes the local clock, to the second, relative to that of a store which is `ahead` of it by this much.
 #[must_use]
 pub fn clock_difference(ahead: SignedDuration) -> String {
     let direction = if ahead.is_negative() { "ahead of" } else { "behind" };

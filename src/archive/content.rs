@@ -1,4 +1,4 @@
-//! What does not fit into memory, read in parts that do.
+//! Reading of files that are too large for memory, in parts.
 
 use std::fs::File;
 use std::io;
@@ -6,12 +6,12 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-/// How much of a file is in memory at a time, in bytes.
+/// Size of a part in bytes.
 const PART_BYTES: u64 = 1 << 20;
 
-/// The next part of a file of `bytes` bytes, of which so many have been read; `None` at its end.
+/// Reads the next part of a file of `bytes` bytes, of which `read` were read before; `None` at the end.
 ///
-/// By its place, so that several can read the same file. A file that is shorter is an error.
+/// Reads at a position, so several readers can share the file. A file that is too short is an error.
 pub(super) fn next_part(file: &File, bytes: u64, read: u64) -> io::Result<Option<Bytes>> {
     let left = bytes.saturating_sub(read).min(PART_BYTES);
     if left == 0 {
@@ -42,7 +42,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn all_parts_are_all_of_the_file_and_one_that_is_too_short_is_an_error() {
+    fn all_parts_make_up_the_file_and_a_short_file_is_an_error() {
         let content: Vec<u8> = (0..3_000_000u32).map(|number| number.to_le_bytes()[0] ^ 0x5A).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();

@@ -1,36 +1,36 @@
-//! What became of a request that did not get what it asked for.
+//! Failures of requests to an archive.
 
 use crate::error::{Error, ErrorKind};
 
-/// What the archive was asked to do.
+/// Kind of a request to the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// To create a file, unless it is there.
+    /// Create a file unless it exists.
     Create,
-    /// Whether a file is there. A store's answer to that has no body, so no word of the store's own.
+    /// Look whether a file exists. A store's answer has no body and therefore no message.
     Look,
-    /// For a file.
+    /// Read a file.
     Read,
-    /// What files there are. No key is named, so none can be absent.
+    /// List files. The request has no key, so no file can be absent.
     List,
-    /// To put a file there, whether it is there or not.
+    /// Write a file, whether it exists or not.
     Write,
-    /// To delete a file.
+    /// Delete a file.
     Delete,
 }
 
-/// What its answer means.
+/// Meaning of a failed request.
 pub(super) enum Failure {
-    /// A file has that name already.
+    /// The name is taken.
     Taken,
-    /// The store does not understand conditions.
+    /// The store does not support conditions.
     Unconditional,
-    /// Anything else.
+    /// Any other failure.
     Error(Error),
 }
 
 impl Failure {
-    /// The error that it is to whoever expects neither of the other two.
+    /// Returns the error for a caller that handles neither of the other two.
     pub(super) fn into_error(self) -> Error {
         let unexpected = |what| Error::new(ErrorKind::Unavailable, what);
         match self {

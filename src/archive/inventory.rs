@@ -1,4 +1,4 @@
-//! What an archive holds.
+//! Listings of an archive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,54 +14,54 @@ use super::{Archive, ArchivedName, Place};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
-/// An archived file, as a listing tells of it.
+/// An archived file in a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchivedFile {
-    /// Its name.
+    /// Name of the file.
     pub name: ArchivedName,
-    /// When it was archived, by the clock of the place.
+    /// Time of archiving, by the clock of the directory or store.
     pub since: Timestamp,
-    /// Its size in the archive, in bytes.
+    /// Size in the archive, in bytes.
     pub stored_size: u64,
 }
 
-/// Something that is no archived file.
+/// A file or directory that is no archived file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherFile {
-    /// Where it is, below the archive.
+    /// Path below the archive.
     pub key: String,
-    /// Since when, by the clock of the place.
+    /// Time of its last change, by the clock of the directory or store.
     pub since: Timestamp,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// What is younger may be somebody's work.
+/// Age at which a staging file counts as abandoned. A younger one may belong to a push in progress.
 const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 impl OtherFile {
-    /// Whether nobody can be at work on it any more.
+    /// Returns `true` if the file is too old to belong to work in progress.
     #[must_use]
     pub fn is_abandoned(&self, now: Timestamp) -> bool {
         now.duration_since(self.since) > ABANDONED_AFTER
     }
 }
 
-/// All that an archive holds of one system.
+/// All files that an archive contains of one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Archived files, in the order of their names.
+    /// Archived files, sorted by name.
     pub files: Vec<ArchivedFile>,
-    /// What pushes that were killed have left, unfinished and of no use. Pushes that are at work have theirs here, too.
+    /// Staging files of killed pushes, which are useless, and of pushes in progress.
     pub staged: Vec<OtherFile>,
-    /// What walkeep knows nothing of. A directory stands for all that is in it.
+    /// Files unknown to walkeep. A directory stands for its whole content.
     pub unknown: Vec<OtherFile>,
-    /// Directories of segments that hold nothing.
+    /// Empty segment directories.
     pub empty: Vec<OtherFile>,
 }
 
 impl Inventory {
-    /// Puts a file with that key where it belongs.
+    /// Adds a file to the list that its key belongs to.
     pub(super) fn add(&mut self, system: SystemIdentifier, key: &str, since: Timestamp, size: u64) {
         let other = || OtherFile { key: key.to_owned(), since, size };
         match key::classify(system, key) {
@@ -74,7 +74,7 @@ impl Inventory {
 }
 
 impl Archive {
-    /// The systems whose files the archive holds, in ascending order.
+    /// Lists the clusters that have files in the archive, in ascending order.
     pub async fn systems(&self) -> Result<Vec<SystemIdentifier>, Error> {
         let listing = self.list_directory(None).await?;
         let names = listing.common_prefixes.iter().filter_map(|prefix| prefix.filename()?.parse().ok());
@@ -83,7 +83,7 @@ impl Archive {
         Ok(systems)
     }
 
-    /// The only system whose files the archive holds.
+    /// Returns the only cluster that has files in the archive.
     pub async fn only_system(&self) -> Result<SystemIdentifier, Error> {
         let systems = self.systems().await?;
         match systems.as_slice() {
@@ -101,7 +101,7 @@ impl Archive {
         }
     }
 
-    /// All that the archive holds of a system, complete or a failure. A store is asked for a thousand names at a time.
+    /// Lists all files of a cluster. A partial listing is an error. A store returns a thousand names per request.
     pub async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
         let mut inventory = match &self.place {
             Place::Local(local) => local.inventory(system).await?,
@@ -126,7 +126,7 @@ impl Archive {
         Ok(inventory)
     }
 
-    /// The archived files of one kind that is kept in a directory of its own, in the order of their names.
+    /// Lists the archived text files of one kind, sorted by name.
     pub async fn text_files(
         &self,
         system: SystemIdentifier,
@@ -140,7 +140,7 @@ impl Archive {
         Ok(files)
     }
 
-    /// Which of these files the archive holds, by a listing of each directory that any of them would be in.
+    /// Returns those of `names` that the archive contains, after one listing of each directory involved.
     pub async fn held_among(
         &self,
         system: SystemIdentifier,
@@ -156,23 +156,24 @@ impl Archive {
         Ok(held)
     }
 
-    /// The newest segment of the system's newest timeline that has any. Two listings, of which neither has the whole
-    /// archive in it.
+    /// Returns the newest segment of the newest timeline that has any. Needs two listings, neither of the whole
+    /// archive.
     pub async fn newest_segment(&self, system: SystemIdentifier) -> Result<Option<ArchivedFile>, Error> {
         let newest = self.newest_segments(system).await?;
         Ok(newest.into_iter().max_by_key(|file| file.name))
     }
 
-    /// The newest segment of each timeline that has any, in the order of timelines, as [`Archive::latest_segments`] finds it.
+    /// Returns the newest segment of each timeline that has any, in order of timelines. Lists as
+    /// [`Archive::latest_segments`] does.
     pub async fn newest_segments(&self, system: SystemIdentifier) -> Result<Vec<ArchivedFile>, Error> {
         Ok(self.latest_segments(system).await?.newest())
     }
 
-    /// The newest segments of each timeline. A listing of the directories, and one of the last of them for each timeline;
-    /// none has the whole archive in it.
+    /// Lists the newest segments of each timeline: one listing of the directories, and one of the last directory of
+    /// each timeline. None covers the whole archive.
     pub async fn latest_segments(&self, system: SystemIdentifier) -> Result<SegmentGroups, Error> {
         let listing = self.list_directory(Some(&key::wal(system))).await?;
-        // A group's name is a timeline and a log number, in hexadecimal digits of fixed length: text order is theirs.
+        // A group is named after a timeline and a number, in hexadecimal digits of fixed length, so it sorts as text.
         let is_group = |name: &str| {
             name.len() == 16 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'))
         };
@@ -194,8 +195,7 @@ impl Archive {
         Ok(groups)
     }
 
-    /// The complete segments whose names have the same first 16 digits, in the order of their names. Of a group without any,
-    /// none.
+    /// Lists the complete segments whose names share the first 16 digits, sorted by name. Empty if there are none.
     pub async fn segments_of(
         &self,
         system: SystemIdentifier,
@@ -209,7 +209,7 @@ impl Archive {
         Ok(segments)
     }
 
-    /// What is directly in a directory of keys, or in the archive itself.
+    /// Lists one directory of keys, or the top directory of the archive.
     pub(super) async fn list_directory(&self, directory: Option<&Key>) -> Result<ListResult, Error> {
         if let Place::Local(local) = &self.place {
             local.prepare_listing(directory).await;
@@ -221,17 +221,17 @@ impl Archive {
     }
 }
 
-/// The segments of an archive by the first 16 digits of their names, timeline and log, as far as they have been listed.
+/// Segments of an archive, grouped by the first 16 digits of their names. Not all groups need be listed.
 #[derive(Debug, Clone, Default)]
 pub struct SegmentGroups {
-    /// All that there are, also those without a complete segment.
+    /// All groups, including those without a complete segment.
     pub names: BTreeSet<String>,
-    /// The complete segments of those that have been listed, in the order of their names.
+    /// Complete segments of the groups that were listed, sorted by name.
     pub listed: BTreeMap<String, Vec<ArchivedFile>>,
 }
 
 impl SegmentGroups {
-    /// The newest segment of each timeline, in the order of timelines, as far as they have been listed.
+    /// Returns the newest listed segment of each timeline, in order of timelines.
     #[must_use]
     pub fn newest(&self) -> Vec<ArchivedFile> {
         let mut newest: Vec<ArchivedFile> = Vec::new();
@@ -271,7 +271,7 @@ fn archived(system: SystemIdentifier, found: &ObjectMeta) -> Option<ArchivedFile
     }
 }
 
-/// When an object was made, by the store's clock.
+/// Returns the time of an object's creation, by the store's clock.
 pub(super) fn since(found: &ObjectMeta) -> Timestamp {
     Timestamp::from_millisecond(found.last_modified.timestamp_millis()).unwrap_or(Timestamp::MAX)
 }

@@ -1,7 +1,7 @@
-//! Which key of the store holds which file.
+//! Mapping from file names to keys.
 //!
-//! The key follows from the system and the name alone, never from codec, encryption or content: one name, one key,
-//! one request, and no two clusters ever meet. The one exception is a second `.partial` ([`ArchivedName`]).
+//! A key depends only on cluster and name, never on codec, encryption or content. Each name therefore has one key and
+//! takes one request, and clusters never conflict. The one exception is a second `.partial` ([`ArchivedName`]).
 
 use object_store::path::Path;
 
@@ -9,7 +9,7 @@ use super::name::ArchivedName;
 use super::report::Report;
 use crate::wal::{SystemIdentifier, WalName};
 
-/// The key of `name` below the archive's prefix.
+/// Returns the key of `name` below the archive's prefix.
 pub(super) fn key(system: SystemIdentifier, name: ArchivedName) -> Path {
     Path::from(match name.wal() {
         WalName::Segment(segment) | WalName::Partial(segment) => {
@@ -20,20 +20,20 @@ pub(super) fn key(system: SystemIdentifier, name: ArchivedName) -> Path {
     })
 }
 
-/// What something below a system's keys is.
+/// Kind of a file below a cluster's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// An archived file.
     File(ArchivedName),
-    /// What a push, or whoever wrote a report, had not finished.
+    /// A staging file of a push or of a report.
     Staged,
-    /// A report of walkeep's own.
+    /// A report of walkeep's.
     Report,
-    /// Nothing of walkeep's.
+    /// Not a file of walkeep's.
     Unknown,
 }
 
-/// What has that key.
+/// Returns the kind of the file with that key.
 pub(super) fn classify(system: SystemIdentifier, key: &str) -> Kind {
     let last = key.rsplit('/').next().unwrap_or_default();
     let (stem, staged) = match last.split_once('#') {
@@ -52,12 +52,12 @@ pub(super) fn classify(system: SystemIdentifier, key: &str) -> Kind {
     if staged { Kind::Staged } else { kind }
 }
 
-/// What the keys of a system begin with.
+/// Returns the prefix of all keys of a cluster.
 pub(super) fn of_system(system: SystemIdentifier) -> Path {
     Path::from(system.to_string())
 }
 
-/// What the keys of a system's segments begin with.
+/// Returns the prefix of all keys of a cluster's segments.
 pub(super) fn wal(system: SystemIdentifier) -> Path {
     Path::from(format!("{system}/wal"))
 }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_file_has_its_place() {
+    fn every_kind_of_file_has_its_key() {
         let system = SystemIdentifier::new(7_381_092_445_103_374_871).unwrap();
         let key = |name: &str| key(system, name.parse().unwrap()).to_string();
         assert_eq!(
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_only_where_its_name_puts_it() {
+    fn a_file_under_another_key_is_unknown() {
         let system = SystemIdentifier::new(7).unwrap();
         let kind = |key: &str| classify(system, key);
         let segment = "7/wal/0000000A00000016/0000000A000000160000003C";

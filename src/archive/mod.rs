@@ -1,9 +1,10 @@
-//! An archive: one place that keeps the WAL of any number of clusters, each file under the key its name gives it.
+//! An archive: a directory or a part of a bucket that contains the WAL of any number of clusters, each file under a
+//! key derived from its name.
 //!
-//! What is promised here: [`Archive::create`] returns after the file, its name and the directories above it are
-//! durable, and never replaces anything; [`Archive::fetch`] says "absent" only when the place itself said so.
+//! [`Archive::create`] returns once the file, its name and the directories above it are durable, and never replaces a
+//! file. [`Archive::fetch`] reports a file as absent only if the directory or store itself proved it.
 //!
-//! A place is a directory (`local`) or a part of a bucket (`store`).
+//! The module `local` implements directories, `store` object stores.
 
 mod clock;
 mod content;
@@ -49,19 +50,19 @@ pub use store::{ConditionalPut, StoreOptions};
 pub use surroundings::Surroundings;
 pub use url::{ArchiveUrl, ArchiveUrlError, Provider, StoreUrl};
 
-/// Where an archive is, and what is demanded of the place.
+/// Location of an archive, and requirements on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveOptions {
-    /// The place.
+    /// URL of the archive.
     pub url: ArchiveUrl,
-    /// Insist that a directory is a mount point.
+    /// `true` to require that a directory is a mount point.
     pub require_mount: bool,
-    /// How an object store is reached.
+    /// Options for an object store.
     pub store: StoreOptions,
 }
 
 impl ArchiveOptions {
-    /// Everything that decides where files go, as a text that changes when any of it does.
+    /// Returns a text that identifies the location: it changes with everything that determines where files go.
     pub fn place(&self) -> Result<String, Error> {
         match &self.url {
             ArchiveUrl::Directory(path) => local::place(path),
@@ -70,7 +71,7 @@ impl ArchiveOptions {
     }
 }
 
-/// An archive that has been found where it should be, or a store that is ready to be asked.
+/// An open archive: a directory that was found, or a store that is ready for requests.
 #[derive(Debug, Clone)]
 pub struct Archive {
     url: ArchiveUrl,
@@ -83,29 +84,29 @@ enum Place {
     Store(Box<Store>),
 }
 
-/// What became of a file that was to be created.
+/// Result of creating a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// It is there, durably.
+    /// The file was created and is durable.
     New,
-    /// Something was there under that name, and was left as it is.
+    /// The name was taken, and its file left unchanged.
     Exists,
 }
 
-/// An archived file that is being read.
+/// An archived file, open for reading.
 pub struct Fetched {
-    /// Its bytes. Not to be read on a thread that runs asynchronous work.
+    /// Content of the archived file. Must not be read on a thread that runs asynchronous tasks.
     pub reader: Box<dyn Read + Send>,
-    /// How many there are.
+    /// Size of the archived file, in bytes.
     pub stored_size: u64,
-    /// Where it is, for messages.
+    /// Location of the file, for messages.
     pub location: String,
-    /// Ends the reading when it is dropped, also while it waits. Stays with whoever waits for the reader.
+    /// Stops the transfer when dropped, even while a read blocks. Keep it with the code that waits for the reader.
     pub transfer: Option<DropGuard>,
 }
 
 impl Archive {
-    /// Looks for the directory where the options say, or prepares to ask the store.
+    /// Opens the archive. Checks a directory; a store is not asked anything.
     pub async fn open(options: &ArchiveOptions) -> Result<Self, Error> {
         let options = options.clone();
         blocking(move || {
@@ -118,8 +119,7 @@ impl Archive {
         .await
     }
 
-    /// Waits no longer for something to move than the call of that limit will, which may lose patience at any time. What is
-    /// done in a directory cannot be watched from here.
+    /// Limits waits without progress to those of `limit`, which may shrink at any time. Has no effect on a directory.
     pub fn heed(&self, limit: &TimeLimit) {
         match &self.place {
             Place::Local(_) => {}
@@ -127,9 +127,11 @@ impl Archive {
         }
     }
 
-    /// Whether something has the name `name` already, as far as that shows before a file is created. A directory is looked
-    /// at, because one that is full or read-only cannot be told by creating; creating still has the last word. A store is
-    /// asked unless creating tells. To be called while the file is being prepared: with a store, it makes the connection.
+    /// Returns `true` if the name is visibly taken.
+    ///
+    /// A directory is looked at, because creating a file in one that is full or read-only does not report that the
+    /// name is taken; creating still decides. A store is asked only if creating does not report it. Call this while
+    /// the file is being prepared: with a store, it opens the connection.
     pub async fn is_taken(
         &self,
         system: SystemIdentifier,
@@ -142,7 +144,7 @@ impl Archive {
         }
     }
 
-    /// Creates the file `name`, unless something has that name already.
+    /// Creates the file `name` unless it exists.
     pub async fn create(
         &self,
         system: SystemIdentifier,
@@ -156,8 +158,7 @@ impl Archive {
         }
     }
 
-    /// Makes sure that a file which is there already would survive a power cut, as one that was created would. Whether it is
-    /// there still.
+    /// Makes an existing file as durable as a created one. Returns `false` if it no longer exists.
     pub async fn make_durable(
         &self,
         system: SystemIdentifier,
@@ -165,12 +166,12 @@ impl Archive {
     ) -> Result<bool, Error> {
         match &self.place {
             Place::Local(local) => local.make_durable(&key::key(system, name.into())).await,
-            // What a store shows, it has made durable.
+            // A file that a store shows is durable.
             Place::Store(_) => Ok(true),
         }
     }
 
-    /// Opens the file `name` for reading; an error of the kind [`ErrorKind::Absent`] is proven.
+    /// Opens the file `name` for reading. An error of the kind [`ErrorKind::Absent`] is proven.
     pub async fn fetch(
         &self,
         system: SystemIdentifier,
@@ -191,7 +192,7 @@ impl Archive {
         })
     }
 
-    /// Whether the archive holds the file `name`.
+    /// Returns `true` if the archive contains the file `name`.
     pub async fn holds(
         &self,
         system: SystemIdentifier,
@@ -208,25 +209,25 @@ impl Archive {
         }
     }
 
-    /// Where the archive keeps a file of that name, for messages.
+    /// Returns the location of a file, for messages.
     #[must_use]
     pub fn location(&self, system: SystemIdentifier, name: impl Into<ArchivedName>) -> String {
         format!("{}/{}", self.url, key::key(system, name.into()))
     }
 
-    /// Where the archive is.
+    /// Returns the URL of the archive.
     #[must_use]
     pub fn url(&self) -> &ArchiveUrl {
         &self.url
     }
 
-    /// Whether a failure to write may pass by itself within moments, as those of a network do.
+    /// Returns `true` if write failures may pass within moments, as those of a network do.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         matches!(self.place, Place::Store(_))
     }
 
-    /// Whether a directory is a mount point, while nothing insists that it is one.
+    /// Returns `true` if the archive is on a mount point and the configuration does not require one.
     pub async fn is_unguarded_mount(&self) -> bool {
         match &self.place {
             Place::Local(local) => local.is_unguarded_mount().await,
@@ -234,7 +235,7 @@ impl Archive {
         }
     }
 
-    /// By how much the clock of a store was ahead of this machine's when it answered last.
+    /// Returns how far the store's clock was ahead of the local one at its last answer.
     #[must_use]
     pub fn clock_ahead(&self) -> Option<SignedDuration> {
         match &self.place {
@@ -243,7 +244,7 @@ impl Archive {
         }
     }
 
-    /// Scheme and host of a store; `None` for a directory.
+    /// Returns scheme and host of a store; `None` for a directory.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         match &self.place {
@@ -252,7 +253,7 @@ impl Archive {
         }
     }
 
-    /// Whether an encrypted connection is one to a server that has proven who it is.
+    /// Returns `true` if encrypted connections verify the server's certificate.
     #[must_use]
     pub fn verifies_certificate(&self) -> bool {
         match &self.place {
@@ -261,7 +262,7 @@ impl Archive {
         }
     }
 
-    /// What is set about conditional writes, and whether the place is known to honour them.
+    /// Returns the setting for conditional writes, and `true` if the store is known to support them.
     #[must_use]
     pub fn conditional_put(&self) -> (ConditionalPut, bool) {
         match &self.place {
@@ -277,7 +278,7 @@ impl Archive {
         }
     }
 
-    /// What a failure means; `attempted` is followed by the key's place.
+    /// Returns the meaning of a failure; the key's location is appended to `attempted`.
     fn failure(&self, attempted: &str, key: &Key, asked: Asked, error: object_store::Error) -> Failure {
         match &self.place {
             Place::Local(_) => Local::failure(format!("{attempted} {}/{key}", self.url), asked, error),

@@ -1,5 +1,5 @@
-//! What an archived file is called: by its WAL name; or, where two servers were promoted within one segment and so have
-//! made two `.partial` files of one name, the later one by its content, too. No server asks for such a name.
+//! Names of archived files: the WAL name. If two servers were promoted within one segment, there are two `.partial`
+//! files of one name, and the later one has its content in its name as well. No server asks for such a name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,10 @@ use std::str::FromStr;
 use crate::frame::{Digest, Header};
 use crate::wal::{NameError, SegmentName, SystemIdentifier, WalName};
 
-/// The name of an archived file: `000000010000000A000000FF.partial.` and the BLAKE3 of its content, or a WAL name.
+/// The name of an archived file: a WAL name, or `000000010000000A000000FF.partial.` followed by the BLAKE3 of its
+/// content.
 ///
-/// In order, a second `.partial` comes after the first.
+/// A second `.partial` sorts after the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArchivedName {
     wal: WalName,
@@ -23,25 +24,25 @@ impl From<WalName> for ArchivedName {
 }
 
 impl ArchivedName {
-    /// The name by its content as well; only a `.partial` has one.
+    /// Creates a name with the content; `None` unless `wal` is a `.partial`.
     #[must_use]
     pub fn by_content(wal: WalName, content: Digest) -> Option<Self> {
         matches!(wal, WalName::Partial(_)).then_some(Self { wal, content: Some(content) })
     }
 
-    /// What the server calls it, and what its header says.
+    /// Returns the WAL name, which the server and the header use.
     #[must_use]
     pub fn wal(self) -> WalName {
         self.wal
     }
 
-    /// The BLAKE3 that its content must have, where that is in its name.
+    /// Returns the BLAKE3 in the name.
     #[must_use]
     pub fn content(self) -> Option<Digest> {
         self.content
     }
 
-    /// The segment whose WAL it holds, whole or in part.
+    /// Returns the segment whose WAL the file contains, whole or in part.
     #[must_use]
     pub fn segment(self) -> Option<SegmentName> {
         self.wal.segment()

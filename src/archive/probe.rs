@@ -1,4 +1,4 @@
-//! Trying out what an archive's place can do, on a key of no other use.
+//! Test of an archive's abilities, with a key of its own.
 
 use bytes::Bytes;
 use object_store::path::Path as Key;
@@ -8,26 +8,26 @@ use super::Archive;
 use super::failure::{Asked, Failure};
 use crate::error::{Error, ErrorKind};
 
-/// A key to try things out on.
+/// A key for tests.
 pub struct Probe<'a> {
     archive: &'a Archive,
     key: Key,
     content: Bytes,
 }
 
-/// What a place makes of creating what is there already.
+/// Reaction of an archive to creating a file that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conditions {
     /// It refuses.
     Honoured,
-    /// It replaces.
+    /// It replaces the file.
     Ignored,
-    /// It rejects the request as such.
+    /// It rejects the request as unsupported.
     NotUnderstood,
 }
 
 impl Archive {
-    /// A probe under a name that nobody else uses.
+    /// Creates a probe with a unique name.
     #[must_use]
     pub fn probe(&self) -> Probe<'_> {
         let name = format!("walkeep-check-{:016x}", fastrand::u64(..));
@@ -37,13 +37,13 @@ impl Archive {
 }
 
 impl Probe<'_> {
-    /// The key, below the archive's URL.
+    /// Returns the key, below the archive's URL.
     #[must_use]
     pub fn name(&self) -> &str {
         self.key.as_ref()
     }
 
-    /// Creates the file, with a condition where the place understands one.
+    /// Creates the file, conditionally if the archive supports that.
     pub async fn create(&self) -> Result<(), Error> {
         match self.put(PutMode::Create).await {
             Err(Failure::Unconditional) => self.put(PutMode::Overwrite).await.map_err(Failure::into_error),
@@ -51,7 +51,7 @@ impl Probe<'_> {
         }
     }
 
-    /// Creates it again, which should be refused.
+    /// Creates the file again, which the archive should refuse.
     pub async fn create_again(&self) -> Result<Conditions, Error> {
         match self.put(PutMode::Create).await {
             Ok(()) => Ok(Conditions::Ignored),
@@ -83,7 +83,7 @@ impl Probe<'_> {
         }
     }
 
-    /// Whether a listing shows the file.
+    /// Returns `true` if a listing contains the file.
     pub async fn is_listed(&self) -> Result<bool, Error> {
         let listing = self.archive.list_directory(None).await?;
         Ok(listing.objects.iter().any(|file| file.location == self.key))

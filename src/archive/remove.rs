@@ -1,4 +1,4 @@
-//! Deleting what is not kept any more.
+//! Deletion of archived files.
 
 use object_store::path::Path as Key;
 use tokio_util::sync::CancellationToken;
@@ -9,10 +9,11 @@ use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
 
 impl Archive {
-    /// Deletes files one after the other, or a thousand at a time where a store can do that, until `stop` says to stop.
+    /// Deletes files one by one, or a thousand per request if the store supports that, until `stop` is cancelled.
     ///
-    /// `gone` hears of each that went, by its place among them, as soon as that is known; so it has heard of all that went,
-    /// however this ends. A file that is gone already is none to complain of, and none that went: another prune may be at work.
+    /// Calls `gone` with the index of each deleted file as soon as that is known, so it has been called for all of
+    /// them however this ends. A file that is already gone is no error and is not reported: another prune may be
+    /// running.
     pub async fn delete(
         &self,
         system: SystemIdentifier,
@@ -27,7 +28,7 @@ impl Archive {
         }
     }
 
-    /// Deletes what pushes have left unfinished, likewise.
+    /// Deletes staging files, in the same way.
     pub async fn delete_staged(
         &self,
         staged: &[OtherFile],
@@ -43,7 +44,7 @@ impl Archive {
         }
     }
 
-    /// Removes directories that are still empty. `gone` hears of those that went, by their places.
+    /// Removes directories that are still empty, and calls `gone` with the index of each one removed.
     pub async fn remove_empty(&self, directories: &[OtherFile], gone: &mut impl FnMut(usize)) {
         if let Place::Local(local) = &self.place {
             local.remove_empty(directories, gone).await;

@@ -1,5 +1,5 @@
-//! What `walkeep` notes in the archive about its own work, so that whoever looks from elsewhere can see it: a JSON document
-//! for each kind of work, replaced by the next one. No other file in an archive is ever replaced.
+//! Reports of walkeep in the archive, for readers on other machines: one JSON document per kind of work, replaced by
+//! the next. No other file in an archive is ever replaced.
 
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -10,30 +10,30 @@ use super::{Archive, Place};
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
 
-/// The work that a report is about.
+/// Kind of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
     /// The last `walkeep prune`.
     Prune,
     /// The last `walkeep verify`.
     Verify,
-    /// What its findings are that somebody knows of.
+    /// Findings of `verify` that somebody has acknowledged.
     Acknowledged,
 }
 
-/// A longer one is none.
+/// Maximum size of a report in bytes.
 const MAX_REPORT_BYTES: u64 = 16 << 20;
 
 impl Report {
-    /// All of them.
+    /// All kinds.
     pub(super) const ALL: [Self; 3] = [Self::Prune, Self::Verify, Self::Acknowledged];
 
-    /// The key below the archive's prefix.
+    /// Returns the key below the archive's prefix.
     pub(super) fn key(self, system: SystemIdentifier) -> Key {
         Key::from(format!("{system}/reports/{}.json", self.name()))
     }
 
-    /// The command's name, or what the report holds.
+    /// Returns the name of the command, or of the report's content.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Report {
 }
 
 impl Archive {
-    /// The report's text; `None` where there is none.
+    /// Reads the report; `None` if it does not exist.
     pub async fn read_report(
         &self,
         system: SystemIdentifier,

@@ -1,4 +1,4 @@
-//! Trying again while trying again may help.
+//! Retries of failures that may be temporary.
 
 use std::time::{Duration, Instant};
 
@@ -9,22 +9,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long is slept until it is looked whether there is still patience for more.
+/// Maximum length of one sleep between checks of the remaining patience.
 const MOST_SLEEP: Duration = Duration::from_millis(250);
 
-/// What another attempt must be given at least, where the limit is long enough.
+/// Minimum time left for another attempt, if the limit is long enough.
 const LEAST_ROOM: Duration = Duration::from_secs(2);
 
-/// Repeats `attempt` while it fails with [`ErrorKind::Unavailable`], with growing pauses, the last time when
-/// just enough of the time limit is left for it; then returns the last failure. Every other kind is returned at once.
+/// Repeats `attempt` while it fails with [`ErrorKind::Unavailable`], and returns the last failure.
 ///
-/// The pauses are random between half of their length and all of it, so that many servers whose archive was away do
-/// not come back to it in step.
+/// Pauses grow. The last attempt starts when just enough of the time limit is left for it. Errors of other kinds are
+/// returned at once. Each pause is a random part of its length, between half and all of it, so that many servers do
+/// not return to an archive at the same moment.
 ///
-/// Whoever has lost patience waits no longer than that for failures to pass, and not again for an archive that has hung for as
-/// long.
+/// Once the limit has lost patience, failures are waited for only as long as it says, and an archive that hung for
+/// that long is not tried again.
 ///
-/// `waiting` hears of the first failure, because an operator can often mend what the call is waiting for.
+/// Calls `waiting` with the first failure, because an operator can often fix it.
 pub async fn retry<T>(
     limit: &TimeLimit,
     waiting: impl FnOnce(&Error),
@@ -40,7 +40,7 @@ pub async fn retry<T>(
             outcome => return outcome,
         };
         let failing_since = *failing_since.get_or_insert_with(Instant::now);
-        // An attempt that the limit would cut says nothing, while this failure says why.
+        // An attempt that the limit cuts off has no message, while this failure has one.
         let room = begun.elapsed().max((limit.total() / 5).min(LEAST_ROOM));
         let slack = limit.left().saturating_sub(room).min(patience_left(limit, failing_since));
         let hangs = error.is_timeout()
@@ -62,7 +62,7 @@ fn patience_left(limit: &TimeLimit, failing_since: Instant) -> Duration {
     patience.saturating_sub(failing_since.elapsed())
 }
 
-/// Sleeps, but for no longer than patience lasts, which may be lost meanwhile.
+/// Sleeps, but no longer than patience lasts, which may shrink in the meantime.
 async fn sleep(pause: Duration, limit: &TimeLimit, failing_since: Instant) {
     let begun = Instant::now();
     loop {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_temporary_failures_are_retried() {
         use ErrorKind::{Absent, Damaged, Unavailable};
         let minute = Duration::from_mins(1);
         assert_eq!(run(minute, vec![Unavailable, Unavailable]), (Ok(()), 3, 1));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_failure_is_told_when_the_time_is_up() {
+    fn the_last_failure_is_returned_at_the_time_limit() {
         let started = Instant::now();
         let (outcome, attempts, _) = run(Duration::from_millis(500), vec![ErrorKind::Unavailable; 99]);
         assert_eq!(outcome, Err(ErrorKind::Unavailable));
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(run(Duration::ZERO, vec![ErrorKind::Unavailable; 9]).1, 1, "one try in any case");
     }
 
-    /// How many attempts fail, each of which takes so long, and how long they take in all.
+    /// Retries attempts that fail after `takes`; returns their number and the total time.
     fn failing(limit: &TimeLimit, takes: Duration, timed_out: bool) -> (usize, Duration) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (begun, mut attempts) = (Instant::now(), 0);
@@ -139,18 +139,18 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_lost_patience_waits_no_longer_than_that_for_failures_to_pass() {
+    fn lost_patience_limits_the_wait_for_failures() {
         let (attempts, took) = failing(&without_patience(Duration::from_millis(500)), Duration::ZERO, false);
         assert!(attempts >= 3, "{attempts}");
         assert!(took < Duration::from_secs(30), "an hour is the limit: {took:?}");
-        // It counts from the first failure on, which may take its time.
+        // Patience counts from the first failure, which itself may take long.
         let slow = Duration::from_millis(300);
         let (attempts, _) = failing(&without_patience(Duration::from_millis(250)), slow, false);
         assert_eq!(attempts, 2);
     }
 
     #[test]
-    fn whoever_has_lost_patience_does_not_wait_again_for_an_archive_that_hangs() {
+    fn without_patience_a_hanging_archive_is_not_tried_again() {
         let limit = without_patience(Duration::from_millis(200));
         assert_eq!(failing(&limit, Duration::from_millis(250), true).0, 1);
         assert_eq!(failing(&limit, Duration::from_millis(250), false).0, 2, "that one has answered");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_that_is_lost_in_a_pause_ends_it() {
+    fn losing_patience_during_a_pause_ends_it() {
         let limit = TimeLimit::new(Instant::now(), Duration::from_hours(1));
         let loses = limit.clone();
         let losing = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Whether the archive still has what was archived earlier: the question that an acknowledgement leaves open.
+//! Check that the archive still has a file archived earlier, which an acknowledgement leaves open.
 
 use std::fs::File;
 use std::io;
@@ -12,17 +12,17 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, Digest, FrameError, Header};
 use crate::wal::{SystemIdentifier, WalName};
 
-/// What shows that an archived file is the one that was archived, without reading all of it.
+/// Properties by which an archived file is recognized without reading all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredFile {
-    /// Its size in the archive.
+    /// Size in the archive, in bytes.
     pub bytes: u64,
-    /// The digest of the original, which its header holds.
+    /// BLAKE3 of the WAL file, as recorded in its header.
     pub blake3: Digest,
 }
 
 impl StoredFile {
-    /// Whether the file has that size, and a header of that system, name and content.
+    /// Returns `true` if the file has that size, and a header with that cluster, name and content.
     fn is(self, file: File, system: SystemIdentifier, name: WalName) -> io::Result<bool> {
         if file.metadata()?.len() != self.bytes {
             return Ok(false);
@@ -39,7 +39,7 @@ impl StoredFile {
 }
 
 impl ArchiveOptions {
-    /// As [`Archive::still_holds`], but at once, without a runtime or a client; `None` where there is no asking without.
+    /// Does the same as [`Archive::still_holds`] without a runtime or a client; `None` for a store.
     #[must_use]
     pub fn still_holds(
         &self,
@@ -59,8 +59,8 @@ impl ArchiveOptions {
 }
 
 impl Archive {
-    /// Whether the archive still has the file that was archived as `stored`. A directory is asked for its size and header, a
-    /// store for its size.
+    /// Returns `true` if the archive still has the file that was archived as `stored`. Compares size and header in a
+    /// directory, and the size in a store.
     pub async fn still_holds(
         &self,
         system: SystemIdentifier,
@@ -73,7 +73,7 @@ impl Archive {
                 let root = Local::root(local).to_owned();
                 blocking(move || in_directory(&root, &key, system, name, stored)).await
             }
-            // Of two `.partial` files, the one under this name may be the other one, and have the same size.
+            // Of two `.partial` files, the one under this name may be the other one and have the same size.
             Place::Store(_) if matches!(name, WalName::Partial(_)) => Ok(false),
             Place::Store(store) => Ok(store.size_of(&key).await? == Some(stored.bytes)),
         }
@@ -104,7 +104,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// An archived text file of the test's samples: its bytes, its name, and what is known of it.
+    /// Creates an archived text file: its bytes, its name, and its properties.
     fn sample() -> (Vec<u8>, SystemIdentifier, WalName, StoredFile) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1/00000002.history");
         let bytes = fs::read(path).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_shows_by_size_and_header_whether_it_is_the_same_file() {
+    fn a_directory_identifies_a_file_by_size_and_header() {
         let place = tempfile::tempdir().unwrap();
         let (bytes, system, name, stored) = sample();
         let options = options(place.path());
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_none_that_holds_nothing() {
+    fn a_missing_directory_is_an_error_and_not_an_empty_archive() {
         let (_, system, name, stored) = sample();
         assert!(options(Path::new("/no/such/archive")).still_holds(system, name, stored).unwrap().is_err());
         let place = tempfile::tempdir().unwrap();

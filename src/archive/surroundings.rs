@@ -1,7 +1,7 @@
-//! What is around a segment that an archive seems not to have: a look at the place itself, whatever was seen or cached before.
+//! Neighbours of a segment that the archive seems to lack, by a fresh lookup that bypasses caches.
 //!
-//! It tells an end of the log from a gap, and an archive that is there from one that is not: a mistyped prefix, an empty
-//! bucket, a mount point with nothing mounted on it hold no file of the system, and prove nothing about any.
+//! They distinguish the end of the WAL from a gap, and an available archive from an unavailable one: a mistyped
+//! prefix, an empty bucket and an unmounted mount point contain no file of the cluster, and so prove no absence.
 
 use jiff::Timestamp;
 
@@ -9,21 +9,22 @@ use super::{Archive, Place, TextFiles};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
-/// What a fresh look at an archive shows around a segment.
+/// Neighbours of a segment, by a fresh lookup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Whether the segment itself is there after all.
+    /// `true` if the segment exists after all.
     pub is_there: bool,
-    /// Whether there is a `.partial` of it.
+    /// `true` if the segment has a `.partial`.
     pub partial: bool,
-    /// The lowest segment of its timeline that comes after it, complete or partial, and since when that is there, by the place's clock.
+    /// Lowest later segment of its timeline, complete or partial, with its time of archiving by the clock of the
+    /// directory or store.
     pub later: Option<(SegmentName, Timestamp)>,
-    /// Whether segments of a higher timeline were seen.
+    /// `true` if segments of a higher timeline were seen.
     pub higher_timelines: bool,
 }
 
 impl Surroundings {
-    /// Takes in an archived file that is not before the segment in the order of names.
+    /// Adds an archived file whose name does not sort before the segment.
     pub(super) fn add(&mut self, asked: SegmentName, file: WalName, since: Timestamp) {
         let Some(segment) = file.segment() else { return };
         match file {
@@ -31,7 +32,7 @@ impl Surroundings {
             _ if segment.timeline() < asked.timeline() || segment < asked => {}
             WalName::Segment(_) if segment == asked => self.is_there = true,
             WalName::Partial(_) if segment == asked => self.partial = true,
-            // Who has left the beginning of a later one has written all of this one.
+            // A later `.partial` proves that this segment was completely written.
             WalName::Segment(_) | WalName::Partial(_) => {
                 let lower = self.later.is_none_or(|(later, _)| segment < later);
                 if lower {
@@ -44,7 +45,8 @@ impl Surroundings {
 }
 
 impl Archive {
-    /// Looks around a segment. An archive that holds no file of the system is a failure: it proves nothing.
+    /// Looks up the neighbours of a segment. Fails if the archive contains no file of the cluster, because it then
+    /// proves nothing.
     pub async fn surroundings(
         &self,
         system: SystemIdentifier,
@@ -56,7 +58,7 @@ impl Archive {
         }
     }
 
-    /// Makes sure, by a fresh look, that the archive holds any file of the system at all.
+    /// Checks with a fresh lookup that the archive contains any file of the cluster.
     pub async fn confirm_holds(&self, system: SystemIdentifier) -> Result<(), Error> {
         match &self.place {
             Place::Local(local) => local.confirm_holds(system).await,
@@ -64,7 +66,7 @@ impl Archive {
         }
     }
 
-    /// The timelines of which the archive has a history file, readable or not.
+    /// Lists the timelines that have a history file in the archive, readable or not.
     pub async fn timelines(&self, system: SystemIdentifier) -> Result<Vec<TimelineId>, Error> {
         match &self.place {
             Place::Local(local) => local.timelines(system).await,
@@ -75,7 +77,7 @@ impl Archive {
         }
     }
 
-    /// The lowest segment of a timeline that the archive holds.
+    /// Returns the lowest archived segment of a timeline.
     pub async fn lowest_segment(
         &self,
         system: SystemIdentifier,
@@ -88,7 +90,7 @@ impl Archive {
     }
 }
 
-/// The archive answers, and holds no file of the system.
+/// Creates the error for an available archive that contains no file of the cluster.
 pub(super) fn holds_nothing(archive: impl std::fmt::Display, system: SystemIdentifier) -> Error {
     let what = format!("the archive {archive} holds nothing of system {system}");
     Error::new(ErrorKind::Empty, what).hint("is it mounted, and is it this cluster's archive?")

@@ -1,4 +1,4 @@
-//! Where an archive is.
+//! URLs of archives.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -7,30 +7,30 @@ use std::str::FromStr;
 use object_store::path::Path as Key;
 use url::Url;
 
-/// The place of an archive.
+/// URL of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArchiveUrl {
-    /// A directory of this machine or of a mounted file system.
+    /// A local directory or one on a mounted file system.
     Directory(PathBuf),
     /// A part of a bucket in an object store.
     Store(StoreUrl),
 }
 
-/// A bucket, and where in it the archive begins.
+/// A bucket with the archive's prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreUrl {
-    /// The kind of store.
+    /// Kind of the store.
     pub provider: Provider,
-    /// The bucket; Azure calls it a container.
+    /// Name of the bucket; Azure calls it a container.
     pub bucket: String,
-    /// What all keys of the archive begin with; may be empty.
+    /// Prefix of all keys of the archive; may be empty.
     pub prefix: Key,
 }
 
-/// The kinds of object stores.
+/// Kind of an object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// Amazon S3, and all that speak its protocol: `s3://`.
+    /// Amazon S3 and stores with the same protocol: `s3://`.
     S3,
     /// Google Cloud Storage: `gs://`.
     Google,
@@ -39,7 +39,7 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// The scheme of its URLs.
+    /// Returns the scheme of its URLs.
     #[must_use]
     pub fn scheme(self) -> &'static str {
         match self {
@@ -50,33 +50,33 @@ impl Provider {
     }
 }
 
-/// The text names no place that this version can use as an archive.
+/// Error from parsing the URL of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchiveUrlError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("the archive's URL is empty")]
     Empty,
-    /// A relative path: the working directory of the command is not the user's.
+    /// The path is relative: the working directory of the command is not the user's.
     #[error(
         "\"{0}\" is not an absolute path; an archive is a directory such as /mnt/archive, or a URL such as \
          file:///mnt/archive or s3://bucket/prefix"
     )]
     Relative(String),
-    /// A path that walks up again.
+    /// The path contains `..`.
     #[error("\"{0}\" contains \"..\"; name the directory itself")]
     Upward(String),
-    /// A scheme that this version has no store for.
+    /// The scheme is unknown.
     #[error(
         "this version of walkeep has no store for {0}:// URLs; an archive is a directory such as /mnt/archive, or \
          s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
     )]
     Scheme(String),
-    /// Not a file URL that names a local directory.
+    /// A `file` URL does not name a local directory.
     #[error(
         "\"{0}\" does not name a directory of this machine; write file:///mnt/archive, with three slashes"
     )]
     File(String),
-    /// Not the URL of a bucket. It is not quoted, because it may hold a password.
+    /// A bucket URL is malformed. It is not quoted, because it may contain a password.
     #[error("the archive's {0}:// URL {1}; write {0}://bucket/prefix")]
     Bucket(&'static str, &'static str),
 }
@@ -113,7 +113,7 @@ impl FromStr for ArchiveUrl {
 }
 
 impl StoreUrl {
-    /// Reads what follows the scheme.
+    /// Parses the part after the scheme.
     fn parse(provider: Provider, rest: &str) -> Result<Self, ArchiveUrlError> {
         let wrong = |why| ArchiveUrlError::Bucket(provider.scheme(), why);
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -125,7 +125,7 @@ impl StoreUrl {
                 "must not hold credentials; they belong into the environment or the configuration",
             ));
         }
-        // The letters of all providers' names; a port, a query and a fragment among others are refused with them.
+        // Characters in bucket names of all providers. Ports, queries and fragments are thereby refused.
         let letters =
             |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_' | '$');
         if !bucket.chars().all(letters) {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn malformed_urls_are_refused() {
         assert_eq!(parsed(""), Err(ArchiveUrlError::Empty));
         assert!(matches!(parsed("archive"), Err(ArchiveUrlError::Relative(_))));
         assert!(matches!(parsed("/mnt/../etc"), Err(ArchiveUrlError::Upward(_))));

@@ -1,5 +1,5 @@
-//! What walkeep reads of a PostgreSQL data directory: whose it is, whether it is a standby's, what lies in its `pg_wal`, and
-//! the server's settings.
+//! PostgreSQL data directories: the system identifier, the state of recovery, the contents of `pg_wal`, and the
+//! server's settings.
 
 mod own_wal;
 mod settings;
@@ -23,67 +23,69 @@ pub use settings::ServerSettings;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDirectory(PathBuf);
 
-/// What a server does when its `restore_command` can give it no more WAL.
+/// What a server does when its `restore_command` finds no more WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryMode {
-    /// It asks again, and can stream meanwhile.
+    /// It retries, and may stream in between.
     Standby,
     /// It ends recovery and promotes itself.
     Recovery,
-    /// It has ended recovery, and has removed the file that would lead it back there. Nothing is left for it to ask but for
-    /// the history of the timeline that it leaves.
+    /// It has ended recovery and removed the file that would start it again. It only asks for the history of the
+    /// timeline that it leaves.
     Ending,
 }
 
-/// From this version on, files without content say whether a server recovers, and `recovery.conf` keeps it from starting.
+/// First version in which empty files, instead of `recovery.conf`, select recovery. It refuses to start with a
+/// `recovery.conf`.
 const FIRST_VERSION_WITH_SIGNAL_FILES: u32 = 12;
 
-/// What `recovery_target_timeline` says.
+/// Value of `recovery_target_timeline`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetTimeline {
-    /// The newest that there is, which the server finds out.
+    /// The newest timeline, which the server looks up.
     Latest,
-    /// The one that the base backup was taken on.
+    /// The timeline of the base backup.
     Current,
-    /// That one.
+    /// A timeline by number.
     Number(TimelineId),
 }
 
 impl DataDirectory {
-    /// The data directory that a `%p` belongs to: two levels above it, else the working directory.
+    /// Returns the data directory that a `%p` belongs to: two levels above it, or the working directory.
     ///
-    /// The path comes first because `pg_rewind -c` runs the command wherever its caller is, which may well be
-    /// another cluster. The levels are taken off the text of the path, because `pg_wal` is often a symbolic link.
+    /// The path takes precedence because `pg_rewind -c` runs the command in its caller's working directory, which may
+    /// be another cluster. The levels are removed from the text of the path, because `pg_wal` is often a symbolic
+    /// link.
     #[must_use]
     pub fn of(wal_path: &Path) -> Self {
         let above = wal_path.parent().and_then(Path::parent).map(|dir| Self(dir.join("")));
         above.filter(Self::has_control_file).unwrap_or_else(Self::current)
     }
 
-    /// The working directory, as a path relative to itself.
+    /// Returns the working directory, as a relative path.
     #[must_use]
     pub fn current() -> Self {
         Self(PathBuf::new())
     }
 
-    /// A directory that somebody has named.
+    /// Creates a data directory from a path given by the user.
     #[must_use]
     pub fn named(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Its path; empty for the working directory.
+    /// Returns the path; empty for the working directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// What the files say that the server reads when it starts.
+    /// Reads the settings from the files that the server reads at startup.
     pub fn server_settings(&self) -> Result<ServerSettings, Error> {
         settings::read(&self.0)
     }
 
-    /// Whether the file is there that the server reads first when it starts, as far as this directory tells where that is.
+    /// Returns `true` if the configuration file exists that the server would read at startup.
     #[must_use]
     pub fn has_settings(&self) -> bool {
         !matches!(
@@ -92,7 +94,7 @@ impl DataDirectory {
         )
     }
 
-    /// The command by which its server restores, from the file that its version reads that from; `None` where there is none.
+    /// Returns the `restore_command`, read from the file that the server's version uses; `None` if it is not set.
     pub fn restore_command(&self) -> Result<Option<String>, Error> {
         let settings = match self.major_version() {
             Some(..FIRST_VERSION_WITH_SIGNAL_FILES) => settings::read_recovery_conf(&self.0)?,
@@ -101,7 +103,8 @@ impl DataDirectory {
         Ok(settings.get("restore_command").filter(|command| !command.is_empty()).cloned())
     }
 
-    /// Which timeline its server recovers to, as the files say that it reads when it starts; `None` where they cannot be read.
+    /// Returns the server's `recovery_target_timeline`, read from the files that its version uses; `None` if they are
+    /// unreadable.
     #[must_use]
     pub fn target_timeline(&self) -> Option<TargetTimeline> {
         let (settings, default) = match self.major_version()? {
@@ -122,12 +125,12 @@ impl DataDirectory {
         self.0.join("global/pg_control")
     }
 
-    /// Whether there is a `pg_control`, readable or not.
+    /// Returns `true` if `pg_control` exists, readable or not.
     fn has_control_file(&self) -> bool {
         !matches!(fs::metadata(self.control_file()), Err(error) if error.kind() == IoErrorKind::NotFound)
     }
 
-    /// The cluster's system identifier; `None` where there is no `pg_control` to ask.
+    /// Reads the system identifier; `None` if there is no `pg_control`.
     pub fn system_identifier(&self) -> Result<Option<SystemIdentifier>, Error> {
         let cannot_read =
             || Error::new(ErrorKind::Local, format!("cannot read {}", self.control_file().display()));
@@ -137,13 +140,13 @@ impl DataDirectory {
         system_identifier_of_control_file(&beginning).map(Some).map_err(|e| cannot_read().because(e))
     }
 
-    /// The size of the cluster's segments, where `pg_control` tells it.
+    /// Reads the segment size; `None` if `pg_control` is missing or does not contain it.
     #[must_use]
     pub fn segment_size(&self) -> Option<SegmentSize> {
         segment_size_of_control_file(&self.control().ok()??)
     }
 
-    /// The segment with which a server of that cluster begins when it is started again, if it is in recovery, as a standby is.
+    /// Returns the segment from which a server of that cluster would restart if it is in recovery, as a standby is.
     #[must_use]
     pub fn restart_segment(&self, system: SystemIdentifier) -> Option<SegmentName> {
         let control = self.control().ok()??;
@@ -153,7 +156,7 @@ impl DataDirectory {
         SegmentName::containing(timeline, redo, segment_size_of_control_file(&control)?)
     }
 
-    /// The beginning of `pg_control`; `None` where there is none.
+    /// Reads the start of `pg_control`; `None` if the file does not exist.
     pub fn control(&self) -> std::io::Result<Option<Vec<u8>>> {
         let mut beginning = Vec::new();
         match fs::File::open(self.control_file()) {
@@ -165,24 +168,24 @@ impl DataDirectory {
         }
     }
 
-    /// What tells one run of a server in this very directory from every other. The same while no server runs there.
+    /// Returns a text that identifies one run of a server in this directory. It is constant while no server runs.
     pub fn run(&self) -> Result<String, Error> {
         let path = if self.0 == Path::new("") { Path::new(".") } else { &self.0 };
         let found = fs::metadata(path).map_err(|error| {
             Error::new(ErrorKind::Local, format!("cannot look at {}", path.display())).because(error)
         })?;
         let lock = fs::read_to_string(self.0.join("postmaster.pid")).unwrap_or_default();
-        // Process number, directory and the time of the start; what follows changes while it runs.
+        // PID, directory and start time. The lines after those change while the server runs.
         let mut lines = lock.lines();
         let (process, started) = (lines.next().unwrap_or("none"), lines.nth(1).unwrap_or("never"));
         Ok(format!("{}.{}.{}.{}", found.dev(), found.ino(), process.trim(), started.trim()))
     }
 
-    /// What the server in it does, by the file that its version goes by: `PG_VERSION` decides, because a file of the other
-    /// kind may lie there, too, and means nothing.
+    /// Returns what the server does when it finds no more WAL, by the files that its version uses. `PG_VERSION`
+    /// selects these, because files of other versions may exist without effect.
     ///
-    /// What cannot be read is recovery: of the two answers to a failure, the one for recovery loses no data on a standby,
-    /// while the other one would in recovery.
+    /// An unreadable file means [`RecoveryMode::Recovery`]: its answer to a failure is safe on a standby, while the
+    /// standby's answer would lose data in recovery.
     #[must_use]
     pub fn recovery_mode(&self) -> RecoveryMode {
         let decided = match self.major_version() {
@@ -193,7 +196,7 @@ impl DataDirectory {
         decided.unwrap_or_else(|| if self.recovers() { RecoveryMode::Ending } else { RecoveryMode::Recovery })
     }
 
-    /// As versions from 12 on go by; `None` where neither file is there.
+    /// Reads the mode as versions from 12 on do; `None` if neither file exists.
     fn by_signal_files(&self) -> Option<RecoveryMode> {
         let files = [("standby.signal", RecoveryMode::Standby), ("recovery.signal", RecoveryMode::Recovery)];
         files.into_iter().find_map(|(name, mode)| match fs::metadata(self.0.join(name)) {
@@ -203,7 +206,7 @@ impl DataDirectory {
         })
     }
 
-    /// As versions up to 11 go by; `None` where the file is not there.
+    /// Reads the mode as versions up to 11 do; `None` if the file does not exist.
     fn by_recovery_conf(&self) -> Option<RecoveryMode> {
         match fs::read(self.0.join("recovery.conf")) {
             Ok(text) if standby_mode_is_on(&String::from_utf8_lossy(&text)) => Some(RecoveryMode::Standby),
@@ -212,26 +215,27 @@ impl DataDirectory {
         }
     }
 
-    /// The 15 of 15.4, the 9 of 9.6.
+    /// Returns 15 for 15.4, and 9 for 9.6.
     fn major_version(&self) -> Option<u32> {
         let text = fs::read_to_string(self.0.join("PG_VERSION")).ok()?;
         text.trim().split('.').next()?.parse().ok()
     }
 
-    /// Whether `pg_control` says so. The server changes that when it is done, after it has asked for all that it needs.
+    /// Returns `true` if `pg_control` says that the server is in recovery. The server updates it after its last
+    /// request for WAL.
     fn recovers(&self) -> bool {
         self.control()
             .is_ok_and(|beginning| beginning.is_some_and(|bytes| control_file_says_recovery(&bytes)))
     }
 
-    /// Where a server that recovers begins to replay when it is started again, and on which timeline; `None` of one that does
-    /// not recover, and where that cannot be read.
+    /// Returns the position from which a server in recovery would restart, with its timeline; `None` if the server is
+    /// not in recovery or the files are unreadable.
     #[must_use]
     pub fn restart_point(&self) -> Option<(TimelineId, Lsn)> {
         if self.recovery_mode() != RecoveryMode::Standby && !self.recovers() {
             return None;
         }
-        // Of a base backup that was never started, this file tells; its `pg_control` may be of a later moment.
+        // In a base backup that was never started, this file has the start; its `pg_control` may be newer.
         if let Ok(label) = fs::read(self.0.join("backup_label"))
             && let Ok(label) = BackupLabel::parse(&label)
         {
@@ -240,13 +244,13 @@ impl DataDirectory {
         restart_point_of_control_file(&self.control().ok()??)
     }
 
-    /// The timeline of the server's last checkpoint; `None` where that cannot be read.
+    /// Returns the timeline of the last checkpoint; `None` if it is unreadable.
     #[must_use]
     pub fn timeline(&self) -> Option<TimelineId> {
         restart_point_of_control_file(&self.control().ok()??).map(|(timeline, _)| timeline)
     }
 
-    /// Whether its server has been told to shut down. It may still work for long, as long as clients stay.
+    /// Returns `true` if the server is shutting down. It may keep working while clients stay connected.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         let lock = fs::read_to_string(self.0.join("postmaster.pid")).unwrap_or_default();
@@ -254,8 +258,8 @@ impl DataDirectory {
     }
 }
 
-/// Whether a `recovery.conf` (up to version 11) says `standby_mode = on`, by the rules of the server's own files:
-/// the equals sign is optional, the last line counts, and any prefix of a boolean's name will do if it is unique.
+/// Returns `true` if a `recovery.conf` (up to version 11) sets `standby_mode = on`, by the server's own rules: the
+/// equals sign is optional, the last line counts, and a unique prefix of a boolean's name is enough.
 fn standby_mode_is_on(recovery_conf: &str) -> bool {
     recovery_conf.lines().filter_map(standby_mode_line).next_back().unwrap_or(false)
 }
@@ -300,7 +304,8 @@ mod tests {
         }
     }
 
-    /// A data directory with these files, of that version, in which `pg_control` says that state.
+    /// Creates a data directory of that version with these files and that state in `pg_control`, and returns its
+    /// mode.
     fn mode_of(version: Option<&str>, state: u32, files: &[(&str, &str)]) -> RecoveryMode {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("global")).unwrap();
@@ -335,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_recovers_without_its_file_has_come_to_the_end() {
+    fn a_server_in_recovery_without_its_file_is_ending() {
         use RecoveryMode::{Ending, Recovery, Standby};
         let in_archive_recovery = 5;
         for version in ["11\n", "12\n", "18\n"] {
@@ -351,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_has_been_told_to_stop_says_so() {
+    fn a_server_that_shuts_down_is_recognized() {
         let place = tempfile::tempdir().unwrap();
         let data = DataDirectory::named(place.path().to_owned());
         assert!(!data.is_stopping());

@@ -1,7 +1,7 @@
-//! What lies in a server's own `pg_wal`.
+//! Contents of a server's own `pg_wal`.
 //!
-//! Names there prove nothing: the server prepares files for later use under the names of segments to come, with the content
-//! of old ones. A segment is there if its first page says so.
+//! Names there prove nothing: the server renames old files to future segments for reuse, without changing their
+//! content. A segment counts as present only if its first page belongs to it.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -12,10 +12,11 @@ use crate::wal::{
     TimelineHistory, TimelineId, WalName,
 };
 
-/// A longer history file is none.
+/// Maximum size of a history file in bytes. A longer file is ignored.
 const MAX_HISTORY_BYTES: u64 = 1 << 20;
 
-/// Whether the file in `wal` holds the beginning of the segment that its name says. What cannot be read does not.
+/// Returns `true` if the file in `wal` contains the start of the segment that it is named after. Unreadable files do
+/// not.
 #[must_use]
 pub fn holds_segment(wal: &Path, system: SystemIdentifier, segment: SegmentName) -> bool {
     let read = || -> io::Result<(Vec<u8>, u64)> {
@@ -31,7 +32,7 @@ pub fn holds_segment(wal: &Path, system: SystemIdentifier, segment: SegmentName)
     })
 }
 
-/// The lowest segment of the same timeline that comes after `segment` in `wal`, and is there.
+/// Returns the lowest later segment of the same timeline that is present in `wal`.
 #[must_use]
 pub fn held_after(wal: &Path, system: SystemIdentifier, segment: SegmentName) -> Option<SegmentName> {
     let names = fs::read_dir(wal).ok()?.flatten();
@@ -43,8 +44,8 @@ pub fn held_after(wal: &Path, system: SystemIdentifier, segment: SegmentName) ->
     later.into_iter().find(|name| holds_segment(wal, system, *name))
 }
 
-/// Whether the records of a segment in `wal` break off in its middle, as in one that was being received. Of what is in a form
-/// that is not known here, nobody can tell.
+/// Returns `true` if the records of a segment in `wal` end in its middle, as in one that was being received. Returns
+/// `false` if the layout of its records is unknown.
 #[must_use]
 pub fn breaks_off(wal: &Path, segment: SegmentName) -> bool {
     let walk = || -> Option<RecordWalk> {
@@ -62,7 +63,7 @@ pub fn breaks_off(wal: &Path, segment: SegmentName) -> bool {
     walk().is_some_and(|walk| matches!(walk.end(), RecordsEnd::Middle(_)))
 }
 
-/// The timeline history files in `wal`, in the order of timelines. What cannot be read or understood is left out.
+/// Reads the timeline history files in `wal`, in order of timelines. Unreadable and malformed ones are left out.
 #[must_use]
 pub fn histories(wal: &Path) -> Vec<(TimelineId, TimelineHistory)> {
     let Ok(entries) = fs::read_dir(wal) else { return Vec::new() };
@@ -79,7 +80,7 @@ pub fn histories(wal: &Path) -> Vec<(TimelineId, TimelineHistory)> {
 
 fn read_history(path: &Path, timeline: TimelineId) -> Option<TimelineHistory> {
     let mut content = Vec::new();
-    // Opening a named pipe would wait for a writer.
+    // Opening a named pipe would block until a writer opens it.
     if !fs::metadata(path).ok()?.is_file() {
         return None;
     }

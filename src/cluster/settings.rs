@@ -1,4 +1,4 @@
-//! The settings of a server, from the files that it reads them from.
+//! Server settings, read from the server's configuration files.
 //!
 //! Source: "Setting Parameters" in PostgreSQL's manual, and `guc-file.l`.
 
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 
-/// The server's own bound on files that include each other.
+/// Maximum depth of includes; the server's own limit.
 const MAX_DEPTH: usize = 10;
 
-/// Parameters by name, in lower case; a parameter that no file sets is missing.
+/// Parameters by lower-case name. A parameter that no file sets is absent.
 pub type ServerSettings = BTreeMap<String, String>;
 
-/// Reads what the server of the data directory would read when it starts: its `postgresql.conf`, wherever that is, with
-/// all it includes, and what `ALTER SYSTEM` has set.
+/// Reads the settings that the server would read at startup: `postgresql.conf`, wherever it is, with its includes,
+/// and the settings of `ALTER SYSTEM`.
 pub(super) fn read(data: &Path) -> Result<ServerSettings, Error> {
     let mut settings = ServerSettings::new();
     read_file(&configuration_file(data), &mut settings, 0)?;
@@ -27,7 +27,7 @@ pub(super) fn read(data: &Path) -> Result<ServerSettings, Error> {
     Ok(settings)
 }
 
-/// Reads what a server up to version 11 would read when it starts to recover: nothing, where there is no such file.
+/// Reads `recovery.conf`, as a server up to version 11 does; empty if there is no such file.
 pub(super) fn read_recovery_conf(data: &Path) -> Result<ServerSettings, Error> {
     let mut settings = ServerSettings::new();
     let path = data.join("recovery.conf");
@@ -37,7 +37,7 @@ pub(super) fn read_recovery_conf(data: &Path) -> Result<ServerSettings, Error> {
     Ok(settings)
 }
 
-/// Debian keeps it elsewhere; how the server was started last tells where.
+/// Returns the path of `postgresql.conf`. Debian keeps it elsewhere, which the options of the last start show.
 pub(super) fn configuration_file(data: &Path) -> PathBuf {
     let started = fs::read_to_string(data.join("postmaster.opts")).unwrap_or_default();
     let given = started.split('"').find_map(|argument| {
@@ -82,7 +82,7 @@ fn is_configuration(path: &Path) -> bool {
     name.ends_with(".conf") && !name.starts_with('.')
 }
 
-/// One line: a name, an optional equals sign, a value that may be quoted.
+/// Parses a line: a name, an optional equals sign, a value that may be quoted.
 fn setting(line: &str) -> Option<(String, String)> {
     let line = line.trim();
     let end = line.find(|letter: char| letter.is_whitespace() || matches!(letter, '=' | '#'))?;
@@ -96,7 +96,7 @@ fn setting(line: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (name.to_ascii_lowercase(), value))
 }
 
-/// The text up to the closing quote; a quote within is doubled or follows a backslash.
+/// Returns the text up to the closing quote. A quote inside is doubled or follows a backslash.
 fn unquoted(text: &str) -> String {
     let mut value = String::new();
     let mut letters = text.chars().peekable();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_followed_and_the_last_word_counts() {
+    fn includes_are_followed_and_the_last_setting_counts() {
         let place = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = place.path().join(name);

@@ -1,6 +1,6 @@
-//! What the user set: flags before environment before configuration file.
+//! Settings: flags take precedence over environment variables, and these over the configuration file.
 //!
-//! Flags and environment arrive together in [`Given`]; clap has ordered those two already.
+//! Flags and environment variables arrive together in [`Given`]: clap has merged them.
 
 mod units;
 
@@ -27,104 +27,104 @@ use crate::wal::TimelineId;
 use units::StoreValue;
 pub use units::{Bytes, LongTime, Timeline, Timeout};
 
-/// Read when no other file is named and it exists.
+/// Configuration file that is read by default, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/walkeep/walkeep.toml";
 
-/// What flags and environment say.
+/// Settings from flags and environment variables.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
-    /// The archive.
+    /// URL of the archive.
     pub archive: Option<String>,
-    /// The configuration file.
+    /// Path of the configuration file.
     pub file: Option<PathBuf>,
-    /// How to compress.
+    /// Compression method.
     pub compression: Option<Compression>,
-    /// How hard to compress.
+    /// Compression level.
     pub compression_level: Option<i64>,
-    /// Where spools are made.
+    /// Directory in which spools are created.
     pub spool: Option<PathBuf>,
-    /// How much of what a recovery needs next is fetched ahead.
+    /// Amount of WAL that is prefetched during recovery.
     pub prefetch_size: Option<Bytes>,
-    /// How many base backups are kept.
+    /// Number of base backups to keep.
     pub keep_backups: Option<NonZeroUsize>,
-    /// How many days the recovery window has.
+    /// Recovery window in days.
     pub keep_days: Option<u32>,
-    /// For how many days the log is kept where no base backups are known.
+    /// Days for which WAL is kept if no base backups are known.
     pub keep_wal_days: Option<u32>,
-    /// Where base backups are kept.
+    /// Directories that contain base backups.
     pub backup_dirs: Vec<PathBuf>,
-    /// For how long a base backup may be at work.
+    /// Maximum duration of a base backup.
     pub backup_may_take: Option<LongTime>,
-    /// Timelines that nobody wants to recover any more.
+    /// Timelines that nobody needs to recover any more.
     pub given_up_timelines: Vec<Timeline>,
-    /// Timelines that stay within reach.
+    /// Timelines that stay recoverable.
     pub held_timelines: Vec<Timeline>,
-    /// The labels of the base backups in the archive that count.
+    /// Labels of the base backups in the archive that count.
     pub backup_labels: Vec<LabelPattern>,
-    /// The time limit, whatever the call.
+    /// Time limit of any call.
     pub timeout: Option<Duration>,
-    /// How to log.
+    /// Format of the log.
     pub log_format: Option<LogFormat>,
 }
 
-/// The settings in force.
+/// The effective settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where the archive is.
+    /// Location of the archive, and how to reach it.
     pub archive: ArchiveOptions,
-    /// How new files are compressed; `None`: as hard as the backlog leaves time for.
+    /// Compression of new files; `None` adapts the level to the backlog.
     pub codec: Option<Codec>,
-    /// How long calls may take.
+    /// Time limits of calls.
     pub timeouts: Timeouts,
-    /// How far a push looks ahead.
+    /// Limits of the look-ahead of a push.
     pub look_ahead: LookAhead,
-    /// How far ahead of a recovery is fetched.
+    /// Limits of prefetching.
     pub prefetch: PrefetchBounds,
-    /// Where spools are made.
+    /// Directory in which spools are created.
     pub spool: PathBuf,
-    /// What `walkeep prune` keeps.
+    /// Retention policy of `walkeep prune`.
     pub keep: Policy,
-    /// Where base backups are kept, besides what the archive knows of them.
+    /// Directories that contain base backups, in addition to those that the archive knows.
     pub backup_dirs: Vec<PathBuf>,
-    /// The labels of the base backups in the archive that count.
+    /// Labels of the base backups in the archive that count.
     pub backup_labels: Labels,
-    /// How to log.
+    /// Format of the log.
     pub log_format: LogFormat,
-    /// The configuration file that was read, and its permissions.
+    /// Path and permissions of the configuration file that was read.
     pub file: Option<(PathBuf, u32)>,
 }
 
 /// Time limits, each for a segment of 16 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Of a push. The server waits for it when it shuts down.
+    /// Limit of a push. A server that shuts down waits for it.
     pub push: Duration,
-    /// Of a restore in recovery, where waiting is better than stopping.
+    /// Limit of a restore in recovery, where waiting is better than stopping.
     pub recovery: Duration,
-    /// Of a restore on a standby, which asks again anyway.
+    /// Limit of a restore on a standby, which retries anyway.
     pub standby: Duration,
 }
 
-/// The names of the codecs.
+/// Compression methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Compress with zstd.
+    /// zstd at a fixed level.
     Zstd,
-    /// Store the bytes as they are.
+    /// No compression.
     None,
-    /// Compress with zstd, the harder the fewer files wait to be archived.
+    /// zstd at a level that rises as the backlog shrinks.
     Auto,
 }
 
-/// The shapes of a log line.
+/// Formats of a log line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -162,24 +162,25 @@ struct File {
     log_format: Option<LogFormat>,
     #[serde(default)]
     store: BTreeMap<String, StoreValue>,
-    /// Where it was read from, and its permissions; set after reading.
+    /// Path and permissions of the file; set after reading.
     #[serde(skip)]
     origin: Option<(PathBuf, u32)>,
 }
 
-/// Longer than most base backups take, and not so long that an archive which is pruned every day grows by much.
+/// Default maximum duration of a base backup: longer than most take, and short enough that it hardly enlarges an
+/// archive that is pruned daily.
 const BACKUP_MAY_TAKE: SignedDuration = SignedDuration::from_hours(24);
 
-/// Both lists: who names a timeline on the command line does not mean to forget those in the file.
+/// Returns the timelines of both lists: those on the command line add to those in the file.
 fn timelines(given: &[Timeline], file: &[Timeline]) -> Vec<TimelineId> {
     given.iter().chain(file).map(|timeline| timeline.0).collect()
 }
 
-/// A store answers each within a round trip, most of which is waiting.
+/// Default number of connections to a store. Each request takes one round trip, mostly waiting.
 const DEFAULT_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(12).unwrap();
 
 impl Settings {
-    /// Reads the configuration file, if there is one, and lays what was given over it.
+    /// Reads the configuration file, if there is one, and applies flags and environment variables over it.
     pub fn load(given: &Given) -> Result<Self, Error> {
         let file = match &given.file {
             Some(path) => read(path)?,
@@ -188,7 +189,7 @@ impl Settings {
         Self::merge(given, file, environment)
     }
 
-    /// `environment` is asked for an object store alone.
+    /// `environment` is called only for an object store.
     fn merge(
         given: &Given,
         file: File,
@@ -256,7 +257,7 @@ impl Settings {
             if given.backup_dirs.is_empty() { file.backup_dirs } else { given.backup_dirs.clone() };
         let backup_labels =
             if given.backup_labels.is_empty() { file.backup_labels } else { given.backup_labels.clone() };
-        // One that was given counts from where the caller is.
+        // A directory from the command line is relative to the working directory.
         if given.backup_dirs.is_empty()
             && let Some(relative) = backup_dirs.iter().find(|directory| directory.is_relative())
         {
@@ -294,7 +295,7 @@ impl Settings {
     }
 }
 
-/// All variables that are text.
+/// Returns all environment variables that are UTF-8.
 fn environment() -> BTreeMap<String, String> {
     let texts = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -302,7 +303,7 @@ fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(texts).collect()
 }
 
-/// A file that exists and cannot be read is an error here, too: without it, the wrong archive might be used.
+/// Reads the file if it exists. An unreadable file is an error: without it, the wrong archive might be used.
 fn read_if_it_exists(path: &Path) -> Result<File, Error> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
@@ -316,7 +317,7 @@ fn read(path: &Path) -> Result<File, Error> {
         wrong(format!("cannot read the configuration file {}", path.display())).because(error)
     })?;
     let file: File = toml::from_str(&text).map_err(|error| {
-        // The message alone: the library's own rendering quotes the line, and a line may hold a secret.
+        // Uses only the message: the library also quotes the line, which may contain a secret.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = 1 + before.matches('\n').count();
         wrong(format!("{}, line {line}: {}", path.display(), error.message()))
@@ -324,7 +325,7 @@ fn read(path: &Path) -> Result<File, Error> {
     Ok(File { origin: Some((path.to_owned(), mode)), ..file })
 }
 
-/// The text of a file, and the permissions of that very file.
+/// Reads a file, and its permissions from the same open file.
 fn read_text(path: &Path) -> std::io::Result<(String, u32)> {
     let file = std::fs::File::open(path)?;
     let mode = file.metadata()?.mode();
@@ -336,7 +337,7 @@ fn read_text(path: &Path) -> std::io::Result<(String, u32)> {
     Ok((text, mode))
 }
 
-/// Far more than a configuration file has.
+/// Maximum size of the configuration file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
@@ -345,7 +346,7 @@ mod tests {
 
     fn merged(given: &Given, file: &str) -> Result<Settings, String> {
         let file = toml::from_str(file).map_err(|error: toml::de::Error| error.message().to_owned())?;
-        // Every archive here is a directory, for which nobody looks at the environment.
+        // All archives here are directories, which need no environment.
         Settings::merge(given, file, || panic!("looked at the environment")).map_err(|error| error.report())
     }
 
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_goes_before_the_file() {
+    fn flags_take_precedence_over_the_file() {
         let file = "archive = '/a'\ncompression = 'none'\ntimeout = '9s'\npush_timeout = '1m 30s'\nlog_format = 'json'";
         let settings = merged(&Given::default(), file).unwrap();
         assert_eq!(settings.codec, Some(Codec::None));

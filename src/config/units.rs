@@ -1,4 +1,4 @@
-//! The ways in which people write settings: durations, amounts, and what a store takes.
+//! Units of settings: durations, sizes, timelines, and values for a store.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::wal::TimelineId;
 
-/// A setting of the object store, in any of the forms that people write it in.
+/// A setting of the object store, as text, number or boolean.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "a setting in [store] must be a text, a whole number, true or false")]
 pub(super) enum StoreValue {
@@ -26,7 +26,7 @@ impl From<StoreValue> for String {
     }
 }
 
-/// A duration as people write it: `90s`, `5m`, `1m 30s`.
+/// A duration: `90s`, `5m`, `1m 30s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Timeout(pub Duration);
@@ -53,7 +53,7 @@ impl TryFrom<String> for Timeout {
     }
 }
 
-/// A number of bytes as people write it: `256MB`.
+/// A number of bytes: `256MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Bytes(pub u64);
@@ -79,7 +79,7 @@ impl TryFrom<String> for Bytes {
     }
 }
 
-/// A span of time that may be days: `24h`, `2d`, `1d 12h`, `0s`. A day has 24 hours.
+/// A duration that may include days of 24 hours: `24h`, `2d`, `1d 12h`, `0s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct LongTime(pub jiff::SignedDuration);
@@ -103,7 +103,7 @@ impl TryFrom<String> for LongTime {
     }
 }
 
-/// A timeline as people and the server's messages write it, in decimal: `3`.
+/// A timeline in decimal, as in the server's messages: `3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u32")]
 pub struct Timeline(pub TimelineId);

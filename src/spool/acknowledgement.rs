@@ -1,11 +1,11 @@
-//! Acknowledgements: that a file which the server has not handed over yet was archived, durably.
+//! Acknowledgements: notes that a file which the server has not passed to `archive_command` so far is durably
+//! archived.
 //!
-//! One is written only after the file is durable there, and is about one very file: whatever has become of it since, a
-//! change of its content or its place included, makes the acknowledgement worthless. What cannot be read, is not whole,
-//! or is of another version is no acknowledgement.
+//! An acknowledgement is written only after the file is durable. It applies to one unchanged file: a change of its
+//! content or inode invalidates it. Unreadable, incomplete and other versions' acknowledgements are ignored.
 //!
-//! It tells what was, not what is: whether the archive still has the file, the archive has to be asked. Only for
-//! [`COUNTS_FOR`] may that be left out, where asking costs a connection.
+//! It describes the past. Whether the archive still has the file must be asked, except within [`COUNTS_FOR`] for an
+//! archive where asking takes a connection.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Read, Write};
@@ -17,31 +17,32 @@ use super::{Moment, Spool};
 use crate::archive::StoredFile;
 use crate::wal::WalName;
 
-/// Far more than one is long.
+/// Maximum size of an acknowledgement in bytes.
 const MAX_BYTES: u64 = 1_024;
 
-/// How long an acknowledgement may count without a question to the archive. The server comes to the file within seconds, or
-/// after the minute that it rests when others have failed.
+/// Age up to which an acknowledgement is valid without asking the archive. The server gets to the file within
+/// seconds, or after the minute that it pauses after failures.
 const COUNTS_FOR: Duration = Duration::from_mins(3);
 
-/// After that, nobody will ask for it any more: what still waits has been looked at again, and noted anew.
+/// Age at which an acknowledgement is removed. Files that still wait have been checked again by then, and have newer
+/// ones.
 const MAX_AGE: Duration = Duration::from_hours(24);
 
-/// How the names of acknowledgements end.
+/// File name suffix of acknowledgements.
 const ARCHIVED: &str = ".archived";
 
-/// How those begin that are still being written.
+/// File name prefix of acknowledgements that are being written.
 pub(super) const STAGED: &str = "staged.";
 
-/// What tells a file from every other, and from itself after a change.
+/// Identity of a file that changes with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileIdentity {
     device: u64,
     inode: u64,
     size: u64,
-    /// Seconds and nanoseconds since 1970, of the last change of its content.
+    /// Time of the last change of its content: seconds and nanoseconds since 1970.
     modified: (i64, i64),
-    /// Likewise, of its inode: the file system sets it, and nobody can set it back.
+    /// Time of the last change of its inode. Only the file system sets it.
     changed: (i64, i64),
 }
 
@@ -57,22 +58,22 @@ impl From<&Metadata> for FileIdentity {
     }
 }
 
-/// That a file was archived.
+/// Acknowledgement that a file is archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledgement {
-    /// What the archive had then.
+    /// The archived file at the time of the acknowledgement.
     pub stored: StoredFile,
     written: Moment,
 }
 
 impl Acknowledgement {
-    /// Whether it is so young that it may count without a question to the archive.
+    /// Returns `true` if it is young enough to be valid without asking the archive.
     #[must_use]
     pub fn is_young(&self, now: &Moment) -> bool {
         self.written.is_within(COUNTS_FOR, now)
     }
 
-    /// All of it, as it is written.
+    /// Formats an acknowledgement.
     fn to_text(&self, name: WalName, file: &FileIdentity) -> String {
         let FileIdentity { device, inode, size, modified, changed } = file;
         format!(
@@ -88,7 +89,7 @@ impl Acknowledgement {
         )
     }
 
-    /// Reads one, if it is about that very file, and whole.
+    /// Parses an acknowledgement; `None` unless it is complete and of this very file.
     fn parse(text: &str, name: WalName, file: &FileIdentity) -> Option<Self> {
         let mut lines = text.lines().rev();
         let written = Moment::parse(lines.next()?.strip_prefix("written ")?)?;
@@ -99,7 +100,7 @@ impl Acknowledgement {
 }
 
 impl Spool {
-    /// Notes that the file is in the archive, durably.
+    /// Records that the file is durably archived.
     pub fn acknowledge(
         &self,
         name: WalName,
@@ -113,7 +114,7 @@ impl Spool {
         staged.persist(self.place_of(name)).map(drop).map_err(|error| error.error)
     }
 
-    /// What is noted of this very file.
+    /// Returns the acknowledgement of this very file.
     #[must_use]
     pub fn acknowledgement(&self, name: WalName, file: &FileIdentity) -> Option<Acknowledgement> {
         let found = fs::File::open(self.place_of(name)).ok()?;
@@ -122,13 +123,13 @@ impl Spool {
         Acknowledgement::parse(&text, name, file)
     }
 
-    /// Removes an acknowledgement that has served.
+    /// Removes an acknowledgement after use.
     pub fn forget(&self, name: WalName) {
-        // What is left is never wrong, and goes when it is old.
+        // A leftover is never wrong, and is removed once it is old.
         let _ = fs::remove_file(self.place_of(name));
     }
 
-    /// Removes acknowledgements that nobody will ask for any more.
+    /// Removes outdated acknowledgements.
     pub fn forget_old(&self, now: SystemTime) {
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
         let is_ours = |name: &str| name.ends_with(ARCHIVED) || name.starts_with(STAGED);
@@ -165,7 +166,7 @@ mod tests {
         StoredFile { bytes: 2_000, blake3: Digest::from([7; 32]) }
     }
 
-    /// A spool that has acknowledged a file as the segment [`SEGMENT`].
+    /// Creates a spool that has acknowledged a file as the segment [`SEGMENT`].
     fn acknowledged(place: &Path) -> (Spool, PathBuf, Moment) {
         let (spool, now) = (spool(place), Moment::now());
         let file = place.join("file");
@@ -177,7 +178,7 @@ mod tests {
     const SEGMENT: &str = "000000010000000000000001";
 
     #[test]
-    fn an_acknowledgement_is_about_one_name_and_one_very_file() {
+    fn an_acknowledgement_is_of_one_name_and_one_unchanged_file() {
         let place = tempfile::tempdir().unwrap();
         let (spool, file, now) = acknowledged(place.path());
         let (segment, partial) = (name(SEGMENT), name("000000010000000000000001.partial"));
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_none() {
+    fn an_incomplete_acknowledgement_is_ignored() {
         let place = tempfile::tempdir().unwrap();
         let (spool, file, _) = acknowledged(place.path());
         let is_acknowledged = || spool.acknowledgement(name(SEGMENT), &identity(&file)).is_some();
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn it_serves_once_and_goes_when_it_is_old() {
+    fn it_is_used_once_and_removed_when_old() {
         let place = tempfile::tempdir().unwrap();
         let (spool, file, now) = acknowledged(place.path());
         let [one, two] = [SEGMENT, "000000010000000000000002"].map(name);

@@ -1,7 +1,7 @@
-//! Where a prefetcher works and is met: a lock that only one holds, a socket, and files without names.
+//! Meeting point of a prefetcher and its clients: a lock with one holder, a socket, and unnamed files.
 //!
-//! What is prefetched has no name anywhere. It is handed over as an open file, and goes with the process that holds it,
-//! however that ends: nothing is left to be cleared away, or to be taken for something else later.
+//! Prefetched files have no names. They are passed as open files and vanish with the process that has them open,
+//! however it ends, so nothing remains to be cleaned up or mistaken for something else.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -18,19 +18,19 @@ use super::Spool;
 const LOCK: &str = "prefetcher.lock";
 const SOCKET: &str = "prefetcher.socket";
 
-/// The place where a prefetcher is met, for as long as nobody else takes it.
+/// The meeting point of a running prefetcher.
 #[derive(Debug)]
 pub struct Meeting {
-    /// Where the others come in.
+    /// Socket on which clients connect.
     pub listener: UnixListener,
     socket: PathBuf,
     identity: (u64, u64),
-    /// Unlocked when it is closed.
+    /// Unlocked when closed.
     _lock: File,
 }
 
 impl Meeting {
-    /// Whether it can still be found. The spool may have been removed, which ends what it is for.
+    /// Returns `true` while the socket exists. If the spool was removed, no client can connect any more.
     #[must_use]
     pub fn is_open(&self) -> bool {
         fs::symlink_metadata(&self.socket).is_ok_and(|found| identity(&found) == self.identity)
@@ -46,7 +46,7 @@ impl Drop for Meeting {
 }
 
 impl Spool {
-    /// Opens the place where a prefetcher is met; `None` while another one has it.
+    /// Opens the meeting point; `None` while another prefetcher has it.
     pub fn meet(&self) -> io::Result<Option<Meeting>> {
         let lock =
             File::options().write(true).create(true).truncate(false).open(self.directory.join(LOCK))?;
@@ -55,7 +55,7 @@ impl Spool {
             return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
         }
         let socket = self.directory.join(SOCKET);
-        // One that was killed has left its own.
+        // A killed prefetcher leaves its socket behind.
         match fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -66,10 +66,10 @@ impl Spool {
         Ok(Some(Meeting { listener, socket, identity, _lock: lock }))
     }
 
-    /// Gets in touch with the prefetcher; an error where there is none.
+    /// Connects to the prefetcher; fails if there is none.
     pub fn visit(&self) -> io::Result<UnixStream> {
         let directory = File::open(&self.directory)?;
-        // Where many wait already for one that does not answer, connecting would be waiting, and without a limit.
+        // Otherwise `connect` would block without a limit if the queue of a prefetcher that does not answer is full.
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         connect(&socket, &SocketAddrUnix::new(short(&directory))?)?;
@@ -78,28 +78,29 @@ impl Spool {
         Ok(stream)
     }
 
-    /// What tells the prefetcher that is met here from every other, dead or alive; `None` where there is none.
+    /// Returns a text that identifies the current prefetcher among all past and future ones; `None` if there is none.
     #[must_use]
     pub fn whom_to_meet(&self) -> Option<String> {
         let found = fs::symlink_metadata(self.directory.join(SOCKET)).ok()?;
-        // The inode of one that has gone is soon used again.
+        // Inodes are reused, so the inode alone is not enough.
         let (device, inode) = identity(&found);
         Some(format!("{device}.{inode}.{}.{}", found.ctime(), found.ctime_nsec()))
     }
 
-    /// A file that can be read and written and has no name. It can be given one where the file system lets it.
+    /// Creates an unnamed file for reading and writing. It can be given a name if the file system supports that.
     pub fn unnamed_file(&self) -> io::Result<File> {
-        // The umask decides, as it does for the server's own files.
+        // The umask applies, as for the server's own files.
         let mode = Mode::from_raw_mode(0o666);
         match open(&self.directory, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
             Ok(file) => Ok(File::from(file)),
-            // NFS, for one, has none.
+            // NFS, for example, does not support unnamed files.
             Err(_) => tempfile::tempfile_in(&self.directory),
         }
     }
 }
 
-/// The socket in an open directory. An address has room for about a hundred bytes, and a path may be longer.
+/// Returns the path of the socket in an open directory. Socket addresses are limited to about a hundred bytes, paths
+/// are not.
 fn short(directory: &File) -> PathBuf {
     Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(SOCKET)
 }
@@ -115,7 +116,7 @@ mod tests {
     use std::io::{Read, Write};
 
     #[test]
-    fn one_at_a_time_is_met_there() {
+    fn one_prefetcher_at_a_time_has_the_meeting_point() {
         let place = tempfile::tempdir().unwrap();
         let spool = spool(place.path());
         assert!(spool.visit().is_err());
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefetcher_is_another_one() {
+    fn every_prefetcher_has_its_own_identity() {
         let place = tempfile::tempdir().unwrap();
         let spool = spool(place.path());
         assert_eq!(spool.whom_to_meet(), None);
@@ -143,13 +144,13 @@ mod tests {
             spool.visit().unwrap();
             assert_eq!(spool.whom_to_meet().as_ref(), Some(&met_now), "as long as it is there");
             assert!(met.insert(met_now));
-            // A file system's clock may have ticks of some milliseconds.
+            // The file system's clock may have ticks of some milliseconds.
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 
     #[test]
-    fn a_socket_that_was_left_behind_is_no_obstacle_and_a_lost_one_is_noticed() {
+    fn a_leftover_socket_is_replaced_and_a_lost_one_is_noticed() {
         let place = tempfile::tempdir().unwrap();
         let spool = spool(place.path());
         drop(UnixListener::bind(spool.directory.join(SOCKET)).unwrap());
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_may_be_longer_than_an_address() {
+    fn a_path_longer_than_a_socket_address_works() {
         let place = tempfile::tempdir().unwrap();
         let deep = place.path().join("x".repeat(120));
         fs::create_dir(&deep).unwrap();

@@ -1,9 +1,10 @@
-//! What one call leaves behind for the next. Without it walkeep is only slower, never wrong; removing it is always safe. With
-//! it walkeep is never wrong either, but for one exception: an acknowledgement that is minutes old, of a file that has gone
-//! from a store since.
+//! The spool: data that one call leaves for the next. It only saves time, so removing it is always safe.
 //!
-//! A spool belongs to one user, one data directory and one archive: its directory's name is a digest of them, so a clone of
-//! the data directory, another cluster on the host, or another archive never finds what was not left for it.
+//! One exception limits the claim that answers do not depend on it: an acknowledgement is trusted for minutes, even
+//! if the file disappears from a store in that time.
+//!
+//! A spool belongs to one user, one data directory and one archive. Its directory is named after a digest of them, so
+//! a copy of the data directory, another cluster on the host, or another archive uses a different spool.
 
 mod acknowledgement;
 mod meeting;
@@ -23,18 +24,18 @@ pub use moment::Moment;
 pub use note::Note;
 pub use overflow::OverflowPlace;
 
-/// Whose spool it is.
+/// Identity of a spool.
 #[derive(Debug, Clone, Copy)]
 pub struct SpoolOwner<'a> {
-    /// The cluster.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// Its data directory.
+    /// Data directory of the cluster.
     pub data: &'a Path,
-    /// Where its archive is, in all that decides it.
+    /// Everything that determines the location of the archive.
     pub archive: &'a str,
 }
 
-/// A directory of ours alone.
+/// A private directory.
 #[derive(Debug, Clone)]
 pub struct Spool {
     directory: PathBuf,
@@ -42,15 +43,15 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// The directory that spools are made in where none is configured: it survives a restart of the machine, and is not
-    /// in the data directory, which gets copied.
+    /// Returns the default directory for spools. It survives a restart of the machine, and is not in the data
+    /// directory, which gets copied.
     #[must_use]
     pub fn default_base() -> PathBuf {
         PathBuf::from(format!("/var/tmp/walkeep-{}", rustix::process::geteuid().as_raw()))
     }
 
-    /// The owner's spool below `base`. Both are made where they are missing, and refused where anybody else could have
-    /// put something into them.
+    /// Opens the spool of `owner` below `base`. Creates missing directories, and refuses existing ones to which other
+    /// users have access.
     pub fn open(base: &Path, owner: &SpoolOwner<'_>) -> io::Result<Self> {
         private_directory(base)?;
         let directory = base.join(owner.directory_name()?);
@@ -58,7 +59,7 @@ impl Spool {
         Ok(Self { directory, system: owner.system })
     }
 
-    /// The cluster that it belongs to.
+    /// Returns the system identifier of the cluster.
     #[must_use]
     pub fn system(&self) -> SystemIdentifier {
         self.system
@@ -75,7 +76,7 @@ impl SpoolOwner<'_> {
             self.archive.as_bytes().to_vec(),
         ];
         for part in parts {
-            // With its length, so that no two lists of parts make the same bytes.
+            // With its length, so that different lists of parts never hash the same bytes.
             digest.update(&(part.len() as u64).to_le_bytes());
             digest.update(&part);
         }
@@ -83,13 +84,13 @@ impl SpoolOwner<'_> {
     }
 }
 
-/// Makes a directory that nobody else can look or write into; one that exists must be such a one.
+/// Creates a directory that is accessible to this user only. An existing one must be so already.
 fn private_directory(path: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // Not through a link, which could lead to a place that others reach.
+    // Not through a symbolic link, which could lead to a directory of other users.
     let found = std::fs::symlink_metadata(path)?;
     let is_ours = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o777 == 0o700;
     if found.is_dir() && is_ours {
@@ -106,7 +107,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    /// A spool in `place`.
+    /// Creates a spool in `place`.
     pub(super) fn spool(place: &Path) -> Spool {
         let system = SystemIdentifier::new(7).unwrap();
         let owner = SpoolOwner { system, data: place, archive: "/archive" };
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_owner_has_a_spool_of_its_own() {
+    fn every_owner_has_its_own_spool() {
         let place = tempfile::tempdir().unwrap();
         for directory in ["a", "b"] {
             fs::create_dir(place.path().join(directory)).unwrap();
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_reach_is_refused() {
+    fn a_directory_that_other_users_can_access_is_refused() {
         let place = tempfile::tempdir().unwrap();
         let spool = place.path().join("spool");
         private_directory(&spool).unwrap();

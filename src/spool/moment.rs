@@ -1,21 +1,20 @@
-//! A moment that a later process can compare with its own, by two clocks: the one on the wall, which may be set back or stand
-//! still with a machine that is suspended to an image, and the one that counts from the start of the machine, which cannot be
-//! set.
+//! Points in time that another process can compare with its own, by two clocks: the wall clock, which may be set back
+//! or stand still while the machine is suspended, and the time since boot, which cannot be set.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// When something was noted.
+/// A point in time by both clocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
     /// Seconds since 1970.
     wall: u64,
-    /// Which run of the machine, and seconds since its beginning; `None` where the kernel does not tell.
+    /// Boot ID and seconds since boot; `None` if the kernel does not provide them.
     run: Option<(String, u64)>,
 }
 
 impl Moment {
-    /// This moment.
+    /// Returns the current time.
     #[must_use]
     pub fn now() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -27,7 +26,8 @@ impl Moment {
         Self { wall: since_1970.as_secs(), run: run() }
     }
 
-    /// Whether this was less than `age` before `now`, and not after it, by both clocks. If one of them cannot tell, it was not.
+    /// Returns `true` if this was less than `age` before `now`, and not after it, by both clocks. Returns `false` if
+    /// either clock is missing.
     #[must_use]
     pub fn is_within(&self, age: Duration, now: &Self) -> bool {
         let recent = |then: u64, now: u64| now.checked_sub(then).is_some_and(|past| past < age.as_secs());
@@ -38,7 +38,7 @@ impl Moment {
         by_run && recent(self.wall, now.wall)
     }
 
-    /// As three words.
+    /// Formats it as three words.
     pub(super) fn to_text(&self) -> String {
         match &self.run {
             Some((id, seconds)) => format!("{} {id} {seconds}", self.wall),
@@ -46,7 +46,7 @@ impl Moment {
         }
     }
 
-    /// Reads what [`Moment::to_text`] has written.
+    /// Parses the output of [`Moment::to_text`].
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let (wall, id, seconds) = (words.next()?.parse().ok()?, words.next()?, words.next()?.parse().ok()?);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn both_clocks_have_to_agree_that_it_was_a_moment_ago() {
+    fn both_clocks_must_agree_on_the_age() {
         let now = moment(1_000_000, "a", 5_000);
         let within = |then: &Moment| then.is_within(Duration::from_mins(1), &now);
         assert!(within(&now) && within(&moment(999_941, "a", 4_941)));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_read_back() {
+    fn a_moment_survives_the_round_trip() {
         for moment in [Moment::now(), moment(1, "x-y", 2), Moment { wall: 3, run: None }] {
             assert_eq!(Moment::parse(&moment.to_text()), Some(moment));
         }

@@ -1,8 +1,9 @@
-//! Notes: what a call has seen, for the calls that come after it in the same run of the server.
+//! Notes: observations of a call for later calls in the same run of the server.
 //!
-//! A note says how long to wait, or what has been said already. No answer is ever given from one: without it a call only
-//! waits longer, or says something twice. So one that is torn, of another run or another version, or from the future is
-//! none. A note is not flushed; the run that it belongs to ends with the machine.
+//! A note records how long something has been waited for, or which message has been logged. No answer depends on one:
+//! without it, a call waits longer or logs a message twice. Incomplete notes, those of another run or version, and
+//! those from the future are therefore ignored. A note is not flushed, because the run that it belongs to ends with
+//! the machine.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,34 +13,34 @@ use std::time::{Duration, SystemTime};
 use super::Spool;
 use super::acknowledgement::STAGED;
 
-/// Far more than one is long.
+/// Maximum size of a note in bytes.
 const MAX_BYTES: u64 = 4_096;
 
-/// The first line of every note.
+/// First line of every note.
 const VERSION: &str = "walkeep note 1";
 
-/// The last line of every note, without which it is not whole.
+/// Last line of every note. Without it, the note is incomplete.
 const END: &str = "end";
 
 /// A note that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// What it says.
+    /// Text of the note.
     pub text: String,
-    /// How long ago it was written.
+    /// Time since it was written.
     pub age: Duration,
 }
 
 impl Spool {
-    /// Notes `text`, of one line, about `subject`, a word, for this run of the server. It takes the place of a note about
-    /// the same subject.
+    /// Writes the note `text`, one line, on `subject`, one word, for this run of the server. Replaces a note on the
+    /// same subject.
     pub fn note(&self, subject: &str, run: &str, text: &str) -> io::Result<()> {
         let mut staged = tempfile::Builder::new().prefix(STAGED).tempfile_in(&self.directory)?;
         staged.write_all(whole(subject, run, text).as_bytes())?;
         staged.persist(self.note_about(subject)).map(drop).map_err(|error| error.error)
     }
 
-    /// What has been noted about `subject` in this run of the server.
+    /// Returns the note on `subject` from this run of the server.
     #[must_use]
     pub fn noted(&self, subject: &str, run: &str, now: SystemTime) -> Option<Note> {
         let file = File::open(self.note_about(subject)).ok()?;
@@ -50,9 +51,9 @@ impl Spool {
         (found == whole(subject, run, text)).then(|| Note { text: text.to_owned(), age })
     }
 
-    /// Removes the note about `subject`, of whatever run it is.
+    /// Removes the note on `subject` from any run.
     pub fn forget_note(&self, subject: &str) {
-        // What is left is of a run that ends.
+        // A leftover belongs to a run that ends.
         let _ = fs::remove_file(self.note_about(subject));
     }
 
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_about_one_subject_in_one_run() {
+    fn a_note_is_on_one_subject_in_one_run() {
         let place = tempfile::tempdir().unwrap();
         let spool = spool(place.path());
         let noted = |subject, run| text(spool.noted(subject, run, SystemTime::now()));
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn its_age_is_told_and_one_from_the_future_is_none() {
+    fn a_note_has_an_age_and_one_from_the_future_is_ignored() {
         let place = tempfile::tempdir().unwrap();
         let spool = spool(place.path());
         spool.note("archive", "1", "x").unwrap();
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_none() {
+    fn an_incomplete_note_is_ignored() {
         let place = tempfile::tempdir().unwrap();
         let spool = spool(place.path());
         spool.note("archive", "1", "it hangs").unwrap();

@@ -1,4 +1,5 @@
-//! Room on disk for what is too large for memory. Nothing of it is left to the next call, nor when this one is killed.
+//! Temporary files for data that is too large for memory. They have no names and vanish with the process, even if it
+//! is killed.
 
 use std::fs::File;
 use std::io;
@@ -6,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use super::private_directory;
 
-/// Where files go that are too large for memory.
+/// Directory in which temporary files are created.
 #[derive(Debug, Clone)]
 pub struct OverflowPlace {
     base: PathBuf,
 }
 
 impl OverflowPlace {
-    /// The directory in which spools are made: unlike that of temporary files it is on disk. Where it cannot be used, that
-    /// of temporary files.
+    /// Uses the directory of the spools, which, unlike the system's temporary directory, is on disk. The latter is
+    /// the fallback.
     #[must_use]
     pub fn new(base: &Path) -> Self {
         Self { base: base.to_owned() }
     }
 
-    /// A new file without a name, which therefore goes with the process, and the directory that it takes its room from.
+    /// Creates an unnamed file, and returns it with the directory whose file system it uses.
     pub fn open(&self) -> io::Result<(File, PathBuf)> {
         let in_base = private_directory(&self.base).and_then(|()| tempfile::tempfile_in(&self.base));
         let error = match in_base {
@@ -31,7 +32,7 @@ impl OverflowPlace {
         tracing::debug!("cannot use {}, but {}: {error}", self.base.display(), temporary.display());
         match tempfile::tempfile_in(&temporary) {
             Ok(file) => Ok((file, temporary)),
-            // Of the two, this is the one that somebody has chosen.
+            // The directory that the user has chosen, of the two.
             Err(_) => Err(io::Error::new(error.kind(), format!("{}: {error}", self.base.display()))),
         }
     }
@@ -45,7 +46,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
-    fn the_file_has_no_name_and_its_directory_is_of_this_user_alone() {
+    fn the_file_has_no_name_and_its_directory_is_private() {
         let place = tempfile::tempdir().unwrap();
         let base = place.path().join("spool");
         let (mut file, directory) = OverflowPlace::new(&base).open().unwrap();
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_that_cannot_be_used_is_replaced_by_the_directory_of_temporary_files() {
+    fn an_unusable_base_falls_back_to_the_temporary_directory() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("file");
         fs::write(&file, "").unwrap();

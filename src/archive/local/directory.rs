@@ -1,5 +1,5 @@
-//! The directory itself: whether it is really there, whether a file in it is really absent, and whether everything up to
-//! the file would survive a power cut.
+//! The archive's directory: checks that it is mounted, that a file in it is truly absent, and that all directories
+//! above a file are durable.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,16 +18,17 @@ use crate::wal::SystemIdentifier;
 /// The directory of a local archive.
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
-    /// Free of symbolic links, so that it is a prefix of the path of every file in it.
+    /// Path without symbolic links, so that it is a prefix of each file's path.
     root: PathBuf,
-    /// Its device and inode.
+    /// Device and inode.
     identity: (u64, u64),
-    /// Whether it had to be a mount point.
+    /// `true` if it must be a mount point.
     require_mount: bool,
 }
 
 impl Directory {
-    /// The archive in `root`, which must exist: creating it would fill the disk below an unmounted mount point.
+    /// Opens the archive in `root`, which must exist: to create it would fill the disk below an unmounted mount
+    /// point.
     pub(super) fn open(root: &Path, require_mount: bool) -> Result<Self, Error> {
         let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
         match fs::metadata(root) {
@@ -57,8 +58,8 @@ impl Directory {
         Ok(Self { root, identity, require_mount })
     }
 
-    /// Checks that the directory is still the one that was opened. One that is unmounted leaves an empty one behind, in
-    /// which files would be archived on the wrong disk.
+    /// Checks that the directory is still the one that was opened. Unmounting leaves an empty directory, where files
+    /// would be archived on the wrong disk.
     pub(super) fn check_root(&self) -> io::Result<()> {
         if identity(&self.root)? == self.identity {
             return Ok(());
@@ -67,28 +68,28 @@ impl Directory {
         Err(io::Error::other(what))
     }
 
-    /// Whether it is a mount point, and need not have been.
+    /// Returns `true` if it is a mount point and the configuration does not require one.
     pub(super) fn is_unguarded_mount(&self) -> bool {
         !self.require_mount && is_mount_point(&self.root).unwrap_or(false)
     }
 
-    /// The directory, free of symbolic links.
+    /// Returns the directory, without symbolic links.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Makes the directories above `file`, so that they are durable before a name appears in the last of them.
+    /// Creates the directories above `file` and makes them durable before a name appears in the last of them.
     ///
-    /// Whoever finds a directory that another push has made cannot tell whether its name is on disk yet; the other
-    /// one may have been killed in between. Every push therefore flushes the whole way down to the root, unless
-    /// the directory holds an archived file already: that one's push has done so before its name appeared.
+    /// A directory that another push has created may not be durable yet, because that push may have been killed.
+    /// Every push therefore flushes all directories up to the root, unless the directory already contains an archived
+    /// file: the push that created this file flushed them before.
     pub(super) fn prepare(&self, file: &Path) -> io::Result<()> {
         let Some(parent) = file.parent() else { return Ok(()) };
         self.check_root()?;
         if holds_archived_file(parent)? {
             return Ok(());
         }
-        // Not with the root: that one exists, or has been unmounted this very moment.
+        // Not the root: it exists, or was unmounted just now.
         let above: Vec<&Path> = self.directories_above(file).collect();
         for directory in above.iter().rev().skip(1) {
             match fs::create_dir(directory) {
@@ -99,20 +100,20 @@ impl Directory {
         above.into_iter().skip(1).try_for_each(flush)
     }
 
-    /// Flushes an archived file that another call has put there, and every directory above it.
+    /// Flushes an archived file that another call created, and every directory above it.
     pub(super) fn make_durable(&self, file: &Path) -> io::Result<()> {
         self.check_root()?;
         flush(file)?;
         self.directories_above(file).try_for_each(flush)
     }
 
-    /// From the file's own directory up to the root.
+    /// Iterates over the directories above `file`, up to the root.
     fn directories_above<'a>(&'a self, file: &'a Path) -> impl Iterator<Item = &'a Path> {
         file.ancestors().skip(1).take_while(|directory| directory.starts_with(&self.root))
     }
 
-    /// The directory of a system, by a fresh look. That there is none proves nothing: an empty directory is what an
-    /// unmounted file system looks like.
+    /// Returns the directory of a cluster after a fresh lookup. A missing one proves nothing: an unmounted file
+    /// system leaves an empty directory.
     pub(super) fn directory_of(&self, system: SystemIdentifier) -> Result<PathBuf, Error> {
         open(&self.root)?;
         let directory = self.root.join(system.to_string());
@@ -125,16 +126,16 @@ impl Directory {
         }
     }
 
-    /// Checks that `file`, which could not be found, is truly absent, and not merely out of reach. Whether it still is: it
-    /// may have been archived this very moment.
+    /// Checks that `file`, which was not found, is truly absent and not out of reach. Returns `false` if it exists by
+    /// now: it may have been archived in between.
     pub(super) fn confirm_absent(&self, system: SystemIdentifier, file: &Path) -> Result<bool, Error> {
         let unavailable = |what: String| Error::new(ErrorKind::Unavailable, what);
         self.directory_of(system)?;
-        // From the top down: a name that leads nowhere is a link to something that is not mounted.
+        // From the top down: a dangling name is a symbolic link to something that is not mounted.
         let mut names: Vec<&Path> = file.ancestors().take_while(|dir| *dir != self.root).collect();
         names.reverse();
         for name in names {
-            // A network file system would answer from what it has seen before, unless the directory is opened.
+            // A network file system answers from its cache unless the directory is opened.
             if let Some(above) = name.parent() {
                 open(above)?;
             }
@@ -159,7 +160,7 @@ impl Directory {
     }
 }
 
-/// Whether the directory exists and holds a file under its final name. Staging files have a `#` in theirs.
+/// Returns `true` if the directory contains a file under its final name. Staging files have a `#` in their names.
 fn holds_archived_file(directory: &Path) -> io::Result<bool> {
     match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -174,7 +175,7 @@ fn holds_archived_file(directory: &Path) -> io::Result<bool> {
     }
 }
 
-/// Device and inode.
+/// Returns device and inode.
 pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
@@ -183,13 +184,14 @@ pub(super) fn flush(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Whether something is mounted on this very directory.
+/// Returns `true` if a file system is mounted on this directory.
 fn is_mount_point(directory: &Path) -> io::Result<bool> {
     let found = statx(CWD, directory, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
     if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
         return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
     }
-    // Kernels before 5.8 do not say; there, another device than the parent's shows all mounts but bind mounts.
+    // Kernels before 5.8 do not report it. There, the device differs from the parent's for all mounts except bind
+    // mounts.
     let parent = statx(CWD, directory.join(".."), AtFlags::empty(), StatxFlags::BASIC_STATS)?;
     Ok((found.stx_dev_major, found.stx_dev_minor) != (parent.stx_dev_major, parent.stx_dev_minor))
 }
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_nowhere_is_not_absent() {
+    fn a_dangling_link_is_not_absent() {
         for level in ["wal", "wal/0000000100000000", "wal/0000000100000000/000000010000000000000001"] {
             let (root, directory, system) = archive();
             let link = root.path().join("7").join(level);
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_made_and_flushed_up_to_a_root_that_is_reached_through_a_link() {
+    fn directories_are_created_and_flushed_up_to_a_root_behind_a_link() {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("root")).unwrap();
         std::os::unix::fs::symlink(place.path().join("root"), place.path().join("link")).unwrap();
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_has_taken_the_archives_place_gets_nothing() {
+    fn a_directory_that_replaced_the_archive_receives_no_file() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("root");
         fs::create_dir(&path).unwrap();
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_point_that_nothing_insists_on_is_unguarded() {
+    fn a_mount_point_that_is_not_required_is_unguarded() {
         let unguarded =
             |path: &str, require| Directory::open(Path::new(path), require).unwrap().is_unguarded_mount();
         assert!(unguarded("/proc", false));
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_mount_point_is_one() {
+    fn a_plain_directory_is_no_mount_point() {
         assert!(is_mount_point(Path::new("/proc")).unwrap());
         assert!(!is_mount_point(tempfile::tempdir().unwrap().path()).unwrap());
     }

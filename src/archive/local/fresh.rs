@@ -1,9 +1,9 @@
-//! A look at a directory that no cache answers.
+//! Directory lookups that bypass caches.
 //!
-//! On a network file system the client answers a look-up from what it has seen, absences included, for up to a minute.
-//! Names are compared with the server's as soon as their directory has turned out to be another than before. Opening it
-//! finds that out, but not where it is mounted with `nocto`; a `statx` that asks the server does so there, too, and a
-//! plain `stat` nowhere.
+//! The client of a network file system answers lookups from its cache, absences included, for up to a minute. It
+//! compares names with the server's once it notices that their directory has changed. Opening the directory makes it
+//! notice, except in a file system mounted with `nocto`. A `statx` that asks the server works there, too. A plain
+//! `stat` works nowhere.
 
 use std::fs::{self, ReadDir};
 use std::io;
@@ -15,7 +15,7 @@ use super::rights::failed;
 use crate::archive::failure::Asked;
 use crate::error::Error;
 
-/// Opens a directory, so that its names are as the server has them; `None` where there is none.
+/// Opens a directory with the names that the server has; `None` if it does not exist.
 pub(super) fn open(directory: &Path) -> Result<Option<ReadDir>, Error> {
     match read_dir(directory) {
         Ok(listing) => Ok(Some(listing)),
@@ -24,21 +24,20 @@ pub(super) fn open(directory: &Path) -> Result<Option<ReadDir>, Error> {
     }
 }
 
-/// As `std::fs::read_dir`, so that the names are as the server has them.
+/// Does the same as `std::fs::read_dir`, with the names that the server has.
 pub(super) fn read_dir(directory: &Path) -> io::Result<ReadDir> {
     compare(directory);
     fs::read_dir(directory)
 }
 
-/// Has whoever looks for something below `root` from now on find what the server has, in `directory` and on the way down
-/// to it.
+/// Makes later lookups below `root` return the server's names, in `directory` and in all directories above it.
 pub(super) fn compare_down_to(root: &Path, directory: &Path) {
     let mut way: Vec<&Path> = directory.ancestors().take_while(|above| above.starts_with(root)).collect();
     way.reverse();
     way.into_iter().for_each(compare);
 }
 
-/// What fails here, on a kernel without such a call for one, fails for whoever then looks, if it matters.
+/// Errors are ignored: an old kernel may lack the call, and an error that matters recurs in the lookup itself.
 fn compare(directory: &Path) {
     let _ = statx(CWD, directory, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS);
 }

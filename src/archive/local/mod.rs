@@ -1,7 +1,7 @@
-//! An archive in a directory of this machine or of a mounted file system.
+//! An archive in a local directory or on a mounted file system.
 //!
-//! `object_store` stages, flushes and publishes what is in memory, and [`staging`] what is not; what they leave to their
-//! caller is in [`directory`].
+//! `object_store` stages, flushes and publishes content in memory, [`staging`] content that is too large for it.
+//! [`directory`] contains the checks that both leave to their caller.
 
 mod directory;
 mod fresh;
@@ -28,7 +28,7 @@ use crate::wal::SystemIdentifier;
 use directory::Directory;
 use rights::{failed, failed_for_good};
 
-/// An archive directory that has been found where it should be.
+/// An archive directory that was found and checked.
 #[derive(Debug, Clone)]
 pub(super) struct Local {
     directory: Directory,
@@ -45,24 +45,24 @@ impl Local {
         Ok(Self { directory, store: Arc::new(store.with_fsync(true)) })
     }
 
-    /// Where it is, free of symbolic links.
+    /// Returns the path without symbolic links.
     pub(super) fn root(&self) -> &Path {
         self.directory.root()
     }
 
-    /// Whether there is a file of that name, as far as that shows. If it does not, creating one tells.
+    /// Returns `true` if a file of that name is visible. If `false`, only creating it gives certainty.
     pub(super) async fn is_taken(&self, key: &Key) -> bool {
         let (root, key) = (self.root().to_owned(), key.clone());
         blocking(move || matches!(open_file(&root, &key), Ok(Some(_)))).await
     }
 
-    /// Creates the file durably, and the directories above it.
+    /// Creates the file and the directories above it, durably.
     pub(super) async fn create(&self, key: &Key, content: Content<File>) -> Result<Created, Error> {
         let path = self.path(key)?;
         let cannot = || format!("cannot archive {}", path.display());
         let created =
             despite_sweepers(async || self.stage_and_publish(key, &path, content.clone()).await).await?;
-        // The library makes directories that are missing, the archive's own among them.
+        // `object_store` would create missing directories, the archive's own included.
         let directory = self.directory.clone();
         let checked = blocking(move || directory.check_root()).await;
         checked.map_err(|error| failed(cannot(), Asked::Create, error))?;
@@ -102,15 +102,15 @@ impl Local {
         blocking(move || directory.is_unguarded_mount()).await
     }
 
-    /// Has the listing that follows show what is there, and not what was seen before.
+    /// Makes the next listing bypass caches.
     pub(super) async fn prepare_listing(&self, directory: Option<&Key>) {
         let root = self.directory.root().to_owned();
         let directory = directory.map_or_else(|| root.clone(), |key| root.join(key.as_ref()));
         blocking(move || fresh::compare_down_to(&root, &directory)).await;
     }
 
-    /// Makes the directory of reports, where there is one of the system: made here, that would pass for an archive which
-    /// may be elsewhere, and not be mounted.
+    /// Creates the directory of reports if the cluster has a directory. Otherwise the new directory would look like
+    /// an archive while the real one is not mounted.
     pub(super) async fn prepare_reports(&self, system: SystemIdentifier) -> Result<(), Error> {
         let directory = self.directory.root().join(format!("{system}/reports"));
         let what = format!("cannot make {}", directory.display());
@@ -123,7 +123,7 @@ impl Local {
         .await
     }
 
-    /// Flushes a file that another call has put there, as if this one had. Whether it is there still.
+    /// Flushes a file that another call created. Returns `false` if it no longer exists.
     pub(super) async fn make_durable(&self, key: &Key) -> Result<bool, Error> {
         let (directory, path) = (self.directory.clone(), self.path(key)?);
         let what = format!("cannot flush {} to disk", path.display());
@@ -168,7 +168,7 @@ impl Local {
         &*self.store
     }
 
-    /// What a failure means; `what` says what was attempted.
+    /// Returns the meaning of a failure; `what` names the attempted action.
     pub(super) fn failure(what: String, asked: Asked, error: object_store::Error) -> Failure {
         if matches!(error, object_store::Error::AlreadyExists { .. }) {
             return Failure::Taken;
@@ -184,11 +184,11 @@ impl Local {
     }
 }
 
-/// How often something is staged at most.
+/// Maximum number of attempts to stage a file.
 const TRIES: usize = 3;
 
-/// Repeats what stages a file and then publishes it, if the file or its directory has gone in between: by a clock that is
-/// wrong, a prune may take either for what was left a day ago.
+/// Retries staging and publishing a file if its staging file or directory disappears in between: with a wrong clock,
+/// a prune may take either for a leftover of the day before.
 pub(super) async fn despite_sweepers<T>(
     mut attempt: impl AsyncFnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -208,20 +208,20 @@ fn is_about_nothing(error: &Error) -> bool {
     causes.any(|cause| cause.kind() == io::ErrorKind::NotFound)
 }
 
-/// The directory itself: another one may be mounted over the same path.
+/// Returns an identity of the directory, because another file system may be mounted on the same path.
 pub(super) fn place(path: &Path) -> Result<String, Error> {
     let cannot_look = |error| failed(format!("cannot look at {}", path.display()), Asked::Look, error);
     let (device, inode) = directory::identity(path).map_err(cannot_look)?;
     Ok(format!("directory {device} {inode} {}", path.display()))
 }
 
-/// The directory in `path`, which has to be there, free of symbolic links.
+/// Returns the existing directory `path` without symbolic links.
 pub(super) fn root(path: &Path, require_mount: bool) -> Result<PathBuf, Error> {
     Directory::open(path, require_mount).map(|directory| directory.root().to_owned())
 }
 
-/// Opens a file; `None` where none can be found. Both are as another machine has left it: a client of NFS 4 opens by what it
-/// remembers a file that was moved away.
+/// Opens a file; `None` if it does not exist. Bypasses caches: an NFS 4 client can open a file from memory that was
+/// moved away.
 pub(super) fn open_file(root: &Path, key: &Key) -> io::Result<Option<File>> {
     let path = root.join(key.as_ref());
     if let Some(directory) = path.parent() {
@@ -238,7 +238,8 @@ pub(super) fn open_file(root: &Path, key: &Key) -> io::Result<Option<File>> {
 mod tests {
     use super::*;
 
-    /// How a publication ends whose staging file or directory is gone so many times, and how often it is tried.
+    /// Publishes with a staging file or directory that disappears `times` times; returns success and the number of
+    /// attempts.
     fn swept(times: usize, kind: io::ErrorKind) -> (bool, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut tries = 0;
@@ -247,7 +248,7 @@ mod tests {
             if tries > times {
                 return Ok(());
             }
-            // As the library wraps it.
+            // Wrapped as `object_store` does it.
             let source = Box::new(io::Error::from(kind));
             let error = object_store::Error::Generic { store: "LocalFileSystem", source };
             Err(failed("cannot archive x".to_owned(), Asked::Create, error))
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sweeper_has_taken_is_staged_anew_and_nothing_else_is_tried_again() {
+    fn only_a_vanished_staging_file_is_staged_again() {
         assert_eq!(swept(0, io::ErrorKind::NotFound), (true, 1));
         assert_eq!(swept(1, io::ErrorKind::NotFound), (true, 2));
         assert_eq!(swept(9, io::ErrorKind::NotFound), (false, TRIES));

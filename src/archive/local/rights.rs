@@ -1,4 +1,4 @@
-//! What may not be done in a directory, or cannot, and what a person can do about that.
+//! Errors of permissions and resources in a directory, with hints.
 
 use std::error::Error as StdError;
 use std::io;
@@ -8,14 +8,14 @@ use rustix::io::Errno;
 use crate::archive::failure::Asked;
 use crate::error::{Error, ErrorKind, chain};
 
-/// A failure of a call that PostgreSQL makes, or of one that may pass.
+/// Creates the error for a failure during a call of PostgreSQL's, which may be temporary.
 pub(super) fn failed(what: String, asked: Asked, error: impl StdError + Send + Sync + 'static) -> Error {
     let hint = hint_for(asked, &error);
     let failure = Error::new(ErrorKind::Unavailable, what).because(error);
     if let Some(hint) = hint { failure.hint(hint) } else { failure }
 }
 
-/// A failure of those who look after the archive. One that is not permitted will not be by itself.
+/// Creates the error for a failure of a maintenance command. Missing permission is permanent.
 pub(super) fn failed_for_good(
     what: String,
     asked: Asked,
@@ -33,7 +33,7 @@ pub(super) fn failed_for_good(
     Error::new(ErrorKind::Local, what).because(error).hint(hint)
 }
 
-/// What a person can do about it.
+/// Returns a hint for the user.
 fn hint_for(asked: Asked, error: &(dyn StdError + 'static)) -> Option<String> {
     let cause = chain(error).find_map(|error| error.downcast_ref::<io::Error>())?;
     let makes_a_file = matches!(asked, Asked::Create | Asked::Write);
@@ -54,7 +54,7 @@ fn hint_for(asked: Asked, error: &(dyn StdError + 'static)) -> Option<String> {
     }
 }
 
-/// What whoever asks that must be able to do.
+/// Describes the permission that the request needs.
 fn right(asked: Asked) -> &'static str {
     match asked {
         Asked::Create | Asked::Write => "write there",
@@ -73,7 +73,7 @@ mod tests {
         [Asked::Create, Asked::Write, Asked::Look, Asked::Read, Asked::List, Asked::Delete];
 
     #[test]
-    fn whoever_may_not_is_told_what_it_is_that_he_may_not() {
+    fn a_missing_permission_is_named() {
         let denied = || io::Error::from(Errno::ACCESS);
         for asked in ALL {
             for error in
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn hard_links_and_room_matter_to_those_alone_who_make_a_file() {
+    fn hard_links_and_space_matter_only_when_a_file_is_created() {
         let hint = |asked, errno| hint_for(asked, &io::Error::from(errno)).unwrap_or_default();
         for asked in ALL {
             let makes = matches!(asked, Asked::Create | Asked::Write);

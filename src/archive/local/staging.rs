@@ -1,5 +1,6 @@
-//! Publishing what is too large for memory, by the steps that `object_store` takes for the rest: a staging file beside the
-//! final name, flushed, hard-linked to that name, which fails if there is one, and the directory flushed.
+//! Publishing of files that are too large for memory, in the steps that `object_store` uses for others: write a
+//! staging file next to the final name, flush it, hard-link it to that name, which fails if the name exists, and
+//! flush the directory.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,10 +15,10 @@ use super::directory::flush;
 use crate::archive::content::for_each_part;
 use crate::blocking::blocking;
 
-/// Creates the file `path` of `head` and so many bytes of `file`, durably; an error of the kind
-/// [`io::ErrorKind::AlreadyExists`] is about that name.
+/// Creates the file `path` from `head` and `bytes` bytes of `file`, durably. Fails with
+/// [`io::ErrorKind::AlreadyExists`] only if `path` exists.
 ///
-/// Dropped on the way, it has published the whole or publishes nothing any more, and leaves no staging file.
+/// If dropped before its end, it has published the whole file or never will, and leaves no staging file.
 pub(super) async fn publish(path: PathBuf, head: Bytes, file: Arc<File>, bytes: u64) -> io::Result<()> {
     let (mut staged, staging) = {
         let path = path.clone();
@@ -29,7 +30,7 @@ pub(super) async fn publish(path: PathBuf, head: Bytes, file: Arc<File>, bytes: 
         for_each_part(&file, bytes, |part| staged.write_all(part))?;
         staged.sync_all()?;
         fs::hard_link(&name, &path)?;
-        // What is left of a name is known as such, and does no harm.
+        // A leftover staging file is recognizable and harmless.
         let _ = fs::remove_file(&name);
         path.parent().map_or(Ok(()), flush)
     })
@@ -38,35 +39,35 @@ pub(super) async fn publish(path: PathBuf, head: Bytes, file: Arc<File>, bytes: 
     Ok(())
 }
 
-/// A new file beside `path`, under a name that no archived file has, and that no other call uses.
+/// Creates a staging file next to `path`, with a name that no archived file and no other call uses.
 fn create(path: &Path) -> io::Result<(File, Staging)> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Only digits: thereby `object_store`, which names its own so, leaves it out of listings.
+    // Digits only: `object_store` names its own staging files so, and leaves such files out of listings.
     name.push(format!("#{}", fastrand::u64(..)));
     let path = path.with_file_name(name);
     let file = File::create_new(&path).map_err(|error| match error.kind() {
-        // Not what the caller takes this kind for.
+        // The caller interprets this kind as a conflict.
         io::ErrorKind::AlreadyExists => io::Error::other(error),
         _ => error,
     })?;
     Ok((file, Staging { path }))
 }
 
-/// The name of a staging file, which goes when this is dropped.
+/// The name of a staging file, which is removed on drop.
 ///
-/// While the file is being written, too: then it has no name any more that could be linked to the final one.
+/// That includes a drop while the file is being written: without the name, it cannot be linked to the final one.
 struct Staging {
     path: PathBuf,
 }
 
 impl Staging {
-    /// There is nothing left to remove.
+    /// Keeps the file: there is nothing left to remove.
     fn forget(mut self) {
         self.path = PathBuf::new();
     }
 }
 
-/// A file system that hangs must not hold the call for longer.
+/// Maximum time to wait for a file system that hangs.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Drop for Staging {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_published_whole_and_once() {
+    fn a_file_is_published_completely_and_once() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("name");
         let publish = |head: &'static str| block_on(publish(path.clone(), head.into(), large(), BYTES));
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_leaves_nothing() {
+    fn a_failure_leaves_no_file() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("name");
         let too_short = publish(path, Bytes::new(), large(), BYTES + 1);
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_dropped_on_the_way_leaves_no_staging_file() {
+    fn a_dropped_publication_leaves_no_staging_file() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("name");
         for polls in 0..4 {
@@ -149,7 +150,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             });
-            // Waits for the threads that are still at work.
+            // Waits for the threads that are still running.
             drop(runtime);
             let left = names(place.path());
             assert!(left.is_empty() || left == ["name"], "{polls}: {left:?}");

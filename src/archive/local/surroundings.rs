@@ -1,5 +1,4 @@
-//! What is around a segment in a directory, by a fresh look: every directory on the way down is opened, and the last one
-//! listed.
+//! Neighbours of a segment in a directory, by a fresh lookup: opens each directory above it, and lists the last one.
 
 use std::fs;
 use std::io;
@@ -34,7 +33,8 @@ impl Local {
                 match group.timeline.cmp(&segment.timeline()) {
                     std::cmp::Ordering::Less => {}
                     std::cmp::Ordering::Greater => around.higher_timelines = true,
-                    // Those before hold nothing that comes after it; those behind need no look once there is one.
+                    // Earlier groups contain nothing after the segment. Later groups are needed only if nothing was
+                    // found so far.
                     std::cmp::Ordering::Equal if group.name < segment.group() || around.later.is_some() => {}
                     std::cmp::Ordering::Equal => {
                         for name in names(&group.path)? {
@@ -56,7 +56,7 @@ impl Local {
         blocking(move || confirm_holds(&directory, system)).await
     }
 
-    /// The timelines of which there is a history file.
+    /// Lists the timelines that have a history file.
     pub(in crate::archive) async fn timelines(
         &self,
         system: SystemIdentifier,
@@ -94,7 +94,7 @@ impl Local {
     }
 }
 
-/// Makes sure that the directory holds a file of the system: directories alone are what a push leaves that failed.
+/// Checks that the directory contains a file of the cluster. Directories alone may come from a failed push.
 fn confirm_holds(directory: &Directory, system: SystemIdentifier) -> Result<(), Error> {
     let root = directory.root();
     open(root)?;
@@ -102,7 +102,7 @@ fn confirm_holds(directory: &Directory, system: SystemIdentifier) -> Result<(), 
     open(&of_system)?;
     let wal = of_system.join("wal");
     let texts = [of_system.join("timelines"), of_system.join("backups")];
-    // The newest log first: a recovery asks for what is near its end, and old ones may have been emptied.
+    // Newest first: a recovery asks for segments near the end, and old directories may be empty.
     let places = groups(&wal)?.into_iter().rev().map(|group| group.path).chain(texts);
     for place in places {
         if has_a_file(&place)? {
@@ -119,7 +119,7 @@ struct Group {
     path: PathBuf,
 }
 
-/// The directories of segments, in the order of their names.
+/// Lists the segment directories, sorted by name.
 fn groups(wal: &Path) -> Result<Vec<Group>, Error> {
     let mut groups = Vec::new();
     for entry in entries(wal)? {
@@ -134,14 +134,13 @@ fn groups(wal: &Path) -> Result<Vec<Group>, Error> {
     Ok(groups)
 }
 
-/// The archived files in a directory, and what has the name of one: a link that leads nowhere was a file, and is one again
-/// when what it leads to is mounted.
+/// Lists the archived files in a directory, including dangling links: their targets return when they are mounted.
 fn names(directory: &Path) -> Result<Vec<ArchivedName>, Error> {
     let entries = entries(directory)?.into_iter();
     Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// Whether a directory has an archived file in it.
+/// Returns `true` if a directory contains an archived file.
 fn has_a_file(directory: &Path) -> Result<bool, Error> {
     for name in names(directory)? {
         let path = directory.join(name.to_string());
@@ -156,7 +155,7 @@ fn has_a_file(directory: &Path) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// What is in a directory; nothing where there is none.
+/// Lists a directory; empty if it does not exist.
 fn entries(directory: &Path) -> Result<Vec<fs::DirEntry>, Error> {
     let Some(listing) = open(directory)? else {
         return if fs::symlink_metadata(directory).is_ok() {
@@ -169,7 +168,7 @@ fn entries(directory: &Path) -> Result<Vec<fs::DirEntry>, Error> {
     listing.collect::<io::Result<Vec<_>>>().map_err(cannot_list(directory))
 }
 
-/// Since when a file has been there. One that has gone in between was there a moment ago.
+/// Returns the modification time of a file. A file that disappeared in between existed a moment ago.
 fn since(path: &Path) -> Result<Timestamp, Error> {
     match fs::metadata(path).and_then(|found| found.modified()) {
         Ok(modified) => Ok(Timestamp::try_from(modified).unwrap_or(Timestamp::MAX)),

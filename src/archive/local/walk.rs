@@ -1,5 +1,5 @@
-//! What is in the directory of a system. Our own, because `object_store`'s listing leaves out what is staged, and reads
-//! what it has no use for.
+//! Walk through the directory of a cluster. Not `object_store`'s listing, which leaves out staging files and reads
+//! more than needed.
 
 use std::fs::{self, DirEntry};
 use std::io;
@@ -22,8 +22,8 @@ use crate::wal::SystemIdentifier;
 use object_store::path::Path as Key;
 
 impl Local {
-    /// All that the archive holds of a system. What appears or goes meanwhile may be in it or not; whatever cannot be
-    /// looked at is a failure.
+    /// Lists all files of a cluster. Files that appear or disappear during the walk may be missing. An unreadable
+    /// file or directory is an error.
     pub(in crate::archive) async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
         let directory = self.directory.clone();
         blocking(move || {
@@ -39,8 +39,8 @@ impl Local {
         .await
     }
 
-    /// Deletes files, in that order, until `stop` says to stop. `gone` hears of each as soon as it went, by its place among
-    /// them; one that is not there any more is as good as deleted.
+    /// Deletes files in the given order until `stop` is cancelled. Calls `gone` with the index of each file right
+    /// after its deletion. A file that no longer exists counts as deleted.
     pub(in crate::archive) async fn delete(
         &self,
         keys: Vec<Key>,
@@ -60,14 +60,14 @@ impl Local {
         delete_paths(self.paths_of(files), stop, gone).await
     }
 
-    /// Removes directories that are still empty; the others stay. `gone` hears of those that went.
+    /// Removes directories that are still empty, and calls `gone` with the index of each one removed.
     pub(in crate::archive) async fn remove_empty(
         &self,
         directories: &[OtherFile],
         gone: &mut impl FnMut(usize),
     ) {
         let paths = self.paths_of(directories);
-        // Something may have come into one.
+        // A directory that is no longer empty stays.
         let removed = blocking(move || {
             let removed = paths.iter().enumerate().filter(|(_, path)| fs::remove_dir(path).is_ok());
             removed.map(|(place, _)| place).collect::<Vec<_>>()
@@ -76,7 +76,7 @@ impl Local {
         removed.into_iter().for_each(gone);
     }
 
-    /// The keys come from a walk, and so are paths below the root.
+    /// The keys come from a walk, so they are paths below the root.
     fn paths_of(&self, files: &[OtherFile]) -> Vec<PathBuf> {
         files.iter().map(|file| self.directory.root().join(&file.key)).collect()
     }
@@ -89,7 +89,7 @@ async fn delete_paths(
 ) -> Result<(), Error> {
     let (sender, mut heard) = unbounded_channel();
     let stop = stop.child_token();
-    // Nothing more goes of which nobody hears.
+    // No further file is deleted once nobody receives its index.
     let _ending = stop.clone().drop_guard();
     let mut deleting = pin!(blocking(move || {
         for (place, path) in paths.into_iter().enumerate() {
@@ -121,7 +121,7 @@ async fn delete_paths(
     }
 }
 
-/// A failure, and what was looked at.
+/// An error with the path.
 type Failed = (PathBuf, io::Error);
 
 struct Walk {
@@ -130,7 +130,8 @@ struct Walk {
 }
 
 impl Walk {
-    /// Looks at all that is in a directory; how many entries that is. `depth` counts from the system's own.
+    /// Walks through a directory and returns the number of its entries. `depth` counts from the directory of the
+    /// cluster.
     fn directory(&mut self, path: &Path, key: &str, depth: usize) -> Result<usize, Failed> {
         let at = |error| (path.to_owned(), error);
         let entries = match read_dir(path) {
@@ -152,7 +153,7 @@ impl Walk {
         let name = name.to_string_lossy();
         let key = format!("{above}/{name}");
         let path = entry.path();
-        // A link leads to where somebody has moved things.
+        // A symbolic link points to where somebody has moved files.
         let found = match fs::metadata(&path) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -179,7 +180,7 @@ impl Walk {
     }
 }
 
-/// Whether walkeep keeps files in a directory of that name.
+/// Returns `true` if walkeep has files in a directory of that name.
 fn holds_files(name: &str, above: &str, depth: usize) -> bool {
     match depth {
         0 => matches!(name, "wal" | "timelines" | "backups" | "reports"),

@@ -1,4 +1,4 @@
-//! What a store's refusal means: the one place where failures of the network and of stores are told apart. Pure.
+//! Meaning of a store's error responses: the one place that interprets failures of networks and stores. Pure.
 //!
 //! Sources: Amazon's "Error responses" of the S3 API, Google's "HTTP status and error codes for XML", Azure's "Blob
 //! Storage error codes", RFC 9110.
@@ -12,20 +12,20 @@ use crate::archive::failure::Asked;
 use crate::archive::url::Provider;
 use crate::error::ErrorKind;
 
-/// An answer other than what was asked for.
+/// An error response.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Answer {
-    /// The HTTP status.
+    /// HTTP status.
     pub(super) status: u16,
-    /// The store's own word for it, where it gave one; what comes from anything else than a store has none.
+    /// Error code of the store. A response from anything other than a store has none.
     pub(super) code: Option<String>,
-    /// The store's sentence about it.
+    /// Error message of the store.
     pub(super) message: Option<String>,
-    /// The region that the store says the bucket is in.
+    /// Region of the bucket, according to the store.
     pub(super) region: Option<String>,
-    /// By how much the store's clock is ahead of ours.
+    /// How far the store's clock is ahead of the local one.
     pub(super) clock_ahead: Option<SignedDuration>,
-    /// Whether the newest version of the object is a delete marker, as S3 calls it: the object was there.
+    /// `true` if the newest version of the object is a delete marker (S3): the object existed.
     pub(super) is_deleted: bool,
 }
 
@@ -47,11 +47,11 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Longer texts are cut: they are for one line of a log.
+/// Maximum length of a text, which must fit into one line of a log.
 const MAX_TEXT: usize = 300;
 
 impl Answer {
-    /// Takes the code and the sentence out of the XML that all three providers answer with.
+    /// Reads code and message from the XML that all three providers return.
     pub(super) fn read_body(&mut self, body: &str) {
         self.code = self.code.take().or_else(|| element(body, "Code"));
         self.message = element(body, "Message");
@@ -59,7 +59,7 @@ impl Answer {
     }
 }
 
-/// The text of the first such element, without line feeds, cut.
+/// Returns the text of the first such element, shortened and without line feeds.
 fn element(body: &str, name: &str) -> Option<String> {
     let (_, rest) = body.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
@@ -73,25 +73,25 @@ fn element(body: &str, name: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// What an answer means.
+/// Meaning of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) verdict: Verdict,
-    /// What a person can do about it.
+    /// Hint for the user.
     pub(super) hint: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// A file has that name already.
+    /// The name is taken.
     Taken,
-    /// The store does not understand conditions.
+    /// The store does not support conditions.
     Unconditional,
     /// A failure of this kind.
     Failure(ErrorKind),
 }
 
-/// Judges an answer.
+/// Interprets a response.
 pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meaning {
     let verdict = |verdict| Meaning { verdict, hint: None };
     let absent = || verdict(Verdict::Failure(ErrorKind::Absent));
@@ -112,7 +112,7 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
             ErrorKind::Unavailable,
             "no store answers like that; is the endpoint right, and is nothing in between?".to_owned(),
         ),
-        // S3 and Google say 412; Azure's emulator and some of Azure's own versions say 409.
+        // S3 and Google return 412; Azure's emulator and some versions of Azure return 409.
         (412, _) | (_, "BlobAlreadyExists" | "PreconditionFailed") if asked == Asked::Create => {
             verdict(Verdict::Taken)
         }
@@ -131,7 +131,7 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
         (_, "InvalidObjectState") => {
             refused("the file was moved to cold storage; bring it back to a class that can be read at once")
         }
-        // In XML for a wrong address, in another form for a wrong signature; 400 with the right region beside it.
+        // XML for a wrong address, another format for a wrong signature; 400 with the right region in a header.
         (301 | 302 | 308, _)
         | (_, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
             match &answer.region {
@@ -143,7 +143,7 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
         }
         (401 | 403, _) => refused(&not_allowed(asked, provider)),
         (507, _) => hinted(ErrorKind::Unavailable, "the store is full".to_owned()),
-        // 307 is a new bucket whose name has not spread yet; 409 is another write to the same key.
+        // 307 is a new bucket whose name has not spread; 409 is a concurrent write to the same key.
         (307 | 408 | 409 | 425 | 429 | 500.., _)
         | (
             _,
@@ -153,7 +153,7 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
     }
 }
 
-/// Which right the credentials lack, by the name that the provider has for it.
+/// Names the missing permission, in the provider's own terms.
 fn not_allowed(asked: Asked, provider: Provider) -> String {
     let (verb, [s3, google, azure]) = match asked {
         Asked::Create | Asked::Write => ("write", ["s3:PutObject", "storage.objects.create", "write"]),
@@ -173,7 +173,7 @@ fn not_allowed(asked: Asked, provider: Provider) -> String {
                 "{hint}; S3 answers the same for a file that does not exist, unless they allow ListBucket"
             )
         }
-        // Google asks for it where something is replaced.
+        // Google requires it to replace an object.
         (Asked::Write, Provider::Google) => {
             format!("{hint}, or to delete what is replaced (storage.objects.delete)")
         }
@@ -209,7 +209,7 @@ mod tests {
     const REFUSED: Verdict = Verdict::Failure(ErrorKind::Refused);
 
     #[test]
-    fn only_a_word_about_the_key_proves_absence() {
+    fn only_an_error_code_about_the_key_proves_absence() {
         assert_eq!(verdict(404, "NoSuchKey", Asked::Read), ABSENT);
         assert_eq!(verdict(404, "BlobNotFound", Asked::Read), ABSENT);
         assert_eq!(verdict(404, "", Asked::Look), ABSENT, "a HEAD's answer has no body");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again_and_what_needs_a_person_is_not() {
+    fn temporary_failures_are_unavailable_and_permanent_ones_refused() {
         for (status, code) in [
             (500, "InternalError"),
             (502, ""),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_right_that_is_lacking() {
+    fn a_refusal_names_the_missing_permission() {
         use Asked::{Create, Delete, List, Look, Read, Write};
         let hint = |asked, provider| judge(&answer(403, "AccessDenied"), asked, provider).hint.unwrap();
         for (asked, verb, rights) in [
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_gives_code_message_and_region_and_nothing_else() {
+    fn only_code_message_and_region_are_read_from_a_body() {
         let mut answer = answer(403, "");
         answer.read_body(
             "<?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code>\n<Message>It doesn&apos;t\n match.</Message>\

@@ -1,8 +1,8 @@
-//! The HTTP client below `object_store`: connections of walkeep's own making, answers in its own words.
+//! The HTTP client for `object_store`, with walkeep's own connections and error texts.
 //!
-//! `object_store` would repeat a failing request for minutes, and quotes whole answers in its errors, in which a store
-//! may repeat what was signed, session tokens included. So it is given a client that turns every answer but success
-//! into an [`Answer`], and told to repeat nothing: whoever asked decides about that, within the time limit of the call.
+//! `object_store` would retry a failed request for minutes, and its errors quote whole responses, in which a store
+//! may repeat what was signed, session tokens included. This client therefore turns every error response into an
+//! [`Answer`], and retries are disabled: callers decide on them within the time limit of the call.
 
 use std::fmt;
 use std::path::Path;
@@ -31,10 +31,10 @@ use crate::limit::TimeLimit;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Longer answers are not of a store.
+/// Maximum size of an error response in bytes. No store sends a longer one.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Connects to one store. Clones share connections.
+/// A client for one store. Clones share connections.
 #[derive(Debug, Clone)]
 pub(super) struct StoreClient {
     client: reqwest::Client,
@@ -45,14 +45,14 @@ pub(super) struct StoreClient {
 }
 
 impl StoreClient {
-    /// A client that has not connected yet. Reads the certificates that it will trust, which takes milliseconds.
+    /// Creates a client without connecting. Reads the trusted certificates, which takes milliseconds.
     pub(super) fn new(connection: &Connection) -> Result<Self, Error> {
         let early = EarlyConnection::default();
         let client =
             builder(connection)?.connector_layer(early.clone()).build().map_err(|error| match &connection
                 .ca_file
             {
-                // Only now is it looked into.
+                // The file is parsed only here.
                 Some(path) => cannot_use_ca(path).because(error.without_url()),
                 None => cannot_start().because(error.without_url()),
             })?;
@@ -65,22 +65,22 @@ impl StoreClient {
         })
     }
 
-    /// The client, which will tell none of these, whatever a store answers.
+    /// Returns the client, set up to hide these secrets in whatever a store answers.
     pub(super) fn keeping(self, secrets: Vec<String>) -> Self {
         Self { secrets: secrets.into(), ..self }
     }
 
-    /// Waits no longer for something to move than the call of that limit will.
+    /// Limits waits without progress to those of `limit`.
     pub(super) fn heed(&self, limit: &TimeLimit) {
         self.stillness.heed(limit);
     }
 
-    /// Opens a connection for the next request to that host. A failure will show again in that request.
+    /// Opens a connection to that host for the next request. A failure recurs in that request.
     pub(super) async fn connect_early(&self, to: &str) {
         self.early.open(self.client.get(to).send()).await;
     }
 
-    /// By how much the store's clock was ahead of ours when it answered last.
+    /// Returns how far the store's clock was ahead of the local one at its last answer.
     pub(super) fn clock_ahead(&self) -> Option<SignedDuration> {
         *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +93,7 @@ impl StoreClient {
         let movement = Movement::new(self.stillness.clone());
         let (deletion, listing) = (Deletion::of(&request), Listing::of(&request));
         let (parts, body) = request.into_parts();
-        // Of whatever origin the credentials are.
+        // A token from any source of credentials.
         let token = parts
             .headers
             .get("x-amz-security-token")
@@ -127,14 +127,14 @@ impl StoreClient {
         let text = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
         let mut answer = Answer {
             status: parts.status.as_u16(),
-            // Azure's, which also go with answers that have no body.
+            // Azure's header, also present in responses without a body.
             code: text("x-ms-error-code"),
             message: None,
             region: text("x-amz-bucket-region"),
             clock_ahead,
             is_deleted: text("x-amz-delete-marker").is_some_and(|marker| marker == "true"),
         };
-        // Without its body it is still an answer.
+        // A response with an unreadable body is still a response.
         if let Ok(body) = http_body_util::Limited::new(body, MAX_ANSWER_BYTES).collect().await {
             let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
             let secrets = self.secrets.iter().chain(&token).filter(|secret| !secret.is_empty());
@@ -157,15 +157,15 @@ impl HttpConnector for StoreClient {
     }
 }
 
-/// Connects to the servers that hand out credentials: of the machine's own role, say. They answer as `object_store`
-/// expects them to, and most calls need none of them.
+/// A client for servers that issue credentials, such as the metadata service. They answer as `object_store` expects.
+/// Most calls need none of them.
 #[derive(Clone)]
 pub(super) struct CredentialClient {
     connection: Connection,
     client: Arc<OnceLock<reqwest::Client>>,
 }
 
-/// Says nothing of the connection, whose proxy may have a password.
+/// Omits the connection, whose proxy may have a password.
 impl fmt::Debug for CredentialClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CredentialClient").finish_non_exhaustive()
@@ -174,7 +174,7 @@ impl fmt::Debug for CredentialClient {
 
 impl CredentialClient {
     pub(super) fn new(connection: &Connection) -> Self {
-        // The metadata service of a cloud's machine is next door and speaks plain HTTP; elsewhere nobody answers.
+        // The metadata service of a cloud's machine is close and uses plain HTTP. On other machines nobody answers.
         let next_door = Duration::from_secs(2);
         let connection = Connection {
             allow_http: true,
@@ -201,7 +201,7 @@ impl HttpService for CredentialClient {
         if response.status().is_success() {
             return Ok(response);
         }
-        // What it says of a failure may repeat what it was asked with, and the error would quote it.
+        // Drops the body of an error: it may repeat parts of the request, and the error would quote it.
         let (parts, _) = response.into_parts();
         Ok(HttpResponse::from_parts(parts, bytes::Bytes::new().into()))
     }
@@ -214,14 +214,14 @@ impl HttpConnector for CredentialClient {
 }
 
 fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder, Error> {
-    // The other one there is, aws-lc, collects its first random numbers from the jitter of the processor for 25 ms: by
-    // every process, so for every file. Fails when it has been done already.
+    // The alternative, aws-lc, spends 25 ms per process, and so per file, to collect randomness from CPU jitter.
+    // Fails if a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("walkeep/", env!("CARGO_PKG_VERSION")))
         .http1_only()
         .https_only(!connection.allow_http)
-        // Another address is another region's or an impostor's: what was signed for this one is not sent there.
+        // A redirect may lead to another region or an impostor, and must not receive a signed request.
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .connect_timeout(connection.connect_timeout)
@@ -237,7 +237,7 @@ fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder, Error> {
         builder = builder.tls_certs_only(certificates);
     }
     if let Some(url) = &connection.proxy_url {
-        // Its URL may hold a password, and the library's message would quote it.
+        // The URL may contain a password, which the library's message would quote.
         let proxy = reqwest::Proxy::all(url)
             .map_err(|_| Error::new(ErrorKind::Configuration, "proxy_url in [store] is not a URL"))?;
         let excludes = connection.proxy_excludes.as_deref().and_then(reqwest::NoProxy::from_string);
@@ -254,7 +254,7 @@ fn cannot_start() -> Error {
     Error::new(ErrorKind::Configuration, "cannot prepare a connection to the store")
 }
 
-/// What the Date header says, against this machine's clock.
+/// Compares the Date header with the local clock.
 fn clock_ahead(headers: &HeaderMap) -> Option<SignedDuration> {
     let date = headers.get(DATE)?.to_str().ok()?;
     let theirs = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();

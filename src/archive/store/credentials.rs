@@ -1,16 +1,16 @@
-//! Telling a failure to get credentials from a failure of the store.
+//! Distinction between failures to get credentials and failures of the store.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use object_store::CredentialProvider;
 
-/// Asking for credentials failed.
+/// Error for a failed request for credentials.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot get credentials")]
 pub(super) struct NoCredentials {
     source: object_store::Error,
-    /// Where they were looked for, or what to set.
+    /// Names the source of credentials, or what to set.
     pub(super) hint: &'static str,
 }
 

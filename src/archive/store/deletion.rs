@@ -1,14 +1,14 @@
-//! The deletion of many objects by one request (S3's `DeleteObjects`).
+//! Deletion of many objects with one request (S3's `DeleteObjects`).
 //!
-//! `object_store` looks each failure of the answer up among the keys that it has asked to delete, and panics where it is none
-//! of them. An answer is not to be trusted with that, so it is looked at before.
+//! `object_store` looks up each failure of the response among the requested keys, and panics if it is none of them.
+//! The response is therefore checked before.
 
 use bytes::Buf;
 use object_store::client::HttpRequest;
 use object_store::path::Path;
 use serde::Deserialize;
 
-/// Longer answers are not of a store: it says a line or two for each of a thousand keys.
+/// Maximum size of a response in bytes. A store returns a line or two for each of up to a thousand keys.
 pub(super) const MAX_DELETION_BYTES: usize = 4 << 20;
 
 /// A request to delete many objects.
@@ -41,13 +41,13 @@ enum Outcome {
     Other,
 }
 
-/// The answer speaks of an object that was not to be deleted.
+/// Error for a response that names an object which was not requested.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer to a deletion speaks of {0}, which was not to be deleted")]
 pub(super) struct OtherObject(String);
 
 impl Deletion {
-    /// What the request asks to delete, if it is such a request.
+    /// Parses the request; `None` if it is not such a deletion.
     pub(super) fn of(request: &HttpRequest) -> Option<Self> {
         if request.method() != http::Method::POST || request.uri().query() != Some("delete") {
             return None;
@@ -58,7 +58,7 @@ impl Deletion {
         Some(Self { asked })
     }
 
-    /// Whether the answer is about what was asked. One that cannot be read is left to whoever reads it next.
+    /// Checks that the response names only requested objects. An unreadable response is left to its reader.
     pub(super) fn check(&self, answer: &[u8]) -> Result<(), OtherObject> {
         let Ok(answer) = quick_xml::de::from_reader::<_, Answer>(answer) else { return Ok(()) };
         let is_other = |key: &String| Path::parse(key).is_ok_and(|key| !self.asked.contains(&key));

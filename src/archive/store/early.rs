@@ -1,8 +1,8 @@
-//! Opening a connection before there is a request for it.
+//! Connections that are opened before the first request.
 //!
-//! An HTTP client connects when it has something to send. A push knows long before that, while it compresses, that it
-//! will. So a request that is never sent is given to the client: it goes as far as a connection, TLS included, which
-//! is kept here for the first request that needs one.
+//! An HTTP client connects when it has something to send. A push knows much earlier, while it compresses, that it
+//! will send something. It therefore starts a request that is never sent: it ends once there is a connection, TLS
+//! included, which is kept here for the first real request.
 
 use std::any::Any;
 use std::future::Future;
@@ -18,23 +18,22 @@ use tower_service::Service;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 tokio::task_local! {
-    /// Set while the request that is never sent is on its way.
+    /// Set during the request that is never sent.
     static EARLY: ();
 }
 
-/// The connection in waiting, if there is one. Clones share it.
+/// The connection kept for the first request. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EarlyConnection {
-    /// Held while connecting, so that a request that comes in between waits instead of connecting, too.
+    /// Locked while connecting, so that a request in between waits instead of opening a second connection.
     kept: Arc<Mutex<Option<Box<dyn Any + Send>>>>,
     opened: Arc<AtomicBool>,
 }
 
 impl EarlyConnection {
-    /// Runs `request`, which goes no further than to a connection. Whatever fails will fail again for the request that
-    /// comes next, and be told then.
+    /// Runs `request`, which ends once it has a connection. Failures are ignored: they recur in the next request.
     pub(super) async fn open(&self, request: impl Future) {
-        // Once there has been a request, the client may have a connection at hand, and would send this one, too.
+        // After a first request, the client may have an idle connection and would send this one, too.
         if !self.opened.swap(true, Ordering::Relaxed) {
             EARLY.scope((), request).await;
         }
@@ -49,14 +48,14 @@ impl<S> Layer<S> for EarlyConnection {
     }
 }
 
-/// A connector that hands out the connection in waiting first.
+/// A connector that hands out the kept connection first.
 #[derive(Debug, Clone)]
 pub(super) struct Connector<S> {
     inner: S,
     early: EarlyConnection,
 }
 
-/// Ends the request that is never sent.
+/// Error that ends the request that is never sent.
 #[derive(Debug, thiserror::Error)]
 #[error("connected ahead of the first request")]
 struct Connected;
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
-    /// Makes connections that are their own numbers.
+    /// Creates connections that are consecutive numbers.
     #[derive(Clone, Default)]
     struct Numbered(Arc<AtomicUsize>);
 
@@ -123,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_request_gets_the_connection_in_waiting_and_the_next_one_its_own() {
+    fn the_first_request_gets_the_early_connection_and_the_next_one_its_own() {
         let early = EarlyConnection::default();
         let mut connector = early.layer(Numbered::default());
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
             let in_advance = connector.call(());
             assert_eq!(in_advance.await.unwrap(), 0, "an ordinary request");
             let mut ahead = connector.clone();
-            // Both at once: the request waits for the connection that is being made.
+            // At the same time: the request waits for the connection in progress.
             let ((), second) = tokio::join!(early.open(async { ahead.call(()).await }), async {
                 tokio::task::yield_now().await;
                 connector.call(()).await

@@ -1,4 +1,4 @@
-//! From an error of the libraries below to one for a person: its kind, its causes without secrets, what to do.
+//! Conversion of library errors to walkeep's: kind, causes without secrets, hint.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::archive::failure::{Asked, Failure};
 use crate::archive::url::Provider;
 use crate::error::{Error, ErrorKind, chain, joined};
 
-/// Judges the failure of a request; `what` says what was attempted.
+/// Converts the failure of a request; `what` names the attempted action.
 pub(super) fn failure(
     what: String,
     asked: Asked,
@@ -39,12 +39,12 @@ pub(super) fn failure(
     Failure::Error(failure.timed_out(is_timeout(error)))
 }
 
-/// Whether nothing has answered in all the time that was waited for it.
+/// Returns `true` if nothing answered in the time allowed.
 pub(super) fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
     find::<Stalled>(error).is_some() || find::<reqwest::Error>(error).is_some_and(reqwest::Error::is_timeout)
 }
 
-/// What a person can do about a failure below HTTP; the kind says whether waiting may help, too.
+/// Returns a hint for a failure below HTTP, with the kind that says whether a retry may help.
 fn hint_for(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str)> {
     if let Some(tls) = chain(error).find_map(rustls_error) {
         return tls_hint(tls);
@@ -56,7 +56,7 @@ fn hint_for(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str
     if let Some(NoCredentials { hint, .. }) = find(error) {
         return Some((ErrorKind::Unavailable, hint));
     }
-    // It answered with success, and then not with what goes with it.
+    // A success status, but a body that does not go with it.
     find::<HttpError>(error).is_none().then_some((
         ErrorKind::Unavailable,
         "no store answers like that; is the endpoint right, and is nothing in between?",
@@ -93,13 +93,13 @@ fn tls_hint(error: &rustls::Error) -> Option<(ErrorKind, &'static str)> {
     }
 }
 
-/// The libraries wrap this error in I/O errors, and an I/O error's chain leaves out what it wraps.
+/// The libraries wrap this error in I/O errors, and the chain of an I/O error skips what it wraps.
 fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let inside = || rustls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?);
     error.downcast_ref().or_else(inside)
 }
 
-/// Whether the store says that the object was there, and was deleted.
+/// Returns `true` if the store says that the object existed and was deleted.
 pub(super) fn is_deleted(error: &object_store::Error) -> bool {
     find::<Answer>(error).is_some_and(|answer| answer.is_deleted)
 }
@@ -108,13 +108,13 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
     chain(error).find_map(|error| error.downcast_ref())
 }
 
-/// Longer texts are cut: those of a server that gives out credentials may quote all that it said.
+/// Maximum length of a text. Servers that issue credentials may be quoted in full.
 const MAX_TEXT: usize = 1_000;
 
-/// The texts of a chain of causes.
+/// Texts of a chain of causes.
 ///
-/// `object_store`'s own wrap those below in Rust's debugging form, with numbers of retries that never were: where a
-/// request was made, the chain begins with what became of it.
+/// `object_store`'s own errors print their causes in Debug format, with retry counts that do not apply. If a request
+/// was made, the chain therefore starts with its outcome.
 #[derive(Debug)]
 pub(super) struct Causes(String);
 
@@ -122,7 +122,7 @@ impl Causes {
     pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
         let no_credentials = || find::<NoCredentials>(error).map(|error| error as &(dyn StdError + 'static));
         let below = no_credentials().or_else(|| find::<HttpError>(error)?.source()).unwrap_or(error);
-        // An HttpError only repeats the next one.
+        // An HttpError only repeats its cause.
         let text = joined(chain(below).filter(|cause| !cause.is::<HttpError>()));
         Self(text.chars().take(MAX_TEXT).collect())
     }

@@ -1,31 +1,31 @@
-//! Listings: one is complete, or a failure.
+//! Verification of listings: a partial listing is an error.
 //!
-//! `object_store` takes whatever it can read of an answer, and what it cannot for nothing: an error page is an empty listing
-//! to it, and a page of a store that knows no continuation the whole. So an answer is looked at before.
+//! `object_store` ignores everything that it cannot read in a response: it takes an error page for an empty listing,
+//! and a page without a continuation for the whole. Responses are therefore checked before.
 
 use object_store::client::HttpRequest;
 
-/// Longer pages are not of a store: each has a thousand names, or five thousand.
+/// Maximum size of a page in bytes. Pages have up to a thousand or five thousand names.
 pub(super) const MAX_LISTING_BYTES: usize = 32 << 20;
 
-/// A request for a listing, and the element that its answer is.
+/// A request for a listing, with the root element of its response.
 pub(super) struct Listing {
     root: &'static str,
 }
 
-/// The answer is no listing, or a part of one that nobody can ask for the rest of.
+/// Error for a response that is no listing, or a part whose rest cannot be requested.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoListing {
-    /// It is something else.
+    /// The response is something else.
     #[error("the answer to a listing is no listing")]
     Other,
-    /// More is to come, and nothing says how.
+    /// The listing continues, but has no continuation.
     #[error("the store has answered with a part of a listing, and not said how to ask for the rest")]
     Part,
 }
 
 impl Listing {
-    /// What the answer to the request must be, if it asks for a listing.
+    /// Returns the expectation for the request if it asks for a listing.
     pub(super) fn of(request: &HttpRequest) -> Option<Self> {
         let query = request.uri().query().filter(|_| request.method() == http::Method::GET)?;
         let has = |wanted: &str| query.split('&').any(|setting| setting == wanted);
@@ -38,7 +38,7 @@ impl Listing {
         }
     }
 
-    /// Whether the answer is a listing, and can be followed to its end.
+    /// Checks that the response is a listing and can be followed to its end.
     pub(super) fn check(&self, answer: &[u8]) -> Result<(), NoListing> {
         let text = String::from_utf8_lossy(answer);
         if !text.contains(self.root) || !text.contains("</") {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_is_complete_or_says_how_to_go_on() {
+    fn a_listing_is_complete_or_has_a_continuation() {
         let listing = Listing { root: "<ListBucketResult" };
         let check =
             |inside: &str| listing.check(format!("<ListBucketResult>{inside}</ListBucketResult>").as_bytes());

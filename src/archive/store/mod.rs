@@ -1,8 +1,7 @@
 //! An archive in an object store.
 //!
-//! [`options`] and [`profile`] say how the store is to be reached; [`provider`] builds it, over the [`client`]; [`answer`]
-//! and [`failure`] decide what an answer that is none means. A store confirms what it has made durable, so there is
-//! nothing to flush here; what is there, and what is not, is for it to say.
+//! [`options`] and [`profile`] read the settings; [`provider`] builds the store on top of the [`client`]; [`answer`]
+//! and [`failure`] interpret failures. A store confirms only what is durable, so nothing is flushed here.
 
 mod answer;
 mod client;
@@ -59,7 +58,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Prepares to ask the store. Asks nothing yet, but reads files: certificates, the shared ones of the AWS tools.
+    /// Prepares requests without sending one. Reads files: certificates, and the shared files of the AWS tools.
     pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Self, Error> {
         let resolved = resolve(url, options)?;
         let secrets = resolved.provider.iter().filter(|(name, _)| options::is_secret(name));
@@ -79,19 +78,20 @@ impl Store {
         })
     }
 
-    /// Waits no longer for something to move than the call of that limit will.
+    /// Limits waits without progress to those of `limit`.
     pub(super) fn heed(&self, limit: &TimeLimit) {
         self.client.heed(limit);
     }
 
-    /// Everything that decides where files go: the URL, and the settings that are no secrets, the endpoint among them.
+    /// Returns the URL and the settings that are no secrets, the endpoint included: they determine where files go.
     pub(super) fn place(url: &StoreUrl, options: &StoreOptions) -> Result<String, Error> {
         let settings = resolve(url, options)?.provider;
         let told = settings.iter().filter(|(name, _)| !options::is_secret(name));
         Ok(told.fold(format!("store {url}"), |place, (name, value)| format!("{place}\n{name} {value}")))
     }
 
-    /// Whether a file has that name, where creating alone would not tell. Where it would, the connection is opened.
+    /// Returns `true` if the name is taken. Asks only if creating a file would not report that; otherwise it opens
+    /// the connection.
     pub(super) async fn is_taken(&self, key: &Path) -> Result<bool, Error> {
         if self.creating_tells() {
             self.client.connect_early(&self.address).await;
@@ -100,12 +100,12 @@ impl Store {
         self.exists(key).await
     }
 
-    /// Whether a file has that name.
+    /// Returns `true` if the file exists.
     async fn exists(&self, key: &Path) -> Result<bool, Error> {
         self.size_of(key).await.map(|size| size.is_some())
     }
 
-    /// The size of a file; `None` where there is none.
+    /// Returns the size of a file in bytes; `None` if it does not exist.
     pub(super) async fn size_of(&self, key: &Path) -> Result<Option<u64>, Error> {
         let what = || format!("cannot ask whether {} exists", self.location(key));
         let head = GetOptions { head: true, ..GetOptions::default() };
@@ -115,7 +115,7 @@ impl Store {
         };
         match failure.kind() {
             ErrorKind::Absent => Ok(None),
-            // Why, it can only say in a body, and the answer to a HEAD has none.
+            // The reason is in a body, and a response to HEAD has none.
             ErrorKind::Refused => match self.objects.get_opts(key, GetOptions::default()).await {
                 Ok(_) => Err(failure),
                 Err(error) => match self.failed(what(), Asked::Read, &error) {
@@ -127,7 +127,7 @@ impl Store {
         }
     }
 
-    /// Whether creating a file tells that there is one already.
+    /// Returns `true` if creating a file reports that the name is taken.
     fn creating_tells(&self) -> bool {
         match self.conditional_put {
             ConditionalPut::Auto => self.known_to_honour_conditions,
@@ -140,8 +140,8 @@ impl Store {
         let what = || format!("cannot archive {}", self.location(key));
         let (payload, upload) = match content {
             Content::Memory(chunks) => (PutPayload::from_iter(chunks), None),
-            // The answer to creating would come after all has been sent; or before, and then be lost in a connection that
-            // breaks off, at every attempt. Where this question fails, that one says why.
+            // The response to the upload would come after all is sent, or come earlier and get lost in a broken
+            // connection, at every attempt. If this question fails, the upload reports the reason.
             Content::Overflow { .. }
                 if self.creating_tells() && matches!(self.exists(key).await, Ok(true)) =>
             {
@@ -163,7 +163,7 @@ impl Store {
         let Err(error) = put(mode).await else { return Ok(Created::New) };
         match self.failure(what(), Asked::Create, &error) {
             Failure::Taken => Ok(Created::Exists),
-            // It has just been asked whether the name is taken, and that is as much as it can do.
+            // The name was checked just before, which is all that can be done for this store.
             Failure::Unconditional if conditional && !self.creating_tells() => {
                 tracing::warn!(
                     "{} does not understand conditional writes; conditional_put = \"no\" in [store] saves trying them",
@@ -208,8 +208,8 @@ impl Store {
         }
     }
 
-    /// Deletes objects until `stop` says to stop; one that is not there is as good as deleted. `gone` hears of each that went,
-    /// by its place among them. Those that went before a failure are the first ones, or not many more than that.
+    /// Deletes objects until `stop` is cancelled. An object that does not exist counts as deleted. Calls `gone` with
+    /// the index of each deleted one. Those deleted before a failure are the first ones, and perhaps a few more.
     pub(super) async fn delete(
         &self,
         keys: Vec<Path>,
@@ -225,7 +225,7 @@ impl Store {
         };
         if keys.len() > 1 {
             match self.delete_by(&self.bulk, keys.clone(), stop, &mut went).await {
-                // Not every store knows the request for many; and what it says of a failure is clearer for one.
+                // Not every store supports bulk deletion, and errors about a single object are clearer.
                 Err(error) if error.kind() != ErrorKind::Stopped => {}
                 outcome => return outcome,
             }
@@ -239,7 +239,7 @@ impl Store {
         self.delete_by(&self.objects, left, stop, &mut went).await
     }
 
-    /// Asks for no more once something has failed, and hears what has become of all that was asked for.
+    /// Sends no more requests after a failure, but receives the outcomes of those already sent.
     async fn delete_by(
         &self,
         objects: &Arc<dyn ObjectStore>,
@@ -275,7 +275,7 @@ impl Store {
         }
     }
 
-    /// Every store gives every object an ETag; a login page has none.
+    /// Every store returns an ETag for each object; a login page has none.
     fn is_of_a_store(&self, meta: &ObjectMeta, what: String) -> Result<(), Error> {
         if meta.e_tag.is_some() {
             return Ok(());
@@ -288,22 +288,22 @@ impl Store {
         &*self.objects
     }
 
-    /// Its scheme and host.
+    /// Returns scheme and host.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// What walkeep makes of the store's conditions, and whether it knows the store to honour them.
+    /// Returns the setting for conditional writes, and `true` if the store is known to support them.
     pub(super) fn conditional_put(&self) -> (ConditionalPut, bool) {
         (self.conditional_put, self.known_to_honour_conditions)
     }
 
-    /// Whether the store's certificate is looked at.
+    /// Returns `true` if the store's certificate is verified.
     pub(super) fn verifies_certificate(&self) -> bool {
         self.verifies_certificate
     }
 
-    /// By how much the store's clock was ahead of ours when it answered last.
+    /// Returns how far the store's clock was ahead of the local one at its last answer.
     pub(super) fn clock_ahead(&self) -> Option<SignedDuration> {
         self.client.clock_ahead()
     }
@@ -312,7 +312,7 @@ impl Store {
         format!("{}/{key}", self.url)
     }
 
-    /// What a failure means; `what` says what was attempted.
+    /// Returns the meaning of a failure; `what` names the attempted action.
     pub(super) fn failure(&self, what: String, asked: Asked, error: &object_store::Error) -> Failure {
         failure::failure(what, asked, self.url.provider, error)
     }
@@ -322,7 +322,7 @@ impl Store {
     }
 }
 
-/// The settings in force, from wherever they come.
+/// Returns the effective settings from all sources.
 fn resolve(url: &StoreUrl, options: &StoreOptions) -> Result<Resolved, Error> {
     let mut resolved =
         options.resolve(url.provider).map_err(|why| Error::new(ErrorKind::Configuration, why))?;

@@ -1,7 +1,7 @@
-//! What the user set for an object store: from the configuration file, and from the environment over it.
+//! Settings for an object store: environment variables take precedence over the configuration file.
 //!
-//! Most settings are `object_store`'s own and go by its names. A few concern the connection, which walkeep makes
-//! itself, or walkeep's own behaviour.
+//! Most settings are `object_store`'s own, under its names. A few concern the connection, which walkeep creates, or
+//! walkeep itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,57 +15,57 @@ use object_store::gcp::GoogleConfigKey;
 
 use crate::archive::url::Provider;
 
-/// The settings of an object store, as text, by the names that the user gave them.
+/// Settings of an object store, as text, by the names that the user gave them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// From the configuration file.
+    /// Settings from the configuration file.
     pub file: BTreeMap<String, String>,
-    /// From the environment; goes before the file.
+    /// Settings from the environment. They take precedence over the file.
     pub environment: BTreeMap<String, String>,
 }
 
-/// Names only: a value may be a secret.
+/// Prints names only: a value may be a secret.
 impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.file.keys().chain(self.environment.keys())).finish()
     }
 }
 
-/// Whether the store refuses to create what is there already.
+/// Support for conditional writes, by which a store refuses to replace a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ConditionalPut {
-    /// Believed of the big providers; the others are asked first whether the name is taken.
+    /// Assumed for the big providers. Others are first asked whether the name is taken.
     #[default]
     Auto,
-    /// It does.
+    /// Supported.
     Yes,
-    /// It does not, or does not even understand being asked to.
+    /// Not supported: the store ignores or rejects the condition.
     No,
 }
 
-/// The settings in force, sorted by who needs them.
+/// Effective settings, grouped by their users.
 #[derive(Default)]
 pub(super) struct Resolved {
-    /// For the provider's builder, by the builder's own names.
+    /// Settings for the provider's builder, by the builder's names.
     pub(super) provider: BTreeMap<String, String>,
     pub(super) connection: Connection,
     pub(super) conditional_put: ConditionalPut,
-    /// The profile of the shared credentials files; `None` when none was named.
+    /// Profile of the shared credentials files; `None` if none was named.
     pub(super) profile: Option<String>,
-    /// Do not ask the machine's metadata service for credentials.
+    /// `true` to skip the machine's metadata service when looking for credentials.
     pub(super) no_metadata: bool,
 }
 
-/// How the store is reached.
+/// Settings of the connection.
 #[derive(Clone)]
 pub(super) struct Connection {
-    /// Trust these certificates, in PEM, and no others.
+    /// Trusted certificates in PEM. No others are trusted.
     pub(super) ca_file: Option<PathBuf>,
     pub(super) allow_http: bool,
     pub(super) allow_invalid_certificates: bool,
-    /// For looking up the name, connecting and TLS.
+    /// Limit for name lookup, connecting and TLS together.
     pub(super) connect_timeout: Duration,
-    /// For any time in which no byte moves.
+    /// Limit for any time in which no byte moves.
     pub(super) read_timeout: Duration,
     pub(super) proxy_url: Option<String>,
     pub(super) proxy_excludes: Option<String>,
@@ -85,7 +85,7 @@ impl Default for Connection {
     }
 }
 
-/// Settings of `object_store` that would contradict the URL or walkeep's own way of working.
+/// Settings of `object_store` that would contradict the URL or the way walkeep works.
 const RESERVED: &[(&str, &str)] = &[
     ("aws_bucket", "the archive's URL names the bucket"),
     ("google_bucket", "the archive's URL names the bucket"),
@@ -94,7 +94,7 @@ const RESERVED: &[(&str, &str)] = &[
     ("timeout", "the time limit of a call is \"timeout\" outside of [store]"),
 ];
 
-/// Settings whose values nobody else may see.
+/// Settings whose values are secrets.
 const SECRET: &[&str] = &[
     "aws_secret_access_key",
     "aws_session_token",
@@ -110,7 +110,7 @@ const SECRET: &[&str] = &[
 ];
 
 impl StoreOptions {
-    /// Whether the configuration file holds a value that nobody else may see.
+    /// Returns `true` if the configuration file contains a secret.
     #[must_use]
     pub fn file_holds_a_secret(&self, provider: Provider) -> bool {
         self.file.iter().any(|(name, value)| match canonical(provider, name).as_deref() {
@@ -120,7 +120,7 @@ impl StoreOptions {
         })
     }
 
-    /// Sorts the settings; the error says which one is wrong, and never quotes a value.
+    /// Groups the settings. The error names a wrong setting and never quotes a value.
     pub(super) fn resolve(&self, provider: Provider) -> Result<Resolved, String> {
         let mut resolved = Resolved::default();
         for (name, value) in &self.file {
@@ -133,7 +133,7 @@ impl StoreOptions {
     }
 }
 
-/// Whether nobody else may see the value of a setting, given by its one name.
+/// Returns `true` if the value of a setting, given by its canonical name, is a secret.
 pub(super) fn is_secret(name: &str) -> bool {
     SECRET.contains(&name)
 }
@@ -165,7 +165,7 @@ impl Resolved {
         Ok(())
     }
 
-    /// Variables that mean nothing here are none of our business: others share the environment.
+    /// Unknown variables are ignored: other programs share the environment.
     fn set_from_environment(&mut self, provider: Provider, name: &str, value: &str) -> Result<(), String> {
         let (prefix, renamed) = match (provider, name) {
             _ if value.is_empty() => return Ok(()),
@@ -207,7 +207,7 @@ impl Resolved {
     }
 }
 
-/// Why a setting, by its one name, cannot be set; `None` when it can.
+/// Returns the reason why a setting, given by its canonical name, cannot be set; `None` if it can.
 fn refused(name: &str) -> Option<&'static str> {
     const CONNECTION: [&str; 6] = [
         "allow_http",
@@ -226,7 +226,7 @@ fn refused(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The one name that a setting has here, whatever the user called it: `object_store` accepts several.
+/// Returns the canonical name of a setting, for which `object_store` accepts several.
 fn canonical(provider: Provider, name: &str) -> Option<String> {
     let name = name.to_ascii_lowercase();
     match provider {
@@ -236,7 +236,7 @@ fn canonical(provider: Provider, name: &str) -> Option<String> {
     }
 }
 
-/// A truth as people write it.
+/// Parses a boolean.
 pub(super) fn truth(value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_goes_before_the_file_whatever_the_names() {
+    fn the_environment_takes_precedence_over_the_file_under_any_name() {
         let options = options(
             &[("endpoint", "http://a"), ("allow_http", "true"), ("region", "here"), ("ca_file", "/a")],
             &[("AWS_ENDPOINT_URL", "http://b"), ("AWS_CA_BUNDLE", "/b"), ("AWS_DEFAULT_REGION", "there")],
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_put_into_the_environment_is_left_alone() {
+    fn unknown_environment_variables_are_ignored() {
         let options = options(
             &[],
             &[("AWS_BUCKET", "theirs"), ("AWS_PAGER", "less"), ("AWS_TIMEOUT", "1s"), ("AWS_REGION", "")],

@@ -10,7 +10,7 @@ use ini::{Ini, ParseOption};
 use super::options::Resolved;
 use crate::error::{Error, ErrorKind};
 
-/// Which of a profile's settings stands for which of the builder's.
+/// Settings of a profile, with the builder's names for them.
 const CREDENTIALS: [(&str, &str); 3] = [
     ("aws_access_key_id", "aws_access_key_id"),
     ("aws_secret_access_key", "aws_secret_access_key"),
@@ -18,11 +18,11 @@ const CREDENTIALS: [(&str, &str); 3] = [
 ];
 const PLACE: [(&str, &str); 2] = [("region", "aws_region"), ("endpoint_url", "aws_endpoint")];
 
-/// Ways to credentials that a profile can name and that would need other programs or servers.
+/// Sources of credentials that a profile may name and that would need other programs or servers.
 const OTHER_WAYS: [&str; 5] =
     ["role_arn", "credential_process", "sso_session", "sso_start_url", "login_session"];
 
-/// Fills in what neither the environment nor walkeep's own configuration says.
+/// Adds settings that neither the environment nor walkeep's configuration contains.
 pub(super) fn fill_in(resolved: &mut Resolved, environment: &BTreeMap<String, String>) -> Result<(), Error> {
     let file = |variable: &str, name: &str| {
         environment
@@ -46,7 +46,7 @@ pub(super) fn fill_in(resolved: &mut Resolved, environment: &BTreeMap<String, St
     let has_keys = |settings: &BTreeMap<String, String>| {
         settings.contains_key("aws_access_key_id") || settings.contains_key("aws_secret_access_key")
     };
-    // Never half of a pair from here and half from there.
+    // Never combines one half of a key pair with another's.
     if !has_keys(&resolved.provider) {
         if has_keys(&profile) {
             take(&profile, &CREDENTIALS, &mut resolved.provider);
@@ -74,13 +74,13 @@ fn take(from: &BTreeMap<String, String>, names: &[(&str, &str)], into: &mut BTre
     }
 }
 
-/// A file that is not there says nothing; one that cannot be read is an error.
+/// Reads a file; `None` if it does not exist. An unreadable file is an error.
 fn read(path: Option<PathBuf>) -> Result<Option<Ini>, Error> {
     let Some(path) = path else { return Ok(None) };
     let wrong = |path: &Path| Error::new(ErrorKind::Configuration, format!("cannot read {}", path.display()));
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        // A server that may not even look into its home directory has no profile there.
+        // A server that has no access to its home directory has no profile there.
         Err(error)
             if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
         {
@@ -88,19 +88,20 @@ fn read(path: Option<PathBuf>) -> Result<Option<Ini>, Error> {
         }
         Err(error) => return Err(wrong(&path).because(error)),
     };
-    // As the AWS tools read them: keys hold "/" and "+" and are never quoted or escaped.
+    // Like the AWS tools: keys contain "/" and "+" and are never quoted or escaped.
     let as_they_do = ParseOption { enabled_escape: false, enabled_quote: false, ..ParseOption::default() };
     Ini::load_from_str_opt(&text, as_they_do)
         .map(Some)
-        // Its message quotes nothing of the text, which holds secrets.
+        // The message does not quote the text, which contains secrets.
         .map_err(|error| wrong(&path).because(format!("line {}: {}", error.line, error.msg)))
 }
 
-/// The settings of a profile, those of the credentials file before those of the config file; `None` when neither has it.
+/// Returns the settings of a profile, with the credentials file taking precedence over the config file; `None` if
+/// neither contains it.
 fn profile(name: &str, credentials: Option<&Ini>, config: Option<&Ini>) -> Option<BTreeMap<String, String>> {
     let in_config = [format!("profile {name}"), name.to_owned()];
     let in_config = config.and_then(|config| {
-        // Only the default profile goes without the word before its name there.
+        // There, only the default profile may omit the word before its name.
         in_config
             .iter()
             .take(if name == "default" { 2 } else { 1 })
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_already_stays_and_keys_are_never_mixed() {
+    fn existing_settings_stay_and_keys_are_never_mixed() {
         let (_directory, environment) = directory(CREDENTIALS_FILE, CONFIG_FILE);
         let mut resolved = Resolved { profile: Some("wal".to_owned()), ..Resolved::default() };
         resolved.provider.insert("aws_access_key_id".to_owned(), "AKIAOURS".to_owned());
@@ -176,20 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_is_not_there_or_needs_more_is_an_error() {
+    fn a_missing_or_unsupported_profile_is_an_error() {
         assert!(filled(Some("wall"), CREDENTIALS_FILE, CONFIG_FILE).err().unwrap().contains("\"wall\""));
         assert!(filled(Some("role"), CREDENTIALS_FILE, CONFIG_FILE).err().unwrap().contains("role_arn"));
         assert!(filled(None, "", "").is_ok(), "no profile was asked for");
     }
 
     #[test]
-    fn a_file_that_cannot_be_understood_is_not_quoted() {
+    fn a_malformed_file_is_not_quoted() {
         let error = filled(None, "[default]\naws_secret_access_key s3cret\n", "").err().unwrap();
         assert!(error.contains("line") && !error.contains("s3cret"), "{error}");
     }
 
     #[test]
-    fn files_that_are_not_there_say_nothing() {
+    fn missing_files_change_nothing() {
         let nowhere = |name: &str| (name.to_owned(), "/nowhere/at/all".to_owned());
         let environment = [nowhere("AWS_SHARED_CREDENTIALS_FILE"), nowhere("AWS_CONFIG_FILE")].into();
         let mut resolved = Resolved::default();

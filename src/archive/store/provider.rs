@@ -1,7 +1,7 @@
-//! One `ObjectStore` for each provider, over a client of our own.
+//! One `ObjectStore` for each provider, on top of walkeep's client.
 //!
-//! Each is built twice: the first one, which asks for credentials by a client of their own, lends its credentials to the
-//! second, which asks the store.
+//! Each is built twice: the first one gets credentials with a client of its own and lends them to the second, which
+//! sends requests to the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use super::upload::{Claim, Signer};
 use crate::archive::url::{Provider, StoreUrl};
 use crate::error::{Error, ErrorKind};
 
-/// A store that has not been asked for anything yet.
+/// A store that has received no request so far.
 pub(super) struct Built {
     pub(super) store: Arc<dyn ObjectStore>,
-    /// The same, which deletes many objects by one request.
+    /// The same store, with bulk deletion.
     pub(super) bulk: Arc<dyn ObjectStore>,
-    /// Its scheme and host.
+    /// Scheme and host.
     pub(super) address: String,
-    /// Whether its provider is known to refuse to create what is there.
+    /// `true` if the provider is known to support conditional writes.
     pub(super) known_to_honour_conditions: bool,
     pub(super) claim: Claim,
 }
@@ -48,7 +48,7 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
     let Stores { store, bulk, claim } = stores(url, settings, client, credentials).map_err(|error| {
         let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
         let causes = Causes::of(&error);
-        // Some of the causes quote what they could not understand.
+        // Some causes quote the value that they could not parse.
         let quoted = |secret: &String| causes.to_string().contains(secret.as_str());
         let secrets = settings.iter().filter(|(name, _)| is_secret(name)).map(|(_, secret)| secret);
         if secrets.into_iter().any(quoted) {
@@ -63,13 +63,13 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
     Ok(Built { store, bulk, address, known_to_honour_conditions, claim })
 }
 
-/// Whether there is another way to credentials than asking the machine's metadata service.
+/// Returns `true` if credentials are available without the machine's metadata service.
 fn has_credentials(settings: &BTreeMap<String, String>) -> bool {
     let given = ["aws_access_key_id", "aws_secret_access_key", "aws_skip_signature"];
     given.iter().any(|name| settings.contains_key(*name)) || handed_out(settings).is_some()
 }
 
-/// Who else than the machine's metadata service hands out credentials, where all is set that asking takes.
+/// Returns the source of credentials other than the metadata service, if its settings are complete.
 fn handed_out(settings: &BTreeMap<String, String>) -> Option<&'static str> {
     let all = |names: &[&str]| names.iter().all(|name| settings.contains_key(*name));
     if all(&["aws_web_identity_token_file", "aws_role_arn"]) {
@@ -86,15 +86,15 @@ fn handed_out(settings: &BTreeMap<String, String>) -> Option<&'static str> {
     }
 }
 
-/// What a person can do when the machine's own role gives no credentials.
+/// Hint if the machine's own role provides no credentials.
 const NONE_CONFIGURED: &str = "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
                                AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";
 
-/// What is asked of one place.
+/// Clients of one store.
 struct Stores {
-    /// For all but deleting many.
+    /// For everything except bulk deletion.
     store: Arc<dyn ObjectStore>,
-    /// For deleting many at a time.
+    /// For bulk deletion.
     bulk: Arc<dyn ObjectStore>,
     claim: Claim,
 }
@@ -105,7 +105,7 @@ impl Stores {
     }
 }
 
-/// A builder with all that is set, and its credentials. The builders have these methods in common, and no trait.
+/// Returns a builder with all settings and its credentials. A macro, because the builders share methods but no trait.
 macro_rules! configured {
     ($builder:expr, $settings:expr, $client:expr, $credentials:expr) => {{
         let mut builder = $builder.with_retry(never());
@@ -130,7 +130,7 @@ fn stores(
     Ok(match url.provider {
         Provider::S3 => {
             let builder = AmazonS3Builder::new().with_bucket_name(bucket).with_allow_http(true);
-            // Not every store knows it, so it is left to those who have a way out.
+            // Not every store supports it, so only callers with a fallback use it.
             let builder = builder.with_disable_bulk_delete(true);
             let (builder, credentials) = configured!(builder, settings, client, credentials);
             let store = Arc::new(builder.clone().build()?);
@@ -155,12 +155,12 @@ fn stores(
     })
 }
 
-/// Repeating is decided elsewhere, once, within the time limit of the call.
+/// Disables retries: the caller decides on them within the time limit of the call.
 fn never() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, ..RetryConfig::default() }
 }
 
-/// Where requests go, as the builders will have it.
+/// Returns the address that the builder will use.
 fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
     let setting = |name: &str| settings.get(name).map(|value| value.trim_end_matches('/').to_owned());
     let is_on = |name: &str| is_on(settings, name);
@@ -186,7 +186,7 @@ fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
     }
 }
 
-/// The region of S3 that requests are signed for.
+/// Returns the S3 region that requests are signed for.
 fn region(settings: &BTreeMap<String, String>) -> &str {
     ["aws_region", "aws_default_region"]
         .iter()
@@ -198,7 +198,7 @@ fn is_on(settings: &BTreeMap<String, String>, name: &str) -> bool {
     settings.get(name).is_some_and(|value| truth(value) == Ok(true))
 }
 
-/// The host of an address, without port and path.
+/// Returns the host of an address, without port and path.
 fn host(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     rest.split(['/', ':']).next().unwrap_or(rest)
@@ -222,7 +222,7 @@ mod tests {
     const KEYS: [(&str, &str); 2] = [("aws_access_key_id", "AKIA"), ("aws_secret_access_key", "s3cret")];
 
     #[test]
-    fn conditions_are_believed_of_the_big_providers_alone() {
+    fn conditions_are_assumed_only_for_the_big_providers() {
         let s3 = |more: &[(&str, &str)]| built("s3://wal/main", &[&KEYS, more].concat()).unwrap();
         let amazon = s3(&[("aws_region", "eu-west-1")]);
         assert_eq!(amazon.address, "https://s3.eu-west-1.amazonaws.com");
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_configuration_is_an_error_that_keeps_secrets() {
+    fn an_incomplete_configuration_is_an_error_without_secrets() {
         let error = built("s3://wal", &[("aws_secret_access_key", "s3cret")]).err().unwrap();
         assert!(error.contains("s3://wal") && !error.contains("s3cret"), "{error}");
         let error = built("az://wal", &[]).err().unwrap();

@@ -1,4 +1,4 @@
-//! Reading, with `Read`, what arrives as a stream.
+//! A `Read` adapter for an asynchronous stream.
 
 use std::io::{self, Read};
 
@@ -11,20 +11,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::failure::{Causes, is_timeout};
 
-/// How many parts may wait to be read. Each is what the connection gave at once, some kilobytes.
+/// Maximum number of received parts that wait to be read. Each part has some kilobytes.
 const WAITING: usize = 64;
 
-/// The bytes of a stream. Must not be read on a thread that runs asynchronous work.
+/// Reader of a stream. Must not be read on a thread that runs asynchronous tasks.
 pub(super) struct StreamReader {
     parts: Receiver<io::Result<Bytes>>,
     current: Bytes,
     abandoned: CancellationToken,
-    /// Threads that are not the runtime's read, too.
+    /// Needed because threads outside the runtime read, too.
     runtime: Handle,
 }
 
 impl StreamReader {
-    /// Starts to receive. Ends with the stream, or when the reader or the guard is dropped.
+    /// Starts to receive. Stops at the end of the stream, or when the reader or the guard is dropped.
     pub(super) fn new(mut stream: BoxStream<'static, object_store::Result<Bytes>>) -> (Self, DropGuard) {
         let (sender, parts) = channel(WAITING);
         tokio::spawn(async move {

@@ -1,7 +1,7 @@
-//! Cutting a transfer in which nothing moves.
+//! Detection of transfers that stand still.
 //!
-//! A limit for a whole request would cut a large file on a slow line; one for a read alone would cut an upload, which
-//! waits for its answer until all is sent. So it is movement that counts, in either direction.
+//! A time limit for a whole request would cut off a large file on a slow line. One for a read alone would cut off an
+//! upload, whose response comes after all is sent. So any movement counts, in either direction.
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +18,7 @@ use crate::limit::TimeLimit;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Nothing has moved for so long.
+/// Error for a transfer that stood still for this long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stalled(Duration);
 
@@ -30,14 +30,14 @@ impl fmt::Display for Stalled {
     }
 }
 
-/// How long nothing may move: as configured, and less once a call has lost patience. Clones share it.
+/// Time that a transfer may stand still: as configured, or less once the call has lost patience. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Stillness {
     usual: Duration,
     call: Arc<OnceLock<TimeLimit>>,
 }
 
-/// How often is looked whether patience has been lost.
+/// Interval between checks for lost patience.
 const TICK: Duration = Duration::from_millis(250);
 
 impl Stillness {
@@ -45,9 +45,9 @@ impl Stillness {
         Self { usual, call: Arc::default() }
     }
 
-    /// It is the call of that limit that waits, from now on.
+    /// Applies the limit of a call from now on.
     pub(super) fn heed(&self, limit: &TimeLimit) {
-        // There is one call.
+        // There is only one call, so this is set once.
         let _ = self.call.set(limit.clone());
     }
 
@@ -56,7 +56,7 @@ impl Stillness {
     }
 }
 
-/// When something moved last. Clones share it.
+/// Time of the last movement. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Movement {
     last: Arc<Mutex<Instant>>,
@@ -64,7 +64,7 @@ pub(super) struct Movement {
 }
 
 impl Movement {
-    /// Movement that starts now and may pause for `limit`.
+    /// Creates a movement that starts now and may pause for `limit`.
     pub(super) fn new(limit: Stillness) -> Self {
         Self { last: Arc::new(Mutex::new(Instant::now())), limit }
     }
@@ -73,12 +73,12 @@ impl Movement {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// How long nothing has moved.
+    /// Returns the time since the last movement.
     fn still(&self) -> Duration {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Waits for `work`, as long as something moves.
+    /// Waits for `work` while anything moves.
     pub(super) async fn watch<T>(&self, work: impl Future<Output = T>) -> Result<T, Stalled> {
         let mut work = std::pin::pin!(work);
         loop {
@@ -96,7 +96,7 @@ impl Movement {
     }
 }
 
-/// A body that is sent, and notes its own progress.
+/// A request body that records its progress.
 pub(super) struct Sent<B> {
     pub(super) body: B,
     pub(super) movement: Movement,
@@ -110,7 +110,7 @@ impl<B: Body + Unpin> Body for Sent<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        // The next part is asked for once there is room for it, that is, when the ones before are on their way.
+        // The next part is requested when there is room for it, so the previous ones are on their way.
         self.movement.note();
         Pin::new(&mut self.body).poll_frame(cx)
     }
@@ -124,9 +124,9 @@ impl<B: Body + Unpin> Body for Sent<B> {
     }
 }
 
-/// A body that is received, and fails when nothing more arrives.
+/// A response body that fails when nothing more arrives.
 ///
-/// Only the time that somebody waits for it counts: whoever takes the parts may have been busy.
+/// Only time spent waiting for the body counts: its reader may be busy in between.
 pub(super) struct Received<B> {
     body: B,
     limit: Stillness,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn work_goes_on_as_long_as_something_moves() {
+    fn work_continues_while_something_moves() {
         let movement = Movement::new(Stillness::new(Duration::from_millis(200)));
         let noted = movement.clone();
         let done = block_on(movement.watch(async move {
@@ -195,7 +195,7 @@ mod tests {
         assert!(done.is_ok(), "half a second in all, and never a fifth without movement");
     }
 
-    /// A body whose parts come when somebody sends them.
+    /// A body whose parts the test sends.
     struct Parts(tokio::sync::mpsc::Receiver<&'static str>);
 
     impl Body for Parts {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_fails_when_it_is_waited_for_in_vain_and_not_when_nobody_takes_it() {
+    fn a_body_fails_when_nothing_arrives_and_not_when_nobody_reads() {
         use http_body_util::BodyExt;
         block_on(async {
             let (sender, parts) = tokio::sync::mpsc::channel(1);
@@ -227,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn work_in_which_nothing_moves_is_cut() {
+    fn work_that_stands_still_is_stopped() {
         let movement = Movement::new(Stillness::new(Duration::from_millis(20)));
         let stalled = block_on(movement.watch(std::future::pending::<()>())).unwrap_err();
         assert_eq!(stalled.to_string(), "nothing was sent or received for 0.02 seconds");
     }
 
     #[test]
-    fn patience_that_is_lost_meanwhile_cuts_what_stands_still() {
+    fn losing_patience_stops_work_that_stands_still() {
         use http_body_util::BodyExt;
         let hour = Duration::from_hours(1);
         let limit = TimeLimit::new(std::time::Instant::now(), hour);

@@ -1,8 +1,8 @@
-//! What is around a segment in a store: one listing that begins a little before it.
+//! Neighbours of a segment in a store: one listing that starts a little before it.
 //!
-//! A store lists keys in their order, and from any key on, so that one page holds both what proves that the archive is
-//! there, the segment before, and what proves a gap, a segment behind. Directory buckets of S3 Express keep no order: all
-//! of their keys are looked at.
+//! A store lists keys in order, starting after any key. One page therefore contains both the segment before, which
+//! proves that the archive is available, and a later segment, which proves a gap. Directory buckets of S3 Express
+//! list without order, so all of their keys are read.
 
 use futures_util::{Stream, StreamExt};
 use object_store::ObjectMeta;
@@ -74,7 +74,7 @@ impl Store {
         Ok(lowest)
     }
 
-    /// The segments whose keys come after `offset`.
+    /// Lists the segments whose keys come after `offset`.
     fn list_from(
         &self,
         system: SystemIdentifier,
@@ -96,8 +96,8 @@ impl Store {
     }
 }
 
-/// A key after which the segment before the asked-for one comes, whatever the size of the cluster's segments, unless that
-/// one is of the log before.
+/// Returns a key that comes before the preceding segment, for any segment size, unless that segment has another
+/// middle third.
 fn a_little_before(system: SystemIdentifier, segment: SegmentName) -> Path {
     let (wal, group) = (key::wal(system), segment.group());
     let name = segment.to_string();
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_listing_begins_where_the_segment_before_is_in_it() {
+    fn the_listing_includes_the_preceding_segment() {
         let system = SystemIdentifier::new(7).unwrap();
         for (name, expected) in [
             ("00000002000000010000000A", "7/wal/0000000200000001/000000020000000100000008"),

@@ -1,9 +1,9 @@
-//! Sending what does not fit into memory, as the one request that the rest is sent by.
+//! Upload of files that are too large for memory, with a single request like any other.
 //!
-//! `object_store` takes what it sends from memory alone. So it is given a stand-in, and the file goes with the request as
-//! an extension, up to our own client, which sends the file in the stand-in's place. What is said about the content on the
-//! way there is made true again: its length, and for S3, whose signature covers the content, digest and signature, by
-//! `object_store`'s own signer.
+//! `object_store` sends only content in memory. It therefore gets a stand-in of the same length, and the file travels
+//! in an extension of the request to walkeep's client, which sends the file in place of the stand-in. The headers
+//! that describe the content are then corrected: its length and, for S3, whose signature covers the content, digest
+//! and signature, with `object_store`'s own signer.
 
 use std::fs::File;
 use std::future::Future;
@@ -26,43 +26,43 @@ use tokio::task::JoinHandle;
 use crate::archive::content::{for_each_part, next_part};
 use crate::blocking::blocking;
 
-/// What a provider's requests claim about what they hold.
+/// What a provider's requests state about their content.
 #[derive(Debug, Clone)]
 pub(super) enum Claim {
-    /// By its length.
+    /// Only its length.
     Length,
-    /// Also by a digest in the signature.
+    /// Its length, and its digest within the signature.
     Signature(Arc<Signer>),
-    /// By a signature whose key is out of reach. What does not fit into memory must do so nevertheless.
+    /// A signature whose key is not accessible. The content must then fit into memory.
     Session,
 }
 
-/// Signs requests to S3.
+/// Signer of requests to S3.
 pub(super) struct Signer {
     pub(super) credentials: AwsCredentialProvider,
     pub(super) region: String,
 }
 
-/// Says nothing of the credentials.
+/// Omits the credentials.
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Signer").field("region", &self.region).finish_non_exhaustive()
     }
 }
 
-/// What is sent in the place of a stand-in.
+/// Content sent in place of a stand-in.
 #[derive(Debug, Clone)]
 pub(super) struct Upload {
     head: Bytes,
     file: Arc<File>,
-    /// How much of the file follows the head.
+    /// Number of bytes of the file, which follow the head.
     bytes: u64,
-    /// Where the signature is about it.
+    /// Signer and digest, if the signature covers the content.
     signed: Option<(Arc<Signer>, [u8; 32])>,
 }
 
 impl Upload {
-    /// What is to be sent, and its stand-in.
+    /// Returns the content to send, and its stand-in.
     pub(super) async fn new(
         claim: &Claim,
         head: Bytes,
@@ -78,7 +78,7 @@ impl Upload {
                 let (start, source) = (head.clone(), Arc::clone(&file));
                 let digest = blocking(move || digest(&start, &source, bytes)).await?;
                 let upload = Self { head, file, bytes, signed: Some((Arc::clone(signer), digest)) };
-                // Whatever it holds would be hashed in vain.
+                // The content of the stand-in would be hashed for nothing.
                 Ok((PutPayload::default(), Some(upload)))
             }
             Claim::Session => {
@@ -100,25 +100,25 @@ impl Upload {
         self.head.len() as u64 + self.bytes
     }
 
-    /// Makes the request say what it will hold.
+    /// Corrects the headers of the request for its real content.
     pub(super) async fn describe(&self, request: &mut HttpRequest) -> object_store::Result<()> {
         match &self.signed {
             Some((signer, digest)) => {
                 request.headers_mut().insert(CONTENT_LENGTH, self.length().into());
                 signer.sign(request, digest).await
             }
-            // What is said about the stand-in, Azure's signature included, holds for this, too.
+            // Everything stated about the stand-in, Azure's signature included, is also true of the content.
             None => Ok(()),
         }
     }
 
-    /// What is sent.
+    /// Returns the body to send.
     pub(super) fn body(self) -> UploadBody {
         UploadBody { left: self.length(), upload: self, read: 0, reading: None }
     }
 }
 
-/// A payload of that length which takes no room.
+/// Returns a payload of that length that takes no memory.
 fn zeros(length: u64) -> PutPayload {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut left = length;
@@ -145,11 +145,10 @@ const OTHER_CHECKSUM: &str = "x-amz-checksum-crc64nvme";
 const TOKEN: &str = "x-amz-security-token";
 
 impl Signer {
-    /// Signs a request anew, for content of that digest. What need not be signed, or is not to say anything about its
-    /// content, stays so.
+    /// Signs a request again for content with that digest. Unsigned requests and unsigned content stay unsigned.
     async fn sign(&self, request: &mut HttpRequest, digest: &[u8; 32]) -> object_store::Result<()> {
         let headers = request.headers_mut();
-        // The stand-in's, where checksums are asked for. This one does for either.
+        // The stand-in's checksum, if checksums are enabled. This one replaces either kind.
         let other = headers.remove(OTHER_CHECKSUM);
         let asked_for = other.is_some() || headers.contains_key(CHECKSUM);
         if let Ok(checksum) = HeaderValue::from_str(&BASE64_STANDARD.encode(digest))
@@ -169,13 +168,13 @@ impl Signer {
     }
 }
 
-/// The body of a request: read while it is sent.
+/// A request body, read while it is sent.
 pub(super) struct UploadBody {
     upload: Upload,
-    /// How much of the file has been read.
+    /// Number of bytes read from the file.
     read: u64,
     reading: Option<JoinHandle<io::Result<Option<Bytes>>>>,
-    /// How much has not been given out.
+    /// Number of bytes still to be returned.
     left: u64,
 }
 
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_the_head_and_the_file_and_as_long_as_it_says() {
+    fn the_body_is_the_head_and_the_file_with_the_announced_length() {
         let (stand_in, upload, whole) = prepared(&Claim::Length);
         assert_eq!(stand_in.content_length(), whole.len());
         for _ in 0..2 {
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_shorter_than_it_should_be_is_an_error_and_no_short_body() {
+    fn a_truncated_file_is_an_error_and_no_short_body() {
         let (file, _) = file();
         let head = Bytes::new();
         let (_, upload) =
@@ -286,13 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_signed_in_advance_is_sent_from_memory() {
+    fn content_that_cannot_be_signed_in_advance_is_sent_from_memory() {
         let (payload, upload, whole) = prepared(&Claim::Session);
         assert!(upload.is_none());
         assert!(Bytes::from(payload) == whole);
     }
 
-    /// The headers of a request that has been signed for its stand-in, after it has been signed for the content.
+    /// Returns the headers of a request that was signed for its stand-in, after signing it for the content.
     fn described(claim: &Claim, headers: &[(&'static str, &str)]) -> (http::HeaderMap, [u8; 32]) {
         let (_, upload, whole) = prepared(claim);
         let mut request =
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_to_s3_is_signed_for_what_it_holds() {
+    fn a_request_to_s3_is_signed_for_its_content() {
         let signed = [
             ("content-length", "0"),
             ("if-none-match", "*"),
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_not_signed_or_says_nothing_about_its_content_stays_so() {
+    fn unsigned_requests_and_unsigned_content_stay_unsigned() {
         let claim = Claim::Signature(signer());
         let (headers, _) = described(&claim, &[("content-length", "0")]);
         assert_eq!(headers.len(), 1);
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_whose_signature_is_not_about_the_content_is_left_alone() {
+    fn a_signature_that_does_not_cover_the_content_stays() {
         let (headers, _) =
             described(&Claim::Length, &[("authorization", "SharedKey"), ("content-length", "7")]);
         assert_eq!((headers.len(), &headers["authorization"]), (2, &HeaderValue::from_static("SharedKey")));
