@@ -1,5 +1,5 @@
 //! `walkeep-archive`: see `walkeep::cli`.
 
-fn main() {
+fn main() -> std::process::ExitCode {
     walkeep::cli::archive_main()
 }

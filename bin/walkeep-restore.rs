@@ -1,5 +1,5 @@
 //! `walkeep-restore`: see `walkeep::cli`.
 
-fn main() {
+fn main() -> std::process::ExitCode {
     walkeep::cli::restore_main()
 }

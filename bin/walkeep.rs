@@ -1,5 +1,5 @@
 //! `walkeep`: see `walkeep::cli`.
 
-fn main() {
+fn main() -> std::process::ExitCode {
     walkeep::cli::walkeep_main()
 }

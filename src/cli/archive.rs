@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
@@ -12,7 +13,8 @@ use super::arguments::{self, Common, Spooling};
 use super::exit::{Failure, exit_on_panic};
 use super::spool::{patiently, spool_of};
 use super::stopping::hurry_at_shutdown;
-use super::{log, signals, supervise, umask};
+use super::supervise::supervise;
+use super::{log, signals, umask};
 use crate::archive::Created;
 use crate::cluster::DataDirectory;
 use crate::config::{Compression, Given, LogFormat, Settings};
@@ -69,19 +71,27 @@ pub(super) fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Archives the file that the command line names, and exits.
-pub fn main() -> ! {
+/// Archives the file that the command line names.
+#[must_use]
+pub fn main() -> ExitCode {
     let started = Instant::now();
     let failure = Failure::OfArchive;
     signals::hold().exit_as(PROGRAM, failure);
     exit_on_panic(PROGRAM, failure);
-    let (settings, request) =
-        prepare().unwrap_or_else(|(error, format)| failure.exit_early(PROGRAM, format, &error));
+    let (Ok(status) | Err(status)) = run(started, failure);
+    status
+}
+
+fn run(started: Instant, failure: Failure) -> Result<ExitCode, ExitCode> {
+    let early = |format, error: &Error| failure.report_early(PROGRAM, format, error);
+    let arguments = arguments::parse_servers(std::env::args_os().collect())
+        .map_err(|nothing| nothing.end(|error| early(LogFormat::default(), error).into()))?;
+    let (settings, request) = prepare(arguments).map_err(|(error, format)| early(format, &error))?;
     umask::keep_others_out();
     let Known { spool, mut earlier, backlog } = look_around(&settings, &request);
     let name = request.name;
     if earlier == Earlier::Archived {
-        archived_earlier(spool.as_ref(), name, started)
+        return Ok(archived_earlier(spool.as_ref(), name, started));
     }
     let codec = settings.codec.unwrap_or_else(|| codec_for_backlog(backlog));
     // Not asked before: it takes as many system calls as all of the above.
@@ -89,7 +99,7 @@ pub fn main() -> ! {
     let threads = cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores));
     let request = PushRequest { codec, threads, ..request };
     let limit = TimeLimit::new(started, settings.timeouts.push);
-    let report = supervise::supervise(failure, &limit, async |stop| {
+    let report = supervise(&limit, async |stop| {
         let (path, system) = (request.path.clone(), request.system);
         let work = async {
             if let (Earlier::Noted(stored), Some(spool)) = (earlier, &spool) {
@@ -104,21 +114,22 @@ pub fn main() -> ! {
         };
         hurry_at_shutdown(&settings, &path, system, &limit, work).await
     });
-    let Some(report) = report else { archived_earlier(spool.as_ref(), name, started) };
+    let report = report.map_err(|ended| failure.report_ended(&ended))?;
+    let Some(report) = report else { return Ok(archived_earlier(spool.as_ref(), name, started)) };
     let what = if report.created == Created::New { "archived" } else { "already archived" };
     log::file_done(what, &report.header, report.stored_size, started);
     earlier.warn(name, report.created);
     report.along.log();
-    std::process::exit(0)
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Ends a call that an earlier one has left nothing to do.
-fn archived_earlier(spool: Option<&Spool>, name: WalName, started: Instant) -> ! {
+fn archived_earlier(spool: Option<&Spool>, name: WalName, started: Instant) -> ExitCode {
     if let Some(spool) = spool {
         spool.forget(name);
     }
     log::acknowledged(name, started);
-    std::process::exit(0)
+    ExitCode::SUCCESS
 }
 
 /// What can be known before there is a runtime.
@@ -162,8 +173,7 @@ fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
     spool_of(settings, &data, system)
 }
 
-fn prepare() -> Result<(Settings, PushRequest), (Error, LogFormat)> {
-    let arguments: Arguments = arguments::parse_servers().map_err(|error| (error, LogFormat::default()))?;
+fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogFormat)> {
     let given = Given {
         compression: arguments.compression,
         compression_level: arguments.compression_level,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -64,38 +65,49 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     text.parse().map(|Timeout(duration)| duration)
 }
 
-/// Reads the command line. `--help` and `--version` are answered here, with exit status 0.
-pub(super) fn parse<P: Parser>() -> Result<P, Error> {
-    P::try_parse().map_err(|error| {
-        if is_question(&error) {
-            answer(&error);
+/// Why a command line gives nothing to do.
+#[derive(Debug)]
+pub(super) enum Nothing {
+    /// It asks for `--help` or `--version`.
+    Asked(Box<clap::Error>),
+    Wrong(Error),
+}
+
+impl Nothing {
+    /// Answers what was asked, or has `tell` say what is wrong; and gives the exit status.
+    pub(super) fn end(self, tell: impl FnOnce(&Error) -> ExitCode) -> ExitCode {
+        match self {
+            Self::Asked(answer) => {
+                let _ = answer.print();
+                ExitCode::SUCCESS
+            }
+            Self::Wrong(error) => tell(&error),
         }
-        unusable(&error)
+    }
+}
+
+/// Reads a command line, which begins with the program.
+pub(super) fn parse<P: Parser>(line: impl IntoIterator<Item = OsString>) -> Result<P, Nothing> {
+    P::try_parse_from(line).map_err(|error| {
+        if is_question(&error) { Nothing::Asked(Box::new(error)) } else { Nothing::Wrong(unusable(&error)) }
     })
 }
 
 /// Reads the command line of a server's command. `--help` and `--version` are answered only where they stand alone: the server
 /// would take exit status 0 for a file that was archived, or restored.
-pub(super) fn parse_servers<P: Parser>() -> Result<P, Error> {
-    P::try_parse().map_err(|error| {
-        if !is_question(&error) {
-            return unusable(&error);
-        }
-        if std::env::args_os().count() == 2 {
-            answer(&error);
-        }
-        Error::new(ErrorKind::Configuration, "--help and --version must stand alone")
-            .hint("nothing was done; for a line about each file give -v")
+pub(super) fn parse_servers<P: Parser>(line: Vec<OsString>) -> Result<P, Nothing> {
+    let is_alone = line.len() == 2;
+    parse(line).map_err(|nothing| match nothing {
+        Nothing::Asked(_) if !is_alone => Nothing::Wrong(
+            Error::new(ErrorKind::Configuration, "--help and --version must stand alone")
+                .hint("nothing was done; for a line about each file give -v"),
+        ),
+        nothing => nothing,
     })
 }
 
 fn is_question(error: &clap::Error) -> bool {
     matches!(error.kind(), ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion)
-}
-
-fn answer(error: &clap::Error) -> ! {
-    let _ = error.print();
-    std::process::exit(0)
 }
 
 fn unusable(error: &clap::Error) -> Error {
@@ -119,4 +131,59 @@ pub(super) fn name<T: FromStr<Err = NameError>>(
     kind_if_wrong: ErrorKind,
 ) -> Result<T, Error> {
     text.to_string_lossy().parse().map_err(|error: NameError| Error::new(kind_if_wrong, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(version)]
+    struct Line {
+        #[arg(long)]
+        flag: bool,
+        name: String,
+    }
+
+    /// What becomes of a command line: `asked`, what is wrong, or the name in it.
+    fn read(parse: impl FnOnce(Vec<OsString>) -> Result<Line, Nothing>, line: &str) -> String {
+        match parse(line.split(' ').map(OsString::from).collect()) {
+            Ok(line) => line.name,
+            Err(Nothing::Asked(_)) => "asked".to_owned(),
+            Err(Nothing::Wrong(error)) => error.report(),
+        }
+    }
+
+    #[test]
+    fn a_person_may_ask_anywhere_and_a_server_only_alone() {
+        for line in ["x --help", "x --version", "x -h", "x -V"] {
+            assert_eq!(read(parse, line), "asked", "{line}");
+            assert_eq!(read(parse_servers, line), "asked", "{line}");
+        }
+        for line in ["x a --help", "x --flag -V", "x --help a"] {
+            assert_eq!(read(parse, line), "asked", "{line}");
+            let told = read(parse_servers, line);
+            assert!(
+                told.starts_with("--help and --version must stand alone; nothing was done"),
+                "{line}: {told}"
+            );
+        }
+        assert_eq!(read(parse_servers, "x --flag a"), "a");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_one_line() {
+        assert_eq!(read(parse, "x --flog a"), "unexpected argument '--flog' found; --help shows the usage");
+        let told = read(parse_servers, "x");
+        assert!(told.contains("<NAME>") && told.lines().count() == 1, "{told}");
+    }
+
+    #[test]
+    fn a_question_that_was_answered_is_no_failure() {
+        let error = || Error::new(ErrorKind::Configuration, "x");
+        let tell = |_: &Error| ExitCode::from(2);
+        assert_eq!(Nothing::Wrong(error()).end(tell), ExitCode::from(2));
+        let Err(asked) = parse::<Line>(["x", "--version"].map(OsString::from)) else { panic!("not asked") };
+        assert_eq!(asked.end(tell), ExitCode::SUCCESS);
+    }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -89,10 +90,10 @@ struct PrintedFailed {
 }
 
 impl Backfill {
-    pub(super) fn run(self, program: &'static str) {
+    pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let Self { common, pgdata, dry_run, json } = self;
         let tool = Tool { common, pgdata: Some(pgdata.clone()), json };
-        let settings = tool.start(program, |given| given);
+        let settings = tool.start(program, |given| given)?;
         let given = tool.common.system_identifier;
         let (system, outcome) = tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
@@ -106,7 +107,7 @@ impl Backfill {
                 carry_out(planned, &archive, &settings, reading, &stop).await
             };
             Ok((system, outcome))
-        });
+        })?;
         for error in problems(&outcome) {
             tracing::error!("{}", error.report());
         }
@@ -116,15 +117,16 @@ impl Backfill {
             } else {
                 write_text(to, &outcome, dry_run)
             }
-        });
-        let status = |(_, error): &(WalName, Error)| Failure::OfTool.status(error.kind());
-        if let Some(status) = outcome.failed.iter().map(status).max() {
-            std::process::exit(status);
-        }
-        if !is_well(&outcome) {
-            std::process::exit(1);
-        }
+        })?;
+        Ok(status(&outcome).into())
     }
+}
+
+/// The exit status.
+fn status(outcome: &Backfilled) -> u8 {
+    let of_failed = |(_, error): &(WalName, Error)| Failure::OfTool.status(error.kind());
+    let failed = outcome.failed.iter().map(of_failed).max();
+    failed.unwrap_or_else(|| u8::from(!is_well(outcome)))
 }
 
 /// Refuses what would put files into the archive that others cannot use.

@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use super::arguments::{self, Common};
 use super::exit::Failure;
-use super::{log, supervise};
+use super::log;
+use super::supervise::supervise;
 use crate::archive::ArchivedName;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
@@ -31,19 +33,18 @@ pub(super) struct Cat {
 }
 
 impl Cat {
-    pub(super) fn run(self, program: &'static str) {
+    pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let started = Instant::now();
         let given = self.common.given();
         let format = given.log_format.unwrap_or_default();
-        let settings = Settings::load(&given)
-            .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
+        let early = |error: Error| Failure::OfTool.report_early(program, format, &error);
+        let settings = Settings::load(&given).map_err(early)?;
         log::start(program, settings.log_format, self.common.verbose);
-        let name = arguments::name::<ArchivedName>(&self.name, ErrorKind::Configuration)
-            .unwrap_or_else(|error| Failure::OfTool.exit_early(program, format, &error));
+        let name = arguments::name::<ArchivedName>(&self.name, ErrorKind::Configuration).map_err(early)?;
         let limit = TimeLimit::new(started, settings.timeouts.recovery);
         let output = self.output;
         let system = self.common.system_identifier;
-        supervise::supervise(Failure::OfTool, &limit, async |stop| {
+        let written = supervise(&limit, async |stop| {
             let stopped = || Error::new(ErrorKind::Stopped, "stopped before the file was written");
             let reading = read_verified(&settings.archive, name, system, &limit);
             let (_, content) = stop.run_until_cancelled(reading).await.ok_or_else(stopped)??;
@@ -56,6 +57,8 @@ impl Cat {
                 writing.await
             }
         });
+        written.map_err(|ended| Failure::OfTool.report_ended(&ended))?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

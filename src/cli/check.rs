@@ -1,14 +1,16 @@
 //! `walkeep check`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::arguments::Common;
 use super::exit::{Failure, exit_on_panic};
+use super::log;
 use super::print::{print, write_json};
-use super::{log, supervise};
+use super::supervise::supervise;
 use crate::check::{CheckRequest, Finding, Outcome, check};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, Settings};
@@ -58,31 +60,32 @@ struct Report<'a> {
 }
 
 impl Check {
-    pub(super) fn run(self, program: &'static str) -> ! {
+    pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let started = Instant::now();
         let failure = Failure::of_tool(self.json);
         exit_on_panic(program, failure);
         let given = Given { backup_dirs: self.backup_dir, ..self.common.given() };
         let format = given.log_format.unwrap_or_default();
         let settings =
-            Settings::load(&given).unwrap_or_else(|error| failure.exit_early(program, format, &error));
+            Settings::load(&given).map_err(|error| failure.report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
         let server = self.pg_url.as_deref().map(Server::new).transpose();
         let request = CheckRequest {
             configuration: settings.file,
             data: self.pgdata.map(DataDirectory::named),
-            server: server.unwrap_or_else(|error| failure.exit_early(program, format, &error)),
+            server: server.map_err(|error| failure.report_early(program, format, &error))?,
             restore: self.restore,
             backup_directories: settings.backup_dirs,
             labels: settings.backup_labels,
         };
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let archive = settings.archive;
-        let findings = supervise::supervise(failure, &limit, async |stop| {
+        let findings = supervise(&limit, async |stop| {
             let checking = check(&archive, request, &limit);
             let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was checked");
             stop.run_until_cancelled(checking).await.ok_or_else(stopped)
         });
+        let findings = findings.map_err(|ended| failure.report_ended(&ended))?;
         let ok = findings.iter().all(|finding| finding.outcome != Outcome::Fail);
         let failed = findings.iter().find(|finding| finding.outcome == Outcome::Fail);
         let error = failed.map(|Finding { name, detail, .. }| format!("{name}: {detail}"));
@@ -91,8 +94,8 @@ impl Check {
             |to| {
                 if self.json { write_json(to, &report) } else { to.write_all(as_text(&findings).as_bytes()) }
             },
-        );
-        std::process::exit(i32::from(!ok))
+        )?;
+        Ok(u8::from(!ok).into())
     }
 }
 

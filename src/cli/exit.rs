@@ -7,6 +7,7 @@
 
 use std::io::Write;
 
+use super::supervise::{Caught, Ended};
 use super::{json, log};
 use crate::cluster::RecoveryMode;
 use crate::config::LogFormat;
@@ -26,7 +27,7 @@ pub enum Failure {
 }
 
 /// The status of a restore that SIGTERM ended, which the server takes for a part of its own shutdown.
-const TERMINATED: i32 = 128 + 15;
+const TERMINATED: u8 = 128 + 15;
 
 impl Failure {
     /// Of a command of `walkeep`, which may have been told to print JSON.
@@ -36,7 +37,7 @@ impl Failure {
 
     /// The exit status of a failure of that kind.
     #[must_use]
-    pub fn status(self, kind: ErrorKind) -> i32 {
+    pub fn status(self, kind: ErrorKind) -> u8 {
         match (self, kind) {
             (
                 Self::OfArchive | Self::OfTool | Self::OfToolInJson,
@@ -52,35 +53,28 @@ impl Failure {
     }
 
     /// The exit status after SIGTERM.
-    pub(super) fn status_of_sigterm(self) -> i32 {
+    fn status_of_sigterm(self) -> u8 {
         match self {
             Self::OfRestore(_) => TERMINATED,
             Self::OfArchive | Self::OfTool | Self::OfToolInJson => self.status(ErrorKind::Stopped),
         }
     }
 
-    /// Ends the process with a failure from before the log was started.
-    pub(super) fn exit_early(self, program: &'static str, format: LogFormat, error: &Error) -> ! {
+    /// As [`Failure::report`], before the log was started.
+    pub(super) fn report_early(self, program: &'static str, format: LogFormat, error: &Error) -> u8 {
         log::start(program, format, false);
-        std::process::exit(self.report(error))
+        self.report(error)
     }
 
-    /// Ends the process as a signal wants it to end, perhaps before the log was started.
-    pub(super) fn exit_stopped(
-        self,
-        program: &'static str,
-        format: LogFormat,
-        error: &Error,
-        by_sigterm: bool,
-    ) -> ! {
-        log::start(program, format, false);
-        let status = self.report(error);
-        std::process::exit(if by_sigterm { self.status_of_sigterm() } else { status })
+    /// As [`Failure::report`], of a call that has given nothing.
+    pub(super) fn report_ended(self, ended: &Ended) -> u8 {
+        let status = self.report(&ended.error);
+        if ended.by == Some(Caught::Terminate) { self.status_of_sigterm() } else { status }
     }
 
     /// Logs the failure and gives its exit status. That a file is absent is routine for a restore, which is asked
     /// for missing files all the time; and of a gap a standby is told once, by a warning, and not every few seconds.
-    pub(super) fn report(self, error: &Error) -> i32 {
+    pub(super) fn report(self, error: &Error) -> u8 {
         let text = error.report();
         match (self, error.kind()) {
             (Self::OfRestore(_), ErrorKind::Absent)
@@ -104,7 +98,7 @@ pub fn exit_on_panic(program: &'static str, failure: Failure) {
 pub(super) fn exit_on_panic_unless(
     program: &'static str,
     failure: Failure,
-    known: impl Fn() -> Option<(i32, String)> + Send + Sync + 'static,
+    known: impl Fn() -> Option<(u8, String)> + Send + Sync + 'static,
 ) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
@@ -120,7 +114,8 @@ pub(super) fn exit_on_panic_unless(
         if failure == Failure::OfToolInJson {
             json::print_failure(&Error::new(ErrorKind::Stopped, told));
         }
-        std::process::exit(status);
+        // Whoever waits for the thread that panicked would wait for ever.
+        std::process::exit(i32::from(status));
     }));
 }
 

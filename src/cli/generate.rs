@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -10,6 +11,7 @@ use clap_mangen::Man;
 use super::exit::Failure;
 use super::print::print_text;
 use super::{archive, restore};
+use crate::config::LogFormat;
 use crate::error::{Error, ErrorKind};
 
 /// Print what a shell needs to complete the command lines of walkeep, walkeep-archive and walkeep-restore
@@ -34,14 +36,15 @@ fn programs(walkeep: clap::Command) -> [clap::Command; 3] {
 }
 
 impl Completions {
-    pub(super) fn run(self, walkeep: clap::Command) {
+    pub(super) fn run(self, walkeep: clap::Command) -> Result<ExitCode, ExitCode> {
         let scripts = programs(walkeep).map(|mut program| {
             let name = program.get_name().to_owned();
             let mut script = Vec::new();
             clap_complete::generate(self.shell, &mut program, name, &mut script);
             String::from_utf8_lossy(&script).into_owned()
         });
-        print_text(&together(&scripts));
+        print_text(&together(&scripts))?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -56,11 +59,11 @@ fn together(scripts: &[String]) -> String {
 }
 
 impl Manual {
-    pub(super) fn run(self, program: &'static str, walkeep: clap::Command) {
+    pub(super) fn run(self, program: &'static str, walkeep: clap::Command) -> Result<ExitCode, ExitCode> {
+        let early = |error: Error| Failure::OfTool.report_early(program, LogFormat::default(), &error);
         let mut programs = programs(walkeep).into_iter();
-        if let Err(error) = programs.try_for_each(|command| write(command, &self.directory)) {
-            Failure::OfTool.exit_early(program, crate::config::LogFormat::default(), &error);
-        }
+        programs.try_for_each(|command| write(command, &self.directory)).map_err(early)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `walkeep list`.
 
 use std::fmt::Write;
+use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -103,21 +104,19 @@ struct Unreadable {
 }
 
 impl List {
-    pub(super) fn run(self, program: &'static str) -> ! {
-        let settings = self.tool.start(program, |given| given);
-        if let Err(error) = self.check_range() {
-            std::process::exit(self.tool.failure().report(&error));
-        }
+    pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
+        let settings = self.tool.start(program, |given| given)?;
+        self.check_range().map_err(|error| self.tool.failure().report(&error))?;
         let archive = settings.archive.url.to_string();
         let catalog = self.tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
             let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was listed");
             stop.run_until_cancelled(catalog(&archive, system, reading)).await.ok_or_else(stopped)?
-        });
+        })?;
         if self.tool.json {
-            print(|to| write_json(to, &self.printed(archive, &catalog, &settings.backup_labels)));
+            print(|to| write_json(to, &self.printed(archive, &catalog, &settings.backup_labels)))?;
         } else {
-            self.print_text(&catalog, &settings.backup_labels);
+            self.print_text(&catalog, &settings.backup_labels)?;
         }
         let unreadable = self.problems(&catalog);
         for error in &unreadable {
@@ -134,7 +133,7 @@ impl List {
                 "{segments} of {size} ({range}) in no timeline that is listed: pg_resetwal has changed the size of segments, to {current}"
             );
         }
-        std::process::exit(i32::from(!unreadable.is_empty()))
+        Ok(u8::from(!unreadable.is_empty()).into())
     }
 
     fn check_range(&self) -> Result<(), Error> {
@@ -177,7 +176,7 @@ impl List {
         catalog.inventory.files.iter().filter(is_asked_for)
     }
 
-    fn print_text(&self, catalog: &Catalog, labels: &Labels) {
+    fn print_text(&self, catalog: &Catalog, labels: &Labels) -> Result<(), ExitCode> {
         if self.wants(What::Files) {
             return self.print_files(catalog);
         }
@@ -188,11 +187,11 @@ impl List {
         if self.wants(What::Backups) {
             parts.push(backups_as_text(catalog, labels));
         }
-        print_text(&parts.join("\n"));
+        print_text(&parts.join("\n"))
     }
 
     /// Piece by piece, because there may be millions; so columns have a width of their own.
-    fn print_files(&self, catalog: &Catalog) {
+    fn print_files(&self, catalog: &Catalog) -> Result<(), ExitCode> {
         let mut text = format!("{:40}  {:20}  {:>9}  {:>9}\n", "NAME", "ARCHIVED", "SIZE", "STORED");
         for file in self.files(catalog) {
             let size = file
@@ -203,7 +202,7 @@ impl List {
             // Writing to a text cannot fail.
             let _ = writeln!(text, "{name:40}  {since:20}  {size:>9}  {:>9}", bytes(file.stored_size));
             if text.len() > 1 << 16 {
-                print_text(&std::mem::take(&mut text));
+                print_text(&std::mem::take(&mut text))?;
             }
         }
         let totals = Totals::of(self.files(catalog), &catalog.sizes);
@@ -215,7 +214,7 @@ impl List {
             bytes(totals.original_bytes),
             bytes(totals.stored_bytes),
         );
-        print_text(&text);
+        print_text(&text)
     }
 
     fn printed(&self, archive: String, catalog: &Catalog, labels: &Labels) -> Printed {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::SystemTime;
 
 use super::exit::{Failure, exit_on_panic};
@@ -94,20 +94,20 @@ fn start(size: SegmentSize) -> io::Result<()> {
         .map(drop)
 }
 
-/// Prefetches what comes after the requested segment, of that many bytes, and exits.
+/// Prefetches what comes after the requested segment, of that many bytes.
 ///
-/// Always with 0 or 1, and not by a signal that it could have caught: where the server is the first process of a container
+/// The exit status is always 0 or 1, and it ends not by a signal that it could have caught: where the server is the first process of a container
 /// it inherits this one, and would take anything else for the crash of a child of its own.
 pub(super) fn main(
     program: &'static str,
     size: u64,
     prepare: impl FnOnce() -> Result<(Settings, RestoreRequest), Error>,
-) -> ! {
+) -> ExitCode {
     exit_on_panic(program, Failure::OfTool);
     umask::keep_others_out();
     let outcome = prepare().and_then(|(settings, request)| prefetch_after(settings, &request, size));
     // Nobody is there to be told why.
-    std::process::exit(outcome.map_or(1, |()| 0))
+    outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
 fn prefetch_after(settings: Settings, request: &RestoreRequest, size: u64) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
 
 use humansize::{WINDOWS, format_size};
 use jiff::{SignedDuration, Timestamp};
@@ -11,12 +12,13 @@ use super::exit::Failure;
 use crate::catalog::Totals;
 use crate::error::{Error, ErrorKind};
 
-/// Writes to standard output, or exits: whoever reads it must not take a part for the whole.
-pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
-    if let Err(error) = try_print(write) {
+/// Writes to standard output. That it cannot is logged, and has an exit status: whoever reads it must not take a part for the
+/// whole.
+pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), ExitCode> {
+    try_print(write).map_err(|error| {
         let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
-        std::process::exit(Failure::OfTool.report(&error));
-    }
+        Failure::OfTool.report(&error).into()
+    })
 }
 
 /// Writes to standard output.
@@ -26,9 +28,9 @@ pub(super) fn try_print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     stdout.flush()
 }
 
-/// Writes a text to standard output, or exits.
-pub(super) fn print_text(text: &str) {
-    print(|to| to.write_all(text.as_bytes()));
+/// As [`print`], a text.
+pub(super) fn print_text(text: &str) -> Result<(), ExitCode> {
+    print(|to| to.write_all(text.as_bytes()))
 }
 
 /// As JSON, with a line end.

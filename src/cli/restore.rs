@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, Parser, ValueEnum};
@@ -10,9 +11,11 @@ use super::arguments::{self, Common, Spooling};
 use super::exit::Failure;
 use super::hang::Hangs;
 use super::prefetch::Server;
+use super::signals::Early;
 use super::spool::patiently;
+use super::supervise::supervise;
 use super::unread::Question;
-use super::{log, prefetch, signals, supervise, umask};
+use super::{log, prefetch, signals, umask};
 use crate::cluster::RecoveryMode;
 use crate::config::{Bytes, Given, LogFormat, Settings, Timeouts};
 use crate::error::{Error, ErrorKind};
@@ -102,27 +105,36 @@ pub(super) fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Restores the file that the command line names, and exits.
-pub fn main() -> ! {
+/// Restores the file that the command line names.
+#[must_use]
+pub fn main() -> ExitCode {
     let started = Instant::now();
     let held = signals::hold();
-    let unread = Question::among(&std::env::args_os().skip(1).collect::<Vec<_>>());
+    let line: Vec<_> = std::env::args_os().collect();
+    let unread = Question::among(line.get(1..).unwrap_or_default());
     let failure = Failure::OfRestore(unread.mode());
     let early = held.exit_as(PROGRAM, failure);
     unread.exit_on_panic(PROGRAM, failure);
-    let arguments: Arguments = arguments::parse_servers()
-        .unwrap_or_else(|error| unread.exit_early(PROGRAM, failure, LogFormat::default(), &error));
+    let (Ok(status) | Err(status)) = arguments::parse_servers(line)
+        .map_err(|nothing| {
+            nothing.end(|error| unread.report_early(PROGRAM, failure, LogFormat::default(), error).into())
+        })
+        .and_then(|arguments| run(&arguments, &early, started));
+    status
+}
+
+fn run(arguments: &Arguments, early: &Early, started: Instant) -> Result<ExitCode, ExitCode> {
     if let Some(size) = arguments.prefetch_after {
         early.are(Failure::OfTool);
-        prefetch::main(PROGRAM, size, || prepare(&arguments).map_err(|(error, _)| error));
+        return Ok(prefetch::main(PROGRAM, size, || prepare(arguments).map_err(|(error, _)| error)));
     }
     let mode = arguments.mode();
     let failure = Failure::OfRestore(mode);
     let question = Question::new(&arguments.name, &arguments.path);
     early.are(failure);
     question.exit_on_panic(PROGRAM, failure);
-    let (settings, request) = prepare(&arguments)
-        .unwrap_or_else(|(error, format)| question.exit_early(PROGRAM, failure, format, &error));
+    let (settings, request) = prepare(arguments)
+        .map_err(|(error, format)| question.report_early(PROGRAM, failure, format, &error))?;
     let (timeout, hurried) = arguments.time_limit(mode, settings.timeouts);
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
@@ -139,9 +151,9 @@ pub fn main() -> ! {
         && verified.link(&request.path).is_ok()
     {
         log::restored_prefetched(request.name, verified.size, started);
-        std::process::exit(0)
+        return Ok(ExitCode::SUCCESS);
     }
-    let restored = supervise::supervise(failure, &limit, async |stop| {
+    let restored = supervise(&limit, async |stop| {
         let restoring = restore(&settings.archive, &request, prefetched, &limit);
         let stopped = || Error::new(ErrorKind::Stopped, "stopped before the file was restored");
         let outcome = stop.run_until_cancelled(restoring).await.unwrap_or_else(|| Err(stopped()));
@@ -153,7 +165,7 @@ pub fn main() -> ! {
         }
         outcome
     });
-    match restored {
+    match restored.map_err(|ended| failure.report_ended(&ended))? {
         Restored::FromArchive { header, stored_size } => {
             log::restored(&header, stored_size, started);
             if let Some(server) = server {
@@ -163,7 +175,7 @@ pub fn main() -> ! {
         Restored::Prefetched { size } => log::restored_prefetched(request.name, size, started),
         Restored::OwnCopy => {}
     }
-    std::process::exit(0)
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Warns of a gap that holds up a standby, once in each run of the server: it asks again every few seconds.

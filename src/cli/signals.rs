@@ -11,8 +11,9 @@ use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::exit::Failure;
+use super::log;
+use super::supervise::{Caught, Ended};
 use crate::config::LogFormat;
-use crate::error::{Error, ErrorKind};
 
 /// Those that tell a process to stop in good order.
 const STOPPING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
@@ -91,8 +92,10 @@ impl Early {
             Some(listener) => drop(listener.send(signal)),
             None => {
                 let failure = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let error = Error::new(ErrorKind::Stopped, format!("stopped by {signal}"));
-                failure.exit_stopped(program, LogFormat::default(), &error, signal == Signal::SIGTERM)
+                let ended = Ended::by(Caught::from(signal));
+                log::start(program, LogFormat::default(), false);
+                // Nobody can be told to stop: what the first thread waits for may never come.
+                std::process::exit(i32::from(failure.report_ended(&ended)))
             }
         }
     }

@@ -9,7 +9,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use super::exit::Failure;
 use super::signals;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
@@ -18,48 +17,65 @@ use crate::limit::TimeLimit;
 /// publishing a file, and to remove temporary files. A file system that hangs is not waited for any longer.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Runs `work` and returns what it gives, or exits: with the status of a failure, the time limit, or a signal.
+/// Why a call has given nothing.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) error: Error,
+    /// The signal that ended it, if one did.
+    pub(super) by: Option<Caught>,
+}
+
+impl Ended {
+    pub(super) fn by(signal: Caught) -> Self {
+        let error = Error::new(ErrorKind::Stopped, format!("stopped by {}", signal.name()));
+        Self { error, by: Some(signal) }
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self { error, by: None }
+    }
+}
+
+/// Runs `work` and returns what it gives; or why it gives nothing: a failure of its own, the time limit, or a signal.
 ///
-/// `work` is given a token that is cancelled when it should end. What it holds is dropped before the process exits,
-/// so that its temporary files go.
+/// `work` is given a token that is cancelled when it should end. What it holds is dropped before this returns, so that its
+/// temporary files go. A thread that hangs is not waited for: it ends with the process.
 pub(super) fn supervise<T>(
-    failure: Failure,
     limit: &TimeLimit,
     work: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,
-) -> T {
-    let outcome = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
-        let outcome = runtime.block_on(run(limit, work));
-        match &outcome {
+) -> Result<T, Ended> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Local, "cannot start").because(error))?;
+    match runtime.block_on(run(limit, work)) {
+        Ending::Done(result) => {
             // The process ends in a moment, and takes idle threads with it faster than they can be told to stop.
-            Ending::Done(_) => std::mem::forget(runtime),
-            // A thread may just have created a temporary file that nobody waits for any more, and removes it when it
-            // ends.
-            Ending::OutOfTime { at } | Ending::Signalled { at, .. } => {
-                runtime.shutdown_timeout(GRACE.saturating_sub(at.elapsed()));
-            }
+            std::mem::forget(runtime);
+            Ok(result?)
         }
-        outcome
-    });
-    let status = match outcome {
-        Ok(Ending::Done(Ok(result))) => return result,
-        Ok(Ending::Done(Err(error))) => failure.report(&error),
-        Ok(Ending::OutOfTime { .. }) => {
-            let what = format!("gave up after {}, the time limit", limit.total_as_text());
-            failure.report(&Error::new(ErrorKind::Stopped, what).hint("does the archive answer?"))
+        Ending::Cut { by, at } => {
+            // A thread may just have created a temporary file that nobody waits for any more, and removes it when it ends.
+            runtime.shutdown_timeout(GRACE.saturating_sub(at.elapsed()));
+            Err(by.map_or_else(|| out_of_time(limit).into(), Ended::by))
         }
-        Ok(Ending::Signalled { by, .. }) => {
-            let status = failure.report(&Error::new(ErrorKind::Stopped, format!("stopped by {}", by.name())));
-            if by == Caught::Terminate { failure.status_of_sigterm() } else { status }
-        }
-        Err(error) => failure.report(&Error::new(ErrorKind::Local, "cannot start").because(error)),
-    };
-    std::process::exit(status)
+    }
+}
+
+fn out_of_time(limit: &TimeLimit) -> Error {
+    let what = format!("gave up after {}, the time limit", limit.total_as_text());
+    Error::new(ErrorKind::Stopped, what).hint("does the archive answer?")
 }
 
 enum Ending<T> {
     Done(Result<T, Error>),
-    OutOfTime { at: Instant },
-    Signalled { by: Caught, at: Instant },
+    /// By a signal, or by the time limit.
+    Cut {
+        by: Option<Caught>,
+        at: Instant,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +83,16 @@ pub(super) enum Caught {
     Terminate,
     Interrupt,
     Quit,
+}
+
+impl From<nix::sys::signal::Signal> for Caught {
+    fn from(signal: nix::sys::signal::Signal) -> Self {
+        match signal {
+            nix::sys::signal::Signal::SIGTERM => Self::Terminate,
+            nix::sys::signal::Signal::SIGQUIT => Self::Quit,
+            _ => Self::Interrupt,
+        }
+    }
 }
 
 impl Caught {
@@ -96,8 +122,8 @@ async fn run<T>(
     let ending = tokio::select! {
         biased;
         outcome = &mut work => return Ending::Done(outcome),
-        by = signals.next() => Ending::Signalled { by, at: Instant::now() },
-        () = end_of(limit) => Ending::OutOfTime { at: Instant::now() },
+        by = signals.next() => Ending::Cut { by: Some(by), at: Instant::now() },
+        () = end_of(limit) => Ending::Cut { by: None, at: Instant::now() },
     };
     stop.cancel();
     match tokio::time::timeout(GRACE, work).await {
@@ -141,11 +167,7 @@ impl Signals {
             _ = self.interrupt.recv() => Caught::Interrupt,
             _ = self.quit.recv() => Caught::Quit,
             () = hung_up(self.hangup.as_mut()) => Caught::Terminate,
-            Some(signal) = self.handed_on.recv() => match signal {
-                nix::sys::signal::Signal::SIGTERM => Caught::Terminate,
-                nix::sys::signal::Signal::SIGQUIT => Caught::Quit,
-                _ => Caught::Interrupt,
-            },
+            Some(signal) = self.handed_on.recv() => signal.into(),
         }
     }
 }

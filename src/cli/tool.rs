@@ -1,6 +1,7 @@
 //! What the commands for looking after an archive have in common.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -8,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::Common;
 use super::exit::{Failure, exit_on_panic};
-use super::{log, supervise, umask};
+use super::supervise::supervise;
+use super::{log, umask};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::Reading;
@@ -46,31 +48,36 @@ impl Tool {
         Failure::of_tool(self.json)
     }
 
-    /// Reads the settings and starts the log, or exits.
-    pub(super) fn start(&self, program: &'static str, given: impl FnOnce(Given) -> Given) -> Settings {
+    /// Reads the settings and starts the log.
+    pub(super) fn start(
+        &self,
+        program: &'static str,
+        given: impl FnOnce(Given) -> Given,
+    ) -> Result<Settings, ExitCode> {
         umask::keep_others_out();
         exit_on_panic(program, self.failure());
         let given = given(self.common.given());
         let format = given.log_format.unwrap_or_default();
         let settings =
-            Settings::load(&given).unwrap_or_else(|error| self.failure().exit_early(program, format, &error));
+            Settings::load(&given).map_err(|error| self.failure().report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
-        settings
+        Ok(settings)
     }
 
-    /// Does long work until it is done or a signal ends it; or exits. The time limit is one for each request, not for all.
+    /// Does long work until it is done or a signal ends it. The time limit is one for each request, not for all.
     pub(super) fn work<T>(
         &self,
         settings: &Settings,
         work: impl AsyncFnOnce(Opened, CancellationToken) -> Result<T, Error>,
-    ) -> T {
+    ) -> Result<T, ExitCode> {
         let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
-        supervise::supervise(self.failure(), &no_limit, async |stop| {
+        let done = supervise(&no_limit, async |stop| {
             let opening = self.open(settings);
             let stopped = || Error::new(ErrorKind::Stopped, "stopped before anything was done");
             let opened = stop.run_until_cancelled(opening).await.ok_or_else(stopped)??;
             work(opened, stop).await
-        })
+        });
+        Ok(done.map_err(|ended| self.failure().report_ended(&ended))?)
     }
 
     /// Finds the archive, and whose files in it are meant: as given, as the data directory says, or of the only system that

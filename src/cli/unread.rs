@@ -31,7 +31,7 @@ pub(super) struct Question {
 /// What is known without an archive.
 pub(super) struct Known {
     /// The exit status that says so.
-    pub(super) status: i32,
+    pub(super) status: u8,
     /// What it is, for a message.
     pub(super) what: String,
 }
@@ -82,18 +82,18 @@ impl Question {
         given.then(|| Known { status: 0, what: format!("the server is given its own copy of {name}") })
     }
 
-    /// Ends the process with a failure from before the archive could be asked, unless the answer is known without.
-    pub(super) fn exit_early(
+    /// Logs a failure from before the archive could be asked, or what is known all the same; and gives the exit status.
+    pub(super) fn report_early(
         &self,
         program: &'static str,
         failure: Failure,
         format: LogFormat,
         error: &Error,
-    ) -> ! {
-        let Some(known) = self.known() else { failure.exit_early(program, format, error) };
+    ) -> u8 {
+        let Some(known) = self.known() else { return failure.report_early(program, format, error) };
         log::start(program, format, false);
         tracing::warn!("{}; {}", error.report(), known.what);
-        std::process::exit(known.status)
+        known.status
     }
 
     /// As [`super::exit_on_panic`], unless the answer is known without whatever has panicked.

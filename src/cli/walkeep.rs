@@ -1,5 +1,7 @@
 //! `walkeep`, for people.
 
+use std::process::ExitCode;
+
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::arguments;
@@ -13,6 +15,7 @@ use super::prune::Prune;
 use super::status::Status;
 use super::verify::Verify;
 use crate::config::LogFormat;
+use crate::error::Error;
 
 const PROGRAM: &str = "walkeep";
 
@@ -40,11 +43,18 @@ enum Command {
     Manual(Manual),
 }
 
-/// Does what the command line says, and exits.
-pub fn main() -> ! {
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
     exit_on_panic(PROGRAM, Failure::OfTool);
-    let arguments: Arguments = arguments::parse()
-        .unwrap_or_else(|error| Failure::OfTool.exit_early(PROGRAM, LogFormat::default(), &error));
+    let early = |error: &Error| Failure::OfTool.report_early(PROGRAM, LogFormat::default(), error);
+    let (Ok(status) | Err(status)) = arguments::parse(std::env::args_os())
+        .map_err(|nothing| nothing.end(|error| early(error).into()))
+        .and_then(run);
+    status
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, ExitCode> {
     match arguments.command {
         Command::Backfill(command) => command.run(PROGRAM),
         Command::Cat(command) => command.run(PROGRAM),
@@ -56,5 +66,4 @@ pub fn main() -> ! {
         Command::Completions(command) => command.run(Arguments::command()),
         Command::Manual(command) => command.run(PROGRAM, Arguments::command()),
     }
-    std::process::exit(0)
 }

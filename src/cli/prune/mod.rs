@@ -5,6 +5,7 @@ mod text;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use jiff::Timestamp;
 
@@ -88,7 +89,7 @@ pub(super) struct Prune {
 }
 
 impl Prune {
-    pub(super) fn run(self, program: &'static str) {
+    pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let settings = self.tool.start(program, |given| Given {
             keep_backups: self.keep_backups,
             keep_days: self.keep_days,
@@ -99,15 +100,13 @@ impl Prune {
             held_timelines: self.hold_timeline.clone(),
             backup_labels: self.backup_label.clone(),
             ..given
-        });
-        let servers = self
-            .servers(&settings)
-            .unwrap_or_else(|error| std::process::exit(self.tool.failure().report(&error)));
+        })?;
+        let servers = self.servers(&settings).map_err(|error| self.tool.failure().report(&error))?;
         let (system, pruned) = self.tool.work(&settings, async |opened, stop| {
             let request = self.request(&settings, &opened, servers);
             let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("deleting") };
             prune(&opened.archive, request, &work).await.map(|pruned| (opened.system, pruned))
-        });
+        })?;
         if let Some(doubt) = &pruned.plan.overruled {
             tracing::warn!("{doubt}; to keep it, set keep_backups or keep_days");
         }
@@ -130,10 +129,9 @@ impl Prune {
             } else {
                 text::write(to, &pruned, self.dry_run)
             }
-        });
-        if let Some(error) = &pruned.error {
-            std::process::exit(Failure::OfTool.report(error));
-        }
+        })?;
+        let status = pruned.error.as_ref().map(|error| Failure::OfTool.report(error));
+        Ok(status.unwrap_or_default().into())
     }
 
     /// The servers to ask, if what was said makes sense.

@@ -9,6 +9,7 @@ mod text;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use crate::archive::Archive;
 use crate::catalog::Reading;
 use crate::cli::exit::Failure;
 use crate::cli::print::print_text;
-use crate::cli::supervise;
+use crate::cli::supervise::supervise;
 use crate::cli::tool::Tool;
 use crate::cluster::DataDirectory;
 use crate::config::{Given, Settings};
@@ -64,12 +65,12 @@ struct Told<'a> {
 }
 
 impl Status {
-    pub(super) fn run(self, program: &'static str) -> ! {
+    pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let started = Instant::now();
         let settings =
-            self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given });
+            self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given })?;
         let limit = TimeLimit::new(started, settings.timeouts.push);
-        let status = supervise::supervise(self.tool.failure(), &limit, async |stop| {
+        let status = supervise(&limit, async |stop| {
             let mut status = status::Status {
                 system: self.tool.common.system_identifier,
                 at: Timestamp::now(),
@@ -88,6 +89,7 @@ impl Status {
             }
             Ok(status)
         });
+        let status = status.map_err(|ended| self.tool.failure().report_ended(&ended))?;
         let problems = self.limits.problems(&status);
         let data = self.tool.pgdata.as_deref();
         let told = Told { archive: settings.archive.url.to_string(), data, status: &status, problems };
@@ -98,18 +100,18 @@ impl Status {
         };
         let written = match &self.output {
             None => {
-                print_text(&text);
+                print_text(&text)?;
                 Ok(())
             }
             Some(path) => replace(path, &text).map_err(|error| {
                 Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
             }),
         };
-        std::process::exit(self.exit_status(&told, &written))
+        Ok(self.exit_status(&told, &written).into())
     }
 
     /// Says on standard error what has failed, and what has been said nowhere else.
-    fn exit_status(&self, told: &Told<'_>, written: &Result<(), Error>) -> i32 {
+    fn exit_status(&self, told: &Told<'_>, written: &Result<(), Error>) -> u8 {
         let backlog = told.status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
         let failures = [backlog, told.status.archive.as_ref().err(), written.as_ref().err()];
         let statuses = failures.into_iter().flatten().map(|error| Failure::OfTool.report(error));
@@ -117,7 +119,7 @@ impl Status {
         if self.prometheus || self.output.is_some() {
             told.problems.iter().for_each(|problem| tracing::error!("{problem}"));
         }
-        failed.max(i32::from(!told.problems.is_empty()))
+        failed.max(u8::from(!told.problems.is_empty()))
     }
 
     /// Puts into `status` what can be known. First what this machine knows: it may be all.

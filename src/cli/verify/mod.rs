@@ -5,6 +5,7 @@ mod json;
 mod text;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use acknowledge::drop_useless;
@@ -110,29 +111,27 @@ impl Verified {
 }
 
 impl Verify {
-    pub(super) fn run(self, program: &'static str) {
+    pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let settings = self.tool.start(program, |given| Given {
             backup_dirs: self.backup_dir.clone(),
             backup_labels: self.backup_label.clone(),
             given_up_timelines: self.give_up_timeline.clone(),
             ..given
-        });
+        })?;
         let verified = self.tool.work(&settings, async |opened, stop| {
             let system = opened.system;
             self.verify(&settings, opened, &stop).await.map(|verified| (system, verified))
         });
-        let (system, verified) = verified;
+        let (system, verified) = verified?;
         print_text(&if self.tool.json {
             json::told(&settings.archive.url, system, &verified)
         } else {
             text::told(&verified)
-        });
+        })?;
         if let Some(error) = &verified.error {
-            std::process::exit(Failure::OfTool.report(error));
+            return Ok(Failure::OfTool.report(error).into());
         }
-        if !verified.report.ok {
-            std::process::exit(1);
-        }
+        Ok(u8::from(!verified.report.ok).into())
     }
 
     fn scope(&self) -> Scope {
