@@ -1,5 +1,5 @@
-//! What `walkeep verify` has found, cannot be mended, and somebody knows of: a gap keeps it from nobody's eyes and wakes
-//! nobody up any more.
+//! Acknowledgements of permanent failures that `walkeep verify` has found, such as a gap. An acknowledged failure
+//! stays visible as a note and raises no alarm.
 
 use std::fmt;
 
@@ -13,36 +13,36 @@ use crate::coverage::Gap;
 use crate::error::Error;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
-/// What somebody knows of.
+/// An acknowledged failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledgement {
-    /// The file that the finding was about, or the first and the last of a range.
+    /// File of the finding, or the first and the last file of a range.
     pub file: String,
-    /// What was the matter.
+    /// Kind of the finding.
     pub kind: FindingKind,
-    /// Since when, and what was said of it.
+    /// Time and reason of the acknowledgement.
     #[serde(flatten)]
     pub acknowledged: Acknowledged,
 }
 
-/// All that somebody knows of.
+/// All acknowledged failures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledgements {
-    /// The oldest first.
+    /// Acknowledgements, oldest first.
     pub acknowledged: Vec<Acknowledgement>,
 }
 
-/// What a finding is about: segments of one timeline in a row, or something of another name.
+/// Files of a finding: consecutive segments of one timeline, or one other file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extent {
-    /// From this segment to that one, on the same timeline.
+    /// From the first segment to the second, both included, on one timeline.
     Segments(SegmentName, SegmentName),
-    /// Anything else.
+    /// Any other file.
     Other(String),
 }
 
 impl Extent {
-    /// Of `NAME`, `FIRST..LAST`, or `FIRST to LAST` as findings have it.
+    /// Parses `NAME`, `FIRST..LAST`, or `FIRST to LAST`, as findings print it.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let segment = |text: &str| match text.trim().parse() {
@@ -58,7 +58,7 @@ impl Extent {
         }
     }
 
-    /// Whether all of the other one is in this one.
+    /// Returns `true` if this contains all of `other`.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         match (self, other) {
@@ -69,7 +69,7 @@ impl Extent {
         }
     }
 
-    /// Whether something is in both.
+    /// Returns `true` if this and `other` overlap.
     #[must_use]
     pub fn touches(&self, other: &Self) -> bool {
         match (self, other) {
@@ -92,17 +92,17 @@ impl fmt::Display for Extent {
 }
 
 impl Acknowledgements {
-    /// Those that the archive holds.
+    /// Reads the acknowledgements from the archive.
     pub async fn read(archive: &Archive, system: SystemIdentifier) -> Result<Self, Error> {
         Ok(read(archive, system, Report::Acknowledged).await?.unwrap_or_default())
     }
 
-    /// Notes them in the archive.
+    /// Writes the acknowledgements to the archive.
     pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
         write(archive, system, Report::Acknowledged, self).await
     }
 
-    /// That somebody knows of all that the finding is about.
+    /// Returns the acknowledgement that covers the whole finding.
     #[must_use]
     pub fn of(&self, finding: &Finding) -> Option<Acknowledged> {
         let extent = Extent::of(&finding.file);
@@ -110,7 +110,7 @@ impl Acknowledgements {
         self.acknowledged.iter().rev().find(knows).map(|known| known.acknowledged.clone())
     }
 
-    /// The segments that somebody knows of, for a cluster whose segments have that size.
+    /// Returns the acknowledged gaps, for a cluster with that segment size.
     #[must_use]
     pub fn gaps(&self, size: SegmentSize) -> Vec<Gap> {
         let gap = |known: &Acknowledgement| {
@@ -120,7 +120,7 @@ impl Acknowledgements {
         self.acknowledged.iter().filter_map(gap).collect()
     }
 
-    /// Adds what was found, in the place of what was known of the same.
+    /// Adds a finding, replacing acknowledgements of the same files.
     pub fn add(&mut self, finding: &Finding, at: Timestamp, reason: Option<&str>) {
         let extent = Extent::of(&finding.file);
         self.acknowledged.retain(|known| !extent.contains(&Extent::of(&known.file)));
@@ -131,7 +131,7 @@ impl Acknowledgements {
         });
     }
 
-    /// Takes those back that are wholly within; says how many.
+    /// Removes the acknowledgements completely within `extent`, and returns their number.
     pub fn forget(&mut self, extent: &Extent) -> usize {
         let before = self.acknowledged.len();
         self.acknowledged.retain(|known| !extent.contains(&Extent::of(&known.file)));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_read_as_findings_print_it_and_as_people_type_it() {
+    fn a_range_is_parsed_as_printed_and_as_typed() {
         let both = [format!("{A}..{B}"), format!("{A} to {B}")].map(|text| Extent::of(&text));
         assert_eq!(both[0], both[1]);
         assert_eq!(both[0].to_string(), format!("{A}..{B}"));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lies_wholly_within_is_known() {
+    fn only_failures_completely_within_an_extent_are_acknowledged() {
         let known = known(&[&format!("{A} to {B}"), "00000002.history"]);
         let is_known = |file: &str| known.of(&finding(FindingKind::Gap, file)).is_some();
         assert!(is_known(A) && is_known(&format!("{A} to {B}")) && is_known("00000002.history"));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_a_note_until_it_is_taken_back() {
+    fn an_acknowledged_failure_is_a_note_until_it_is_revoked() {
         let mut findings = Findings::default();
         for kind in [FindingKind::Gap, FindingKind::Present] {
             findings.add(finding(kind, A));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_word_on_something_counts() {
+    fn the_newest_acknowledgement_of_a_file_counts() {
         let mut known = known(&[A, B]);
         let range = finding(FindingKind::Gap, &format!("{A} to {B}"));
         known.add(&range, Timestamp::MAX, None);

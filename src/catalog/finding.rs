@@ -1,21 +1,21 @@
-//! What a verification finds wrong, or worth a look.
+//! Findings of a verification.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Whether a finding endangers a recovery.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// It does.
+    /// The finding endangers a recovery.
     Failure,
-    /// It does not, but somebody should know.
+    /// The finding endangers no recovery, but somebody should know.
     Note,
 }
 
-/// What is the matter.
+/// Kind of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
@@ -23,53 +23,53 @@ pub enum FindingKind {
     Gap,
     /// A base backup lacks WAL that makes it consistent.
     BackupIncomplete,
-    /// A timeline has segments, and nothing says where it began.
+    /// A timeline has segments, but its history file is missing.
     MissingHistory,
     /// A file is not what was archived.
     Damaged,
-    /// A sound file that is another one than its name says.
+    /// An intact file is a different one than its name says.
     WrongPlace,
-    /// A segment whose pages another timeline has written than its name and the histories say.
+    /// The pages of a segment belong to another timeline than its name and the histories say.
     WrongTimeline,
-    /// The archive does not give the file, or this walkeep cannot read it.
+    /// The archive does not return the file, or this version of walkeep cannot read it.
     Unreadable,
-    /// No segment of the cluster's size has that name.
+    /// The name does not exist for segments of the cluster's size.
     OddName,
-    /// Segments of another size than those that are archived now, or one of another size than was taken to be its.
+    /// Segments have another size than those archived now, or a segment has another size than was assumed.
     OtherSize,
-    /// The newest timeline has no segment, and a recovery to it would go on along what was left behind.
+    /// The newest timeline has no segment, so a recovery to it would follow an abandoned timeline.
     Astray,
-    /// A file that walkeep knows nothing of.
+    /// A file unknown to walkeep.
     UnknownFile,
-    /// What a push that was killed has left.
+    /// A staging file of a killed push.
     Leftover,
-    /// What is written now cannot be recovered.
+    /// The WAL written now cannot be recovered.
     Present,
-    /// No base backup is known, so that nobody can tell what can be recovered.
+    /// No base backup is known, so nobody can tell what can be recovered.
     NoBackup,
 }
 
 impl FindingKind {
-    /// Whether names and text files tell of it, so that every verification finds it again.
+    /// Returns `true` if names and text files are enough to find it, so that every verification finds it again.
     #[must_use]
     pub fn is_told_by_names(self) -> bool {
         !matches!(self, Self::Damaged | Self::WrongPlace | Self::WrongTimeline | Self::Unreadable)
     }
 }
 
-/// That somebody knows of a failure that cannot be mended.
+/// Acknowledgement of a permanent failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
-    /// Since when.
+    /// Time of the acknowledgement.
     pub at: Timestamp,
-    /// What they said of it.
+    /// Reason given by the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl fmt::Display for Acknowledged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nobody reads more than seconds.
+        // Whole seconds are enough for people.
         let at = Timestamp::from_second(self.at.as_second()).unwrap_or(self.at);
         match &self.reason {
             None => write!(f, "acknowledged on {at}"),
@@ -78,31 +78,31 @@ impl fmt::Display for Acknowledged {
     }
 }
 
-/// Something that is wrong, or worth a look.
+/// A problem, or something worth knowing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Whether it endangers a recovery.
+    /// Severity: whether it endangers a recovery.
     pub severity: Severity,
-    /// What is the matter.
+    /// Kind of the finding.
     pub kind: FindingKind,
-    /// The file it is about, or the first and the last of a range.
+    /// File concerned, or the first and the last of a range.
     pub file: String,
-    /// What was found.
+    /// Description of the finding.
     pub what: String,
-    /// What that means for recovery.
+    /// Consequence for recovery.
     pub meaning: String,
-    /// That it is a note because somebody knows of it.
+    /// Acknowledgement, which makes a failure a note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<Acknowledged>,
 }
 
 impl Finding {
-    /// Makes a note of a failure that somebody knows of, and a failure of a note that nobody knows of any more.
+    /// Turns an acknowledged failure into a note, and a note back into a failure once its acknowledgement is gone.
     pub fn acknowledge(&mut self, acknowledged: Option<Acknowledged>) {
         if self.acknowledged.take().is_some() {
             self.severity = Severity::Failure;
         }
-        // It is what all the others are about, and goes by another base backup alone.
+        // All other findings serve this one, and only another base backup resolves it.
         if self.severity == Severity::Failure && self.kind != FindingKind::Present {
             self.severity = if acknowledged.is_some() { Severity::Note } else { Severity::Failure };
             self.acknowledged = acknowledged;
@@ -119,22 +119,22 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Findings, and how many there were: lists end somewhere.
+/// Findings with their numbers. The list has a maximum length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Those that were found first.
+    /// The first findings.
     pub listed: Vec<Finding>,
-    /// How many failures there are in all.
+    /// Number of failures, listed or not.
     pub failures: u64,
-    /// How many notes there are in all.
+    /// Number of notes, listed or not.
     pub notes: u64,
 }
 
 impl Findings {
-    /// The most that are listed.
+    /// Maximum number of listed findings.
     const MOST: usize = 10_000;
 
-    /// Adds one.
+    /// Adds a finding.
     pub fn add(&mut self, finding: Finding) {
         match finding.severity {
             Severity::Failure => self.failures += 1,
@@ -145,7 +145,7 @@ impl Findings {
         }
     }
 
-    /// Acknowledges those that are listed anew.
+    /// Applies acknowledgements to the listed findings.
     pub fn acknowledge(&mut self, by: impl Fn(&Finding) -> Option<Acknowledged>) {
         self.change(|mut finding| {
             finding.acknowledge(by(&finding));
@@ -153,7 +153,7 @@ impl Findings {
         });
     }
 
-    /// Puts others in the place of those that are listed, or none.
+    /// Replaces or removes each listed finding.
     pub fn change(&mut self, change: impl FnMut(Finding) -> Option<Finding>) {
         let listed = std::mem::take(&mut self.listed);
         let failures = listed.iter().filter(|finding| finding.severity == Severity::Failure).count() as u64;
@@ -164,7 +164,7 @@ impl Findings {
         }
     }
 
-    /// How many there are.
+    /// Returns the number of findings.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.failures + self.notes

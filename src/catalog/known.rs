@@ -1,4 +1,4 @@
-//! All base backups that are known of, whoever knows of them.
+//! All known base backups, from the archive and from directories.
 
 use std::path::PathBuf;
 
@@ -11,29 +11,30 @@ use crate::wal::{SegmentName, WalName};
 /// A base backup, as far as recovery is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownBackup {
-    /// The name of its backup history file, if the archive has that.
+    /// Name of its backup history file, if the archive has it.
     pub name: Option<WalName>,
-    /// The directory it is in, if it was found in one.
+    /// Directory that contains it, if it was found in one.
     pub place: Option<PathBuf>,
-    /// The label that it was given.
+    /// Label of the backup.
     pub label: Option<String>,
-    /// The segment in which its replay starts.
+    /// Segment in which replay starts.
     pub start: SegmentName,
-    /// When it had ended.
+    /// End of the backup.
     pub ended: Timestamp,
-    /// Since when that is known: when its backup history file was archived, which is later where archiving lags.
+    /// Time since when the backup is known: its backup history file was archived then, which is later if archiving
+    /// lags.
     pub known_since: Timestamp,
-    /// Where its replay starts, and what it must reach.
+    /// Start of replay, and the position that it must reach.
     pub origin: Origin,
-    /// Whether anything tells what replay must reach.
+    /// `true` if the position that replay must reach is known.
     pub end_is_known: bool,
-    /// Whether it counts as a base backup that somebody keeps: its label does, or it was found in a directory. One that a
-    /// replica was made of does not.
+    /// `true` if somebody keeps it as a base backup: its label counts, or it was found in a directory. `false` for a
+    /// copy from which a replica was made.
     pub counts: bool,
 }
 
 impl KnownBackup {
-    /// All of them, in the order in which they ended, but those of segments of another size than is archived now.
+    /// Returns all backups in order of their ends, except those of another segment size than is archived now.
     #[must_use]
     pub fn all(
         archived: &[ArchivedBackup],
@@ -78,13 +79,13 @@ impl KnownBackup {
         all
     }
 
-    /// Whether an archive that holds this is known to have all that makes it consistent.
+    /// Returns `true` if the archive is known to have all WAL that makes it consistent.
     #[must_use]
     pub fn is_complete(&self, coverage: &Coverage) -> bool {
         self.end_is_known && coverage.is_complete(self.origin)
     }
 
-    /// What people call it: by its label and the segment in which it starts, or by its directory.
+    /// Returns a name for people: label and first segment, or the directory.
     #[must_use]
     pub fn title(&self) -> String {
         match (&self.label, self.name, &self.place) {
@@ -94,14 +95,14 @@ impl KnownBackup {
         }
     }
 
-    /// As [`KnownBackup::title`], for the middle of a sentence: one line, whatever its label holds.
+    /// Returns [`KnownBackup::title`] for the middle of a sentence, on one line whatever the label contains.
     #[must_use]
     pub fn title_in_words(&self) -> String {
         let the = if self.label.is_some() { "the backup " } else { "" };
         format!("{the}{}", self.title()).replace(char::is_control, " ")
     }
 
-    /// What it is found by: the backup history file, or the directory.
+    /// Returns the backup history file or the directory by which it can be found.
     #[must_use]
     pub fn file(&self) -> String {
         match (self.name, &self.place) {
@@ -111,12 +112,12 @@ impl KnownBackup {
     }
 }
 
-/// A clock may be ahead of another by so much.
+/// Difference between two clocks that is tolerated.
 const CLOCKS_MAY_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
-/// When each had ended, all by the same clock: the server's own where all of them tell that so that it can be compared, else
-/// when their backup history files were archived, which is later where archiving lags. A server that had ended one after that
-/// was archived has a wrong clock.
+/// Returns the ends of the backups, all by the same clock: the server's, if all backups have comparable times,
+/// otherwise the archiving times of their backup history files, which are later if archiving lags. A server's time
+/// after the archiving time is wrong.
 fn ends(archived: &[ArchivedBackup]) -> Vec<Timestamp> {
     let told = |backup: &ArchivedBackup| {
         let ended = backup.history.stop_time?;
@@ -133,7 +134,7 @@ mod tests {
 
     const START: &str = "000000010000000000000003";
 
-    /// A backup that a server says ended then, and that was archived so late.
+    /// Creates a backup with a stop time and an archiving time.
     fn archived(stop_time: Option<&str>, archived_at: &str) -> ArchivedBackup {
         let history = BackupHistory {
             start: Lsn(0x300_0028),
@@ -152,22 +153,22 @@ mod tests {
     }
 
     #[test]
-    fn they_are_ordered_by_the_servers_clock_where_all_tell_it() {
+    fn backups_are_ordered_by_the_servers_clock_if_all_have_it() {
         let first = archived(Some("2026-01-02T03:00:00Z"), "2026-01-02T09:00:00Z");
         let second = archived(Some("2026-01-02T04:00:00Z"), "2026-01-02T08:00:00Z");
         let both = [first.clone(), second.clone()];
         assert_eq!(texts(&both), ["2026-01-02T03:00:00Z", "2026-01-02T04:00:00Z"]);
-        // One of whose zone nothing is known.
+        // A backup with an unknown time zone.
         let unknown = archived(None, "2026-01-02T10:00:00Z");
         let all = [first.clone(), second.clone(), unknown];
         assert_eq!(texts(&all), ["2026-01-02T09:00:00Z", "2026-01-02T08:00:00Z", "2026-01-02T10:00:00Z"]);
-        // One that had ended after it was archived.
+        // A backup that ended after it was archived.
         let ahead = |time| [first.clone(), archived(Some(time), "2026-01-02T10:00:00Z")];
         assert_eq!(texts(&ahead("2026-01-02T10:06:00Z")), ["2026-01-02T09:00:00Z", "2026-01-02T10:00:00Z"]);
         assert_eq!(texts(&ahead("2026-01-02T10:04:00Z")), ["2026-01-02T03:00:00Z", "2026-01-02T10:04:00Z"]);
     }
 
-    /// The same backup in a directory, of whose end nothing is known there.
+    /// Creates the same backup in a directory that does not contain its end.
     fn found_of(backup: &ArchivedBackup) -> BackupElsewhere {
         BackupElsewhere {
             place: PathBuf::from("/mnt/backup"),
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn one_counts_by_its_label_or_because_it_was_found() {
+    fn a_backup_counts_by_its_label_or_because_it_was_found() {
         let backup = archived(None, "2026-01-02T09:00:00Z");
         let found = found_of(&backup);
         let labels = |pattern: &str| Labels::from(vec![pattern.parse().unwrap()]);
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn its_end_is_told_by_its_files_or_by_its_backup_history_file() {
+    fn the_end_is_read_from_its_files_or_its_backup_history_file() {
         let mut backup = archived(None, "2026-01-02T09:00:00Z");
         backup.history.stop = Some(Lsn(0x300_0138));
         let found = found_of(&backup);

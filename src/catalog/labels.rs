@@ -1,5 +1,5 @@
-//! Which of the base backups that the archive knows of count. `pg_basebackup` has a backup history file archived when it makes
-//! a replica, too, and nothing tells that from a base backup that somebody keeps, except for its label.
+//! Selection of the base backups in the archive that count. `pg_basebackup` also archives a backup history file when
+//! it creates a replica, which only the label distinguishes from a base backup that somebody keeps.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::KnownBackup;
 
-/// A pattern of labels, as a shell has it for names: `*`, `?`, `[a-z]`.
+/// A shell pattern for labels: `*`, `?`, `[a-z]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct LabelPattern(glob::Pattern);
@@ -29,7 +29,7 @@ impl TryFrom<String> for LabelPattern {
     }
 }
 
-/// Patterns of the labels that count; without any, all do.
+/// Patterns of the labels that count. Without patterns, all do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels(Vec<LabelPattern>);
 
@@ -47,20 +47,20 @@ impl fmt::Display for Labels {
 }
 
 impl Labels {
-    /// Whether there are no patterns.
+    /// Returns `true` if there are no patterns.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a backup of that label counts.
+    /// Returns `true` if a backup with that label counts.
     #[must_use]
     pub fn admit(&self, label: Option<&str>) -> bool {
         self.is_empty() || self.0.iter().any(|pattern| pattern.0.matches(label.unwrap_or_default()))
     }
 
-    /// Whether there are backups, and none of them counts, by its label or because it was found: as likely as not, the patterns
-    /// are wrong.
+    /// Returns `true` if there are backups but none counts, by its label or because it was found. The patterns are
+    /// then probably wrong.
     #[must_use]
     pub fn match_nothing(&self, known: &[KnownBackup]) -> bool {
         !known.is_empty() && !known.iter().any(|backup| backup.counts)
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_counts_that_any_pattern_matches_whole() {
+    fn a_label_counts_if_any_pattern_matches_all_of_it() {
         let some = labels(&["nightly*", "week [0-9]?", "by hand"]);
         for counts in ["nightly", "nightly\nof /srv/db", "week 12", "by hand"] {
             assert!(some.admit(Some(counts)), "{counts:?}");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_told() {
+    fn a_malformed_pattern_is_an_error() {
         let error = LabelPattern::try_from("nightly [".to_owned()).unwrap_err();
         assert!(error.contains("\"nightly [\""), "{error}");
     }

@@ -1,4 +1,4 @@
-//! What an archive holds of a cluster: its files, how they hang together, and the base backups that are known of.
+//! Catalog of an archive's files of one cluster, their relations, and the known base backups.
 
 mod acknowledgements;
 mod elsewhere;
@@ -30,38 +30,38 @@ pub use labels::{LabelPattern, Labels};
 pub use reports::{PruneReport, Scope, VerifyReport};
 pub use sizes::{OtherSize, Sizes};
 
-/// What an archive holds of a cluster.
+/// Catalog of an archive's files of one cluster.
 #[derive(Debug)]
 pub struct Catalog {
-    /// The cluster.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// Its files.
+    /// Files in the archive.
     pub inventory: Inventory,
-    /// How large the segments are.
+    /// Sizes of the segments.
     pub sizes: Sizes,
-    /// How the segments hang together that are of the size that is archived now.
+    /// Coverage of the segments that have the current size.
     pub coverage: Coverage,
-    /// How those hang together that are of another size; nothing leads from them to what is archived now.
+    /// Coverages of the segments that have other sizes. No recovery leads from them to the current WAL.
     pub other_coverages: Vec<Coverage>,
-    /// The base backups whose backup history files can be read, in the order of these files' names.
+    /// Base backups with readable backup history files, sorted by the names of these.
     pub backups: Vec<ArchivedBackup>,
-    /// The timeline history files and backup history files that cannot be read, and why.
+    /// Unreadable timeline history files and backup history files, with the errors.
     pub unreadable: Vec<(WalName, Error)>,
 }
 
-/// A base backup that the archive knows of.
+/// A base backup whose backup history file is archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivedBackup {
-    /// The name of its backup history file.
+    /// Name of its backup history file.
     pub name: WalName,
-    /// What that says.
+    /// Contents of its backup history file.
     pub history: BackupHistory,
-    /// When that was archived, which is when the backup had ended.
+    /// Archiving time of its backup history file, approximately the end of the backup.
     pub archived_at: Timestamp,
 }
 
 impl ArchivedBackup {
-    /// Where its replay begins.
+    /// Returns the start of replay.
     #[must_use]
     pub fn origin(&self, size: SegmentSize) -> Origin {
         let BackupHistory { start, start_segment, stop, stop_timeline, .. } = self.history;
@@ -73,7 +73,7 @@ impl ArchivedBackup {
         }
     }
 
-    /// What people call it: its label and the segment in which it starts.
+    /// Returns a name for people: label and first segment.
     #[must_use]
     pub fn title(&self) -> String {
         let segment = self.history.start_segment;
@@ -84,21 +84,21 @@ impl ArchivedBackup {
     }
 }
 
-/// What a number of files amounts to.
+/// Totals of a set of files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// How many files, of whatever kind.
+    /// Number of files of any kind.
     pub files: u64,
-    /// How many of them are complete segments.
+    /// Number of complete segments among them.
     pub segments: u64,
-    /// The bytes that all take in the archive.
+    /// Size in the archive, in bytes.
     pub stored_bytes: u64,
-    /// The bytes that segments, complete or partial, had before they were archived.
+    /// Uncompressed size of all segments, complete or partial, in bytes.
     pub original_bytes: u64,
 }
 
 impl Totals {
-    /// Of files of a cluster whose segments have these sizes.
+    /// Computes the totals of files of a cluster with these segment sizes.
     #[must_use]
     pub fn of<'a>(files: impl IntoIterator<Item = &'a ArchivedFile>, sizes: &Sizes) -> Self {
         let mut totals = Self::default();
@@ -111,27 +111,27 @@ impl Totals {
         totals
     }
 
-    /// How many bytes each stored one stands for; none where that says nothing.
+    /// Returns the compression ratio; `None` if there is nothing to compare.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
-        // Sizes of archives are far below what this cannot tell apart.
+        // Archives are far smaller than the numbers that lose precision.
         #[allow(clippy::cast_precision_loss, reason = "nobody reads 15 digits of a ratio")]
         let ratio = self.original_bytes as f64 / self.stored_bytes as f64;
         (self.original_bytes > 0 && self.stored_bytes > 0).then_some(ratio)
     }
 }
 
-/// How an archive is read by those who look after it.
+/// Settings for reading an archive in maintenance commands.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
-    /// How many files are asked for at a time.
+    /// Number of concurrent requests.
     pub at_once: usize,
-    /// For how long a request is repeated that fails.
+    /// Time for which failed requests are retried.
     pub patience: Duration,
 }
 
 impl Reading {
-    /// Repeats what fails while that may help.
+    /// Retries `attempt` while its failure may be temporary.
     pub(crate) async fn patiently<T>(
         self,
         attempt: impl AsyncFnMut() -> Result<T, Error>,
@@ -144,8 +144,8 @@ impl Reading {
     }
 }
 
-/// Lists all of a cluster's files, and reads those that say how they hang together. One that cannot be read is no failure
-/// here, but an archive that does not answer is.
+/// Lists all files of a cluster, and reads those that describe relations. An unreadable file is no error here, but an
+/// archive that does not answer is.
 pub async fn catalog(
     archive: &Archive,
     system: SystemIdentifier,
@@ -171,7 +171,7 @@ pub async fn catalog(
 }
 
 impl Catalog {
-    /// How the segments hang together that are as large as the one in which the backup begins.
+    /// Returns the coverage of the segments that have the same size as the first segment of the backup.
     #[must_use]
     pub fn coverage_of(&self, backup: &ArchivedBackup) -> &Coverage {
         let size = self.sizes.of(backup.name.into());
@@ -179,20 +179,20 @@ impl Catalog {
     }
 }
 
-/// What the text files of an archive say.
+/// Contents of the text files in an archive.
 #[derive(Debug, Default)]
 pub struct Texts {
-    /// Of timeline history files.
+    /// Timeline histories.
     pub histories: BTreeMap<TimelineId, TimelineHistory>,
-    /// Of backup history files, in the order of their names.
+    /// Backups, sorted by the names of their backup history files.
     pub backups: Vec<ArchivedBackup>,
-    /// Those that cannot be read, and why.
+    /// Unreadable files, with the errors.
     pub unreadable: Vec<(WalName, Error)>,
-    /// Those that have been deleted since they were listed.
+    /// Files that were deleted after they were listed.
     gone: BTreeSet<WalName>,
 }
 
-/// Reads the timeline history files and the backup history files of a cluster, without a look at its segments.
+/// Reads the timeline history files and backup history files of a cluster, without listing its segments.
 pub async fn texts(archive: &Archive, system: SystemIdentifier, reading: Reading) -> Result<Texts, Error> {
     let files = list_texts(archive, system, reading).await?;
     read_texts(archive, system, files, reading).await
@@ -234,7 +234,7 @@ async fn read_texts(
                 continue;
             }
         };
-        // What was decoded has been parsed before.
+        // A decoded text file was parsed before it was archived.
         match name {
             WalName::History(timeline) => {
                 if let Ok(history) = TimelineHistory::parse(timeline, &content) {
@@ -250,7 +250,7 @@ async fn read_texts(
         }
     }
     if texts.unreadable.iter().any(|(_, error)| error.kind() == ErrorKind::Absent) {
-        // Another prune may be at work. What is absent and still listed is another matter.
+        // Another prune may be running. A file that is absent and still listed is an error.
         let listed = list_texts(archive, system, reading).await?;
         let (unreadable, gone) = texts.unreadable.into_iter().partition(|(name, error)| {
             error.kind() != ErrorKind::Absent || listed.iter().any(|file| file.name.wal() == *name)
@@ -261,7 +261,7 @@ async fn read_texts(
     Ok(texts)
 }
 
-/// Whether such a failure is one of the file at hand, and not of the archive.
+/// Returns `true` if a failure of this kind concerns the file and not the whole archive.
 pub(crate) fn says_something_of_the_file(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Damaged | ErrorKind::Absent)
 }

@@ -1,4 +1,4 @@
-//! What the last prune and the last verification have noted of themselves in the archive.
+//! Reports of the last prune and the last verification, stored in the archive.
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -9,131 +9,133 @@ use crate::archive::{Archive, Report};
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
 
-/// What a prune leaves.
+/// Report of a prune.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PruneReport {
-    /// When it ended.
+    /// End of the prune.
     pub at: Timestamp,
-    /// Whether it did all that it should.
+    /// `true` if it succeeded.
     pub ok: bool,
-    /// Why it did not.
+    /// Error message if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How many files it has deleted.
+    /// Number of deleted files.
     pub deleted_files: u64,
-    /// How many bytes these took.
+    /// Size of the deleted files in bytes.
     pub deleted_bytes: u64,
-    /// What is in the archive after it; not known where it failed.
+    /// Content of the archive after the prune; `None` if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
 }
 
-/// What a verification looks at.
+/// Scope of a verification.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// All names, and the content of every file.
+    /// All names, and the content of all files.
     #[default]
     All,
-    /// All names, and the content of some files: a sample, or what is new.
+    /// All names, and the content of some files: a sample, or new ones.
     Part,
-    /// All names, and no contents but those of text files.
+    /// All names, and only the content of text files.
     Names,
 }
 
-/// What a verification leaves.
+/// Report of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
-    /// When it ended.
+    /// End of the verification.
     pub at: Timestamp,
-    /// Whether it came to its end and found no failure.
+    /// `true` if it completed without failures.
     pub ok: bool,
-    /// Why it did not come to its end.
+    /// Error message if it did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Whether this was noted on the way, by one that was still at work then.
+    /// `true` if the verification was still running when it wrote this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_work: bool,
-    /// The last file, in the order of names, up to which all were looked at, where it did not come to its end.
+    /// Last file, in order of names, up to which all were verified, if the verification did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_up_to: Option<String>,
-    /// What it looked at.
+    /// Scope of the verification.
     #[serde(default)]
     pub scope: Scope,
-    /// Whether contents were decompressed and compared.
+    /// `true` if contents were decompressed and compared.
     pub deep: bool,
-    /// How many files' contents were compared.
+    /// Number of files whose content was compared.
     pub checked_files: u64,
-    /// How many files' contents could not be compared, because the archive did not give them or this walkeep cannot read them.
+    /// Number of files whose content could not be compared, because the archive did not return them or this version
+    /// of walkeep cannot read them.
     #[serde(default)]
     pub uncompared_files: u64,
-    /// How many findings endanger a recovery.
+    /// Number of findings that endanger a recovery.
     pub failures: u64,
-    /// How many findings do not.
+    /// Number of other findings.
     pub notes: u64,
-    /// How many files went while it was at work.
+    /// Number of files that were deleted during the verification.
     #[serde(default)]
     pub gone_files: u64,
-    /// Files that were absent although they had been listed, where nobody has listed them again since. One that continues it
-    /// looks for them again.
+    /// Files that were listed but absent, and not listed again since. A verification that continues this one looks
+    /// for them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub went: Vec<String>,
-    /// How many of the failures are of files' contents. These are what one that continues it does not find again.
+    /// Number of failures in the content of files. A verification that continues this one does not find them again.
     #[serde(default)]
     pub content_failures: u64,
-    /// How many of the notes are.
+    /// Number of notes on the content of files.
     #[serde(default)]
     pub content_notes: u64,
-    /// The first of the findings of files' contents.
+    /// The first findings in the content of files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content_findings: Vec<Finding>,
-    /// What is in the archive; not known where it could not be listed.
+    /// Content of the archive; `None` if it could not be listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
-    /// The last one that looked at everything, or was to, where this one did not, or has not yet.
+    /// Last report with the scope of everything, if this one has another scope or is incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_full: Option<Box<Self>>,
 }
 
 impl PruneReport {
-    /// What is noted of a prune that failed.
+    /// Creates the report of a failed prune.
     #[must_use]
     pub fn failed(at: Timestamp, error: &Error) -> Self {
         Self { at, ok: false, error: Some(error.report()), deleted_files: 0, deleted_bytes: 0, totals: None }
     }
 
-    /// Notes it in the archive.
+    /// Writes the report to the archive.
     pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
         write(archive, system, Report::Prune, self).await
     }
 
-    /// The last one, if there is any.
+    /// Reads the last report; `None` if there is none.
     pub async fn read(archive: &Archive, system: SystemIdentifier) -> Result<Option<Self>, Error> {
         read(archive, system, Report::Prune).await
     }
 }
 
 impl VerifyReport {
-    /// The last report of a verification that looked at everything, or was to.
+    /// Returns the last report with the scope of everything.
     #[must_use]
     pub fn full(self) -> Option<Self> {
         if self.scope == Scope::All { Some(self) } else { self.last_full.map(|full| *full) }
     }
 
-    /// The one to go by: this one, unless it is at work still, or found nothing wrong with a part: that says nothing of the
-    /// rest, which is as old as the last one that looked at everything.
+    /// Returns the report that describes the state of the archive. That is this one, unless it is still running, or
+    /// found no failure in a part: that proves nothing about the rest, which was last verified by the previous full
+    /// verification.
     #[must_use]
     pub fn to_go_by(&self) -> &Self {
         let full = self.last_full.as_deref().map(Self::to_go_by);
         full.filter(|_| self.at_work || self.ok).unwrap_or(self)
     }
 
-    /// Notes it in the archive.
+    /// Writes the report to the archive.
     pub async fn write(&self, archive: &Archive, system: SystemIdentifier) -> Result<(), Error> {
         write(archive, system, Report::Verify, self).await
     }
 
-    /// The last one, if there is any.
+    /// Reads the last report; `None` if there is none.
     pub async fn read(archive: &Archive, system: SystemIdentifier) -> Result<Option<Self>, Error> {
         read(archive, system, Report::Verify).await
     }
@@ -145,7 +147,7 @@ pub(super) async fn write(
     report: Report,
     content: &impl Serialize,
 ) -> Result<(), Error> {
-    // Numbers, texts and truths: nothing in it can fail.
+    // Numbers, strings and booleans: serialization cannot fail.
     let text = serde_json::to_string_pretty(content).unwrap_or_default() + "\n";
     archive.write_report(system, report, text).await
 }

@@ -1,8 +1,8 @@
-//! How large a cluster's segments are, as the archived files themselves say.
+//! Segment sizes of a cluster, determined from the archived files.
 //!
-//! `pg_resetwal --wal-segsize` changes the size of a cluster's segments, and with it what their names mean: segment 2 of 16 MB comes
-//! after segment 16 of 1 MB. So no name tells the size. Headers do, and the position in a backup history file. A few are asked; if
-//! they do not agree, all are.
+//! `pg_resetwal --wal-segsize` changes the segment size of a cluster, and thereby the meaning of names: segment 2 of
+//! 16 MB comes after segment 16 of 1 MB. So no name determines the size. Headers do, and positions in backup history
+//! files. A few files are read; if they disagree, all are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,27 +15,27 @@ use crate::archived_file::size_and_time_of;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier};
 
-/// The size of each segment, and of those that each base backup begins with.
+/// Size of each segment, and of the first segment of each base backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     current: SegmentSize,
-    /// Of segments and backup history files.
+    /// Sizes other than the current one, of segments and backup history files.
     others: BTreeMap<ArchivedName, SegmentSize>,
 }
 
-/// Files of another size than those that are archived now.
+/// Files of a size other than the current one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherSize {
-    /// The size.
+    /// Segment size.
     pub size: SegmentSize,
-    /// The segments of that size, in the order of their names, which is theirs in the log of each timeline.
+    /// Segments of that size, sorted by name, which is their order on each timeline.
     pub segments: Vec<ArchivedName>,
-    /// The backup history files of base backups that begin with such a segment.
+    /// Backup history files of base backups that start in such a segment.
     pub backups: Vec<ArchivedName>,
 }
 
 impl OtherSize {
-    /// The first and the last of its segments, or of its backup history files where it has no other.
+    /// Returns the first and the last of its segments, or of its backup history files if it has no segments.
     #[must_use]
     pub fn range(&self) -> String {
         let files = if self.segments.is_empty() { &self.backups } else { &self.segments };
@@ -47,7 +47,7 @@ impl OtherSize {
     }
 }
 
-/// Of a cluster whose segments have been of one size all along.
+/// Creates the sizes of a cluster whose segment size never changed.
 impl From<SegmentSize> for Sizes {
     fn from(current: SegmentSize) -> Self {
         Self { current, others: BTreeMap::new() }
@@ -55,31 +55,31 @@ impl From<SegmentSize> for Sizes {
 }
 
 impl Sizes {
-    /// Of an archive whose segments all have that size.
+    /// Creates the sizes of an archive whose segments all have that size.
     #[must_use]
     pub fn only(size: SegmentSize) -> Self {
         Self { current: size, others: BTreeMap::new() }
     }
 
-    /// The size of what is archived now.
+    /// Returns the current segment size.
     #[must_use]
     pub fn current(&self) -> SegmentSize {
         self.current
     }
 
-    /// The size of a segment, or of that in which the backup begins whose history file has that name.
+    /// Returns the size of a segment, or that of the first segment of the backup with that history file.
     #[must_use]
     pub fn of(&self, name: ArchivedName) -> SegmentSize {
         self.others.get(&name).copied().unwrap_or(self.current)
     }
 
-    /// Whether that is the size of what is archived now.
+    /// Returns `true` if the file has the current segment size.
     #[must_use]
     pub fn is_current(&self, name: impl Into<ArchivedName>) -> bool {
         self.of(name.into()) == self.current
     }
 
-    /// What is of another size, smallest size first; nothing in an archive of one size.
+    /// Returns the files of other sizes, smallest size first; empty in an archive with one size.
     #[must_use]
     pub fn others(&self) -> Vec<OtherSize> {
         let sizes: BTreeSet<SegmentSize> = self.others.values().copied().collect();
@@ -91,7 +91,7 @@ impl Sizes {
         sizes.into_iter().map(of_size).collect()
     }
 
-    /// Asks as many files as it takes. `backups` are those whose history files have been read.
+    /// Reads as many files as necessary. `backups` are those whose history files were read.
     pub(super) async fn found(
         archive: &Archive,
         system: SystemIdentifier,
@@ -122,16 +122,16 @@ impl Sizes {
         Ok(Self::of_what_was_said(&said, backups))
     }
 
-    /// The size of what was archived last is that of what is archived now. A copy of an archive may have lost the times of its
-    /// files; headers keep theirs.
+    /// Takes the size of the file archived last as the current one. Uses the times in headers, because a copy of an
+    /// archive may have lost the times of its files.
     fn of_what_was_said(said: &[Said], backups: &[ArchivedBackup]) -> Self {
         let by_backups: Vec<Said> = backups.iter().filter_map(by_backup).collect();
         let newest = said.iter().chain(&by_backups).max_by_key(|said| said.order());
-        // Without segments and backups, their size does not matter.
+        // Without segments and backups, the size does not matter.
         let current = newest.map_or(SegmentSize::DEFAULT, |said| said.size);
         let others = said.iter().chain(&by_backups).filter(|said| said.size != current);
         let mut sizes = Self { current, others: others.map(|said| (said.name, said.size)).collect() };
-        // At the beginning of a log, segments of any size have the same name.
+        // At the start of the WAL, segments of all sizes have the same name.
         for backup in backups.iter().filter(|backup| by_backup(backup).is_none()) {
             let size = sizes.of(crate::wal::WalName::Segment(backup.history.start_segment).into());
             if size != current {
@@ -142,17 +142,17 @@ impl Sizes {
     }
 }
 
-/// What a file says.
+/// Segment size according to one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Said {
     name: ArchivedName,
     size: SegmentSize,
-    /// When it was archived.
+    /// Time of archiving.
     at: Timestamp,
 }
 
 impl Said {
-    /// Within a second, the place in the log decides: a new size begins behind the old one.
+    /// Within a second, the position decides: a new size starts after the old one ends.
     fn order(&self) -> (Timestamp, Option<u64>) {
         let start = self.name.segment().and_then(|segment| segment.start(self.size));
         (self.at, start.map(|start| start.0))
@@ -174,7 +174,7 @@ fn fits(name: ArchivedName, size: SegmentSize) -> bool {
     name.segment().is_none_or(|segment| segment.number(size).is_some())
 }
 
-/// Whoever asks for sizes.
+/// The archive from which sizes are read.
 #[derive(Clone, Copy)]
 struct Asking<'a> {
     archive: &'a Archive,
@@ -183,7 +183,7 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// What these files say, and why one of the others cannot be read.
+    /// Returns the sizes in these files, and the last error of an unreadable one.
     async fn ask(
         self,
         names: impl IntoIterator<Item = ArchivedName>,
@@ -192,7 +192,7 @@ impl Asking<'_> {
         let ask = |name: ArchivedName| async move {
             match reading.patiently(async || size_and_time_of(archive, system, name).await).await {
                 Ok((size, at)) => Ok(Ok(Said { name, size, at })),
-                // One in cold storage is refused, and others are not.
+                // A file in cold storage is refused, while others are not.
                 Err(error)
                     if says_something_of_the_file(error.kind()) || error.kind() == ErrorKind::Refused =>
                 {
@@ -214,22 +214,23 @@ impl Asking<'_> {
     }
 }
 
-/// How many are asked that are spread over the time of archiving, its ends among them.
+/// Number of files read that are spread over the time of archiving, including both ends.
 const OVER_TIME: usize = 8;
 
-/// Of how many timelines, the newest ones, the lowest and the highest name are asked.
+/// Number of newest timelines whose lowest and highest name are read.
 const TIMELINES: usize = 8;
 
-/// At how many places, the last ones, where names do not go on, both sides are asked.
+/// Number of last breaks between consecutive names of which both sides are read.
 const BREAKS: usize = 4;
 
-/// How many are asked if none of the others can be read.
+/// Number of files read if the other ones are unreadable.
 const MOST_IN_NEED: usize = 64;
 
-/// Which segments are asked first, of all in the order of their names.
+/// Selects the segments to read first, from all in order of names.
 ///
-/// Any change of the size has the old one on one side in time, and on one side of the names. One that was taken back has names
-/// that do not go on at both of its ends. Where files were archived in the order of their names, the ends tell all.
+/// After any change of the size, the old one is on one side in time and on one side of the names. A change that was
+/// reverted has breaks in the names at both of its ends. If files were archived in the order of their names, the ends
+/// are enough.
 fn sample(segments: &[ArchivedFile]) -> BTreeSet<ArchivedName> {
     let mut by_time = segments.to_vec();
     by_time.sort_by_key(|file| (file.since, file.name));
@@ -243,19 +244,19 @@ fn sample(segments: &[ArchivedFile]) -> BTreeSet<ArchivedName> {
     let breaks = segments.chunk_by(|one, other| goes_on(one.name.segment(), other.name.segment()));
     let ends = breaks.flat_map(|chunk| [chunk.first(), chunk.last()]).flatten();
     let ends: Vec<ArchivedName> = ends.map(|file| file.name).collect();
-    // Both sides of a break, and the last end of all.
+    // Both sides of each break, and the last name.
     sample.extend(ends.into_iter().rev().take(2 * BREAKS + 1));
     sample
 }
 
-/// Whether the second name may be that of the segment after the first, or is another one of the same.
+/// Returns `true` if the second name may be that of the next segment, or another file of the same segment.
 fn goes_on(one: Option<SegmentName>, other: Option<SegmentName>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return false };
     let is_next = other.order() == one.order() + 1 || other.order() == ((one.order() >> 32) + 1) << 32;
     one.timeline() == other.timeline() && (one == other || is_next)
 }
 
-/// So many of them at most, at even distances, the first and the last among them.
+/// Selects at most `most` files at equal distances, including the first and the last.
 fn spread(files: &[ArchivedFile], most: usize) -> impl Iterator<Item = &ArchivedFile> {
     let last = files.len().saturating_sub(1);
     let wanted = most.min(files.len());
@@ -282,7 +283,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Segments that were archived one after the other, from a moment on.
+    /// Creates segments archived one after the other, from a time on.
     fn archived(numbers: RangeInclusive<u64>, from: i64) -> Vec<ArchivedFile> {
         let file = |(number, since)| ArchivedFile { name: name(number), since: at(since), stored_size: 1 };
         numbers.zip(from..).map(file).collect()
@@ -305,7 +306,7 @@ mod tests {
         ArchivedBackup { name: WalName::Backup { segment, offset: 0x28 }, history, archived_at: at(second) }
     }
 
-    /// Whether a sample of segments in the order of names tells of both sizes, whatever became of the files' times.
+    /// Returns `true` if a sample of segments, sorted by name, contains both sizes at any file times.
     fn is_noticed(mut files: Vec<ArchivedFile>, is_other: impl Fn(ArchivedName) -> bool) -> bool {
         files.sort_unstable_by_key(|file| file.name);
         let noticed = |files: &[ArchivedFile]| {
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_size_is_noticed_by_few_files() {
+    fn a_few_files_reveal_a_change_of_the_size() {
         let of = |number: RangeInclusive<u64>| {
             move |other: ArchivedName| number.clone().any(|number| name(number) == other)
         };
@@ -338,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_archived_last_has_the_size() {
+    fn the_file_archived_last_has_the_current_size() {
         let of = |said: &[Said], backups: &[ArchivedBackup]| Sizes::of_what_was_said(said, backups);
         let (old, new) = (said(0x20..=0x2A, mb(1), 100), said(0x16..=0x19, mb(2), 200));
         let both = of(&[old.clone(), new.clone()].concat(), &[]);
@@ -358,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_at_the_beginning_of_a_log_goes_by_its_segment() {
+    fn a_backup_at_the_start_of_the_wal_has_the_size_of_its_segment() {
         let start = backup(0x1000, 0x1_0000_0028, 100);
         let segments = [said(0x1000..=0x1002, mb(1), 90), said(0x900..=0x901, mb(2), 200)].concat();
         assert_eq!(

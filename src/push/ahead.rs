@@ -1,8 +1,8 @@
-//! Taking neighbours along: the call for one file also archives those that the server will hand over next.
+//! Look-ahead: the call for one file also archives the files that the server will pass next.
 //!
-//! The call answers for its own file alone. What it has done for others it notes in the spool, where their own calls
-//! find it; what has failed is left to their own calls, which will say so, and what the [`Fence`] keeps out is left, too. It
-//! never touches the server's marks.
+//! The call's result depends only on its own file. It records the other files in the spool, where their own calls
+//! find them. Failures are left to those calls, which report them, and so are files that the [`Fence`] excludes. The
+//! server's `.ready` files are never touched.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -28,36 +28,36 @@ use crate::limit::TimeLimit;
 use crate::spool::{FileIdentity, Moment, Spool};
 use crate::wal::WalName;
 
-/// How many neighbours, and how much of the machine, a call may take.
+/// Limits of the look-ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookAhead {
-    /// Neighbours a call takes along at most; none with 0.
+    /// Maximum number of additional files; 0 turns the look-ahead off.
     pub files: usize,
-    /// After so long no further one is begun.
+    /// Time after which no further file is started.
     pub time: Duration,
-    /// Bytes of files in work at a time, before compression; one file is in any case.
+    /// Total uncompressed size of files in progress, in bytes. One file is always allowed.
     pub memory: u64,
-    /// Requests to a store at a time.
+    /// Maximum number of concurrent requests to a store.
     pub connections: NonZeroUsize,
 }
 
-/// What publishing a file may take when the call is to end. Less than what the whole call is given, which must have time to
-/// say that its own file is archived.
+/// Time for a publication to finish when the call must end. Less than the time for the whole call, which must still
+/// report that its own file is archived.
 const PUBLISHING: Duration = Duration::from_secs(1);
 
-/// What was taken along.
+/// Totals of the additional files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TakenAlong {
-    /// Files.
+    /// Number of files.
     pub files: u64,
-    /// Their bytes, before compression.
+    /// Uncompressed size in bytes.
     pub bytes: u64,
-    /// Their bytes in the archive.
+    /// Size in the archive, in bytes.
     pub stored: u64,
 }
 
 impl TakenAlong {
-    /// Adds the line that `-v` shows, if anything was.
+    /// Logs the totals for `-v`, if any file was archived.
     pub fn log(&self) {
         if self.files > 0 {
             tracing::debug!(files = self.files, size = self.bytes, stored = self.stored, "taken along");
@@ -65,21 +65,22 @@ impl TakenAlong {
     }
 }
 
-/// What became of the file that was asked for.
+/// Result for the requested file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It is new in the archive.
+    /// It was archived.
     New,
-    /// The archive had it already. It may have others, which need not be the same.
+    /// The archive already had it, and may have others, which need not be the same.
     There,
     /// It is unacceptable.
     Unacceptable,
-    /// The archive has another one of that name, which is its own, or, of a history file, that of an ancestor's segment.
+    /// The archive has a different file under this name: its own, or, for a history file, that of an ancestor's
+    /// segment.
     Conflict(WalName),
 }
 
-/// Archives the neighbours of the file that `asked` was about, within all bounds, and notes each in the spool; if that file has
-/// failed, those that the fence lets through. Ends early on `stop`.
+/// Archives the files that follow the requested one, within all limits, and records each in the spool. If the
+/// requested file failed, archives those that the fence admits. Ends early on `stop`.
 pub(super) async fn take_along(
     archive: &Archive,
     asked: &PushRequest,
@@ -98,7 +99,7 @@ pub(super) async fn take_along(
     if names.is_empty() {
         return TakenAlong::default();
     }
-    // No more than the time that is left after what a neighbour may need, so that the answer is not lost to the limit.
+    // Leaves as much time as a file may need, so that the time limit never cuts off the result.
     let deadline = begun + bounds.time.min(limit.left() / 2);
     let room = Room::new(asked.threads, bounds.memory, deadline, stop);
     let at_once = at_once(archive, asked, bounds);
@@ -120,7 +121,7 @@ pub(super) async fn take_along(
     let pushes = pushing(there, at_once).chain(pushing(histories, 1)).chain(pushing(rest, at_once));
     let mut pushes = std::pin::pin!(pushes);
     let mut taken = TakenAlong::default();
-    // Into a directory a file that is being published is let finish, if it does so soon; a store keeps no half of one.
+    // A publication into a directory may finish if it does so soon. A store never keeps half a file.
     let cut = async {
         stop.cancelled().await;
         if !archive.is_remote() {
@@ -145,10 +146,10 @@ pub(super) async fn take_along(
             Some((name, Err(error))) => {
                 tracing::debug!("left {name} to its own call: {}", error.report());
                 match error.kind() {
-                    // Of an archive that is away, the others would say the same. One bad file is no reason to stop.
+                    // An unavailable archive fails for all files. One bad file is no reason to stop.
                     ErrorKind::Unavailable | ErrorKind::Refused => room.ended.store(true, Ordering::Relaxed),
                     ErrorKind::Conflict => fence.raise(name),
-                    // What else a history file fails of, nothing of its timeline goes before it.
+                    // Whatever the failure of a history file, nothing of its timeline is archived before it.
                     _ if matches!(name, WalName::History(_)) => fence.raise(name),
                     _ => {}
                 }
@@ -158,8 +159,8 @@ pub(super) async fn take_along(
     taken
 }
 
-/// Which neighbours are to be looked at, and the fence, which is raised if the file that was asked for is in conflict, or a history
-/// file that is unacceptable.
+/// Selects the files to look at, and creates the fence. It is raised if the requested file is in conflict, or an
+/// unacceptable history file.
 fn choose(asked: &PushRequest, fate: Fate, at_most: usize, spool: &Spool) -> (Vec<WalName>, Fence) {
     spool.forget_old(SystemTime::now());
     let ready = ready(&asked.path);
@@ -186,13 +187,13 @@ fn choose(asked: &PushRequest, fate: Fate, at_most: usize, spool: &Spool) -> (Ve
     (neighbours(ready, asked.name, at_most, standing), fence)
 }
 
-/// The neighbours in three groups, each of which is begun when the one before it is done, so that what a conflict keeps out is not
-/// on its way when that is found: what the archive may have already, which is only compared; history files, which go one by one;
-/// the rest.
+/// Splits the files into three groups that are archived one after the other, so that no file excluded by a conflict
+/// is in progress when the conflict is found: files that the archive may already have, which are only compared;
+/// history files, one by one; the rest.
 ///
-/// A directory is always asked for names. A store, for which that would be a request each, only if the file that was asked for was
-/// there already: then others may be. What is new to it otherwise goes in as it comes. What cannot be told may be in conflict: it is
-/// left, and raises the fence.
+/// A directory is always asked for names. A store, where that takes a request per name, is asked only if it already
+/// had the requested file: then it may have others. Otherwise, files new to it are archived as they come. A file
+/// whose state is unknown may be in conflict, so it is left out and raises the fence.
 async fn by_what_hangs_on_them(
     archive: &Archive,
     fate: Fate,
@@ -228,17 +229,17 @@ async fn by_what_hangs_on_them(
     groups
 }
 
-/// How many neighbours may be in work at a time, where there is memory for them: into a store as many as there are
-/// connections; into a directory twice as many as there are cores, because half of them wait for the disk while the others
-/// are compressed.
+/// Returns the maximum number of files in progress, given enough memory: for a store, the number of connections; for
+/// a directory, twice the number of cores, because half of the files wait for the disk while the others are
+/// compressed.
 fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead) -> usize {
     if archive.is_remote() { bounds.connections.get() } else { asked.threads.get() * 2 }
 }
 
-/// What the neighbours share, and what bounds them.
+/// Resources shared by the files in progress, and their limits.
 struct Room<'a> {
     cores: Semaphore,
-    /// In MiB.
+    /// Free memory in MiB.
     memory: Semaphore,
     most_memory: u16,
     deadline: Instant,
@@ -253,13 +254,13 @@ impl<'a> Room<'a> {
         Self { cores, memory, most_memory, deadline, ended: AtomicBool::new(false), stop }
     }
 
-    /// Whether a further neighbour may be begun.
+    /// Returns `true` if another file may be started.
     fn is_open(&self) -> bool {
         !self.ended.load(Ordering::Relaxed) && !self.stop.is_cancelled() && Instant::now() < self.deadline
     }
 
-    /// Waits until there is memory for a file of that size; `None` if by then it must not be begun any more. A file that
-    /// would need more than there is gets all.
+    /// Waits for memory for a file of that size; `None` if it is too late to start by then. A file larger than the
+    /// limit gets all of it.
     async fn memory_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
         let wanted = u16::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u16::MAX).min(self.most_memory);
         let memory = self.memory.acquire_many(wanted.into()).await.ok();
@@ -267,14 +268,14 @@ impl<'a> Room<'a> {
     }
 }
 
-/// A neighbour that is to be archived, and which very file it is.
+/// A file to archive, with its identity.
 pub(super) struct Neighbour {
     pub(super) request: PushRequest,
     identity: FileIdentity,
     pub(super) examined: Examined,
 }
 
-/// Archives one neighbour and notes it; `None` when that has been done before, is not to be done, or cannot be begun in time.
+/// Archives one file and records it; `None` if that was done before, must not be done, or cannot start in time.
 async fn push_neighbour(
     archive: &Archive,
     request: PushRequest,
@@ -301,17 +302,17 @@ async fn push_neighbour(
         fence.raise(segment);
         return Err(error);
     }
-    // Until it is archived.
+    // Held until the file is archived.
     let Some(_memory) = room.memory_for(examined.size).await else { return Ok(None) };
     let compressing = async {
-        // Never closed.
+        // The semaphore is never closed.
         let _core = room.cores.acquire().await;
         blocking(move || compress(examined, &request)).await
     };
     let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
     let Encoded { header, content } = compressed?;
     let stored_size = content.size();
-    // Others have been at work meanwhile.
+    // Another file may have raised the fence in the meantime.
     if fence.keeps_out(name) {
         return Ok(None);
     }
@@ -321,7 +322,8 @@ async fn push_neighbour(
     Ok(Some(PushReport { header, stored_size, created, along: TakenAlong::default() }))
 }
 
-/// What earlier calls have done about the file. That it is still archived is noted anew if the archive was asked.
+/// Returns the results of earlier calls for the file. Renews the note if the archive confirmed that it still has the
+/// file.
 async fn earlier(archive: &Archive, path: &Path, name: WalName, spool: &Spool) -> Result<Earlier, Error> {
     let looking = {
         let (path, spool) = (path.to_owned(), spool.clone());
@@ -338,7 +340,7 @@ async fn earlier(archive: &Archive, path: &Path, name: WalName, spool: &Spool) -
     Ok(Earlier::told(name, Ok(held)))
 }
 
-/// Notes that a file is archived. A note about a file that has changed since is worth nothing, and does no harm.
+/// Records that a file is archived. A note on a file that has changed since is ignored, so it does no harm.
 async fn note(spool: &Spool, name: WalName, file: FileIdentity, stored: StoredFile) {
     let spool = spool.clone();
     let noting = blocking(move || spool.acknowledge(name, &file, stored, Moment::now()));
@@ -347,7 +349,7 @@ async fn note(spool: &Spool, name: WalName, file: FileIdentity, stored: StoredFi
     }
 }
 
-/// Checks a neighbour.
+/// Checks a file.
 pub(super) fn look_at(request: PushRequest, limit: &TimeLimit) -> Result<Neighbour, Error> {
     let identity = identity(&request.path)?;
     let request = PushRequest { threads: NonZeroUsize::MIN, ..request };
@@ -377,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn files_get_memory_by_their_sizes_and_one_of_any_size_gets_some() {
+    fn files_get_memory_by_size_and_a_file_of_any_size_gets_some() {
         let stop = CancellationToken::new();
         run(async {
             let room = room(256 * MIB, &stop);
@@ -395,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_for_memory_until_it_is_too_late_is_not_begun() {
+    fn a_file_that_waited_too_long_for_memory_is_not_started() {
         let stop = CancellationToken::new();
         run(async {
             let room = room(MIB, &stop);

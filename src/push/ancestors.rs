@@ -1,9 +1,10 @@
-//! What waits of a timeline's ancestors, before its history file is published.
+//! Check of waiting segments of a timeline's ancestors before its history file is published.
 //!
-//! A server that has parted from the archive, as a clone has, is held up by its first segment that differs. Once it is
-//! promoted, the history file of its new timeline comes before that segment. In the archive it would send every recovery to a
-//! timeline of which nothing can follow. So segments of its ancestors that wait and that the archive holds have to be the same. And
-//! if the archive holds the first segment of the timeline itself, which comes after its history file, that has to be this server's.
+//! A server that has diverged from the archive, such as a clone, is blocked by its first segment that differs. Once
+//! it is promoted, the history file of its new timeline is archived before that segment. It would send every recovery
+//! to a timeline whose segments can never follow. Waiting segments of its ancestors that the archive also has must
+//! therefore be the same. And if the archive has the first segment of the new timeline, which is archived after the
+//! history file, that must be this server's.
 
 use std::fs;
 use std::io::Read;
@@ -27,28 +28,29 @@ use crate::wal::{
     TimelineHistory, WalName,
 };
 
-/// How many names are asked for at a time.
+/// Number of names asked for at a time.
 const AT_ONCE: usize = 16;
 
-/// How far the checksum of a timeline's first record ends behind its beginning, at most: the header of a record, and before or in
-/// it that of a page. The record tells when the promotion was, so no two are the same; and it is flushed before the archiver comes.
+/// Maximum distance from the start of a timeline to the end of its first record's checksum: a record header, and
+/// before or in it a page header. The record contains the time of the promotion, so it is unique, and it is flushed
+/// before the archiver runs.
 const FIRST_RECORD: u64 = 64;
 
-/// A segment that is another one in the archive, and the failure of the history file for that.
+/// A segment that differs in the archive, and the resulting error for the history file.
 pub(super) struct Parted {
     pub(super) segment: WalName,
     pub(super) error: Error,
 }
 
-/// A segment of an ancestor that waits.
+/// A waiting segment of an ancestor.
 struct Waiting {
     segment: SegmentName,
     start: Lsn,
-    /// Where its timeline was left. What is behind that is nobody's.
+    /// Position at which its timeline was left. The rest of the segment belongs to nobody.
     left_at: Lsn,
 }
 
-/// As [`parted`], into a store again and again within `limit`.
+/// Calls [`parted`], with retries within `limit` for a store.
 pub(super) async fn parted_patiently(
     archive: &Archive,
     system: SystemIdentifier,
@@ -64,8 +66,8 @@ pub(super) async fn parted_patiently(
     retry(limit, waiting, async || parted(archive, system, request, limit).await).await
 }
 
-/// Whether a segment that waits beside the history file `request` is about, of one of its ancestors, is another one in the
-/// archive, or the first one of its own timeline is. Nothing is asked for another kind of file.
+/// Returns a waiting segment of an ancestor that differs in the archive, or the first segment of the timeline itself
+/// if it does. Checks history files only.
 pub(super) async fn parted(
     archive: &Archive,
     system: SystemIdentifier,
@@ -82,12 +84,12 @@ pub(super) async fn parted(
             None => return Ok(None),
         },
     };
-    // What is there is compared, and makes no difference any more.
+    // A history file that exists is compared, and can do no further harm.
     Ok((!is_there(archive, system, request.name).await?).then_some(parted))
 }
 
-/// Of each ancestor two segments at most are compared: the first that waits, which is the one that holds a server up, and the last
-/// that the archive has. Each segment goes on from the one before, so with the last the others are the same.
+/// Compares at most two segments of each ancestor: the first that waits, which is the one that blocks a server, and
+/// the last that the archive has. Each segment continues the previous one, so if the last is the same, all are.
 async fn ancestor_parted(
     archive: &Archive,
     system: SystemIdentifier,
@@ -98,7 +100,7 @@ async fn ancestor_parted(
         let request = request.clone();
         blocking(move || waiting(&request)).await
     };
-    // A backlog that is too large for that must not hold up the server for good.
+    // A backlog too large for this must not block the server forever.
     let deadline = Instant::now() + limit.left() / 2;
     for segments in ancestors {
         let asking = |(index, waiting): (usize, Waiting)| async move {
@@ -129,8 +131,7 @@ async fn ancestor_parted(
     Ok(None)
 }
 
-/// For each ancestor the segments that are ready beside the history file and hold something of it: the first one, and then the
-/// last ones first.
+/// Returns, for each ancestor, the ready segments with WAL of it: the first one, followed by the others, last first.
 fn waiting(request: &PushRequest) -> Vec<Vec<Waiting>> {
     let path = &request.path;
     let Some(history) = history(request) else { return Vec::new() };
@@ -161,8 +162,8 @@ fn history(request: &PushRequest) -> Option<TimelineHistory> {
     TimelineHistory::parse(request.name.timeline(), &content).ok()
 }
 
-/// Whether the archive holds the first segment of the timeline, of another server that has taken its number. Only its beginning is
-/// compared: this server may still write it.
+/// Returns `true` if the archive has the first segment of this timeline from another server that uses the same
+/// number. Compares only its start, because this server may still be writing it.
 async fn taken_by_another(
     archive: &Archive,
     system: SystemIdentifier,
@@ -206,14 +207,15 @@ async fn taken_by_another(
     }
 }
 
-/// The segment in which a timeline begins.
+/// The first segment of a timeline.
 struct First {
     name: WalName,
-    /// Up to where it is certainly this server's in its file, in bytes; `None` if the file is not what its name says.
+    /// Length in bytes of the part that certainly belongs to this server; `None` if the file is not what its name
+    /// says.
     own_bytes: Option<u64>,
 }
 
-/// The first segment of the history file's timeline, if there is a file of it.
+/// Returns the first segment of the history file's timeline, if its file exists.
 fn first_segment(request: &PushRequest) -> Option<First> {
     let begins_at = history(request)?.begins_at()?;
     let size = DataDirectory::of(&request.path).segment_size()?;
@@ -236,8 +238,8 @@ async fn is_there(archive: &Archive, system: SystemIdentifier, name: WalName) ->
     if archive.is_remote() { archive.holds(system, name).await } else { archive.is_taken(system, name).await }
 }
 
-/// Compares a segment with the archive's, up to where its timeline was left. What its own call will refuse, or finds gone, says
-/// nothing here.
+/// Compares a segment with the archive's, up to where its timeline was left. A segment that its own call will refuse
+/// or find missing counts as equal.
 async fn differs(
     archive: &Archive,
     system: SystemIdentifier,
@@ -276,7 +278,7 @@ async fn differs(
         Err(error) if error.kind() == ErrorKind::Conflict => error,
         Err(error) => return Err(error),
     };
-    // Once another call has archived it, the file may hold new WAL.
+    // Once another call has archived it, the server may have reused the file for new WAL.
     if blocking(move || mark(&path, name)).await.is_none() {
         return Ok(None);
     }

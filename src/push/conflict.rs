@@ -1,6 +1,6 @@
-//! What the archive holds under a name that was to be new: the same content, or another, and what that means.
+//! Comparison with an archived file of the same name, and the resulting error.
 //!
-//! All of it is read, not only its header: the server will drop its own copy on the strength of the answer.
+//! The whole file is read, not only its header: the server deletes its own copy because of the result.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,21 +19,21 @@ pub(super) const FIND_OUT: &str =
 
 const MOVE_IT_AWAY: &str = "move the archive's file away, and the next attempt will archive the good one";
 
-/// What the archive holds.
+/// Result of the comparison.
 pub(super) enum Held {
-    /// What was to be archived.
+    /// The same content.
     Same,
-    /// A sound file of that name with other content.
+    /// An intact file of that name with other content.
     Other(Other),
 }
 
-/// A sound file with other content.
+/// An intact file with other content.
 pub(super) struct Other {
     header: Header,
     location: String,
 }
 
-/// Compares what the archive has under `name` with what was to be archived from `path`.
+/// Compares the archived file `name` with the file at `path`.
 pub(super) async fn compare(
     archive: &Archive,
     ours: &Header,
@@ -43,13 +43,13 @@ pub(super) async fn compare(
     compare_if_there(archive, ours, name, path).await?.ok_or_else(|| gone_in_between(path))
 }
 
-/// The name was taken, and then there was nothing; the next attempt may create it.
+/// Creates the error for a name that was taken and then had no file. The next attempt may create it.
 pub(super) fn gone_in_between(path: &Path) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot compare {}", path.display()))
         .because("the archive says that the name is taken, and then that there is nothing")
 }
 
-/// As [`compare`]; `None` if the file has gone in between.
+/// Calls [`compare`]; `None` if the file disappeared in between.
 pub(super) async fn compare_if_there(
     archive: &Archive,
     ours: &Header,
@@ -98,7 +98,7 @@ pub(super) async fn compare_if_there(
     }
 }
 
-/// Says that both are kept, of two files of which no recovery reads either by itself.
+/// Warns that both of two files are kept that no recovery reads by itself.
 pub(super) fn warn_of_second(theirs: &Other, ours: &Header, kept_as: &str, path: &Path) {
     tracing::warn!(
         "the archive already holds {} with different content, of another server that was promoted within this segment: {}, \
@@ -110,8 +110,8 @@ pub(super) fn warn_of_second(theirs: &Other, ours: &Header, kept_as: &str, path:
     );
 }
 
-/// The failure of a file whose name the archive has with other content. Where that comes from a fork within the segment, up
-/// to which both are the same, it says so.
+/// Creates the error for a name that has other content in the archive. Its text mentions a fork within the segment up
+/// to which both are the same.
 pub(super) async fn conflict(archive: &Archive, ours: &Header, theirs: Other, path: &Path) -> Error {
     let what = what_differs(ours, &theirs, path);
     if let WalName::Segment(segment) = ours.name
@@ -129,7 +129,7 @@ pub(super) async fn conflict(archive: &Archive, ours: &Header, theirs: Other, pa
     Error::new(ErrorKind::Conflict, what).hint(find_out(ours, &theirs))
 }
 
-/// What to do about two contents.
+/// Returns advice for two files with different contents.
 fn find_out(ours: &Header, theirs: &Other) -> String {
     let sizes = [theirs.header.original_size, ours.original_size].map(SegmentSize::new);
     match (ours.name, sizes) {
@@ -142,7 +142,7 @@ fn find_out(ours: &Header, theirs: &Other) -> String {
     }
 }
 
-/// The failure of a history file because a segment of an ancestor is another one in the archive.
+/// Creates the error for a history file because a segment of an ancestor differs in the archive.
 pub(super) fn conflict_of_ancestor(ours: &Header, theirs: &Other, path: &Path) -> Error {
     Error::new(ErrorKind::Conflict, what_differs(ours, theirs, path)).hint(find_out(ours, theirs))
 }
@@ -160,7 +160,7 @@ fn what_differs(ours: &Header, theirs: &Other, path: &Path) -> String {
     )
 }
 
-/// The last fork within the segment, if there is any, and both contents are the same up to there.
+/// Returns the last fork within the segment up to which both contents are the same.
 async fn harmless(
     archive: &Archive,
     ours: &Header,
@@ -179,8 +179,8 @@ async fn harmless(
     Ok(same.filter(|same| last.left_at.0 - start.0 <= *same).map(|_| last))
 }
 
-/// How many bytes from the beginning the archive's file `name` has in common with the one at `path`; `None` if one of them cannot
-/// be read.
+/// Returns the number of leading bytes that the archived file `name` shares with the file at `path`; `None` if either
+/// is unreadable.
 pub(super) async fn same_bytes(
     archive: &Archive,
     system: SystemIdentifier,
@@ -198,7 +198,7 @@ pub(super) async fn same_bytes(
     Ok(counting.await)
 }
 
-/// Counts how many bytes from the beginning are those of a file.
+/// A writer that counts leading bytes equal to those of a file.
 struct SameAs {
     file: File,
     bytes: u64,
@@ -222,7 +222,7 @@ impl Write for SameAs {
     }
 }
 
-/// What to do about a segment that two servers of one cluster have finished differently, behind a fork.
+/// Creates the error for a segment that two servers of one cluster have completed differently after a fork.
 fn of_a_fork(what: &str, segment: SegmentName, fork: Fork, path: &Path) -> Error {
     let Fork { child, left_at, known_here } = fork;
     let what = format!(

@@ -1,5 +1,5 @@
-//! What earlier calls have noted of a file, and what that is worth now: the archive is asked, unless the note is young and
-//! asking takes a connection.
+//! Results of earlier calls for a file, as recorded in the spool. They are confirmed by the archive, unless the note
+//! is young and asking takes a connection.
 
 use super::PushRequest;
 use crate::archive::{Archive, ArchiveOptions, Created, StoredFile};
@@ -8,26 +8,26 @@ use crate::limit::TimeLimit;
 use crate::spool::{FileIdentity, Moment, Spool};
 use crate::wal::WalName;
 
-/// What earlier calls have done about a file.
+/// Result of earlier calls for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Earlier {
     /// It is archived.
     Archived,
-    /// It was archived so; whether it still is, the archive has to be asked.
+    /// It was archived as this file. Whether it still is must be asked.
     Noted(StoredFile),
-    /// It was archived, and the archive does not have it any more as it was.
+    /// It was archived, and the archive no longer has it in that form.
     Gone,
-    /// Nothing that could be told.
+    /// Nothing is known.
     Unknown,
 }
 
 impl Earlier {
-    /// What the archive's answer makes of a note about the file.
+    /// Combines a note about the file with the archive's answer.
     pub(super) fn told(name: WalName, held: Result<bool, Error>) -> Self {
         match held {
             Ok(true) => Self::Archived,
             Ok(false) => Self::Gone,
-            // The push will say what is wrong.
+            // The push reports the problem.
             Err(error) => {
                 tracing::debug!("cannot tell whether {name} is still archived: {}", error.report());
                 Self::Unknown
@@ -35,7 +35,7 @@ impl Earlier {
         }
     }
 
-    /// Warns of a file that had to be archived twice: somebody should know that the archive has lost it.
+    /// Warns of a file that had to be archived twice, because the archive has lost it.
     pub fn warn(self, name: WalName, created: Created) {
         if self == Self::Gone && created == Created::New {
             tracing::warn!("{name} was archived before, was no longer in the archive, and is archived again");
@@ -43,8 +43,8 @@ impl Earlier {
     }
 }
 
-/// Looks for a note about the file, and for what it tells of where that takes no connection. A note of what is gone is
-/// removed.
+/// Looks for a note on the file, and confirms it if that takes no connection. Removes a note on a file that has
+/// disappeared.
 #[must_use]
 pub fn look_up(
     options: &ArchiveOptions,
@@ -64,7 +64,7 @@ pub fn look_up(
     }
 }
 
-/// Asks the archive whether it still has what was noted.
+/// Asks the archive whether it still has the file in the note.
 pub async fn ask(
     options: &ArchiveOptions,
     spool: &Spool,

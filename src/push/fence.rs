@@ -1,6 +1,6 @@
-//! The fence: after a conflict of a segment or a history file nothing of its timeline is archived, nor of those that descend
-//! from it. Two servers write one timeline then, and the archive must not hold a mixture of both. So it is after any failure of a
-//! history file, because a timeline without one looks free.
+//! The fence: after a conflict of a segment or history file, no file of its timeline or of a descendant is archived.
+//! Two servers then write one timeline, and the archive must not mix both. Any failure of a history file raises it as
+//! well, because a timeline without one looks unused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,16 +9,17 @@ use std::sync::{Mutex, PoisonError};
 use crate::cluster::histories;
 use crate::wal::{TimelineHistory, TimelineId, WalName};
 
-/// Which timelines are kept out.
+/// Timelines whose files must not be archived.
 #[derive(Debug, Default)]
 pub struct Fence {
-    /// The ancestors of those timelines of which they are known.
+    /// Known ancestors of the timelines.
     ancestors: BTreeMap<TimelineId, Vec<TimelineId>>,
     raised: Mutex<BTreeSet<TimelineId>>,
 }
 
 impl Fence {
-    /// One that is not raised yet, and knows of the timelines of `names` what the history files in `wal` say.
+    /// Creates a fence that excludes nothing so far, and knows the history files in `wal` of the timelines of
+    /// `names`.
     #[must_use]
     pub fn among(names: &[WalName], wal: &Path) -> Self {
         let timelines: BTreeSet<TimelineId> = names.iter().map(|name| name.timeline()).collect();
@@ -31,21 +32,21 @@ impl Fence {
         Self { ancestors, raised: Mutex::default() }
     }
 
-    /// The file `name` is in conflict with what the archive has, or is a history file that is not archived. Of partial segments, and of backup history files, that says
-    /// nothing of the timeline: no recovery reads them.
+    /// Excludes the timeline of `name`, which is in conflict or is a history file that was not archived. Has no
+    /// effect for partial segments and backup history files, which no recovery reads.
     pub fn raise(&self, name: WalName) {
         if matches!(name, WalName::Segment(_) | WalName::History(_)) {
             self.raised.lock().unwrap_or_else(PoisonError::into_inner).insert(name.timeline());
         }
     }
 
-    /// Whether the file must not be archived now. A timeline of which it cannot be told whether it descends from one that is
-    /// kept out is kept out, too.
+    /// Returns `true` if the file must not be archived now. A timeline that may descend from an excluded one is
+    /// excluded, too.
     #[must_use]
     pub fn keeps_out(&self, name: WalName) -> bool {
         let timeline = name.timeline();
         let descends = |from: &TimelineId| {
-            // A timeline is younger than those that it descends from.
+            // A timeline has a higher number than its ancestors.
             timeline > *from && self.ancestors.get(&timeline).is_none_or(|ancestors| ancestors.contains(from))
         };
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,8 +62,8 @@ mod tests {
         TimelineId::new(number).unwrap()
     }
 
-    /// Whether a conflict of the first keeps out the second, where timeline 3 descends from 2 and 1, 4 from 1, and nothing is
-    /// known of 5.
+    /// Returns `true` if a conflict of the first file excludes the second, with timeline 3 descending from 2 and 1, 4
+    /// from 1, and 5 unknown.
     fn keeps_out(conflict: &str, name: &str) -> bool {
         let known = [(2, vec![1]), (3, vec![1, 2]), (4, vec![1])];
         let of = |(number, ancestors): (u32, Vec<u32>)| {
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conflict_keeps_out_its_timeline_and_what_may_descend_from_it() {
+    fn a_conflict_excludes_its_timeline_and_possible_descendants() {
         let of = |timeline: u32| {
             let segment = format!("{timeline:08X}0000000000000009");
             let history = format!("{timeline:08X}.history");
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_what_the_history_files_say() {
+    fn ancestors_are_read_from_the_history_files() {
         let wal = tempfile::tempdir().unwrap();
         std::fs::write(wal.path().join("00000003.history"), "1\t0/1\tx\n2\t0/2\tx\n").unwrap();
         std::fs::write(wal.path().join("00000004.history"), "no history").unwrap();

@@ -1,5 +1,5 @@
-//! Where descendants left a timeline inside a segment, as timeline history files tell. From there on the segment is
-//! nobody's: recoveries to those timelines go on with their own segment, which begins with a copy of what comes before.
+//! Forks within a segment, found in timeline history files. The rest of the segment after a fork is unused:
+//! recoveries to the new timeline continue with its own segment, which starts with a copy of the part before.
 
 use std::path::Path;
 
@@ -10,18 +10,18 @@ use crate::error::Error;
 use crate::frame::Archived;
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-/// A place at which a timeline was left.
+/// A position at which a timeline was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fork {
     /// The timeline that left.
     pub(super) child: TimelineId,
-    /// Where.
+    /// Position of the fork.
     pub(super) left_at: Lsn,
-    /// Whether the server whose file it is knows of it.
+    /// `true` if the server to which the file belongs knows the fork.
     pub(super) known_here: bool,
 }
 
-/// The forks within a segment that the history file of `child` tells of.
+/// Returns the fork within a segment according to the history file of `child`.
 fn fork_in(
     segment: SegmentName,
     size: SegmentSize,
@@ -30,11 +30,11 @@ fn fork_in(
 ) -> Option<(Lsn, TimelineId)> {
     let (left_at, child) = history.fork_of(segment.timeline(), child)?;
     let start = segment.start(size)?;
-    // At its very beginning or end, all of it is one timeline's.
+    // At the very start or end, the whole segment belongs to one timeline.
     (start < left_at && left_at.0 - start.0 < size.bytes()).then_some((left_at, child))
 }
 
-/// The forks within a segment that the history files in its directory tell of. What cannot be read tells nothing.
+/// Returns the forks within a segment according to the history files in its directory. Unreadable ones are ignored.
 pub(super) fn forks_beside(path: &Path, segment: SegmentName, size: SegmentSize) -> Vec<Fork> {
     let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     let mut forks = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn forks_beside(path: &Path, segment: SegmentName, size: SegmentSize)
     forks
 }
 
-/// Adds the forks that the archive's history files tell of. What cannot be read tells nothing.
+/// Adds the forks according to the archived history files. Unreadable ones are ignored.
 pub(super) async fn add_forks_in_archive(
     forks: &mut Vec<Fork>,
     archive: &Archive,
@@ -73,7 +73,7 @@ pub(super) async fn add_forks_in_archive(
     Ok(())
 }
 
-/// The histories of a timeline's descendants tell of the same fork as its own.
+/// Histories of descendants repeat the fork of a timeline.
 fn add(forks: &mut Vec<Fork>, fork: Fork) {
     if !forks.iter().any(|known| (known.child, known.left_at) == (fork.child, fork.left_at)) {
         forks.push(fork);

@@ -1,4 +1,5 @@
-//! What waits in a data directory to be archived, by the marks that the server makes. They are read and never touched.
+//! The server's `.ready` files in a data directory, which show what waits to be archived. They are read, never
+//! changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,16 +8,16 @@ use jiff::Timestamp;
 
 use crate::wal::WalName;
 
-/// How the server marks a file that is ready to be archived, in `archive_status`.
+/// File name suffix in `archive_status` of a file that is ready to be archived.
 const READY: &str = ".ready";
 
-/// The directory of the marks beside the file at `path`; none where a path has no directory.
+/// Returns the directory `archive_status` next to the file at `path`; `None` for a path without a directory.
 fn marks_beside(path: &Path) -> Option<PathBuf> {
     Some(path.parent()?.join("archive_status"))
 }
 
-/// The WAL files that are ready beside the one at `path`, itself included; none where that cannot be read, as outside a data
-/// directory. Names that are not those of WAL files are the server's business.
+/// Lists the WAL files that are ready next to the one at `path`, itself included; empty if that is unreadable, as
+/// outside of a data directory. Other names are ignored.
 pub(super) fn ready(path: &Path) -> Vec<WalName> {
     let Some(entries) = marks_beside(path).and_then(|marks| fs::read_dir(marks).ok()) else {
         return Vec::new();
@@ -25,19 +26,19 @@ pub(super) fn ready(path: &Path) -> Vec<WalName> {
     names.filter_map(|mark| mark.strip_suffix(READY)?.parse().ok()).collect()
 }
 
-/// How many files are ready to be archived beside the one at `path`, itself included if the server has marked it.
+/// Returns the number of files that are ready next to the one at `path`, itself included if it is marked.
 #[must_use]
 pub fn backlog(path: &Path) -> usize {
     ready(path).len()
 }
 
-/// Where the server marks the file `name` beside `path`; `None` if it has not.
+/// Returns the path of the `.ready` file of `name` next to `path`; `None` if there is none.
 pub(super) fn mark(path: &Path, name: WalName) -> Option<PathBuf> {
     let mark = marks_beside(path)?.join(format!("{name}{READY}"));
     mark.exists().then_some(mark)
 }
 
-/// Since when the file `name` beside `path` has been ready; `None` if the server has not marked it.
+/// Returns the time since when the file `name` next to `path` is ready; `None` if it is not.
 pub(super) fn ready_since(path: &Path, name: WalName) -> Option<Timestamp> {
     Timestamp::try_from(fs::metadata(mark(path, name)?).ok()?.modified().ok()?).ok()
 }

@@ -1,7 +1,7 @@
-//! Archiving one WAL file, and taking along those that come next (`ahead`).
+//! Archiving of one WAL file, and of those that follow it (`ahead`).
 //!
-//! The order is the promise: the file is read and checked, the archive publishes it durably under its name, and
-//! only then is success reported. A name that is taken is answered by comparing content, never by replacing it.
+//! The order guarantees safety: the file is read and checked, the archive publishes it durably under its name, and
+//! only then success is reported. If the name is taken, the contents are compared; a file is never replaced.
 
 mod ahead;
 mod ancestors;
@@ -47,53 +47,54 @@ pub use marks::backlog;
 pub use one::push_unchanged;
 use stuck::{explained, is_stuck};
 
-/// How much of a compressed file is kept in memory, in bytes: all of an incompressible segment of 64 MB, which becomes a
-/// little larger.
+/// Maximum size of a compressed file in memory, in bytes: enough for an incompressible segment of 64 MB, which grows
+/// a little.
 const MOST_IN_MEMORY: u64 = 65 << 20;
 
-/// How often a file is compared at most that is there, and then is not.
+/// Maximum number of attempts to compare a file that is reported as present and then missing.
 const TRIES_TO_COMPARE: usize = 3;
 
-/// What is to be archived, and how.
+/// A file to archive, with settings.
 #[derive(Debug, Clone)]
 pub struct PushRequest {
-    /// The file; relative to the working directory, as PostgreSQL's `%p` is.
+    /// Path of the file, relative to the working directory, as PostgreSQL's `%p`.
     pub path: PathBuf,
-    /// The name to archive it under.
+    /// Name to archive it under.
     pub name: WalName,
-    /// The system identifier to assume for a text file whose data directory is not at hand.
+    /// System identifier to assume for a text file outside of a data directory.
     pub system: Option<SystemIdentifier>,
-    /// How to compress it.
+    /// Compression of the file.
     pub codec: Codec,
-    /// How many threads may compress it.
+    /// Maximum number of threads for compression.
     pub threads: NonZeroUsize,
-    /// Where it goes that is compressed to more than is kept in memory.
+    /// Where to spill compressed data larger than `MOST_IN_MEMORY`.
     pub overflow: OverflowPlace,
-    /// The time to record.
+    /// Time to record.
     pub now: Timestamp,
 }
 
-/// What was archived.
+/// Report of an archived file.
 #[derive(Debug)]
 pub struct PushReport {
-    /// What the archived file says of itself.
+    /// Header of the archived file.
     pub header: Header,
-    /// Its size in the archive, in bytes.
+    /// Size in the archive, in bytes.
     pub stored_size: u64,
-    /// Whether it is new there, or was there already with the same content.
+    /// Whether it was created, or existed with the same content.
     pub created: Created,
-    /// What else was archived in the same call.
+    /// Totals of the additional files archived by the same call.
     pub along: TakenAlong,
 }
 
 /// Archives one file.
 ///
-/// Into a store it is tried again within `limit`, and `stop` ends the work at any time. Into a directory it is tried once,
-/// and from the moment it is compressed publishing it is left to finish, because that is quick, and cut short it would
-/// leave a staging file behind. (What is too large for memory is neither: it may be cut, and leaves none.)
+/// For a store, it is retried within `limit`, and `stop` ends the work at any time. For a directory there is one
+/// attempt. Once a file is compressed, its publication into a directory always finishes, because that is quick, and
+/// an interruption would leave a staging file. (A file too large for memory may be interrupted; it leaves no staging
+/// file.)
 ///
-/// Once it is archived, its neighbours are taken along and noted in `spool`, where there is one. So they are if only a person
-/// can get the server past the file: nobody knows how long that takes.
+/// Once the file is archived, the files that follow are archived and recorded in `spool`, if there is one. The same
+/// happens if the file is stuck until a person acts, because that may take long.
 pub async fn push(
     options: &ArchiveOptions,
     request: PushRequest,
@@ -102,7 +103,7 @@ pub async fn push(
     stop: &CancellationToken,
 ) -> Result<PushReport, Error> {
     let asked = request.clone();
-    // What is in the way if it fails.
+    // The file that blocks this one if it fails.
     let mut at_fault = request.name;
     let failed = match push_asked(options, request, &mut at_fault, limit, stop).await {
         Ok((archive, report)) => {
@@ -118,7 +119,7 @@ pub async fn push(
     if !is_stuck(failed.kind()) {
         return Err(failed);
     }
-    // If it cannot be opened, there is nothing to be done for the neighbours.
+    // If the archive cannot be opened, nothing can be done for the other files.
     if let (Some(spool), Ok(archive)) = (spool, Archive::open(options).await) {
         let is_conflict = failed.kind() == ErrorKind::Conflict;
         let fate = if is_conflict { Fate::Conflict(at_fault) } else { Fate::Unacceptable };
@@ -127,8 +128,8 @@ pub async fn push(
     Err(explained(failed, &asked, at_fault, options, spool.map(|(spool, _)| spool.system())).await)
 }
 
-/// Archives the file itself. What it was compressed to is gone when this returns: its neighbours need the memory. `at_fault` becomes
-/// the name of another file if that is why it fails.
+/// Archives the file itself. Frees its compressed data before it returns, because the other files need the memory.
+/// Sets `at_fault` to another file if that is the cause of the failure.
 async fn push_asked(
     options: &ArchiveOptions,
     request: PushRequest,
@@ -158,8 +159,8 @@ async fn push_asked(
     Ok((archive, PushReport { header, stored_size, created, along: TakenAlong::default() }))
 }
 
-/// Publishes the file: into a store again and again within `limit`, into a directory once. `taken` is what the archive has said
-/// of the name.
+/// Publishes the file: with retries within `limit` for a store, once for a directory. `taken` is the archive's answer
+/// about the name.
 async fn publish_patiently(
     archive: &Archive,
     taken: Result<bool, Error>,
@@ -176,7 +177,7 @@ async fn publish_patiently(
     };
     let mut taken = Some(taken);
     retry(limit, waiting, async || {
-        // Asked anew before every further attempt: one whose answer was lost may have succeeded.
+        // Asked again before each retry: an attempt whose answer was lost may have succeeded.
         let taken = match taken.take() {
             Some(taken) => taken,
             None => archive.is_taken(header.system_identifier, header.name).await,
@@ -186,10 +187,10 @@ async fn publish_patiently(
     .await
 }
 
-/// Creates the file, or compares it with what has its name.
+/// Creates the file, or compares it with the one that has its name.
 ///
-/// A `.partial` is not held up by another one of its name: two servers that were promoted within one segment make two, each
-/// with rows that the other lacks, and no recovery reads either by itself. So both are kept.
+/// Another `.partial` of the same name is no conflict: two servers promoted within one segment create one each, with
+/// rows that the other lacks, and no recovery reads either by itself. So both are kept.
 async fn publish(
     archive: &Archive,
     taken: bool,
@@ -215,7 +216,7 @@ async fn publish(
     }
 }
 
-/// Creates the file under that name, or finds it there, or finds another one, which is the inner error.
+/// Creates the file under that name, or finds the same one, or finds a different one, which is the inner error.
 async fn publish_as(
     archive: &Archive,
     name: ArchivedName,
@@ -233,7 +234,7 @@ async fn publish_as(
         match compare_if_there(archive, header, name, path).await? {
             Some(Held::Same) if archive.make_durable(system, name).await? => return Ok(Ok(Created::Exists)),
             Some(Held::Other(theirs)) => return Ok(Err(theirs)),
-            // A prune has deleted it. A store is asked for the name once more before it is given the file.
+            // A prune has deleted it. A store is asked for the name once more before the file is sent.
             Some(Held::Same) | None if archive.is_remote() => break,
             Some(Held::Same) | None => taken = false,
         }
@@ -241,15 +242,15 @@ async fn publish_as(
     Err(gone_in_between(path))
 }
 
-/// A file that is ready to be created, and an archive that is ready to create it.
+/// An encoded file, and the open archive.
 struct Prepared {
     archive: Archive,
-    /// Whether the name is taken, as far as the archive has to be asked for that.
+    /// `true` if the name is taken, as far as the archive must be asked.
     taken: Result<bool, Error>,
     encoded: Encoded<File>,
 }
 
-/// Reads, checks and compresses the file, and meanwhile gets in touch with the archive.
+/// Reads, checks and compresses the file, and connects to the archive at the same time.
 async fn prepare(
     options: &ArchiveOptions,
     request: PushRequest,
@@ -273,27 +274,27 @@ async fn prepare(
     Ok(Prepared { archive, taken, encoded: encoded? })
 }
 
-/// A file that has been found acceptable.
+/// A file that was found acceptable.
 struct Examined {
     facts: Facts,
-    /// Its size, in bytes.
+    /// Size in bytes.
     size: u64,
-    /// Which very file it was before any of it was read.
+    /// Identity of the file before any of it was read.
     identity: FileIdentity,
-    /// The pages of a segment, of which none has been looked at.
+    /// Check of a segment's pages, none of which was read.
     pages: Option<Pages>,
-    /// What of it was checked, and so is what is archived, although the file could change in between.
+    /// The part of the file that was checked. It is archived from memory, because the file could change in between.
     checked: Vec<u8>,
-    /// The rest of it.
+    /// The rest of the file.
     file: File,
 }
 
-/// Checks the file: all of a text file, of a segment what its first page says.
+/// Checks the file: all of a text file, the first page of a segment.
 fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> {
     let PushRequest { path, name, .. } = request;
     let cannot_read = cannot_read(path);
     let refuse = |why: String| unacceptable(path, &why);
-    // Asked before it is opened, because opening a named pipe would wait for a writer.
+    // Before it is opened, because opening a named pipe would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(&cannot_read)?;
     if !metadata.is_file() {
         return Err(refuse("it is not a regular file".to_owned()));
@@ -337,10 +338,11 @@ fn unacceptable(path: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Unacceptable, format!("{} is not an acceptable WAL file: {why}", path.display()))
 }
 
-/// Reads and compresses the file, and makes sure that it still is the very same, and as a whole what a server writes.
+/// Reads and compresses the file, and checks that it is unchanged and that its pages are in an order that a server
+/// writes.
 ///
-/// A call that the server no longer waits for may be overtaken: others have archived the file, and the server has taken it
-/// for new WAL while it was read.
+/// A call that the server no longer waits for may be too late: another call has archived the file, and the server has
+/// reused it for new WAL while it was read.
 fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, Error> {
     let Examined { facts, size, identity, pages, checked, file } = examined;
     let path = &request.path;
@@ -366,8 +368,8 @@ fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, 
     Ok(encoded)
 }
 
-/// Refuses a segment with pages in an order that no server writes. What lies behind a fork is nobody's, and of a `.partial`
-/// that is all but a beginning whose length only a history file tells.
+/// Refuses a segment with pages in an order that no server writes. The rest of a segment after a fork is unused, and
+/// a `.partial` is only a start, whose length only a history file contains.
 fn check_pages(pages: Option<&Pages>, name: WalName, size: u64, path: &Path) -> Result<(), Error> {
     let Some(fault) = pages.and_then(Pages::fault) else { return Ok(()) };
     let (Some(segment), Ok(size)) = (name.segment(), SegmentSize::new(size)) else { return Ok(()) };
@@ -383,7 +385,7 @@ fn check_pages(pages: Option<&Pages>, name: WalName, size: u64, path: &Path) -> 
     ))
 }
 
-/// A file whose pages are looked at while it is read.
+/// A reader that checks the pages it reads.
 struct Looked<R> {
     input: R,
     pages: Option<Pages>,
@@ -399,7 +401,7 @@ impl<R: Read> Read for Looked<R> {
     }
 }
 
-/// `place` is the directory of the file that was to be written; the error names it where there is none.
+/// `place` is the directory of the overflow file. The error names it if it is known.
 fn cannot_overflow(path: &Path, place: Option<&Path>, error: io::Error) -> Error {
     let place = place.map(|place| format!(" in {}", place.display())).unwrap_or_default();
     let what = format!("cannot keep what {} was compressed to{place}", path.display());
@@ -418,8 +420,8 @@ fn check_text(name: WalName, bytes: &[u8]) -> Result<(), String> {
         return Err(format!("it has more than {MAX_TEXT_BYTES} bytes"));
     }
     match name {
-        // The reason in it quotes the restore point that a recovery ended at. With a line feed in the name of that, the server
-        // writes what neither it nor any recovery can read.
+        // The reason contains the name of the restore point at which a recovery ended. If that name contains a line
+        // feed, the server writes a file that neither it nor a recovery can read.
         WalName::History(timeline) => TimelineHistory::parse(timeline, bytes).map(drop).map_err(|e| {
             format!(
                 "as a timeline history, {e}, so no server can start with it; if the name of a restore point with a line \
@@ -433,7 +435,7 @@ fn check_text(name: WalName, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The system that the data directory belongs to, or, where there is none, the one that was given.
+/// Returns the system identifier of the data directory or, without one, the given one.
 fn system_of_data_directory(
     path: &Path,
     given: Option<SystemIdentifier>,
@@ -448,7 +450,7 @@ fn system_of_data_directory(
     }
 }
 
-/// A text file does not say which cluster it comes from.
+/// A text file does not contain its cluster.
 fn system_of_text(path: &Path, given: Option<SystemIdentifier>) -> Result<SystemIdentifier, Error> {
     system_of_data_directory(path, given)?.ok_or_else(|| {
         let what = format!("cannot tell which cluster {} belongs to", path.display());
@@ -465,7 +467,7 @@ mod tests {
     use crate::frame::Overflow;
 
     #[test]
-    fn what_was_there_and_has_gone_before_it_was_compared_is_archived_by_the_same_call() {
+    fn a_file_deleted_before_its_comparison_is_archived_by_the_same_call() {
         let place = tempfile::tempdir().unwrap();
         std::fs::create_dir(place.path().join("7")).unwrap();
         let url = ArchiveUrl::Directory(place.path().to_owned());

@@ -1,22 +1,22 @@
-//! Which files to take along: those that the server will hand over next. Pure.
+//! Selection of the files that the server will pass next. Pure.
 
 use crate::wal::WalName;
 
-/// What is known of a file that is ready to be archived.
+/// State of a file that is ready to be archived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It is to be archived.
+    /// To be archived.
     Due,
-    /// It was archived by an earlier call, so long ago that the archive had better be asked.
+    /// Archived by an earlier call, so long ago that the archive must be asked.
     Noted,
-    /// It is left alone.
+    /// To be left alone.
     Left,
 }
 
-/// The names of the files that are ready besides `asked`, as the server will come to them, at most so many. `standing` tells
-/// what is known of each; it is asked for no more of them than it takes.
+/// Returns the ready files other than `asked`, in the server's order, at most `at_most`. `standing` returns the state
+/// of each; it is called only as often as needed.
 ///
-/// Those that are due come first: what has been archived must not keep out what has not.
+/// Due files come first: files already archived must not displace them.
 pub(super) fn neighbours(
     mut ready: Vec<WalName>,
     asked: WalName,
@@ -56,7 +56,7 @@ mod tests {
     const FIRST: &str = "000000010000000000000001";
 
     #[test]
-    fn they_come_in_the_servers_order_without_the_one_that_was_asked_for() {
+    fn files_come_in_the_servers_order_without_the_requested_one() {
         let ready = names(&[
             "000000020000000000000003",
             "000000010000000000000002",
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_due_takes_nobodys_place() {
+    fn files_already_archived_displace_no_due_ones() {
         let ready: Vec<String> = (1..=9).map(|number| format!("00000001000000000000000{number}")).collect();
         let ready = names(&ready.iter().map(String::as_str).collect::<Vec<_>>());
         let standing = |name: WalName| match name.to_string().as_bytes()[23] {

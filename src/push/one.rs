@@ -1,4 +1,4 @@
-//! Archiving one file that has been looked at before: only if it still is the very same.
+//! Archiving of one file that was examined earlier, provided that it is unchanged.
 
 use super::ancestors::parted_patiently;
 use super::{PushReport, PushRequest, TakenAlong, changed, compress, examine, publish_patiently};
@@ -9,8 +9,8 @@ use crate::frame::Encoded;
 use crate::limit::TimeLimit;
 use crate::spool::FileIdentity;
 
-/// Archives a file, with all that [`push`](super::push) checks, into an archive that is open already. One that is not the file
-/// of that identity, or is not any more once it has been read, is refused.
+/// Archives a file with all checks of [`push`](super::push), into an open archive. A file that does not have that
+/// identity, before and after it is read, is refused.
 pub async fn push_unchanged(
     archive: &Archive,
     request: PushRequest,

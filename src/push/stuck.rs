@@ -1,5 +1,5 @@
-//! What a file that cannot be archived means for its server: it never goes past one, so nothing is archived any more, and its
-//! disk fills. The message of the failure says so.
+//! Consequences of a file that cannot be archived: the server never skips one, so archiving stops and its disk fills.
+//! The error message says so.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SystemIdentifier, WalName};
 
-/// Whether only a person can get the server past the file that has failed so.
+/// Returns `true` if the server cannot get past a file with this failure until a person acts.
 pub(super) fn is_stuck(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Conflict | ErrorKind::Unacceptable)
 }
 
-/// The failure of a file that the server has marked as ready, with what follows from it and what to type. The file `at_fault`,
-/// which may be another one beside it, is why.
+/// Extends the error of a file that the server has marked as ready with the consequences and the commands to type.
+/// The file `at_fault`, which may be another one, is the cause.
 pub(super) async fn explained(
     error: Error,
     request: &PushRequest,
@@ -46,7 +46,7 @@ fn waiting(files: usize, since: Option<Timestamp>) -> String {
     format!("the server hands over nothing else before this is mended, and its disk fills: {wait}{since}")
 }
 
-/// The command that shows what is wrong.
+/// Returns the command that shows the problem.
 fn look(
     kind: ErrorKind,
     path: &Path,

@@ -1,4 +1,4 @@
-//! One directory: whether `pg_basebackup` has filled it, and what its files say together.
+//! One directory of a base backup taken by `pg_basebackup`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,34 +18,34 @@ use crate::wal::{
     BackupLabel, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId, recovery_end_of_control_file,
 };
 
-/// Longer labels are none.
+/// Maximum size of a label in bytes.
 const MAX_LABEL_BYTES: u64 = 64 << 10;
 
-/// What a directory is.
+/// Content of a directory.
 pub(super) enum Content {
     /// No base backup.
     NoBackup,
-    /// Another cluster's.
+    /// A base backup of another cluster.
     AnotherClusters,
-    /// One of the cluster's.
+    /// A base backup of the cluster.
     Backup(BackupElsewhere),
 }
 
-/// The files in a directory that say something of a base backup.
+/// Files in a directory that describe a base backup.
 pub(super) struct Files {
     pub(super) directory: PathBuf,
     pub(super) manifest: Option<Manifest>,
-    /// What `backup_label` says, the file's or that in a tar archive.
+    /// Contents of `backup_label`, as a file or in a tar archive.
     pub(super) label: Option<BackupLabel>,
-    /// Those in which there is a `backup_label`, and a `pg_control` at the end.
+    /// Tar archives with a `backup_label`, and a `pg_control` at the end.
     pub(super) tars: Vec<Packed>,
-    /// A tar archive that cannot be looked into, where there is no other.
+    /// A tar archive that cannot be read, if there is no other.
     pub(super) opaque: Option<PathBuf>,
-    /// When the file was written that has the label.
+    /// Modification time of the file with the label.
     written: Timestamp,
 }
 
-/// Looks at a directory. What is in it must be understood, and agree: anything else may be a backup that needs WAL.
+/// Reads a directory. Contents that are unclear or contradictory are an error: they may be a backup that needs WAL.
 pub(super) fn look_into(
     directory: &Path,
     system: SystemIdentifier,
@@ -75,7 +75,8 @@ pub(super) fn look_into(
     }))
 }
 
-/// Where it ends, if its own files tell: of a primary's, only the manifest does. A `pg_control` that cannot be read tells nothing.
+/// Returns the end of the backup, if its own files contain it. For a backup of a primary, only the manifest does. An
+/// unreadable `pg_control` is ignored.
 fn end(files: &Files) -> Option<(TimelineId, Lsn)> {
     if let Some(manifest) = &files.manifest {
         return Some(manifest.stop);
@@ -88,7 +89,7 @@ fn end(files: &Files) -> Option<(TimelineId, Lsn)> {
 }
 
 impl Files {
-    /// Those of a directory; `None` where there are none, and so no base backup.
+    /// Reads the files of a directory; `None` if it contains no base backup.
     fn of(directory: &Path) -> Result<Option<Self>, Error> {
         let manifest = Manifest::of(directory)?;
         let tars = Packed::all(directory, "base.tar")?;
@@ -129,7 +130,7 @@ fn plain_label(directory: &Path) -> Result<Option<(BackupLabel, Timestamp)>, Err
     Ok(Some((label, written)))
 }
 
-/// The label in a tar archive, of which it is one of the first members.
+/// Reads the label in a tar archive, where it is one of the first members.
 fn packed_label(tar: &Packed) -> Result<BackupLabel, Error> {
     let label = tar.find(|member| {
         if member.path == b"backup_label" { read_label(member.content).map(Some) } else { Ok(None) }
@@ -146,7 +147,7 @@ fn read_label(file: impl Read) -> io::Result<BackupLabel> {
     BackupLabel::parse(&content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// What begins like the name of a base backup's tar archive.
+/// Returns a file whose name starts like that of a base backup's tar archive.
 fn opaque_tar(directory: &Path) -> Result<Option<PathBuf>, Error> {
     let is_tar = |name: &OsStr| name.as_bytes().starts_with(b"base.tar");
     let look = || -> io::Result<Option<PathBuf>> {

@@ -1,4 +1,5 @@
-//! `backup_manifest`, which version 13 and later write: which WAL a base backup needs, and from 17 on whose it is.
+//! `backup_manifest`, which version 13 and later write: the WAL that a base backup needs and, from version 17 on, its
+//! cluster.
 
 use std::fs::File;
 use std::io;
@@ -11,19 +12,20 @@ use super::{failed, open};
 use crate::error::Error;
 use crate::wal::{Lsn, SystemIdentifier, TimelineId};
 
-/// A manifest has a line of some 200 bytes for each file of the cluster.
+/// Maximum size in bytes. A manifest has a line of some 200 bytes per file of the cluster.
 const MAX_BYTES: u64 = 4 << 30;
 
-/// What a manifest says of WAL.
+/// Contents of a manifest that concern WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Manifest {
-    /// Where replay starts.
+    /// Start of replay.
     pub(super) start: (TimelineId, Lsn),
-    /// What replay must reach. A standby may have followed others to a later timeline while the backup was taken.
+    /// Position that replay must reach. A standby may have followed its primary to a later timeline during the
+    /// backup.
     pub(super) stop: (TimelineId, Lsn),
-    /// The cluster.
+    /// System identifier of the cluster.
     pub(super) system: Option<SystemIdentifier>,
-    /// When it was written, which is when the backup had ended.
+    /// Modification time of the manifest, which is the end of the backup.
     pub(super) written: Timestamp,
 }
 
@@ -46,7 +48,7 @@ struct Range {
 }
 
 impl Manifest {
-    /// That of a directory, if there is one.
+    /// Reads the manifest in a directory; `None` if there is none.
     pub(super) fn of(directory: &Path) -> Result<Option<Self>, Error> {
         let path = directory.join("backup_manifest");
         let Some((file, written)) = open(&path)? else { return Ok(None) };
@@ -62,7 +64,7 @@ fn read(file: File) -> serde_json::Result<Text> {
     serde_json::from_reader(io::BufReader::new(io::Read::take(file, MAX_BYTES)))
 }
 
-/// Where it begins, on the oldest timeline, and where it ends, on the newest. None where any of it is not understood.
+/// Returns the start, on the oldest timeline, and the end, on the newest. `None` if any range is malformed.
 fn ends(ranges: &[Range]) -> Option<((TimelineId, Lsn), (TimelineId, Lsn))> {
     let of = |range: &Range| -> Option<(TimelineId, Lsn, Lsn)> {
         let (start, end) = (range.start.parse().ok()?, range.end.parse().ok()?);
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_no_answer() {
+    fn malformed_ranges_have_no_ends() {
         for odd in [
             &[][..],
             &[(0, "0/20", "0/40")],
@@ -109,7 +111,7 @@ mod tests {
             &[(1, "0/40", "0/20")],
             &[(1, "0/20", "0/40"), (2, "0/40", "x")],
             &[(1, "0/20", "0/40"), (1, "0/40", "0/60")],
-            // On the newer timeline it begins before it ends on the older.
+            // The range on the newer timeline starts before that on the older one ends.
             &[(1, "0/20", "0/40"), (2, "0/30", "0/60")],
         ] {
             assert_eq!(ends_of(odd), None, "{odd:?}");

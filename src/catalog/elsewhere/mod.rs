@@ -1,8 +1,8 @@
-//! Base backups that are kept elsewhere: directories that `pg_basebackup` has filled, as files or as tar archives.
+//! Base backups outside of the archive: directories written by `pg_basebackup`, as files or as tar archives.
 //!
-//! What says where a backup begins is its `backup_label` (`do_pg_backup_start` in `access/transam/xlogbackup.c`); where it
-//! ends, its `backup_manifest`, which version 13 and later write. Without one, a standby's ends where its `pg_control` says that
-//! data is consistent, and only the archive tells the end of a primary's.
+//! `backup_label` contains the start of a backup (`do_pg_backup_start` in `access/transam/xlogbackup.c`), and
+//! `backup_manifest`, which version 13 and later write, its end. Without a manifest, a standby's backup ends where
+//! its `pg_control` says that data is consistent, and a primary's where the archive says so.
 
 mod directory;
 mod manifest;
@@ -26,22 +26,23 @@ use directory::{Content, look_into};
 /// A base backup outside of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupElsewhere {
-    /// The directory it is in.
+    /// Directory that contains it.
     pub place: PathBuf,
-    /// The segment in which its replay starts.
+    /// Segment in which replay starts.
     pub start_segment: SegmentName,
-    /// Where in that.
+    /// Position at which replay starts.
     pub start: Lsn,
-    /// What replay must reach, and on which timeline, where that is known.
+    /// Position that replay must reach, with its timeline; `None` if unknown.
     pub stop: Option<(TimelineId, Lsn)>,
-    /// Whether a standby gave it, as far as its files tell.
+    /// `true` if its files say that it was taken from a standby.
     pub from_standby: bool,
-    /// When it had ended: when the last of the files that say so was written.
+    /// End of the backup: the latest modification time of the files that describe it.
     pub ended: Timestamp,
 }
 
 impl BackupElsewhere {
-    /// Whether that is its backup history file. A standby's has none, and may begin where a primary's does.
+    /// Returns `true` if `history` describes this backup. A backup of a standby has no history file and may start
+    /// where a primary's does.
     #[must_use]
     pub fn is(&self, history: &BackupHistory) -> bool {
         !self.from_standby
@@ -49,7 +50,7 @@ impl BackupElsewhere {
             && self.stop.is_none_or(|(_, stop)| history.stop == Some(stop))
     }
 
-    /// Where its replay begins.
+    /// Returns the start of replay.
     #[must_use]
     pub fn origin(&self, size: SegmentSize) -> Origin {
         let timeline = self.start_segment.timeline();
@@ -57,14 +58,15 @@ impl BackupElsewhere {
         Origin { timeline, start: self.start_segment.number(size).unwrap_or_default(), stop, stop_timeline }
     }
 
-    /// What tells a backup from every other one. Two that a standby gives may begin at one place.
+    /// Returns a key that identifies a backup. Two backups of a standby may start at the same position.
     fn identity(&self) -> (TimelineId, Lsn, Option<(TimelineId, Lsn)>) {
         (self.start_segment.timeline(), self.start, self.stop)
     }
 }
 
-/// The base backups of a cluster in these directories, each once: each directory is one, or holds some. A directory without
-/// any is a failure, as is one that cannot be understood: what it holds may need WAL.
+/// Returns the base backups of a cluster in these directories, without duplicates. Each directory is a backup or
+/// contains some. A directory without backups is an error, and so is one that cannot be interpreted, because its
+/// backup may need WAL.
 pub fn backups_elsewhere(
     directories: &[PathBuf],
     system: SystemIdentifier,
@@ -89,19 +91,19 @@ pub fn backups_elsewhere(
             ));
         }
     }
-    // Links lead to one again, and there are copies. Each would take a place among those that are kept.
+    // Links and copies lead to the same backup again. Each would count for redundancy.
     let mut seen = BTreeSet::new();
     backups.retain(|backup| seen.insert(backup.identity()));
     Ok(backups)
 }
 
-/// In the order of their names.
+/// Lists the subdirectories, sorted by name.
 fn directories_in(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let cannot_look = |error| failed(directory, "cannot look into").because(error);
     let mut directories = Vec::new();
     for entry in fs::read_dir(directory).map_err(cannot_look)? {
         let path = entry.map_err(cannot_look)?.path();
-        // Every file system of some kinds has one, which only root may read.
+        // Some file systems have one in their root, readable by the superuser only.
         if path.file_name() == Some(OsStr::new("lost+found")) {
             continue;
         }
@@ -125,7 +127,7 @@ fn failed(path: &Path, what: &str) -> Error {
     Error::new(ErrorKind::Local, format!("{what} {}", path.display()))
 }
 
-/// A file, and when it was written; `None` where there is none.
+/// Opens a file and returns it with its modification time; `None` if it does not exist.
 fn open(path: &Path) -> Result<Option<(File, Timestamp)>, Error> {
     let opened = File::open(path).and_then(|file| {
         let written = file.metadata()?.modified()?;

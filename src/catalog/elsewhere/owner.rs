@@ -1,5 +1,5 @@
-//! Whose base backup it is. What is cheap to read is asked first; where nothing answers, that is an error, because another
-//! cluster's backup would say nothing of what this one needs.
+//! The cluster of a base backup. Cheap sources are read first. If none answers, that is an error: another cluster's
+//! backup must not affect this one.
 
 use std::io::{self, Read};
 
@@ -13,7 +13,7 @@ use crate::wal::{
     system_identifier_of_control_file,
 };
 
-/// The cluster that a base backup is of.
+/// Returns the system identifier of a base backup.
 pub(super) fn of(files: &Files) -> Result<SystemIdentifier, Error> {
     if let Some(system) = files.manifest.as_ref().and_then(|manifest| manifest.system) {
         return Ok(system);
@@ -31,7 +31,7 @@ pub(super) fn of(files: &Files) -> Result<SystemIdentifier, Error> {
     let logs = Packed::all(&files.directory, "pg_wal.tar")?;
     let by_log = |log: &Packed| ask(log, |member| segment_of(member, start));
     let by_control = |tar: &Packed| ask(tar, control_of);
-    // A file that ends early is no answer, and another one may have one.
+    // A file that ends early is no answer, but another one may have one.
     let mut why = None;
     let answers = logs.iter().map(by_log).chain(files.tars.iter().map(by_control));
     for answer in answers {
@@ -55,7 +55,7 @@ pub(super) fn of(files: &Files) -> Result<SystemIdentifier, Error> {
     })
 }
 
-/// Asks the members of a tar archive.
+/// Runs `question` on the members of a tar archive.
 fn ask(
     tar: &Packed,
     question: impl FnMut(Member) -> io::Result<Option<SystemIdentifier>>,
@@ -63,7 +63,7 @@ fn ask(
     tar.find(question).map_err(|error| failed(&tar.path, "cannot read").because(error))
 }
 
-/// By the first segment in the `pg_wal` of a plain one, whose `pg_control` comes last.
+/// Reads it from the first segment in the `pg_wal` of a plain backup, whose `pg_control` is written last.
 fn by_segment(files: &Files) -> Result<Option<SystemIdentifier>, Error> {
     let Some(label) = &files.label else { return Ok(None) };
     let path = files.directory.join("pg_wal").join(label.start_segment.to_string());
@@ -73,7 +73,7 @@ fn by_segment(files: &Files) -> Result<Option<SystemIdentifier>, Error> {
     header(file, label.start_segment, size, label.start).map_err(cannot)
 }
 
-/// By the segment in which the backup starts; with other WAL, there is nothing that says that it is the backup's.
+/// Reads it from the segment in which the backup starts. Other segments need not belong to the backup.
 fn segment_of(member: Member, start: Option<Lsn>) -> io::Result<Option<SystemIdentifier>> {
     let name = std::str::from_utf8(member.path).ok().and_then(|name| name.parse::<SegmentName>().ok());
     match (name, start) {
@@ -82,7 +82,8 @@ fn segment_of(member: Member, start: Option<Lsn>) -> io::Result<Option<SystemIde
     }
 }
 
-/// The system that a segment says it is of, if its header is whole, and the position is in it.
+/// Returns the system identifier in the header of a segment, if the header is valid and the segment contains the
+/// position.
 fn header(
     segment: impl Read,
     name: SegmentName,
@@ -106,7 +107,7 @@ fn control_of(member: Member) -> io::Result<Option<SystemIdentifier>> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("of global/pg_control, {error}")))
 }
 
-/// The beginning of `pg_control`, if that is the member.
+/// Returns the start of `pg_control`, if `member` is that file.
 pub(super) fn control_in(member: Member) -> io::Result<Option<Vec<u8>>> {
     let Member { path: b"global/pg_control", content, .. } = member else { return Ok(None) };
     let mut beginning = Vec::new();

@@ -1,4 +1,4 @@
-//! Tar archives as `pg_basebackup` writes them, compressed or not. They are looked through, and nothing is taken out.
+//! Tar archives as written by `pg_basebackup`, compressed or not. They are read, never extracted.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -26,16 +26,17 @@ enum Packing {
 
 /// A file in a tar archive.
 pub(super) struct Member<'a> {
-    /// Its path, without the `./` that some write before it.
+    /// Path without a leading `./`, which some programs write.
     pub(super) path: &'a [u8],
-    /// How many bytes it has.
+    /// Size in bytes.
     pub(super) size: u64,
     /// Its content.
     pub(super) content: &'a mut dyn Read,
 }
 
 impl Packed {
-    /// The tar archives of that name in a directory: the one that is not compressed first, because it need not be read whole.
+    /// Lists the tar archives of that name in a directory. An uncompressed one comes first, because it need not be
+    /// read completely.
     pub(super) fn all(directory: &Path, name: &str) -> Result<Vec<Self>, Error> {
         let mut all = Vec::new();
         for (ending, packing) in [("", Packing::Not), (".gz", Packing::Gzip), (".zst", Packing::Zstd)] {
@@ -47,7 +48,7 @@ impl Packed {
         Ok(all)
     }
 
-    /// Asks the members one after the other, until one has an answer.
+    /// Runs `ask` on the members until it returns an answer.
     pub(super) fn find<T>(&self, ask: impl FnMut(Member) -> io::Result<Option<T>>) -> io::Result<Option<T>> {
         let mut file = &self.file;
         file.rewind()?;
@@ -67,7 +68,8 @@ fn first<R: Read, T>(
     members: tar::Entries<'_, R>,
     mut ask: impl FnMut(Member) -> io::Result<Option<T>>,
 ) -> io::Result<Option<T>> {
-    // As they are: long names and attributes would be read whole, however long they say that they are.
+    // Raw entries, because long names and attributes would otherwise be read into memory at whatever length they
+    // claim.
     for member in members.raw(true) {
         let mut member = member?;
         let (path, size) = (member.path_bytes().into_owned(), member.size());
