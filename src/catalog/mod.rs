@@ -9,6 +9,7 @@ mod reports;
 mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -131,6 +132,12 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// How that archive is read where a store is asked for so many files at a time, and each request for so long.
+    #[must_use]
+    pub fn of(archive: &Archive, connections: NonZeroUsize, patience: Duration) -> Self {
+        Self { at_once: if archive.is_remote() { connections.get() } else { 1 }, patience }
+    }
+
     /// Retries `attempt` while its failure may be temporary.
     pub(crate) async fn patiently<T>(
         self,

@@ -84,8 +84,7 @@ impl Tool {
     /// the archive has.
     pub(super) async fn open(&self, settings: &Settings) -> Result<Opened, Error> {
         let archive = Archive::open(&settings.archive).await?;
-        let at_once = if archive.is_remote() { settings.look_ahead.connections.get() } else { 1 };
-        let reading = Reading { at_once, patience: settings.timeouts.push };
+        let reading = Reading::of(&archive, settings.look_ahead.connections, settings.timeouts.push);
         let system = match (self.common.system_identifier, self.pgdata.clone()) {
             (Some(system), _) => system,
             (None, Some(directory)) => {

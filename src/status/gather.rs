@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 /// Asks the archive, which must hold something of the cluster.
-pub async fn ask(
+pub(super) async fn ask(
     archive: &Archive,
     system: SystemIdentifier,
     beside: Beside,

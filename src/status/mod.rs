@@ -4,25 +4,32 @@
 //! timeline. What only a listing would tell is taken from what the last prune and the last verification have noted.
 
 mod backlog;
+mod dangers;
+mod demands;
 mod forks;
 mod gather;
 mod look;
 mod standby;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::archive::ArchivedFile;
+use crate::archive::{Archive, ArchivedFile};
 use crate::blocking::blocking;
-use crate::catalog::{KnownBackup, Labels, PruneReport, Totals, VerifyReport};
+use crate::catalog::{KnownBackup, Labels, PruneReport, Reading, Totals, VerifyReport};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
 use crate::wal::{SegmentName, SystemIdentifier};
+use crate::work::Work;
 
 pub use backlog::{Backlog, unarchived};
+pub use demands::{Chore, Demands, LagBy, Problem, Why};
 pub use forks::{Hole, Parallel, WithoutHistory};
-pub use gather::{ask, ask_if_any};
+use gather::ask;
+pub use gather::ask_if_any;
 pub use standby::Standby;
 
 /// All that is told.
@@ -133,8 +140,77 @@ impl ArchiveStatus {
     }
 }
 
+/// What is to be found out.
+#[derive(Debug, Clone)]
+pub struct StatusRequest {
+    /// The cluster, where somebody has said which.
+    pub system: Option<SystemIdentifier>,
+    /// What is looked at besides the archive.
+    pub beside: Beside,
+    /// How many files are asked for at a time of a store.
+    pub connections: NonZeroUsize,
+}
+
+/// Finds out what can be, first what this machine knows: it may be all. What cannot be is told by what is found; so is that the
+/// time limit is over, because whoever watches needs what is known most when nothing answers.
+pub async fn gather(
+    opening: impl Future<Output = Result<Archive, Error>>,
+    request: StatusRequest,
+    limit: &TimeLimit,
+    work: &Work<'_>,
+) -> Result<Status, Error> {
+    let mut status = Status {
+        system: request.system,
+        at: work.now(),
+        backlog: None,
+        archive: Err(Error::new(ErrorKind::Stopped, "stopped before the archive was asked")),
+    };
+    let gathering = gather_into(&mut status, opening, request, limit);
+    if work.stop.run_until_cancelled(gathering).await.is_none() {
+        if !limit.left().is_zero() {
+            return Err(Error::new(ErrorKind::Stopped, "stopped before all was asked"));
+        }
+        let what = format!("gave up after {}, the time limit", limit.total_as_text());
+        status.archive = Err(Error::new(ErrorKind::Stopped, what).hint("does the archive answer?"));
+    }
+    Ok(status)
+}
+
+async fn gather_into(
+    status: &mut Status,
+    opening: impl Future<Output = Result<Archive, Error>>,
+    request: StatusRequest,
+    limit: &TimeLimit,
+) {
+    let StatusRequest { beside, connections, .. } = request;
+    if let Some(data) = beside.data.clone() {
+        match look_at(data, status.system).await {
+            Ok((system, backlog)) => {
+                status.system = Some(system);
+                status.backlog = Some(backlog);
+            }
+            Err(error) => {
+                status.archive = Err(error);
+                return;
+            }
+        }
+    }
+    let system = &mut status.system;
+    let asking = async {
+        let archive = opening.await?;
+        // Half of the time for each request, so that it is said why one fails before all of the time is over.
+        let reading = Reading::of(&archive, connections, limit.total() / 2);
+        let system = match *system {
+            Some(system) => system,
+            None => *system.insert(reading.patiently(async || archive.only_system().await).await?),
+        };
+        ask(&archive, system, beside, reading).await
+    };
+    status.archive = asking.await;
+}
+
 /// Looks at what waits in a data directory, whose cluster must be `system` where that is given; and whose it is.
-pub async fn look_at(
+async fn look_at(
     data: DataDirectory,
     system: Option<SystemIdentifier>,
 ) -> Result<(SystemIdentifier, Result<Backlog, Error>), Error> {
@@ -162,4 +238,159 @@ pub struct Beside {
     pub backup_directories: Vec<PathBuf>,
     /// The labels of the base backups in the archive that count.
     pub labels: Labels,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::scene::{
+        IN_PRODUCTION, IN_RECOVERY, NOW, Scene, days_ago, position, segment, timeline, write,
+    };
+
+    fn limit(seconds: u64) -> TimeLimit {
+        TimeLimit::new(Instant::now(), Duration::from_secs(seconds))
+    }
+
+    fn request(data: Option<DataDirectory>) -> StatusRequest {
+        let beside = Beside { data, ..Beside::default() };
+        StatusRequest { system: None, beside, connections: NonZeroUsize::MIN }
+    }
+
+    async fn gathered(scene: &Scene, data: Option<DataDirectory>) -> Status {
+        let opening = ready(Ok(scene.archive.clone()));
+        gather(opening, request(data), &limit(1), &scene.work()).await.unwrap()
+    }
+
+    /// A server that has finished five segments, of which the archive has three, and that hands over the fourth.
+    async fn behind() -> Scene {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 4);
+        scene.control(IN_PRODUCTION, 1, position(5, 0x28));
+        scene.finish(1, 1..=6, 3);
+        let mark = format!("data/pg_wal/archive_status/{}.ready", segment(1, 4));
+        write(&scene.path(&mark), b"", days_ago(2));
+        scene
+    }
+
+    #[tokio::test]
+    async fn an_archive_lags_behind_by_what_its_server_has_finished_and_it_does_not_have() {
+        let scene = behind().await;
+        let status = gathered(&scene, Some(scene.data())).await;
+        assert_eq!((status.system, status.at), (Some(scene.system), NOW));
+        let backlog = status.backlog().unwrap();
+        let waits = (backlog.files, backlog.bytes, backlog.oldest);
+        assert_eq!(waits, (1, 1 << 20, Some(days_ago(2))));
+        let archive = status.archive.as_ref().unwrap();
+        assert_eq!(archive.newest().unwrap().name.segment(), Some(segment(1, 3)));
+        let unarchived = Unarchived { first: segment(1, 4), since: days_ago(3), segments: 2 };
+        assert_eq!(archive.unarchived, Some(unarchived));
+        assert_eq!(status.lag(), Some(SignedDuration::from_hours(72)));
+        assert_eq!(archive.dangers(NOW), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn without_a_data_directory_the_newest_segment_tells_and_whose_it_is_the_archive() {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 4);
+        let status = gathered(&scene, None).await;
+        assert_eq!((status.system, status.backlog.is_none()), (Some(scene.system), true));
+        assert_eq!(status.lag(), Some(SignedDuration::from_hours(96)));
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_of_another_cluster_is_reason_enough_not_to_open_the_archive() {
+        let scene = behind().await;
+        let opening = async { panic!("nothing is to be asked of it") };
+        let other = StatusRequest { system: "7".parse().ok(), ..request(Some(scene.data())) };
+        let status = gather(opening, other, &limit(1), &scene.work()).await.unwrap();
+        assert_eq!(status.archive.unwrap_err().kind(), ErrorKind::Configuration);
+        assert!(status.backlog.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_this_machine_knows_is_told_although_the_archive_does_not_answer_in_time() {
+        let scene = behind().await;
+        let never = |limit: TimeLimit| {
+            let (stop, data) = (scene.stop.child_token(), scene.data());
+            let opening = {
+                let stop = stop.clone();
+                async move {
+                    stop.cancel();
+                    pending().await
+                }
+            };
+            async move {
+                let work = Work { stop: &stop, clock: &|| NOW, progress: &() };
+                gather(opening, request(Some(data)), &limit, &work).await
+            }
+        };
+        let status = never(limit(0)).await.unwrap();
+        assert_eq!(status.backlog().unwrap().files, 1);
+        assert!(status.archive.unwrap_err().report().starts_with("gave up after "));
+        let error = never(limit(60)).await.unwrap_err();
+        assert_eq!(error.report(), "stopped before all was asked", "somebody has stopped it");
+    }
+
+    #[tokio::test]
+    async fn a_hole_before_the_newest_timeline_is_a_danger_until_a_base_backup_comes_after_it() {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 4);
+        scene.backup(1, 1, 2, 4);
+        scene.history(2, 1, 6, 3);
+        scene.segments(2, 6..=8, 3);
+        let status = gathered(&scene, None).await;
+        let archive = status.archive.unwrap();
+        let hole = Hole {
+            first: segment(1, 4),
+            last: segment(1, 5),
+            segments: 2,
+            left_by: timeline(2),
+            left_at: position(6, 0x100),
+            passed: false,
+        };
+        assert_eq!(archive.holes, [hole]);
+        assert_eq!((archive.dangers(NOW).len(), archive.notes(NOW).len()), (1, 0));
+        let label = archive.newest_backup.unwrap().label;
+        assert_eq!((label.as_deref(), archive.backups), (Some("4 days ago"), (1, 0)));
+        scene.backup(2, 7, 8, 2);
+        let archive = gathered(&scene, None).await.archive.unwrap();
+        assert_eq!(archive.holes, [Hole { passed: true, ..hole }]);
+        assert_eq!((archive.dangers(NOW).len(), archive.notes(NOW).len()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_standby_that_needs_what_was_pruned_is_stranded() {
+        let scene = Scene::new().await;
+        scene.segments(1, 5..=7, 1);
+        scene.control(IN_RECOVERY, 1, position(3, 0x28));
+        let archive = gathered(&scene, Some(scene.data())).await.archive.unwrap();
+        let standby = archive.standby.unwrap();
+        assert_eq!((standby.needs, standby.begins_at), (segment(1, 3), Some(segment(1, 5))));
+        assert!(standby.is_stranded());
+        assert_eq!(archive.dangers(NOW).len(), 1);
+        scene.finish(1, 3..=4, 1);
+        let archive = gathered(&scene, Some(scene.data())).await.archive.unwrap();
+        assert_eq!(archive.standby.unwrap().needs, segment(1, 5), "it has those before itself");
+        assert_eq!(archive.dangers(NOW), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_named_and_the_rest_is_told() {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 4);
+        let reports = scene.path("archive").join(scene.system.to_string()).join("reports");
+        write(&reports.join("prune.json"), b"{", NOW);
+        let archive = gathered(&scene, None).await.archive.unwrap();
+        assert_eq!((archive.newest.len(), archive.unreadable.len()), (1, 1));
+        assert!(archive.unreadable[0].contains("the last prune"), "{:?}", archive.unreadable);
+        std::fs::remove_dir_all(scene.path("archive")).unwrap();
+        std::fs::create_dir(scene.path("archive")).unwrap();
+        let named = StatusRequest { system: Some(scene.system), ..request(None) };
+        let opening = ready(Ok(scene.archive.clone()));
+        let status = gather(opening, named, &limit(1), &scene.work()).await.unwrap();
+        assert_eq!(status.archive.unwrap_err().kind(), ErrorKind::Unavailable, "it may be the wrong place");
+    }
 }

@@ -1,13 +1,11 @@
-//! What is demanded of an archive, and what does not meet it.
+//! What is demanded of an archive on a command line, and how is told what does not meet it.
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
-use super::dangers;
-use crate::catalog::VerifyReport;
 use crate::cli::print::{count, duration, plain, time};
 use crate::config::LongTime;
-use crate::status::{ArchiveStatus, Status};
+use crate::status::{Chore, Demands, LagBy, Problem, Unarchived, Why};
 
 /// The demands. Whatever does not meet them is a problem.
 #[derive(Debug, Args)]
@@ -40,119 +38,79 @@ fn whole_duration(text: &str) -> Result<SignedDuration, String> {
     text.parse::<LongTime>().map(|time| time.0)
 }
 
-/// What a report says that matters here.
-struct Noted<'a> {
-    at: Timestamp,
-    ok: bool,
-    error: Option<&'a str>,
-    failures: u64,
-}
-
 impl Limits {
-    /// What does not meet the demands, each in a sentence that names its flag, and what endangers a recovery. Of an archive that cannot be asked, only what is
-    /// known without it.
-    pub(super) fn problems(&self, status: &Status) -> Vec<String> {
-        let mut problems = Vec::new();
-        problems.extend(self.backlog(status));
-        problems.extend(self.lag(status));
-        if let Ok(archive) = &status.archive {
-            let prune = archive.prune.as_ref().map(|report| Noted {
-                at: report.at,
-                ok: report.ok,
-                error: report.error.as_deref(),
-                failures: 0,
-            });
-            problems.extend(self.backup(status, archive));
-            problems.extend(too_old(status, "prune", self.prune_age, prune));
-            let verify = archive.verify.as_ref().map(VerifyReport::to_go_by).map(|report| Noted {
-                at: report.at,
-                ok: report.ok,
-                error: report
-                    .error
-                    .as_deref()
-                    .or(report.at_work.then_some("no verify has come to its end yet")),
-                failures: report.failures,
-            });
-            problems.extend(too_old(status, "verify", self.verify_age, verify));
-            problems.extend(dangers::problems(status.at, archive));
+    pub(super) fn demands(&self) -> Demands {
+        let Self { lag, backlog, backup_age, prune_age, verify_age } = *self;
+        Demands { lag, backlog, backup_age, prune_age, verify_age }
+    }
+}
+
+/// A problem in a sentence, which names the flag that makes it one.
+pub(super) fn told(problem: &Problem<'_>) -> String {
+    const REMEDY: &str = "take one, such as with pg_basebackup";
+    let flag = |what: &str, max: SignedDuration| format!("--max-{what} {}", duration(max));
+    match problem {
+        Problem::Backlog { files, max } => {
+            format!("{} waiting to be archived, more than --max-backlog {max}", number(*files, "file"))
         }
-        problems
-    }
-
-    fn backlog(&self, status: &Status) -> Option<String> {
-        let (max, backlog) = (self.backlog?, status.backlog()?);
-        let files = count(usize::try_from(backlog.files).unwrap_or(usize::MAX), "file");
-        (backlog.files > max)
-            .then(|| format!("{files} waiting to be archived, more than --max-backlog {max}"))
-    }
-
-    fn backup(&self, status: &Status, archive: &ArchiveStatus) -> Option<String> {
-        let max = self.backup_age?;
-        let flag = format!("--max-backup-age {}", duration(max));
-        let remedy = "take one, such as with pg_basebackup";
-        let Some(newest) = &archive.newest_backup else {
-            return Some(match archive.backups {
-                (0, _) => format!("no base backup is known ({flag}); {remedy}"),
-                (known, _) => {
-                    let known = count(known, "base backup");
-                    format!("of {known} known, the first segment is missing ({flag}); {remedy}")
-                }
-            });
-        };
-        let (age, ended, title) = (status.age(newest.ended), time(newest.ended), plain(&newest.title()));
-        (age > max).then(|| {
-            let age = duration(age);
+        Problem::NoSegment(max) => format!("there is no segment in the archive ({})", flag("lag", *max)),
+        Problem::Lag { by, lag, max } => lagging(*by, &duration(*lag), &flag("lag", *max)),
+        Problem::NoBackup(0, max) => {
+            format!("no base backup is known ({}); {REMEDY}", flag("backup-age", *max))
+        }
+        Problem::NoBackup(known, max) => {
+            let (known, flag) = (count(*known, "base backup"), flag("backup-age", *max));
+            format!("of {known} known, the first segment is missing ({flag}); {REMEDY}")
+        }
+        Problem::OldBackup { newest, age, max } => {
+            let (title, ended) = (plain(&newest.title()), time(newest.ended));
+            let (age, flag) = (duration(*age), flag("backup-age", *max));
             format!(
-                "the newest base backup, {title}, ended at {ended}, {age} ago, longer than {flag}; {remedy}"
+                "the newest base backup, {title}, ended at {ended}, {age} ago, longer than {flag}; {REMEDY}"
             )
-        })
-    }
-
-    fn lag(&self, status: &Status) -> Option<String> {
-        let (max, archive) = (self.lag?, status.archive.as_ref().ok()?);
-        let flag = format!("--max-lag {}", duration(max));
-        let Some(lag) = status.lag() else {
-            return status.backlog.is_none().then(|| format!("there is no segment in the archive ({flag})"));
-        };
-        if lag <= max {
-            return None;
         }
-        let ago = duration(lag);
-        if status.backlog.is_none() {
-            return Some(format!("the newest segment was archived {ago} ago, which is longer than {flag}"));
+        Problem::Never(work, max) => {
+            let work = name(*work);
+            format!("no {work} is known of ({})", flag(&format!("{work}-age"), *max))
         }
-        let oldest_mark = status.backlog().and_then(|backlog| backlog.oldest);
-        Some(match archive.unarchived {
-            // Nothing that the archiver would be at work on.
-            Some(left) if oldest_mark.is_none() => format!(
-                "{} was finished {ago} ago and is not in the archive, although nothing waits to be archived, longer than \
-                 {flag}; does the server archive, and into this archive?",
-                left.first
-            ),
-            _ => format!("a finished file has been waiting to be archived for {ago}, longer than {flag}"),
-        })
+        Problem::Failed(work, at, why) => {
+            let why = match why {
+                Why::Error(error) => plain(error),
+                Why::Found(failures) => format!("{} found", number(*failures, "failure")),
+            };
+            format!("the last {}, at {}, failed: {why}", name(*work), time(*at))
+        }
+        Problem::LongAgo { work, at, age, max } => {
+            let work = name(*work);
+            let (at, age, flag) = (time(*at), duration(*age), flag(&format!("{work}-age"), *max));
+            format!("the last {work}, at {at}, was {age} ago, longer than {flag}")
+        }
+        Problem::Danger(what) => what.clone(),
     }
 }
 
-fn too_old(
-    status: &Status,
-    work: &str,
-    max: Option<SignedDuration>,
-    noted: Option<Noted<'_>>,
-) -> Option<String> {
-    let max = max?;
-    let flag = format!("--max-{work}-age {}", duration(max));
-    let Some(noted) = noted else { return Some(format!("no {work} is known of ({flag})")) };
-    let (age, at) = (status.age(noted.at), time(noted.at));
-    if !noted.ok {
-        let why = noted.error.map_or_else(|| format!("{} found", count_of(noted.failures)), plain);
-        return Some(format!("the last {work}, at {at}, failed: {why}"));
+fn lagging(by: LagBy, ago: &str, flag: &str) -> String {
+    match by {
+        LagBy::Newest => format!("the newest segment was archived {ago} ago, which is longer than {flag}"),
+        LagBy::Waiting => {
+            format!("a finished file has been waiting to be archived for {ago}, longer than {flag}")
+        }
+        LagBy::NotHandedOver(Unarchived { first, .. }) => format!(
+            "{first} was finished {ago} ago and is not in the archive, although nothing waits to be archived, longer than \
+             {flag}; does the server archive, and into this archive?"
+        ),
     }
-    (age > max).then(|| format!("the last {work}, at {at}, was {} ago, longer than {flag}", duration(age)))
 }
 
-fn count_of(failures: u64) -> String {
-    count(usize::try_from(failures).unwrap_or(usize::MAX), "failure")
+fn name(work: Chore) -> &'static str {
+    match work {
+        Chore::Prune => "prune",
+        Chore::Verify => "verify",
+    }
+}
+
+fn number(number: u64, what: &str) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), what)
 }
 
 #[cfg(test)]

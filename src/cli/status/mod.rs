@@ -1,6 +1,5 @@
 //! `walkeep status`.
 
-mod dangers;
 mod json;
 mod limits;
 mod prometheus;
@@ -15,17 +14,16 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::archive::Archive;
-use crate::catalog::Reading;
 use crate::cli::exit::Failure;
 use crate::cli::print::print_text;
 use crate::cli::supervise::supervise;
 use crate::cli::tool::Tool;
 use crate::cluster::DataDirectory;
-use crate::config::{Given, Settings};
+use crate::config::Given;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::status::{self, ArchiveStatus, Beside};
-use crate::wal::SystemIdentifier;
+use crate::status::{self, Beside, StatusRequest};
+use crate::work::Work;
 use limits::Limits;
 
 /// Tell how well the archive keeps up, and what can be recovered from it
@@ -71,26 +69,20 @@ impl Status {
             self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given })?;
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let status = supervise(&limit, async |stop| {
-            let mut status = status::Status {
+            let request = StatusRequest {
                 system: self.tool.common.system_identifier,
-                at: Timestamp::now(),
-                backlog: None,
-                archive: Err(Error::new(ErrorKind::Stopped, "stopped before the archive was asked")),
+                beside: Beside {
+                    data: self.tool.pgdata.clone().map(DataDirectory::named),
+                    backup_directories: settings.backup_dirs.clone(),
+                    labels: settings.backup_labels.clone(),
+                },
+                connections: settings.look_ahead.connections,
             };
-            let finished = stop.run_until_cancelled(self.gather(&settings, &mut status)).await.is_some();
-            if !finished {
-                if !limit.left().is_zero() {
-                    return Err(Error::new(ErrorKind::Stopped, "stopped before all was asked"));
-                }
-                // What is known is told all the same: whoever watches needs it most when nothing answers.
-                let what = format!("gave up after {}, the time limit", limit.total_as_text());
-                let error = Error::new(ErrorKind::Stopped, what).hint("does the archive answer?");
-                status.archive = Err(error);
-            }
-            Ok(status)
+            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &() };
+            status::gather(Archive::open(&settings.archive), request, &limit, &work).await
         });
         let status = status.map_err(|ended| self.tool.failure().report_ended(&ended))?;
-        let problems = self.limits.problems(&status);
+        let problems = self.limits.demands().problems(&status).iter().map(limits::told).collect();
         let data = self.tool.pgdata.as_deref();
         let told = Told { archive: settings.archive.url.to_string(), data, status: &status, problems };
         let text = match (self.prometheus, self.tool.json) {
@@ -121,45 +113,6 @@ impl Status {
         }
         failed.max(u8::from(!told.problems.is_empty()))
     }
-
-    /// Puts into `status` what can be known. First what this machine knows: it may be all.
-    async fn gather(&self, settings: &Settings, status: &mut status::Status) {
-        let data = self.tool.pgdata.clone().map(DataDirectory::named);
-        if let Some(data) = data.clone() {
-            match status::look_at(data, status.system).await {
-                Ok((system, backlog)) => {
-                    status.system = Some(system);
-                    status.backlog = Some(backlog);
-                }
-                Err(error) => {
-                    status.archive = Err(error);
-                    return;
-                }
-            }
-        }
-        let beside = Beside {
-            data,
-            backup_directories: settings.backup_dirs.clone(),
-            labels: settings.backup_labels.clone(),
-        };
-        status.archive = ask(settings, &mut status.system, beside).await;
-    }
-}
-
-async fn ask(
-    settings: &Settings,
-    system: &mut Option<SystemIdentifier>,
-    beside: Beside,
-) -> Result<ArchiveStatus, Error> {
-    let archive = Archive::open(&settings.archive).await?;
-    let at_once = if archive.is_remote() { settings.look_ahead.connections.get() } else { 1 };
-    // Half of the time for each request, so that it is said why one fails before all of the time is over.
-    let reading = Reading { at_once, patience: settings.timeouts.push / 2 };
-    let system = match *system {
-        Some(system) => system,
-        None => *system.insert(reading.patiently(async || archive.only_system().await).await?),
-    };
-    status::ask(&archive, system, beside, reading).await
 }
 
 /// Writes a file beside `path` and gives it that name once it is complete. It need not survive a crash of the machine.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Told, dangers};
+use super::Told;
 use crate::catalog::{PruneReport, Totals, VerifyReport};
 use crate::cli::print::{bytes, count, duration, plain, ratio, time};
 use crate::cli::table::pairs;
@@ -35,7 +35,7 @@ pub(super) fn of(told: &Told<'_>) -> String {
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
     let held_up = data.and_then(|data| held_up(status, archive, data));
-    let dangers = known.map_or_else(Vec::new, |known| dangers::notes(status.at, known));
+    let dangers = known.map_or_else(Vec::new, |known| known.notes(status.at));
     let notes = unreadable.iter().chain(&held_up).chain(&dangers).map(|what| format!("! {}\n", plain(what)));
     let problems = problems.iter().map(|problem| format!("✗ {}\n", plain(problem)));
     pairs(lines) + &notes.chain(problems).collect::<String>()

@@ -2,16 +2,20 @@
 
 use jiff::Timestamp;
 
-use crate::status::{ArchiveStatus, Standby};
+use super::{ArchiveStatus, Standby};
 
-/// What somebody has to act on.
-pub(super) fn problems(now: Timestamp, archive: &ArchiveStatus) -> Vec<String> {
-    sentences(now, archive, true)
-}
+impl ArchiveStatus {
+    /// What endangers a recovery so that somebody has to act on it, in sentences.
+    #[must_use]
+    pub fn dangers(&self, now: Timestamp) -> Vec<String> {
+        sentences(now, self, true)
+    }
 
-/// What somebody should know.
-pub(super) fn notes(now: Timestamp, archive: &ArchiveStatus) -> Vec<String> {
-    sentences(now, archive, false)
+    /// What somebody should know, likewise.
+    #[must_use]
+    pub fn notes(&self, now: Timestamp) -> Vec<String> {
+        sentences(now, self, false)
+    }
 }
 
 fn sentences(now: Timestamp, archive: &ArchiveStatus, urgent: bool) -> Vec<String> {

@@ -1,0 +1,306 @@
+//! What is demanded of an archive, and what does not meet it. Pure: what was found out goes in.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{ArchiveStatus, Status, Unarchived};
+use crate::catalog::{KnownBackup, VerifyReport};
+
+/// The demands. Whatever does not meet them is a problem.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// How far the archive may lag behind.
+    pub lag: Option<SignedDuration>,
+    /// How many files may wait.
+    pub backlog: Option<u64>,
+    /// How long ago the newest base backup may have ended.
+    pub backup_age: Option<SignedDuration>,
+    /// How long ago the last prune may have ended.
+    pub prune_age: Option<SignedDuration>,
+    /// How long ago the last verification may have ended.
+    pub verify_age: Option<SignedDuration>,
+}
+
+/// Work that leaves word of itself in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// `walkeep prune`.
+    Prune,
+    /// `walkeep verify`.
+    Verify,
+}
+
+/// What somebody has to act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem<'a> {
+    /// More files wait than may.
+    Backlog {
+        /// How many do.
+        files: u64,
+        /// How many may.
+        max: u64,
+    },
+    /// The archive has no segment, and may lag behind only so far.
+    NoSegment(SignedDuration),
+    /// The archive lags behind too far.
+    Lag {
+        /// What shows that.
+        by: LagBy,
+        /// How far it does.
+        lag: SignedDuration,
+        /// How far it may.
+        max: SignedDuration,
+    },
+    /// Of so many base backups that are known, none can be recovered, and one may be only so old.
+    NoBackup(usize, SignedDuration),
+    /// The newest base backup that can be recovered is too old.
+    OldBackup {
+        /// That one.
+        newest: &'a KnownBackup,
+        /// How long ago it ended.
+        age: SignedDuration,
+        /// How long ago it may have.
+        max: SignedDuration,
+    },
+    /// Nothing is known of that work, and the last may have ended only so long ago.
+    Never(Chore, SignedDuration),
+    /// The last of that work, which ended at that moment, failed.
+    Failed(Chore, Timestamp, Why<'a>),
+    /// The last of that work is too old.
+    LongAgo {
+        /// The work.
+        work: Chore,
+        /// When it ended.
+        at: Timestamp,
+        /// How long ago that is.
+        age: SignedDuration,
+        /// How long ago it may be.
+        max: SignedDuration,
+    },
+    /// Something endangers a recovery, whatever is demanded.
+    Danger(String),
+}
+
+/// What shows that an archive lags behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LagBy {
+    /// Its newest segment.
+    Newest,
+    /// A finished file that waits.
+    Waiting,
+    /// A segment that the server has finished and does not hand over.
+    NotHandedOver(Unarchived),
+}
+
+/// Why such work failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why<'a> {
+    /// As it has noted.
+    Error(&'a str),
+    /// It has found so many failures.
+    Found(u64),
+}
+
+/// What a report says that matters here.
+struct Noted<'a> {
+    work: Chore,
+    at: Timestamp,
+    ok: bool,
+    why: Why<'a>,
+}
+
+impl Demands {
+    /// What does not meet the demands, and what endangers a recovery. Of an archive that cannot be asked, only what is known
+    /// without it.
+    #[must_use]
+    pub fn problems<'a>(&self, status: &'a Status) -> Vec<Problem<'a>> {
+        let mut problems = Vec::new();
+        problems.extend(self.backlog(status));
+        problems.extend(self.lag(status));
+        if let Ok(archive) = &status.archive {
+            problems.extend(self.backup(status, archive));
+            let prune = archive.prune.as_ref().map(|report| Noted {
+                work: Chore::Prune,
+                at: report.at,
+                ok: report.ok,
+                why: report.error.as_deref().map_or(Why::Found(0), Why::Error),
+            });
+            problems.extend(too_old(status, Chore::Prune, self.prune_age, prune));
+            let verify = archive.verify.as_ref().map(VerifyReport::to_go_by).map(|report| Noted {
+                work: Chore::Verify,
+                at: report.at,
+                ok: report.ok,
+                why: match &report.error {
+                    Some(error) => Why::Error(error),
+                    None if report.at_work => Why::Error("no verify has come to its end yet"),
+                    None => Why::Found(report.failures),
+                },
+            });
+            problems.extend(too_old(status, Chore::Verify, self.verify_age, verify));
+            problems.extend(archive.dangers(status.at).into_iter().map(Problem::Danger));
+        }
+        problems
+    }
+
+    fn backlog<'a>(&self, status: &Status) -> Option<Problem<'a>> {
+        let (max, files) = (self.backlog?, status.backlog()?.files);
+        (files > max).then_some(Problem::Backlog { files, max })
+    }
+
+    fn backup<'a>(&self, status: &Status, archive: &'a ArchiveStatus) -> Option<Problem<'a>> {
+        let max = self.backup_age?;
+        let Some(newest) = &archive.newest_backup else {
+            return Some(Problem::NoBackup(archive.backups.0, max));
+        };
+        let age = status.age(newest.ended);
+        (age > max).then_some(Problem::OldBackup { newest, age, max })
+    }
+
+    fn lag<'a>(&self, status: &Status) -> Option<Problem<'a>> {
+        let (max, archive) = (self.lag?, status.archive.as_ref().ok()?);
+        let Some(lag) = status.lag() else {
+            return status.backlog.is_none().then_some(Problem::NoSegment(max));
+        };
+        let oldest_mark = status.backlog().and_then(|backlog| backlog.oldest);
+        let by = match archive.unarchived {
+            _ if status.backlog.is_none() => LagBy::Newest,
+            // Nothing that the archiver would be at work on.
+            Some(left) if oldest_mark.is_none() => LagBy::NotHandedOver(left),
+            _ => LagBy::Waiting,
+        };
+        (lag > max).then_some(Problem::Lag { by, lag, max })
+    }
+}
+
+fn too_old<'a>(
+    status: &Status,
+    work: Chore,
+    max: Option<SignedDuration>,
+    noted: Option<Noted<'a>>,
+) -> Option<Problem<'a>> {
+    let max = max?;
+    let Some(Noted { work, at, ok, why }) = noted else { return Some(Problem::Never(work, max)) };
+    if !ok {
+        return Some(Problem::Failed(work, at, why));
+    }
+    let age = status.age(at);
+    (age > max).then_some(Problem::LongAgo { work, at, age, max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{PruneReport, Scope};
+    use crate::error::{Error, ErrorKind};
+    use crate::status::Backlog;
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    fn hours(hours: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours)
+    }
+
+    /// Found out at ten.
+    fn status(archive: ArchiveStatus) -> Status {
+        Status { system: None, at: hours(10), backlog: None, archive: Ok(archive) }
+    }
+
+    fn pruned(at: Timestamp, error: Option<&str>) -> PruneReport {
+        let error = error.map(str::to_owned);
+        PruneReport { at, ok: error.is_none(), error, deleted_files: 0, deleted_bytes: 0, totals: None }
+    }
+
+    fn verified(text: &str) -> VerifyReport {
+        let common = r#""deep": false, "checked_files": 1, "notes": 0"#;
+        serde_json::from_str(&format!("{{{common}, {text}}}")).unwrap()
+    }
+
+    #[test]
+    fn as_much_as_may_be_is_not_too_much() {
+        let demands = Demands { prune_age: Some(HOUR), ..Demands::default() };
+        let problems = |prune: Option<PruneReport>| {
+            let status = status(ArchiveStatus { prune, ..ArchiveStatus::default() });
+            let problems = demands.problems(&status);
+            assert!(problems.len() < 2);
+            problems.first().map(|problem| format!("{problem:?}"))
+        };
+        assert_eq!(problems(Some(pruned(hours(9), None))), None);
+        assert_eq!(problems(Some(pruned(hours(11), None))), None, "a clock that is ahead");
+        let late = problems(Some(pruned(hours(8), None))).unwrap();
+        assert!(late.starts_with("LongAgo { work: Prune"), "{late}");
+        let failed = problems(Some(pruned(hours(9), Some("no")))).unwrap();
+        assert!(failed.starts_with("Failed(Prune") && failed.contains(r#"Error("no")"#), "{failed}");
+        assert!(problems(None).unwrap().starts_with("Never(Prune"));
+    }
+
+    #[test]
+    fn a_verification_fails_by_what_it_found_or_because_it_never_ended() {
+        let demands = Demands { verify_age: Some(HOUR), ..Demands::default() };
+        let why = |text: &str| {
+            let verify = Some(verified(&format!(r#""at": "{}", {text}"#, hours(10))));
+            let status = status(ArchiveStatus { verify, ..ArchiveStatus::default() });
+            match demands.problems(&status).as_slice() {
+                [] => None,
+                [Problem::Failed(Chore::Verify, _, why)] => Some(format!("{why:?}")),
+                others => panic!("{others:?}"),
+            }
+        };
+        assert_eq!(why(r#""ok": true, "failures": 0"#), None);
+        assert_eq!(why(r#""ok": false, "failures": 3"#).unwrap(), "Found(3)");
+        assert_eq!(why(r#""ok": false, "failures": 3, "error": "no""#).unwrap(), r#"Error("no")"#);
+        let at_work = why(r#""ok": false, "failures": 0, "at_work": true"#).unwrap();
+        assert!(at_work.contains("no verify has come to its end yet"), "{at_work}");
+        let full = verified(&format!(r#""at": "{}", "ok": true, "failures": 0"#, hours(10)));
+        assert_eq!(full.scope, Scope::All);
+        let goes_by = serde_json::to_string(&full).unwrap();
+        let at_work = format!(r#""ok": false, "failures": 0, "at_work": true, "last_full": {goes_by}"#);
+        assert_eq!(why(&at_work), None, "the one before counts as long as this one is at work");
+    }
+
+    #[test]
+    fn no_base_backup_is_a_problem_only_where_one_is_demanded() {
+        let demands = Demands { backup_age: Some(HOUR), ..Demands::default() };
+        for backups in [(0, 0), (2, 2)] {
+            let status = status(ArchiveStatus { backups, ..ArchiveStatus::default() });
+            assert_eq!(demands.problems(&status), [Problem::NoBackup(backups.0, HOUR)]);
+            assert_eq!(Demands::default().problems(&status), []);
+        }
+    }
+
+    #[test]
+    fn what_shows_the_lag_is_what_waits_or_else_what_is_not_handed_over() {
+        let demands = Demands { lag: Some(HOUR), backlog: Some(2), ..Demands::default() };
+        let first = "000000010000000000000004".parse().unwrap();
+        let left = Unarchived { first, since: hours(7), segments: 3 };
+        let of = |files, oldest, unarchived| {
+            let archive = ArchiveStatus { unarchived, ..ArchiveStatus::default() };
+            let backlog = Backlog { files, oldest, ..Backlog::default() };
+            let status = Status { backlog: Some(Ok(backlog)), ..status(archive) };
+            let problems = demands.problems(&status).into_iter().map(|problem| match problem {
+                Problem::Backlog { files, max } => format!("{files} of {max}"),
+                Problem::Lag { by, lag, .. } => format!("{by:?} {}", lag.as_hours()),
+                other => panic!("{other:?}"),
+            });
+            problems.collect::<Vec<_>>()
+        };
+        assert_eq!(of(0, None, None), Vec::<String>::new(), "an idle server does not lag");
+        assert_eq!(of(2, Some(hours(9)), None), Vec::<String>::new());
+        assert_eq!(of(3, Some(hours(8)), None), ["3 of 2", "Waiting 2"]);
+        assert_eq!(of(1, Some(hours(9)), Some(left)), ["Waiting 3"]);
+        let not_handed_over = format!("{:?} 3", LagBy::NotHandedOver(left));
+        assert_eq!(of(0, None, Some(left)), [not_handed_over]);
+    }
+
+    #[test]
+    fn of_an_archive_that_cannot_be_asked_what_waits_is_told_and_nothing_else_demanded() {
+        let archive = Err(Error::new(ErrorKind::Unavailable, "no"));
+        let backlog = Some(Ok(Backlog { files: 3, oldest: Some(hours(1)), ..Backlog::default() }));
+        let status = Status { system: None, at: hours(10), backlog, archive };
+        let all = Some(HOUR);
+        let demands =
+            Demands { lag: all, backlog: Some(2), backup_age: all, prune_age: all, verify_age: all };
+        assert_eq!(demands.problems(&status), [Problem::Backlog { files: 3, max: 2 }]);
+        let empty = self::status(ArchiveStatus::default());
+        let demands = Demands { lag: all, ..Demands::default() };
+        assert_eq!(demands.problems(&empty), [Problem::NoSegment(HOUR)]);
+    }
+}
