@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Kind of a request to the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub enum Asked {
     /// Create a file unless it exists.
     Create,
     /// Look whether a file exists. A store's answer has no body and therefore no message.

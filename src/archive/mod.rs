@@ -4,7 +4,7 @@
 //! [`Archive::create`] returns once the file, its name and the directories above it are durable, and never replaces a
 //! file. [`Archive::fetch`] reports a file as absent only if the directory or store itself proved it.
 //!
-//! The module `local` implements directories, `store` object stores.
+//! The module `local` implements directories, `store` object stores, and [`memory`] a store for tests.
 
 mod clock;
 mod content;
@@ -37,7 +37,8 @@ use crate::limit::TimeLimit;
 use crate::wal::SystemIdentifier;
 
 pub use clock::{MUCH_SKEW, clock_difference};
-use failure::{Asked, Failure};
+pub use failure::Asked;
+use failure::Failure;
 pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
 pub use name::{ArchivedName, Mismatch};
@@ -46,7 +47,7 @@ pub use report::Report;
 pub use retry::retry;
 pub use still::StoredFile;
 use store::Store;
-pub use store::{ConditionalPut, StoreOptions};
+pub use store::{ConditionalPut, Objects, StoreOptions, memory};
 pub use surroundings::Surroundings;
 pub use url::{ArchiveUrl, ArchiveUrlError, Provider, StoreUrl};
 
@@ -109,14 +110,20 @@ impl Archive {
     /// Opens the archive. Checks a directory; a store is not asked anything.
     pub async fn open(options: &ArchiveOptions) -> Result<Self, Error> {
         let options = options.clone();
-        blocking(move || {
-            let place = match &options.url {
-                ArchiveUrl::Directory(path) => Place::Local(Local::open(path, options.require_mount)?),
-                ArchiveUrl::Store(url) => Place::Store(Box::new(Store::open(url, &options.store)?)),
-            };
-            Ok(Self { url: options.url, place })
-        })
-        .await
+        blocking(move || Self::find(options)).await
+    }
+
+    /// The archive that is all of a store in memory, for tests.
+    pub fn in_memory(memory: &memory::Memory) -> Result<Self, Error> {
+        Self::find(memory.options())
+    }
+
+    fn find(options: ArchiveOptions) -> Result<Self, Error> {
+        let place = match &options.url {
+            ArchiveUrl::Directory(path) => Place::Local(Local::open(path, options.require_mount)?),
+            ArchiveUrl::Store(url) => Place::Store(Box::new(Store::open(url, &options.store)?)),
+        };
+        Ok(Self { url: options.url, place })
     }
 
     /// Limits waits without progress to those of `limit`, which may shrink at any time. Has no effect on a directory.

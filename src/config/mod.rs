@@ -206,7 +206,7 @@ impl Settings {
             ArchiveUrl::Directory(_) => BTreeMap::new(),
             ArchiveUrl::Store(_) => environment(),
         };
-        let store = StoreOptions { file: store, environment };
+        let store = StoreOptions { file: store, environment, objects: None };
         if let (ArchiveUrl::Store(url), Some((path, mode))) = (&url, &file.origin)
             && mode & 0o004 != 0
             && store.file_holds_a_secret(url.provider)

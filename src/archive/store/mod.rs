@@ -9,7 +9,9 @@ mod credentials;
 mod deletion;
 mod early;
 mod failure;
+mod given;
 mod listing;
+pub mod memory;
 mod options;
 mod profile;
 mod provider;
@@ -38,6 +40,7 @@ use crate::frame::Content;
 use crate::limit::TimeLimit;
 
 use client::StoreClient;
+pub use given::Objects;
 use options::Resolved;
 pub use options::{ConditionalPut, StoreOptions};
 use reader::StreamReader;
@@ -49,7 +52,8 @@ pub(super) struct Store {
     url: StoreUrl,
     objects: Arc<dyn ObjectStore>,
     bulk: Arc<dyn ObjectStore>,
-    client: StoreClient,
+    /// Objects that code keeps need none.
+    client: Option<StoreClient>,
     address: String,
     conditional_put: ConditionalPut,
     known_to_honour_conditions: bool,
@@ -60,6 +64,9 @@ pub(super) struct Store {
 impl Store {
     /// Prepares requests without sending one. Reads files: certificates, and the shared files of the AWS tools.
     pub(super) fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Self, Error> {
+        if let Some(Objects { objects, .. }) = &options.objects {
+            return Self::over(objects, url, options);
+        }
         let resolved = resolve(url, options)?;
         let secrets = resolved.provider.iter().filter(|(name, _)| options::is_secret(name));
         let secrets = secrets.map(|(_, secret)| secret.clone()).collect();
@@ -69,7 +76,7 @@ impl Store {
             url: url.clone(),
             objects: Arc::new(PrefixStore::new(built.store, url.prefix.clone())),
             bulk: Arc::new(PrefixStore::new(built.bulk, url.prefix.clone())),
-            client,
+            client: Some(client),
             address: built.address,
             conditional_put: resolved.conditional_put,
             known_to_honour_conditions: built.known_to_honour_conditions,
@@ -78,13 +85,36 @@ impl Store {
         })
     }
 
+    /// A store over objects that code provides. They honour conditions.
+    fn over(objects: &Arc<dyn ObjectStore>, url: &StoreUrl, options: &StoreOptions) -> Result<Self, Error> {
+        let resolved = settings(url, options)?;
+        let objects: Arc<dyn ObjectStore> =
+            Arc::new(PrefixStore::new(Arc::clone(objects), url.prefix.clone()));
+        Ok(Self {
+            url: url.clone(),
+            bulk: Arc::clone(&objects),
+            objects,
+            client: None,
+            address: url.to_string(),
+            conditional_put: resolved.conditional_put,
+            known_to_honour_conditions: true,
+            verifies_certificate: true,
+            claim: Claim::Length,
+        })
+    }
+
     /// Limits waits without progress to those of `limit`.
     pub(super) fn heed(&self, limit: &TimeLimit) {
-        self.client.heed(limit);
+        if let Some(client) = &self.client {
+            client.heed(limit);
+        }
     }
 
     /// Returns the URL and the settings that are no secrets, the endpoint included: they determine where files go.
     pub(super) fn place(url: &StoreUrl, options: &StoreOptions) -> Result<String, Error> {
+        if let Some(Objects { identity, .. }) = options.objects {
+            return Ok(format!("objects {identity} {url}"));
+        }
         let settings = resolve(url, options)?.provider;
         let told = settings.iter().filter(|(name, _)| !options::is_secret(name));
         Ok(told.fold(format!("store {url}"), |place, (name, value)| format!("{place}\n{name} {value}")))
@@ -94,7 +124,9 @@ impl Store {
     /// the connection.
     pub(super) async fn is_taken(&self, key: &Path) -> Result<bool, Error> {
         if self.creating_tells() {
-            self.client.connect_early(&self.address).await;
+            if let Some(client) = &self.client {
+                client.connect_early(&self.address).await;
+            }
             return Ok(false);
         }
         self.exists(key).await
@@ -305,7 +337,7 @@ impl Store {
 
     /// Returns how far the store's clock was ahead of the local one at its last answer.
     pub(super) fn clock_ahead(&self) -> Option<SignedDuration> {
-        self.client.clock_ahead()
+        self.client.as_ref()?.clock_ahead()
     }
 
     pub(super) fn location(&self, key: &Path) -> String {
@@ -324,10 +356,13 @@ impl Store {
 
 /// Returns the effective settings from all sources.
 fn resolve(url: &StoreUrl, options: &StoreOptions) -> Result<Resolved, Error> {
-    let mut resolved =
-        options.resolve(url.provider).map_err(|why| Error::new(ErrorKind::Configuration, why))?;
+    let mut resolved = settings(url, options)?;
     if url.provider == Provider::S3 {
         profile::fill_in(&mut resolved, &options.environment)?;
     }
     Ok(resolved)
+}
+
+fn settings(url: &StoreUrl, options: &StoreOptions) -> Result<Resolved, Error> {
+    options.resolve(url.provider).map_err(|why| Error::new(ErrorKind::Configuration, why))
 }

@@ -13,6 +13,7 @@ use object_store::aws::AmazonS3ConfigKey;
 use object_store::azure::AzureConfigKey;
 use object_store::gcp::GoogleConfigKey;
 
+use super::given::Objects;
 use crate::archive::url::Provider;
 
 /// Settings of an object store, as text, by the names that the user gave them.
@@ -22,6 +23,8 @@ pub struct StoreOptions {
     pub file: BTreeMap<String, String>,
     /// Settings from the environment. They take precedence over the file.
     pub environment: BTreeMap<String, String>,
+    /// What code has handed over instead; a user cannot.
+    pub objects: Option<Objects>,
 }
 
 /// Prints names only: a value may be a secret.
@@ -262,7 +265,7 @@ mod tests {
         let owned = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
-        StoreOptions { file: owned(file), environment: owned(environment) }
+        StoreOptions { file: owned(file), environment: owned(environment), objects: None }
     }
 
     #[test]

@@ -20,7 +20,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Error for a transfer that stood still for this long.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stalled(Duration);
+pub(super) struct Stalled(pub(super) Duration);
 
 impl std::error::Error for Stalled {}
 
