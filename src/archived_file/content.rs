@@ -1,16 +1,16 @@
-//! Whether a file's content is what its header says: a segment's first page, or the text of a history file.
+//! Checks of a file's content against its header: the first page of a segment, or the text of a history file.
 
 use std::io::{self, Write};
 
 use crate::frame::Header;
 use crate::wal::{BackupHistory, LONG_HEADER_BYTES, LongPageHeader, TimelineHistory, WalName};
 
-/// How much of a file's beginning the checks want to see.
+/// Returns the number of leading bytes that the checks need.
 fn bytes_to_check(name: WalName) -> usize {
     if name.segment().is_some() { LONG_HEADER_BYTES } else { usize::MAX }
 }
 
-/// Checks what the content of a file says of itself against what its header says.
+/// Checks the start of a file's content against its header.
 pub(crate) fn check_content(header: &Header, beginning: &[u8]) -> Result<(), String> {
     match header.name {
         WalName::Segment(segment) | WalName::Partial(segment) => {
@@ -31,16 +31,16 @@ pub(crate) fn check_content(header: &Header, beginning: &[u8]) -> Result<(), Str
     }
 }
 
-/// Writes to the file and remembers how it begins.
+/// A writer that keeps the first bytes.
 pub(crate) struct Beginning<'a, W> {
     file: &'a mut W,
-    /// As much of the beginning as [`check_content`] wants to see.
+    /// First bytes, as many as [`check_content`] needs.
     pub(crate) kept: Vec<u8>,
     keep: usize,
 }
 
 impl<'a, W> Beginning<'a, W> {
-    /// For a file of that name.
+    /// Creates a writer for a file of that name.
     pub(crate) fn new(file: &'a mut W, name: WalName) -> Self {
         Self { file, kept: Vec::new(), keep: bytes_to_check(name) }
     }
@@ -66,7 +66,7 @@ mod tests {
     use crate::wal::{SystemIdentifier, WalMagic};
     use std::path::Path;
 
-    /// One of the test's samples: its header, and as much of its content as is looked at.
+    /// Returns the header of a sample file, and the part of its content that is checked.
     fn sample(name: &str) -> (Header, Vec<u8>) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1").join(name);
         let bytes = std::fs::read(path).unwrap();
@@ -80,14 +80,14 @@ mod tests {
     const SEGMENT: &str = "000000010000000000000003";
 
     #[test]
-    fn of_a_segment_no_more_than_its_first_header_is_kept() {
+    fn only_the_first_header_of_a_segment_is_kept() {
         let (header, beginning) = sample(SEGMENT);
         assert_eq!(beginning.len(), LONG_HEADER_BYTES);
         assert_eq!(check_content(&header, &beginning), Ok(()));
     }
 
     #[test]
-    fn a_segment_is_not_another_one_than_its_first_page_says() {
+    fn a_segment_that_contradicts_its_first_page_is_refused() {
         let (header, beginning) = sample(SEGMENT);
         let changes: [fn(&mut Header); 4] = [
             |header| header.name = "000000010000000000000004".parse().unwrap(),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_a_text_file_is_kept_and_must_be_one_of_its_kind() {
+    fn a_text_file_is_kept_completely_and_must_be_well_formed() {
         for name in ["00000002.history", "000000010000000000000005.00000028.backup"] {
             let (header, content) = sample(name);
             assert_eq!(content.len() as u64, header.original_size, "{name}");

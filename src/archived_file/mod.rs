@@ -1,6 +1,6 @@
-//! One file of an archive, read and verified: the digests, then what the header and the content say of it.
+//! Reading and verification of one archived file: digests first, then header and content.
 //!
-//! Nothing is handed over that is not the file that its name says.
+//! Only a file that is what its name says is returned.
 
 mod content;
 
@@ -18,16 +18,16 @@ use crate::wal::{SegmentSize, SystemIdentifier, WalName};
 
 pub(crate) use content::{Beginning, check_content};
 
-/// How many threads decode a file.
+/// Number of threads that decode a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Threads {
-    /// Where there is another file for every other core.
+    /// For callers with a file for each core.
     One,
-    /// Where it is waited for.
+    /// For callers that wait for the file.
     Two,
 }
 
-/// Decodes into `file` and checks that it is what the name says.
+/// Decodes into `file`, and checks that the content is what the name says.
 pub(crate) fn decode_verified(
     fetched: Fetched,
     system: SystemIdentifier,
@@ -60,7 +60,7 @@ pub(crate) fn decode_verified(
     Ok(header)
 }
 
-/// Reads a whole text file, verified.
+/// Reads and verifies a whole text file.
 pub(crate) async fn read_text(
     archive: &Archive,
     system: SystemIdentifier,
@@ -77,7 +77,7 @@ pub(crate) async fn read_text(
     .await
 }
 
-/// What the header of an archived file says.
+/// Reads the header of an archived file.
 pub(crate) async fn header_of(
     archive: &Archive,
     system: SystemIdentifier,
@@ -93,8 +93,7 @@ pub(crate) async fn header_of(
     .await
 }
 
-/// The size of an archived segment, and when it was archived, as its header says. What is another file than its name says tells
-/// nothing.
+/// Reads size and archiving time of a segment from its header. A file that is not what its name says is an error.
 pub(crate) async fn size_and_time_of(
     archive: &Archive,
     system: SystemIdentifier,
@@ -112,7 +111,7 @@ pub(crate) async fn size_and_time_of(
     Ok((size, header.archived_at))
 }
 
-/// What a failure to decode what is at `location` means.
+/// Converts a failure to decode the file at `location`.
 pub(crate) fn unusable(location: &str, error: FrameError) -> Error {
     let timed_out = matches!(&error, FrameError::Read(error) if error.kind() == io::ErrorKind::TimedOut);
     let (kind, what) = match error {

@@ -1,68 +1,69 @@
-//! Which files of `pg_wal` are to be archived, in which order, and why the others stay. Pure.
+//! Which files of `pg_wal` to archive, in which order, and why the others stay. Pure.
 //!
-//! The rule: a segment is complete if the next one of its timeline has begun, or if its own records end in a switch or at its
-//! end; unless its own records show that it is not. Marks prove nothing: a standby marks the segment `.done` that it was receiving when its primary died. Nor does the
-//! size, which every file has from the start, nor the last page, whose body may still be that of an earlier use.
+//! A segment is complete if the next one of its timeline has begun, or if its own records end in a switch or at its
+//! end, unless they prove that it is incomplete. `.done` files prove nothing: a standby marks the segment `.done`
+//! that it was receiving when its primary failed. Nor does the size, which every file has from the start, nor the
+//! last page, whose content may be left from an earlier use.
 
 use std::fmt;
 
 use crate::wal::{Lsn, PageError, RecordsEnd, TimelineId, WalName};
 
-/// What has been seen of a file that the archive lacks.
+/// State of a file that the archive lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
     /// A segment.
     Segment {
-        /// Whether its first page is its own, of this cluster.
+        /// `Ok` if its first page belongs to it and to this cluster.
         own: Result<(), PageError>,
-        /// Whether the next segment of its timeline begins with its own first page.
+        /// `true` if the next segment of its timeline starts with a page of its own.
         followed: bool,
-        /// How its records end, as far as it could be looked at.
+        /// End of its records, if they could be read.
         records: Option<RecordsEnd>,
     },
-    /// A segment that has nothing in it, or what belongs to one long before it: the server renames a file that it needs no
-    /// more to the name of a later segment.
+    /// An empty segment, or one with the content of a much earlier one: the server renames files to later segments
+    /// for reuse.
     Unused,
     /// A partial segment.
     Partial,
-    /// A text file, and what is wrong with it.
+    /// A text file, with the problem if there is one.
     Text(Result<(), String>),
-    /// Nothing any more: the server has removed it meanwhile.
+    /// No longer there: the server has removed it.
     Gone,
 }
 
-/// Why a file is left where it is.
+/// Reason to leave a file in `pg_wal`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// It is a partial segment.
     Partial,
-    /// No WAL has been written to it since it was given its name.
+    /// No WAL was written to it under its current name.
     Unused,
     /// It is not what its name says.
     NotItsOwn(PageError),
-    /// It is a text file that says nothing.
+    /// It is a malformed text file.
     Unsound(String),
-    /// It is not complete, or cannot be proven to be.
+    /// It is incomplete, or not provably complete.
     Records(RecordsEnd),
-    /// Its records end there, although the next segment has begun: not all of it has been copied to where it is.
+    /// Its records end here, although the next segment has begun: the file was not copied completely.
     Torn(Lsn),
-    /// It is of a timeline that the archive holds of another server, or may descend from such a one.
+    /// Its timeline has files of another server in the archive, or may descend from such a timeline.
     Conflict,
-    /// Not all of it was written before a later timeline left its own.
+    /// Part of it was written after a later timeline left its own.
     BehindFork {
         /// The later timeline.
         child: TimelineId,
-        /// Where it left.
+        /// Position of the fork.
         left_at: Lsn,
     },
-    /// The archive has later segments of its timeline, and none that could be compared.
+    /// The archive has later segments of its timeline, but none that could be compared.
     NothingInCommon,
-    /// It went before it could be read.
+    /// It was removed before it could be read.
     Gone,
 }
 
 impl Reason {
-    /// Whether somebody has to look after it. That the segment which is being written stays is no problem.
+    /// Returns `true` if somebody must act. That the current segment stays is no problem.
     #[must_use]
     pub fn is_problem(&self) -> bool {
         match self {
@@ -126,12 +127,12 @@ fn records(end: RecordsEnd, f: &mut fmt::Formatter<'_>) -> fmt::Result {
              gone for good, archive it with walkeep-archive"
         ),
         RecordsEnd::Unproven => f.write_str("perhaps incomplete: too few records begin in it to tell"),
-        // Complete, and so never left for that.
+        // Complete segments are never left for this reason.
         RecordsEnd::Switch | RecordsEnd::End => f.write_str("complete"),
     }
 }
 
-/// Whether the file is to be archived, or why not.
+/// Returns `Ok` to archive the file, or the reason to leave it.
 pub(super) fn decide(look: &Look) -> Result<(), Reason> {
     match look {
         Look::Gone => Err(Reason::Gone),
@@ -147,7 +148,7 @@ pub(super) fn decide(look: &Look) -> Result<(), Reason> {
     }
 }
 
-/// The order in which files are archived: what names the timelines first, then the oldest first, as the server does it.
+/// Sorts files into archiving order: timeline history files first, then oldest first, as the server does.
 pub(super) fn in_order(names: &mut [WalName]) {
     names.sort_unstable_by_key(|name| (!matches!(name, WalName::History(_)), name.to_string()));
 }
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_goes_if_the_next_has_begun_or_its_records_reach_the_end() {
+    fn a_segment_is_archived_if_the_next_has_begun_or_its_records_reach_the_end() {
         let look = |followed, records| Look::Segment { own: Ok(()), followed, records };
         let at = Lsn(0x16_B374_D848);
         let unsure =
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_segment_is_no_proof_against_its_own_records() {
+    fn a_following_segment_does_not_outweigh_incomplete_records() {
         let at = Lsn(0x16_B374_D848);
         let look =
             |followed, records| decide(&Look::Segment { own: Ok(()), followed, records: Some(records) });
@@ -190,7 +191,7 @@ mod tests {
         assert_eq!(torn, Reason::Torn(at));
         assert!(torn.is_problem());
         for followed in [false, true] {
-            // Its primary would archive another content.
+            // Its primary would archive different content.
             let more = look(followed, RecordsEnd::SwitchAndMore(at)).unwrap_err();
             assert_eq!(more, Reason::Records(RecordsEnd::SwitchAndMore(at)));
             assert!(more.is_problem());
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_its_own_is_never_taken_whatever_follows_it() {
+    fn a_file_with_foreign_content_is_never_archived() {
         let own = Err(PageError::Impossible("timeline"));
         let look = Look::Segment { own, followed: true, records: Some(RecordsEnd::Switch) };
         assert!(decide(&look).unwrap_err().is_problem());

@@ -1,7 +1,7 @@
-//! Which segments come after the place where a later timeline has left theirs.
+//! Segments that contain WAL after the position where a later timeline left theirs.
 //!
-//! A recovery to the later timeline takes such a segment where its own is not archived yet, and goes the wrong way. So a
-//! server that has written on after a promotion, and has not been rewound, must not archive it.
+//! A recovery to the later timeline reads such a segment if its own is not archived, and diverges. A server that
+//! continued to write after a promotion, and was not rewound, must therefore not archive it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use crate::catalog::says_something_of_the_file;
 use crate::error::Error;
 use crate::wal::{SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
-/// What the timeline history files in the archive and in `pg_wal` tell.
+/// Contents of the timeline history files in the archive and in `pg_wal`.
 pub(super) struct Forks {
     histories: BTreeMap<TimelineId, TimelineHistory>,
 }
 
 impl Forks {
-    /// Reads the history files among the names of both places, of timelines after `oldest`.
+    /// Reads the history files from archive and `pg_wal` of timelines after `oldest`.
     pub(super) async fn told(
         both: &Both<'_>,
         oldest: TimelineId,
@@ -39,8 +39,8 @@ impl Forks {
         Ok(Self { histories })
     }
 
-    /// Why the segment must stay: not all of it was written before its timeline was left. Where several timelines have left
-    /// it, the newest counts, because that is where a recovery to the latest goes.
+    /// Returns the reason to leave a segment, part of which was written after its timeline was left. If several
+    /// timelines left it, the newest counts, because a recovery to the latest timeline follows it.
     pub(super) fn behind(&self, segment: SegmentName, size: SegmentSize) -> Option<Reason> {
         let mut newest_first = self.histories.iter().rev();
         let (left_at, child) =
@@ -51,8 +51,8 @@ impl Forks {
 }
 
 impl Both<'_> {
-    /// The text of a history file. The archive's is what recoveries read; one that cannot be read, and is nowhere else, could
-    /// tell of a fork.
+    /// Returns the text of a history file. The archive's takes precedence, because recoveries read it. One that is
+    /// unreadable and exists nowhere else is an error, because it may describe a fork.
     async fn history(&self, name: WalName, is_archived: bool) -> Result<Option<Vec<u8>>, Error> {
         let wal = self.wal.clone();
         let ours = async move || blocking(move || wal.text(name)).await;

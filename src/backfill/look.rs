@@ -1,4 +1,4 @@
-//! Looking at what lies in `pg_wal`.
+//! Inspection of the files in `pg_wal`.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, ErrorKind as IoErrorKind, Read};
@@ -13,17 +13,17 @@ use crate::wal::{
     SystemIdentifier, TimelineHistory, WalName,
 };
 
-/// Where a server keeps its WAL.
+/// The `pg_wal` directory of a server.
 #[derive(Debug, Clone)]
 pub(super) struct PgWal {
     path: PathBuf,
     system: SystemIdentifier,
 }
 
-/// A file, as it was when it was looked at.
+/// A file, as inspected.
 pub(super) struct Seen {
     pub(super) look: Look,
-    /// Which very file it is, and its size; none of one that has gone.
+    /// Identity and size of the file; `None` if it has disappeared.
     pub(super) file: Option<(FileIdentity, u64)>,
 }
 
@@ -32,7 +32,7 @@ impl PgWal {
         Self { path: data.join("pg_wal"), system }
     }
 
-    /// The directory itself.
+    /// Returns the path of the directory.
     pub(super) fn directory(&self) -> &Path {
         &self.path
     }
@@ -41,7 +41,7 @@ impl PgWal {
         self.path.join(name.to_string())
     }
 
-    /// The names of all WAL files in it.
+    /// Lists the names of all WAL files.
     pub(super) fn names(&self) -> Result<Vec<WalName>, Error> {
         let cannot_list = |error| {
             Error::new(ErrorKind::Local, format!("cannot list {}", self.path.display())).because(error)
@@ -54,7 +54,7 @@ impl PgWal {
         Ok(names)
     }
 
-    /// The content of a text file; `None` if it has gone.
+    /// Reads a text file; `None` if it has disappeared.
     pub(super) fn text(&self, name: WalName) -> Result<Option<Vec<u8>>, Error> {
         let mut text = Vec::new();
         let read =
@@ -62,13 +62,13 @@ impl PgWal {
         self.unless_gone(name, read.map(|_| text))
     }
 
-    /// Looks at a file.
+    /// Inspects a file.
     pub(super) fn look(&self, name: WalName) -> Result<Seen, Error> {
         let Some(found) = self.unless_gone(name, fs::metadata(self.path(name)))? else {
             return Ok(Seen { look: Look::Gone, file: None });
         };
         let look = match name {
-            // Opening a named pipe would wait for a writer.
+            // Opening a named pipe would block until a writer opens it.
             _ if !found.is_file() => Some(Look::Text(Err("it is not a regular file".to_owned()))),
             WalName::Partial(_) => Some(Look::Partial),
             WalName::Segment(segment) => self.segment(segment, found.len())?,
@@ -83,7 +83,7 @@ impl PgWal {
         Ok(look.map_or(Seen { look: Look::Gone, file: None }, |look| Seen { look, file }))
     }
 
-    /// Looks at a segment; `None` if it has gone.
+    /// Inspects a segment; `None` if it has disappeared.
     fn segment(&self, name: SegmentName, bytes: u64) -> Result<Option<Look>, Error> {
         let Some(beginning) = self.beginning(name)? else { return Ok(None) };
         if beginning.iter().all(|byte| *byte == 0) {
@@ -114,7 +114,7 @@ impl PgWal {
         header.check(name, bytes).and_then(|()| header.check_system(self.system))
     }
 
-    /// Whether there is a segment of that name, as long as that, which begins with its own first page.
+    /// Returns `true` if a segment of that name and size exists and starts with a page of its own.
     fn is_its_own(&self, name: SegmentName, bytes: u64) -> Result<bool, Error> {
         let wal = WalName::Segment(name);
         let found = self.unless_gone(wal, fs::metadata(self.path(wal)))?;
@@ -126,8 +126,8 @@ impl PgWal {
         Ok(header.is_ok_and(|header| self.check(&header, name, bytes).is_ok()))
     }
 
-    /// How the records end. Where the segment before is at hand, that one is read first, because its last record proves the
-    /// first one of this.
+    /// Returns the end of the records. Reads the previous segment first if it exists, because its last record
+    /// verifies the first one of this segment.
     fn records_end(
         &self,
         name: SegmentName,
@@ -148,14 +148,14 @@ impl PgWal {
         Ok(self.walk_from(name)?.map(|walk| walk.end()))
     }
 
-    /// A walk through one segment; `None` if it has gone, or has no pages.
+    /// Walks through one segment; `None` if it has disappeared or has no pages.
     fn walk_from(&self, name: SegmentName) -> Result<Option<RecordWalk>, Error> {
         let Some(beginning) = self.beginning(name)? else { return Ok(None) };
         let Some(mut walk) = RecordWalk::new(&beginning, name.timeline()) else { return Ok(None) };
         Ok(self.walk_on(&mut walk, name)?.then_some(walk))
     }
 
-    /// Goes on through a segment; false if it has gone.
+    /// Continues a walk through a segment; returns `false` if the segment has disappeared.
     fn walk_on(&self, walk: &mut RecordWalk, name: SegmentName) -> Result<bool, Error> {
         let wal = WalName::Segment(name);
         let Some(file) = self.unless_gone(wal, File::open(self.path(wal)))? else { return Ok(false) };
@@ -171,7 +171,7 @@ impl PgWal {
         Ok(true)
     }
 
-    /// The first bytes of a segment; `None` if it has gone.
+    /// Reads the first bytes of a segment; `None` if it has disappeared.
     fn beginning(&self, name: SegmentName) -> Result<Option<Vec<u8>>, Error> {
         let wal = WalName::Segment(name);
         let mut beginning = Vec::new();

@@ -1,8 +1,8 @@
-//! Archiving what lies in `pg_wal`, is complete, and is missing in the archive, whatever its mark says.
+//! Archiving of complete files in `pg_wal` that the archive lacks, whatever their `.done` files say.
 //!
-//! After a failover that is what the dead primary had streamed and not archived: the standby marked it `.done`, so it is in
-//! nobody's queue. What is archived goes the way of every push: checked, durable, never replacing anything. The server and its
-//! archiver may be at work all the while.
+//! After a failover these are the segments that the failed primary had streamed but not archived: the standby marked
+//! them `.done`, so no server archives them. They are checked like in every push, made durable, and never replace a
+//! file. The server and its archiver may be running.
 
 mod decision;
 mod forks;
@@ -35,83 +35,83 @@ use forks::Forks;
 use look::{PgWal, Seen};
 use same::Both;
 
-/// Whose WAL is looked through.
+/// The server whose `pg_wal` is searched.
 #[derive(Debug, Clone)]
 pub struct BackfillRequest {
-    /// The server's data directory.
+    /// Data directory of the server.
     pub data: PathBuf,
-    /// The cluster.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// How the archive is asked.
+    /// Settings for reading the archive.
     pub reading: Reading,
 }
 
-/// How files are archived.
+/// Settings for archiving.
 #[derive(Debug, Clone)]
 pub struct Pushing {
-    /// How to compress.
+    /// Compression.
     pub codec: Codec,
-    /// Threads that may compress a file.
+    /// Maximum number of threads to compress a file.
     pub threads: NonZeroUsize,
-    /// Files in work at a time.
+    /// Maximum number of files in progress.
     pub at_once: NonZeroUsize,
-    /// Where it goes that is compressed to more than is kept in memory.
+    /// Where to spill compressed data that is too large for memory.
     pub overflow: OverflowPlace,
-    /// How long each file may take, if it is of 16 MiB.
+    /// Time limit per file, for a file of 16 MiB.
     pub patience: Duration,
 }
 
-/// What is to be done.
+/// Plan of a backfill.
 #[derive(Debug)]
 pub struct BackfillPlan {
     system: SystemIdentifier,
     wal: PgWal,
     fence: Fence,
-    /// What is to be archived, in that order.
+    /// Files to archive, in order.
     pub goes: Vec<Missing>,
-    /// What stays, and why.
+    /// Files to leave, with reasons.
     pub left: Vec<(WalName, Reason)>,
-    /// How many files the archive has already, by their names.
+    /// Number of files that the archive already has, by name.
     pub held: usize,
 }
 
 /// A complete file that the archive lacks.
 #[derive(Debug, Clone)]
 pub struct Missing {
-    /// Its name.
+    /// Name of the file.
     pub name: WalName,
-    /// Its size, in bytes.
+    /// Size in bytes.
     pub bytes: u64,
     identity: FileIdentity,
 }
 
 impl Missing {
-    /// How long segments are, if it is one.
+    /// Returns the segment size, if the file is a segment.
     fn segment_size(&self) -> Option<SegmentSize> {
         self.name.segment().and_then(|_| SegmentSize::new(self.bytes).ok())
     }
 }
 
-/// What has been done.
+/// Result of a backfill.
 #[derive(Debug, Default)]
 pub struct Backfilled {
-    /// What was archived.
+    /// Archived files.
     pub archived: Vec<Missing>,
-    /// What stays, and why.
+    /// Files left, with reasons.
     pub left: Vec<(WalName, Reason)>,
-    /// How many files the archive had already, or has got from elsewhere meanwhile.
+    /// Number of files that the archive already had, or received from elsewhere in the meantime.
     pub held: usize,
-    /// What could not be archived.
+    /// Files that could not be archived.
     pub failed: Vec<(WalName, Error)>,
-    /// What was not tried any more.
+    /// Files that were not tried.
     pub untried: Vec<WalName>,
 }
 
-/// Looks through `pg_wal` for what the archive lacks. Changes nothing.
+/// Searches `pg_wal` for files that the archive lacks. Changes nothing.
 pub async fn plan(archive: &Archive, request: BackfillRequest) -> Result<BackfillPlan, Error> {
     let BackfillRequest { data, system, reading } = request;
     let wal = PgWal::of(&data, system);
-    // Before the archive is asked: what the server archives and removes in between is found there.
+    // Before the archive is listed, so that files archived and removed in between are found there.
     let (names, fence) = {
         let wal = wal.clone();
         blocking(move || {
@@ -122,7 +122,7 @@ pub async fn plan(archive: &Archive, request: BackfillRequest) -> Result<Backfil
         })
         .await?
     };
-    // Of timelines that are not known here, the archive's history files tell.
+    // The archive may have history files of timelines unknown here.
     let histories = WalName::History(TimelineId::FIRST);
     let archived = reading
         .patiently(async || archive.held_among(system, names.iter().copied().chain([histories])).await)
@@ -168,7 +168,7 @@ pub async fn plan(archive: &Archive, request: BackfillRequest) -> Result<Backfil
 }
 
 impl BackfillPlan {
-    /// Leaves what there is a reason for that has been found since.
+    /// Moves files for which `why` returns a reason to those left.
     fn leave(&mut self, why: impl Fn(&Missing) -> Option<Reason>) {
         for file in std::mem::take(&mut self.goes) {
             match why(&file) {
@@ -178,7 +178,7 @@ impl BackfillPlan {
         }
     }
 
-    /// Leaves what conflicts keep out that have been found since.
+    /// Moves files that the fence excludes to those left.
     fn leave_conflicts(&mut self) {
         let kept_out = self.goes.extract_if(.., |file| self.fence.keeps_out(file.name));
         self.left.extend(kept_out.map(|file| (file.name, Reason::Conflict)));
@@ -194,7 +194,7 @@ impl BackfillPlan {
         match (decide(&seen.look), seen.file) {
             (Ok(()), Some((identity, bytes))) => self.goes.push(Missing { name, bytes, identity }),
             (Err(Reason::Gone), _) | (Ok(()), None) => {
-                // Most likely because it has been archived meanwhile.
+                // Probably archived in the meantime.
                 if reading.patiently(async || archive.holds(self.system, name).await).await? {
                     self.held += 1;
                 } else {
@@ -206,8 +206,8 @@ impl BackfillPlan {
         Ok(())
     }
 
-    /// Archives what is to be archived. A file that fails is no reason to stop, but an archive that is away is. `done` hears of
-    /// each file that needs no more work.
+    /// Archives the planned files. Continues after the failure of one file, but not if the archive is unavailable.
+    /// Calls `done` with each file that needs no more work.
     pub async fn carry_out(
         self,
         archive: &Archive,
@@ -242,17 +242,17 @@ impl BackfillPlan {
     }
 }
 
-/// What became of a file.
+/// Result for one file.
 enum Became {
     Archived,
-    /// It is in the archive, and others have brought it there.
+    /// The archive has it from elsewhere.
     Held,
     Left(Reason),
     Failed(Error),
     Untried,
 }
 
-/// What the files share that are archived at the same time.
+/// State shared by the files in progress.
 struct Shared<'a> {
     archive: &'a Archive,
     system: SystemIdentifier,
@@ -260,7 +260,7 @@ struct Shared<'a> {
     pushing: &'a Pushing,
     stop: &'a CancellationToken,
     fence: Fence,
-    /// Whether the archive is away.
+    /// `true` if the archive is unavailable.
     ended: AtomicBool,
 }
 
@@ -283,7 +283,7 @@ impl Shared<'_> {
         };
         let limit = TimeLimit::new(Instant::now(), self.pushing.patience);
         let pushing = push_unchanged(self.archive, request, file.identity.clone(), &limit);
-        // Into a directory a file is let finish, because cut short it would leave a staging file behind.
+        // A publication into a directory finishes, because an interruption would leave a staging file.
         let pushed = if self.archive.is_remote() {
             match self.stop.run_until_cancelled(pushing).await {
                 Some(pushed) => pushed,
@@ -307,7 +307,7 @@ impl Shared<'_> {
         match error.kind() {
             ErrorKind::Conflict => self.fence.raise(file.name),
             ErrorKind::Unavailable | ErrorKind::Refused => self.ended.store(true, Ordering::Relaxed),
-            // The server may have removed it, or used it for new WAL, perhaps once its archiver had archived it.
+            // The server may have removed it, or reused it for new WAL after archiving it.
             ErrorKind::Local | ErrorKind::Unacceptable => {
                 if self.archive.holds(self.system, file.name).await.unwrap_or(false) {
                     return Became::Held;
@@ -323,7 +323,7 @@ impl Shared<'_> {
     }
 }
 
-/// Refuses an archive that holds nothing of the cluster: what is put into a wrong place is missing where it is needed.
+/// Refuses an archive without any file of the cluster: files in the wrong archive are missing where they are needed.
 async fn refuse_unknown(archive: &Archive, system: SystemIdentifier, reading: Reading) -> Result<(), Error> {
     let is_known = reading.patiently(async || {
         Ok(archive.newest_segment(system).await?.is_some()

@@ -1,7 +1,7 @@
-//! Whether the archive's files of a timeline are this server's.
+//! Check that the archive's files of a timeline are from this server.
 //!
-//! Another server may have taken the same timeline: after a promotion of two, or because one is a clone of the other. Their
-//! files must not be mixed, so what both places have right before and right after a hole is compared.
+//! Another server may use the same timeline: after two promotions, or because one is a copy of the other. Their files
+//! must not be mixed, so the files on both sides of each hole are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,7 +19,7 @@ use crate::push::Fence;
 use crate::spool::FileIdentity;
 use crate::wal::{SystemIdentifier, TimelineId, WalName};
 
-/// The two places, and whose files are compared.
+/// The archive and the `pg_wal` to compare.
 pub(super) struct Both<'a> {
     pub(super) archive: &'a Archive,
     pub(super) wal: &'a PgWal,
@@ -28,7 +28,7 @@ pub(super) struct Both<'a> {
 }
 
 impl Both<'_> {
-    /// Raises the fence for timelines whose history file is another one in the archive. `held` is what both have.
+    /// Raises the fence for timelines whose history files differ. `held` are the files that both have.
     pub(super) async fn compare_histories(&self, held: &[WalName], fence: &Fence) -> Result<(), Error> {
         for name in held {
             if let WalName::History(_) = name
@@ -40,9 +40,9 @@ impl Both<'_> {
         Ok(())
     }
 
-    /// Raises the fence for timelines of which a segment on either side of a hole is another one in the archive. Gives what is
-    /// to be archived of timelines of which that cannot be told, although the archive has what comes after a hole; for these,
-    /// it raises the fence, too. `held` is what both have.
+    /// Raises the fence for timelines with a different segment on either side of a hole. Returns those missing files
+    /// whose timeline cannot be compared although the archive has segments after the hole, and raises the fence for
+    /// these, too. `held` are the files that both have.
     pub(super) async fn compare_segments(
         &self,
         held: &[WalName],
@@ -83,7 +83,8 @@ impl Both<'_> {
         Ok(stays)
     }
 
-    /// Whether the nearest of these segments that can be compared is the same in both places; `None` if none can.
+    /// Returns `true` if the nearest of these segments that can be compared is the same in both; `None` if none can
+    /// be compared.
     async fn nearest(
         &self,
         names: impl Iterator<Item = &WalName>,
@@ -102,7 +103,7 @@ impl Both<'_> {
         Ok(None)
     }
 
-    /// Whether the archive has segments of the timeline after this one in directories that have not been listed.
+    /// Returns `true` if the archive has later segments of the timeline in directories that were not listed.
     async fn has_later(&self, name: WalName) -> Result<bool, Error> {
         let newest = self.reading.patiently(async || self.archive.newest_segments(self.system).await).await?;
         Ok(newest.iter().map(|file| file.name.wal()).any(|newest| {
@@ -110,7 +111,7 @@ impl Both<'_> {
         }))
     }
 
-    /// One that the archive has, and that cannot be read, may be another server's.
+    /// An unreadable file in the archive may be another server's.
     async fn has_same_text(&self, name: WalName) -> Result<bool, Error> {
         let wal = self.wal.clone();
         let Some(ours) = blocking(move || wal.text(name)).await? else { return Ok(true) };
@@ -124,7 +125,7 @@ impl Both<'_> {
         }
     }
 
-    /// What cannot be compared, because it is incomplete here, damaged there, or gone, says nothing.
+    /// Returns `None` if the segments cannot be compared, because one is incomplete, damaged or missing.
     async fn has_same_segment(&self, name: WalName) -> Result<Option<bool>, Error> {
         let wal = self.wal.clone();
         let Some(ours) = blocking(move || digest_of_complete(&wal, name)).await? else { return Ok(None) };
@@ -140,7 +141,7 @@ impl Both<'_> {
     }
 }
 
-/// The digest of a segment in `pg_wal`; `None` where it is not complete, has gone, or changes.
+/// Returns the digest of a segment in `pg_wal`; `None` if it is incomplete, has disappeared, or changes.
 fn digest_of_complete(wal: &PgWal, name: WalName) -> Result<Option<Digest>, Error> {
     let seen = wal.look(name)?;
     let (Ok(()), Some((identity, _))) = (decide(&seen.look), seen.file) else { return Ok(None) };

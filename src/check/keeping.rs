@@ -1,4 +1,4 @@
-//! Whether the archive keeps up with its server, and whether what it holds brings the cluster back.
+//! Checks that the archive keeps up with its server, and that it can recover the cluster.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,7 +9,7 @@ use crate::cluster::DataDirectory;
 use crate::status::{ArchiveStatus, Backlog, Unarchived, unarchived};
 use crate::wal::{SystemIdentifier, WalName};
 
-/// What is said of the newest segment.
+/// Reports on the newest segment.
 pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>) -> Finding {
     let name = "newest";
     match known.and_then(ArchiveStatus::newest) {
@@ -22,8 +22,8 @@ pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>) ->
     }
 }
 
-/// Whether the server's files reach this archive, which the arrival of one that it was asked for proves, and none holds up the
-/// others.
+/// Checks that the server's files reach this archive, as the arrival of a requested one proves, and that no file
+/// blocks the others.
 pub(super) async fn backlog(
     archive: &Archive,
     system: SystemIdentifier,
@@ -46,7 +46,7 @@ pub(super) async fn backlog(
     .await
 }
 
-/// What is made of the files that wait, and of those that should and do not.
+/// Reports on waiting files, and on files that should wait but do not.
 fn of_backlog(
     backlog: &Backlog,
     left: Option<Unarchived>,
@@ -81,7 +81,8 @@ fn of_backlog(
     )
 }
 
-/// Whether the history of the server's timeline is there, whether a failover has left a hole, and whether somebody else writes.
+/// Checks for the history file of the server's timeline, for holes left by a failover, and for other servers that
+/// write.
 pub(super) fn timelines(known: &ArchiveStatus) -> Finding {
     let now = Timestamp::now();
     let holes = known.holes.iter().map(|hole| (!hole.passed, hole.what(), hole.remedy()));
@@ -100,7 +101,7 @@ pub(super) fn timelines(known: &ArchiveStatus) -> Finding {
     Finding { outcome, ..Finding::pass(name, what) }.hint(hints.join("; "))
 }
 
-/// Whether the archive brings a standby on.
+/// Checks that the archive can feed a standby.
 pub(super) fn standby(known: &ArchiveStatus) -> Option<Finding> {
     let (name, standby) = ("standby", known.standby?);
     let wrongs: Vec<(String, &str)> = standby.wrongs().collect();
@@ -114,7 +115,8 @@ pub(super) fn standby(known: &ArchiveStatus) -> Option<Finding> {
     })
 }
 
-/// Whether there is a base backup, without which WAL brings nothing back. `before` is what was found of all else.
+/// Checks that there is a base backup, without which WAL recovers nothing. `before` are the findings of all other
+/// checks.
 pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Finding {
     let name = "backup";
     let alone = before.iter().all(|finding| finding.outcome != Outcome::Fail);
@@ -142,7 +144,7 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Findi
         .hint(hint)
 }
 
-/// Nobody reads more.
+/// Whole seconds are enough for people.
 fn to_the_second(moment: Timestamp) -> Timestamp {
     Timestamp::from_second(moment.as_second()).unwrap_or(moment)
 }
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_and_what_has_no_mark_may_do_so_for_minutes() {
+    fn waiting_and_unmarked_files_are_tolerated_for_minutes() {
         let moment = |seconds| Timestamp::from_second(seconds).unwrap();
         let first = "000000010000000000000003".parse().unwrap();
         let left = Some(Unarchived { first, since: moment(1000), segments: 2 });

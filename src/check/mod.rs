@@ -1,7 +1,7 @@
-//! Whether archiving and restoring will work, tried out before they have to: the configuration, the place, the server.
+//! Test run of archiving and restoring: configuration, archive, server.
 //!
-//! Each finding says what was looked at, whether it is well, what was found, and what to do. Nothing is left behind but
-//! the segment that a running server was asked to archive.
+//! Each finding has a name, an outcome, a description and a hint. Nothing is left behind, except the segment that a
+//! running server was asked to archive.
 
 mod keeping;
 mod place;
@@ -19,46 +19,46 @@ use crate::error::Error;
 use crate::limit::TimeLimit;
 use crate::server::Server;
 
-/// What is to be looked at.
+/// Subjects of the check.
 #[derive(Debug, Clone)]
 pub struct CheckRequest {
-    /// The configuration file that was read, and its permissions.
+    /// Path and permissions of the configuration file that was read.
     pub configuration: Option<(PathBuf, u32)>,
-    /// The data directory whose WAL is archived.
+    /// Data directory whose WAL is archived.
     pub data: Option<DataDirectory>,
-    /// The running server.
+    /// Running server.
     pub server: Option<Server>,
-    /// Whether to run the `restore_command` of the data directory.
+    /// `true` to run the `restore_command` of the data directory.
     pub restore: bool,
-    /// Directories in which base backups are kept.
+    /// Directories that contain base backups.
     pub backup_directories: Vec<PathBuf>,
-    /// The labels of the base backups in the archive that count.
+    /// Labels of the base backups in the archive that count.
     pub labels: Labels,
 }
 
-/// One finding.
+/// A finding.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// What was looked at: a name that stays the same from version to version.
+    /// Name of the check, which stays the same across versions.
     pub name: &'static str,
-    /// Whether it is well.
+    /// Outcome of the check.
     pub outcome: Outcome,
-    /// What was found.
+    /// Description of the finding.
     pub detail: String,
-    /// What to do about it.
+    /// Hint for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// Whether something is well.
+/// Outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It is.
+    /// All is well.
     Pass,
-    /// It works, and somebody should know something about it.
+    /// It works, but somebody should know about it.
     Note,
-    /// WAL will not be archived or restored as it should be.
+    /// WAL will not be archived or restored as it should.
     Fail,
 }
 
@@ -83,7 +83,7 @@ impl Finding {
         Self::fail(name, error.report())
     }
 
-    /// What was found, or the failure to find out.
+    /// Creates a finding from a description or an error.
     fn of(name: &'static str, found: Result<String, Error>) -> Self {
         match found {
             Ok(detail) => Self::pass(name, detail),
@@ -92,7 +92,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything, in the order in which people would.
+/// Runs all checks, in an order that suits people.
 pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &TimeLimit) -> Vec<Finding> {
     let mut findings = vec![configuration(request.configuration.as_ref())];
     let archive = match Archive::open(options).await {
@@ -108,7 +108,7 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     if let (Some(data), Some(system)) = (data, system) {
         findings.push(restore::check(options, &archive, data, system, limit).await);
     }
-    // Last, because it says whether anything else is left to do.
+    // Last, because it reports whether anything else remains to do.
     if let Some(known) = known {
         let backup = keeping::backup(known.as_ref(), &findings);
         findings.push(backup);
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_that_everyone_can_write_is_a_cross() {
+    fn a_world_writable_configuration_fails() {
         let outcome = |mode| configuration(Some(&(PathBuf::from("/x"), mode))).outcome;
         assert_eq!(outcome(0o100_640), Outcome::Pass);
         assert_eq!(outcome(0o100_644), Outcome::Pass);

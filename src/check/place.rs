@@ -1,4 +1,4 @@
-//! Whether the archive's place is there and can do what archiving asks of it.
+//! Checks that the archive is available and supports what archiving needs.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::{Finding, Outcome};
 use crate::archive::{Archive, ConditionalPut, Conditions, MUCH_SKEW, Probe, clock_difference};
 
-/// Worth knowing: times in the archive are of its clock, others of ours.
+/// Clock skew worth mentioning: times in the archive are by its clock, others by the local one.
 const SOME_SKEW: SignedDuration = SignedDuration::from_secs(30);
 
 pub(super) async fn check(archive: &Archive, findings: &mut Vec<Finding>) {
@@ -38,7 +38,7 @@ pub(super) async fn check(archive: &Archive, findings: &mut Vec<Finding>) {
     }
     findings.push(Finding::pass("create", "a file can be created"));
     try_out(archive, &probe, findings).await;
-    // Whatever else has failed. Archiving and restoring do without, and some keep their archive so on purpose.
+    // Whatever else has failed. Archiving and restoring need no deletion, and some archives forbid it on purpose.
     findings.push(match probe.remove().await {
         Ok(()) => Finding::pass("delete", "a file can be deleted"),
         Err(error) => Finding { outcome: Outcome::Note, ..Finding::failed("delete", &error) }
@@ -62,7 +62,7 @@ async fn try_out(archive: &Archive, probe: &Probe<'_>, findings: &mut Vec<Findin
     });
 }
 
-/// What the place makes of creating a file that is there, against what is set about it.
+/// Compares the archive's reaction to creating an existing file with the setting.
 fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> Finding {
     let name = "conditional";
     let race = "two servers that archive the same name at the same moment could overwrite each other";
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_that_overwrites_is_a_cross_only_where_walkeep_relies_on_it() {
+    fn a_store_that_overwrites_fails_only_where_walkeep_relies_on_it() {
         use ConditionalPut::{Auto, No, Yes};
         use Conditions::{Honoured, Ignored, NotUnderstood};
         use Outcome::{Fail, Note, Pass};
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_may_be_a_little_wrong() {
+    fn a_small_clock_skew_is_tolerated() {
         for (seconds, outcome) in
             [(0, Outcome::Pass), (-31, Outcome::Note), (301, Outcome::Fail), (-9999, Outcome::Fail)]
         {

@@ -1,8 +1,8 @@
-//! Whether the server's own `restore_command` brings a file back, run as the server would run it: a command that is broken
-//! is to be found before a failover needs it.
+//! Test of the server's own `restore_command`, run as the server would run it, so that a broken command is found
+//! before a failover.
 //!
-//! It is asked for a history file, which is small and disturbs nobody, and puts it into a directory of its own in `pg_wal`,
-//! where none of the server's own copies can be taken for it.
+//! It is asked for a history file, which is small, and writes it into a directory of its own in `pg_wal`, where it
+//! cannot be confused with the server's own files.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -26,16 +26,16 @@ use crate::wal::{SystemIdentifier, TimelineId, WalName};
 
 const NAME: &str = "restore_command";
 
-/// How often is looked whether the command has ended.
+/// Interval between checks for the end of the command.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What is left of the time limit when a command that goes on is ended.
+/// Time that must remain when the command is killed.
 const MARGIN: Duration = Duration::from_secs(3);
 
-/// How much is shown of what a command has said, in letters.
+/// Maximum number of characters shown of the command's output.
 const MOST_SAID: usize = 500;
 
-/// As the server gives `%r` where nothing has been replayed.
+/// Value of `%r` if nothing has been replayed.
 const NO_RESTART_POINT: &str = "000000000000000000000000";
 
 pub(super) async fn check(
@@ -78,7 +78,7 @@ async fn try_out(
     Ok(judge(name, archived, &tried, took))
 }
 
-/// The newest history file that the archive holds, and its digest; where it holds none, one that it would hold next.
+/// Returns the newest history file in the archive with its digest or, without one, the name of the next one.
 async fn file_to_ask_for(
     options: &ArchiveOptions,
     archive: &Archive,
@@ -99,17 +99,17 @@ async fn file_to_ask_for(
     }
 }
 
-/// What a command has done.
+/// Result of a command.
 struct Tried {
-    /// How it has ended; `None` when it was ended.
+    /// Exit status; `None` if the command was killed.
     status: Option<ExitStatus>,
-    /// Of the file that it has brought.
+    /// Digest of the restored file.
     brought: Option<Digest>,
-    /// What it has written, on one line.
+    /// Output, on one line.
     said: String,
 }
 
-/// The command at work. Ended, with all that it has started, and its directory removed, when this is dropped.
+/// A running command. On drop, it is killed with all its children, and its directory removed.
 struct Running {
     child: Child,
     said: File,
@@ -118,7 +118,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts it as the server does: by the shell, in the data directory.
+    /// Starts the command as the server does: with the shell, in the data directory.
     fn start(data: &DataDirectory, command: &str, name: WalName) -> Result<Self, Error> {
         let data: PathBuf = std::path::absolute(data.path()).map_err(cannot_run)?.components().collect();
         let wal = data.join("pg_wal");
@@ -129,7 +129,7 @@ impl Running {
                     .hint("run it as the server's user")
             })?;
         let target = directory.path().join("RECOVERYHISTORY");
-        // Relative, as the server's is.
+        // Relative, as in the server.
         let relative = target.strip_prefix(&data).unwrap_or(&target);
         let said = tempfile::tempfile().map_err(cannot_run)?;
         let child = Command::new("/bin/sh")
@@ -145,7 +145,7 @@ impl Running {
         Ok(Self { child, said, target, _directory: directory })
     }
 
-    /// Waits for its end, until the time is nearly up.
+    /// Waits for the command to end, until the time is nearly up.
     async fn end(mut self, limit: &TimeLimit) -> Result<Tried, Error> {
         let status = loop {
             match self.child.try_wait().map_err(cannot_run)? {
@@ -157,7 +157,7 @@ impl Running {
         let brought = File::open(&self.target).ok().and_then(|file| digest(file).ok());
         let mut said = String::new();
         self.said.rewind().map_err(cannot_run)?;
-        // What is no text says nothing to anybody.
+        // Output that is no text is useless.
         let _ = (&self.said).take(MAX_TEXT_BYTES).read_to_string(&mut said);
         let said = said.trim().chars().take(MOST_SAID).collect::<String>().replace(char::is_control, " ");
         Ok(Tried { status, brought, said })
@@ -183,7 +183,7 @@ fn digest(mut file: File) -> std::io::Result<Digest> {
     Ok((*blake3::hash(&content).as_bytes()).into())
 }
 
-/// The command with the server's placeholders filled in. Those that the server does not know stay, as up to version 15.
+/// Substitutes the server's placeholders in a command. Unknown ones stay, as in versions up to 15.
 fn filled_in(command: &str, name: WalName, target: &Path) -> String {
     let mut filled = String::new();
     let mut letters = command.chars().peekable();
@@ -204,7 +204,7 @@ fn filled_in(command: &str, name: WalName, target: &Path) -> String {
     filled
 }
 
-/// What the server would make of what the command has done.
+/// Interprets the result as the server would.
 fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128) -> Finding {
     let Tried { status, brought, said } = tried;
     let says = if said.is_empty() { String::new() } else { format!("; it says: {said}") };
@@ -244,7 +244,7 @@ mod tests {
     use crate::check::Outcome;
 
     #[test]
-    fn placeholders_are_filled_in_as_the_server_does() {
+    fn placeholders_are_substituted_as_by_the_server() {
         let name = "00000002.history".parse().unwrap();
         let filled = |command| filled_in(command, name, Path::new("pg_wal/x"));
         assert_eq!(filled("a %f \"%p\" %r"), format!("a 00000002.history \"pg_wal/x\" {NO_RESTART_POINT}"));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_surprise_at_a_failover_is_a_cross() {
+    fn a_command_that_would_break_a_failover_fails() {
         use Outcome::{Fail, Note, Pass};
         let [one, other]: [Digest; 2] = [[1; 32].into(), [2; 32].into()];
         let outcome = |archived, status: Option<i32>, brought, said: &str| {

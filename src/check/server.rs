@@ -1,4 +1,4 @@
-//! Whether the server archives, and into this archive.
+//! Checks that the server archives into this archive.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::server::Server;
 use crate::status::{ArchiveStatus, Beside, ask_if_any};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
-/// How often the archive is asked for a segment that the server is to archive.
+/// Interval between requests for a segment that the server is to archive.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Whose server it is, and what the archive holds of it, as far as either is known.
+/// Checks the server, and returns its system identifier and the state of its archive, if known.
 pub(super) async fn check(
     archive: &Archive,
     request: CheckRequest,
@@ -42,13 +42,13 @@ pub(super) async fn check(
     };
     let whose = match system {
         Some(whose) => whose,
-        // Nobody has said whose files are meant, and there may be none or those of many.
+        // No cluster was given, and the archive may contain none or several.
         None => match archive.only_system().await {
             Ok(whose) => whose,
             Err(_) => return (None, None),
         },
     };
-    // What fails is told, and not tried again: that is what a check is for.
+    // Failures are reported without retries.
     let reading = Reading { at_once: 1, patience: Duration::ZERO };
     let beside = Beside { data: data.clone(), backup_directories, labels };
     let known = match ask_if_any(archive, whose, beside, reading).await {
@@ -73,10 +73,10 @@ pub(super) async fn check(
     (system, Some(known))
 }
 
-/// Whose it is, and what is found of its settings.
+/// System identifier, with findings about the settings.
 type Facts = (SystemIdentifier, Vec<Finding>);
 
-/// Whose WAL it is, and how its server archives: as the running server says, else as its files do.
+/// Determines the cluster and its archiving settings, from the running server or else from its files.
 fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result<Facts, Error>> {
     let of_data = data.map(|data| {
         data.system_identifier()?.ok_or_else(|| {
@@ -95,7 +95,7 @@ fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result
     Some(system.map(|system| (system, settings(data, server))))
 }
 
-/// What is found of the settings, and what is not.
+/// Returns the findings about the settings.
 fn settings(data: Option<&DataDirectory>, server: Option<&Server>) -> Vec<Finding> {
     let found = match (server, data) {
         (Some(server), _) => server.settings().and_then(|settings| Ok((settings, server.is_in_recovery()?))),
@@ -111,7 +111,7 @@ fn settings(data: Option<&DataDirectory>, server: Option<&Server>) -> Vec<Findin
     }
 }
 
-/// What is said where the settings are kept in another place, such as below `/etc`.
+/// Reports that the settings are in another directory, such as below `/etc`.
 fn elsewhere(data: &DataDirectory) -> Finding {
     let data = data.path().display();
     let what =
@@ -130,7 +130,7 @@ async fn known_system(archive: &Archive, system: SystemIdentifier) -> Finding {
     }
 }
 
-/// What the settings say about archiving. A standby need not archive, as long as it is not to be promoted.
+/// Checks the settings for archiving. A standby need not archive unless it is to be promoted.
 fn archiving(settings: &ServerSettings, standby: bool) -> Vec<Finding> {
     let setting = |name: &str| settings.get(name).map_or("", String::as_str);
     let (mode, command) = (setting("archive_mode"), setting("archive_command"));
@@ -168,7 +168,7 @@ fn archiving(settings: &ServerSettings, standby: bool) -> Vec<Finding> {
     vec![mode, command]
 }
 
-/// Has the server end a segment, and waits until the archive has it.
+/// Makes the server end a segment, and waits until the archive has it.
 async fn switch(archive: &Archive, server: Server, system: SystemIdentifier, limit: &TimeLimit) -> Finding {
     let name = "switch";
     let asked = server.clone();
@@ -201,7 +201,7 @@ async fn switch(archive: &Archive, server: Server, system: SystemIdentifier, lim
     }
 }
 
-/// Whether the segment is in the archive before the time is nearly up.
+/// Returns `true` if the segment is archived before the time is nearly up.
 async fn wait_for(
     archive: &Archive,
     system: SystemIdentifier,
@@ -228,7 +228,7 @@ mod tests {
     use crate::check::Outcome;
 
     #[test]
-    fn only_walkeeps_own_command_is_a_tick_and_a_standby_needs_none() {
+    fn only_walkeeps_own_command_passes_and_a_standby_needs_none() {
         let outcomes = |pairs: &[(&str, &str)]| {
             let settings =
                 pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

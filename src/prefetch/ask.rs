@@ -1,7 +1,7 @@
-//! What a call asks of the prefetcher, and tells it.
+//! Requests of a restore to the prefetcher.
 //!
-//! One that does not answer is left alone for the rest of its life: a call that has waited for it in vain says so once, and
-//! leaves a note that spares the others the waiting. They ask the archive.
+//! A prefetcher that does not answer is ignored for the rest of its life: the call that waited for it logs that once
+//! and leaves a note, so that other calls ask the archive without waiting.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -13,24 +13,24 @@ use crate::restore::Verified;
 use crate::spool::Spool;
 use crate::wal::{SegmentName, SegmentSize};
 
-/// How long a file that is on its way is waited for while it does not move. Its prefetcher may be stopped.
+/// Time to wait for a segment in progress that does not move. Its prefetcher may be stopped.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What notes about a prefetcher that does not answer are about.
+/// Subject of notes about a prefetcher that does not answer.
 const SUBJECT: &str = "prefetcher";
 
-/// Asks for a segment. An error wherever it is not to be had, or not in time: then it is to be fetched from the archive.
+/// Requests a segment. Fails if it is not available in time. The caller then fetches it from the archive.
 pub fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit) -> io::Result<Verified> {
     if is_left_alone(spool, run) {
         return Err(io::Error::from(io::ErrorKind::NotConnected));
     }
     let whom = spool.whom_to_meet();
     let asked = say(spool, run, Message::Want(name)).and_then(|stream| {
-        // What is left must do for the archive, also where the limit is short.
+        // The rest of the time must be enough for the archive, even with a short limit.
         stream.set_read_timeout(Some(PATIENCE.min(limit.left() / 2)))?;
         receive(&stream, || limit.left() > limit.total() / 2)
     });
-    // That it has moved and is too slow is another matter.
+    // A transfer that moves but is too slow is a different case.
     if asked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
         tracing::warn!("the prefetcher does not answer, and is left alone from now on; killing it is safe");
         if let Some(whom) = whom
@@ -42,13 +42,13 @@ pub fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit) -> io
     asked
 }
 
-/// Whether the prefetcher that is there is one that does not answer.
+/// Returns `true` if the current prefetcher is one that does not answer.
 fn is_left_alone(spool: &Spool, run: &str) -> bool {
     let noted = spool.noted(SUBJECT, run, SystemTime::now());
     noted.is_some_and(|note| spool.whom_to_meet().is_some_and(|whom| whom == note.text))
 }
 
-/// Tells where recovery is. An error where there is nobody to be told; `WouldBlock` where somebody is, who does not listen.
+/// Reports the progress of recovery. Fails if there is no prefetcher, with `WouldBlock` if it does not listen.
 pub fn tell_restored(spool: &Spool, run: &str, name: SegmentName, size: SegmentSize) -> io::Result<()> {
     say(spool, run, Message::Restored(name, size)).map(drop)
 }

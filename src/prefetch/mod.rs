@@ -1,12 +1,13 @@
-//! The prefetcher: a process that a restore leaves behind, and that has the next segments at hand when they are asked for.
+//! The prefetcher: a process started by a restore that fetches the next segments before they are requested.
 //!
-//! It keeps what follows the segment that was restored last, on that timeline, within bounds (`window`), and hands it to
-//! the calls that come (`wire`). What it has fetched is checked as every restored file is, and has no name anywhere, so
-//! that nothing outlives it: no file of an earlier recovery, of another cluster or timeline can ever be found. It never
-//! says that a file is absent; for whatever it cannot give, the call asks the archive itself.
+//! It fetches the segments after the one restored last, on the same timeline, within limits (`window`), and passes
+//! them to calls that request them (`wire`). Prefetched files are verified like all restored files. They have no
+//! names and vanish with the process, so files of an earlier recovery, another cluster or another timeline are never
+//! found. The prefetcher never reports that a file is absent: for files that it does not have, the call asks the
+//! archive.
 //!
-//! It ends when there is no more to fetch and all is handed over, when nobody has asked for a while, and when the server
-//! that it was left behind for has ended.
+//! It ends when there is nothing left to fetch and all files are passed on, when no call has come for a while, and
+//! when the server for which it was started has ended.
 
 mod ask;
 mod window;
@@ -37,46 +38,47 @@ pub use ask::{ask, tell_restored};
 use window::{Room, Window};
 use wire::{COMING, LONGEST_LINE, Message, hand_over};
 
-/// How much a prefetcher may have in hand, and for how long.
+/// Limits of a prefetcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PrefetchBounds {
-    /// Bytes of restored segments, on the spool's disk; one segment in any case. There is no prefetcher with 0.
+    /// Total size of restored segments on the spool's disk, in bytes. One segment is always allowed. 0 turns
+    /// prefetching off.
     pub bytes: u64,
-    /// It ends when nobody has asked for so long.
+    /// Time without requests after which it ends.
     pub idle: Duration,
-    /// Requests to a store at a time.
+    /// Maximum number of concurrent requests to a store.
     pub connections: NonZeroUsize,
 }
 
-/// What is to be prefetched.
+/// Task of a prefetcher.
 #[derive(Debug, Clone)]
 pub struct PrefetchJob {
-    /// From where.
+    /// Archive to fetch from.
     pub archive: ArchiveOptions,
-    /// Of which cluster.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// For the server in this directory; not relative.
+    /// Data directory of the server; an absolute path.
     pub data: DataDirectory,
-    /// Where it is met; not relative.
+    /// Spool with the meeting point; an absolute path.
     pub spool: Spool,
-    /// The segment that was restored last.
+    /// Segment restored last.
     pub last: SegmentName,
-    /// The size of the cluster's segments.
+    /// Segment size of the cluster.
     pub size: SegmentSize,
-    /// How much.
+    /// Limits.
     pub bounds: PrefetchBounds,
-    /// How many at a time from a directory, where decoding is all the work.
+    /// Maximum number of concurrent files from a directory, where decoding is the only work.
     pub threads: NonZeroUsize,
 }
 
-/// How often is looked whether files move, and whether anybody still needs them.
+/// Interval between checks for progress and for the need of files.
 const TICK: Duration = Duration::from_millis(250);
 
-/// How long a call may take to say its line.
+/// Time for a call to send its line.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Prefetches until there is no more to do, unless another prefetcher does so already. `ready` is called before the
-/// archive is asked for a file, when nothing of the caller's is needed any more.
+/// Prefetches until there is nothing left to do, unless another prefetcher is running. Calls `ready` before the first
+/// request to the archive, when nothing of the caller's is needed any more.
 pub async fn prefetch(job: PrefetchJob, ready: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
     let cannot = |error: io::Error| Error::new(ErrorKind::Local, "cannot prefetch").because(error);
     let run = job.data.run()?;
@@ -100,12 +102,12 @@ struct Prefetcher {
     last_heard: Instant,
 }
 
-/// A segment that is being fetched.
+/// A segment in progress.
 struct Coming {
     fetch: AbortHandle,
-    /// What has come.
+    /// Bytes received so far.
     progress: Progress,
-    /// How many had when those who wait were told last.
+    /// Bytes received when waiting calls were last notified.
     told: u64,
     /// Calls that wait for it.
     waiting: Vec<UnixStream>,
@@ -172,7 +174,7 @@ impl Prefetcher {
         }
     }
 
-    /// Does what a call says. Whether to go on: another run of the server needs another prefetcher.
+    /// Handles a call's message. Returns `false` to end: another run of the server needs another prefetcher.
     fn answer(&mut self, line: &str, call: UnixStream) -> bool {
         let Some((message, run)) = Message::parse(line) else { return true };
         if run != self.run {
@@ -186,7 +188,7 @@ impl Prefetcher {
                         self.window.pass(name);
                     }
                 } else if let Some(coming) = self.coming.get_mut(&name)
-                    // At once, so that one that answers is told from one that does not.
+                    // Immediately, so that a prefetcher that answers is distinguishable from one that does not.
                     && call.try_write(&[COMING]).is_ok()
                 {
                     coming.waiting.push(call);
@@ -217,7 +219,7 @@ impl Prefetcher {
         self.forget_the_passed();
     }
 
-    /// Ends fetches that nobody needs any more. Calls that wait for one see the connection close.
+    /// Stops fetches that nobody needs any more. Calls that wait for one see the connection close.
     fn forget_the_passed(&mut self) {
         self.coming.retain(|name, coming| {
             let needed = self.window.is_coming(*name);
@@ -245,7 +247,7 @@ impl Prefetcher {
     }
 }
 
-/// Waits for the line that a call says.
+/// Reads the line that a call sends.
 async fn hear(call: UnixStream) -> io::Result<(String, UnixStream)> {
     let mut line = Vec::new();
     while !line.ends_with(b"\n") {
@@ -263,7 +265,7 @@ async fn hear(call: UnixStream) -> io::Result<(String, UnixStream)> {
     Ok((line, call))
 }
 
-/// Fetches and checks one segment.
+/// Fetches and verifies one segment.
 async fn fetch(
     archive: Archive,
     system: SystemIdentifier,
@@ -280,11 +282,11 @@ async fn fetch(
             .unnamed_file()
             .map_err(|error| Error::new(ErrorKind::Local, "cannot write into the spool").because(error))?;
         let mut watched = Watched { file, progress };
-        // Nobody waits for it that long.
+        // No call waits that long.
         let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
         let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut watched)?;
         if header.original_size != size.bytes() {
-            // The call itself finds out, and says so.
+            // The call finds the problem itself and reports it.
             return Err(Error::new(ErrorKind::Damaged, format!("{name} is not of {size}")));
         }
         Ok(Verified { file: watched.file, size: header.original_size, blake3: header.blake3 })

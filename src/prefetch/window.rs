@@ -1,31 +1,31 @@
-//! Which segments a prefetcher has in hand: those right after the one that was restored last, on its timeline. Pure.
+//! The segments of a prefetcher: those that follow the one restored last, on its timeline. Pure.
 
 use std::collections::BTreeMap;
 
 use crate::wal::{SegmentName, SegmentSize};
 
-/// How many more at a time are asked for when one has come. Every connection to a store costs some round trips before its
-/// first byte, so the sooner they are made the better.
+/// Number of additional concurrent fetches after each arrival. A new connection to a store needs some round trips
+/// before its first byte, so connections are opened early.
 const GROWTH: usize = 3;
 
-/// How many segments may be in hand.
+/// Maximum number of segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
-    /// In all, coming or here; at least one.
+    /// Segments in progress or present; at least one.
     pub(super) files: usize,
-    /// Coming at a time.
+    /// Segments in progress.
     pub(super) at_once: usize,
 }
 
-/// The segments in hand, each coming or here.
+/// The segments of a prefetcher, each in progress or present.
 #[derive(Debug)]
 pub(super) struct Window<T> {
     room: Room,
     size: SegmentSize,
-    /// The one to fetch next; none once the archive has no more.
+    /// Next segment to fetch; `None` once the archive has no more.
     next: Option<SegmentName>,
     held: BTreeMap<SegmentName, Held<T>>,
-    /// How many have come since the window was opened.
+    /// Number of arrivals since the window was opened.
     come: usize,
 }
 
@@ -36,15 +36,15 @@ enum Held<T> {
 }
 
 impl<T> Window<T> {
-    /// Begins after `last`, of a cluster whose segments have that size.
+    /// Creates a window that starts after `last`, for a cluster with that segment size.
     pub(super) fn after(last: SegmentName, size: SegmentSize, room: Room) -> Self {
         Self { room, size, next: last.next(size), held: BTreeMap::new(), come: 0 }
     }
 
-    /// The segment to begin to fetch now, if any.
+    /// Returns the next segment to fetch now, if any.
     ///
-    /// At first it is one alone, and [`GROWTH`] more at a time for each that has come: past the end of the archive there is
-    /// nothing, which must not be asked for a dozen times whenever a standby has caught up.
+    /// At first only one is fetched, and [`GROWTH`] more at a time after each arrival: a standby that has caught up
+    /// must not ask for a dozen segments beyond the end of the archive.
     pub(super) fn begin(&mut self) -> Option<SegmentName> {
         let coming = self.held.values().filter(|held| matches!(held, Held::Coming)).count();
         if self.held.len() >= self.room.files.max(1)
@@ -58,7 +58,7 @@ impl<T> Window<T> {
         Some(name)
     }
 
-    /// It has come. One that is not waited for any more is dropped.
+    /// Records an arrival. A file that is no longer expected is dropped.
     pub(super) fn has_come(&mut self, name: SegmentName, file: T) {
         if let Some(held) = self.held.get_mut(&name) {
             *held = Held::Here(file);
@@ -66,7 +66,7 @@ impl<T> Window<T> {
         }
     }
 
-    /// The archive has none of that name, and so nothing that would be asked for after it.
+    /// Records that the archive lacks the segment. Later ones are then not needed either.
     pub(super) fn is_absent(&mut self, name: SegmentName) {
         if self.held.contains_key(&name) {
             self.held.split_off(&name);
@@ -74,7 +74,7 @@ impl<T> Window<T> {
         }
     }
 
-    /// It could not be fetched. Whoever asks for it will find out why; no further one is begun.
+    /// Records a failed fetch. A call that asks for the segment finds the reason itself; no further fetch is started.
     pub(super) fn has_failed(&mut self, name: SegmentName) {
         if self.held.remove(&name).is_some() {
             self.next = None;
@@ -92,14 +92,15 @@ impl<T> Window<T> {
         }
     }
 
-    /// It was handed over. Those before it will not be asked for any more.
+    /// Records that a segment was passed on. Earlier ones will not be requested any more.
     pub(super) fn pass(&mut self, name: SegmentName) {
         let mut after = self.held.split_off(&name);
         after.remove(&name);
         self.held = after;
     }
 
-    /// Moves to what comes after `last`, which was restored from elsewhere; keeps what is in hand of that.
+    /// Moves the window after `last`, which was restored from elsewhere. Segments that still belong to the window
+    /// stay.
     pub(super) fn move_after(&mut self, last: SegmentName, size: SegmentSize) {
         let fresh = Self::after(last, size, self.room);
         let begins = fresh.next.is_some_and(|next| self.held.contains_key(&next) || self.next == Some(next));
@@ -110,7 +111,7 @@ impl<T> Window<T> {
         }
     }
 
-    /// Whether there is nothing more to do: all is handed over, and there is no more.
+    /// Returns `true` if all segments were passed on and there are no more.
     pub(super) fn is_done(&self) -> bool {
         self.next.is_none() && self.held.is_empty()
     }
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_with_one_and_grows_to_its_room() {
+    fn the_window_starts_with_one_fetch_and_grows_to_its_limit() {
         let mut window = window();
         assert_eq!(begun(&mut window), [segment(10)]);
         window.has_come(segment(10), 0);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_that_comes_lets_a_few_more_come_at_a_time() {
+    fn each_arrival_allows_a_few_more_concurrent_fetches() {
         let mut window = Window::<u8>::after(segment(9), SegmentSize::DEFAULT, LARGE);
         let mut coming = begun(&mut window);
         let mut counts = vec![coming.len()];
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cross_the_end_of_a_log_by_the_real_size() {
+    fn names_continue_after_4_gib_by_the_real_segment_size() {
         for (megabytes, last, next) in [
             (16, "0000000200000001000000FE", "0000000200000001000000FF"),
             (16, "0000000200000001000000FF", "000000020000000200000000"),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_absent_one_is_the_end() {
+    fn the_first_absent_segment_is_the_end() {
         let mut window = window();
         begun(&mut window);
         window.has_come(segment(10), 0);
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failure_none_is_begun_and_what_is_here_stays() {
+    fn after_a_failure_no_fetch_starts_and_present_segments_stay() {
         let mut window = window();
         begun(&mut window);
         window.has_come(segment(10), 0);
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn it_moves_to_where_recovery_is() {
+    fn the_window_follows_the_recovery() {
         let mut window = window();
         begun(&mut window);
         window.move_after(segment(9), SegmentSize::DEFAULT);
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn one_segment_may_be_in_hand_however_large_it_is() {
+    fn one_segment_of_any_size_is_allowed() {
         let mut window = Window::<u8>::after(segment(9), SegmentSize::DEFAULT, Room { files: 0, at_once: 9 });
         assert_eq!(begun(&mut window), [segment(10)]);
     }

@@ -1,7 +1,8 @@
-//! What a call and the prefetcher say to each other over a socket.
+//! Protocol between a call and the prefetcher over a socket.
 //!
-//! The call says one line. What it wants is answered by as many [`COMING`] as there is progress, then by [`HERE`] with the
-//! size and the digest of the file that comes with it, open. A connection that is closed without is the other answer.
+//! The call sends one line. The prefetcher answers a request with a [`COMING`] for each progress, followed by
+//! [`HERE`] with size and digest and the open file. Closing the connection without an answer means that the file is
+//! not available.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -18,31 +19,31 @@ use rustix::net::{
 use crate::restore::Verified;
 use crate::wal::{SegmentName, SegmentSize};
 
-/// How every line begins: another version's is not understood, and so is answered by nothing.
+/// First word of every line. Other versions do not understand it and do not answer.
 const GREETING: &str = "walkeep-prefetch-1";
 
-/// More than any line is long.
+/// Maximum length of a line in bytes.
 pub(super) const LONGEST_LINE: usize = 512;
 
-/// It is on its way, and has moved since this was said last.
+/// Byte that says that the file is in progress and has moved since the last such byte.
 pub(super) const COMING: u8 = b'.';
-/// Here it is.
+/// Byte that precedes the answer with the file.
 const HERE: u8 = b'+';
 
 /// [`HERE`], the size in decimal, a space, the digest, a line feed.
 const LONGEST_ANSWER: usize = 1 + 20 + 1 + 64 + 1;
 
-/// What a call says.
+/// Message of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
-    /// It wants this segment.
+    /// Request for a segment.
     Want(SegmentName),
-    /// It has restored this segment itself, of a cluster whose segments have that size.
+    /// Report that the call restored this segment from elsewhere, in a cluster with that segment size.
     Restored(SegmentName, SegmentSize),
 }
 
 impl Message {
-    /// The line for a call in that run of the server.
+    /// Formats the line for a call in that run of the server.
     pub(super) fn line(self, run: &str) -> String {
         match self {
             Self::Want(name) => format!("{GREETING} {run} want {name}\n"),
@@ -50,7 +51,7 @@ impl Message {
         }
     }
 
-    /// The message of a line and the run that it comes from; `None` for anything else.
+    /// Parses a line into the message and the run of the server; `None` for anything else.
     pub(super) fn parse(line: &str) -> Option<(Self, &str)> {
         let mut words = line.strip_suffix('\n')?.split(' ');
         if words.next()? != GREETING {
@@ -67,7 +68,7 @@ impl Message {
     }
 }
 
-/// Hands a file over. The socket must not block: an answer fits, or nobody is there.
+/// Passes a file on. The socket must not block: an answer fits, or nobody is listening.
 pub(super) fn hand_over(to: impl AsFd, verified: &Verified) -> io::Result<()> {
     let answer = format!("{}{} {}\n", char::from(HERE), verified.size, verified.blake3);
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
@@ -78,15 +79,15 @@ pub(super) fn hand_over(to: impl AsFd, verified: &Verified) -> io::Result<()> {
     if sent == answer.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
 }
 
-/// Waits for a file. An error when it is not to be had, and when nothing moves for as long as the socket's time limit for
-/// reading: `WouldBlock` where nothing was heard at all. `goes_on` is asked now and then whether to wait any longer.
+/// Waits for a file. Fails if it is not available, and if nothing moves within the read timeout of the socket: with
+/// `WouldBlock` if nothing was received at all. `goes_on` is called repeatedly and returns `false` to stop waiting.
 pub(super) fn receive(from: &UnixStream, goes_on: impl Fn() -> bool) -> io::Result<Verified> {
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     let mut answer = Vec::new();
     let (mut file, mut is_heard) = (None, false);
     while goes_on() {
         file = match receive_some(from, &mut answer) {
-            // It answers, and what it fetches does not move.
+            // It answers, but its fetch does not move.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_heard => {
                 return Err(io::Error::from(io::ErrorKind::TimedOut));
             }
@@ -112,7 +113,7 @@ pub(super) fn receive(from: &UnixStream, goes_on: impl Fn() -> bool) -> io::Resu
     Err(io::Error::from(io::ErrorKind::TimedOut))
 }
 
-/// Adds what comes next to `answer`, and gives the file that came with it.
+/// Appends received bytes to `answer`, and returns the file that came with them.
 fn receive_some(from: &UnixStream, answer: &mut Vec<u8>) -> io::Result<Option<OwnedFd>> {
     let mut bytes = [0; LONGEST_ANSWER];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_as_it_was_written_and_nothing_else_is() {
+    fn a_line_survives_the_round_trip_and_others_are_refused() {
         for message in [Message::Want(name()), Message::Restored(name(), SegmentSize::MIN)] {
             let line = message.line("66.17.none");
             assert_eq!(Message::parse(&line), Some((message, "66.17.none")));
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_handed_over_after_any_progress() {
+    fn a_file_is_passed_on_after_any_progress() {
         let (mut one, other) = UnixStream::pair().unwrap();
         one.write_all(&[COMING, COMING]).unwrap();
         hand_over(&one, &verified(b"content")).unwrap();
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_no_file() {
+    fn malformed_answers_are_errors() {
         let answered = |answer: &[u8]| {
             let (mut one, other) = UnixStream::pair().unwrap();
             other.set_read_timeout(Some(Duration::from_millis(10))).unwrap();

@@ -1,8 +1,8 @@
-//! What is to be made of a file that the archive does not have.
+//! Meaning of a file that the archive does not have.
 //!
-//! "Not there" ends a recovery, so it has to be the whole truth: the archive is there, and holds files of this cluster, by a
-//! fresh look; and a segment is the end of the log, and no gap in it. What is decided is in [`crate::coverage`]; here the
-//! facts are gathered, cheapest first, and the outcome is put into words.
+//! "Not found" ends a recovery, so it must be certain: a fresh lookup shows that the archive is available and
+//! contains files of this cluster, and a missing segment is the end of the WAL and no gap. [`crate::coverage`]
+//! decides; this module collects the facts, cheapest first, and words the result.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,21 +24,21 @@ use crate::wal::{
     BackupLabel, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName,
 };
 
-/// For so long after a later segment has come, the missing one may still be on its way: pushes take several files along at a
-/// time and publish each as soon as it is ready, and one that failed is tried again by its own call.
+/// Time after the arrival of a later segment during which a missing one may still arrive: a push archives several
+/// files concurrently and publishes each when it is ready, and a failed one is retried by its own call.
 const SETTLING: Duration = Duration::from_mins(1);
 
-/// What became of the question.
+/// Result of the lookup.
 pub(super) enum Answer {
-    /// The file has come in between.
+    /// The file has arrived in between.
     IsThere,
-    /// A later segment has come just now, so the missing one may be on its way for that much longer.
+    /// A later segment has just arrived, so the missing one may follow within that time.
     Settling(Duration, Error),
-    /// The failure that the restore ends with.
+    /// The error with which the restore ends.
     Final(Error),
 }
 
-/// Finds out what it means that the archive does not have the file; `absent` is what the archive said.
+/// Determines why the archive does not have the file. `absent` is the archive's answer.
 pub(super) async fn explain(
     archive: &Archive,
     system: SystemIdentifier,
@@ -65,8 +65,9 @@ pub(super) async fn explain(
     }
 }
 
-/// A history file that is missing while its timeline has segments was lost: the server would take the number for a free one,
-/// and choose the timeline a second time. (A standby asks again and again, and its promotion goes on whatever the answer.)
+/// A missing history file of a timeline with segments is an error: it was lost, and the server would take its number
+/// for an unused one and choose the timeline a second time. (A standby keeps asking, and its promotion continues
+/// whatever the answer.)
 async fn explain_history(
     archive: &Archive,
     system: SystemIdentifier,
@@ -136,30 +137,30 @@ async fn explain_segment(
     Ok(if settling.is_zero() { Answer::Final(gap) } else { Answer::Settling(settling, gap) })
 }
 
-/// How much longer the missing segment may be on its way, when a later one has been there for `age`.
+/// Returns the time for which the missing segment may still arrive, if a later one has been there for `age`.
 fn settling(age: SignedDuration) -> Duration {
-    // One from the future is one of an unknown age.
+    // A time in the future is an unknown age.
     SETTLING.saturating_sub(Duration::try_from(age).unwrap_or_default())
 }
 
-/// What is known on the server's side.
+/// Facts known from the server's files.
 #[derive(Debug, Default)]
 struct OwnFacts {
-    /// Whether it goes on asking, whatever it is told.
+    /// `true` if the server keeps asking, whatever the answer.
     is_standby: bool,
-    /// Whether its own `pg_wal` has the segment: where later WAL is archived, all of it.
+    /// `true` if its own `pg_wal` has the segment; if later WAL is archived, the complete segment.
     has_segment: bool,
-    /// The lowest segment in its own `pg_wal` that comes after it on its timeline.
+    /// Lowest later segment of the timeline in its own `pg_wal`.
     later: Option<SegmentName>,
     size: Option<SegmentSize>,
     histories: Vec<(TimelineId, TimelineHistory)>,
     target: Option<TargetTimeline>,
-    /// The base backup that is being recovered, until the server has found its beginning.
+    /// Label of the base backup being recovered, until the server has found its start.
     backup: Option<BackupLabel>,
 }
 
 impl OwnFacts {
-    /// Nothing, outside a data directory. `goes_on`: whether a later segment is archived.
+    /// Reads the facts; empty outside a data directory. `goes_on` is `true` if a later segment is archived.
     fn gather(path: &Path, system: SystemIdentifier, segment: SegmentName, goes_on: bool) -> Self {
         let data = DataDirectory::of(path);
         if !matches!(data.system_identifier(), Ok(Some(own)) if own == system) {
@@ -182,8 +183,8 @@ impl OwnFacts {
         self.histories.iter().find(|(of, _)| *of == timeline).map(|(_, history)| history)
     }
 
-    /// Where the recovery goes from `timeline`. The server keeps the history files on the way to its target in `pg_wal`; those
-    /// of timelines that it has only looked at lie there, too.
+    /// Returns the path of the recovery from `timeline` on. `pg_wal` contains the history files on the way to the
+    /// target, and those of timelines that the server has only looked at.
     fn way(&self, timeline: TimelineId) -> Way<'_> {
         let highest = || self.histories.iter().rfind(|(_, history)| history.left(timeline).is_some());
         match self.target {
@@ -201,16 +202,16 @@ impl OwnFacts {
     }
 }
 
-/// All that the judgement rests on.
+/// All facts for the decision.
 struct Known {
     own: OwnFacts,
-    /// Not known outside a data directory, where the timeline has no archived segment.
+    /// Segment size; `None` outside a data directory if the timeline has no archived segment.
     size: Option<SegmentSize>,
-    /// The history file of the segment's timeline.
+    /// History of the segment's timeline.
     history: Option<TimelineHistory>,
-    /// The archived history files of higher timelines, where the target is not known.
+    /// Archived histories of higher timelines, if the target is unknown.
     higher: Vec<(TimelineId, TimelineHistory)>,
-    /// The lowest archived segment of the timeline, where a later one than the missing is.
+    /// Lowest archived segment of the timeline, if it has a later one than the missing one.
     lowest: Option<SegmentName>,
 }
 
@@ -224,7 +225,7 @@ impl Known {
         own: OwnFacts,
     ) -> Result<Self, Error> {
         let timeline = segment.timeline();
-        // Any segment tells it.
+        // Any segment contains it.
         let size = match own.size {
             Some(size) => Some(size),
             None => match archive.lowest_segment(system, timeline).await? {
@@ -244,7 +245,7 @@ impl Known {
         let has_branches = branches_decide
             && (around.higher_timelines
                 || !archive.is_remote()
-                // A standby asks again and again, and goes on asking whatever the answer.
+                // A standby keeps asking, whatever the answer.
                 || request.mode == RecoveryMode::Recovery
                     && has_next_timeline(archive, system, timeline).await?);
         let higher = if has_branches { higher(archive, system, timeline).await? } else { Vec::new() };
@@ -267,7 +268,7 @@ impl Known {
         missing.judge()
     }
 
-    /// Whether the base backup that is being recovered begins with the segment.
+    /// Returns `true` if the base backup being recovered starts with the segment.
     fn begins_with(&self, segment: SegmentName) -> bool {
         match (&self.own.backup, self.size) {
             (Some(label), Some(size)) => label.begins_with(segment, size),
@@ -276,8 +277,8 @@ impl Known {
     }
 }
 
-/// Whether there is a history file of the next timeline. A server takes the next free number for a new one, so that the end of
-/// an ordinary recovery costs no listing of history files.
+/// Returns `true` if the next timeline has a history file. A server gives a new timeline the next unused number, so
+/// the end of an ordinary recovery needs no listing of history files.
 async fn has_next_timeline(
     archive: &Archive,
     system: SystemIdentifier,
@@ -289,7 +290,7 @@ async fn has_next_timeline(
     }
 }
 
-/// The history files of the timelines above this one.
+/// Reads the history files of the timelines above this one.
 async fn higher(
     archive: &Archive,
     system: SystemIdentifier,
@@ -312,14 +313,14 @@ async fn read_history(
     timeline: TimelineId,
 ) -> Result<Option<TimelineHistory>, Error> {
     match read_text(archive, system, WalName::History(timeline)).await {
-        // What was decoded has been parsed before.
+        // A decoded text file was parsed before it was archived.
         Ok((_, content)) => Ok(TimelineHistory::parse(timeline, &content).ok()),
         Err(error) if error.kind() == ErrorKind::Absent => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// In recovery, where a missing segment decides, it leaves a line. To a standby it is routine.
+/// Logs the decision in recovery, where it matters. On a standby it is routine.
 fn tell(own: &OwnFacts, text: &str) {
     if !own.is_standby {
         tracing::info!("{text}");
@@ -340,7 +341,8 @@ fn end_of_log(
     format!("{}: {why}{}", absent.report(), partial_hint(archive, segment, partial))
 }
 
-/// How the end of a timeline is used that a promotion has left. By then this recovery has gone on without it.
+/// Describes how to use the `.partial` that a promotion left at the end of a timeline. This recovery has continued
+/// without it by then.
 fn partial_hint(archive: &Archive, segment: SegmentName, partial: bool) -> String {
     if !partial {
         return String::new();
@@ -354,7 +356,7 @@ fn partial_hint(archive: &Archive, segment: SegmentName, partial: bool) -> Strin
     )
 }
 
-/// The base backup that is being recovered begins with what is missing.
+/// Creates the error for a missing segment with which the base backup being recovered starts.
 fn no_backup_without(archive: &Archive, segment: SegmentName, lowest: Option<SegmentName>) -> Error {
     let begins = lowest.map_or_else(
         || format!("nothing of timeline {} from there on is", segment.timeline()),
@@ -425,7 +427,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_segment_that_has_just_come_gives_the_missing_one_time() {
+    fn a_later_segment_that_just_arrived_gives_the_missing_one_time() {
         let age = SignedDuration::from_secs;
         assert_eq!(settling(age(0)), SETTLING);
         assert_eq!(settling(age(59)), Duration::from_secs(1));

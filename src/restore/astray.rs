@@ -1,16 +1,17 @@
-//! A recovery that is about to go astray.
+//! Warning of a recovery that is about to follow the wrong timeline.
 //!
-//! The server looks for each segment on the newest timeline first, and takes that of an older one where there is none. It does
-//! not look where the older one was left (`XLogFileReadAnyTLI` in `access/transam/xlogrecovery.c`). So while a timeline has
-//! archived nothing yet, a recovery to it replays what its parent wrote behind that place: rows that somebody had gone back
-//! to be rid of. Whether that is meant nobody but he can tell: the new timeline may be one that nobody wants.
+//! The server looks for each segment on the newest timeline first, and uses that of an older one if there is none. It
+//! ignores the position at which the older one was left (`XLogFileReadAnyTLI` in `access/transam/xlogrecovery.c`).
+//! While a timeline has archived nothing, a recovery to it therefore replays what its parent wrote after the fork:
+//! rows that somebody wanted to get rid of. Only people know whether that is intended: the new timeline may be
+//! unwanted.
 
 use crate::archive::Archive;
 use crate::error::Error;
 use crate::wal::{Ancestor, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory};
 
-/// What there is to say of a segment that is absent, the first one of its timeline, if the archive has more of the parent than
-/// the two have in common.
+/// Returns a warning for an absent segment, the first one of its timeline, if the archive has more WAL of the parent
+/// than both have in common.
 pub(super) async fn astray(
     archive: &Archive,
     system: SystemIdentifier,

@@ -1,7 +1,7 @@
-//! What is known of timeline history files without the archive: that of timeline 1 cannot exist, and those that the server
-//! knows lie beside the place where it wants them.
+//! Timeline history files that need no archive: that of timeline 1 cannot exist, and those known to the server are
+//! next to the target.
 //!
-//! Needs neither flags nor configuration, so that a mistake in them cannot stop a server in the middle of a promotion.
+//! Needs neither flags nor configuration, so that a mistake in them cannot stop a server during a promotion.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -11,14 +11,14 @@ use crate::error::Error;
 use crate::frame::MAX_TEXT_BYTES;
 use crate::wal::{TimelineHistory, TimelineId, WalName};
 
-/// Whether there can be no such file: the first timeline has no parents.
+/// Returns `true` for the history file of the first timeline, which has no parents and so no such file.
 #[must_use]
 pub fn cannot_exist(name: WalName) -> bool {
     name == WalName::History(TimelineId::FIRST)
 }
 
-/// Copies a timeline history file that the server keeps beside `path`, if there is one and it is sound. A file at `path`
-/// itself is none: it is what is to be restored.
+/// Copies the timeline history file that the server has next to `path`, and returns `true` if it exists and is
+/// well-formed. A file at `path` itself does not count, because it is the target.
 pub fn restore_own_history(name: WalName, path: &Path) -> Result<bool, Error> {
     let WalName::History(timeline) = name else { return Ok(false) };
     let (directory, own) = (directory_of(path), name.to_string());

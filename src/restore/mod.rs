@@ -1,7 +1,7 @@
-//! Bringing one WAL file back.
+//! Restore of one WAL file.
 //!
-//! The file appears under its final name complete and checked, or not at all. It is not flushed to disk: the server
-//! does that itself with every segment it takes, and asks for all of them again after a crash.
+//! The file appears under its final name completely and verified, or not at all. It is not flushed to disk: the
+//! server flushes every segment that it takes, and requests all of them again after a crash.
 
 mod absence;
 mod astray;
@@ -32,48 +32,48 @@ use place::{cannot_write, directory_of, stage};
 use watch::while_it_moves;
 pub(crate) use watch::{Progress, Watched};
 
-/// What is wanted, and where.
+/// A restore request.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
-    /// The name of the file.
+    /// Name of the file.
     pub name: WalName,
-    /// Where to put it; relative to the working directory, as PostgreSQL's `%p` is.
+    /// Target path, relative to the working directory, as PostgreSQL's `%p`.
     pub path: PathBuf,
-    /// The system identifier, where no data directory tells it.
+    /// System identifier, if no data directory provides it.
     pub system: Option<SystemIdentifier>,
-    /// What the server does when it is told that there is no more.
+    /// What the server does when it finds no more WAL.
     pub mode: RecoveryMode,
-    /// Segments at which recovery is to end although later ones were written.
+    /// Segments at which recovery may end although later ones were written.
     pub accept_gaps: Vec<SegmentName>,
-    /// Take an archive that holds nothing of the system for one that is new.
+    /// `true` to treat an archive without any file of the cluster as a new one.
     pub accept_empty: bool,
 }
 
-/// What was restored.
+/// Result of a restore.
 #[derive(Debug)]
 pub enum Restored {
-    /// The archive's file.
+    /// The file came from the archive.
     FromArchive {
-        /// What it says of itself.
+        /// Header of the archived file.
         header: Header,
-        /// Its size in the archive, in bytes.
+        /// Size in the archive, in bytes.
         stored_size: u64,
     },
-    /// A copy of what had been prefetched.
+    /// The file had been prefetched.
     Prefetched {
-        /// Its size, in bytes.
+        /// Size in bytes.
         size: u64,
     },
-    /// The server's own copy of a timeline history file, because the archive could not give it.
+    /// The server's own copy of a timeline history file was used, because the archive could not provide it.
     OwnCopy,
 }
 
-/// Restores one file, trying again within `limit` while the archive cannot be asked. What has been `prefetched` of it is
-/// copied, if that can be done.
+/// Restores one file, with retries within `limit` while the archive is unavailable. Uses the file in `prefetched` if
+/// that works.
 ///
-/// A timeline history file that the archive cannot give is taken from where the server itself keeps it. The server asks
-/// for its parents' when it is promoted, at a moment when it has given up being a standby already: stopping it there
-/// would leave it to come up again on its old timeline, writable.
+/// A timeline history file that the archive cannot provide is copied from the server's own. The server requests those
+/// of its ancestors during a promotion, when it is no longer a standby: if the restore failed then, the server would
+/// come up again on its old timeline, writable.
 pub async fn restore(
     options: &ArchiveOptions,
     request: &RestoreRequest,
@@ -102,16 +102,16 @@ pub async fn restore(
         let restoring = restore_from_archive(options, request, limit, progress.clone());
         let from_archive = match &options.url {
             ArchiveUrl::Directory(_) => while_it_moves(limit, &progress, restoring).await,
-            // It is watched where its bytes arrive.
+            // A store is watched where its bytes arrive.
             ArchiveUrl::Store(_) => restoring.await,
         };
         let Err(error) = from_archive else { return from_archive };
-        // A directory may be mounted while it is waited for. Nobody will fill a store meanwhile.
+        // A directory may get mounted in the meantime. Nobody fills a store in the meantime.
         let error = match (error.kind(), &options.url) {
             (ErrorKind::Empty, ArchiveUrl::Directory(_)) => error.of_kind(ErrorKind::Unavailable),
             _ => error,
         };
-        // A mistake in the settings of a store shows only here.
+        // A mistake in the settings of a store is noticed only here.
         if error.kind() != ErrorKind::Absent {
             let (name, path) = (*name, path.clone());
             if blocking(move || restore_own_history(name, &path)).await? {
@@ -144,8 +144,8 @@ async fn restore_from_archive(
     Ok(Restored::FromArchive { header, stored_size })
 }
 
-/// Refuses a segment of another size than those of the server that asks, where its data directory tells that. The server itself ends
-/// its recovery with an error that does not say why, or, as a standby, asks for the segment for ever.
+/// Refuses a segment of another size than those of the requesting server, if its data directory contains that. The
+/// server itself would end recovery with an unclear error or, as a standby, request the segment forever.
 fn check_size(path: &Path, name: WalName, bytes: u64, location: &str) -> Result<(), Error> {
     let (WalName::Segment(_), Ok(size)) = (name, SegmentSize::new(bytes)) else { return Ok(()) };
     match DataDirectory::of(path).segment_size() {
@@ -160,16 +160,16 @@ fn check_size(path: &Path, name: WalName, bytes: u64, location: &str) -> Result<
     }
 }
 
-/// How often a file that is listed is asked for, although it cannot be fetched.
+/// Maximum number of attempts to fetch a file that is listed but missing.
 const MOST_CONTRADICTIONS: usize = 5;
 
-/// The pause before the archive is asked again for what may be on its way.
+/// Pause before the archive is asked again for a file that may arrive.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// For so long a standby waits for what may be on its way.
+/// Time for which a standby waits for a file that may arrive.
 const BRIEFLY: Duration = Duration::from_secs(2);
 
-/// Fetches the file, or finds out what its absence means. In recovery a segment that may still be on its way is waited for.
+/// Fetches the file, or determines why it is absent. In recovery, waits for a segment that may arrive.
 async fn fetch_or_explain(
     archive: &Archive,
     system: SystemIdentifier,
@@ -198,7 +198,7 @@ async fn fetch_or_explain(
             }
             Answer::Settling(settling, gap) => {
                 let end = *waits_until.get_or_insert_with(|| {
-                    // A standby asks again by itself, but not when it is promoted: then this is the last question.
+                    // A standby retries by itself, except in a promotion: then this is the last request.
                     let patience = match request.mode {
                         RecoveryMode::Recovery => limit.left() / 2,
                         RecoveryMode::Standby | RecoveryMode::Ending => BRIEFLY.min(limit.left() / 2),
@@ -219,8 +219,7 @@ async fn fetch_or_explain(
     }
 }
 
-/// Fetches the file `name` of the system into an unnamed place and hands it over once it is verified, to be read
-/// from its beginning.
+/// Fetches and verifies the file `name` of the cluster, and returns it as an unnamed file, to be read from its start.
 pub async fn read_verified(
     options: &ArchiveOptions,
     name: ArchivedName,
@@ -241,7 +240,7 @@ pub async fn read_verified(
     .await
 }
 
-/// Whose file is wanted: as given, as the data directory says, or of the only system that the archive has.
+/// Returns the system identifier: as given, from the data directory, or of the only cluster in the archive.
 async fn system_to_restore(
     archive: &Archive,
     path: PathBuf,

@@ -1,4 +1,4 @@
-//! Where a restored file goes: beside its final name until it is complete and checked, then under it.
+//! Writing of a restored file: next to its final name until it is complete and verified.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -14,35 +14,35 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::Digest;
 use crate::wal::WalName;
 
-/// How much of a file is copied at a time, in bytes.
+/// Size of the copy buffer in bytes.
 const COPY_BYTES: usize = 256 << 10;
 
-/// A complete, checked file that has no name, and so is out of everybody's reach.
+/// A complete, verified file without a name, so that no other process can change it.
 #[derive(Debug)]
 pub struct Verified {
-    /// The file. Where it is read from next is anybody's guess.
+    /// The open file, at an arbitrary read position.
     pub file: File,
-    /// Its size, in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its digest.
+    /// BLAKE3 of the content.
     pub blake3: Digest,
 }
 
 impl Verified {
-    /// Gives it the name `path`, in one step.
+    /// Gives the file the name `path`, in one step.
     ///
-    /// An error where there is such a file already, or another file system, or one that knows no such links: there a copy
-    /// can be made.
+    /// Fails if `path` exists, is on another file system, or on one that cannot link unnamed files. The caller then
+    /// makes a copy.
     pub fn link(&self, path: &Path) -> io::Result<()> {
         if self.file.metadata()?.len() != self.size {
             return Err(io::Error::from(io::ErrorKind::InvalidData));
         }
-        // Through the kernel's list of open files, because linking a descriptor itself takes a privilege.
+        // Through `/proc/self/fd`, because linking a descriptor directly needs a privilege.
         let open_file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         Ok(linkat(CWD, &open_file, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
     }
 
-    /// Makes a copy with the name `path`, and checks it.
+    /// Copies the file to `path` and verifies the copy.
     pub(super) fn copy(&self, path: &Path) -> Result<(), Error> {
         let cannot_write = cannot_write(path);
         let mut staged = stage(&directory_of(path))?;
@@ -53,7 +53,7 @@ impl Verified {
     }
 }
 
-/// Copies all of a file, and gives the digest of what was copied.
+/// Copies a whole file, and returns the digest of the copied bytes.
 fn copy(from: &File, to: &mut File) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; COPY_BYTES];
@@ -71,21 +71,21 @@ fn copy(from: &File, to: &mut File) -> io::Result<Digest> {
     Ok((*hasher.finalize().as_bytes()).into())
 }
 
-/// The server removes files of this prefix when it starts after a crash, which is when nobody else would.
+/// File name prefix of staging files. The server removes files with it when it starts after a crash.
 const PREFIX: &str = "xlogtemp.walkeep.";
 
-/// A new file beside the final name; removed when it is dropped.
+/// Creates a staging file next to the final name, removed on drop.
 pub(super) fn stage(directory: &Path) -> Result<NamedTempFile, Error> {
     tempfile::Builder::new()
         .prefix(PREFIX)
-        // The umask decides, as it does for the server's own files: a cluster may grant its group access.
+        // The umask applies, as for the server's own files: a cluster may grant access to its group.
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)
         .map_err(cannot_write(directory))
 }
 
-/// Gives a complete, checked file its final name. Under the name of a WAL file nothing is replaced: there a running server
-/// keeps what it writes, while it has restored files put under names of their own.
+/// Gives a complete, verified file its final name. Never replaces a file with the name of a WAL file, because those
+/// belong to the running server, which requests restored files under other names.
 pub(crate) fn publish(staged: TempPath, path: &Path) -> Result<(), Error> {
     let is_wal = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<WalName>().is_ok());
     if !path.file_name().is_some_and(is_wal) {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_name_gets_one() {
+    fn an_unnamed_file_gets_a_name() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("RECOVERYXLOG");
         let mut file = tempfile::tempfile_in(place.path()).unwrap();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_replaced_under_the_name_of_a_wal_file() {
+    fn no_file_with_the_name_of_a_wal_file_is_replaced() {
         let place = tempfile::tempdir().unwrap();
         let staged = || {
             let mut staged = stage(place.path()).unwrap();
@@ -166,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_takes_the_place_of_what_is_there_and_is_checked() {
+    fn a_copy_replaces_an_existing_file_and_is_verified() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("RECOVERYXLOG");
         fs::write(&path, "another").unwrap();
         let content = vec![7; COPY_BYTES * 2 + 1];
-        // One that had a name and lost it cannot get another.
+        // A file that had a name and lost it cannot get another one.
         let named = place.path().join("named");
         let mut file = File::options().read(true).write(true).create_new(true).open(&named).unwrap();
         file.write_all(&content).unwrap();

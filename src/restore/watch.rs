@@ -1,5 +1,5 @@
-//! Giving up a directory that hangs, as a store is given up in which nothing moves: by whoever has something better to do
-//! than to wait for all of the time limit.
+//! Detection of a directory that hangs, like that of a store without progress, for calls that should not wait for the
+//! full time limit.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,28 +10,28 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 
-/// How long nothing may move, as long as nobody is in a greater hurry.
+/// Time that a transfer may stand still by default.
 const USUAL: Duration = Duration::from_secs(10);
 
-/// How often is looked.
+/// Interval between checks.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How many bytes have been written. Clones share it.
+/// Number of bytes written. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress(Arc<AtomicU64>);
 
 impl Progress {
-    /// So far.
+    /// Returns the number of bytes written so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A file whose growth somebody watches.
+/// A file with a progress counter.
 pub(crate) struct Watched {
     /// The file.
     pub(crate) file: File,
-    /// What is written to it counts here.
+    /// Counter of the bytes written to it.
     pub(crate) progress: Progress,
 }
 
@@ -47,7 +47,7 @@ impl Write for Watched {
     }
 }
 
-/// Waits for `work`; for one that has lost patience, only as long as there is `progress`.
+/// Waits for `work`. Once patience is lost, waits only while there is `progress`.
 pub(super) async fn while_it_moves<T>(
     limit: &TimeLimit,
     progress: &Progress,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_given_up_and_what_moves_is_not() {
+    fn hanging_work_is_given_up_and_moving_work_is_not() {
         let short = Duration::from_millis(500);
         let hangs = std::future::pending::<Result<(), Error>>();
         let error = run(while_it_moves(&limit(Some(short)), &Progress::default(), hangs)).unwrap_err();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_patient_wait_for_what_hangs() {
+    fn with_patience_hanging_work_is_waited_for() {
         let (limit, progress) = (limit(None), Progress::default());
         let hangs = while_it_moves(&limit, &progress, std::future::pending::<Result<(), Error>>());
         assert!(run(async { tokio::time::timeout(Duration::from_millis(700), hangs).await }).is_err());
