@@ -311,7 +311,7 @@ fn every_block_of_commands_is_one_that_a_test_runs() {
         ("docs/guide/conflict.md", 3, "history_conflict, drill"),
         ("docs/guide/damage.md", 3, "documentation, damaged_segment"),
         ("docs/guide/drills.md", 1, "drill"),
-        ("docs/guide/failover.md", 6, "documentation, failover"),
+        ("docs/guide/failover.md", 7, "documentation, failover"),
         ("docs/guide/first-hour.md", 2, "documentation"),
         ("docs/guide/from-cp.md", 1, "moving_from_cp"),
         ("docs/guide/install.md", 1, "scripts/demo, which installs what it builds"),

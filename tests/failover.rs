@@ -59,6 +59,33 @@ fn count_on(timeline: &str, backup: &mut Cluster, archive: &ArchiveDirectory) ->
 }
 
 #[test]
+fn a_standby_that_is_set_up_by_the_guide_streams_and_has_a_restore_command() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let primary = primary(&sandbox, &archive, "on");
+    let section = guide::section(GUIDE, "## Set up a standby");
+    primary.sql(section.lines().find(|line| line.contains("create role")).unwrap());
+    let copied = sandbox.join("copied");
+    let host = primary.connection().split(' ').next().unwrap().replace("host=", "-h ");
+    let program = sandbox.program("walkeep-restore");
+    let program = program.to_str().unwrap();
+    let names = [
+        ("walkeep-restore", program),
+        ("-h primary", host.as_str()),
+        ("/var/lib/postgresql/15/main", copied.to_str().unwrap()),
+        (guide::ARCHIVE, archive.url()),
+    ];
+    guide::run(&sandbox, sandbox.path(), &guide::block_with(&section, "pg_basebackup"), &names);
+    let mut standby = Cluster::from_backup(&sandbox, "standby", &copied);
+    standby.start();
+    take_orders(&primary);
+    wait_for_orders(&standby, "100");
+    assert_eq!(primary.sql("select usename, state from pg_stat_replication"), "replicator|streaming");
+    let restore = format!("{program} --archive {} %f %p", archive.url());
+    assert_eq!(standby.sql("show restore_command"), restore);
+}
+
+#[test]
 fn the_end_of_an_old_timeline_is_recovered_from_its_partial_segment() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
