@@ -5,6 +5,7 @@
 //!
 //! - [`wal`], [`coverage`], [`retention`], [`frame`], [`error`], [`limit`]: the crate `walkeep_core`, which says what they are.
 //! - [`work`]: whom long work heeds and tells.
+//! - `whole_file`: a file that appears under its name whole, or not at all.
 //! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
 //! - `archived_file`: one file of it, read, and verified to be what its name says.
 //! - [`spool`]: what one call leaves behind for the next, and room for what is too large for memory.
@@ -40,6 +41,7 @@ pub mod server;
 pub mod spool;
 pub mod status;
 pub mod verify;
+mod whole_file;
 pub mod work;
 
 pub use walkeep_core::{coverage, error, frame, limit, retention, wal};

@@ -21,6 +21,7 @@ use support::{
     files::names_in,
     restore::{SYSTEM, Scene},
     running::Running,
+    strace::{Call, trace},
     wait_until,
     wrapper::in_shell,
 };
@@ -78,6 +79,23 @@ fn a_file_that_is_there_is_replaced_and_not_written_into() {
     assert_eq!(ran(cat(&scene, &[SEGMENT, "--output", "file"])).0, 0);
     assert!(fs::read(file).unwrap() == content);
     assert_eq!(fs::read(scene.sandbox.join("second-name")).unwrap(), b"rubbish");
+}
+
+#[test]
+fn the_output_is_on_disk_before_it_has_its_name_and_the_name_before_the_end() {
+    let (scene, _) = Scene::with_segment();
+    let file = output_directory(&scene).join("file");
+    let (outcome, calls) = trace(&scene.sandbox, &cat(&scene, &[SEGMENT, "-o", file.to_str().unwrap()]));
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    let naming = |call: &&Call| call.name.starts_with("rename") && call.path() == Some(&file);
+    let naming = calls.iter().find(naming).unwrap();
+    let staged = naming.first_path().unwrap();
+    let flushed = |path: &Path| calls.iter().find(|call| call.flushes(path)).unwrap();
+    let written = calls.iter().rfind(|call| call.name == "write" && call.path() == Some(staged)).unwrap();
+    assert!(written.is_before(flushed(staged)) && flushed(staged).is_before(naming), "{calls:#?}");
+    let end = calls.iter().find(|call| call.exit_status() == Some("0")).unwrap();
+    let flushed = flushed(file.parent().unwrap());
+    assert!(naming.is_before(flushed) && flushed.is_before(end), "{calls:#?}");
 }
 
 #[test]

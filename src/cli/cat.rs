@@ -1,7 +1,6 @@
 //! `walkeep cat`.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +14,7 @@ use crate::archive::ArchivedName;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::{publish, read_verified};
+use crate::restore::{read_verified, write_durably};
 
 /// Write one archived file's original bytes, verified
 #[derive(Debug, clap::Args)]
@@ -63,30 +62,13 @@ impl Cat {
 }
 
 fn write(mut content: impl Read, output: Option<&Path>) -> Result<(), Error> {
-    let cannot_write = |place: &str, error: io::Error| {
-        Error::new(ErrorKind::Local, format!("cannot write {place}")).because(error)
-    };
     match output {
         None => {
             let mut stdout = io::stdout().lock();
             let written = io::copy(&mut content, &mut stdout).and_then(|_| stdout.flush());
-            written.map_err(|error| cannot_write("standard output", error))
+            written
+                .map_err(|error| Error::new(ErrorKind::Local, "cannot write standard output").because(error))
         }
-        Some(path) => {
-            write_whole(&mut content, path, |error| cannot_write(&path.display().to_string(), error))
-        }
+        Some(path) => write_durably(path, content),
     }
-}
-
-/// Writes a file beside `path` and gives it that name once it is complete and on disk.
-fn write_whole(
-    content: &mut impl Read,
-    path: &Path,
-    cannot_write: impl Fn(io::Error) -> Error,
-) -> Result<(), Error> {
-    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(&cannot_write)?;
-    io::copy(content, &mut file).and_then(|_| file.as_file().sync_all()).map_err(&cannot_write)?;
-    publish(file.into_temp_path(), path)?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(cannot_write)
 }

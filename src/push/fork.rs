@@ -9,6 +9,7 @@ use crate::cluster::histories;
 use crate::error::Error;
 use crate::frame::Archived;
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
+use crate::whole_file::directory_of;
 
 /// A position at which a timeline was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +37,8 @@ fn fork_in(
 
 /// Returns the forks within a segment according to the history files in its directory. Unreadable ones are ignored.
 pub(super) fn forks_beside(path: &Path, segment: SegmentName, size: SegmentSize) -> Vec<Fork> {
-    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     let mut forks = Vec::new();
-    for (child, history) in histories(directory) {
+    for (child, history) in histories(directory_of(path)) {
         if let Some((left_at, child)) = fork_in(segment, size, child, &history) {
             add(&mut forks, Fork { child, left_at, known_here: true });
         }

@@ -5,13 +5,13 @@
 //! decides; this module collects the facts, cheapest first, and words the result.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::RestoreRequest;
 use super::astray::astray;
-use super::{RestoreRequest, directory_of};
 use crate::archive::{Archive, Surroundings};
 use crate::archived_file::{read_text, size_and_time_of};
 use crate::blocking::blocking;
@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::wal::{
     BackupLabel, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName,
 };
+use crate::whole_file::directory_of;
 
 /// Time after the arrival of a later segment during which a missing one may still arrive: a push archives several
 /// files concurrently and publishes each when it is ready, and a failed one is retried by its own call.
@@ -166,7 +167,7 @@ impl OwnFacts {
         if !matches!(data.system_identifier(), Ok(Some(own)) if own == system) {
             return Self::default();
         }
-        let wal: PathBuf = directory_of(path);
+        let wal = directory_of(path).to_owned();
         let label = fs::read(data.path().join("backup_label")).ok();
         Self {
             is_standby: data.recovery_mode() == RecoveryMode::Standby,

@@ -6,10 +6,11 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::place::{cannot_write, directory_of, publish, stage};
+use super::place::{cannot_write, publish, stage};
 use crate::error::Error;
 use crate::frame::MAX_TEXT_BYTES;
 use crate::wal::{TimelineHistory, TimelineId, WalName};
+use crate::whole_file::directory_of;
 
 /// Returns `true` for the history file of the first timeline, which has no parents and so no such file.
 #[must_use]
@@ -31,7 +32,7 @@ pub fn restore_own_history(name: WalName, path: &Path) -> Result<bool, Error> {
     if read.is_err() || TimelineHistory::parse(timeline, &content).is_err() {
         return Ok(false);
     }
-    let mut staged = stage(&directory)?;
+    let mut staged = stage(directory)?;
     staged.write_all(&content).map_err(cannot_write(path))?;
     publish(staged.into_temp_path(), path).map(|()| true)
 }

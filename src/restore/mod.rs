@@ -23,12 +23,13 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::Header;
 use crate::limit::TimeLimit;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
+use crate::whole_file::directory_of;
 
 use absence::{Answer, explain};
 pub use history::{cannot_exist, restore_own_history};
 pub use place::Verified;
-pub(crate) use place::publish;
-use place::{cannot_write, directory_of, stage};
+pub(crate) use place::write_durably;
+use place::{cannot_write, publish, stage};
 use watch::while_it_moves;
 pub(crate) use watch::{Progress, Watched};
 
@@ -177,7 +178,7 @@ async fn fetch_or_explain(
     limit: &TimeLimit,
     progress: &Progress,
 ) -> Result<(Header, u64, TempPath), Error> {
-    let directory = directory_of(&request.path);
+    let directory = directory_of(&request.path).to_owned();
     let mut contradictions = 0;
     let mut waits_until: Option<Instant> = None;
     loop {

@@ -1,11 +1,11 @@
 //! Writing of a restored file: next to its final name until it is complete and verified.
 
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, linkat};
 use tempfile::{NamedTempFile, TempPath};
@@ -13,6 +13,7 @@ use tempfile::{NamedTempFile, TempPath};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Digest;
 use crate::wal::WalName;
+use crate::whole_file::{IfTaken, Readers, WholeFile, directory_of};
 
 /// Size of the copy buffer in bytes.
 const COPY_BYTES: usize = 256 << 10;
@@ -45,7 +46,7 @@ impl Verified {
     /// Copies the file to `path` and verifies the copy.
     pub(super) fn copy(&self, path: &Path) -> Result<(), Error> {
         let cannot_write = cannot_write(path);
-        let mut staged = stage(&directory_of(path))?;
+        let mut staged = stage(directory_of(path))?;
         if copy(&self.file, staged.as_file_mut()).map_err(&cannot_write)? != self.blake3 {
             return Err(cannot_write(io::Error::other("what was prefetched is not what it was")));
         }
@@ -76,35 +77,33 @@ const PREFIX: &str = "xlogtemp.walkeep.";
 
 /// Creates a staging file next to the final name, removed on drop.
 pub(super) fn stage(directory: &Path) -> Result<NamedTempFile, Error> {
-    tempfile::Builder::new()
-        .prefix(PREFIX)
-        // The umask applies, as for the server's own files: a cluster may grant access to its group.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(cannot_write(directory))
+    // The umask applies, as for the server's own files: a cluster may grant access to its group.
+    Readers::Umask.stage(directory, PREFIX).map_err(cannot_write(directory))
 }
 
-/// Gives a complete, verified file its final name. Never replaces a file with the name of a WAL file, because those
-/// belong to the running server, which requests restored files under other names.
-pub(crate) fn publish(staged: TempPath, path: &Path) -> Result<(), Error> {
+/// Gives a complete, verified file its final name.
+pub(super) fn publish(staged: TempPath, path: &Path) -> Result<(), Error> {
+    if_taken(path).give_name(staged, path).map_err(cannot_give_name(path))
+}
+
+/// Writes a file of that name durably, with permissions for its owner only.
+pub(crate) fn write_durably(path: &Path, content: impl Read) -> Result<(), Error> {
+    let file = WholeFile { prefix: ".tmp", readers: Readers::Owner, durable: true, if_taken: if_taken(path) };
+    file.write(path, content).map_err(cannot_give_name(path))
+}
+
+/// Keeps a file with the name of a WAL file, because those belong to the running server, which requests restored files
+/// under other names.
+fn if_taken(path: &Path) -> IfTaken {
     let is_wal = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<WalName>().is_ok());
-    if !path.file_name().is_some_and(is_wal) {
-        return staged.persist(path).map_err(|error| cannot_write(path)(error.error));
-    }
-    staged.persist_noclobber(path).map_err(|error| {
-        let failure = cannot_write(path)(error.error);
-        if path.exists() {
-            failure.hint("it may be the server's own, so move it away first")
-        } else {
-            failure
-        }
-    })
+    if path.file_name().is_some_and(is_wal) { IfTaken::Keep } else { IfTaken::Replace }
 }
 
-pub(super) fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
+fn cannot_give_name(path: &Path) -> impl Fn(io::Error) -> Error {
+    move |error| {
+        let is_taken = error.kind() == io::ErrorKind::AlreadyExists;
+        let failure = cannot_write(path)(error);
+        if is_taken { failure.hint("it may be the server's own, so move it away first") } else { failure }
     }
 }
 
@@ -154,8 +153,10 @@ mod tests {
             publish(staged(), &path).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"restored");
             fs::write(&path, "the server's own").unwrap();
-            let error = publish(staged(), &path).unwrap_err();
-            assert!(error.report().contains("move it away"), "{}", error.report());
+            for written in [publish(staged(), &path), write_durably(&path, &b"restored"[..])] {
+                let error = written.unwrap_err();
+                assert!(error.report().contains("move it away"), "{}", error.report());
+            }
             assert_eq!(fs::read(&path).unwrap(), b"the server's own");
         }
         let path = place.path().join("RECOVERYXLOG");

@@ -8,12 +8,12 @@
 //! archive where asking takes a connection.
 
 use std::fs::{self, Metadata};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::{Moment, Spool};
+use super::{LEFT, Moment, Spool};
 use crate::archive::StoredFile;
 use crate::wal::WalName;
 
@@ -30,9 +30,6 @@ const MAX_AGE: Duration = Duration::from_hours(24);
 
 /// File name suffix of acknowledgements.
 const ARCHIVED: &str = ".archived";
-
-/// File name prefix of acknowledgements that are being written.
-pub(super) const STAGED: &str = "staged.";
 
 /// Identity of a file that changes with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,9 +106,7 @@ impl Spool {
         now: Moment,
     ) -> io::Result<()> {
         let text = Acknowledgement { stored, written: now }.to_text(name, file);
-        let mut staged = tempfile::Builder::new().prefix(STAGED).tempfile_in(&self.directory)?;
-        staged.write_all(text.as_bytes())?;
-        staged.persist(self.place_of(name)).map(drop).map_err(|error| error.error)
+        LEFT.write(&self.place_of(name), text.as_bytes())
     }
 
     /// Returns the acknowledgement of this very file.
@@ -132,7 +127,7 @@ impl Spool {
     /// Removes outdated acknowledgements.
     pub fn forget_old(&self, now: SystemTime) {
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
-        let is_ours = |name: &str| name.ends_with(ARCHIVED) || name.starts_with(STAGED);
+        let is_ours = |name: &str| name.ends_with(ARCHIVED) || name.starts_with(LEFT.prefix);
         for entry in entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_ours)) {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());

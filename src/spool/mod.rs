@@ -17,12 +17,17 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::wal::SystemIdentifier;
+use crate::whole_file::{IfTaken, Readers, WholeFile};
 
 pub use acknowledgement::{Acknowledgement, FileIdentity};
 pub use meeting::Meeting;
 pub use moment::Moment;
 pub use note::Note;
 pub use overflow::OverflowPlace;
+
+/// How the files of a spool are written: only their user may read them, and none is flushed, as an incomplete one is ignored.
+const LEFT: WholeFile =
+    WholeFile { prefix: "staged.", readers: Readers::Owner, durable: false, if_taken: IfTaken::Replace };
 
 /// Identity of a spool.
 #[derive(Debug, Clone, Copy)]

@@ -6,12 +6,11 @@
 //! the machine.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::Spool;
-use super::acknowledgement::STAGED;
+use super::{LEFT, Spool};
 
 /// Maximum size of a note in bytes.
 const MAX_BYTES: u64 = 4_096;
@@ -35,9 +34,7 @@ impl Spool {
     /// Writes the note `text`, one line, on `subject`, one word, for this run of the server. Replaces a note on the
     /// same subject.
     pub fn note(&self, subject: &str, run: &str, text: &str) -> io::Result<()> {
-        let mut staged = tempfile::Builder::new().prefix(STAGED).tempfile_in(&self.directory)?;
-        staged.write_all(whole(subject, run, text).as_bytes())?;
-        staged.persist(self.note_about(subject)).map(drop).map_err(|error| error.error)
+        LEFT.write(&self.note_about(subject), whole(subject, run, text).as_bytes())
     }
 
     /// Returns the note on `subject` from this run of the server.

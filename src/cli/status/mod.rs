@@ -5,8 +5,7 @@ mod limits;
 mod prometheus;
 mod text;
 
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -23,6 +22,7 @@ use crate::config::Given;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::status::{self, Beside, StatusRequest};
+use crate::whole_file::{IfTaken, Readers, WholeFile};
 use crate::work::Work;
 use limits::Limits;
 
@@ -121,10 +121,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     if path.metadata().is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is not a file"));
     }
-    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(text.as_bytes())?;
     // A collector of metrics runs as somebody else.
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    let file =
+        WholeFile { prefix: ".tmp", readers: Readers::All, durable: false, if_taken: IfTaken::Replace };
+    file.write(path, text.as_bytes())
 }

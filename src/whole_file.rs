@@ -1,0 +1,182 @@
+//! Files that appear under their name complete or not at all: each is written beside that name, then renamed.
+//!
+//! Durability, permissions and what happens to an existing file differ between uses, so each use states them. Archived files
+//! are published in another way: see `archive/local/staging.rs`.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::{NamedTempFile, TempPath};
+
+/// How a complete file is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WholeFile {
+    /// Prefix of its temporary name, by which one that a killed process has left is recognized.
+    pub(crate) prefix: &'static str,
+    /// Who may read it.
+    pub(crate) readers: Readers,
+    /// Whether it survives a crash of the machine once it is written. Without this, such a crash may leave an incomplete file; a
+    /// crash of the process never does.
+    pub(crate) durable: bool,
+    /// What happens to an existing file of that name.
+    pub(crate) if_taken: IfTaken,
+}
+
+/// Who may read a new file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Readers {
+    /// Its owner only.
+    Owner,
+    /// Those whom the umask allows.
+    Umask,
+    /// Everybody, whatever the umask is.
+    All,
+}
+
+/// What happens to an existing file of the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfTaken {
+    /// It is replaced.
+    Replace,
+    /// It stays, and the result is an error of the kind [`io::ErrorKind::AlreadyExists`].
+    Keep,
+}
+
+impl WholeFile {
+    /// Writes the file `path`.
+    pub(crate) fn write(self, path: &Path, mut content: impl Read) -> io::Result<()> {
+        let directory = directory_of(path);
+        let mut staged = self.readers.stage(directory, self.prefix)?;
+        io::copy(&mut content, &mut staged)?;
+        if self.durable {
+            staged.as_file().sync_all()?;
+        }
+        self.if_taken.give_name(staged.into_temp_path(), path)?;
+        if self.durable { File::open(directory)?.sync_all() } else { Ok(()) }
+    }
+}
+
+impl Readers {
+    /// Creates a file in the directory for these readers. It is removed when it is dropped.
+    pub(crate) fn stage(self, directory: &Path, prefix: &str) -> io::Result<NamedTempFile> {
+        let mode = match self {
+            Self::Owner | Self::All => 0o600,
+            Self::Umask => 0o666,
+        };
+        let staged = tempfile::Builder::new()
+            .prefix(prefix)
+            .permissions(Permissions::from_mode(mode))
+            .tempfile_in(directory)?;
+        if matches!(self, Self::All) {
+            staged.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        }
+        Ok(staged)
+    }
+}
+
+impl IfTaken {
+    /// Gives a complete file in the same directory its name, in one step.
+    pub(crate) fn give_name(self, staged: TempPath, path: &Path) -> io::Result<()> {
+        let named = match self {
+            Self::Replace => staged.persist(path),
+            Self::Keep => staged.persist_noclobber(path),
+        };
+        named.map_err(|error| error.error)
+    }
+}
+
+/// Returns the directory of a path, `.` for a bare file name.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const PLAIN: WholeFile =
+        WholeFile { prefix: "staged.", readers: Readers::Owner, durable: false, if_taken: IfTaken::Replace };
+
+    /// Reads as these bytes, then fails.
+    struct Breaks(&'static [u8]);
+
+    impl Read for Breaks {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(io::Error::other("it breaks")),
+                read => Ok(read),
+            }
+        }
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_breaks_on_the_way_leaves_what_was_there_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        for durable in [false, true] {
+            let file = WholeFile { durable, ..PLAIN };
+            assert_eq!(file.write(&path, Breaks(b"half")).unwrap_err().to_string(), "it breaks");
+            assert_eq!(names(place.path()), [""; 0]);
+            fs::write(&path, "old").unwrap();
+            file.write(&path, Breaks(b"half")).unwrap_err();
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+            file.write(&path, &b"new"[..]).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+            assert_eq!(names(place.path()), ["file"]);
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn until_it_is_whole_it_lies_beside_its_name_under_one_that_is_known() {
+        let place = tempfile::tempdir().unwrap();
+        let staged = Readers::Owner.stage(place.path(), "staged.").unwrap();
+        let [name] = &names(place.path())[..] else { panic!("not one file") };
+        assert!(name.starts_with("staged.") && *name != "staged.", "{name}");
+        drop(staged);
+        assert_eq!(names(place.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_has_the_name_is_kept_where_that_is_asked_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        let keep = WholeFile { if_taken: IfTaken::Keep, ..PLAIN };
+        keep.write(&path, &b"first"[..]).unwrap();
+        let error = keep.write(&path, &b"second"[..]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        PLAIN.write(&path, &b"third"[..]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"third");
+        assert_eq!(names(place.path()), ["file"]);
+    }
+
+    #[test]
+    fn its_owner_alone_may_read_it_or_whom_the_umask_lets_or_all() {
+        let place = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o7777;
+        fs::write(place.path().join("by umask"), "").unwrap();
+        for (readers, expected) in
+            [(Readers::Owner, 0o600), (Readers::Umask, mode("by umask")), (Readers::All, 0o644)]
+        {
+            WholeFile { readers, ..PLAIN }.write(&place.path().join("file"), io::empty()).unwrap();
+            assert_eq!(mode("file"), expected, "{readers:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_directory_is_one_in_the_working_directory() {
+        for (path, directory) in [("file", "."), ("./file", "."), ("a/file", "a"), ("/file", "/"), ("/", ".")]
+        {
+            assert_eq!(directory_of(Path::new(path)), Path::new(directory), "{path}");
+        }
+    }
+}
