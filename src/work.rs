@@ -8,13 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind};
 
+/// Tells the time.
+pub type Clock<'a> = &'a dyn Fn() -> Timestamp;
+
 /// Around a piece of work.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
     /// Says when it is to end early.
     pub stop: &'a CancellationToken,
     /// Tells the time.
-    pub clock: &'a dyn Fn() -> Timestamp,
+    pub clock: Clock<'a>,
     /// Hears how far it is.
     pub progress: &'a dyn Progress,
 }

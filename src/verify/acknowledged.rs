@@ -7,7 +7,7 @@ use crate::catalog::{Acknowledgement, Extent, Finding, FindingKind, Scope, Sever
 
 /// What may be said to somebody who knows of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
+pub(super) enum Known {
     /// That is a finding, or several.
     Finding,
     /// Nothing is wrong with it so far, and its content is yet to be looked at.
@@ -18,8 +18,7 @@ pub enum Known {
 
 impl Survey {
     /// Whether what somebody says that they know of has been found.
-    #[must_use]
-    pub fn knows(&self, run: &Run, extent: &Extent) -> Known {
+    pub(super) fn knows(&self, run: &Run, extent: &Extent) -> Known {
         let within = || self.findings(run).filter(|finding| extent.contains(&Extent::of(&finding.file)));
         if within().any(can_be_acknowledged) {
             return Known::Finding;
@@ -45,7 +44,13 @@ impl Survey {
     }
 
     /// Makes notes of the failures that somebody knows of from now on.
-    pub fn acknowledge(&mut self, run: &mut Run, extents: &[Extent], at: Timestamp, reason: Option<&str>) {
+    pub(super) fn acknowledge(
+        &mut self,
+        run: &mut Run,
+        extents: &[Extent],
+        at: Timestamp,
+        reason: Option<&str>,
+    ) {
         let mut known = self.acknowledged.clone();
         let is_known = |finding: &&Finding| {
             let extent = Extent::of(&finding.file);
@@ -60,7 +65,7 @@ impl Survey {
     }
 
     /// Drops what is acknowledged and not wrong any more, as far as the verification that ended with this report can tell.
-    pub fn drop_useless(&mut self, run: &Run, report: &VerifyReport) -> Vec<Acknowledgement> {
+    pub(super) fn drop_useless(&mut self, run: &Run, report: &VerifyReport) -> Vec<Acknowledgement> {
         let listed = self.names.findings.listed.len() + run.so_far.findings.listed.len();
         let is_all_listed = listed as u64 == self.names.findings.number() + run.so_far.findings.number();
         if report.error.is_some() || !is_all_listed || self.uncompared_texts > 0 {
@@ -79,7 +84,7 @@ impl Survey {
         useless
     }
 
-    fn findings<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = &'a Finding> {
+    pub(super) fn findings<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = &'a Finding> {
         self.names.findings.listed.iter().chain(&run.so_far.findings.listed)
     }
 

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
-use jiff::Timestamp;
 
 use super::content::{Verdict, check};
 use super::run::bad;
@@ -12,20 +11,21 @@ use super::{LISTED_AND_ABSENT, Run, Survey};
 use crate::archive::{Archive, ArchivedName};
 use crate::catalog::FindingKind;
 use crate::error::Error;
+use crate::work::Clock;
 
 impl Run {
     /// Lists the archive once more, where anything went meanwhile. What is still listed cannot be had; what is not is missing,
     /// as far as anything that is there now needs it.
-    pub async fn look_again(
+    pub(super) async fn look_again(
         &mut self,
         archive: &Archive,
         survey: &mut Survey,
-        now: Timestamp,
+        clock: Clock<'_>,
     ) -> Result<(), Error> {
         if self.so_far.went.is_empty() && survey.absent_texts == 0 {
             return Ok(());
         }
-        survey.look_again(archive, now).await?;
+        survey.look_again(archive, clock).await?;
         let listed: BTreeSet<ArchivedName> =
             survey.catalog.inventory.files.iter().map(|file| file.name).collect();
         let (still, gone): (BTreeSet<_>, BTreeSet<_>) =

@@ -3,6 +3,7 @@
 //! Names come first, from the catalog ([`Names`], which reads nothing); then contents, in the order of names, so that a
 //! verification that was interrupted can be continued where it ended.
 
+mod acknowledge;
 mod acknowledged;
 mod again;
 mod astray;
@@ -13,6 +14,7 @@ mod names;
 mod present;
 mod run;
 mod selection;
+mod session;
 mod settling;
 mod sizes;
 
@@ -32,14 +34,17 @@ use crate::catalog::{
 use crate::coverage::{Coverage, Gap, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
+use crate::work::Clock;
 
-pub use acknowledged::Known;
+use acknowledged::Known;
 pub use backups::{BackupState, Need};
 use content::{Depth, Verdict, archived_at, check};
 pub use names::{Facts, Names, TimelineState};
 pub use present::{Answer, Present, Question, Written};
-pub use run::{ContentRequest, Interval, Run, SoFar};
+use run::Interval;
+pub use run::{ContentRequest, Run, SoFar};
 pub use selection::{Percent, Since};
+pub use session::{Verified, VerifyRequest, verify};
 use settling::{MOST_WAIT, PAUSE, may_be_on_its_way};
 use sizes::other_sizes;
 
@@ -96,11 +101,11 @@ const LISTED_AND_ABSENT: &str = "the archive lists it, and says that it does not
 
 impl Survey {
     /// Lists the archive and reads its text files.
-    pub async fn of(
+    async fn of(
         archive: &Archive,
         place: Place,
         acknowledged: Acknowledgements,
-        now: Timestamp,
+        clock: Clock<'_>,
     ) -> Result<Self, Error> {
         let Place { system, backup_directories, labels, given_up, reading } = place;
         let catalog = catalog(archive, system, reading).await?;
@@ -124,18 +129,19 @@ impl Survey {
             gone_texts: 0,
             totals: Totals::default(),
         };
-        survey.look(archive, false, now).await?;
+        survey.look(archive, false, clock).await?;
         Ok(survey)
     }
 
     /// Judges the archive by another listing, which is the last word on what went meanwhile.
-    async fn look_again(&mut self, archive: &Archive, now: Timestamp) -> Result<(), Error> {
+    async fn look_again(&mut self, archive: &Archive, clock: Clock<'_>) -> Result<(), Error> {
         self.catalog = catalog(archive, self.system, self.reading).await?;
-        self.look(archive, true, now).await
+        self.look(archive, true, clock).await
     }
 
     /// Judges what has been listed.
-    async fn look(&mut self, archive: &Archive, again: bool, now: Timestamp) -> Result<(), Error> {
+    async fn look(&mut self, archive: &Archive, again: bool, clock: Clock<'_>) -> Result<(), Error> {
+        let now = clock();
         self.judge(now);
         let until = Instant::now() + self.reading.patience.min(MOST_WAIT);
         loop {
@@ -146,7 +152,7 @@ impl Survey {
             let left = until.saturating_duration_since(Instant::now());
             let gaps = self.names.timelines.iter().flat_map(|timeline| &timeline.gaps);
             let files = &self.catalog.inventory.files;
-            if left.is_zero() || !may_be_on_its_way(gaps, files, self.segment_size(), Timestamp::now()) {
+            if left.is_zero() || !may_be_on_its_way(gaps, files, self.segment_size(), clock()) {
                 break;
             }
             tokio::time::sleep(PAUSE.min(left)).await;
@@ -191,14 +197,13 @@ impl Survey {
     }
 
     /// How many text files were compared with what was archived.
-    #[must_use]
-    pub fn compared_texts(&self) -> u64 {
+    fn compared_texts(&self) -> u64 {
         self.text_files.saturating_sub(self.uncompared_texts + self.absent_texts)
     }
 
     /// Answers whether what is written now can be recovered without these segments, which cannot be had. Nothing is read where
     /// the archive is not given.
-    pub async fn conclude(&mut self, archive: Option<&Archive>, bad: &BTreeSet<SegmentName>) {
+    async fn conclude(&mut self, archive: Option<&Archive>, bad: &BTreeSet<SegmentName>) {
         let question = Question {
             coverage: &self.catalog.coverage,
             sound: &self.catalog.coverage.without(bad),

@@ -30,6 +30,15 @@ pub struct ContentRequest {
 }
 
 impl ContentRequest {
+    /// What a look at these contents is one at; at none where that is `None`.
+    pub(super) fn scope(of: Option<Self>) -> Scope {
+        match of {
+            None => Scope::Names,
+            Some(Self { since: None, sample: None, .. }) => Scope::All,
+            Some(_) => Scope::Part,
+        }
+    }
+
     /// How closely a file is looked at.
     pub(super) fn depth(self, survey: &Survey, name: ArchivedName) -> Depth {
         if self.deep { Depth::Original(writer(survey, name)) } else { Depth::Stored }
@@ -92,8 +101,7 @@ const AHEAD: usize = 4;
 impl Run {
     /// Prepares a look at what the survey has found: at no contents where `request` is `None`, and after what `resumed`
     /// has seen.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         survey: &mut Survey,
         request: Option<ContentRequest>,
         resumed: Option<&VerifyReport>,
@@ -144,19 +152,17 @@ impl Run {
     }
 
     /// How many files' contents are to be looked at.
-    #[must_use]
-    pub fn files(&self) -> usize {
+    pub(super) fn files(&self) -> usize {
         self.files.len()
     }
 
     /// Whether it is to look at the content of any file that may be meant.
-    #[must_use]
-    pub fn is_to_look_at(&self, extent: &Extent) -> bool {
+    pub(super) fn is_to_look_at(&self, extent: &Extent) -> bool {
         self.files.iter().any(|file| extent.contains(&Extent::of(&file.name.to_string())))
     }
 
     /// Looks at the contents. `done` hears of each file, in the order of names.
-    pub async fn contents(
+    pub(super) async fn contents(
         &mut self,
         archive: &Archive,
         survey: &Survey,
@@ -219,8 +225,7 @@ impl Run {
     }
 
     /// What is noted on the way, for one that goes on if this one should be killed.
-    #[must_use]
-    pub fn report_so_far(&self, survey: &Survey, at: Timestamp) -> VerifyReport {
+    pub(super) fn report_so_far(&self, survey: &Survey, at: Timestamp) -> VerifyReport {
         // Of one that was killed itself, what it had noted is of no more use.
         let finished =
             self.last_full.clone().and_then(|last| if last.at_work { last.last_full } else { Some(last) });
@@ -230,17 +235,12 @@ impl Run {
     }
 
     /// What is noted of it at its end; `error` where that came too early, for whatever reason.
-    #[must_use]
-    pub fn report(&self, survey: &Survey, at: Timestamp, error: Option<String>) -> VerifyReport {
+    pub(super) fn report(&self, survey: &Survey, at: Timestamp, error: Option<String>) -> VerifyReport {
         let SoFar { checked_files, uncompared_files, gone_files, went, findings, .. } = &self.so_far;
         let checked_up_to = error.as_ref().and_then(|_| self.up_to());
         let names = &survey.names.findings;
         let failures = names.failures + findings.failures;
-        let scope = match self.request {
-            None => Scope::Names,
-            Some(ContentRequest { since: None, sample: None, .. }) => Scope::All,
-            Some(_) => Scope::Part,
-        };
+        let scope = ContentRequest::scope(self.request);
         VerifyReport {
             at,
             ok: error.is_none() && failures == 0,
@@ -313,20 +313,19 @@ fn needed_by(survey: &Survey, segment: SegmentName) -> Option<&str> {
 
 /// Whether it is time for something that is done now and then.
 #[derive(Debug)]
-pub struct Interval {
+pub(super) struct Interval {
     every: Duration,
     last: Instant,
 }
 
 impl Interval {
     /// From now on.
-    #[must_use]
-    pub fn new(every: Duration) -> Self {
+    pub(super) fn new(every: Duration) -> Self {
         Self { every, last: Instant::now() }
     }
 
     /// Whether it is time; then it is not for a while.
-    pub fn is_due(&mut self) -> bool {
+    pub(super) fn is_due(&mut self) -> bool {
         let is_due = self.last.elapsed() >= self.every;
         if is_due {
             self.last = Instant::now();

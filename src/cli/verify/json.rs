@@ -3,14 +3,13 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Verified;
 use crate::archive::ArchiveUrl;
 use crate::catalog::{Acknowledgement, Finding, Scope, Totals};
 use crate::cli::json::Problem;
 use crate::cli::print::as_json;
 use crate::cli::shape::{ReachShape, TimelineShape};
 use crate::coverage::Coverage;
-use crate::verify::{Answer, BackupState, Present, TimelineState};
+use crate::verify::{Answer, BackupState, Present, TimelineState, Verified};
 use crate::wal::SystemIdentifier;
 
 #[derive(Serialize)]

@@ -1,6 +1,5 @@
 //! `walkeep verify`.
 
-mod acknowledge;
 mod json;
 mod text;
 
@@ -8,22 +7,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use acknowledge::drop_useless;
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
-use crate::archive::Archive;
-use crate::catalog::{Acknowledgement, Extent, Finding, LabelPattern, Scope, Severity, VerifyReport};
+use crate::catalog::{Extent, LabelPattern};
 use crate::cli::arguments;
 use crate::cli::exit::Failure;
 use crate::cli::print::print_text;
 use crate::cli::progress::Bar;
 use crate::cli::tool::{Opened, Tool};
 use crate::config::{Given, Settings, Timeline};
-use crate::error::{Error, ErrorKind};
-use crate::verify::{ContentRequest, Interval, Percent, Place, Run, Since, Survey};
-use crate::wal::SystemIdentifier;
-use crate::work::Progress;
+use crate::verify::{ContentRequest, Percent, Place, Since, VerifyRequest, verify};
+use crate::work::Work;
 
 /// Say what base backups can be recovered to, what is missing, and what is damaged
 ///
@@ -91,25 +85,6 @@ fn extent(text: &str) -> Result<Extent, std::convert::Infallible> {
     Ok(Extent::of(text))
 }
 
-/// What is told at the end.
-struct Verified {
-    survey: Survey,
-    run: Run,
-    report: VerifyReport,
-    error: Option<Error>,
-    /// What was acknowledged, and is of no more use.
-    dropped: Vec<Acknowledgement>,
-}
-
-impl Verified {
-    /// Failures first, and what the names tell before what contents do.
-    fn findings(&self) -> impl Iterator<Item = &Finding> {
-        let all = || self.survey.names.findings.listed.iter().chain(&self.run.so_far.findings.listed);
-        let of = move |severity| all().filter(move |finding| finding.severity == severity);
-        of(Severity::Failure).chain(of(Severity::Note))
-    }
-}
-
 impl Verify {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let settings = self.tool.start(program, |given| Given {
@@ -119,8 +94,9 @@ impl Verify {
             ..given
         })?;
         let verified = self.tool.work(&settings, async |opened, stop| {
-            let system = opened.system;
-            self.verify(&settings, opened, &stop).await.map(|verified| (system, verified))
+            let request = self.request(&settings, &opened);
+            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("verifying") };
+            verify(&opened.archive, request, &work).await.map(|verified| (opened.system, verified))
         });
         let (system, verified) = verified?;
         print_text(&if self.tool.json {
@@ -134,149 +110,25 @@ impl Verify {
         Ok(u8::from(!verified.report.ok).into())
     }
 
-    fn scope(&self) -> Scope {
-        match (self.names_only, self.sample, self.since) {
-            (true, ..) => Scope::Names,
-            (false, None, None) => Scope::All,
-            (false, ..) => Scope::Part,
+    fn request(&self, settings: &Settings, opened: &Opened) -> VerifyRequest {
+        VerifyRequest {
+            place: Place {
+                system: opened.system,
+                backup_directories: settings.backup_dirs.clone(),
+                labels: settings.backup_labels.clone(),
+                given_up: settings.keep.branches.given_up.clone(),
+                reading: opened.reading,
+            },
+            contents: (!self.names_only).then(|| ContentRequest {
+                deep: self.deep,
+                since: self.since.map(|since| since.before(Timestamp::now())),
+                sample: self.sample,
+            }),
+            resume: self.resume,
+            acknowledge: self.acknowledge.clone(),
+            reason: self.reason.clone(),
+            forget: self.forget.clone(),
+            note_every: self.note_every,
         }
-    }
-
-    async fn verify(
-        &self,
-        settings: &Settings,
-        opened: Opened,
-        stop: &CancellationToken,
-    ) -> Result<Verified, Error> {
-        let Opened { archive, system, reading } = opened;
-        let now = Timestamp::now();
-        let last_full = last_full(&archive, system).await;
-        let resumed = last_full.as_ref().filter(|report| self.resumes(report));
-        let place = Place {
-            system,
-            backup_directories: settings.backup_dirs.clone(),
-            labels: settings.backup_labels.clone(),
-            given_up: settings.keep.branches.given_up.clone(),
-            reading,
-        };
-        let acknowledged = self.acknowledged(&archive, system).await?;
-        let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was verified");
-        let surveying = Survey::of(&archive, place, acknowledged, now);
-        let surveyed = stop.run_until_cancelled(surveying).await.ok_or_else(stopped).flatten();
-        let mut survey = match surveyed {
-            Ok(survey) => survey,
-            Err(error) => {
-                note(&archive, system, self.failed(resumed, last_full.as_ref(), &error)).await;
-                return Err(error);
-            }
-        };
-        let contents = (!self.names_only).then(|| ContentRequest {
-            deep: self.deep || resumed.is_some_and(|report| report.deep),
-            since: self.since.map(|since| since.before(now)),
-            sample: self.sample,
-        });
-        let mut run = Run::new(&mut survey, contents, resumed, last_full.clone());
-        // Contents may take hours: what can be told before is.
-        self.check_acknowledged(&survey, &run)?;
-        let progress = Bar::new("verifying");
-        progress.begin(run.files());
-        let mut interval = Interval::new(self.note_every);
-        let looking = run.contents(&archive, &survey, async |run| {
-            progress.add(1);
-            if self.scope() == Scope::All && interval.is_due() {
-                let report = run.report_so_far(&survey, Timestamp::now());
-                if let Err(error) = report.write(&archive, system).await {
-                    tracing::debug!("{}", error.report());
-                }
-            }
-        });
-        let mut looked = stop.run_until_cancelled(looking).await.ok_or_else(stopped).flatten();
-        drop(progress);
-        if looked.is_ok() {
-            let looking = run.look_again(&archive, &mut survey, Timestamp::now());
-            looked = stop.run_until_cancelled(looking).await.ok_or_else(stopped).flatten();
-        }
-        if looked.is_ok() {
-            let concluding = survey.conclude(Some(&archive), &run.so_far.bad);
-            looked = stop.run_until_cancelled(concluding).await.ok_or_else(stopped);
-        }
-        if looked.is_err() {
-            survey.conclude(None, &run.so_far.bad).await;
-        }
-        let unknown = match &looked {
-            Ok(()) => self.acknowledge_now(&archive, system, &mut survey, &mut run).await.err(),
-            Err(_) => None,
-        };
-        let error = looked.err().map(|error| match self.scope() {
-            Scope::All => error.hint("\"walkeep verify --resume\" goes on from there"),
-            Scope::Part | Scope::Names => error,
-        });
-        let report = run.report(&survey, Timestamp::now(), error.as_ref().map(Error::report));
-        note(&archive, system, report.clone()).await;
-        let dropped = drop_useless(&archive, system, &mut survey, &run, &report).await;
-        Ok(Verified { survey, run, report, error: error.or(unknown), dropped })
-    }
-
-    /// Whether that verification is one to go on with.
-    fn resumes(&self, report: &VerifyReport) -> bool {
-        if !self.resume {
-            return false;
-        }
-        if self.deep && !report.deep && report.checked_up_to.is_some() {
-            tracing::warn!("the last verification was not --deep, so this one starts at the beginning");
-            return false;
-        }
-        report.checked_up_to.is_some()
-    }
-
-    /// What is noted where nothing could be looked at. What can be continued still can.
-    fn failed(
-        &self,
-        resumed: Option<&VerifyReport>,
-        last_full: Option<&VerifyReport>,
-        error: &Error,
-    ) -> VerifyReport {
-        let (at, scope, error) = (Timestamp::now(), self.scope(), Some(error.report()));
-        if let Some(resumed) = resumed {
-            return VerifyReport { at, ok: false, error, at_work: false, ..resumed.clone() };
-        }
-        VerifyReport {
-            at,
-            ok: false,
-            error,
-            at_work: false,
-            checked_up_to: None,
-            scope,
-            deep: self.deep,
-            checked_files: 0,
-            uncompared_files: 0,
-            failures: 0,
-            notes: 0,
-            gone_files: 0,
-            went: Vec::new(),
-            content_failures: 0,
-            content_notes: 0,
-            content_findings: Vec::new(),
-            totals: None,
-            last_full: last_full.filter(|_| scope != Scope::All).cloned().map(Box::new),
-        }
-    }
-}
-
-/// What the last verification of everything has noted. It is a help, and no condition.
-async fn last_full(archive: &Archive, system: SystemIdentifier) -> Option<VerifyReport> {
-    match VerifyReport::read(archive, system).await {
-        Ok(report) => report.and_then(VerifyReport::full),
-        Err(error) => {
-            tracing::warn!("{}; this run starts at the beginning", error.report());
-            None
-        }
-    }
-}
-
-/// Leaves word of it in the archive, for `walkeep status` and `--resume`. That it cannot is no failure of the work.
-async fn note(archive: &Archive, system: SystemIdentifier, report: VerifyReport) {
-    if let Err(error) = report.write(archive, system).await {
-        tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
     }
 }

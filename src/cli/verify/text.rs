@@ -6,12 +6,11 @@ use std::io;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
-use super::Verified;
 use crate::catalog::{Acknowledgement, Finding, Scope, Severity};
 use crate::cli::print::{bytes, count, plain, time};
 use crate::cli::table::table;
 use crate::coverage::{Coverage, Reach};
-use crate::verify::{Answer, BackupState, Names, Present, TimelineState};
+use crate::verify::{Answer, BackupState, Names, Present, TimelineState, Verified};
 
 /// What is told of so many findings; JSON has more.
 const MOST_FINDINGS: usize = 1000;

@@ -1,21 +1,17 @@
-//! What `walkeep verify` is told that somebody knows of.
+//! What a verification is told that somebody knows of: noted in the archive, and taken back.
 
 use jiff::Timestamp;
 
-use super::Verify;
+use super::{Known, Run, Survey, VerifyRequest};
 use crate::archive::Archive;
 use crate::catalog::{Acknowledgement, Acknowledgements, VerifyReport};
 use crate::error::{Error, ErrorKind};
-use crate::verify::{Known, Run, Survey};
 use crate::wal::SystemIdentifier;
 
-impl Verify {
+impl VerifyRequest {
     /// What somebody knows of, without what is taken back.
-    pub(super) async fn acknowledged(
-        &self,
-        archive: &Archive,
-        system: SystemIdentifier,
-    ) -> Result<Acknowledgements, Error> {
+    pub(super) async fn acknowledged(&self, archive: &Archive) -> Result<Acknowledgements, Error> {
+        let system = self.place.system;
         let mut known = match Acknowledgements::read(archive, system).await {
             Ok(known) => known,
             // To replace it would lose what others have said.
@@ -54,16 +50,16 @@ impl Verify {
     pub(super) async fn acknowledge_now(
         &self,
         archive: &Archive,
-        system: SystemIdentifier,
         survey: &mut Survey,
         run: &mut Run,
+        at: Timestamp,
     ) -> Result<(), Error> {
         if self.acknowledge.is_empty() {
             return Ok(());
         }
         self.check_acknowledged(survey, run)?;
-        survey.acknowledge(run, &self.acknowledge, Timestamp::now(), self.reason.as_deref());
-        survey.acknowledged.write(archive, system).await
+        survey.acknowledge(run, &self.acknowledge, at, self.reason.as_deref());
+        survey.acknowledged.write(archive, self.place.system).await
     }
 }
 
