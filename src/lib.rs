@@ -1,26 +1,27 @@
-//! walkeep keeps PostgreSQL's write-ahead log: it is the `archive_command`, the `restore_command`, and a tool for
-//! those who look after the archive.
+//! walkeep archives PostgreSQL's write-ahead log (WAL): as the `archive_command`, as the `restore_command`, and with a tool
+//! to maintain the archive.
 //!
-//! The rooms, from the ground up. Each uses only those above it in this list:
+//! The modules. Each uses only those above it in this list:
 //!
-//! - [`wal`], [`coverage`], [`retention`], [`frame`], [`error`], [`limit`]: the crate `walkeep_core`, which says what they are.
-//! - [`work`]: whom long work heeds and tells.
-//! - `whole_file`: a file that appears under its name whole, or not at all.
-//! - [`archive`]: the place where files are kept, durably and never replaced; "absent" is proven there.
-//! - `archived_file`: one file of it, read, and verified to be what its name says.
-//! - [`spool`]: what one call leaves behind for the next, and room for what is too large for memory.
-//! - [`cluster`] and [`server`]: what is read of a PostgreSQL data directory; what a running server is asked.
-//! - [`push`] and [`restore`]: one WAL file into the archive, and those that come next; one back, verified.
-//! - [`prefetch`]: the process that has the next ones at hand when they are asked for.
-//! - [`catalog`]: what an archive holds of a cluster, and which base backups it can recover.
-//! - [`backfill`]: archiving what lies in `pg_wal` and is in nobody's queue.
-//! - [`prune`]: deleting what need not be kept.
-//! - [`status`]: how well an archive keeps up with its server, without a look at all of it.
-//! - [`check`]: whether all of it will work, tried out.
-//! - [`verify`]: whether what is there is sound, and what it can recover.
-//! - [`config`] and [`cli`]: flags, environment and file; logging, signals, exit statuses.
+//! - [`wal`], [`coverage`], [`retention`], [`frame`], [`error`], [`limit`]: the crate `walkeep_core`, with its own
+//!   documentation.
+//! - [`work`]: stop signal, clock and progress of long work.
+//! - `whole_file`: a file that appears under its name completely, or not at all.
+//! - [`archive`]: an archive in a directory or an object store, whose files are durable and never replaced.
+//! - `archived_file`: reading and verification of one archived file.
+//! - [`spool`]: data that one call leaves for the next, and temporary files for data too large for memory.
+//! - [`cluster`] and [`server`]: reading of a PostgreSQL data directory, and queries to a running server.
+//! - [`push`] and [`restore`]: archiving of a WAL file and of those that follow it; restore of a WAL file.
+//! - [`prefetch`]: the process that fetches the next segments before they are requested.
+//! - [`catalog`]: contents of an archive, and the base backups that it can recover.
+//! - [`backfill`]: archiving of files in `pg_wal` that no server will archive.
+//! - [`prune`]: deletion of files that need not be kept.
+//! - [`status`]: cheap monitoring of how well an archive keeps up with its server.
+//! - [`check`]: test run of archiving and restoring.
+//! - [`verify`]: verification of an archive's files, and of what they can recover.
+//! - [`config`] and [`cli`]: settings from flags, environment and file; logging, signals, exit statuses.
 //!
-//! The binaries in `bin/` call [`cli`] and nothing else.
+//! The binaries in `bin/` call only [`cli`].
 
 pub mod archive;
 mod archived_file;
