@@ -14,6 +14,7 @@
 //! - [`push`] and [`restore`]: archiving of a WAL file and of those that follow it; restore of a WAL file.
 //! - [`prefetch`]: the process that fetches the next segments before they are requested.
 //! - [`catalog`]: contents of an archive, and the base backups that it can recover.
+//! - [`reports`]: reports of prunes and verifications in an archive, their findings, and acknowledgements of these.
 //! - [`backfill`]: archiving of files in `pg_wal` that no server will archive.
 //! - [`prune`]: deletion of files that need not be kept.
 //! - [`status`]: cheap monitoring of how well an archive keeps up with its server.
@@ -35,6 +36,7 @@ pub mod config;
 pub mod prefetch;
 pub mod prune;
 pub mod push;
+pub mod reports;
 pub mod restore;
 #[cfg(test)]
 mod scene;

@@ -1,11 +1,8 @@
 //! Catalog of an archive's files of one cluster, their relations, and the known base backups.
 
-mod acknowledgements;
 mod elsewhere;
-mod finding;
 mod known;
 mod labels;
-mod reports;
 mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,12 +20,9 @@ use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-pub use acknowledgements::{Acknowledgement, Acknowledgements, Extent};
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
-pub use finding::{Acknowledged, Finding, FindingKind, Findings, Severity};
 pub use known::KnownBackup;
 pub use labels::{LabelPattern, Labels};
-pub use reports::{PruneReport, Scope, VerifyReport};
 pub use sizes::{OtherSize, Sizes};
 
 /// Catalog of an archive's files of one cluster.

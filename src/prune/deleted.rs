@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::PrunePlan;
 use crate::archive::{ArchivedFile, OtherFile};
-use crate::catalog::PruneReport;
 use crate::error::Error;
+use crate::reports::PruneReport;
 
 /// The target of those lines of the log that say what was deleted: whoever keeps the log for an audit wants them, asked or not.
 pub const AUDIT: &str = "walkeep::audit";

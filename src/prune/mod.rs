@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Archive, MUCH_SKEW, clock_difference};
 use crate::blocking::blocking;
-use crate::catalog::{Labels, PruneReport, Reading, backups_elsewhere, catalog};
+use crate::catalog::{Labels, Reading, backups_elsewhere, catalog};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
+use crate::reports::PruneReport;
 use crate::retention::Policy;
 use crate::server::{Need, Server};
 use crate::wal::SystemIdentifier;

@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{ArchiveStatus, Status, Unarchived};
-use crate::catalog::{KnownBackup, VerifyReport};
+use crate::catalog::KnownBackup;
+use crate::reports::VerifyReport;
 
 /// The demands. Whatever does not meet them is a problem.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -189,8 +190,8 @@ fn too_old<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{PruneReport, Scope};
     use crate::error::{Error, ErrorKind};
+    use crate::reports::{PruneReport, Scope};
     use crate::status::Backlog;
 
     const HOUR: SignedDuration = SignedDuration::from_hours(1);

@@ -10,11 +10,11 @@ use super::{ArchiveStatus, Backlog, Beside, backlog, standby};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{
-    KnownBackup, PruneReport, Reading, Sizes, Texts, VerifyReport, backups_elsewhere,
-    says_something_of_the_file, texts,
+    KnownBackup, Reading, Sizes, Texts, backups_elsewhere, says_something_of_the_file, texts,
 };
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
+use crate::reports::{PruneReport, VerifyReport};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 /// Asks the archive, which must hold something of the cluster.

@@ -18,10 +18,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::archive::{Archive, ArchivedFile};
 use crate::blocking::blocking;
-use crate::catalog::{KnownBackup, Labels, PruneReport, Reading, Totals, VerifyReport};
+use crate::catalog::{KnownBackup, Labels, Reading, Totals};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
+use crate::reports::{PruneReport, VerifyReport};
 use crate::wal::{SegmentName, SystemIdentifier};
 use crate::work::Work;
 

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::{Known, Run, Survey, VerifyRequest};
 use crate::archive::Archive;
-use crate::catalog::{Acknowledgement, Acknowledgements, VerifyReport};
 use crate::error::{Error, ErrorKind};
+use crate::reports::{Acknowledgement, Acknowledgements, VerifyReport};
 use crate::wal::SystemIdentifier;
 
 impl VerifyRequest {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Run, Survey};
-use crate::catalog::{Acknowledgement, Extent, Finding, FindingKind, Scope, Severity, VerifyReport};
+use crate::reports::{Acknowledgement, Extent, Finding, FindingKind, Scope, Severity, VerifyReport};
 
 /// What may be said to somebody who knows of something.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::content::{Verdict, check};
 use super::run::bad;
 use super::{LISTED_AND_ABSENT, Run, Survey};
 use crate::archive::{Archive, ArchivedName};
-use crate::catalog::FindingKind;
 use crate::error::Error;
+use crate::reports::FindingKind;
 use crate::work::Clock;
 
 impl Run {

@@ -4,8 +4,8 @@
 //! left the other, and replays what somebody had gone back to be rid of. So what is written now cannot be had yet.
 
 use super::names::finding;
-use crate::catalog::{Finding, FindingKind, Severity};
 use crate::coverage::Coverage;
+use crate::reports::{Finding, FindingKind, Severity};
 use crate::wal::TimelineId;
 
 /// What there is to say of the newest timeline, of those that are not given up.

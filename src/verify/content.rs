@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use crate::archive::{Archive, ArchivedName, Fetched, Mismatch};
 use crate::archived_file::{Beginning, check_content, header_of, unusable};
 use crate::blocking::blocking;
-use crate::catalog::{FindingKind, Reading};
+use crate::catalog::Reading;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError};
+use crate::reports::FindingKind;
 use crate::wal::{LongPageHeader, SegmentSize, SystemIdentifier, TimelineId, WalName};
 
 /// How closely a file is looked at.

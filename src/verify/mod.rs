@@ -28,11 +28,11 @@ use jiff::Timestamp;
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{
-    Acknowledgements, BackupElsewhere, Catalog, Finding, FindingKind, Findings, KnownBackup, Labels, Reading,
-    Severity, Totals, backups_elsewhere, catalog,
+    BackupElsewhere, Catalog, KnownBackup, Labels, Reading, Totals, backups_elsewhere, catalog,
 };
 use crate::coverage::{Coverage, Gap, Timeline};
 use crate::error::{Error, ErrorKind};
+use crate::reports::{Acknowledgements, Finding, FindingKind, Findings, Severity};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
 use crate::work::Clock;
 

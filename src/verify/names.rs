@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::backups::{BackupState, Beginning, Need, beginnings, states};
 use super::gaps::{cut, intersects, union, without};
 use crate::archive::OtherFile;
-use crate::catalog::{Acknowledgements, Finding, FindingKind, Findings, KnownBackup, Severity};
+use crate::catalog::KnownBackup;
 use crate::coverage::{Coverage, Gap, Timeline};
+use crate::reports::{Acknowledgements, Finding, FindingKind, Findings, Severity};
 use crate::wal::{Lsn, TimelineId, WalName};
 
 /// What is known of an archive without a look at its segments.

@@ -14,8 +14,8 @@ use super::names::finding;
 use super::selection::{Percent, sample};
 use super::{Survey, findings_in};
 use crate::archive::{Archive, ArchivedFile, ArchivedName};
-use crate::catalog::{Extent, Finding, FindingKind, Findings, Scope, Severity, VerifyReport};
 use crate::error::{Error, ErrorKind};
+use crate::reports::{Extent, Finding, FindingKind, Findings, Scope, Severity, VerifyReport};
 use crate::wal::{SegmentName, WalName};
 
 /// Which contents are looked at, and how closely.

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::acknowledge::drop_useless;
 use super::{ContentRequest, Interval, Place, Run, Survey};
 use crate::archive::Archive;
-use crate::catalog::{Acknowledgement, Extent, Finding, Scope, Severity, VerifyReport};
 use crate::error::Error;
+use crate::reports::{Acknowledgement, Extent, Finding, Scope, Severity, VerifyReport};
 use crate::wal::SystemIdentifier;
 use crate::work::Work;
 
@@ -207,8 +207,9 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::catalog::{Acknowledgements, FindingKind, Labels};
+    use crate::catalog::Labels;
     use crate::error::ErrorKind;
+    use crate::reports::{Acknowledgements, FindingKind};
     use crate::scene::{NOW, READING, Scene, days_ago, segment, write};
     use crate::verify::Answer;
 

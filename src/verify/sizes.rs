@@ -1,7 +1,8 @@
 //! What it means that an archive holds segments of several sizes.
 
 use super::names::finding;
-use crate::catalog::{Catalog, Finding, FindingKind, Severity};
+use crate::catalog::Catalog;
+use crate::reports::{Finding, FindingKind, Severity};
 
 /// A failure for each size that is not that of what is archived now.
 pub(super) fn other_sizes(catalog: &Catalog) -> Vec<Finding> {

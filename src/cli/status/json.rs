@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::Told;
 use crate::archive::ArchivedFile;
-use crate::catalog::{PruneReport, Totals, VerifyReport};
+use crate::catalog::Totals;
 use crate::cli::json::Problem;
 use crate::cli::print::{as_json, time};
 use crate::error::Error;
+use crate::reports::{PruneReport, VerifyReport};
 use crate::status::{self, ArchiveStatus, Status};
 use crate::wal::TimelineId;
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::Told;
-use crate::catalog::VerifyReport;
+use crate::reports::VerifyReport;
 use crate::status::ArchiveStatus;
 
 pub(super) fn of(told: &Told<'_>) -> String {

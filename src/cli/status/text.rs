@@ -5,9 +5,10 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::Told;
-use crate::catalog::{PruneReport, Totals, VerifyReport};
+use crate::catalog::Totals;
 use crate::cli::print::{bytes, count, duration, plain, ratio, time};
 use crate::cli::table::pairs;
+use crate::reports::{PruneReport, VerifyReport};
 use crate::status::{ArchiveStatus, Backlog, Standby, Status};
 
 pub(super) fn of(told: &Told<'_>) -> String {

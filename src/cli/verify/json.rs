@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::archive::ArchiveUrl;
-use crate::catalog::{Acknowledgement, Finding, Scope, Totals};
+use crate::catalog::Totals;
 use crate::cli::json::Problem;
 use crate::cli::print::as_json;
 use crate::cli::shape::{ReachShape, TimelineShape};
 use crate::coverage::Coverage;
+use crate::reports::{Acknowledgement, Finding, Scope};
 use crate::verify::{Answer, BackupState, Present, TimelineState, Verified};
 use crate::wal::SystemIdentifier;
 

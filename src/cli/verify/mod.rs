@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::catalog::{Extent, LabelPattern};
+use crate::catalog::LabelPattern;
 use crate::cli::arguments;
 use crate::cli::exit::Failure;
 use crate::cli::print::print_text;
 use crate::cli::progress::Bar;
 use crate::cli::tool::{Opened, Tool};
 use crate::config::{Given, Settings, Timeline};
+use crate::reports::Extent;
 use crate::verify::{ContentRequest, Percent, Place, Since, VerifyRequest, verify};
 use crate::work::Work;
 

@@ -6,10 +6,10 @@ use std::io;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
-use crate::catalog::{Acknowledgement, Finding, Scope, Severity};
 use crate::cli::print::{bytes, count, plain, time};
 use crate::cli::table::table;
 use crate::coverage::{Coverage, Reach};
+use crate::reports::{Acknowledgement, Finding, Scope, Severity};
 use crate::verify::{Answer, BackupState, Names, Present, TimelineState, Verified};
 
 /// What is told of so many findings; JSON has more.

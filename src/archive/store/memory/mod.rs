@@ -48,10 +48,10 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::given::Objects;
-use super::options::StoreOptions;
 use crate::archive::ArchiveOptions;
 use crate::archive::failure::Asked;
+use crate::archive::store::given::Objects;
+use crate::archive::store::options::StoreOptions;
 use crate::archive::url::{ArchiveUrl, Provider, StoreUrl};
 use orders::{Action, Ordered, Orders};
 pub use orders::{Fault, When};

@@ -1,13 +1,20 @@
-//! Reports of the last prune and the last verification, stored in the archive.
+//! Reports of the last prune and the last verification, the findings in them, and acknowledgements of findings, all
+//! stored in the archive.
+
+mod acknowledgements;
+mod finding;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Totals};
 use crate::archive::{Archive, Report};
+use crate::catalog::Totals;
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
+
+pub use acknowledgements::{Acknowledgement, Acknowledgements, Extent};
+pub use finding::{Acknowledged, Finding, FindingKind, Findings, Severity};
 
 /// Report of a prune.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +148,7 @@ impl VerifyReport {
     }
 }
 
-pub(super) async fn write(
+async fn write(
     archive: &Archive,
     system: SystemIdentifier,
     report: Report,
@@ -152,7 +159,7 @@ pub(super) async fn write(
     archive.write_report(system, report, text).await
 }
 
-pub(super) async fn read<T: DeserializeOwned>(
+async fn read<T: DeserializeOwned>(
     archive: &Archive,
     system: SystemIdentifier,
     report: Report,

@@ -6,8 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::reports::{read, write};
-use super::{Acknowledged, Finding, FindingKind};
+use super::{Acknowledged, Finding, FindingKind, read, write};
 use crate::archive::{Archive, Report};
 use crate::coverage::Gap;
 use crate::error::Error;
@@ -142,7 +141,7 @@ impl Acknowledgements {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Findings, Severity};
+    use crate::reports::{Findings, Severity};
 
     const A: &str = "000000010000000000000004";
     const B: &str = "000000010000000000000006";
