@@ -1,0 +1,111 @@
+//! A server whose `pg_wal` is made up, and what `walkeep backfill` does with it.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use super::{
+    files::names_in,
+    kept::{name, position},
+    push::{Pusher, SYSTEM, succeeds},
+    store_cluster::Told,
+    wal_writer::WalWriter,
+};
+
+pub const MIB: usize = 1 << 20;
+
+/// A server whose log begins with the first segment, which is in the archive.
+pub struct Server {
+    pub pusher: Pusher,
+}
+
+impl Server {
+    pub fn new() -> Self {
+        let server = Self { pusher: Pusher::new() };
+        fs::create_dir(server.pusher.data.join("pg_wal/archive_status")).unwrap();
+        let mut log = log(1, 1);
+        log.fill();
+        server.has(&log, 1);
+        succeeds(server.pusher.push(&name(1, 1)));
+        server
+    }
+
+    /// Where `pg_wal` has a file of that name.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.pusher.data.join("pg_wal").join(name)
+    }
+
+    /// Puts a file into `pg_wal`, and marks it as if it were in the archive.
+    pub fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.pusher.data.file(&format!("pg_wal/{name}"), content);
+        self.pusher.data.file(&format!("pg_wal/archive_status/{name}.done"), "");
+    }
+
+    /// Puts the segments of a log into `pg_wal`, which begins with segment `number`.
+    pub fn has(&self, log: &WalWriter, number: u64) {
+        for (segment, number) in log.segments().iter().zip(number..) {
+            self.put(&name(log.timeline, number), segment);
+        }
+    }
+
+    /// Puts the history of a timeline into `pg_wal`, whose ancestors were left inside segment 3.
+    pub fn history(&self, timeline: u32, ancestors: &[u32]) {
+        let lines = ancestors
+            .iter()
+            .map(|of| format!("{of}\t{}\tno recovery target specified\n", position(3, 0x100)));
+        self.put(&format!("{timeline:08X}.history"), lines.collect::<String>());
+    }
+
+    /// Moves a file of `pg_wal` into the archive: another server has put it there.
+    pub fn is_archived_elsewhere(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.put(name, content);
+        succeeds(self.pusher.push(name));
+        self.remove(name);
+    }
+
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.file(name)).unwrap();
+        fs::remove_file(self.file(&format!("archive_status/{name}.done"))).unwrap();
+    }
+
+    pub fn backfill(&self, options: &[&str]) -> Command {
+        let mut command = self.pusher.sandbox.walkeep();
+        command.args(["backfill", "--archive", self.pusher.archive.url(), "--timeout", "1s"]);
+        command.arg("--pgdata").arg(self.pusher.data.join("")).args(options);
+        command
+    }
+
+    /// What it says and does, which must be what it has said before that it would do.
+    pub fn backfilled(&self) -> (i32, Vec<String>) {
+        let archived = self.pusher.files();
+        let would = Told::by(self.backfill(&["--dry-run"]));
+        assert_eq!(self.pusher.files(), archived, "a dry run archives nothing");
+        let marks = names_in(&self.pusher.data.join("pg_wal/archive_status"));
+        let done = Told::by(self.backfill(&[]));
+        assert_eq!(
+            names_in(&self.pusher.data.join("pg_wal/archive_status")),
+            marks,
+            "marks are the server's"
+        );
+        assert_eq!(would.text().replace("would archive", "archived"), done.text());
+        assert_eq!(would.status, done.status);
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(done.stderr, "");
+        (done.status, text.lines().map(str::to_owned).collect())
+    }
+
+    /// What is in the archive.
+    pub fn archived(&self) -> Vec<String> {
+        self.pusher.archive.all_names(SYSTEM)
+    }
+}
+
+pub fn log(timeline: u32, number: u64) -> WalWriter {
+    WalWriter::new(SYSTEM, timeline, number, MIB as u64)
+}
+
+/// A log of so many segments that are full, and one that has been begun.
+pub fn log_of(timeline: u32, number: u64, full: u64) -> WalWriter {
+    let mut log = log(timeline, number);
+    (0..full).for_each(|_| log.fill());
+    log.record(100);
+    log
+}

@@ -1,0 +1,45 @@
+//! What is in a directory, named pipes, and permissions taken away for a while.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::user;
+
+/// The names in a directory, sorted.
+pub fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Makes a named pipe, owned by the unprivileged user. Nobody ever writes into it.
+pub fn make_fifo(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    user::hand_over(path);
+}
+
+/// A file or directory with other permissions, which it loses when this is dropped: its owner has to remove it.
+pub struct Permissions {
+    path: PathBuf,
+    before: fs::Permissions,
+}
+
+impl Permissions {
+    pub fn set(path: &Path, mode: u32) -> Self {
+        let before = fs::metadata(path).unwrap().permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        Self { path: path.to_owned(), before }
+    }
+}
+
+impl Drop for Permissions {
+    fn drop(&mut self) {
+        fs::set_permissions(&self.path, self.before.clone()).unwrap();
+    }
+}

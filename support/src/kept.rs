@@ -1,0 +1,214 @@
+//! An archive that has been written to for a long time: archived files as walkeep would have left them at any moment.
+
+use std::{
+    fs::{self, File},
+    num::NonZeroUsize,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use walkeep::{
+    frame::{Codec, Content, Facts, Level, Overflow, encode},
+    wal::{SystemIdentifier, WalMagic, WalName},
+};
+
+use super::{
+    archive::ArchiveDirectory,
+    data_directory::{SEGMENT_BYTES, segment},
+    push::{SYSTEM, files_below},
+    running::{Outcome, outcome_of},
+    sandbox::Sandbox,
+    user,
+};
+
+/// Segments of 1 MiB.
+const PER_LOG: u64 = 4096;
+
+/// The name of a segment of 1 MiB.
+pub fn name(timeline: u32, number: u64) -> String {
+    format!("{timeline:08X}{:08X}{:08X}", number / PER_LOG, number % PER_LOG)
+}
+
+/// The position of so many bytes in a segment of 1 MiB.
+pub fn position(number: u64, offset: u64) -> String {
+    let position = (number << 20) + offset;
+    format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
+}
+
+/// So many days before now, to the second.
+pub fn days_ago(days: i64) -> Timestamp {
+    // Never rounded up: what is to be a day old is to be no moment younger when a program looks at it.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
+    now - SignedDuration::from_hours(24 * days)
+}
+
+/// The archived file of that content, as a push would have written it at that moment.
+pub fn archived(name: &str, content: &[u8], at: Timestamp) -> Vec<u8> {
+    let wal: WalName = name.parse().unwrap();
+    let facts = Facts {
+        name: wal,
+        system: SystemIdentifier::new(SYSTEM).unwrap(),
+        wal_magic: wal.segment().map(|_| WalMagic(0xD110)),
+        archived_at: at,
+    };
+    let codec = Codec::Zstd(Level::default());
+    let encoded = encode(content, &facts, codec, NonZeroUsize::MIN, Overflow::never()).unwrap();
+    match encoded.content {
+        Content::Memory(chunks) => chunks.concat(),
+        Content::Overflow { .. } => panic!("it was to be kept in memory"),
+    }
+}
+
+/// The archived file of a segment.
+pub fn archived_segment(name: &str, at: Timestamp) -> Vec<u8> {
+    archived(name, &segment(&name[..24], SYSTEM, SEGMENT_BYTES, 0), at)
+}
+
+/// The name and the archived file of a backup that starts in one segment and stops in another, of timeline `timeline`.
+pub fn archived_backup(
+    timeline: u32,
+    start: u64,
+    stop: u64,
+    label: &str,
+    at: Timestamp,
+) -> (String, Vec<u8>) {
+    let ended = at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    let content = format!(
+        "START WAL LOCATION: {} (file {})\nSTOP WAL LOCATION: {} (file {})\nCHECKPOINT LOCATION: {}\n\
+         BACKUP METHOD: streamed\nBACKUP FROM: primary\nSTART TIME: 2026-01-02 03:04:05 UTC\nLABEL: {label}\n\
+         START TIMELINE: {timeline}\nSTOP TIME: {ended}\nSTOP TIMELINE: {timeline}\n",
+        position(start, 0x28),
+        name(timeline, start),
+        position(stop, 0x138),
+        name(timeline, stop),
+        position(start, 0x60),
+    );
+    let name = format!("{}.00000028.backup", name(timeline, start));
+    let bytes = archived(&name, content.as_bytes(), at);
+    (name, bytes)
+}
+
+/// The name and the archived file of a timeline's history: the ancestors, and where each was left.
+pub fn archived_history(timeline: u32, ancestors: &[(u32, String)], at: Timestamp) -> (String, Vec<u8>) {
+    let line = |(of, left_at): &(u32, String)| format!("{of}\t{left_at}\tno recovery target specified\n");
+    let content: String = ancestors.iter().map(line).collect();
+    let name = format!("{timeline:08X}.history");
+    let bytes = archived(&name, content.as_bytes(), at);
+    (name, bytes)
+}
+
+/// Puts bytes into a file, as if that had been done at that moment, and makes the directories above it.
+pub fn put_file(file: &Path, bytes: impl AsRef<[u8]>, at: Timestamp) {
+    let above: Vec<&Path> = file.ancestors().skip(1).take_while(|dir| !dir.exists()).collect();
+    for directory in above.into_iter().rev() {
+        fs::create_dir(directory).unwrap();
+        user::hand_over(directory);
+    }
+    fs::write(file, bytes).unwrap();
+    user::hand_over(file);
+    touch(file, at);
+}
+
+/// Sets when a file was written.
+pub fn touch(path: &Path, at: Timestamp) {
+    File::open(path).unwrap().set_modified(at.into()).unwrap();
+}
+
+/// An archive in a directory, and `walkeep` to look after it.
+pub struct Kept {
+    pub archive: ArchiveDirectory,
+    pub sandbox: Sandbox,
+}
+
+impl Kept {
+    pub fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let archive = ArchiveDirectory::new(&sandbox);
+        Self { archive, sandbox }
+    }
+
+    /// Puts bytes under a name, as if that had been done at that moment.
+    pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>, at: Timestamp) {
+        put_file(&self.archive.file(SYSTEM, name), bytes, at);
+    }
+
+    /// Segments that were archived so many days ago.
+    pub fn segments(&self, timeline: u32, numbers: RangeInclusive<u64>, days: i64) {
+        for number in numbers {
+            let name = name(timeline, number);
+            self.put(&name, archived_segment(&name, days_ago(days)), days_ago(days));
+        }
+    }
+
+    /// A backup that ended so many days ago; its backup history file's name.
+    pub fn backup(&self, timeline: u32, start: u64, stop: u64, days: i64) -> String {
+        let (name, bytes) =
+            archived_backup(timeline, start, stop, &format!("{days} days ago"), days_ago(days));
+        self.put(&name, bytes, days_ago(days));
+        name
+    }
+
+    /// A timeline that left its ancestors there.
+    pub fn history(&self, timeline: u32, ancestors: &[(u32, String)]) {
+        let (name, bytes) = archived_history(timeline, ancestors, days_ago(1));
+        self.put(&name, bytes, days_ago(1));
+    }
+
+    /// All files of the system, but for what walkeep notes of its own work: paths below the system's directory.
+    pub fn files(&self) -> Vec<String> {
+        let mut files = files_below(&Path::new(self.archive.url()).join(SYSTEM.to_string()));
+        files.retain(|file| !file.starts_with("reports/"));
+        files
+    }
+
+    /// The names of the files of the system.
+    pub fn names(&self) -> Vec<String> {
+        let files = self.files();
+        files.iter().map(|file| file.rsplit('/').next().unwrap().to_owned()).collect()
+    }
+
+    pub fn report(&self, command: &str) -> Option<Value> {
+        let text = fs::read_to_string(self.report_file(command)).ok()?;
+        Some(serde_json::from_str(&text).unwrap())
+    }
+
+    pub fn report_file(&self, command: &str) -> PathBuf {
+        Path::new(self.archive.url()).join(format!("{SYSTEM}/reports/{command}.json"))
+    }
+
+    /// A command of `walkeep` on this archive.
+    pub fn walkeep(&self, command: &str, options: &[&str]) -> Command {
+        let mut walkeep = self.sandbox.walkeep();
+        walkeep.args([command, "--archive", self.archive.url(), "--timeout", "1s"]).args(options);
+        walkeep.stdout(Stdio::null());
+        walkeep
+    }
+
+    /// What a command says that must succeed without a word on standard error.
+    pub fn said(&self, command: &str, options: &[&str]) -> String {
+        let output = self.walkeep(command, options).stdout(Stdio::piped()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{options:?}");
+        assert!(output.status.success(), "{options:?}: {}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// As [`Kept::said`], with `--json`.
+    pub fn json(&self, command: &str, options: &[&str]) -> Value {
+        let said = self.said(command, &[&["--json"], options].concat());
+        serde_json::from_str(&said).unwrap()
+    }
+
+    /// Asserts that a command fails with that status and one error that contains `words`.
+    pub fn fails(&self, status: i32, command: &str, options: &[&str], words: &str) {
+        let Outcome { status: ended, stderr } = outcome_of(self.walkeep(command, options));
+        assert_eq!(ended, status, "{options:?}: {stderr}");
+        let error = stderr.lines().last().unwrap_or_default();
+        assert!(
+            error.starts_with("walkeep: error: ") && error.contains(words),
+            "{options:?}: {words:?} is not in {stderr}"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! What the tests share: a sandbox that an unprivileged user owns, throwaway PostgreSQL clusters, an archive
+//! directory, and waiting without sleeping.
+//!
+//! Whatever these types start or create is gone when they are dropped, also when the test panics.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    missing_docs,
+    reason = "here, too, a failed expectation is the point"
+)]
+
+pub mod aged;
+pub mod archive;
+pub mod backfilled;
+pub mod base_backup;
+pub mod cluster;
+pub mod data_directory;
+pub mod files;
+pub mod forged;
+pub mod guide;
+pub mod kept;
+pub mod large;
+pub mod memory;
+pub mod orders;
+pub mod postgres;
+pub mod prefetcher;
+pub mod promoted;
+pub mod push;
+pub mod ready;
+pub mod restore;
+pub mod running;
+pub mod sandbox;
+pub mod status;
+pub mod store;
+pub mod store_cluster;
+pub mod store_scene;
+pub mod strace;
+pub mod tmpfs;
+pub mod user;
+pub mod verified;
+pub mod verified_store;
+pub mod wal_writer;
+pub mod wrapper;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The directory of the package whose programs are tested.
+pub fn package() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Where Cargo puts the programs of the profile that the running test was built with.
+pub fn built() -> PathBuf {
+    // The test itself is one level below, in `deps`.
+    env::current_exe().unwrap().parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+/// How long a condition may take; far more than needed, because other work shares the machine.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Polls `condition` until it holds; panics with `what` when it does not within [`PATIENCE`].
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs `command`, which must succeed, and returns its standard output without the last newline.
+pub fn output_of(command: &mut Command) -> String {
+    try_output_of(command).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// As [`output_of`]; the error holds the command, its exit status and what it wrote.
+pub fn try_output_of(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("cannot start {command:?}: {error}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() {
+        Ok(stdout.trim_end_matches('\n').to_owned())
+    } else {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{command:?}: {}\n{stdout}{stderr}", output.status))
+    }
+}

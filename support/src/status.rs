@@ -1,0 +1,111 @@
+//! Calls of `walkeep status`, what they look at, and a strict reader of what they tell Prometheus.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Command,
+};
+
+use serde_json::Value;
+
+use super::{
+    aged::set_time,
+    push::{Pusher, SYSTEM},
+    store_cluster::Told,
+    user,
+};
+
+/// The server's data directory, as an argument.
+pub const DATA: [&str; 2] = ["--pgdata", "data"];
+
+pub fn status(pusher: &Pusher, arguments: &[&str]) -> Command {
+    let mut status = pusher.sandbox.walkeep();
+    status.args(["status", "--archive", pusher.archive.url(), "--timeout", "20s"]).args(arguments);
+    status
+}
+
+/// Lets the server's data directory be one where nothing waits to be archived.
+pub fn idle(pusher: &Pusher) {
+    let marks = pusher.data.join("pg_wal/archive_status");
+    if !marks.exists() {
+        fs::create_dir(&marks).unwrap();
+        user::hand_over(&marks);
+    }
+}
+
+/// Marks a file as ready to be archived since `moment`.
+pub fn marked(pusher: &Pusher, name: &str, moment: &str) {
+    idle(pusher);
+    set_time(&pusher.data.file(&format!("pg_wal/archive_status/{name}.ready"), ""), moment);
+}
+
+/// Writes what a prune or a verify would have noted of itself.
+pub fn noted(pusher: &Pusher, work: &str, text: &str) {
+    let reports = Path::new(pusher.archive.url()).join(SYSTEM.to_string()).join("reports");
+    fs::create_dir_all(&reports).unwrap();
+    fs::write(reports.join(format!("{work}.json")), text).unwrap();
+}
+
+/// What a call says that must succeed without complaint.
+pub fn told_well(command: Command) -> String {
+    let told = Told::by(command);
+    assert_eq!((told.status, &*told.stderr), (0, ""), "{}", told.text());
+    String::from_utf8(told.stdout).unwrap()
+}
+
+/// The JSON that a call prints that ends with this status.
+pub fn json_of(command: Command, status: i32) -> Value {
+    let told = Told::by(command);
+    assert_eq!(told.status, status, "{}", told.text());
+    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(json["ok"], status == 0, "{json:#}");
+    json
+}
+
+/// Asserts how a call ends, and that what it prints has all of these words.
+pub fn says(command: Command, status: i32, words: &[&str]) {
+    let told = Told::by(command);
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert_eq!((told.status, &*told.stderr), (status, ""), "{text}");
+    assert_eq!(text.contains('✗'), status != 0, "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+}
+
+/// The samples of an exposition that obeys every rule of the text format, by name, with the timeline where there is one.
+pub fn metrics(text: &str) -> BTreeMap<String, String> {
+    assert!(text.ends_with('\n'), "{text:?}");
+    let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let (family, help) =
+            line.strip_prefix("# HELP ").unwrap_or_else(|| panic!("{line}")).split_once(' ').unwrap();
+        assert!(families.insert(family), "{family} comes twice");
+        assert!(family.starts_with("walkeep_") && !family.ends_with("_total"), "{family} counts nothing");
+        assert!(family.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{family}");
+        assert!(help.ends_with('.') && !help.contains('\\'), "{help}");
+        assert_eq!(lines.next().unwrap(), format!("# TYPE {family} gauge"));
+        let before = samples.len();
+        while let Some(sample) = lines.next_if(|line| !line.starts_with('#')) {
+            let (name, value) = sample.rsplit_once(' ').unwrap();
+            let (name, labels) = name.split_once('{').unwrap_or((name, "}"));
+            assert_eq!(name, family);
+            let labels = labels.strip_suffix('}').unwrap_or_else(|| panic!("{sample}"));
+            let mut key = name.to_owned();
+            for label in labels.split(',').filter(|label| !label.is_empty()) {
+                let (label, value) = label.split_once("=\"").unwrap();
+                let value = value.strip_suffix('"').unwrap();
+                assert!(!value.contains(['"', '\\', ',']), "{sample}");
+                if label == "timeline" {
+                    key = format!("{key} {value}");
+                }
+            }
+            assert!(value.parse::<f64>().is_ok(), "{sample}");
+            assert_eq!(samples.insert(key, value.to_owned()), None, "{sample} comes twice");
+        }
+        assert!(samples.len() > before, "{family} has no sample");
+    }
+    samples
+}

@@ -1,0 +1,230 @@
+//! An S3 server in the test's own process, which misbehaves on demand; a real one, Garage; and what stands between
+//! a client and its server: TLS, a slow link, and ends where no server answers.
+
+pub mod dead_end;
+pub mod fault;
+pub mod garage;
+pub mod identity;
+pub mod raw_client;
+pub mod recorder;
+pub mod request;
+pub mod tls_proxy;
+
+mod background;
+mod connection;
+mod link;
+mod rules;
+mod wire;
+
+use std::{
+    fs,
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
+
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
+
+use self::{
+    background::Background,
+    connection::Server,
+    fault::{Fault, Matching},
+    identity::Identity,
+    request::Request,
+    rules::Conditions,
+};
+
+const BUCKET: &str = "wal";
+const ACCESS_KEY: &str = "AKIAWALKEEPTEST";
+const SECRET_KEY: &str = "the-secret-key-of-the-tests";
+
+/// An S3 server with the empty bucket `wal`: s3s-fs in a temporary directory, behind a layer that takes note of
+/// every request and misbehaves on demand. Gone when dropped, however many requests hang.
+pub struct Store {
+    server: Arc<Server>,
+    listener: TcpListener,
+    endpoint: String,
+    // Ends before the directory goes: fields are dropped in this order.
+    _background: Background,
+    directory: TempDir,
+}
+
+impl Store {
+    /// A server that speaks plain HTTP.
+    pub fn new() -> Self {
+        Self::start(None)
+    }
+
+    /// A server that speaks HTTPS, as `localhost`.
+    pub fn with_tls(identity: &Identity) -> Self {
+        Self::start(Some(identity.acceptor()))
+    }
+
+    fn start(tls: Option<TlsAcceptor>) -> Self {
+        let directory = tempfile::Builder::new().prefix("walkeep-test-store-").tempdir().unwrap();
+        fs::create_dir(directory.path().join(BUCKET)).unwrap();
+        let listener = loopback_listener();
+        let address = listener.local_addr().unwrap();
+        let endpoint = if tls.is_some() { https(address) } else { http(address) };
+        let server = Arc::new(Server::new(directory.path()));
+        let background = Background::accepting(listener.try_clone().unwrap(), {
+            let server = Arc::clone(&server);
+            move |socket| Arc::clone(&server).serve(socket, tls.clone())
+        });
+        Self { server, listener, endpoint, _background: background, directory }
+    }
+
+    /// `http://127.0.0.1:PORT` or `https://localhost:PORT`.
+    pub fn endpoint(&self) -> String {
+        self.endpoint.clone()
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// What a client finds the server and its key by; a certificate authority is not part of it.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        client_environment(&self.endpoint, ACCESS_KEY, SECRET_KEY, "us-east-1")
+    }
+
+    /// Where the object `key` is kept. Its ETag is kept elsewhere, and survives what is done to this file.
+    pub fn file(&self, key: &str) -> PathBuf {
+        self.bucket().join(key)
+    }
+
+    /// Writes an object behind the server's back.
+    pub fn put(&self, key: &str, content: impl AsRef<[u8]>) {
+        let file = self.file(key);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, content).unwrap();
+    }
+
+    /// Reads an object behind the server's back; `None` when there is none.
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        match fs::read(self.file(key)) {
+            Ok(content) => Some(content),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => panic!("{key}: {error}"),
+        }
+    }
+
+    /// The keys of all objects, sorted.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        let mut directories = vec![self.bucket()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    directories.push(entry.path());
+                } else {
+                    let path = entry.path();
+                    keys.push(path.strip_prefix(self.bucket()).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        keys.sort();
+        keys
+    }
+
+    fn bucket(&self) -> PathBuf {
+        self.directory.path().join(BUCKET)
+    }
+
+    /// The requests whose head has arrived since [`Store::forget_requests`], in the order of their arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.server.requests.lock().unwrap().clone()
+    }
+
+    pub fn forget_requests(&self) {
+        self.server.requests.lock().unwrap().clear();
+    }
+
+    /// How many TCP connections have been accepted.
+    pub fn connections(&self) -> usize {
+        self.server.connections.load(SeqCst)
+    }
+
+    /// Lets every request that matches meet with `fault`, until [`Store::heal`]. Of several, the first that matches
+    /// counts.
+    pub fn break_with(&self, matching: Matching, fault: Fault) {
+        self.add_fault(matching, fault, None);
+    }
+
+    /// Lets the next `times` requests that match meet with `fault`.
+    pub fn break_times(&self, times: usize, matching: Matching, fault: Fault) {
+        self.add_fault(matching, fault, Some(times));
+    }
+
+    fn add_fault(&self, matching: Matching, fault: Fault, times: Option<usize>) {
+        if matches!(fault, Fault::StopReading(_)) {
+            // A connection has its buffer from the listener. The kernel makes more of it, 8 kB.
+            self.set_receive_buffer(4 << 10);
+        }
+        self.server.faults.lock().unwrap().add(matching, fault, times);
+    }
+
+    /// Ends all faults for requests to come; what hangs goes on hanging.
+    pub fn heal(&self) {
+        self.set_receive_buffer(256 << 10);
+        self.server.faults.lock().unwrap().clear();
+    }
+
+    /// For the connections that will be accepted.
+    fn set_receive_buffer(&self, bytes: usize) {
+        set_socket_recv_buffer_size(&self.listener, bytes).unwrap();
+    }
+
+    /// From now on `If-None-Match` has no effect, as on servers that do not know it for PUT.
+    pub fn ignore_conditions(&self) {
+        self.server.rules.set_conditions(Conditions::Ignored);
+    }
+
+    /// From now on a PUT with `If-None-Match` is answered with 501 NotImplemented.
+    pub fn refuse_conditions(&self) {
+        self.server.rules.set_conditions(Conditions::Refused);
+    }
+
+    /// Makes the `Date` of the answers differ from the real time.
+    pub fn set_clock_offset(&self, seconds: i64) {
+        self.server.clock_offset.store(seconds, SeqCst);
+    }
+}
+
+/// The variables that S3 clients read. None of them looks for credentials anywhere else.
+fn client_environment(
+    endpoint: &str,
+    access_key: &str,
+    secret_key: &str,
+    region: &str,
+) -> Vec<(&'static str, String)> {
+    let mut variables = vec![
+        ("AWS_ENDPOINT_URL", endpoint.to_owned()),
+        ("AWS_ACCESS_KEY_ID", access_key.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", secret_key.to_owned()),
+        ("AWS_REGION", region.to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1".to_owned()),
+    ];
+    if endpoint.starts_with("http:") {
+        variables.push(("AWS_ALLOW_HTTP", "true".to_owned()));
+    }
+    variables
+}
+
+fn loopback_listener() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
+}
+
+fn http(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// By name, so that the name is what the certificate is checked for.
+fn https(address: SocketAddr) -> String {
+    format!("https://localhost:{}", address.port())
+}

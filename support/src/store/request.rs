@@ -1,0 +1,42 @@
+//! A request as the tests see it.
+
+use http::{HeaderMap, header, request::Parts};
+
+/// A request whose head has arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub method: String,
+    /// With the bucket, as in `/wal/some/key`, and encoded as it was sent.
+    pub path: String,
+    pub query: Option<String>,
+    /// Whether it has `If-None-Match: *`.
+    pub conditional: bool,
+    pub content_length: Option<u64>,
+}
+
+impl Request {
+    pub(super) fn of(head: &Parts) -> Self {
+        Self {
+            method: head.method.to_string(),
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().map(ToOwned::to_owned),
+            conditional: value(&head.headers, &header::IF_NONE_MATCH) == Some("*"),
+            content_length: value(&head.headers, &header::CONTENT_LENGTH)
+                .and_then(|length| length.parse().ok()),
+        }
+    }
+
+    /// Whether it is about an object, not about the bucket, as listings are.
+    pub(super) fn names_an_object(&self) -> bool {
+        self.path.trim_start_matches('/').split_once('/').is_some_and(|(_bucket, key)| !key.is_empty())
+    }
+
+    /// What follows the last slash of its path.
+    pub(super) fn file_name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+fn value<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

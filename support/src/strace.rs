@@ -1,0 +1,194 @@
+//! The system calls of a command as strace sees them, and the signals and failures with which it meets them.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use super::{
+    running::{Outcome, outcome_of},
+    sandbox::Sandbox,
+    wrapper::wrapped,
+};
+
+/// The calls that change a file system, or make a change durable. Where one has a question mark, not every
+/// architecture has the call.
+pub const CHANGES: &str =
+    "?mkdir,mkdirat,openat,write,fsync,fdatasync,?link,linkat,?unlink,unlinkat,?rename,renameat,renameat2";
+
+/// Runs the command and gives its [`CHANGES`], whatever they change, and its last call, `exit_group`.
+pub fn trace(sandbox: &Sandbox, command: &Command) -> (Outcome, Vec<Call>) {
+    trace_calls(CHANGES, sandbox, command)
+}
+
+/// As [`trace`], but other calls.
+pub fn trace_calls(names: &str, sandbox: &Sandbox, command: &Command) -> (Outcome, Vec<Call>) {
+    let options = ["-e", &format!("trace={names},exit_group")];
+    let outcome = outcome_of(under_strace(sandbox, &options, command));
+    (outcome, parse(&fs::read_to_string(log(sandbox)).unwrap()))
+}
+
+/// Runs the command, which may fail, and gives those of the system calls `names` that it makes, and its last one,
+/// `exit_group`.
+pub fn calls_of(sandbox: &Sandbox, names: &[&str], command: &Command) -> Vec<Call> {
+    let options = ["-e", &format!("trace={},exit_group", names.join(","))];
+    outcome_of(under_strace(sandbox, &options, command));
+    parse(&fs::read_to_string(log(sandbox)).unwrap())
+}
+
+fn under_strace(sandbox: &Sandbox, options: &[&str], command: &Command) -> Command {
+    let installed = Command::new("strace").arg("--version").stdout(Stdio::null()).status();
+    assert!(installed.is_ok(), "these tests need strace: apt-get install strace");
+    let mut strace = sandbox.command("strace");
+    // All threads; descriptors with their paths; the lengths of buffers instead of their contents.
+    strace.args(["-f", "-y", "-s", "0", "-o"]).arg(log(sandbox)).args(options).arg("--");
+    wrapped(strace, command)
+}
+
+/// Where strace itself writes, because the standard error is the command's.
+fn log(sandbox: &Sandbox) -> PathBuf {
+    sandbox.join("strace.log")
+}
+
+/// One of the [`CHANGES`] that a command makes in a place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Change {
+    call: String,
+    pub path: PathBuf,
+    /// Of how many such calls on this path it is the last.
+    count: usize,
+}
+
+impl Change {
+    /// The command, which will have `effect`, `signal=KILL` or an error such as `error=EIO`, instead of this change.
+    pub fn replaced(&self, effect: &str, sandbox: &Sandbox, command: &Command) -> Command {
+        let Self { call, path, count } = self;
+        let inject = format!("inject={call}:{effect}:when={count}");
+        under_strace(sandbox, &["-P", path.to_str().unwrap(), "-e", &inject], command)
+    }
+
+    /// The command, which will wait that long before this change. It is the process that is started; strace is none of
+    /// its parents.
+    pub fn held(&self, pause: Duration, sandbox: &Sandbox, command: &Command) -> Command {
+        let Self { call, path, count } = self;
+        let inject = format!("inject={call}:delay_enter={}:when={count}", pause.as_micros());
+        under_strace(sandbox, &["-D", "-P", path.to_str().unwrap(), "-e", &inject], command)
+    }
+
+    pub fn is(&self, call: &str, path: &Path) -> bool {
+        self.call.trim_end_matches("at") == call && self.path == path
+    }
+}
+
+/// The changes that the calls make to `root` and what is below, in order.
+pub fn changes_of(calls: &[Call], root: &Path) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    for call in calls {
+        let is_change = call.name != "openat" || call.arguments.contains("O_CREAT");
+        if let Some(path) = call.path().filter(|path| is_change && path.starts_with(root)) {
+            let like_it = |change: &&Change| change.call == call.name && change.path == path;
+            let count = changes.iter().filter(like_it).count() + 1;
+            changes.push(Change { call: call.name.clone(), path: path.to_owned(), count });
+        }
+    }
+    changes
+}
+
+/// One system call.
+#[derive(Debug)]
+pub struct Call {
+    pub name: String,
+    /// As strace writes them, descriptors with their paths: `3</a/file>, "/a/path"`.
+    arguments: String,
+    /// Likewise: `0`, `-1 ENOSPC (…)`, `?`.
+    result: String,
+    /// The lines of strace's log in which it begins and ends.
+    began: usize,
+    ended: usize,
+}
+
+impl Call {
+    /// Whether this one had ended when the other one began.
+    pub fn is_before(&self, other: &Self) -> bool {
+        self.ended < other.began
+    }
+
+    pub fn succeeded(&self) -> bool {
+        self.result == "0"
+    }
+
+    /// The path that the call is about: that of the descriptor which is its first argument, or the last one it names.
+    pub fn path(&self) -> Option<&Path> {
+        match self.arguments.split_once('<') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                rest.split_once('>').map(|(path, _)| Path::new(path))
+            }
+            _ => self.arguments.rsplit('"').nth(1).map(Path::new),
+        }
+    }
+
+    /// The first path that the call names.
+    pub fn first_path(&self) -> Option<&Path> {
+        self.arguments.split('"').nth(1).map(Path::new)
+    }
+
+    /// Whether this has a network file system ask its server for what is in the directory `path`.
+    pub fn compares(&self, path: &Path) -> bool {
+        self.name == "statx" && self.path() == Some(path) && self.arguments.contains("AT_STATX_FORCE_SYNC")
+    }
+
+    /// Whether this opens `path`, or tries to.
+    pub fn opens(&self, path: &Path) -> bool {
+        self.name == "openat" && self.path() == Some(path)
+    }
+
+    /// Whether this flushes `path`, successfully.
+    pub fn flushes(&self, path: &Path) -> bool {
+        matches!(self.name.as_str(), "fsync" | "fdatasync") && self.path() == Some(path) && self.succeeded()
+    }
+
+    /// The status that the process ended with, if this is its last call.
+    pub fn exit_status(&self) -> Option<&str> {
+        (self.name == "exit_group").then_some(self.arguments.as_str())
+    }
+}
+
+/// Reads strace's log. A call that another thread interrupts is in two lines:
+///
+/// ```text
+/// 4711 fsync(9</a/file> <unfinished ...>
+/// 4712 mkdir("/a/b", 0777)               = 0
+/// 4711 <... fsync resumed>)              = 0
+/// ```
+fn parse(log: &str) -> Vec<Call> {
+    let mut unfinished: HashMap<&str, (usize, &str)> = HashMap::new();
+    let mut calls = Vec::new();
+    for (line, text) in log.lines().enumerate() {
+        let (thread, text) = text.split_once(' ').unwrap();
+        let text = text.trim_start();
+        if text.starts_with("+++") || text.starts_with("---") {
+            continue;
+        }
+        if let Some(beginning) = text.strip_suffix(" <unfinished ...>") {
+            unfinished.insert(thread, (line, beginning));
+        } else if let Some(resumed) = text.strip_prefix("<... ") {
+            let (began, beginning) = unfinished.remove(thread).unwrap();
+            let end = resumed.split_once(" resumed>").unwrap().1;
+            calls.push(parse_call(&format!("{beginning}{end}"), began, line));
+        } else {
+            calls.push(parse_call(text, line, line));
+        }
+    }
+    assert!(calls.iter().any(|call| call.exit_status().is_some()), "no end of the process in {log}");
+    calls
+}
+
+/// Reads `fsync(9</a/file>)      = 0`.
+fn parse_call(text: &str, began: usize, ended: usize) -> Call {
+    let (call, result) = text.rsplit_once(" = ").unwrap_or_else(|| panic!("no system call: {text}"));
+    let (name, arguments) = call.trim_end().strip_suffix(')').unwrap().split_once('(').unwrap();
+    Call { name: name.to_owned(), arguments: arguments.to_owned(), result: result.to_owned(), began, ended }
+}

@@ -1,0 +1,7 @@
+//! What holds of `backfill`.
+
+mod branches;
+mod contract;
+mod races;
+mod record_walk;
+mod store;

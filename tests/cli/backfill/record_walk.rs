@@ -1,0 +1,219 @@
+//! Whether the records of a segment reach its end is told from its bytes alone, whatever else they hold.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+
+use proptest::prelude::*;
+use support::{push::SYSTEM, wal_writer::WalWriter};
+use walkeep::wal::{Lsn, RecordWalk, RecordsEnd, TimelineId};
+
+const MIB: usize = 1 << 20;
+const PAGE: usize = 8192;
+/// The number of the segment that a test's log begins with.
+const NUMBER: u64 = 5;
+
+fn log() -> WalWriter {
+    WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64)
+}
+
+/// How the records end of the last of these segments of a timeline, which follow each other.
+fn end_of_all(segments: &[&[u8]], timeline: u32) -> RecordsEnd {
+    let mut walk = RecordWalk::new(segments[0], TimelineId::new(timeline).unwrap()).unwrap();
+    for page in segments.iter().flat_map(|segment| segment.chunks(PAGE)) {
+        walk.page(page);
+    }
+    walk.end()
+}
+
+fn end_of(segment: &[u8]) -> RecordsEnd {
+    end_of_all(&[segment], 1)
+}
+
+fn is_complete(end: RecordsEnd) -> bool {
+    matches!(end, RecordsEnd::Switch | RecordsEnd::End)
+}
+
+/// A log of one segment that records fill up to its end, in ones of these sizes first.
+fn filled(bodies: &[usize]) -> Vec<u8> {
+    let mut log = log();
+    log.records(bodies);
+    log.fill();
+    log.segments().remove(0)
+}
+
+#[test]
+fn a_segment_that_a_switch_ends_or_records_fill_is_complete() {
+    assert_eq!(end_of(&filled(&[])), RecordsEnd::End);
+    assert_eq!(end_of(&filled(&[1, 40_000, 7])), RecordsEnd::End);
+    for with_page_headers in [false, true] {
+        let mut log = log();
+        log.record(100);
+        log.record(20_000);
+        log.switch(with_page_headers);
+        assert_eq!(end_of(&log.segments()[0]), RecordsEnd::Switch, "page headers: {with_page_headers}");
+    }
+}
+
+#[test]
+fn the_last_page_proves_nothing() {
+    let mut log = log();
+    log.record(100);
+    let begun = log.record(2 * MIB);
+    log.switch(false);
+    let segments = log.segments();
+    let whole: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
+    assert_eq!(end_of(whole[0]), RecordsEnd::GoesOn(Lsn(begun)));
+    // All of it is one part of a record: nothing but what follows can tell whether it is right.
+    assert_eq!(end_of(whole[1]), RecordsEnd::Unproven);
+    assert_eq!(end_of_all(&whole[..2], 1), RecordsEnd::GoesOn(Lsn(begun)));
+    assert_eq!(end_of_all(&whole, 1), RecordsEnd::Switch);
+    // Only a record before could tell that the switch is not an old one.
+    assert_eq!(end_of(whole[2]), RecordsEnd::Unproven);
+}
+
+#[test]
+fn a_record_that_is_cut_off_in_a_segment_ends_there_wherever_it_began() {
+    let mut log = log();
+    log.record(100);
+    log.record(2 * MIB);
+    let start = NUMBER * MIB as u64;
+    let cut = 10 * PAGE;
+    let mut first = WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64);
+    first.record(2 * MIB);
+    for (segment, at) in
+        [(&log.segments()[1], start + (MIB + cut) as u64), (&first.segments()[0], start + 40)]
+    {
+        let mut damaged = segment.clone();
+        damaged[cut..cut + PAGE].fill(0);
+        assert_eq!(end_of(&damaged), RecordsEnd::Middle(Lsn(at)));
+    }
+    // The rest of a record, and zeros behind it.
+    let mut last = WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64);
+    last.record(MIB + 20_000);
+    let end = last.position();
+    assert_eq!(end_of(&last.segments()[1]), RecordsEnd::Middle(Lsn(end)));
+}
+
+#[test]
+fn what_follows_a_switch_has_to_be_nothing() {
+    let mut log = log();
+    log.record(100);
+    let switch = log.switch(false);
+    let segment = log.segments().remove(0);
+    for at in [300, PAGE - 1, PAGE, MIB / 2, MIB - 1] {
+        let mut changed = segment.clone();
+        changed[at] ^= 1;
+        assert_eq!(end_of(&changed), RecordsEnd::SwitchAndMore(Lsn(switch)), "{at}");
+    }
+}
+
+#[test]
+fn a_record_that_a_crash_has_broken_off_is_passed_over() {
+    let mut log = log();
+    log.record(100);
+    log.break_off(20_000);
+    log.record(100);
+    log.switch(false);
+    assert_eq!(end_of(&log.segments()[0]), RecordsEnd::Switch);
+}
+
+#[test]
+fn the_first_segment_of_a_timeline_begins_with_its_parents_pages() {
+    let mut log = log();
+    log.record(30_000);
+    log.timeline = 3;
+    log.record(30_000);
+    log.switch(false);
+    let segment = log.segments().remove(0);
+    assert_eq!(end_of_all(&[&segment], 3), RecordsEnd::Switch);
+    assert!(!is_complete(end_of_all(&[&segment], 2)), "a page of a later timeline cannot be in it");
+    log.timeline = 2;
+    log.record(30_000);
+    log.switch(false);
+    let segments = log.segments();
+    let both: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
+    assert!(!is_complete(end_of_all(&both, 3)), "timelines never decrease");
+}
+
+/// The same pages with another use's content from byte `cut` on.
+fn recycled(new: &[u8], old: &[u8], cut: usize) -> Vec<u8> {
+    [&new[..cut], &old[cut..]].concat()
+}
+
+#[test]
+fn old_content_of_a_recycled_file_is_no_continuation() {
+    let new = filled(&[]);
+    let mut old_log = WalWriter::new(SYSTEM, 1, NUMBER - 3, MIB as u64);
+    old_log.fill();
+    let old = old_log.segments().remove(0);
+    assert_eq!((end_of(&new), end_of(&old)), (RecordsEnd::End, RecordsEnd::End));
+    let zeros = vec![0; MIB];
+    // Where pages, records and their headers end, and around these.
+    let at_the_end = (MIB - PAGE..MIB).step_by(11);
+    let cuts = (40..MIB).step_by(8191).chain((1..128).map(|page| page * PAGE)).chain(at_the_end);
+    for cut in cuts {
+        for other in [&old, &zeros] {
+            let end = end_of(&recycled(&new, other, cut));
+            // Of the old content a few bytes may be the same.
+            let same = recycled(&new, other, cut) == new;
+            assert!(same || !is_complete(end), "{cut}: {end:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bit_that_flips_ends_the_records() {
+    let segment = filled(&[300, 12_000]);
+    // Nothing looks at the last four bytes of a page header, not even the server.
+    for at in (0..MIB).step_by(4093).filter(|at| *at > 40 && !(20..24).contains(&(at % PAGE))) {
+        let mut changed = segment.clone();
+        changed[at] ^= 0x10;
+        assert!(!is_complete(end_of(&changed)), "{at}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn records_of_any_size_are_followed_across_pages_and_segments(
+        bodies in prop::collection::vec(prop_oneof![0usize..200, 8_000..9_000usize, 0..400_000usize], 1..12),
+        with_page_headers: bool,
+    ) {
+        let mut log = log();
+        log.records(&bodies);
+        let end = log.position();
+        // Two records, so that the second one proves the first, wherever they come to lie.
+        log.record(10);
+        log.switch(with_page_headers);
+        let segments = log.segments();
+        let all: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
+        prop_assert_eq!(end_of_all(&all, 1), RecordsEnd::Switch);
+        // Without what comes after the bodies, they end there.
+        let last = usize::try_from(end - NUMBER * MIB as u64).unwrap();
+        let mut whole = segments.concat();
+        whole[last.next_multiple_of(8)..].fill(0);
+        let until: Vec<&[u8]> = whole.chunks(MIB).take(last.div_ceil(MIB)).collect();
+        let found = end_of_all(&until, 1);
+        if last.is_multiple_of(MIB) {
+            prop_assert_eq!(found, RecordsEnd::End);
+        } else {
+            prop_assert_eq!(found, RecordsEnd::Middle(Lsn(end)));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(
+        damage in prop::collection::vec((0..MIB, any::<u8>()), 1..200),
+        pages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9000), 0..4),
+    ) {
+        let mut segment = filled(&[5_000, 100]);
+        for (at, byte) in damage {
+            segment[at] = byte;
+        }
+        if let Some(mut walk) = RecordWalk::new(&segment, TimelineId::FIRST) {
+            for page in segment.chunks(walk.page_bytes()).chain(pages.iter().map(Vec::as_slice)) {
+                walk.page(page);
+            }
+            let _ = walk.end();
+        }
+    }
+}

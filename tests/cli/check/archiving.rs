@@ -1,0 +1,201 @@
+//! `walkeep check --pgdata` sees that archiving is stuck, or goes elsewhere, and that there is no base backup.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::process::Command;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use support::{
+    aged::set_time,
+    data_directory::{SEGMENT_BYTES, control},
+    push::{BACKUP, BACKUP_CONTENT, Pusher, SYSTEM, succeeds},
+    status::{DATA, idle, marked, says, status},
+    store_cluster::Told,
+};
+
+const FIRST: &str = "000000010000000000000001";
+const SECOND: &str = "000000010000000000000002";
+const THIRD: &str = "000000010000000000000003";
+
+fn minutes_ago(minutes: i64) -> String {
+    let then = Timestamp::now() - SignedDuration::from_mins(minutes);
+    Timestamp::from_second(then.as_second()).unwrap().to_string()
+}
+
+/// A server that has archived its first segment, and a base backup; it is writing the second one.
+fn archived() -> Pusher {
+    let pusher = Pusher::new();
+    pusher.data.segment(FIRST, 1);
+    pusher.data.segment(SECOND, 2);
+    pusher.data.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
+    for name in [FIRST, BACKUP] {
+        succeeds(pusher.push(name));
+    }
+    pusher.data.file("postgresql.conf", "archive_mode = on\narchive_command = 'walkeep-archive %p'\n");
+    idle(&pusher);
+    pusher
+}
+
+fn check(pusher: &Pusher, archive: &str) -> Command {
+    let mut check = pusher.sandbox.walkeep();
+    check.args(["check", "--json", "--archive", archive, "--pgdata"]).arg(pusher.data.join(""));
+    check
+}
+
+/// The finding of that name, and the names of those that have a cross.
+fn found(check: Command, name: &str) -> (Value, Vec<String>) {
+    let told = Told::by(check);
+    let report: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let failed: Vec<String> = checks
+        .iter()
+        .filter(|finding| finding["outcome"] == "fail")
+        .map(|finding| finding["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told.status, i32::from(!failed.is_empty()), "{report:#}");
+    let finding = checks.iter().find(|finding| finding["name"] == name);
+    (finding.unwrap_or_else(|| panic!("{name} is not in {report:#}")).clone(), failed)
+}
+
+/// Asserts the outcome under `name`, that it alone has a cross if it has one, and words of detail or hint.
+fn finds(check: Command, outcome: &str, name: &str, words: &[&str]) {
+    let (finding, failed) = found(check, name);
+    assert_eq!(finding["outcome"], outcome, "{finding:#}");
+    assert_eq!(failed, if outcome == "fail" { vec![name] } else { vec![] }, "{finding:#}");
+    for word in words {
+        assert!(finding.to_string().contains(word), "{word:?} is not in {finding:#}");
+    }
+}
+
+#[test]
+fn a_file_that_has_waited_for_minutes_is_a_cross() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    finds(check(&pusher, archive), "pass", "backlog", &["nothing waits"]);
+    marked(&pusher, SECOND, &minutes_ago(3));
+    finds(check(&pusher, archive), "pass", "backlog", &["1 file"]);
+    marked(&pusher, SECOND, &minutes_ago(7));
+    let words = [SECOND, "have waited", "cd ", "walkeep-archive --archive", archive];
+    finds(check(&pusher, archive), "fail", "backlog", &words);
+}
+
+#[test]
+fn a_server_that_archives_elsewhere_is_a_cross() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    pusher.data.segment(THIRD, 3);
+    set_time(&pusher.data.join(&format!("pg_wal/{SECOND}")), &minutes_ago(3));
+    finds(check(&pusher, archive), "pass", "backlog", &[]);
+    set_time(&pusher.data.join(&format!("pg_wal/{SECOND}")), &minutes_ago(7));
+    finds(check(&pusher, archive), "fail", "backlog", &[SECOND, "not in this archive", "--archive"]);
+    // It may have been marked a moment ago, behind a history file.
+    marked(&pusher, SECOND, &minutes_ago(1));
+    marked(&pusher, "00000002.history", &minutes_ago(1));
+    finds(check(&pusher, archive), "pass", "backlog", &["2 files"]);
+    for name in [SECOND, "00000002.history"] {
+        std::fs::remove_file(pusher.data.join(&format!("pg_wal/archive_status/{name}.ready"))).unwrap();
+    }
+    succeeds(pusher.push(SECOND));
+    finds(check(&pusher, archive), "pass", "backlog", &[]);
+}
+
+/// As where a new archive is begun after a promotion.
+#[test]
+fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
+    const HISTORY: &str = "00000002.history";
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    // Of a primary, as its last checkpoint says.
+    pusher.data.set_restart_point(2, (2 << 20) + 0x28);
+    let words = ["00000002.history is not in the archive", "no recovery of timeline 2", "walkeep backfill"];
+    finds(check(&pusher, archive), "fail", "timelines", &words);
+    let lacking = format!("✗ {}", words[0]);
+    says(status(&pusher, &DATA), 1, &[&lacking, words[1], words[2]]);
+    let metrics = [&DATA[..], &["--prometheus"]].concat();
+    let told = Told::by(status(&pusher, &metrics));
+    let missing = format!("walkeep_history_missing{{system_identifier=\"{SYSTEM}\"}} 1\n");
+    assert!(told.text().contains(&missing), "{}", told.text());
+    // It is on its way, and the backlog is told.
+    pusher.data.file(&format!("pg_wal/{HISTORY}"), "1\t0/200028\tno recovery target specified\n");
+    marked(&pusher, HISTORY, &minutes_ago(1));
+    finds(check(&pusher, archive), "pass", "timelines", &[]);
+    succeeds(pusher.push(HISTORY));
+    std::fs::remove_file(pusher.data.join(&format!("pg_wal/archive_status/{HISTORY}.ready"))).unwrap();
+    finds(check(&pusher, archive), "pass", "timelines", &[]);
+    says(status(&pusher, &DATA), 0, &[]);
+}
+
+#[test]
+fn an_archive_that_holds_nothing_of_a_server_that_writes_is_a_cross() {
+    let pusher = archived();
+    let elsewhere = pusher.sandbox.directory("elsewhere");
+    let elsewhere = elsewhere.to_str().unwrap();
+    // It may have begun a moment ago.
+    finds(check(&pusher, elsewhere), "pass", "backlog", &[]);
+    set_time(&pusher.data.join(&format!("pg_wal/{FIRST}")), &minutes_ago(7));
+    finds(check(&pusher, elsewhere), "fail", "backlog", &[FIRST, "not in this archive", "--pg-url"]);
+}
+
+#[test]
+fn marks_that_cannot_be_read_are_a_cross() {
+    let pusher = archived();
+    std::fs::remove_dir_all(pusher.data.join("pg_wal/archive_status")).unwrap();
+    finds(check(&pusher, pusher.archive.url()), "fail", "backlog", &["cannot list"]);
+}
+
+#[test]
+fn a_base_backup_is_what_is_left_to_do_and_a_cross_once_wal_has_been_archived() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    finds(check(&pusher, archive), "pass", "backup", &["nightly", FIRST]);
+    let history = pusher.file(BACKUP);
+    std::fs::remove_file(&history).unwrap();
+    let words = ["no base backup is known", "this alone is left to do", "pg_basebackup -D"];
+    finds(check(&pusher, archive), "fail", "backup", &words);
+    // It says no more than it knows.
+    marked(&pusher, SECOND, &minutes_ago(7));
+    let (finding, failed) = found(check(&pusher, archive), "backup");
+    assert!(!finding.to_string().contains("this alone"), "{finding:#}");
+    assert_eq!(failed, ["backlog", "backup"]);
+    // Nothing has been archived yet: then nobody can have taken one.
+    let empty = pusher.sandbox.directory("empty");
+    finds(check(&archived(), empty.to_str().unwrap()), "note", "backup", &["pg_basebackup -D"]);
+}
+
+#[test]
+fn a_base_backup_whose_first_segment_is_gone_does_not_count() {
+    let pusher = archived();
+    succeeds(pusher.push(SECOND));
+    std::fs::remove_file(pusher.file(FIRST)).unwrap();
+    let words = ["the first segment is missing", "pg_basebackup -D"];
+    finds(check(&pusher, pusher.archive.url()), "fail", "backup", &words);
+}
+
+#[test]
+fn a_base_backup_in_a_directory_of_the_configuration_or_of_a_flag_counts() {
+    let pusher = archived();
+    std::fs::remove_file(pusher.file(BACKUP)).unwrap();
+    pusher.sandbox.directory("backups");
+    let place = pusher.sandbox.directory("backups/nightly");
+    let label = BACKUP_CONTENT.replace("STOP", "OTHER");
+    std::fs::write(place.join("backup_label"), label).unwrap();
+    std::fs::create_dir(place.join("global")).unwrap();
+    std::fs::write(place.join("global/pg_control"), control(SYSTEM, SEGMENT_BYTES as u64)).unwrap();
+    let above = place.parent().unwrap().display();
+    let file = pusher.sandbox.file("walkeep.toml", format!("backup_dirs = [\"{above}\"]\n"));
+    let mut by_file = check(&pusher, pusher.archive.url());
+    by_file.arg("--config").arg(file);
+    finds(by_file, "pass", "backup", &["nightly"]);
+    let mut by_flag = check(&pusher, pusher.archive.url());
+    by_flag.arg("--backup-dir").arg(place.parent().unwrap());
+    finds(by_flag, "pass", "backup", &["nightly"]);
+    // One that cannot be looked at is named, because it may be mistyped.
+    let mut mistyped = check(&pusher, pusher.archive.url());
+    mistyped.args(["--backup-dir", "/no/such/place"]);
+    finds(mistyped, "fail", "backup", &["no base backup is known", "/no/such/place"]);
+}

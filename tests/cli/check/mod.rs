@@ -1,0 +1,4 @@
+//! What holds of `check`.
+
+mod archiving;
+mod contract;

@@ -1,0 +1,130 @@
+//! Whatever happens, a command that is to print JSON prints one document, which says whether all is well.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::{fs, path::Path, process::Stdio};
+
+use serde_json::Value;
+use support::{data_directory::DataDirectory, kept::Kept, push::SYSTEM, store_cluster::Told};
+
+/// All commands that print JSON, with what each must be told besides.
+const COMMANDS: [&[&str]; 10] = [
+    &["backfill", "--pgdata", "data"],
+    &["check"],
+    &["list"],
+    &["list", "files"],
+    &["list", "backups"],
+    &["list", "timelines"],
+    &["prune", "--keep-backups", "1"],
+    &["prune", "--keep-backups", "1", "--dry-run"],
+    &["status"],
+    &["verify"],
+];
+
+/// An archive, and a data directory of its system.
+fn archive() -> Kept {
+    let kept = Kept::new();
+    DataDirectory::new(&kept.sandbox, "data", SYSTEM);
+    kept
+}
+
+/// What a command tells on that archive.
+fn told(kept: &Kept, command: &[&str], options: &[&str]) -> Told {
+    let mut walkeep = kept.walkeep(command[0], &[&command[1..], options, &["--json"]].concat());
+    walkeep.current_dir(kept.sandbox.path()).stdout(Stdio::piped());
+    Told::by(walkeep)
+}
+
+/// The document of a command that fails; its error is the one on standard error, too.
+fn failure(told: &Told, command: &[&str]) -> Value {
+    assert!(told.status > 0, "{command:?}: {}", told.text());
+    let text = String::from_utf8_lossy(&told.stdout);
+    let json: Value =
+        serde_json::from_slice(&told.stdout).unwrap_or_else(|error| panic!("{command:?}: {error}: {text:?}"));
+    assert_eq!(json["ok"], false, "{command:?}: {json:#}");
+    assert!(json["error"].as_str().is_some_and(|error| !error.is_empty()), "{command:?}: {json:#}");
+    json
+}
+
+#[test]
+fn an_archive_that_is_missing() {
+    let kept = archive();
+    kept.archive.vanish();
+    for command in COMMANDS {
+        let told = told(&kept, command, &[]);
+        let json = failure(&told, command);
+        let error = json["error"].as_str().unwrap();
+        assert!(error.contains("does not exist"), "{command:?}: {json:#}");
+        assert_eq!(told.status, 1, "{command:?}");
+        if command[0] != "check" {
+            assert!(told.stderr.contains(error), "{command:?}: {}", told.stderr);
+        }
+        if !["check", "status"].contains(&command[0]) {
+            assert_eq!(json["error_kind"], "unavailable", "{command:?}: {json:#}");
+            assert!(json["hint"].as_str().unwrap().starts_with("mount it"), "{json:#}");
+        }
+    }
+    kept.archive.come_back();
+}
+
+#[test]
+fn an_archive_that_is_empty() {
+    let kept = archive();
+    for command in COMMANDS.into_iter().filter(|command| command[0] != "check") {
+        let told = told(&kept, command, &[]);
+        let json = failure(&told, command);
+        assert!(json["error"].as_str().unwrap().contains("holds no"), "{command:?}: {json:#}");
+        assert_eq!(told.status, 1, "{command:?}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_damaged() {
+    let kept = archive();
+    let file = kept.sandbox.file("walkeep.toml", "keep_backups = \"three\"\n");
+    for command in COMMANDS {
+        let told = told(&kept, command, &["--config", file.to_str().unwrap()]);
+        let json = failure(&told, command);
+        assert!(json["error"].as_str().unwrap().contains("walkeep.toml, line 1"), "{command:?}: {json:#}");
+        assert_eq!((told.status, &json["error_kind"]), (2, &"configuration".into()), "{command:?}");
+    }
+}
+
+#[test]
+fn usage_that_is_found_wrong_after_the_flags_were_read() {
+    let kept = archive();
+    let cases: [&[&str]; 4] = [
+        &["prune"],
+        &["list", "backups", "000000010000000000000001"],
+        &["list", "files", "000000010000000000000002", "000000010000000000000001"],
+        &["check", "--pg-url", "postgres://me:secret@host/db"],
+    ];
+    for command in cases {
+        let told = told(&kept, command, &[]);
+        let json = failure(&told, command);
+        assert_eq!((told.status, &json["error_kind"]), (2, &"configuration".into()), "{command:?}");
+        assert!(!told.text().contains("secret"), "{}", told.text());
+    }
+    // What clap finds is answered for people.
+    let told = told(&kept, &["prune", "--keep-backups", "0"], &[]);
+    assert_eq!((told.status, told.stdout.as_slice()), (2, &b""[..]));
+}
+
+#[test]
+fn all_is_well_where_nothing_fails() {
+    let kept = archive();
+    kept.segments(1, 1..=5, 0);
+    kept.backup(1, 2, 3, 1);
+    let marks = Path::new("data").join("pg_wal/archive_status");
+    fs::create_dir_all(kept.sandbox.join(marks)).unwrap();
+    for command in COMMANDS {
+        let told = told(&kept, command, &[]);
+        let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!((told.status, &json["ok"]), (0, &Value::Bool(true)), "{command:?}: {}", told.text());
+        assert!(json.get("error").is_none_or(Value::is_null), "{command:?}: {json:#}");
+    }
+}

@@ -1,0 +1,259 @@
+//! `walkeep list` shows timelines, base backups and files as they are in the archive.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::{fs, process::Command};
+
+use serde_json::{Value, json};
+use support::{
+    aged::set_archived,
+    push::{BACKUP_CONTENT, OTHER_SYSTEM, Pusher, SYSTEM, succeeds},
+    store_cluster::Told,
+};
+
+/// A backup that ends in a segment that is missing, with a label that would ring a terminal's bell.
+const ODD_BACKUP: &str = "000000010000000000000003.00000028.backup";
+const ODD_BACKUP_CONTENT: &str = "START WAL LOCATION: 0/300028 (file 000000010000000000000003)
+STOP WAL LOCATION: 0/400138 (file 000000010000000000000004)
+LABEL: odd \u{7}one
+";
+const BACKUP: &str = "000000010000000000000001.00000028.backup";
+/// Timeline 2 left its parent where segment 6 begins.
+const HISTORY: &str = "1\t0/600000\tno recovery target specified\n";
+
+fn segment(timeline: u32, number: u32) -> String {
+    format!("{timeline:08X}00000000{number:08X}")
+}
+
+/// Two timelines of segments of 1 MB, one with a gap, and two backups.
+fn archive() -> Pusher {
+    let pusher = Pusher::new();
+    let on_1 = [1, 2, 3, 5, 6].map(|number| segment(1, number));
+    let on_2 = [6, 7].map(|number| segment(2, number));
+    for (seed, name) in (0..).zip(on_1.iter().chain(&on_2)) {
+        pusher.data.segment(name, seed);
+    }
+    let partial = segment(1, 7) + ".partial";
+    pusher.data.segment(&partial, 9);
+    pusher.data.file("pg_wal/00000002.history", HISTORY);
+    pusher.data.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
+    pusher.data.file(&format!("pg_wal/{ODD_BACKUP}"), ODD_BACKUP_CONTENT);
+    let texts = ["00000002.history", BACKUP, ODD_BACKUP].map(str::to_owned);
+    for name in on_1.iter().chain(&on_2).chain(&texts).chain([&partial]) {
+        succeeds(pusher.push(name));
+        set_archived(&pusher.file(name), "2001-02-03T04:05:06Z");
+    }
+    pusher
+}
+
+fn list(pusher: &Pusher, arguments: &[&str]) -> Command {
+    let mut list = pusher.sandbox.walkeep();
+    list.args(["list", "--archive", pusher.archive.url()]).args(arguments);
+    list
+}
+
+/// What a list says that must succeed without complaint.
+fn listed(pusher: &Pusher, arguments: &[&str]) -> String {
+    let told = Told::by(list(pusher, arguments));
+    assert_eq!((told.status, &*told.stderr), (0, ""));
+    String::from_utf8(told.stdout).unwrap()
+}
+
+fn listed_as_json(pusher: &Pusher, arguments: &[&str]) -> Value {
+    serde_json::from_str(&listed(pusher, &[arguments, &["--json"]].concat())).unwrap()
+}
+
+const TIMELINES: &str = "\
+TIMELINE  PARENT  LEFT IT AT  SEGMENTS  FIRST                             LAST                      NUMBER
+       1       -  -           archived  000000010000000000000001          000000010000000000000003       3
+       1       -  -           missing   000000010000000000000004          000000010000000000000004       1
+       1       -  -           archived  000000010000000000000005          000000010000000000000006       2
+       1       -  -           partial   000000010000000000000007.partial  -                              -
+       2       1  0/600000    archived  000000020000000000000006          000000020000000000000007       2
+";
+
+const BACKUPS: &str = "\
+BACKUP                                    LABEL     START                     ENDED                 COMPLETE  RECOVERABLE TO
+000000010000000000000001.00000028.backup  nightly   000000010000000000000001  2001-02-03T04:05:06Z  yes       000000010000000000000003 on timeline 1, then segments are missing
+                                                                                                              000000010000000000000003 on timeline 2, then segments are missing
+000000010000000000000003.00000028.backup  odd  one  000000010000000000000003  2001-02-03T04:05:06Z  no        000000010000000000000003 on timeline 1, then segments are missing
+                                                                                                              000000010000000000000003 on timeline 2, then segments are missing
+";
+
+#[test]
+fn timelines_and_backups_are_shown_with_what_is_missing() {
+    let pusher = archive();
+    assert_eq!(listed(&pusher, &["timelines"]), TIMELINES);
+    assert_eq!(listed(&pusher, &["backups"]), BACKUPS);
+    assert_eq!(listed(&pusher, &[]), format!("{TIMELINES}\n{BACKUPS}"));
+
+    // Once the gap is closed, everything can be reached.
+    let missing = segment(1, 4);
+    pusher.data.segment(&missing, 0);
+    succeeds(pusher.push(&missing));
+    let backups = listed_as_json(&pusher, &["backups"]);
+    assert_eq!(backups["backups"][1]["complete"], true);
+    let reaches = json!([
+        { "timeline": 1, "last_segment": segment(1, 6), "to_the_end": true },
+        { "timeline": 2, "last_segment": segment(2, 7), "to_the_end": true },
+    ]);
+    assert_eq!(backups["backups"][0]["reaches"], reaches);
+    assert!(!listed(&pusher, &[]).contains("missing"));
+}
+
+#[test]
+fn the_shape_of_the_json_stays() {
+    let pusher = archive();
+    let expected = json!({
+        "archive": pusher.archive.url(),
+        "system_identifier": SYSTEM.to_string(),
+        "ok": true,
+        "segment_bytes": 1 << 20,
+        "timelines": [
+            {
+                "timeline": 1, "parent": null, "left_at": null,
+                "ranges": [
+                    { "first": segment(1, 1), "last": segment(1, 3), "segments": 3 },
+                    { "first": segment(1, 5), "last": segment(1, 6), "segments": 2 },
+                ],
+                "gaps": [{ "first": segment(1, 4), "last": segment(1, 4), "segments": 1 }],
+                "partials": [segment(1, 7) + ".partial"],
+            },
+            {
+                "timeline": 2, "parent": 1, "left_at": "0/600000",
+                "ranges": [{ "first": segment(2, 6), "last": segment(2, 7), "segments": 2 }],
+                "gaps": [], "partials": [],
+            },
+        ],
+        "backups": [
+            {
+                "name": BACKUP, "label": "nightly", "start_segment": segment(1, 1),
+                "ended": "2001-02-03T04:05:06Z", "complete": true, "counts": true,
+                "reaches": [
+                    { "timeline": 1, "last_segment": segment(1, 3), "to_the_end": false },
+                    { "timeline": 2, "last_segment": segment(1, 3), "to_the_end": false },
+                ],
+            },
+            {
+                "name": ODD_BACKUP, "label": "odd \u{7}one", "start_segment": segment(1, 3),
+                "ended": "2001-02-03T04:05:06Z", "complete": false, "counts": true,
+                "reaches": [
+                    { "timeline": 1, "last_segment": segment(1, 3), "to_the_end": false },
+                    { "timeline": 2, "last_segment": segment(1, 3), "to_the_end": false },
+                ],
+            },
+        ],
+        "unreadable": [],
+    });
+    assert_eq!(listed_as_json(&pusher, &[]), expected);
+    let keys = |arguments: &[&str]| -> Vec<String> {
+        let keys =
+            listed_as_json(&pusher, arguments).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        keys.into_iter()
+            .filter(|key| expected.get(key).is_none() || key == "timelines" || key == "backups")
+            .collect()
+    };
+    assert_eq!(
+        (keys(&["timelines"]), keys(&["backups"])),
+        (vec!["timelines".into()], vec!["backups".into()])
+    );
+    assert_eq!(keys(&["files"]), ["files", "total"]);
+}
+
+#[test]
+fn files_are_listed_with_both_sizes_and_their_sum() {
+    let pusher = archive();
+    let files = listed_as_json(&pusher, &["files"]);
+    let stored = |name: &str| fs::metadata(pusher.file(name)).unwrap().len();
+    let entries = files["files"].as_array().unwrap();
+    assert_eq!(entries.len(), 11);
+    let file = |name: &str, original: Value| {
+        let since = "2001-02-03T04:05:06Z";
+        json!({ "name": name, "archived_at": since, "original_bytes": original, "stored_bytes": stored(name) })
+    };
+    assert_eq!(entries[0], file(&segment(1, 1), json!(1 << 20)));
+    assert!(entries.contains(&file("00000002.history", Value::Null)), "{files:#}");
+    let sum: u64 = entries.iter().map(|file| stored(file["name"].as_str().unwrap())).sum();
+    let total = &files["total"];
+    assert_eq!(
+        [&total["files"], &total["segments"], &total["stored_bytes"]],
+        [&json!(11), &json!(7), &json!(sum)]
+    );
+    assert_eq!(total["original_bytes"], 8 << 20);
+    #[allow(clippy::cast_precision_loss, reason = "far from what a float cannot hold")]
+    let ratio = f64::from(8 << 20) / sum as f64;
+    assert!((total["ratio"].as_f64().unwrap() - ratio).abs() < 1e-9, "{total}");
+
+    let text = listed(&pusher, &["files"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 13);
+    assert_eq!(
+        lines[0],
+        "NAME                                      ARCHIVED                   SIZE     STORED"
+    );
+    assert!(
+        lines[1].starts_with(&format!("{:40}  2001-02-03T04:05:06Z       1 MB ", segment(1, 1))),
+        "{}",
+        lines[1]
+    );
+    assert!(
+        lines.iter().any(|line| line.starts_with("00000002.history  ") && line.contains("Z          - "))
+    );
+    assert!(lines[12].starts_with("11 files: 8 MB of segments, "), "{}", lines[12]);
+    assert!(lines[12].ends_with(&format!(" stored, ratio {ratio:.1}")), "{}", lines[12]);
+}
+
+#[test]
+fn a_range_of_files_is_one_of_the_log_on_all_timelines() {
+    let pusher = archive();
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let files = listed_as_json(&pusher, &[&["files"], arguments].concat());
+        files["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|file| file["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (third, sixth) = (segment(1, 3), segment(2, 6));
+    let expected = [third.clone(), segment(1, 5), segment(1, 6), sixth.clone(), ODD_BACKUP.to_owned()];
+    assert_eq!(names(&[&third, &sixth]), expected);
+    let expected = [segment(1, 6), segment(2, 6), segment(2, 7), segment(1, 7) + ".partial"];
+    assert_eq!(names(&[&sixth]), expected);
+    assert_eq!(names(&[&segment(7, 9)]), [""; 0]);
+    Told::by(list(&pusher, &["files", &sixth, &third])).is_error(2, &["FROM comes after TO"]);
+    Told::by(list(&pusher, &["backups", &third])).is_error(2, &["only files"]);
+    Told::by(list(&pusher, &["files", "3"])).is_error(2, &["\"3\" is not the name"]);
+    Told::by(list(&pusher, &["everything"])).is_error(2, &["everything"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_the_rest_is_listed() {
+    let pusher = archive();
+    fs::write(pusher.file("00000002.history"), "damage").unwrap();
+    let told = Told::by(list(&pusher, &[]));
+    told.is_error(1, &["00000002.history"]);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("nightly"));
+    assert_eq!(Told::by(list(&pusher, &["files"])).status, 0, "they are there");
+    let told = Told::by(list(&pusher, &["--json"]));
+    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((told.status, json["unreadable"][0]["name"].as_str()), (1, Some("00000002.history")));
+}
+
+#[test]
+fn an_archive_that_holds_nothing_of_the_system_is_a_failure() {
+    let pusher = Pusher::new();
+    Told::by(list(&pusher, &["--timeout", "1s"])).is_error(1, &[pusher.archive.url(), "holds no system"]);
+    let pusher = archive();
+    let other = OTHER_SYSTEM.to_string();
+    let other_one = list(&pusher, &["--timeout", "1s", "--system-identifier", &other]);
+    Told::by(other_one).is_error(1, &["holds nothing of system", &other]);
+    let data = pusher.data.join("");
+    assert_eq!(listed(&pusher, &["timelines", "--pgdata", data.to_str().unwrap()]), TIMELINES);
+    pusher.archive.vanish();
+    Told::by(list(&pusher, &[])).is_error(1, &[pusher.archive.url()]);
+}

@@ -1,0 +1,23 @@
+//! Whole programs, without a server: what each command does with a directory, and with a store in the test's own process.
+
+mod backfill;
+mod cat;
+mod check;
+mod disk_full;
+mod fresh_look;
+mod generate;
+mod json_failures;
+mod large_segments;
+mod list;
+mod memory;
+mod other_sizes;
+mod panics;
+mod prefetch;
+mod prune;
+mod push;
+mod restore;
+mod server_commands;
+mod signals;
+mod status;
+mod store;
+mod verify;

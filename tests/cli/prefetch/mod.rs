@@ -1,0 +1,8 @@
+//! What holds of `prefetch`.
+
+mod contract;
+mod ends;
+mod owners;
+mod races;
+mod spool;
+mod store;

@@ -1,0 +1,198 @@
+//! Pruning goes by the tree of timelines: what is written now stays within reach, whatever the policy, and what a base backup
+//! needs that is being taken.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+
+use serde_json::{Value, json};
+use support::{
+    kept::{Kept, archived_history, archived_segment, days_ago, name, position},
+    push::SYSTEM,
+};
+
+const ONE: [&str; 2] = ["--keep-backups", "1"];
+
+/// Backups on segments 5 and 15 of timeline 1, which goes on to 20; then the server was recovered from the first one to a
+/// moment in segment 8, so many days ago, and has archived nothing of its own yet.
+fn back_in_the_past(days: i64) -> Kept {
+    let kept = Kept::new();
+    kept.segments(1, 1..=20, days + 1);
+    kept.backup(1, 5, 5, days + 7);
+    kept.backup(1, 15, 15, days + 3);
+    let (file, bytes) = archived_history(2, &[(1, position(8, 0x900))], days_ago(days));
+    kept.put(&file, bytes, days_ago(days));
+    kept
+}
+
+fn first(kept: &Kept) -> u64 {
+    (1..100).find(|number| kept.archive.file(SYSTEM, &name(1, *number)).exists()).unwrap()
+}
+
+/// Asserts that a prune fails in doubt and deletes nothing.
+fn refuses(kept: &Kept, policy: &[&str], words: &str) {
+    let before = kept.files();
+    kept.fails(1, "prune", policy, words);
+    assert_eq!(kept.files(), before, "{words}");
+}
+
+#[test]
+fn the_only_backup_that_leads_to_a_timeline_without_a_segment_stays_under_every_policy() {
+    for policy in [&ONE[..], &["--keep-days", "1"], &["--keep-backups", "1", "--keep-days", "2"]] {
+        let kept = back_in_the_past(0);
+        let told = kept.json("prune", policy);
+        assert_eq!(first(&kept), 5, "{policy:?}");
+        assert_eq!(
+            told["kept_backups"][0]["why"],
+            json!(["the newest that leads to the end of timeline 2"]),
+            "{policy:?}"
+        );
+    }
+    // The newest timeline is wanted however old it is; of the other end nobody has heard for long.
+    let kept = back_in_the_past(90);
+    kept.json("prune", &ONE);
+    assert_eq!(first(&kept), 5);
+}
+
+#[test]
+fn a_timeline_is_given_up_by_its_age_or_by_a_word_and_held_by_one() {
+    let kept = back_in_the_past(2);
+    let told = kept.json("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
+    assert_eq!((&told["begins_at"], &told["given_up_timelines"]), (&json!(name(1, 15)), &json!([2])));
+    let said = kept.said("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
+    assert!(said.contains("gives up timeline 2, last written on "), "{said}");
+
+    // Timeline 2 has a backup of its own, and timeline 1 is an end of which nobody has heard for 15 days.
+    let went_on = |days| {
+        let kept = back_in_the_past(days);
+        kept.segments(2, 8..=20, days - 1);
+        kept.backup(2, 18, 18, 1);
+        kept
+    };
+    let old = went_on(14);
+    let told = old.json("prune", &["--keep-backups", "1", "--dry-run"]);
+    assert_eq!((&told["begins_at"], &told["given_up_timelines"]), (&json!(name(1, 18)), &json!([1])));
+    let held = old.json("prune", &["--keep-backups", "1", "--hold-timeline", "1", "--dry-run"]);
+    assert_eq!((&held["begins_at"], &held["given_up_timelines"]), (&json!(name(1, 15)), &json!([])));
+    assert_eq!(went_on(12).json("prune", &["--keep-backups", "1", "--dry-run"])["begins_at"], name(1, 15));
+
+    // In the configuration file, both.
+    let config = |line: &str| {
+        let text = format!("archive = \"{}\"\nkeep_backups = 1\n{line}\n", old.archive.url());
+        old.sandbox.file("walkeep.toml", text)
+    };
+    let with = |line: &str| -> Value {
+        let mut prune = old.sandbox.walkeep();
+        prune.args(["prune", "--json", "--dry-run", "--config"]).arg(config(line));
+        serde_json::from_str(&support::output_of(&mut prune)).unwrap()
+    };
+    assert_eq!(with("held_timelines = [1]")["begins_at"], name(1, 15));
+    assert_eq!(with("given_up_timelines = [2]\nbackup_may_take = \"30d\"")["deleted_files"], json!([]));
+    for (line, words) in [
+        ("held_timelines = [0]", "there is no timeline 0"),
+        ("backup_may_take = \"soon\"", "is not a duration such as"),
+    ] {
+        let mut prune = old.sandbox.walkeep();
+        prune.args(["prune", "--config"]).arg(config(line));
+        let outcome = support::running::outcome_of(prune);
+        assert!(outcome.status == 2 && outcome.stderr.contains(words), "{}", outcome.stderr);
+    }
+    old.fails(
+        2,
+        "prune",
+        &["--keep-backups", "1", "--hold-timeline", "A"],
+        "is not the number of a timeline",
+    );
+}
+
+#[test]
+fn a_number_that_was_given_up_and_is_written_on_again_is_another_timeline() {
+    let kept = back_in_the_past(0);
+    let prune = |timeline: &str| {
+        let options = ["--keep-backups", "1", "--give-up-timeline", timeline];
+        let outcome = support::running::outcome_of(kept.walkeep("prune", &options));
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        outcome.stderr
+    };
+    let warning = prune("2");
+    assert!(
+        warning.contains("timeline 2 is not given up, because something was archived of it at"),
+        "{warning}"
+    );
+    assert_eq!(first(&kept), 5);
+    let warning = prune("9");
+    assert!(warning.contains("the archive knows nothing of timeline 9"), "{warning}");
+}
+
+#[test]
+fn a_boundary_by_name_cuts_off_no_branch_that_is_written_on() {
+    // A drill has the newest timeline and a backup, and production goes on on timeline 1.
+    let kept = Kept::new();
+    kept.segments(1, 1..=20, 2);
+    kept.backup(1, 5, 5, 7);
+    kept.history(2, &[(1, position(8, 0x900))]);
+    kept.segments(2, 8..=14, 1);
+    kept.backup(2, 13, 13, 1);
+    refuses(&kept, &["--before", &name(2, 13)], "would be left that leads to the end of timeline 1");
+}
+
+#[test]
+fn a_timeline_whose_history_is_lost_is_a_doubt_while_older_backups_may_lead_there() {
+    let kept = back_in_the_past(0);
+    kept.segments(3, 16..=18, 2);
+    refuses(&kept, &ONE, "nothing says where timeline 3 began");
+    kept.said("prune", &["--keep-backups", "1", "--give-up-timeline", "3"]);
+    assert_eq!(first(&kept), 5);
+    let kept = back_in_the_past(0);
+    kept.segments(3, 16..=18, 0);
+    kept.backup(3, 16, 16, 0);
+    kept.said("prune", &ONE);
+}
+
+#[test]
+fn a_boundary_by_name_takes_neither_the_last_backup_nor_the_last_way_to_the_present() {
+    let kept = back_in_the_past(0);
+    let before = |number| ["--before".to_owned(), name(1, number)];
+    let [takes_all, takes_way, slip] = [before(16), before(6), before(21)];
+    let words = |options: &'static str| options;
+    for (policy, why) in [
+        (&takes_all, words("no complete base backup would be left: the newest one")),
+        (&takes_way, words("no complete base backup would be left that leads to the end of timeline 2")),
+        (&slip, words("is behind the end of the log: the last segment that is archived is")),
+    ] {
+        refuses(&kept, &[&policy[0], &policy[1]], why);
+    }
+    refuses(&kept, &[&slip[0], &slip[1], "--accept-no-backup"], "behind the end of the log");
+    kept.said("prune", &["--before", &name(1, 5)]);
+    assert_eq!(first(&kept), 5);
+    let outcome = support::running::outcome_of(
+        kept.walkeep("prune", &[&takes_all[0], &takes_all[1], "--accept-no-backup"]),
+    );
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("warning: no complete base backup would be left"), "{}", outcome.stderr);
+    assert_eq!(first(&kept), 16);
+}
+
+#[test]
+fn what_was_archived_while_a_backup_may_be_at_work_stays() {
+    let kept = Kept::new();
+    kept.segments(1, 1..=9, 9);
+    kept.backup(1, 2, 2, 8);
+    // One has begun in segment 10, and another one in 20, and has ended.
+    kept.segments(1, 10..=25, 0);
+    kept.backup(1, 20, 20, 0);
+    let said = kept.said("prune", &ONE);
+    assert!(said.contains(&format!("keeps {}, archived ", name(1, 10))), "{said}");
+    assert_eq!(first(&kept), 10);
+    assert_eq!(kept.json("prune", &ONE)["young_from"], name(1, 10));
+    let hours = kept.json("prune", &["--keep-backups", "1", "--backup-may-take", "0s"]);
+    assert_eq!((first(&kept), &hours["young_from"]), (20, &Value::Null));
+}
+
+#[test]
+fn a_partial_segment_is_no_sign_of_life() {
+    let kept = back_in_the_past(20);
+    kept.segments(2, 8..=20, 0);
+    kept.backup(2, 18, 18, 1);
+    let partial = format!("{}.partial", name(1, 21));
+    kept.put(&partial, archived_segment(&partial, days_ago(0)), days_ago(0));
+    let told = kept.json("prune", &["--keep-backups", "1", "--backup-may-take", "0s"]);
+    assert_eq!(told["begins_at"], name(1, 18));
+}

@@ -1,0 +1,9 @@
+//! What holds of `prune`.
+
+mod backup_dir;
+mod branches;
+mod contract;
+mod doubts;
+mod halfway;
+mod labels;
+mod store;

@@ -1,0 +1,143 @@
+//! Acknowledgements of what is in a store: those of the last minutes count, and the store is asked about all others.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+
+use std::{fs, process::Command};
+
+use support::{
+    data_directory::DataDirectory,
+    push::{SYSTEM, fails, succeeds},
+    ready::{
+        BY_AN_EARLIER_CALL, copy_of_files, date_notes, make_notes_old, make_ready, mark, name, only_spool,
+        said, shift, unmark_all,
+    },
+    running::outcome_of,
+    store::fault::{Fault, Matching},
+    store_scene::{StoreScene, key},
+};
+
+/// A store with three segments, of which the call for the first has taken the others along. From now on, each call is about its
+/// own file alone, unless something is marked; no requests have been noted.
+fn scene_with_notes() -> StoreScene {
+    let scene = StoreScene::new();
+    make_ready(&scene.primary, 1..=3);
+    succeeds(scene.push(&name(1)));
+    assert_eq!(scene.store.keys().len(), 3);
+    unmark_all(&scene.primary);
+    scene.store.forget_requests();
+    scene
+}
+
+fn remove(scene: &StoreScene, number: usize) {
+    fs::remove_file(scene.store.file(&key(&name(number)))).unwrap();
+}
+
+#[test]
+fn a_note_of_the_last_minutes_counts_without_a_question() {
+    let scene = scene_with_notes();
+    assert!(said(scene.push(&name(2))).contains(BY_AN_EARLIER_CALL));
+    // The one answer that rests on the spool alone.
+    remove(&scene, 3);
+    assert!(said(scene.push(&name(3))).contains(BY_AN_EARLIER_CALL));
+    assert_eq!(scene.store.requests().len(), 0);
+}
+
+#[test]
+fn an_older_note_costs_one_question() {
+    let scene = scene_with_notes();
+    make_notes_old(&scene.sandbox);
+    assert!(said(scene.push(&name(2))).contains(BY_AN_EARLIER_CALL));
+    assert_eq!(scene.asked(&name(2)), ["HEAD"]);
+}
+
+/// Of what a note says of its age.
+type Change = fn(&mut [String; 3]);
+
+#[test]
+fn clocks_that_do_not_agree_make_a_note_an_old_one() {
+    let changes: [(&str, Change); 5] = [
+        ("older by the clock on the wall", |words| shift(&mut words[0], -3600)),
+        ("from after this moment", |words| shift(&mut words[0], 3600)),
+        ("another run of the machine", |words| words[1] = words[1].replace(['0', '1', '2', '3'], "f")),
+        ("older by the clock of this run", |words| words[2] = "0".to_owned()),
+        ("from a later moment of this run", |words| shift(&mut words[2], 3600)),
+    ];
+    let scene = StoreScene::new();
+    make_ready(&scene.primary, 1..=changes.len() + 1);
+    succeeds(scene.push(&name(1)));
+    unmark_all(&scene.primary);
+    let genuine = scene.sandbox.join("genuine");
+    copy_of_files(&only_spool(&scene.sandbox), &genuine);
+    for (number, (what, change)) in (2..).zip(changes) {
+        copy_of_files(&genuine, &only_spool(&scene.sandbox));
+        date_notes(&scene.sandbox, change);
+        remove(&scene, number);
+        scene.store.forget_requests();
+        let text = said(scene.push(&name(number)));
+        assert!(!text.contains(BY_AN_EARLIER_CALL), "{what}: {text}");
+        assert_eq!(scene.asked(&name(number))[0], "HEAD", "{what}");
+        assert!(scene.stored(&name(number)).is_some(), "{what}");
+    }
+}
+
+#[test]
+fn what_is_gone_or_another_object_is_not_taken_for_archived() {
+    let scene = scene_with_notes();
+    make_notes_old(&scene.sandbox);
+    remove(&scene, 2);
+    let text = said(scene.push(&name(2)));
+    assert!(text.contains("no longer in the archive"), "{text}");
+    assert!(
+        scene.original(&name(2)) == fs::read(scene.primary.join(&format!("pg_wal/{}", name(2)))).unwrap()
+    );
+    let other = DataDirectory::new(&scene.sandbox, "other", SYSTEM);
+    other.segment(&name(3), 99);
+    remove(&scene, 3);
+    succeeds(scene.push_from(&other, &name(3)));
+    fails(3, scene.push(&name(3)), &[&name(3), "different content"]);
+}
+
+#[test]
+fn a_store_that_does_not_answer_the_question_is_asked_as_if_there_were_no_note() {
+    let mut scene = scene_with_notes();
+    make_notes_old(&scene.sandbox);
+    for (number, fault) in
+        [(2, Fault::Answer { status: 503, code: "SlowDown", message: "Later." }), (3, Fault::Hang)]
+    {
+        scene.set("AWS_READ_TIMEOUT", "1500ms");
+        scene.store.break_times(1, Matching::Heads, fault);
+        let text = said(scene.push(&name(number)));
+        assert!(text.contains("already archived"), "{text}");
+    }
+    // And says so, if it does not answer at all.
+    make_ready(&scene.primary, 4..=5);
+    scene.relax();
+    succeeds(scene.push(&name(4)));
+    make_notes_old(&scene.sandbox);
+    scene.hurry();
+    scene.store.break_with(Matching::Any, Fault::Hang);
+    let outcome = outcome_of(scene.push(&name(5)));
+    assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+}
+
+#[test]
+fn looking_ahead_asks_again_for_what_was_acknowledged_long_ago() {
+    let scene = scene_with_notes();
+    scene.primary.file(&format!("pg_wal/{}", name(1)), "short");
+    (1..=3).for_each(|number| mark(&scene.primary, &name(number)));
+    remove(&scene, 2);
+    let push = || -> Command { scene.push(&name(1)) };
+    fails(4, push(), &[&name(1)]);
+    assert_eq!(scene.store.requests().len(), 0, "notes of this very moment count");
+    make_notes_old(&scene.sandbox);
+    let told = outcome_of(push());
+    assert_eq!(told.status, 4);
+    assert!(told.stderr.contains(&format!("warning: {} was archived before", name(2))), "{}", told.stderr);
+    assert!(scene.stored(&name(2)).is_some());
+    let of_third = |request: &support::store::request::Request| request.path.ends_with(&name(3));
+    let methods: Vec<_> =
+        scene.store.requests().into_iter().filter(of_third).map(|request| request.method).collect();
+    assert_eq!(methods, ["HEAD"]);
+    scene.store.forget_requests();
+    fails(4, push(), &[&name(1)]);
+    assert_eq!(scene.store.requests().len(), 0, "both have been noted anew");
+}

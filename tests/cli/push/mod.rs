@@ -1,0 +1,16 @@
+//! What holds of `push`.
+
+mod acknowledgements;
+mod acknowledgements_store;
+mod concurrency;
+mod contract;
+mod crash;
+mod durability;
+mod fork;
+mod history;
+mod look_ahead;
+mod pages;
+mod partial;
+mod refusals;
+mod stuck_file;
+mod swept;

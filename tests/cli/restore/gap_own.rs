@@ -1,0 +1,197 @@
+//! What a server's own directory says about a segment that the archive does not have: its `pg_wal`, its settings, the label of
+//! its base backup. None of it makes a gap the end of the log.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::fs;
+
+use support::{
+    aged::set_time,
+    data_directory::{SEGMENT_BYTES, segment as content_of},
+    restore::{SYSTEM, Scene},
+    running::{Outcome, outcome_of},
+    wal_writer::WalWriter,
+};
+
+/// Segment `number` of a timeline; its beginning is that many MB into the log.
+fn segment(timeline: u32, number: u32) -> String {
+    format!("{timeline:08X}00000000{number:08X}")
+}
+
+/// An archive whose files were archived long ago.
+fn archived(names: &[String]) -> Scene {
+    let scene = Scene::new();
+    for name in names {
+        scene.primary.segment(name, 0);
+        scene.push(&scene.primary, name);
+        set_time(&scene.file(name), "2001-02-03T04:05:06Z");
+    }
+    scene
+}
+
+fn history(entries: &[(u32, u32)]) -> String {
+    entries
+        .iter()
+        .map(|(of, number)| format!("{of}\t0/{number:X}80000\tno reason\n"))
+        .collect::<Vec<_>>()
+        .concat()
+}
+
+fn archive_history(scene: &Scene, timeline: u32, entries: &[(u32, u32)]) {
+    let name = format!("{timeline:08X}.history");
+    scene.primary.file(&format!("pg_wal/{name}"), history(entries));
+    scene.push(&scene.primary, &name);
+}
+
+/// The exit status of a restore in recovery, and what it says.
+fn asked(scene: &Scene, name: &str) -> Outcome {
+    outcome_of(scene.restore(&scene.recovery, name))
+}
+
+fn status(scene: &Scene, name: &str) -> i32 {
+    asked(scene, name).status
+}
+
+#[test]
+fn a_segment_that_breaks_off_in_pg_wal_is_a_gap_where_later_ones_are_archived() {
+    let missing = segment(1, 5);
+    let whole = {
+        let mut log = WalWriter::new(SYSTEM, 1, 5, SEGMENT_BYTES as u64);
+        log.fill();
+        log.segments()[0].clone()
+    };
+    let broken_off = {
+        let mut log = WalWriter::new(SYSTEM, 1, 5, SEGMENT_BYTES as u64);
+        log.records(&[1_000; 20]);
+        log.segments()[0].clone()
+    };
+    let scene = archived(&[segment(1, 4), segment(1, 6)]);
+    let path = format!("pg_wal/{missing}");
+    scene.recovery.file(&path, &whole);
+    assert_eq!(status(&scene, &missing), 1, "the server has all of it");
+    scene.recovery.file(&path, &broken_off);
+    assert_eq!(status(&scene, &missing), 255, "as a standby had received it, whose base backup this is");
+    // Where nothing later is known it is the end of the log.
+    let scene = archived(&[segment(1, 4)]);
+    scene.recovery.file(&path, &broken_off);
+    assert_eq!(status(&scene, &missing), 1);
+}
+
+#[test]
+fn a_later_segment_in_pg_wal_makes_it_a_gap() {
+    let scene = archived(&[segment(1, 4)]);
+    assert_eq!(status(&scene, &segment(1, 5)), 1);
+    // One that was prepared for later use has the content of an old one.
+    scene
+        .recovery
+        .file(&format!("pg_wal/{}", segment(1, 7)), content_of(&segment(1, 3), SYSTEM, SEGMENT_BYTES, 0));
+    assert_eq!(status(&scene, &segment(1, 5)), 1);
+    scene.recovery.segment(&segment(1, 7), 0);
+    let outcome = asked(&scene, &segment(1, 5));
+    assert_eq!(outcome.status, 255, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("own pg_wal, which holds"), "{}", outcome.stderr);
+    assert_eq!(status(&scene, &segment(2, 5)), 1, "of another timeline");
+}
+
+#[test]
+fn a_history_file_that_another_attempt_has_left_does_not_make_a_gap_the_end_of_the_log() {
+    // A drill left timeline 1 in segment 3, and the primary went on.
+    let scene = archived(&[segment(1, 4), segment(1, 6)]);
+    archive_history(&scene, 2, &[(1, 3)]);
+    scene.recovery.file("pg_wal/00000002.history", history(&[(1, 3)]));
+    assert_eq!(status(&scene, &segment(1, 5)), 255);
+    for target in ["1", "current", "latest"] {
+        scene.recovery.file("postgresql.conf", format!("recovery_target_timeline = '{target}'\n"));
+        assert_eq!(status(&scene, &segment(1, 5)), 255, "{target}");
+    }
+}
+
+#[test]
+fn the_setting_says_which_history_file_is_the_targets() {
+    let to = |target: &str| {
+        let scene = archived(&[segment(1, 4)]);
+        for (timeline, number) in [(2, 6), (3, 9)] {
+            archive_history(&scene, timeline, &[(1, number)]);
+            scene.recovery.file(&format!("pg_wal/{timeline:08X}.history"), history(&[(1, number)]));
+        }
+        scene.recovery.file("postgresql.conf", format!("recovery_target_timeline = '{target}'\n"));
+        [5, 6, 8, 9].map(|number| status(&scene, &segment(1, number)))
+    };
+    assert_eq!(to("2"), [255, 1, 1, 1]);
+    assert_eq!(to("3"), [255, 255, 255, 1]);
+    assert_eq!(to("latest"), [255, 255, 255, 1]);
+    // On timeline 1 itself: it went on as far as any of them says.
+    assert_eq!(to("1"), [255, 255, 255, 1]);
+    assert_eq!(to("current"), [255, 255, 255, 1]);
+}
+
+#[test]
+fn the_segments_up_to_the_checkpoint_are_the_beginning_of_a_base_backup() {
+    let scene = archived(&[segment(1, 4)]);
+    let label = format!(
+        "START WAL LOCATION: 0/400028 (file {})\nCHECKPOINT LOCATION: 0/700060\nBACKUP METHOD: streamed\n",
+        segment(1, 4)
+    );
+    scene.recovery.file("backup_label", label);
+    for (number, expected) in [(5, 255), (6, 255), (7, 255), (8, 1)] {
+        let outcome = asked(&scene, &segment(1, number));
+        assert_eq!(outcome.status, expected, "{number}: {}", outcome.stderr);
+        assert_eq!(
+            outcome.stderr.contains("do NOT remove backup_label"),
+            expected == 255,
+            "{}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
+fn a_history_file_that_is_missing_while_its_timeline_has_segments_is_not_absent() {
+    let scene = archived(&[segment(1, 4), segment(2, 5)]);
+    let outcome = asked(&scene, "00000002.history");
+    assert_eq!((outcome.status, outcome.stderr.lines().count()), (255, 1), "{}", outcome.stderr);
+    for word in ["00000002.history", &segment(2, 5), "put the file back"] {
+        assert!(outcome.stderr.contains(word), "{}", outcome.stderr);
+    }
+    assert_eq!(status(&scene, "00000003.history"), 1);
+    // A promotion goes on whatever the answer, and a standby asks again.
+    assert_eq!(outcome_of(scene.restore(&scene.standby, "00000002.history")).status, 1);
+    archive_history(&scene, 2, &[(1, 5)]);
+    assert_eq!(status(&scene, "00000002.history"), 0);
+    fs::remove_file(scene.file("00000002.history")).unwrap();
+    scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
+    assert_eq!(status(&scene, "00000002.history"), 0, "the server has it itself");
+}
+
+#[test]
+fn a_recovery_that_goes_on_along_what_was_left_behind_is_told() {
+    let warned = |scene: &Scene| {
+        let outcome = asked(scene, &segment(2, 5));
+        assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+        outcome.stderr.contains("timeline 2 has archived no segment, so the server goes on along timeline 1")
+    };
+    let scene = archived(&[segment(1, 4), segment(1, 5), segment(1, 6)]);
+    scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
+    assert!(warned(&scene));
+    let stderr = asked(&scene, &segment(2, 5)).stderr;
+    assert!(
+        stderr.contains("recovery_target_timeline = '1', recovery_target_lsn = '0/580000' and recovery_target_inclusive = off"),
+        "{stderr}"
+    );
+    assert_eq!(asked(&scene, &segment(2, 6)).stderr.matches("goes on along").count(), 0, "once is enough");
+    // What a standby has archived of the segment in which it was promoted holds no more than both have.
+    let scene = archived(&[segment(1, 4), segment(1, 5)]);
+    scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
+    assert!(!warned(&scene));
+    // Left at the boundary of two segments, they have nothing in common.
+    scene.recovery.file("pg_wal/00000002.history", "1\t0/500000\tno reason\n");
+    assert!(warned(&scene));
+    // A promotion within a segment that the old primary never archived.
+    let scene = archived(&[segment(1, 4)]);
+    scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
+    assert!(!warned(&scene));
+}

@@ -1,0 +1,13 @@
+//! What holds of `restore`.
+
+mod cannot_tell;
+mod contract;
+mod damage;
+mod gap;
+mod gap_own;
+mod other_sizes;
+mod own_history;
+mod standby_waits;
+mod stopped;
+mod system;
+mod target;

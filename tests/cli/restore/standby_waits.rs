@@ -1,0 +1,192 @@
+//! What a standby's call waits for: brief failures to pass, an archive that hangs once, and anything that moves. No answer
+//! comes from what earlier calls have noted.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use support::{
+    data_directory::SEGMENT,
+    push::files_below,
+    restore::{Scene, TARGET},
+    running::{Outcome, outcome_of},
+    store::{
+        dead_end::DeadEnd,
+        fault::{Fault, Matching::Any},
+    },
+    store_scene::{StoreScene, at_once},
+};
+
+/// Half of what a call would take that waits until its time limit, and far more than one that does not.
+const SOON: Duration = Duration::from_secs(15);
+
+const BUSY: Fault = Fault::Answer { status: 503, code: "SlowDown", message: "Please reduce" };
+
+/// A store with a segment, and nothing set but how soon it is taken to hang.
+fn scene(read_timeout: &str) -> (StoreScene, Vec<u8>) {
+    let (mut scene, content) = StoreScene::with_segment();
+    scene.set("AWS_READ_TIMEOUT", read_timeout);
+    (scene, content)
+}
+
+fn call(scene: &StoreScene) -> Outcome {
+    outcome_of(scene.restore(&scene.standby, SEGMENT))
+}
+
+/// Restores on the standby, which must succeed.
+fn restores(scene: &StoreScene, content: &[u8]) {
+    let Outcome { status, stderr } = call(scene);
+    assert_eq!(status, 0, "{stderr}");
+    let target = scene.standby.join(TARGET);
+    assert!(fs::read(&target).unwrap() == content);
+    fs::remove_file(target).unwrap();
+}
+
+/// Calls on the standby, and is told that the store hangs, after so many seconds.
+fn hangs(scene: &StoreScene, seconds: u32) {
+    let Outcome { status, stderr } = call(scene);
+    let words = format!("nothing was sent or received for {seconds} seconds");
+    assert_eq!(status, 75, "{stderr}");
+    assert!(stderr.contains(&words) && stderr.lines().count() == 1, "{seconds}: {stderr}");
+}
+
+/// The note about an archive that hangs.
+fn note(spool: &Path) -> Option<PathBuf> {
+    let notes: Vec<_> = files_below(spool).into_iter().filter(|file| file.contains(".note")).collect();
+    assert!(notes.len() < 2, "{notes:?}");
+    notes.first().map(|note| spool.join(note))
+}
+
+#[test]
+fn an_archive_that_is_away_holds_a_standby_for_moments() {
+    let refused = DeadEnd::refused();
+    let refusing = || {
+        let (mut scene, _) = scene("10s");
+        scene.move_to(&refused.http());
+        call(&scene)
+    };
+    let resetting = || {
+        let (scene, _) = scene("10s");
+        scene.store.break_with(Any, Fault::ResetBeforeReading);
+        call(&scene)
+    };
+    let busy = || {
+        let (scene, _) = scene("10s");
+        scene.store.break_with(Any, BUSY);
+        call(&scene)
+    };
+    let missing = || {
+        let (scene, _) = Scene::with_segment();
+        scene.archive.vanish();
+        let mut command = scene.standby.run(scene.sandbox.walkeep_restore());
+        command.args(["--archive", scene.archive.url(), SEGMENT, TARGET]);
+        outcome_of(command)
+    };
+    let cases: [&(dyn Fn() -> Outcome + Sync); 4] = [&refusing, &resetting, &busy, &missing];
+    at_once(&cases, |case| {
+        let started = Instant::now();
+        let Outcome { status, stderr } = case();
+        assert_eq!(status, 75, "{stderr}");
+        assert!(started.elapsed() < SOON, "{:?}: {stderr}", started.elapsed());
+        assert!(stderr.contains("trying again for up to 2s"), "{stderr}");
+    });
+}
+
+#[test]
+fn brief_failures_are_waited_out() {
+    let (scene, content) = scene("10s");
+    for fault in [BUSY, Fault::ResetBeforeReading, Fault::CutBody(500)] {
+        scene.store.break_times(2, Any, fault);
+        restores(&scene, &content);
+        scene.store.heal();
+    }
+}
+
+#[test]
+fn a_store_that_hangs_is_waited_for_once_and_asked_by_every_call() {
+    let (scene, content) = scene("4s");
+    scene.store.break_with(Any, Fault::Hang);
+    hangs(&scene, 4);
+    scene.store.forget_requests();
+    for _ in 0..2 {
+        hangs(&scene, 2);
+    }
+    assert_eq!(scene.store.requests().len(), 2, "each call has asked");
+    scene.store.heal();
+    restores(&scene, &content);
+    assert_eq!(note(&scene.sandbox.join("spool")), None, "success clears it");
+    scene.store.break_with(Any, Fault::Hang);
+    hangs(&scene, 4);
+}
+
+#[test]
+fn what_was_noted_counts_for_one_run_of_the_server_and_half_a_minute() {
+    let (scene, _) = scene("4s");
+    let spool = || scene.sandbox.join("spool");
+    let lock = |started: u32| scene.standby.file("postmaster.pid", format!("17\n/data\n{started}\n"));
+    lock(1_700_000_000);
+    scene.store.break_with(Any, Fault::Hang);
+    hangs(&scene, 4);
+    // A server's next run.
+    lock(1_700_000_001);
+    hangs(&scene, 4);
+    hangs(&scene, 2);
+    // The note of a call that waits less is not made anew, or a store that is merely slow would never be heard again.
+    let noted = note(&spool()).unwrap();
+    let written = SystemTime::now() - Duration::from_secs(29);
+    File::options().write(true).open(&noted).unwrap().set_modified(written).unwrap();
+    hangs(&scene, 2);
+    assert_eq!(fs::metadata(&noted).unwrap().modified().unwrap(), written);
+    std::thread::sleep(Duration::from_secs(1));
+    hangs(&scene, 4);
+    fs::remove_dir_all(spool()).unwrap();
+    hangs(&scene, 4);
+}
+
+#[test]
+fn a_failure_that_is_an_answer_is_not_noted() {
+    let (scene, _) = scene("4s");
+    for fault in [BUSY, Fault::ResetBeforeReading] {
+        scene.store.break_with(Any, fault);
+        assert_eq!(call(&scene).status, 75);
+        assert_eq!(note(&scene.sandbox.join("spool")), None);
+        scene.store.heal();
+    }
+}
+
+#[test]
+fn recovery_waits_as_long_as_ever_whatever_has_been_noted() {
+    let (scene, content) = scene("3s");
+    scene.recovery.file("standby.signal", "");
+    scene.store.break_with(Any, Fault::Hang);
+    assert_eq!(outcome_of(scene.restore(&scene.recovery, SEGMENT)).status, 75);
+    fs::remove_file(scene.recovery.join("standby.signal")).unwrap();
+    scene.store.heal();
+    scene.store.break_times(2, Any, Fault::Hang);
+    let restored = scene.restored(SEGMENT, "nothing was sent or received for 3 seconds");
+    assert!(restored == content);
+}
+
+#[test]
+fn a_directory_that_hangs_is_waited_for_once() {
+    let scene = Scene::new();
+    scene.put(SEGMENT, "");
+    fs::remove_file(scene.file(SEGMENT)).unwrap();
+    mknodat(CWD, scene.file(SEGMENT), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+    for seconds in [10, 2] {
+        let mut command = scene.standby.run(scene.sandbox.walkeep_restore());
+        command.args(["--archive", scene.archive.url(), SEGMENT, TARGET]);
+        let Outcome { status, stderr } = outcome_of(command);
+        assert_eq!(status, 75, "{stderr}");
+        assert!(stderr.contains(&format!("has not moved for {seconds} seconds")), "{stderr}");
+    }
+}

@@ -1,0 +1,5 @@
+//! What holds of `status`.
+
+mod contract;
+mod forks;
+mod limits;

@@ -1,0 +1,191 @@
+//! What it takes until an object store has proven that a file is absent: its own word about the key, in a place that holds
+//! files of the system, and for a segment that it is no gap.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+
+use support::{
+    aged::set_time,
+    data_directory::SEGMENT,
+    push::{HISTORY, HISTORY_CONTENT, succeeds},
+    running::outcome_of,
+    store::fault::{
+        Fault,
+        Matching::{self, Any, Gets, Method},
+    },
+    store_scene::{StoreScene, at_once, key},
+};
+
+/// What somebody gets wrong.
+type Mistake = fn(&mut StoreScene);
+
+const LATER: &str = "000000010000000000000009";
+const MISSING: &str = "000000010000000000000005";
+
+/// A store that holds these segments, for long.
+fn scene(segments: &[&str]) -> StoreScene {
+    let scene = StoreScene::new();
+    for name in segments {
+        scene.primary.segment(name, 0);
+        succeeds(scene.push(name));
+        set_time(&scene.store.file(&key(name)), "2001-02-03T04:05:06Z");
+    }
+    scene.store.forget_requests();
+    scene
+}
+
+/// How many listings the store has been asked for, how many objects, and that by `GET` alone.
+fn asked(scene: &StoreScene) -> (usize, usize) {
+    let requests = scene.store.requests();
+    assert!(requests.iter().all(|request| request.method == "GET"), "{requests:?}");
+    let listings = requests.iter().filter(|request| request.query.is_some()).count();
+    (listings, requests.len() - listings)
+}
+
+#[test]
+fn the_end_of_an_ordinary_recovery_takes_one_listing() {
+    let scene = scene(&[SEGMENT, "000000010000000000000002"]);
+    for server in [&scene.recovery, &scene.standby] {
+        scene.store.forget_requests();
+        let outcome = outcome_of(scene.restore(server, "000000010000000000000003"));
+        assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+        let (listings, objects) = asked(&scene);
+        // The segment itself, and in recovery the history file of the next timeline.
+        let expected = if server.join("recovery.signal").exists() { 2 } else { 1 };
+        assert_eq!((listings, objects), (1, expected), "{:?}", scene.store.requests());
+    }
+    scene.store.forget_requests();
+    assert_eq!(outcome_of(scene.restore(&scene.recovery, "00000002.history")).status, 1);
+    // Whether its timeline has segments, and whether the archive is there.
+    assert_eq!(asked(&scene), (2, 1));
+}
+
+#[test]
+fn no_question_takes_more_than_three_listings() {
+    let scene = scene(&[SEGMENT, LATER, "000000020000000000000009"]);
+    scene.primary.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
+    succeeds(scene.push(HISTORY));
+    for (name, status) in [
+        (MISSING, 255),
+        ("00000001000000000000000A", 1),
+        ("000000010000000100000000", 1),
+        ("000000020000000000000001", 1),
+        ("000000020000000000000008", 255),
+        ("00000002000000000000000A", 1),
+        ("000000030000000000000001", 1),
+        ("0000000B0000000000000001", 1),
+    ] {
+        scene.store.forget_requests();
+        let outcome = outcome_of(scene.restore(&scene.recovery, name));
+        assert_eq!(outcome.status, status, "{name}: {}", outcome.stderr);
+        assert!(asked(&scene).0 <= 3, "{name}: {:?}", scene.store.requests());
+    }
+}
+
+#[test]
+fn a_gap_is_none_of_the_answers_that_end_recovery() {
+    let scene = scene(&[SEGMENT, LATER]);
+    let outcome = outcome_of(scene.restore(&scene.recovery, MISSING));
+    assert_eq!(outcome.status, 255, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("a gap") && outcome.stderr.contains(LATER), "{}", outcome.stderr);
+    assert_eq!(outcome_of(scene.restore(&scene.standby, MISSING)).status, 75);
+}
+
+#[test]
+fn a_place_without_files_of_the_system_proves_nothing() {
+    // A mistyped prefix; a part of the bucket that only others use; an endpoint that has the bucket in it already.
+    let cases: [(Mistake, &str); 3] = [
+        (|scene| scene.archive_into("s3://wal/mian"), "--accept-empty"),
+        (|scene| scene.archive_into("s3://wal"), "holds nothing of system"),
+        (|scene| scene.move_to(&format!("{}/wal", scene.store.endpoint())), "in the endpoint already"),
+    ];
+    at_once(&cases, |(misconfigure, word)| {
+        let mut scene = scene(&[SEGMENT]);
+        misconfigure(&mut scene);
+        for name in [SEGMENT, MISSING, "00000002.history"] {
+            scene.cannot_tell(name, &[word]);
+        }
+    });
+    let empty = scene(&[]);
+    empty.cannot_tell(SEGMENT, &["holds nothing of system"]);
+    empty.store.put(&format!("{}#1", key(SEGMENT)), "what a push has left");
+    empty.store.put(&key(SEGMENT).replace("wal/", "reports/"), "of no system");
+    empty.cannot_tell(SEGMENT, &["holds nothing of system"]);
+    let mut accepting = empty.restore(&empty.recovery, SEGMENT);
+    accepting.arg("--accept-empty");
+    let outcome = outcome_of(accepting);
+    assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("--accept-empty"), "{}", outcome.stderr);
+}
+
+#[test]
+fn nothing_is_waited_for_in_a_place_without_files_of_the_system() {
+    let scene = scene(&[]);
+    let begun = std::time::Instant::now();
+    assert_eq!(outcome_of(scene.restore(&scene.recovery, SEGMENT)).status, 255);
+    assert!(begun.elapsed().as_secs() < 60, "the time limit of a recovery is five minutes");
+}
+
+#[test]
+fn a_store_that_cannot_be_listed_proves_nothing() {
+    for (fault, word) in [
+        (Fault::Answer { status: 403, code: "AccessDenied", message: "No." }, "AccessDenied"),
+        (Fault::Answer { status: 503, code: "SlowDown", message: "No." }, "SlowDown"),
+    ] {
+        let mut scene = scene(&[SEGMENT]);
+        scene.hurry();
+        scene.store.break_times(1, Gets, Fault::None);
+        scene.store.break_with(Method("GET"), fault);
+        scene.cannot_tell(MISSING, &[word]);
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_listing_or_a_part_of_one_proves_nothing() {
+    let page = |body| Fault::Raw {
+        status: 200,
+        headers: vec![("content-type", "application/xml".to_owned())],
+        body,
+    };
+    for (body, word) in [
+        ("<html><body>Please log in</body></html>", "no listing"),
+        ("<Error><Code>InternalError</Code></Error>", "no listing"),
+        ("", "no listing"),
+        ("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", "a part of a listing"),
+    ] {
+        let mut scene = scene(&[SEGMENT]);
+        scene.hurry();
+        scene.set("WALKEEP_PREFETCH_SIZE", "0MB");
+        scene.store.break_with(Matching::Listings, page(body));
+        scene.cannot_tell(MISSING, &[word]);
+        let mut restore = scene.restore(&scene.recovery, MISSING);
+        restore.arg("--accept-empty");
+        assert_eq!(outcome_of(restore).status, 255, "{body}");
+    }
+}
+
+#[test]
+fn a_missing_key_must_be_the_stores_own_word() {
+    let mut scene = scene(&[SEGMENT]);
+    scene.hurry();
+    scene.store.break_with(Any, Fault::Raw { status: 404, headers: Vec::new(), body: "" });
+    scene.cannot_tell(MISSING, &["404"]);
+    scene.store.heal();
+    let elsewhere = "<Error><Code>NoSuchKey</Code></Error>";
+    scene.store.break_with(Any, Fault::Raw { status: 410, headers: Vec::new(), body: elsewhere });
+    scene.cannot_tell(MISSING, &["410"]);
+}
+
+#[test]
+fn a_delete_marker_is_absence_with_a_warning() {
+    let scene = scene(&[SEGMENT]);
+    let deleted = Fault::Raw {
+        status: 404,
+        headers: vec![("x-amz-delete-marker", "true".to_owned())],
+        body: "<Error><Code>NoSuchKey</Code></Error>",
+    };
+    scene.store.break_with(Gets, deleted);
+    let next = "000000010000000000000002";
+    let outcome = outcome_of(scene.restore(&scene.recovery, next));
+    assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+    let warning = outcome.stderr.lines().find(|line| line.contains("warning")).unwrap_or_default();
+    assert!(warning.contains("delete marker") && warning.contains(next), "{}", outcome.stderr);
+}

@@ -1,0 +1,10 @@
+//! What holds of `store`.
+
+mod absence;
+mod configuration;
+mod faults_push;
+mod faults_restore;
+mod requests;
+mod support;
+mod tls;
+mod tools_never_wait_in_vain;

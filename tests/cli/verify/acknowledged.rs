@@ -1,0 +1,226 @@
+//! What cannot be mended and somebody knows of is a note of `walkeep verify`, with a date; what comes beside it is not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use support::{
+    kept::{Kept, archived_segment, days_ago, name},
+    push::SYSTEM,
+    store_cluster::Told,
+    verified::Verdict,
+};
+
+/// Segments 1 to 12, of which some are missing; base backups from 2 and from 9.
+struct Scene(Kept);
+
+impl Scene {
+    fn without(missing: &[u64]) -> Self {
+        let kept = Kept::new();
+        for number in (1..=12).filter(|number| !missing.contains(number)) {
+            kept.segments(1, number..=number, 5);
+        }
+        kept.backup(1, 2, 2, 5);
+        kept.backup(1, 9, 9, 3);
+        Self(kept)
+    }
+
+    fn command(&self, options: &[&str]) -> Command {
+        let mut command = self.0.walkeep("verify", options);
+        command.stdout(Stdio::piped());
+        command
+    }
+
+    fn verify(&self, options: &[&str]) -> Verdict {
+        Verdict::of(self.command(options))
+    }
+
+    fn told(&self, options: &[&str]) -> Told {
+        Told::by(self.command(options))
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.0.archive.file(SYSTEM, &name(1, number))
+    }
+
+    fn remove(&self, number: u64) {
+        fs::remove_file(self.file(number)).unwrap();
+    }
+
+    /// What is acknowledged.
+    fn known(&self) -> Vec<String> {
+        let Some(known) = self.0.report("acknowledged") else { return Vec::new() };
+        let known = known["acknowledged"].as_array().unwrap();
+        known.iter().map(|known| known["file"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn range(first: u64, last: u64) -> String {
+    format!("{} to {}", name(1, first), name(1, last))
+}
+
+#[test]
+fn a_gap_that_somebody_knows_of_is_a_note_and_a_new_one_is_a_failure() {
+    let scene = Scene::without(&[4, 5]);
+    let gap = range(4, 5);
+    scene.verify(&["--names-only"]).says(&[("failure", "gap", &gap)]);
+    let named = format!("{}..{}", name(1, 4), name(1, 5));
+    let verdict = scene.verify(&["--acknowledge", &named, "--reason", "the disk of May"]);
+    verdict.says(&[("note", "gap", &gap)]);
+    assert_eq!(verdict.json["findings"][0]["acknowledged"]["reason"], "the disk of May");
+    assert_eq!(scene.0.report("verify").unwrap()["ok"], true, "which is what status goes by");
+    for options in [&["--names-only"][..], &[], &["--deep"]] {
+        scene.verify(options).says(&[("note", "gap", &gap)]);
+    }
+    let told = scene.told(&[]).text();
+    let line = told.lines().find(|line| line.starts_with(&format!("note {gap}"))).unwrap();
+    assert!(line.contains("\"5 days ago\"") && line.contains("acknowledged on 2"), "{line}");
+    assert!(line.ends_with("Z: the disk of May"), "{line}");
+    assert!(told.contains("0 failures and 1 note (1 acknowledged) in "), "{told}");
+
+    // Beside it, and elsewhere.
+    for number in [6, 8] {
+        scene.remove(number);
+    }
+    let found = [("note", "gap", &*gap), ("failure", "gap", &name(1, 6)), ("failure", "gap", &name(1, 8))];
+    scene.verify(&[]).says(&found);
+}
+
+#[test]
+fn what_is_acknowledged_can_be_taken_back() {
+    let scene = Scene::without(&[4]);
+    let gap = name(1, 4);
+    scene.verify(&["--names-only", "--acknowledge", &gap]).says(&[("note", "gap", &gap)]);
+    assert_eq!(scene.known(), [&*gap]);
+    scene.told(&["--forget", &name(1, 5)]).is_error(2, &["cannot forget", &name(1, 5), "what is", &gap]);
+    scene.verify(&["--names-only", "--forget", &gap]).says(&[("failure", "gap", &gap)]);
+    assert_eq!(scene.known(), [""; 0]);
+    scene.verify(&["--names-only"]).says(&[("failure", "gap", &gap)]);
+}
+
+#[test]
+fn only_what_is_found_to_fail_can_be_acknowledged() {
+    let scene = Scene::without(&[4, 5, 12]);
+    scene.remove(1);
+    scene.remove(2);
+    // The first backup cannot be recovered, so that the gap behind it is a note.
+    for (named, why) in [
+        (name(1, 6), "nothing is found to be wrong"),
+        ("00000002.history".to_owned(), "nothing is found to be wrong"),
+        (range(4, 5), "is a note"),
+    ] {
+        for options in [&["--names-only"][..], &[]] {
+            let told = scene.told(&[options, &["--acknowledge", &named]].concat());
+            told.is_error(2, &["cannot acknowledge", why]);
+        }
+    }
+    assert_eq!(scene.known(), [""; 0]);
+
+    let scene = Scene::without(&[4, 5]);
+    let told = scene.told(&["--acknowledge", &name(1, 4)]);
+    told.is_error(2, &["only a part", &format!("{}..{}", name(1, 4), name(1, 5))]);
+    let more = format!("{}..{}", name(1, 3), name(1, 7));
+    scene.verify(&["--names-only", "--acknowledge", &more]).says(&[("note", "gap", &range(4, 5))]);
+    scene.remove(6);
+    let found = [("note", "gap", &*range(4, 5)), ("failure", "gap", &name(1, 6))];
+    scene.verify(&["--names-only"]).says(&found);
+    scene.told(&["--reason", "why"]).is_error(2, &[]);
+}
+
+#[test]
+fn a_gap_that_somebody_knows_of_recovers_nothing() {
+    let scene = Scene::without(&[11]);
+    let gap = name(1, 11);
+    scene.told(&["--names-only", "--acknowledge", "timeline 1"]).is_error(2, &["take a base backup"]);
+    let verdict = scene.verify(&["--acknowledge", &gap]);
+    verdict.says(&[("note", "gap", &gap)]);
+    assert_eq!((verdict.status, &verdict.json["present"]["recoverable"]), (1, &json!(false)));
+    assert!(scene.told(&[]).text().starts_with("what is written now, on timeline 1, CANNOT be recovered"));
+}
+
+#[test]
+fn what_is_not_wrong_any_more_is_forgotten_and_told_once() {
+    let scene = Scene::without(&[4, 6]);
+    scene
+        .verify(&["--acknowledge", &name(1, 4), "--acknowledge", &name(1, 6)])
+        .says(&[("note", "gap", &name(1, 4)), ("note", "gap", &name(1, 6))]);
+    // One is filled, as by a backfill.
+    scene.0.put(&name(1, 4), archived_segment(&name(1, 4), days_ago(5)), days_ago(5));
+    let told = scene.told(&["--names-only"]).text();
+    assert!(told.contains(&format!("{} is not wrong any more", name(1, 4))), "{told}");
+    assert_eq!(scene.known(), [name(1, 6)]);
+    assert!(!scene.told(&["--names-only"]).text().contains("any more"));
+    // The other one is pruned.
+    for number in (1..=8).filter(|number| *number != 6) {
+        scene.remove(number);
+    }
+    fs::remove_file(scene.0.archive.file(SYSTEM, &format!("{}.00000028.backup", name(1, 2)))).unwrap();
+    let verdict = scene.verify(&["--names-only"]);
+    verdict.says(&[]);
+    assert_eq!(
+        (&verdict.json["dropped"][0]["file"], &verdict.json["acknowledged"]),
+        (&json!(name(1, 6)), &json!([]))
+    );
+    assert_eq!(scene.known(), [""; 0]);
+}
+
+#[test]
+fn damage_that_somebody_knows_of_is_a_note_however_closely_is_looked() {
+    let scene = Scene::without(&[]);
+    let sound = fs::read(scene.file(4)).unwrap();
+    fs::write(scene.file(4), "rubbish").unwrap();
+    let damaged = name(1, 4);
+    scene.told(&["--names-only", "--acknowledge", &damaged]).is_error(2, &["nothing is found to be wrong"]);
+    scene.verify(&["--acknowledge", &damaged]).says(&[("note", "damaged", &damaged)]);
+    scene.verify(&["--names-only"]).says(&[]);
+    scene.verify(&["--deep"]).says(&[("note", "damaged", &damaged)]);
+    // Somebody has taken it away.
+    scene.remove(4);
+    scene.verify(&[]).says(&[("note", "gap", &damaged)]);
+    // What a look at all is told of contents only a deep one can say.
+    fs::write(scene.file(4), &sound).unwrap();
+    scene.verify(&[]).says(&[]);
+    assert_eq!(scene.known(), [&*damaged]);
+    scene.verify(&["--deep"]).says(&[]);
+    assert_eq!(scene.known(), [""; 0]);
+}
+
+#[test]
+fn a_backup_that_cannot_be_recovered_may_be_known_of() {
+    let scene = Scene::without(&[1, 2, 3]);
+    scene.0.segments(1, 2..=2, 5);
+    let broken = scene.0.backup(1, 3, 8, 1);
+    let gap = name(1, 3);
+    scene
+        .verify(&["--names-only"])
+        .says(&[("failure", "gap", &gap), ("failure", "backup_incomplete", &broken)]);
+    let both = ["--names-only", "--acknowledge", &gap, "--acknowledge", &broken];
+    scene.verify(&both).says(&[("note", "gap", &gap), ("note", "backup_incomplete", &broken)]);
+}
+
+#[test]
+fn notes_that_cannot_be_read_make_failures_again_and_are_not_replaced() {
+    let scene = Scene::without(&[4]);
+    let gap = name(1, 4);
+    scene.verify(&["--acknowledge", &gap]).says(&[("note", "gap", &gap)]);
+    fs::write(scene.0.report_file("acknowledged"), "{").unwrap();
+    let mut verdict = scene.verify(&[]);
+    assert!(verdict.stderr.contains("warning: what was acknowledged cannot be read"), "{}", verdict.stderr);
+    verdict.stderr.clear();
+    verdict.says(&[("failure", "gap", &gap)]);
+    for flag in ["--acknowledge", "--forget"] {
+        scene.told(&[flag, &gap]).is_error(1, &["what was acknowledged cannot be read"]);
+    }
+    assert_eq!(fs::read_to_string(scene.0.report_file("acknowledged")).unwrap(), "{");
+    let report: Value = scene.0.report("verify").unwrap();
+    assert_eq!(report["ok"], false);
+}

@@ -1,0 +1,5 @@
+//! What the documentation, the packaging and the order of the sources promise.
+
+mod documentation;
+mod layers;
+mod packaging;

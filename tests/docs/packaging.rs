@@ -1,0 +1,160 @@
+//! What packages install beside the programs is fit for systemd and for cron.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use support::{kept::Kept, output_of, running::outcome_of, sandbox::Sandbox};
+
+const UNITS: [&str; 4] =
+    ["walkeep-prune.service", "walkeep-prune.timer", "walkeep-verify.service", "walkeep-verify.timer"];
+
+/// The most exposed that a service may be, on systemd's scale from 0 to 10.
+const MOST_EXPOSED: f64 = 3.0;
+
+fn packaged(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)).unwrap()
+}
+
+/// The units in the sandbox, with the program where it is here.
+fn units(sandbox: &Sandbox) -> Vec<PathBuf> {
+    let program = sandbox.program("walkeep").display().to_string();
+    let unit = |name: &&str| {
+        let text = packaged(name);
+        assert_eq!(
+            text.matches("/usr/bin/walkeep").count(),
+            usize::from(name.ends_with(".service")),
+            "{name}"
+        );
+        sandbox.file(name, text.replace("/usr/bin/walkeep", &program))
+    };
+    UNITS.iter().map(unit).collect()
+}
+
+fn systemd_analyze(sandbox: &Sandbox) -> Command {
+    let found = Command::new("systemd-analyze").arg("--version").output();
+    assert!(found.is_ok_and(|found| found.status.success()), "apt-get install systemd");
+    sandbox.command("systemd-analyze")
+}
+
+#[test]
+fn systemd_finds_no_fault_in_the_units() {
+    let sandbox = Sandbox::new();
+    let mut verify = systemd_analyze(&sandbox);
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).args(units(&sandbox));
+    let outcome = outcome_of(verify);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+
+    // It would find one.
+    let wrong = packaged(UNITS[0]).replace("IOSchedulingClass=idle", "IOSchedulingClas=idle");
+    let mut verify = systemd_analyze(&sandbox);
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(sandbox.file("wrong.service", wrong));
+    let stderr = outcome_of(verify).stderr;
+    assert!(stderr.contains("IOSchedulingClas") && stderr.contains("/usr/bin/walkeep"), "{stderr}");
+}
+
+#[test]
+fn the_services_are_shut_in() {
+    let sandbox = Sandbox::new();
+    for service in units(&sandbox).into_iter().filter(|unit| unit.extension().unwrap() == "service") {
+        let mut security = systemd_analyze(&sandbox);
+        let report = output_of(security.args(["security", "--offline=true", "--no-pager"]).arg(service));
+        let (_, level) = report.split_once("Overall exposure level for ").unwrap();
+        let level: f64 = level.split([' ', '\n']).nth(1).unwrap().parse().unwrap();
+        assert!(level < MOST_EXPOSED, "{report}");
+    }
+}
+
+/// The system calls that a set of systemd's has.
+fn system_calls(sandbox: &Sandbox, set: &str) -> BTreeSet<String> {
+    let listed = output_of(systemd_analyze(sandbox).args(["syscall-filter", "--no-pager", set]));
+    let names =
+        listed.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let sets = names.map(|name| {
+        if name.starts_with('@') { system_calls(sandbox, name) } else { BTreeSet::from([name.to_owned()]) }
+    });
+    sets.flatten().collect()
+}
+
+#[test]
+fn pruning_needs_no_system_call_that_its_unit_forbids() {
+    let kept = Kept::new();
+    kept.segments(1, 1..=3, 2);
+    let Kept { sandbox, archive } = &kept;
+    let unit = packaged("walkeep-prune.service");
+    let sets: Vec<&str> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="))
+        .flat_map(|line| line.split_inclusive(' ').map(str::trim))
+        .collect();
+    assert_eq!(sets, ["@system-service", "~@privileged", "@resources"]);
+    let mut allowed = system_calls(sandbox, "@system-service");
+    assert!(allowed.contains("openat") && allowed.contains("mmap"), "{allowed:?}");
+    for forbidden in ["@privileged", "@resources"] {
+        let forbidden = system_calls(sandbox, forbidden);
+        allowed.retain(|call| !forbidden.contains(call));
+    }
+
+    let trace = sandbox.join("trace");
+    let mut strace = sandbox.command("strace");
+    strace.args(["-f", "-qq", "-o"]).arg(&trace).arg(sandbox.program("walkeep"));
+    strace.args(["prune", "--before", "000000010000000000000003", "--archive", archive.url()]);
+    let pruned = output_of(&mut strace);
+    assert!(!pruned.contains("deleted 0 files"), "{pruned}");
+    let trace = fs::read_to_string(trace).unwrap();
+    let calls = trace.lines().filter_map(|line| line.split_once(' ')?.1.trim_start().split_once('('));
+    let is_name = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let used: BTreeSet<_> = calls.map(|(name, _)| name.to_owned()).filter(|name| is_name(name)).collect();
+    assert!(used.contains("unlink") || used.contains("unlinkat"), "{used:?}");
+    // The program is started before the filter is in force.
+    let missing: Vec<_> = used.iter().filter(|call| !allowed.contains(*call)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_lines_for_cron_run_as_a_shell_would_run_them() {
+    let sandbox = Sandbox::new();
+    let table = packaged("walkeep.cron");
+    let mut path = None;
+    let mut asked = Vec::new();
+    let log = sandbox.join("calls");
+    // Says what it found, and complains; its end is the first argument's, in the environment.
+    let program = sandbox.file(
+        "walkeep",
+        format!(
+            "#!/bin/sh\necho \"$*\" >> {}\necho findings\necho complaint >&2\nexit $STATUS\n",
+            log.display()
+        ),
+    );
+    output_of(Command::new("chmod").arg("755").arg(&program));
+    for line in table.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some((name, value)) = line.split_once('=').filter(|(name, _)| !name.contains(' ')) {
+            path = (name == "PATH").then(|| value.to_owned()).or(path);
+            continue;
+        }
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (times, user) = (&fields[..5], fields[5]);
+        let ranges = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)];
+        for (time, (first, last)) in times.iter().zip(ranges) {
+            assert!(*time == "*" || (first..=last).contains(&time.parse::<u32>().unwrap()), "{line}");
+        }
+        assert_eq!(user, "postgres");
+        let (_, command) = line.split_once(" postgres ").unwrap();
+        assert!(!command.contains('%'), "cron takes it for the end of the line");
+        let path = format!("{}:{}", sandbox.path().display(), path.as_ref().expect("cron's own is short"));
+        for (status, mailed) in [("0", ""), ("1", "findings\n")] {
+            let mut shell = sandbox.command("/bin/sh");
+            shell.env_clear().env("PATH", &path).env("STATUS", status).args(["-c", command]);
+            let output = shell.output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), mailed, "what is printed is mailed");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "complaint\n");
+        }
+        asked.push(fields.len());
+    }
+    assert_eq!(fs::read_to_string(log).unwrap(), "prune\nprune\nverify\nverify\n");
+    assert_eq!(asked.len(), 2);
+}

@@ -1,0 +1,175 @@
+//! `walkeep check --pg-url` has a running server end a segment, and sees for itself whether it arrives in the archive.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the point")]
+
+use std::{
+    env,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use support::{
+    archive::ArchiveDirectory,
+    cluster::{Cluster, Shutdown},
+    data_directory::DataDirectory,
+    postgres,
+    sandbox::Sandbox,
+    store::Store,
+    store_cluster::{ARCHIVE, Told, archive_by, configuration, store_section},
+};
+
+/// The check of an archive and of the server at `url`.
+fn check(sandbox: &Sandbox, archive: &str, url: &str) -> Command {
+    let mut check = sandbox.walkeep();
+    check.args(["check", "--archive", archive, "--pg-url", url]).env("WALKEEP_TIMEOUT", "20s");
+    // Its psql is PostgreSQL's own.
+    let psql = postgres::program("psql").parent().unwrap().to_owned();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([psql].into_iter().chain(env::split_paths(&path))).unwrap();
+    check.env("PATH", path);
+    check
+}
+
+/// The line about `name`, which begins with its mark.
+fn line<'a>(text: &'a str, name: &str) -> &'a str {
+    let is_about_it = |line: &&str| line.split_whitespace().nth(1) == Some(name);
+    text.lines().find(is_about_it).unwrap_or_else(|| panic!("{name} is not in {text}"))
+}
+
+fn has(text: &str, mark: char, name: &str, words: &[&str]) {
+    let line = line(text, name);
+    assert!(line.starts_with(mark) && words.iter().all(|word| line.contains(word)), "{words:?}: {text}");
+}
+
+fn small_cluster<'a>(sandbox: &'a Sandbox, name: &str) -> Cluster<'a> {
+    Cluster::initialised_with(sandbox, name, &["--wal-segsize=1"])
+}
+
+#[test]
+fn a_server_that_archives_into_the_store_gets_ticks() {
+    let (sandbox, store) = (Sandbox::new(), Store::new());
+    let text = format!("archive = \"{ARCHIVE}\"\n\n{}", store_section(&store.environment(), ""));
+    let file = configuration(&sandbox, &text, 0o600);
+    let mut primary = small_cluster(&sandbox, "primary");
+    archive_by(&sandbox, &primary, &file);
+    primary.start();
+    let segment = primary.current_segment();
+    let mut check = check(&sandbox, ARCHIVE, &primary.connection());
+    check.arg("--config").arg(&file).arg("--pgdata").arg(primary.data());
+    let told = Told::by(check);
+    let text = told.text();
+    assert_eq!(told.status, 0, "{text}");
+    has(&text, '✓', "archive_mode", &["on"]);
+    has(&text, '✓', "archive_command", &["walkeep-archive"]);
+    has(&text, '✓', "switch", &[&segment, "in the archive"]);
+    assert!(store.keys().iter().any(|key| key.ends_with(&segment)), "{:?}", store.keys());
+    // Nothing else of it is left.
+    assert!(store.keys().iter().all(|key| key.contains("/wal/")), "{:?}", store.keys());
+}
+
+#[test]
+fn a_server_whose_command_fails_gets_a_cross_that_names_the_segment_within_the_time_limit() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = small_cluster(&sandbox, "primary");
+    primary.set("archive_mode", "on");
+    primary.set("archive_command", "false # walkeep-archive %p");
+    primary.start();
+    let segment = primary.current_segment();
+    let started = Instant::now();
+    let mut check = check(&sandbox, archive.url(), &primary.connection());
+    check.args(["--timeout", "4s"]);
+    let told = Told::by(check);
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    let text = told.text();
+    assert_eq!((told.status, &*told.stderr), (1, ""), "{text}");
+    has(&text, '✗', "switch", &["has not archived", &segment, "last failure"]);
+}
+
+#[test]
+fn a_server_that_archives_elsewhere_gets_a_cross() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = small_cluster(&sandbox, "primary");
+    primary.archive_into(&archive);
+    primary.start();
+    let elsewhere = sandbox.directory("elsewhere");
+    let segment = primary.current_segment();
+    let mut check = check(&sandbox, elsewhere.to_str().unwrap(), &primary.connection());
+    check.args(["--timeout", "4s"]);
+    let told = Told::by(check);
+    let text = told.text();
+    assert_eq!(told.status, 1, "{text}");
+    has(&text, '✗', "switch", &[&segment]);
+    assert!(text.contains("is its archive this one?"), "{text}");
+}
+
+#[test]
+fn a_standby_ends_no_segments_and_that_is_noted() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = small_cluster(&sandbox, "primary");
+    primary.archive_into(&archive);
+    primary.start();
+    let mut standby = primary.base_backup("standby");
+    primary.archive_segment();
+    primary.stop(Shutdown::Fast);
+    standby.follow(&archive);
+    standby.start();
+    let told = Told::by(check(&sandbox, archive.url(), &standby.connection()));
+    let text = told.text();
+    assert_eq!(told.status, 0, "{text}");
+    has(&text, '!', "switch", &["in recovery"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_or_is_another_s_gets_a_cross() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = small_cluster(&sandbox, "primary");
+    let told = Told::by(check(&sandbox, archive.url(), &primary.connection()));
+    assert_eq!(told.status, 1);
+    has(&told.text(), '✗', "system", &["cannot ask the server"]);
+
+    primary.archive_into(&archive);
+    primary.start();
+    let other = DataDirectory::new(&sandbox, "other", primary.system_identifier() + 1);
+    let mut check = check(&sandbox, archive.url(), &primary.connection());
+    check.arg("--pgdata").arg(other.join(""));
+    let told = Told::by(check);
+    assert_eq!(told.status, 1);
+    has(&told.text(), '✗', "system", &[&primary.system_identifier().to_string(), "same cluster"]);
+}
+
+/// Asserts that the check refuses each of these, and repeats none.
+fn are_refused_for_their_password(urls: &[&str]) {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let told = urls.iter().map(|url| Told::by(check(&sandbox, archive.url(), url)));
+    let told: Vec<_> = told.collect();
+    let repeated: Vec<_> = told.iter().map(Told::text).filter(|text| text.contains("s3cret")).collect();
+    assert!(repeated.is_empty(), "{}", repeated.join("\n"));
+    for told in told {
+        told.is_error(2, &["password", "PGPASSWORD"]);
+    }
+}
+
+#[test]
+fn a_password_in_the_url_is_refused_and_not_repeated() {
+    are_refused_for_their_password(&[
+        "postgres://walkeep:s3cret@localhost/postgres",
+        "host=localhost password=s3cret",
+        "postgres://localhost/postgres?user=walkeep&password=s3cret",
+        "postgres://localhost/postgres?sslpassword=s3cret",
+    ]);
+}
+
+/// As libpq reads them; the last one is no password to libpq, which would repeat it as a port.
+#[test]
+fn a_password_in_an_unusual_place_is_refused_and_not_repeated() {
+    are_refused_for_their_password(&[
+        "postgres://walkeep:s3cret?x@localhost/postgres",
+        "host=localhost password = s3cret",
+        "postgres://localhost/postgres?user=walkeep&pass%77ord=s3cret",
+        "postgresql://walkeep:s3cret/with@localhost/postgres",
+    ]);
+}

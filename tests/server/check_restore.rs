@@ -1,0 +1,174 @@
+//! `walkeep check --restore` runs the server's own restore_command as the server would, finds a broken one before a failover
+//! does, and leaves the server alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::process::Command;
+
+use rustix::process::Signal;
+use support::{
+    archive::ArchiveDirectory,
+    cluster::Cluster,
+    files::names_in,
+    push::{BACKUP, BACKUP_CONTENT},
+    restore::Scene,
+    running::Running,
+    sandbox::Sandbox,
+    store_cluster::Told,
+    wait_until,
+};
+
+const HISTORY: &str = "00000002.history";
+
+/// An archive that holds a base backup and the segment in which it starts, and a server that has nothing to archive.
+fn with_backup() -> Scene {
+    let (scene, _) = Scene::with_segment();
+    scene.primary.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
+    scene.push(&scene.primary, BACKUP);
+    std::fs::create_dir(scene.standby.join("pg_wal/archive_status")).unwrap();
+    scene
+}
+
+/// As [`with_backup`]; the archive holds a history file, too, which the server has.
+fn scene() -> Scene {
+    let scene = with_backup();
+    for server in [&scene.primary, &scene.standby] {
+        server.file(&format!("pg_wal/{HISTORY}"), "1\t0/2000A0\tno recovery target specified\n");
+    }
+    scene.push(&scene.primary, HISTORY);
+    scene
+}
+
+fn command(scene: &Scene, more: &str) -> String {
+    let program = scene.sandbox.program("walkeep-restore");
+    format!("{} --archive {} {more} %f %p", program.display(), scene.archive.url())
+}
+
+/// The check of the standby, whose restore_command is that.
+fn check(scene: &Scene, restore_command: &str) -> Command {
+    let line = format!("restore_command = '{}'\n", restore_command.replace('\'', "''"));
+    scene.standby.file(
+        "postgresql.conf",
+        format!("archive_mode = on\narchive_command = 'walkeep-archive %p'\n{line}"),
+    );
+    let mut check = scene.sandbox.walkeep();
+    check.args(["check", "--restore", "--archive", scene.archive.url(), "--pgdata"]);
+    check.arg(scene.standby.join("")).env("WALKEEP_TIMEOUT", "10s");
+    check
+}
+
+/// What is found of a restore_command: its line begins so, and has these words.
+fn finds(scene: &Scene, restore_command: &str, mark: char, words: &[&str]) {
+    let told = Told::by(check(scene, restore_command));
+    let text = told.text();
+    let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some("restore_command"));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    assert!(line.starts_with(mark), "{restore_command}: {text}");
+    for word in words {
+        assert!(line.contains(word), "{word:?}: {line}");
+    }
+    assert_eq!(told.status, i32::from(mark == '✗'), "{text}");
+    assert_eq!(names_in(&scene.standby.join("pg_wal")), [HISTORY, "archive_status"], "nothing is left");
+}
+
+#[test]
+fn a_command_that_works_gets_a_tick_and_is_run_as_the_server_does() {
+    let scene = scene();
+    finds(&scene, &command(&scene, ""), '✓', &[HISTORY, "back"]);
+    // The directory, a variable, a relative place, a percent sign.
+    let as_the_server = "[ \"$PGDATA\" = \"$PWD\" ] && [ -e global/pg_control ] && [ %r = 000000000000000000000000 ] \
+                         && case %p in pg_wal/*) ;; *) exit 9;; esac && case 5%% in 5?) ;; *) exit 8;; esac && exec";
+    finds(&scene, &format!("{as_the_server} {}", command(&scene, "")), '✓', &[]);
+    finds(&scene, &command(&scene, "-v"), '!', &["back", "it says: walkeep-restore: debug: "]);
+}
+
+#[test]
+fn a_command_that_is_broken_gets_a_cross_although_the_server_has_a_copy_of_its_own() {
+    let scene = scene();
+    scene.sandbox.file("broken.toml", "oops");
+    let broken = scene.sandbox.join("broken.toml");
+    let elsewhere = command(&scene, "").replace(scene.archive.url(), "/nowhere");
+    for (command, words) in [
+        (
+            command(&scene, &format!("--config {}", broken.display())),
+            &["status 75", "broken.toml", "it says: "][..],
+        ),
+        (command(&scene, "--no-such-flag"), &["status 75", "no-such-flag"]),
+        (elsewhere, &["status 75", "does not exist"]),
+        ("cp /nowhere/%f %p".to_owned(), &["status 1", HISTORY, "the archive holds"]),
+        ("true %f %p".to_owned(), &["does not bring"]),
+        ("printf x > %p # %f".to_owned(), &["does not bring"]),
+        ("no-such-program %f %p".to_owned(), &["status 127", "stops the server"]),
+        ("kill -9 $$ # %f %p".to_owned(), &["status 137", "stops the server"]),
+        ("sleep 1000 # %f %p".to_owned(), &["still at work"]),
+        ("walkeep-restore %f".to_owned(), &["no place"]),
+        (String::new(), &["empty"]),
+    ] {
+        finds(&scene, &command, '✗', words);
+    }
+}
+
+#[test]
+fn where_the_archive_holds_no_history_file_the_command_has_to_find_that() {
+    let scene = with_backup();
+    scene.standby.file(&format!("pg_wal/{HISTORY}"), "1\t0/3000000\tno recovery target specified\n");
+    finds(&scene, &command(&scene, ""), '✓', &["there is no 00000002.history"]);
+    finds(&scene, &command(&scene, "--no-such-flag"), '✗', &["status 75", "cannot tell"]);
+    finds(&scene, "printf x > %p # %f", '✗', &["does not hold"]);
+}
+
+#[test]
+fn a_check_that_is_stopped_leaves_nothing() {
+    let scene = scene();
+    let started = scene.sandbox.join("started");
+    let command = format!("touch {}; sleep 1000 # %f %p", started.display());
+    let mut check = check(&scene, &command);
+    check.env("WALKEEP_TIMEOUT", "1h");
+    let running = Running::start(check);
+    wait_until("the command runs", || started.exists());
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().status, 1);
+    assert_eq!(names_in(&scene.standby.join("pg_wal")), [HISTORY, "archive_status"]);
+}
+
+#[test]
+fn it_needs_a_data_directory() {
+    let scene = scene();
+    let mut check = scene.sandbox.walkeep();
+    let told = Told::by({
+        check.args(["check", "--restore", "--archive", scene.archive.url()]);
+        check
+    });
+    assert_eq!(told.status, 2, "{}", told.text());
+    assert!(told.stderr.contains("--pgdata"), "{}", told.stderr);
+}
+
+#[test]
+fn a_running_standby_is_not_disturbed() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
+    primary.archive_into(&archive);
+    primary.start();
+    primary.sql("create table orders (id int)");
+    let mut standby = primary.base_backup("standby");
+    standby.follow(&archive);
+    standby.start();
+    let before = names_in(&standby.data().join("pg_wal"));
+    let mut check = sandbox.walkeep();
+    check.args(["check", "--restore", "--archive", archive.url(), "--pgdata"]).arg(standby.data());
+    let told = Told::by(check);
+    assert!(
+        told.text().contains("✓ restore_command  restore_command finds that there is no"),
+        "{}",
+        told.text()
+    );
+    assert_eq!(names_in(&standby.data().join("pg_wal")), before);
+    primary.sql("insert into orders values (1)");
+    primary.archive_segment();
+    wait_until("it follows", || standby.try_sql("select count(*) from orders").as_deref() == Ok("1"));
+}

@@ -1,0 +1,174 @@
+//! What `verify` says of the names in an archive, held against what recoveries come to, and against what was written.
+
+use std::collections::BTreeSet;
+
+use walkeep::catalog::{Acknowledgements, FindingKind, Findings, KnownBackup, Labels, Severity};
+use walkeep::verify::{BackupState, Facts, Names};
+use walkeep::wal::SegmentName;
+
+use super::disagreements::Disagreements;
+use super::promises::is_complete;
+use super::recovery::{Archive, BaseBackup, Tli};
+use super::view::{self, index_of};
+use super::world::{World, known_timelines};
+
+/// Looks at all that verify tells by names.
+pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreements) {
+    let files = &world.files;
+    if files.is_empty() {
+        return;
+    }
+    let catalog = view::catalog(world, files);
+    let elsewhere = view::elsewhere(world, looks_elsewhere);
+    let backups = KnownBackup::all(&catalog.backups, &elsewhere, &Labels::default(), &catalog.sizes);
+    let unreadable = BTreeSet::new();
+    let coverage = &catalog.coverage;
+    let acknowledged = &Acknowledgements::default();
+    let facts =
+        Facts { coverage, unreadable: &unreadable, staged: &[], unknown: &[], acknowledged, now: world.now };
+    let names = Names::of(facts, backups);
+    let archive = world.archive(files);
+    let targets = known_timelines(files);
+    let known = view::known(world, files, looks_elsewhere);
+    found.unless(names.backups.len() == known.len(), "another number of backups", || world.to_string());
+    let mut states = Vec::new();
+    for state in &names.backups {
+        let index = index_of(state.backup.label.as_ref(), state.backup.place.as_ref());
+        let is = world.backups[index].is;
+        let mut differs =
+            |kind, what: String| found.unless(false, kind, || format!("b{index} {what}\n{world}"));
+        state_is_right(&archive, &targets, &is, state, &mut differs);
+        states.push((is, is_complete(&archive, &targets, &is), state));
+    }
+    let start = |is: &BaseBackup| world.number_of(is.redo);
+    let oldest = states.iter().filter(|(_, complete, _)| *complete).map(|(is, ..)| start(is)).min();
+    let counts = |is: &BaseBackup| oldest.is_none_or(|oldest| start(is) >= oldest);
+    let right = states.iter().all(|(is, _, state)| state.counts == counts(is));
+    found.unless(right, "another backup counts", || world.to_string());
+    let lacking =
+        names.findings.listed.iter().filter(|finding| finding.kind == FindingKind::BackupIncomplete);
+    let incomplete = states.iter().filter(|(_, complete, _)| !complete).count();
+    found.unless(lacking.count() == incomplete, "another number of incomplete backups", || world.to_string());
+
+    let counting: Vec<BaseBackup> = states.iter().map(|(is, ..)| *is).filter(counts).collect();
+    let expected = if states.is_empty() {
+        missing_after_the_first(&archive, &targets)
+    } else {
+        missing(world, &archive, &targets, &counting)
+    };
+    let told = failures(world, &names.findings);
+    for segment in &expected {
+        let kind = "a segment is missing, and no failure says so";
+        found.unless(told.contains(segment), kind, || format!("{segment:?}\n{world}"));
+    }
+    for (tli, number) in told.difference(&expected) {
+        // What an incomplete backup lacks of its own, wherever recoveries to other timelines would find it.
+        let own = |is: &BaseBackup| {
+            let stop = world.number_of(is.stop.saturating_sub(1));
+            (start(is)..=stop.max(start(is))).contains(number) && [is.tli, is.stop_tli].contains(tli)
+        };
+        let why = counting.iter().any(|is| own(is) && !is_complete(&archive, &targets, is));
+        found.unless(why, "a failure tells of a segment that no recovery lacks", || {
+            format!("{number} of timeline {tli}\n{world}")
+        });
+    }
+}
+
+/// Whether recoveries are told of to a timeline: not where others left it before it had a segment of its own.
+fn is_an_end(archive: &Archive, target: Tli) -> bool {
+    let has_segments = archive.segments.iter().any(|(tli, _)| *tli == target);
+    has_segments || archive.last_left(target).is_none()
+}
+
+fn state_is_right(
+    archive: &Archive,
+    targets: &BTreeSet<Tli>,
+    is: &BaseBackup,
+    state: &BackupState,
+    differs: &mut impl FnMut(&'static str, String),
+) {
+    let complete = is_complete(archive, targets, is);
+    if state.complete && !complete {
+        differs("a backup is not complete", format!("{is:?}"));
+    } else if complete && !state.complete {
+        differs("a backup is complete", format!("{is:?}"));
+    }
+    for target in targets.iter().filter(|target| is_an_end(archive, **target)) {
+        let outcome = archive.recover(is, *target);
+        let reach = state.reaches.iter().find(|reach| reach.timeline.get() == *target);
+        let told = format!("to timeline {target}: {reach:?}, {outcome:?}");
+        match reach {
+            None if outcome.consistent => differs("a timeline can be reached", told),
+            Some(_) if !outcome.may_be => differs("a timeline can not be reached", told),
+            Some(reach) if outcome.consistent => {
+                // The segment that the ancestor has in common counts, unless the archive shows that the target's own was written.
+                let in_part = outcome.in_part.filter(|(_, number)| !goes_on(archive, *target, *number));
+                let last = in_part.or(outcome.last);
+                let lacks = missing_from(archive, is.redo / archive.segment_bytes, *target);
+                if reach.last.map(|(tli, number)| (tli.get(), number)) != last {
+                    differs("a recovery comes to another segment", told);
+                } else if reach.to_the_end != (last.is_some() && lacks.is_empty()) {
+                    differs("a recovery comes to the end of its timeline, or not", told);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the archive shows that the log on the way to a timeline went on behind a segment.
+pub(crate) fn goes_on(archive: &Archive, target: Tli, number: u64) -> bool {
+    let begin = archive.histories.get(&target).and_then(|lines| lines.last()).map_or(0, |(_, at)| *at);
+    number < begin.max(archive.last_left(target).unwrap_or(0)) / archive.segment_bytes
+        || archive.segments.range((target, number + 1)..).next().is_some_and(|(tli, _)| *tli == target)
+}
+
+/// The segments that are missing on the way to a timeline, from one on.
+fn missing_from(archive: &Archive, first: u64, target: Tli) -> BTreeSet<(Tli, u64)> {
+    (first..u64::MAX)
+        .take_while(|number| goes_on(archive, target, *number))
+        .map(|number| (archive.home(target, number), number))
+        .filter(|segment| !archive.segments.contains(segment))
+        .collect()
+}
+
+/// The segments that the recoveries of these backups lack, as far as the archive shows that they were written.
+fn missing(
+    world: &World,
+    archive: &Archive,
+    targets: &BTreeSet<Tli>,
+    backups: &[BaseBackup],
+) -> BTreeSet<(Tli, u64)> {
+    let ways = backups.iter().flat_map(|is| targets.iter().map(move |target| (is, *target)));
+    ways.filter(|(is, target)| archive.recover(is, *target).may_be)
+        .flat_map(|(is, target)| missing_from(archive, world.number_of(is.redo), target))
+        .collect()
+}
+
+/// The same where no backup is known: all that is missing behind the first segment from which a way leads to a timeline.
+fn missing_after_the_first(archive: &Archive, targets: &BTreeSet<Tli>) -> BTreeSet<(Tli, u64)> {
+    let leads = |tli: Tli, number: u64, target: Tli| {
+        let left = archive.left(target, tli).map(|left| left / archive.segment_bytes);
+        tli == target || left.is_some_and(|left| number <= left)
+    };
+    let first = |target: Tli| {
+        let segments = archive.segments.iter().filter(|(tli, number)| leads(*tli, *number, target));
+        segments.map(|(_, number)| *number).min()
+    };
+    let ways = targets.iter().filter_map(|target| Some((*target, first(*target)?)));
+    ways.flat_map(|(target, first)| missing_from(archive, first, target)).collect()
+}
+
+/// The segments that failures say are missing.
+fn failures(world: &World, findings: &Findings) -> BTreeSet<(Tli, u64)> {
+    let gaps =
+        findings.listed.iter().filter(|f| f.kind == FindingKind::Gap && f.severity == Severity::Failure);
+    gaps.flat_map(|finding| {
+        let (first, last) = finding.file.split_once(" to ").unwrap_or((&finding.file, &finding.file));
+        let [first, last]: [SegmentName; 2] = [first, last].map(|name| name.parse().unwrap());
+        let tli = first.timeline().get();
+        let [first, last] = [first, last].map(|name| name.number(world.size).unwrap());
+        (first..=last).map(move |number| (tli, number))
+    })
+    .collect()
+}

@@ -1,0 +1,201 @@
+//! A base backup counts as complete where all is archived up to its end; of one whose end nobody tells, no one knows.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use support::{
+    archive::ArchiveDirectory,
+    base_backup::{
+        Member, backup, base_tar_without_an_owner, control_of_standby, gzipped, label, label_of_standby,
+        manifest, tar_of, wal_tar,
+    },
+    cluster::Cluster,
+    data_directory::{SEGMENT_BYTES, control},
+    kept::{Kept, name},
+    output_of,
+    postgres::program,
+    push::SYSTEM,
+    sandbox::Sandbox,
+    wait_until,
+};
+use walkeep::wal::{Lsn, SegmentName, SegmentSize, recovery_end_of_control_file};
+
+/// Forty segments, an older backup that is complete, and directories of base backups.
+fn scene() -> (Kept, PathBuf) {
+    let kept = Kept::new();
+    kept.segments(1, 1..=40, 2);
+    kept.backup(1, 10, 10, 5);
+    let place = kept.sandbox.directory("backups");
+    (kept, place)
+}
+
+/// What a prune that keeps one backup would do.
+fn plan(kept: &Kept, place: &Path) -> Value {
+    kept.json("prune", &["--dry-run", "--keep-backups", "1", "--backup-dir", place.to_str().unwrap()])
+}
+
+/// One of a primary, without a manifest.
+fn of_primary(start: u64) -> [Member<'static>; 2] {
+    [("backup_label", label(start)), ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64))]
+}
+
+/// One of a standby, without a manifest, that ends in a segment.
+fn of_standby(start: u64, end: u64) -> [Member<'static>; 2] {
+    [
+        ("backup_label", label_of_standby(start)),
+        ("global/pg_control", control_of_standby(SYSTEM, (end << 20) + 0x138)),
+    ]
+}
+
+#[test]
+fn one_whose_end_nobody_tells_takes_no_place_and_keeps_what_it_needs() {
+    let (kept, place) = scene();
+    backup(&place, "unknown", &of_primary(30), 1);
+    let told = plan(&kept, &place);
+    assert_eq!(told["begins_at"], name(1, 10), "{told:#}");
+    assert_eq!(told["kept_backups"].as_array().unwrap().len(), 2, "{told:#}");
+    // Older than what is asked for, it is still there.
+    backup(&place, "older", &of_primary(4), 9);
+    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 4));
+
+    // Alone, it is none.
+    let kept = Kept::new();
+    kept.segments(1, 1..=40, 2);
+    kept.fails(1, "prune", &["--backup-dir", place.to_str().unwrap()], "no complete base backup was found");
+}
+
+#[test]
+fn the_archive_tells_the_end_of_a_primarys() {
+    let (kept, place) = scene();
+    backup(&place, "joined", &of_primary(30), 1);
+    kept.backup(1, 30, 31, 1);
+    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 30));
+    let (kept, place) = scene();
+    backup(&place, "lacking", &of_primary(30), 1);
+    kept.backup(1, 30, 41, 1);
+    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 10));
+}
+
+#[test]
+fn its_own_pg_control_tells_the_end_of_a_standbys() {
+    let tar = |start, end| {
+        let [label, control] = of_standby(start, end);
+        tar_of(&[label, ("base/1/1259", vec![7; 100_000]), control])
+    };
+    let shapes = |end: u64| -> [(&str, Vec<Member<'static>>); 4] {
+        [
+            ("plain", of_standby(30, end).to_vec()),
+            ("tar", vec![("base.tar", tar(30, end))]),
+            ("tar and its WAL", vec![("base.tar", tar(30, end)), ("pg_wal.tar", wal_tar(30, SYSTEM))]),
+            ("gzip", vec![("base.tar.gz", gzipped(&tar(30, end)))]),
+        ]
+    };
+    for (end, begins_at) in [(40, 30), (41, 10)] {
+        for (shape, files) in shapes(end) {
+            let (kept, place) = scene();
+            backup(&place, "one", &files, 1);
+            assert_eq!(plan(&kept, &place)["begins_at"], name(1, begins_at), "{shape}, end in {end}");
+        }
+    }
+    // Its manifest tells it, too, and is asked first.
+    let (kept, place) = scene();
+    let files = [of_standby(30, 41).to_vec(), vec![("backup_manifest", manifest(30, 31, Some(SYSTEM)))]];
+    backup(&place, "one", &files.concat(), 1);
+    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 30));
+    // What says another moment than that of a standby says nothing.
+    for control in [control(SYSTEM, SEGMENT_BYTES as u64), control_of_standby(SYSTEM, 29 << 20)] {
+        let (kept, place) = scene();
+        backup(&place, "odd", &[("backup_label", label_of_standby(30)), ("global/pg_control", control)], 1);
+        assert_eq!(plan(&kept, &place)["begins_at"], name(1, 10));
+    }
+    // One that is still being written.
+    let (kept, place) = scene();
+    let files = [("base.tar", base_tar_without_an_owner(30)), ("pg_wal.tar", wal_tar(30, SYSTEM))];
+    backup(&place, "half", &files, 1);
+    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 10));
+}
+
+#[test]
+fn a_primarys_backup_history_file_says_nothing_of_a_standbys_that_starts_at_the_same_place() {
+    let (kept, place) = scene();
+    let files = [
+        ("backup_label", label_of_standby(30)),
+        ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64)),
+    ];
+    backup(&place, "of a standby", &files, 1);
+    kept.backup(1, 30, 30, 3);
+    let told =
+        kept.json("prune", &["--dry-run", "--keep-backups", "2", "--backup-dir", place.to_str().unwrap()]);
+    assert_eq!(told["kept_backups"].as_array().unwrap().len(), 3, "{told:#}");
+}
+
+#[test]
+fn verify_tells_what_to_do_about_an_end_that_is_not_known() {
+    let (kept, place) = scene();
+    let unknown = backup(&place, "unknown", &of_primary(30), 1);
+    let options = ["--names-only", "--backup-dir", place.to_str().unwrap()];
+    let told = kept.json("verify", &options);
+    let findings = told["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{told:#}");
+    assert_eq!(findings[0]["severity"], "note");
+    assert_eq!(findings[0]["file"], unknown.to_str().unwrap());
+    let meaning = findings[0]["meaning"].as_str().unwrap();
+    assert!(meaning.contains("keep its backup_manifest beside it"), "{meaning}");
+    // Where there is no other, nobody can tell what can be recovered.
+    let alone = Kept::new();
+    alone.segments(1, 30..=40, 2);
+    let told = alone.json("verify", &options);
+    assert_eq!(told["present"]["recoverable"], Value::Null, "{told:#}");
+}
+
+/// The value that pg_controldata prints.
+fn printed(controldata: &str, what: &str) -> String {
+    let line = controldata.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    line.trim_start_matches(':').trim().to_owned()
+}
+
+#[test]
+fn a_standby_servers_backup_ends_where_its_pg_control_says() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
+    primary.archive_into(&archive);
+    primary.start();
+    primary.sql("create table orders (id int)");
+    let mut standby = primary.base_backup("standby");
+    standby.follow(&archive);
+    standby.start();
+    primary.sql("insert into orders select generate_series(1, 1000)");
+    primary.sql("checkpoint");
+    primary.archive_segment();
+    wait_until("the standby has all rows", || standby.sql("select count(*) from orders") == "1000");
+    output_of(standby.base_backup_command("of_standby").arg("--wal-method=none"));
+    let directory = sandbox.join("of_standby");
+
+    let control = directory.join("global/pg_control");
+    let (timeline, end) = recovery_end_of_control_file(&fs::read(&control).unwrap()).unwrap();
+    let controldata = output_of(Command::new(program("pg_controldata")).env("LC_ALL", "C").arg(&directory));
+    assert_eq!(end.to_string(), printed(&controldata, "Minimum recovery ending location"));
+    assert_eq!(timeline.to_string(), printed(&controldata, "Min recovery ending loc's timeline"));
+    let of_primary = fs::read(primary.data().join("global/pg_control")).unwrap();
+    assert_eq!(recovery_end_of_control_file(&of_primary), None);
+
+    let plan = || {
+        let mut prune = sandbox.walkeep();
+        prune.args(["prune", "--dry-run", "--json", "--archive", archive.url(), "--backup-may-take", "0s"]);
+        prune.args(["--keep-backups", "1", "--backup-dir"]).arg(&directory);
+        let told: Value = serde_json::from_str(&output_of(&mut prune)).unwrap();
+        let last = told["kept_backups"].as_array().unwrap().last().unwrap();
+        last["why"].as_array().unwrap().len()
+    };
+    assert_eq!(plan(), 2, "the newest, and still there");
+    // The segment in which it ends is lost.
+    let lost = SegmentName::containing(timeline, Lsn(end.0 - 1), SegmentSize::new(1 << 20).unwrap()).unwrap();
+    fs::remove_file(archive.file(primary.system_identifier(), &lost.to_string())).unwrap();
+    assert_eq!(plan(), 1, "still there");
+}

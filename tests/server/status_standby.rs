@@ -1,0 +1,235 @@
+//! `walkeep status` of a standby says whether the archive still has what it will ask for next.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::{fs, process::Command, process::Stdio};
+
+use jiff::Timestamp;
+use serde_json::json;
+use support::{
+    archive::ArchiveDirectory,
+    cluster::{Cluster, Shutdown},
+    data_directory::DataDirectory,
+    kept::{Kept, name, position, touch},
+    push::SYSTEM,
+    sandbox::Sandbox,
+    status::{json_of, metrics, says, told_well},
+    store_cluster::Told,
+    wait_until,
+};
+
+/// A standby of the archive whose restart point is in segment 5, and an archive of ten segments.
+fn scene() -> (Kept, DataDirectory) {
+    let kept = Kept::new();
+    kept.segments(1, 1..=10, 3);
+    kept.backup(1, 2, 2, 3);
+    let standby = DataDirectory::new(&kept.sandbox, "standby", SYSTEM);
+    standby.set_restart_point(1, (5 << 20) + 0x28);
+    standby.file("standby.signal", "");
+    standby.file("postgresql.conf", "");
+    fs::create_dir(standby.join("pg_wal/archive_status")).unwrap();
+    (kept, standby)
+}
+
+fn status(kept: &Kept, standby: &DataDirectory, arguments: &[&str]) -> Command {
+    let mut status = kept.walkeep("status", arguments);
+    status.arg("--pgdata").arg(standby.join("")).stdout(Stdio::piped());
+    status
+}
+
+fn remove(kept: &Kept, numbers: impl IntoIterator<Item = u64>) {
+    for number in numbers {
+        fs::remove_file(kept.archive.file(SYSTEM, &name(1, number))).unwrap();
+    }
+}
+
+#[test]
+fn a_standby_whose_next_segment_has_been_pruned_is_a_problem() {
+    let (kept, standby) = scene();
+    let needs =
+        |number| format!("standby          needs {} next, which is in the archive\n", name(1, number));
+    says(status(&kept, &standby, &[]), 0, &[&needs(5)]);
+    remove(&kept, 1..=5);
+    let words = format!("✗ the archive begins at {}, the standby needs {}", name(1, 6), name(1, 5));
+    says(status(&kept, &standby, &[]), 1, &[&words, "new base backup", "do not promote"]);
+    let json = json_of(status(&kept, &standby, &["--json"]), 1);
+    let expected = json!({ "needs_segment": name(1, 5), "archived": false, "archive_begins_at": name(1, 6) });
+    assert_eq!(json["standby"], expected);
+    let told = Told::by(status(&kept, &standby, &["--prometheus"]));
+    let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
+    assert_eq!(found["walkeep_standby_stranded"], "1");
+    // What it has itself, it does not need.
+    standby.segment(&name(1, 5), 5);
+    says(status(&kept, &standby, &[]), 0, &[&needs(6)]);
+    // A file that is kept for later use is none.
+    fs::copy(
+        standby.join(&format!("pg_wal/{}", name(1, 5))),
+        standby.join(&format!("pg_wal/{}", name(1, 6))),
+    )
+    .unwrap();
+    says(status(&kept, &standby, &[]), 0, &[&needs(6)]);
+    // A primary needs nothing.
+    fs::remove_file(standby.join("standby.signal")).unwrap();
+    fs::remove_file(standby.join(&format!("pg_wal/{}", name(1, 5)))).unwrap();
+    let json = json_of(status(&kept, &standby, &["--json"]), 0);
+    assert_eq!(json["standby"], json!(null));
+    // A recovery that is at work does.
+    standby.set_state(support::data_directory::IN_ARCHIVE_RECOVERY);
+    standby.set_restart_point(1, (5 << 20) + 0x28);
+    says(status(&kept, &standby, &[]), 1, &[&words]);
+}
+
+#[test]
+fn a_gap_in_front_of_a_standby_is_a_problem_and_the_end_of_the_archive_is_none() {
+    let (kept, standby) = scene();
+    standby.segment(&name(1, 5), 5);
+    remove(&kept, [6]);
+    says(
+        status(&kept, &standby, &[]),
+        1,
+        &["✗ the archive lacks ", &name(1, 6), "has later segments", "walkeep backfill"],
+    );
+    // Where pushes are at work, a later one may be there for moments before an earlier one is.
+    for number in 7..=10 {
+        touch(&kept.archive.file(SYSTEM, &name(1, number)), Timestamp::now());
+    }
+    told_well(status(&kept, &standby, &[]));
+    remove(&kept, 7..=10);
+    says(status(&kept, &standby, &[]), 0, &["needs ", &name(1, 6), "not in the archive"]);
+}
+
+#[test]
+fn what_a_standby_needs_is_looked_for_on_the_timeline_to_which_it_goes() {
+    let (kept, standby) = scene();
+    remove(&kept, 8..=10);
+    kept.history(2, &[(1, position(8, 0x90))]);
+    kept.segments(2, 8..=9, 1);
+    for number in 5..=7 {
+        standby.segment(&name(1, number), 5);
+    }
+    says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is in", name(2, 8))]);
+    // Of the segment in which the timeline was left, the older one's will do as well.
+    standby.segment(&name(1, 8), 5);
+    says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is in", name(2, 9))]);
+    // To the end of its own timeline only.
+    standby.file("postgresql.conf", "recovery_target_timeline = 'current'\n");
+    says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(1, 9))]);
+}
+
+/// A drill has recovered to an old position, and has archived that: timeline 2 left timeline 1 before the restart point.
+#[test]
+fn a_timeline_that_left_before_the_restart_point_is_no_way_and_bars_the_restart() {
+    let (kept, standby) = scene();
+    kept.history(2, &[(1, position(3, 0x90))]);
+    kept.segments(2, 3..=4, 1);
+    for number in 5..=10 {
+        standby.segment(&name(1, number), 5);
+    }
+    let barred = [
+        "✗ the standby cannot be restarted with recovery_target_timeline = 'latest' while 00000002.history is in the archive",
+        "name the timeline, or move the drill's timeline out of the archive, see guide/recovery.md",
+    ];
+    let needs = |number| format!("needs {} next", name(1, number));
+    says(status(&kept, &standby, &[]), 1, &[&needs(11), barred[0], barred[1]]);
+    let json = json_of(status(&kept, &standby, &["--json"]), 1);
+    assert_eq!(json["standby"]["barred_by_timeline"], 2, "{json:#}");
+    let told = Told::by(status(&kept, &standby, &["--prometheus"]));
+    let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
+    assert_eq!((&*found["walkeep_standby_barred"], &*found["walkeep_standby_stranded"]), ("1", "0"));
+    let mut check = kept.walkeep("check", &["--pgdata"]);
+    check.arg(standby.join("")).stdout(Stdio::piped());
+    let text = Told::by(check).text();
+    assert!(text.contains("✗ standby") && text.contains("cannot be restarted"), "{text}");
+    // That is what mends it.
+    standby.file("postgresql.conf", "recovery_target_timeline = 'current'\n");
+    says(status(&kept, &standby, &[]), 0, &[&needs(11)]);
+}
+
+/// It streams on timeline 1, and has replayed more of that than the drill has; its restart point is older than both.
+#[test]
+fn a_timeline_that_left_before_what_lies_in_pg_wal_is_no_way() {
+    let (kept, standby) = scene();
+    kept.history(2, &[(1, position(7, 0x90))]);
+    kept.segments(2, 7..=7, 1);
+    for number in 5..=10 {
+        standby.segment(&name(1, number), 5);
+    }
+    says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(1, 11))]);
+}
+
+/// It would go over to timeline 2, and what was archived of timeline 1 after that is nothing that it comes to.
+#[test]
+fn what_is_on_no_way_comes_no_later() {
+    let (kept, standby) = scene();
+    kept.history(2, &[(1, position(7, 0x90))]);
+    kept.segments(2, 7..=7, 1);
+    for number in 5..=7 {
+        standby.segment(&name(1, number), 5);
+    }
+    standby.segment(&name(2, 7), 5);
+    says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(2, 8))]);
+}
+
+#[test]
+fn a_base_backup_that_was_never_started_begins_where_its_label_says() {
+    let (kept, standby) = scene();
+    let label = format!("START WAL LOCATION: {} (file {})\n", position(3, 0x28), name(1, 3));
+    standby.file("backup_label", label);
+    says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next", name(1, 3))]);
+}
+
+#[test]
+fn a_real_standby_is_told_what_it_needs() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
+    primary.archive_into(&archive);
+    primary.start();
+    primary.sql("create table orders (id int)");
+    let mut standby = primary.base_backup("standby");
+    standby.follow(&archive);
+    primary.sql("insert into orders values (1)");
+    primary.archive_segment();
+    standby.start();
+    wait_until("it follows", || standby.try_sql("select count(*) from orders").as_deref() == Ok("1"));
+    primary.sql("checkpoint");
+    primary.sql("insert into orders values (2)");
+    let replayed = primary.archive_segment();
+    wait_until("it follows", || standby.try_sql("select count(*) from orders").as_deref() == Ok("2"));
+    standby.sql("checkpoint");
+    standby.stop(Shutdown::Fast);
+    let status = |arguments: &[&str]| {
+        let mut status = sandbox.walkeep();
+        status
+            .args(["status", "--archive", archive.url(), "--timeout", "20s", "--pgdata"])
+            .arg(standby.data());
+        status.args(arguments);
+        status
+    };
+    primary.sql("insert into orders values (3)");
+    let next = primary.current_segment();
+    says(status(&[]), 0, &[&format!("needs {next} next, which is not in the archive")]);
+    // It goes on from where the server itself says.
+    let control =
+        support::output_of(sandbox.command(support::postgres::program("pg_controldata")).arg(standby.data()));
+    let line = control.lines().find(|line| line.contains("REDO WAL file")).unwrap();
+    let redo = line.rsplit(' ').next().unwrap();
+    assert!(redo <= &*replayed, "{redo} {replayed}");
+    for name in fs::read_dir(standby.wal("")).unwrap().map(|entry| entry.unwrap().path()) {
+        if name.is_file() {
+            fs::remove_file(name).unwrap();
+        }
+    }
+    says(status(&[]), 0, &[&format!("needs {redo} next, which is in the archive")]);
+    let later = primary.archive_segment();
+    for name in archive.all_names(primary.system_identifier()) {
+        if name.len() == 24 && name < later {
+            fs::remove_file(archive.file(primary.system_identifier(), &name)).unwrap();
+        }
+    }
+    says(status(&[]), 1, &[&format!("the archive begins at {later}, the standby needs {redo}")]);
+}

@@ -1,0 +1,5 @@
+//! What holds of `store`.
+
+mod dead_ends;
+mod large;
+mod recovery;

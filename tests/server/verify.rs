@@ -1,0 +1,51 @@
+//! What `walkeep verify` says of what is written now is what a server makes of the archive.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the point"
+)]
+
+use std::fs;
+
+use serde_json::json;
+use support::{
+    cluster::Cluster,
+    promoted::{BACKUPS, Promoted, steps},
+    sandbox::Sandbox,
+    verified::Verdict,
+};
+
+#[test]
+fn a_backup_recovers_what_is_written_now_if_verify_says_so_and_not_otherwise() {
+    let original = Promoted::shared();
+    for label in BACKUPS {
+        let sandbox = Sandbox::new();
+        let archive = original.archive.copy(&sandbox);
+        for other in BACKUPS.into_iter().filter(|other| *other != label) {
+            fs::remove_file(archive.file(original.system, &original.history_of(other))).unwrap();
+        }
+        let mut verify = sandbox.walkeep();
+        verify.args(["verify", "--names-only", "--archive", archive.url()]);
+        let verdict = Verdict::of(verify);
+        verdict.says(&[]);
+        let present = &verdict.json["present"];
+        // What was written after that backup was given up.
+        let leads_there = label != "astray";
+        assert_eq!(
+            (&present["timeline"], &present["recoverable"]),
+            (&json!(3), &json!(leads_there)),
+            "{label}"
+        );
+
+        let mut server = Cluster::from_backup(&sandbox, label, &original.backup(label));
+        server.recover_from(&archive, &[("recovery_target_timeline", "latest")]);
+        if leads_there {
+            server.start();
+            assert_eq!(steps(&server), "abcdhijklm", "{label}");
+        } else {
+            server.launch();
+            assert!(!server.wait_for_exit().success(), "{label}: {}", server.log());
+        }
+    }
+}
