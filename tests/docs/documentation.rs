@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::Value;
 use support::{
@@ -13,7 +14,7 @@ use support::{
     data_directory::DataDirectory,
     guide::{self, page},
     kept::{Kept, name},
-    output_of,
+    output_of, package,
     push::SYSTEM,
     sandbox::Sandbox,
 };
@@ -442,13 +443,10 @@ fn every_link_within_the_documentation_leads_somewhere() {
         let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
         for link in links.filter(|link| !link.contains("://")) {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let to = if path.is_empty() { from.clone() } else { format!("{directory}/{path}") };
-            let place = format!("{}/{to}", env!("CARGO_MANIFEST_DIR"));
-            assert!(fs::exists(place).unwrap(), "{link} in {from}");
-            assert!(
-                anchor.is_empty() || anchors(&page(&to)).contains(&anchor.to_owned()),
-                "{link} in {from}"
-            );
+            let to = Path::new(directory).join(path);
+            let to = if path.is_empty() { &from } else { to.to_str().unwrap() };
+            assert!(package().join(to).exists(), "{link} in {from}");
+            assert!(anchor.is_empty() || anchors(&page(to)).contains(&anchor.to_owned()), "{link} in {from}");
             checked += 1;
         }
     }
