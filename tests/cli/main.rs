@@ -6,6 +6,7 @@ mod check;
 mod disk_full;
 mod fresh_look;
 mod generate;
+mod hangs;
 mod json_failures;
 mod large_segments;
 mod list;

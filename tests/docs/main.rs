@@ -3,3 +3,4 @@
 mod documentation;
 mod layers;
 mod packaging;
+mod quoted_messages;

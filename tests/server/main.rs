@@ -10,6 +10,7 @@ mod histories;
 mod history_conflict;
 mod load;
 mod look_ahead;
+mod moving_from_cp;
 mod prefetch;
 mod promoted_twice;
 mod promotion;

@@ -2,8 +2,6 @@
 //! its work is done, whatever its threads wait for.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
-mod support;
-
 use std::{
     fs,
     process::{Command, Stdio},

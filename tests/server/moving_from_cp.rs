@@ -1,7 +1,5 @@
 //! A server archives with cp, changes over as the guide says, and loses no row of either time.
 
-mod support;
-
 use std::fs;
 
 use support::{archive::ArchiveDirectory, cluster::Cluster, guide, sandbox::Sandbox};

@@ -6,8 +6,6 @@
     reason = "a failed expectation is the point"
 )]
 
-mod support;
-
 use std::{fs, io, path::Path, sync::LazyLock};
 
 use support::{guide::page, postgres, sandbox::Sandbox};
