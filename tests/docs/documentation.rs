@@ -178,16 +178,19 @@ fn the_checks_of_the_guides_are_all_ticks_on_a_server_that_archives() {
 }
 
 #[test]
-fn the_configuration_file_of_the_guide_is_accepted() {
+fn the_configuration_files_of_the_guides_are_accepted() {
     let sandbox = Sandbox::new();
-    let file = sandbox.file("walkeep.toml", example("docs/guide/configuration.md"));
-    let output =
-        sandbox.walkeep().args(["cat", "--timeout", "1s", "00000002.history", "--config"]).arg(file).output();
-    let stderr = String::from_utf8(output.unwrap().stderr).unwrap();
-    assert!(
-        stderr.contains("/mnt/archive"),
-        "the archive, not the configuration, is what is missing: {stderr}"
-    );
+    for page in ["docs/guide/configuration.md", "docs/guide/first-hour.md"] {
+        let file = sandbox.file("walkeep.toml", example(page));
+        let mut cat = sandbox.walkeep();
+        let output = cat.args(["cat", "--timeout", "1s", "00000002.history", "--config"]).arg(file).output();
+        let stderr = String::from_utf8(output.unwrap().stderr).unwrap();
+        let lacks_the_archive = stderr.contains("/mnt/archive");
+        assert!(
+            lacks_the_archive,
+            "the archive, not the configuration, is what is missing: {page}: {stderr}"
+        );
+    }
 }
 
 #[test]
