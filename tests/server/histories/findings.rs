@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use walkeep::catalog::{Acknowledgements, FindingKind, Findings, KnownBackup, Labels, Severity};
+use walkeep::catalog::{KnownBackup, Labels};
+use walkeep::reports::{Acknowledgements, FindingKind, Findings, Severity};
 use walkeep::verify::{BackupState, Facts, Names};
 use walkeep::wal::SegmentName;
 
