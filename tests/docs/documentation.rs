@@ -414,7 +414,16 @@ fn every_promise_of_the_readme_names_tests_that_exist() {
 fn pages() -> Vec<String> {
     let guides = fs::read_dir(format!("{}/docs/guide", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let guides = guides.map(|guide| format!("docs/guide/{}", guide.unwrap().file_name().to_str().unwrap()));
-    let others = ["README.md", "CONTRIBUTING.md", "docs/README.md", "docs/design.md", "docs/format.md"];
+    let others = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "packaging/README.md",
+        "docs/README.md",
+        "docs/design.md",
+        "docs/format.md",
+    ];
     guides.chain(others.map(str::to_owned)).collect()
 }
 

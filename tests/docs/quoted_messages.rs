@@ -176,8 +176,8 @@ fn a_message_that_no_program_writes_is_found_out() {
 fn literals_are_read_as_the_compiler_reads_them() {
     let code = r##"let a = "one \"two\" {x}"; // "no"
         let b = "three \
-                 four"; let c = r#"five "six""#; let d = '"'; let e = "seven""##;
-    assert_eq!(literals(code), ["one \"two\" {x}", "three four", "five \"six\"", "seven"]);
+                 four"; let c = r#"five "six" 6"#; let d = '"'; let e = "seven";"##;
+    assert_eq!(literals(code), ["one \"two\" {x}", "three four", "five \"six\" 6", "seven"]);
     assert_eq!(with_blanks("took {took:#} of 16 MB", rust_blank), "took … of … MB");
     assert_eq!(with_blanks("file \"%s\" has %08lX and 100 %", c_blank), "file … has … and … %");
 }
