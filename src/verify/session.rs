@@ -403,6 +403,7 @@ mod tests {
         assert_eq!((told.len(), told[0].acknowledged.at, &*told[0].file), (1, NOW, &*missing));
         let taken_back = VerifyRequest { forget: extents.clone(), ..all(&scene) };
         assert!(gap(&self::verified(&scene, taken_back).await));
+        assert!(gap(&self::verified(&scene, all(&scene)).await), "from then on");
         self::verified(&scene, VerifyRequest { acknowledge: extents, ..all(&scene) }).await;
         fs::rename(scene.path("lost"), lost).unwrap();
         let mended = self::verified(&scene, all(&scene)).await;
