@@ -8,6 +8,7 @@ mod decision;
 mod forks;
 mod look;
 mod same;
+mod session;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -34,6 +35,7 @@ use decision::{decide, in_order};
 use forks::Forks;
 use look::{PgWal, Seen};
 use same::Both;
+pub use session::{Means, backfill};
 
 /// The server whose `pg_wal` is searched.
 #[derive(Debug, Clone)]

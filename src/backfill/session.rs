@@ -1,0 +1,208 @@
+//! A backfill from its request to what it has done.
+
+use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt;
+
+use super::{BackfillPlan, BackfillRequest, Backfilled, Missing, Pushing, plan};
+use crate::archive::{Archive, ArchiveUrl};
+use crate::blocking::blocking;
+use crate::cluster::DataDirectory;
+use crate::error::{Error, ErrorKind};
+use crate::frame::Codec;
+use crate::push::codec_for_backlog;
+use crate::spool::OverflowPlace;
+use crate::wal::SegmentSize;
+use crate::work::Work;
+
+/// More threads would wait for each other to read and hash, and each costs memory.
+const MOST_THREADS: usize = 4;
+
+/// How files are archived.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// How to compress, where somebody has said.
+    pub codec: Option<Codec>,
+    /// Threads that this machine can run at a time.
+    pub cores: NonZeroUsize,
+    /// Bytes that files in work at a time may have together, unless one alone has more.
+    pub memory: u64,
+    /// Where it goes that is compressed to more than is kept in memory.
+    pub overflow: OverflowPlace,
+    /// Whether nothing is archived.
+    pub dry_run: bool,
+}
+
+/// Archives what the server's `pg_wal` has and the archive lacks. A file that fails is no failure of it all, but told.
+pub async fn backfill(
+    archive: &Archive,
+    request: BackfillRequest,
+    means: &Means,
+    work: &Work<'_>,
+) -> Result<Backfilled, Error> {
+    check_place(archive, &request).await?;
+    let reading = request.reading;
+    let plan = work.unless_stopped(plan(archive, request), "stopped before anything was archived").await?;
+    if means.dry_run {
+        // As if all went well.
+        let BackfillPlan { goes, left, held, .. } = plan;
+        return Ok(Backfilled { archived: goes, left, held, ..Backfilled::default() });
+    }
+    let largest = plan.goes.iter().map(|file| file.bytes).max().unwrap_or(SegmentSize::DEFAULT.bytes());
+    let (at_once, threads) = means.division(reading.at_once, largest);
+    let pushing = Pushing {
+        codec: means.codec.unwrap_or_else(|| codec_for_backlog(plan.goes.len())),
+        threads,
+        at_once,
+        overflow: means.overflow.clone(),
+        patience: reading.patience,
+    };
+    work.progress.begin(plan.goes.len());
+    let outcome = plan.carry_out(archive, &pushing, work.stop, |_| work.progress.add(1)).await;
+    work.progress.end();
+    Ok(outcome)
+}
+
+impl Means {
+    /// How many files are in work at a time, each of at most so many bytes, and how many threads compress each.
+    fn division(&self, at_once: usize, largest: u64) -> (NonZeroUsize, NonZeroUsize) {
+        let room = usize::try_from(self.memory / largest.max(1)).unwrap_or(usize::MAX);
+        let at_once = NonZeroUsize::new(at_once.min(room)).unwrap_or(NonZeroUsize::MIN);
+        let threads = if at_once.get() > 1 { NonZeroUsize::MIN } else { self.cores };
+        (at_once, threads.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(threads)))
+    }
+}
+
+impl Backfilled {
+    /// Whether nothing is missing any more that should be in the archive.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        let Self { left, failed, untried, .. } = self;
+        failed.is_empty() && untried.is_empty() && !left.iter().any(|(_, reason)| reason.is_problem())
+    }
+
+    /// How many bytes the archived files had before.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.archived.iter().map(|file: &Missing| file.bytes).sum()
+    }
+}
+
+/// Refuses what would put files into the archive that others cannot use.
+async fn check_place(archive: &Archive, request: &BackfillRequest) -> Result<(), Error> {
+    let BackfillRequest { data, system, .. } = request;
+    let directory = DataDirectory::named(data.clone());
+    let found = blocking(move || directory.system_identifier()).await?;
+    if let Some(found) = found.filter(|found| found != system) {
+        let what = format!("{} belongs to system {found}, but {system} was given", data.display());
+        return Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"));
+    }
+    if let ArchiveUrl::Directory(archive) = archive.url() {
+        let path = archive.clone();
+        let owner = blocking(move || std::fs::metadata(path).map(|found| found.uid())).await;
+        if rustix::process::geteuid().is_root() && owner.is_ok_and(|owner| owner != 0) {
+            let what = format!("root would own what is put into {}", archive.display());
+            return Err(Error::new(ErrorKind::Configuration, what)
+                .hint("run it as the server's user, such as by sudo -u postgres"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backfill::Reason;
+    use crate::scene::{IN_PRODUCTION, NOW, READING, Scene, position, segment, write};
+
+    const HISTORY: &str = "00000002.history";
+
+    /// A server with the history of its timeline and a segment that is being written; the archive has what came before.
+    async fn scene() -> Scene {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 4);
+        scene.control(IN_PRODUCTION, 2, position(4, 0x28));
+        let history = format!("1\t{}\tno recovery target specified\n", position(4, 0x28));
+        write(&scene.path(&format!("data/pg_wal/{HISTORY}")), history.as_bytes(), NOW);
+        scene.finish(2, 4..=4, 0);
+        scene
+    }
+
+    fn request(scene: &Scene) -> BackfillRequest {
+        BackfillRequest { data: scene.path("data"), system: scene.system, reading: READING }
+    }
+
+    fn means(scene: &Scene) -> Means {
+        let overflow = OverflowPlace::new(&scene.path("spool"));
+        Means { codec: None, cores: NonZeroUsize::MIN, memory: 1 << 30, overflow, dry_run: false }
+    }
+
+    fn archived(outcome: &Backfilled) -> Vec<String> {
+        outcome.archived.iter().map(|file| file.name.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_complete_is_archived_once_and_what_is_being_written_stays() {
+        let scene = scene().await;
+        let outcome = backfill(&scene.archive, request(&scene), &means(&scene), &scene.work()).await.unwrap();
+        assert_eq!((archived(&outcome), outcome.bytes()), (vec![HISTORY.to_owned()], 40));
+        let [(left, reason)] = &outcome.left[..] else { panic!("{:?}", outcome.left) };
+        assert_eq!(left.segment(), Some(segment(2, 4)));
+        assert!(matches!(reason, Reason::Records(_)) && outcome.is_well(), "{reason:?}");
+        let heard = &scene.heard;
+        assert_eq!((heard.begun.get(), heard.done.get(), heard.ended.get()), (1, 1, true));
+        assert!(scene.archived(HISTORY).exists());
+        let again = backfill(&scene.archive, request(&scene), &means(&scene), &scene.work()).await.unwrap();
+        assert_eq!((archived(&again), again.held), (Vec::new(), 1));
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_tells_the_same_and_archives_nothing() {
+        let scene = scene().await;
+        let (before, dry) = (scene.names(), Means { dry_run: true, ..means(&scene) });
+        let outcome = backfill(&scene.archive, request(&scene), &dry, &scene.work()).await.unwrap();
+        assert_eq!((archived(&outcome), outcome.left.len()), (vec![HISTORY.to_owned()], 1));
+        assert_eq!(scene.names(), before);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_fails_or_is_not_tried_is_told_and_nothing_is_well_then() {
+        let scene = scene().await;
+        // Nothing can be put where its directory should be.
+        write(scene.archived(HISTORY).parent().unwrap(), b"in the way", NOW);
+        let outcome = backfill(&scene.archive, request(&scene), &means(&scene), &scene.work()).await.unwrap();
+        assert_eq!(outcome.failed[0].0.to_string(), HISTORY);
+        assert!(outcome.archived.is_empty() && !outcome.is_well());
+        let scene = self::scene().await;
+        scene.heard.when(0, {
+            let stop = scene.stop.clone();
+            move || stop.cancel()
+        });
+        let outcome = backfill(&scene.archive, request(&scene), &means(&scene), &scene.work()).await.unwrap();
+        assert_eq!(outcome.untried.iter().map(ToString::to_string).collect::<Vec<_>>(), [HISTORY]);
+        assert!(!outcome.is_well() && !scene.archived(HISTORY).exists());
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_of_another_cluster_is_refused_and_so_is_an_archive_that_knows_nothing_of_it() {
+        let scene = scene().await;
+        let other = BackfillRequest { system: "7".parse().unwrap(), ..request(&scene) };
+        let error = backfill(&scene.archive, other, &means(&scene), &scene.work()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        std::fs::remove_dir_all(scene.path("archive").join(scene.system.to_string())).unwrap();
+        let error =
+            backfill(&scene.archive, request(&scene), &means(&scene), &scene.work()).await.unwrap_err();
+        assert_eq!((error.kind(), scene.names()), (ErrorKind::Unavailable, Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn memory_bounds_how_many_files_are_in_work_and_threads_go_to_one_alone() {
+        let scene = scene().await;
+        let means = Means { cores: NonZeroUsize::new(8).unwrap(), memory: 64 << 20, ..means(&scene) };
+        let division = |at_once, megabytes: u64| {
+            let (at_once, threads) = means.division(at_once, megabytes << 20);
+            (at_once.get(), threads.get())
+        };
+        assert_eq!([division(8, 16), division(2, 16)], [(4, 1), (2, 1)]);
+        assert_eq!([division(1, 16), division(8, 1024), division(8, 0)], [(1, 4), (1, 4), (8, 1)]);
+    }
+}
