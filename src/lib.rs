@@ -5,6 +5,7 @@
 //!
 //! - [`wal`], [`coverage`], [`retention`], [`frame`], [`error`], [`limit`]: the crate `walkeep_core`, with its own
 //!   documentation.
+//! - [`call`]: run of one call: time limit, end by a signal, retries, and operations that hang.
 //! - [`work`]: stop signal, clock and progress of long work.
 //! - `whole_file`: a file that appears under its name completely, or not at all.
 //! - [`archive`]: an archive in a directory or an object store, whose files are durable and never replaced.
@@ -28,6 +29,7 @@ pub mod archive;
 mod archived_file;
 pub mod backfill;
 mod blocking;
+pub mod call;
 pub mod catalog;
 pub mod check;
 pub mod cli;

@@ -6,7 +6,8 @@ use std::fmt;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, ErrorKind};
+use crate::call::unless_stopped;
+use crate::error::Error;
 
 /// Tells the time.
 pub type Clock<'a> = &'a dyn Fn() -> Timestamp;
@@ -50,8 +51,7 @@ impl Work<'_> {
         part: impl Future<Output = Result<T, Error>>,
         stopped: &str,
     ) -> Result<T, Error> {
-        let error = || Error::new(ErrorKind::Stopped, stopped);
-        self.stop.run_until_cancelled(part).await.ok_or_else(error).flatten()
+        unless_stopped(self.stop, part, stopped).await
     }
 }
 

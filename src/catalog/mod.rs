@@ -13,8 +13,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, ArchivedFile, Inventory, TextFiles, retry};
+use crate::archive::{Archive, ArchivedFile, Inventory, TextFiles};
 use crate::archived_file::read_text;
+use crate::call::{retry, warning};
 use crate::coverage::{Coverage, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
@@ -138,9 +139,7 @@ impl Reading {
         attempt: impl AsyncFnMut() -> Result<T, Error>,
     ) -> Result<T, Error> {
         let limit = TimeLimit::new(Instant::now(), self.patience);
-        let waiting = |error: &Error| {
-            tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
-        };
+        let waiting = warning(|| limit.left_as_text());
         retry(&limit, waiting, attempt).await
     }
 }

@@ -11,6 +11,7 @@ use super::exit::Failure;
 use super::log;
 use super::supervise::supervise;
 use crate::archive::ArchivedName;
+use crate::call::unless_stopped;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
@@ -44,17 +45,13 @@ impl Cat {
         let output = self.output;
         let system = self.common.system_identifier;
         let written = supervise(&limit, async |stop| {
-            let stopped = || Error::new(ErrorKind::Stopped, "stopped before the file was written");
+            let stopped = "stopped before the file was written";
             let reading = read_verified(&settings.archive, name, system, &limit);
-            let (_, content) = stop.run_until_cancelled(reading).await.ok_or_else(stopped)??;
+            let (_, content) = unless_stopped(&stop, reading, stopped).await?;
             let to_stdout = output.is_none();
             let writing = crate::blocking::blocking(move || write(content, output.as_deref()));
             // A file is let finish, as that is quick; whoever reads from standard output may take for ever.
-            if to_stdout {
-                stop.run_until_cancelled(writing).await.ok_or_else(stopped)?
-            } else {
-                writing.await
-            }
+            if to_stdout { unless_stopped(&stop, writing, stopped).await } else { writing.await }
         });
         written.map_err(|ended| Failure::OfTool.report_ended(&ended))?;
         Ok(ExitCode::SUCCESS)

@@ -11,10 +11,10 @@ use super::exit::{Failure, exit_on_panic};
 use super::log;
 use super::print::{print, write_json};
 use super::supervise::supervise;
+use crate::call::unless_stopped;
 use crate::check::{CheckRequest, Finding, Outcome, check};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, Settings};
-use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::server::Server;
 
@@ -81,9 +81,8 @@ impl Check {
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let archive = settings.archive;
         let findings = supervise(&limit, async |stop| {
-            let checking = check(&archive, request, &limit);
-            let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was checked");
-            stop.run_until_cancelled(checking).await.ok_or_else(stopped)
+            let checking = async { Ok(check(&archive, request, &limit).await) };
+            unless_stopped(&stop, checking, "stopped before all was checked").await
         });
         let findings = findings.map_err(|ended| failure.report_ended(&ended))?;
         let ok = findings.iter().all(|finding| finding.outcome != Outcome::Fail);

@@ -7,8 +7,8 @@
 
 use std::io::Write;
 
-use super::supervise::{Caught, Ended};
 use super::{json, log};
+use crate::call::{Caught, Ended};
 use crate::cluster::RecoveryMode;
 use crate::config::LogFormat;
 use crate::error::{Error, ErrorKind};

@@ -12,6 +12,7 @@ use super::shape::{ReachShape, TimelineShape};
 use super::table::table;
 use super::tool::{Opened, Tool};
 use crate::archive::ArchivedFile;
+use crate::call::unless_stopped;
 use crate::catalog::{ArchivedBackup, Catalog, KnownBackup, Labels, Totals, catalog};
 use crate::coverage::Timeline;
 use crate::error::{Error, ErrorKind};
@@ -110,8 +111,8 @@ impl List {
         let archive = settings.archive.url.to_string();
         let catalog = self.tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
-            let stopped = || Error::new(ErrorKind::Stopped, "stopped before all was listed");
-            stop.run_until_cancelled(catalog(&archive, system, reading)).await.ok_or_else(stopped)?
+            let listing = catalog(&archive, system, reading);
+            unless_stopped(&stop, listing, "stopped before all was listed").await
         })?;
         if self.tool.json {
             print(|to| write_json(to, &self.printed(archive, &catalog, &settings.backup_labels)))?;

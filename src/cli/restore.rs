@@ -16,6 +16,7 @@ use super::spool::patiently;
 use super::supervise::supervise;
 use super::unread::Question;
 use super::{log, prefetch, signals, umask};
+use crate::call::unless_stopped;
 use crate::cluster::RecoveryMode;
 use crate::config::{Bytes, Given, LogFormat, Settings, Timeouts};
 use crate::error::{Error, ErrorKind};
@@ -155,8 +156,7 @@ fn run(arguments: &Arguments, early: &Early, started: Instant) -> Result<ExitCod
     }
     let restored = supervise(&limit, async |stop| {
         let restoring = restore(&settings.archive, &request, prefetched, &limit);
-        let stopped = || Error::new(ErrorKind::Stopped, "stopped before the file was restored");
-        let outcome = stop.run_until_cancelled(restoring).await.unwrap_or_else(|| Err(stopped()));
+        let outcome = unless_stopped(&stop, restoring, "stopped before the file was restored").await;
         if let (Err(error), RecoveryMode::Standby) = (&outcome, mode) {
             warn_of_gap(server.clone(), error);
         }

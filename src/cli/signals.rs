@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::exit::Failure;
 use super::log;
-use super::supervise::{Caught, Ended};
+use crate::call::{Caught, Ended};
 use crate::config::LogFormat;
 
 /// Those that tell a process to stop in good order.

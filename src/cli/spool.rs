@@ -1,10 +1,9 @@
 //! The spool of the server that calls, and how long is looked for what is in it.
 
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
+use crate::call::found_within;
 use crate::cluster::DataDirectory;
 use crate::config::Settings;
 use crate::spool::{Spool, SpoolOwner};
@@ -13,15 +12,9 @@ use crate::wal::SystemIdentifier;
 /// Far longer than a look at a few files takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Gives what `look` finds, and nothing where that takes too long: on a thread of its own, because a file system that
-/// hangs must not hold the call, which then goes on under its time limit.
+/// Gives what `look` finds, and nothing where that takes too long.
 pub(super) fn patiently<T: Default + Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        // Nobody waits for what comes too late.
-        let _ = sender.send(look());
-    });
-    receiver.recv_timeout(PATIENCE).unwrap_or_default()
+    found_within(PATIENCE, look)
 }
 
 /// The spool of that server; none where it cannot be had, which makes walkeep slower and nothing else.

@@ -13,6 +13,7 @@ use super::supervise::supervise;
 use super::{log, umask};
 use crate::archive::Archive;
 use crate::blocking::blocking;
+use crate::call::unless_stopped;
 use crate::catalog::Reading;
 use crate::cluster::DataDirectory;
 use crate::config::{Given, Settings};
@@ -73,8 +74,7 @@ impl Tool {
         let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
         let done = supervise(&no_limit, async |stop| {
             let opening = self.open(settings);
-            let stopped = || Error::new(ErrorKind::Stopped, "stopped before anything was done");
-            let opened = stop.run_until_cancelled(opening).await.ok_or_else(stopped)??;
+            let opened = unless_stopped(&stop, opening, "stopped before anything was done").await?;
             work(opened, stop).await
         });
         Ok(done.map_err(|ended| self.failure().report_ended(&ended))?)

@@ -17,8 +17,9 @@ use super::ahead::{Neighbour, look_at};
 use super::conflict::{FIND_OUT, Held, compare, conflict_of_ancestor, same_bytes};
 use super::marks::{mark, ready};
 use super::{PushRequest, compress};
-use crate::archive::{Archive, retry};
+use crate::archive::Archive;
 use crate::blocking::blocking;
+use crate::call::{retry, warning};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, MAX_TEXT_BYTES};
@@ -60,9 +61,7 @@ pub(super) async fn parted_patiently(
     if !archive.is_remote() {
         return parted(archive, system, request, limit).await;
     }
-    let waiting = |error: &Error| {
-        tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
-    };
+    let waiting = warning(|| limit.left_as_text());
     retry(limit, waiting, async || parted(archive, system, request, limit).await).await
 }
 

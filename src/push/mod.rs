@@ -23,8 +23,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{Archive, ArchiveOptions, ArchivedName, Created, retry};
+use crate::archive::{Archive, ArchiveOptions, ArchivedName, Created};
 use crate::blocking::blocking;
+use crate::call::{retry, unless_stopped, warning};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, Content, EncodeError, Encoded, Facts, Header, MAX_TEXT_BYTES, Overflow, encode};
@@ -139,20 +140,18 @@ async fn push_asked(
 ) -> Result<(Archive, PushReport), Error> {
     let name = request.name;
     let (path, asked) = (request.path.clone(), request.clone());
-    let stopped = || Error::new(ErrorKind::Stopped, format!("stopped before {name} was archived"));
-    let prepared = stop.run_until_cancelled(prepare(options, request, limit)).await.ok_or_else(stopped)??;
+    let stopped = format!("stopped before {name} was archived");
+    let prepared = unless_stopped(stop, prepare(options, request, limit), &stopped).await?;
     let Prepared { archive, taken, encoded: Encoded { header, content } } = prepared;
     let stored_size = content.size();
     let comparing = parted_patiently(&archive, header.system_identifier, &asked, limit);
-    if let Some(Parted { segment, error }) =
-        stop.run_until_cancelled(comparing).await.ok_or_else(stopped)??
-    {
+    if let Some(Parted { segment, error }) = unless_stopped(stop, comparing, &stopped).await? {
         *at_fault = segment;
         return Err(error);
     }
     let publishing = publish_patiently(&archive, taken, &header, content, &path, limit);
     let created = if archive.is_remote() {
-        stop.run_until_cancelled(publishing).await.ok_or_else(stopped)??
+        unless_stopped(stop, publishing, &stopped).await?
     } else {
         publishing.await?
     };
@@ -172,9 +171,7 @@ async fn publish_patiently(
     if !archive.is_remote() {
         return publish(archive, taken?, header, content, path).await;
     }
-    let waiting = |error: &Error| {
-        tracing::warn!("{}; trying again for up to {}", error.report(), limit.left_as_text());
-    };
+    let waiting = warning(|| limit.left_as_text());
     let mut taken = Some(taken);
     retry(limit, waiting, async || {
         // Asked again before each retry: an attempt whose answer was lost may have succeeded.

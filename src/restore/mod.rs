@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempPath;
 
-use crate::archive::{Archive, ArchiveOptions, ArchiveUrl, ArchivedName, retry};
+use crate::archive::{Archive, ArchiveOptions, ArchiveUrl, ArchivedName};
 use crate::archived_file::{Threads, decode_verified};
 use crate::blocking::blocking;
+use crate::call::{retry, warning};
 use crate::cluster::{DataDirectory, RecoveryMode};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Header;
@@ -95,9 +96,7 @@ pub async fn restore(
             format!("{name} does not exist: timeline 1 has no parents"),
         ));
     }
-    let waiting = |error: &Error| {
-        tracing::warn!("{}; trying again for up to {}", error.report(), limit.patience_as_text());
-    };
+    let waiting = warning(|| limit.patience_as_text());
     retry(limit, waiting, async || {
         let progress = Progress::default();
         let restoring = restore_from_archive(options, request, limit, progress.clone());

@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::archive::{Archive, ArchivedFile};
 use crate::blocking::blocking;
+use crate::call::out_of_time;
 use crate::catalog::{KnownBackup, Labels, Reading, Totals};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
@@ -171,8 +172,7 @@ pub async fn gather(
         if !limit.left().is_zero() {
             return Err(Error::new(ErrorKind::Stopped, "stopped before all was asked"));
         }
-        let what = format!("gave up after {}, the time limit", limit.total_as_text());
-        status.archive = Err(Error::new(ErrorKind::Stopped, what).hint("does the archive answer?"));
+        status.archive = Err(out_of_time(limit));
     }
     Ok(status)
 }

@@ -15,6 +15,11 @@ const MOST_SLEEP: Duration = Duration::from_millis(250);
 /// Minimum time left for another attempt, if the limit is long enough.
 const LEAST_ROOM: Duration = Duration::from_secs(2);
 
+/// Warns of the first failure that [`retry`] meets, and says for how long it goes on.
+pub fn warning(for_how_long: impl FnOnce() -> String) -> impl FnOnce(&Error) {
+    move |error| tracing::warn!("{}; trying again for up to {}", error.report(), for_how_long())
+}
+
 /// Repeats `attempt` while it fails with [`ErrorKind::Unavailable`], and returns the last failure.
 ///
 /// Pauses grow. The last attempt starts when just enough of the time limit is left for it. Errors of other kinds are

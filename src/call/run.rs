@@ -1,0 +1,248 @@
+//! Running a call under its time limit, and ending it on a signal.
+//!
+//! The first thread does nothing but wait: for the work, for a signal, for the end of the time limit. All that can block happens
+//! on other threads, so a file system that hangs cannot hold the call.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tokio_util::sync::CancellationToken;
+
+use super::stop::out_of_time;
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+
+/// What may still be taken after a signal or the time limit, in all, to finish what cannot be cut short, such as
+/// publishing a file, and to remove temporary files. A file system that hangs is not waited for any longer.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A signal that tells a call to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caught {
+    /// SIGTERM, and what is taken for it.
+    Terminate,
+    /// SIGINT.
+    Interrupt,
+    /// SIGQUIT.
+    Quit,
+}
+
+/// Why a call has given nothing.
+#[derive(Debug)]
+pub struct Ended {
+    /// What to say of it.
+    pub error: Error,
+    /// The signal that ended it, if one did.
+    pub by: Option<Caught>,
+}
+
+impl Caught {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+            Self::Quit => "SIGQUIT",
+        }
+    }
+}
+
+impl From<Signal> for Caught {
+    fn from(signal: Signal) -> Self {
+        match signal {
+            Signal::SIGTERM => Self::Terminate,
+            Signal::SIGQUIT => Self::Quit,
+            _ => Self::Interrupt,
+        }
+    }
+}
+
+impl Ended {
+    /// By that signal.
+    #[must_use]
+    pub fn by(signal: Caught) -> Self {
+        let error = Error::new(ErrorKind::Stopped, format!("stopped by {}", signal.name()));
+        Self { error, by: Some(signal) }
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self { error, by: None }
+    }
+}
+
+/// Runs `work` and returns what it gives; or why it gives nothing: a failure of its own, the time limit, or a signal. `listen`
+/// begins to wait for that signal, before the work begins.
+///
+/// `work` is given a token that is cancelled when it should end. What it holds is dropped before this returns, so that its
+/// temporary files go. A thread that hangs is not waited for: it ends with the process.
+pub fn run<T, S: Future<Output = Caught>>(
+    limit: &TimeLimit,
+    listen: impl FnOnce() -> io::Result<S>,
+    work: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,
+) -> Result<T, Ended> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Local, "cannot start").because(error))?;
+    match runtime.block_on(to_its_end(limit, listen, work)) {
+        Ending::Done(result) => {
+            // The process ends in a moment, and takes idle threads with it faster than they can be told to stop.
+            std::mem::forget(runtime);
+            Ok(result?)
+        }
+        Ending::Cut { by, at } => {
+            // A thread may just have created a temporary file that nobody waits for any more, and removes it when it ends.
+            runtime.shutdown_timeout(GRACE.saturating_sub(at.elapsed()));
+            Err(by.map_or_else(|| out_of_time(limit).into(), Ended::by))
+        }
+    }
+}
+
+enum Ending<T> {
+    Done(Result<T, Error>),
+    /// By a signal, or by the time limit.
+    Cut {
+        by: Option<Caught>,
+        at: Instant,
+    },
+}
+
+async fn to_its_end<T, S: Future<Output = Caught>>(
+    limit: &TimeLimit,
+    listen: impl FnOnce() -> io::Result<S>,
+    work: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,
+) -> Ending<T> {
+    let signal = match listen() {
+        Ok(signal) => signal,
+        Err(error) => {
+            return Ending::Done(Err(
+                Error::new(ErrorKind::Local, "cannot listen for signals").because(error)
+            ));
+        }
+    };
+    let stop = CancellationToken::new();
+    let mut work = Box::pin(work(stop.clone()));
+    let ending = tokio::select! {
+        biased;
+        outcome = &mut work => return Ending::Done(outcome),
+        by = signal => Ending::Cut { by: Some(by), at: Instant::now() },
+        () = end_of(limit) => Ending::Cut { by: None, at: Instant::now() },
+    };
+    stop.cancel();
+    match tokio::time::timeout(GRACE, work).await {
+        // Finished after all, and so it is told.
+        Ok(Ok(result)) => Ending::Done(Ok(result)),
+        _ => ending,
+    }
+}
+
+/// Waits for the end of a limit that may be extended meanwhile.
+async fn end_of(limit: &TimeLimit) {
+    while !limit.left().is_zero() {
+        tokio::time::sleep(limit.left()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::blocking::blocking;
+
+    /// Far more than a busy machine needs, and far less than for ever.
+    const PROMPTLY: Duration = Duration::from_secs(20);
+
+    /// A call with that limit; what it gives, or what is said of it and by which signal it was ended.
+    fn called<T>(
+        limit: Duration,
+        signal: impl Future<Output = Caught>,
+        work: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,
+    ) -> Result<T, (String, Option<Caught>)> {
+        let started = Instant::now();
+        let limit = TimeLimit::new(started, limit);
+        let outcome = run(&limit, || Ok(signal), work);
+        assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
+        outcome.map_err(|ended| (ended.error.report(), ended.by))
+    }
+
+    /// What makes a thread hang, until the other end is dropped; or for too long.
+    fn hang() -> (Sender<()>, impl FnOnce() + Send + 'static) {
+        let (end, hangs): (_, Receiver<()>) = channel();
+        (end, move || assert!(hangs.recv_timeout(2 * PROMPTLY).is_err(), "nothing is sent"))
+    }
+
+    const HOUR: Duration = Duration::from_hours(1);
+    const SOON: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn a_call_that_is_done_does_not_wait_for_a_thread_that_hangs() {
+        let (_end, hangs) = hang();
+        let done = called(HOUR, pending(), async |_| {
+            tokio::task::spawn_blocking(hangs);
+            Ok(1)
+        });
+        assert_eq!(done, Ok(1));
+        let (_end, hangs) = hang();
+        let failed = called(HOUR, pending(), async |_| {
+            tokio::task::spawn_blocking(hangs);
+            Err::<(), _>(Error::new(ErrorKind::Local, "x"))
+        });
+        assert_eq!(failed, Err(("x".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_call_that_hangs_ends_with_its_limit_and_at_a_signal() {
+        let (_end, hangs) = hang();
+        let ended = called(SOON, pending(), async |_| Ok(blocking(hangs).await));
+        assert_eq!(
+            ended,
+            Err(("gave up after 1s, the time limit; does the archive answer?".to_owned(), None))
+        );
+        let (_end, hangs) = hang();
+        let ended = called(HOUR, ready(Caught::Quit), async |_| Ok(blocking(hangs).await));
+        assert_eq!(ended, Err(("stopped by SIGQUIT".to_owned(), Some(Caught::Quit))));
+    }
+
+    #[test]
+    fn what_is_finished_in_spite_of_the_end_is_told_and_what_fails_by_it_is_not() {
+        for (limit, signal) in [(SOON, None), (HOUR, Some(Caught::Terminate))] {
+            let signal = || async move { if let Some(signal) = signal { signal } else { pending().await } };
+            let finished = called(limit, signal(), async |stop: CancellationToken| {
+                stop.cancelled().await;
+                Ok(1)
+            });
+            assert_eq!(finished, Ok(1));
+            let failed = called(limit, signal(), async |stop: CancellationToken| {
+                stop.cancelled().await;
+                Err::<(), _>(Error::new(ErrorKind::Local, "x"))
+            });
+            let (told, _) = failed.unwrap_err();
+            assert!(told.starts_with("gave up after") || told == "stopped by SIGTERM", "{told}");
+        }
+    }
+
+    #[test]
+    fn what_a_call_holds_is_dropped_before_it_is_told_how_it_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("temporary");
+        let ended = called(HOUR, ready(Caught::Interrupt), async |_| {
+            let _held = tempfile::TempPath::try_from_path(file.clone()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            pending::<Result<(), Error>>().await
+        });
+        assert_eq!(ended, Err(("stopped by SIGINT".to_owned(), Some(Caught::Interrupt))));
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_call_that_cannot_be_ended_is_not_begun() {
+        let limit = TimeLimit::new(Instant::now(), HOUR);
+        let listen = || Err::<std::future::Pending<_>, _>(io::Error::other("no"));
+        let ended = run(&limit, listen, async |_| -> Result<(), Error> { panic!("begun") }).unwrap_err();
+        assert!(ended.error.report().starts_with("cannot listen for signals"), "{}", ended.error.report());
+    }
+}

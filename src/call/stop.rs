@@ -1,0 +1,58 @@
+//! What is said of a call that is to end before it is done.
+
+use std::fmt::Display;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+
+/// Does a part of a call that may be dropped as soon as `stop` is cancelled; `stopped` says what that means then.
+pub async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    part: impl Future<Output = Result<T, Error>>,
+    stopped: impl Display,
+) -> Result<T, Error> {
+    let error = || Error::new(ErrorKind::Stopped, stopped.to_string());
+    stop.run_until_cancelled(part).await.ok_or_else(error).flatten()
+}
+
+/// The failure of a call whose time limit is over.
+#[must_use]
+pub fn out_of_time(limit: &TimeLimit) -> Error {
+    let what = format!("gave up after {}, the time limit", limit.total_as_text());
+    Error::new(ErrorKind::Stopped, what).hint("does the archive answer?")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_is_told_and_what_is_done_is_not() {
+        let stop = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let done = runtime.block_on(unless_stopped(&stop, async { Ok(1) }, "stopped before it began"));
+        assert_eq!(done.unwrap(), 1);
+        let failing = async { Err::<(), _>(Error::new(ErrorKind::Local, "x")) };
+        let failed = runtime.block_on(unless_stopped(&stop, failing, "stopped before it began"));
+        assert_eq!(failed.unwrap_err().report(), "x");
+        stop.cancel();
+        let hanging = std::future::pending::<Result<(), Error>>();
+        let error = runtime.block_on(unless_stopped(&stop, hanging, "stopped before it began")).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.report()),
+            (ErrorKind::Stopped, "stopped before it began".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_limit_that_is_over_is_named() {
+        let limit = TimeLimit::new(Instant::now(), Duration::from_secs(90));
+        limit.allow_for(64 << 20);
+        let told = "gave up after 6m, the time limit; does the archive answer?";
+        assert_eq!(out_of_time(&limit).report(), told);
+    }
+}

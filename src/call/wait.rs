@@ -1,0 +1,37 @@
+//! A look that may hang, before a call is at work.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// Gives what `look` finds, and nothing where that takes longer than `patience`: on a thread of its own, because a file system
+/// that hangs must not hold the call, which then goes on under its time limit.
+pub fn found_within<T: Default + Send + 'static>(
+    patience: Duration,
+    look: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody waits for what comes too late.
+        let _ = sender.send(look());
+    });
+    receiver.recv_timeout(patience).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_hangs_finds_nothing_and_holds_nobody() {
+        let hour = Duration::from_hours(1);
+        assert_eq!(found_within(hour, || 1), 1);
+        let (end, hangs) = mpsc::channel::<()>();
+        let look = move || {
+            let _ = hangs.recv();
+            1
+        };
+        assert_eq!(found_within(Duration::from_millis(10), look), 0);
+        drop(end);
+    }
+}
