@@ -140,7 +140,8 @@ impl Archive {
         Ok(files)
     }
 
-    /// Returns those of `names` that the archive contains, after one listing of each directory involved.
+    /// Returns all files in the directories that `names` belong into, the unnamed ones included, after one listing of
+    /// each directory.
     pub async fn held_among(
         &self,
         system: SystemIdentifier,

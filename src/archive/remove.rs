@@ -38,7 +38,12 @@ impl Archive {
         match &self.place {
             Place::Local(local) => local.delete_files(staged, stop, gone).await,
             Place::Store(store) => {
-                let keys = staged.iter().map(|file| Key::from(file.key.as_str())).collect();
+                // The key as it was listed: `Key::from` encodes the `#` and deletes nothing.
+                let keys = staged.iter().map(|file| Key::parse(&file.key)).collect::<Result<Vec<_>, _>>();
+                let keys = keys.map_err(|error| {
+                    let what = format!("cannot delete from the archive {} what it lists", self.url);
+                    Error::new(ErrorKind::Unavailable, what).because(error)
+                })?;
                 store.delete(keys, stop, gone).await
             }
         }

@@ -137,7 +137,7 @@ impl Memory {
 
     /// Puts an object there behind everybody's back.
     pub fn put(&self, key: &str, content: impl Into<Bytes>) {
-        let key = Key::from(key);
+        let key = parsed(key);
         held(&self.inner.ages).remove(&key);
         let _ = self.inner.objects.put(&key, content.into().into()).now_or_never();
     }
@@ -145,20 +145,20 @@ impl Memory {
     /// Reads an object behind everybody's back; `None` where there is none.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Bytes> {
-        let reading = async { self.inner.objects.get(&Key::from(key)).await?.bytes().await };
+        let reading = async { self.inner.objects.get(&parsed(key)).await?.bytes().await };
         reading.now_or_never()?.ok()
     }
 
     /// Deletes an object behind everybody's back.
     pub fn remove(&self, key: &str) {
-        let key = Key::from(key);
+        let key = parsed(key);
         held(&self.inner.ages).remove(&key);
         let _ = self.inner.objects.delete(&key).now_or_never();
     }
 
     /// Makes an object older.
     pub fn age(&self, key: &str, by: Duration) {
-        held(&self.inner.ages).insert(Key::from(key), by);
+        held(&self.inner.ages).insert(parsed(key), by);
     }
 
     /// The keys of all objects, sorted.
@@ -175,6 +175,11 @@ impl Memory {
         held(&self.inner.asked).push((asked, key.to_string()));
         held(&self.inner.orders).due(asked, key.as_ref())
     }
+}
+
+/// Returns the key as it is, as a listing of a store gives it. Only what cannot be a key at all is encoded.
+fn parsed(key: &str) -> Key {
+    Key::parse(key).unwrap_or_else(|_| Key::from(key))
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,96 @@
+//! What `Archive` promises, every place keeps: the same tests for each of them, through the library.
+//!
+//! A place joins by saying how an empty archive is made there ([`place::Place`]); what is promised is in `promises` and
+//! `listings`, once for all. Where a place differs, it says so, and the promise says what follows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed expectation is the point"
+)]
+
+mod support;
+
+#[path = "conformance/changes.rs"]
+mod changes;
+#[path = "conformance/listings.rs"]
+mod listings;
+#[path = "conformance/place.rs"]
+mod place;
+#[path = "conformance/promises.rs"]
+mod promises;
+
+use place::{Bucket, Directory, Garage, InMemory};
+
+/// Hands all promises to another macro, after its own arguments.
+macro_rules! with_all_promises {
+    ($callback:ident, $place:expr) => {
+        $callback! {
+            $place;
+            promises::a_file_is_created_once_and_never_replaced,
+            promises::of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there,
+            promises::a_file_comes_back_whole_whatever_its_size,
+            promises::a_file_that_is_not_there_is_absent_and_nothing_else_is,
+            promises::an_archive_without_a_file_of_the_system_proves_nothing,
+            promises::whoever_asks_whether_a_file_is_there_hears_the_same,
+            promises::systems_are_apart,
+            promises::archives_in_one_place_are_apart,
+            promises::a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_way,
+            promises::reading_that_is_given_up_ends,
+            listings::all_that_is_there_is_listed_in_order_beyond_a_thousand_names,
+            listings::the_parts_of_an_archive_are_listed_by_themselves,
+            listings::what_walkeep_does_not_know_is_never_taken_for_an_archived_file,
+            listings::what_is_around_a_segment_is_seen,
+            listings::the_time_of_a_file_is_that_of_its_creation,
+            changes::listings_and_questions_see_every_change_at_once,
+            changes::what_is_deleted_is_gone_and_all_else_stays,
+            changes::more_than_a_thousand_files_are_deleted,
+            changes::who_is_told_to_stop_deletes_nothing_more,
+            changes::what_pushes_have_left_is_listed_and_deleted,
+            changes::a_report_is_replaced_and_is_no_archived_file,
+            changes::a_probe_tells_what_the_place_can_do,
+        }
+    };
+}
+
+/// A test for each promise.
+macro_rules! one_by_one {
+    ($place:expr; $($module:ident::$name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                crate::$module::$name(&$place);
+            }
+        )*
+    };
+}
+
+/// One test for all promises: for a place that takes long to set up.
+macro_rules! all_together {
+    ($place:expr; $($module:ident::$name:ident),* $(,)?) => {
+        let place = $place;
+        $(
+            println!("{}", stringify!($name));
+            crate::$module::$name(&place);
+        )*
+    };
+}
+
+mod memory {
+    with_all_promises!(one_by_one, crate::InMemory::new());
+}
+
+mod directory {
+    with_all_promises!(one_by_one, crate::Directory::new());
+}
+
+mod s3 {
+    with_all_promises!(one_by_one, crate::Bucket::new());
+}
+
+#[test]
+fn garage_keeps_all_promises_of_a_place() {
+    let sandbox = support::sandbox::Sandbox::new();
+    with_all_promises!(all_together, Garage::start(&sandbox));
+}

@@ -1,0 +1,162 @@
+//! What changes in an archive, and when that is seen.
+
+use std::collections::BTreeSet;
+
+use tokio_util::sync::CancellationToken;
+use walkeep::{
+    archive::{ArchivedFile, Conditions, Report},
+    error::ErrorKind,
+};
+
+use crate::listings::{MANY, many};
+use crate::place::{Place, Scene, run};
+use crate::promises::{NAMES, SEGMENT, content, name};
+
+impl Scene<'_> {
+    async fn files(&self) -> Vec<ArchivedFile> {
+        self.archive.inventory(self.system).await.unwrap().files
+    }
+
+    /// Deletes files; which of them the archive says went.
+    async fn delete(&self, files: &[ArchivedFile]) -> Vec<usize> {
+        let mut gone = Vec::new();
+        let never = CancellationToken::new();
+        self.archive.delete(self.system, files, &never, &mut |place| gone.push(place)).await.unwrap();
+        gone
+    }
+}
+
+pub(crate) fn listings_and_questions_see_every_change_at_once(place: &dyn Place) {
+    run(async {
+        let scene = Scene::new(place).await;
+        let (archive, system) = (&scene.archive, scene.system);
+        let history = "00000009.history";
+        scene.create(history, content("stays")).await;
+        for round in 0..3 {
+            for file in NAMES {
+                assert!(!archive.holds(system, name(file)).await.unwrap(), "{round} {file}");
+                assert_eq!(scene.read(file).await.unwrap_err().kind(), ErrorKind::Absent);
+                scene.create(file, content(file)).await;
+                assert!(archive.holds(system, name(file)).await.unwrap(), "{round} {file}");
+                assert!(archive.held_among(system, [name(file)]).await.unwrap().contains(&name(file)));
+                assert_eq!(scene.read(file).await.unwrap(), file.as_bytes());
+                assert_eq!(scene.files().await.len(), 2);
+                let files = scene.files().await;
+                let listed: Vec<_> =
+                    files.iter().filter(|found| found.name == name(file).into()).copied().collect();
+                assert_eq!(scene.delete(&listed).await, [0], "{round} {file}");
+                assert_eq!(scene.files().await.len(), 1);
+                assert!(!archive.held_among(system, [name(file)]).await.unwrap().contains(&name(file)));
+            }
+        }
+    });
+}
+
+pub(crate) fn what_is_deleted_is_gone_and_all_else_stays(place: &dyn Place) {
+    run(async {
+        let scene = Scene::new(place).await;
+        for file in many().iter().take(6) {
+            scene.create(file, content("x")).await;
+        }
+        let files = scene.files().await;
+        let (some, rest) = files.split_at(3);
+        let gone: BTreeSet<_> = scene.delete(some).await.into_iter().collect();
+        assert_eq!(gone, BTreeSet::from([0, 1, 2]));
+        assert_eq!(scene.files().await, rest);
+        // What is gone already is nothing to complain of; a directory tells that it did not go.
+        let gone = scene.delete(&files[2..4]).await;
+        assert!(gone.contains(&1) && (!place.is_directory() || gone == [1]), "{gone:?}");
+        assert_eq!(scene.files().await, rest[1..]);
+        scene.delete(&[]).await;
+        assert_eq!(scene.files().await, rest[1..]);
+        // A name that is free again.
+        scene.create(&files[0].name.to_string(), content("anew")).await;
+        assert_eq!(scene.read(&files[0].name.to_string()).await.unwrap(), b"anew");
+    });
+}
+
+pub(crate) fn more_than_a_thousand_files_are_deleted(place: &dyn Place) {
+    run(async {
+        let scene = Scene::new(place).await;
+        scene.put_segments(&many());
+        let files = scene.files().await;
+        let (last, all_but_one) = files.split_last().unwrap();
+        let gone: BTreeSet<_> = scene.delete(all_but_one).await.into_iter().collect();
+        assert!(gone == (0..MANY - 1).collect());
+        assert_eq!(scene.files().await, [*last]);
+    });
+}
+
+pub(crate) fn who_is_told_to_stop_deletes_nothing_more(place: &dyn Place) {
+    run(async {
+        let scene = Scene::new(place).await;
+        for file in NAMES {
+            scene.create(file, content("x")).await;
+        }
+        let (files, stop) = (scene.files().await, CancellationToken::new());
+        stop.cancel();
+        let mut gone = Vec::new();
+        let deleted = scene.archive.delete(scene.system, &files, &stop, &mut |place| gone.push(place)).await;
+        assert_eq!(deleted.unwrap_err().kind(), ErrorKind::Stopped);
+        assert_eq!((gone, scene.files().await), (vec![], files));
+    });
+}
+
+pub(crate) fn what_pushes_have_left_is_listed_and_deleted(place: &dyn Place) {
+    run(async {
+        let scene = Scene::new(place).await;
+        scene.create(SEGMENT, content("x")).await;
+        let left = ["wal/0000000100000009/000000010000000900000002#17", "timelines/00000002.history#3"];
+        for key in left {
+            scene.put_of_system(key, b"half");
+        }
+        let staged = scene.archive.inventory(scene.system).await.unwrap().staged;
+        let keys: BTreeSet<_> = staged.iter().map(|file| file.key.clone()).collect();
+        assert_eq!(keys, left.map(|key| format!("{}/{key}", scene.system)).into());
+        let mut gone = Vec::new();
+        let never = CancellationToken::new();
+        scene.archive.delete_staged(&staged, &never, &mut |place| gone.push(place)).await.unwrap();
+        gone.sort_unstable();
+        assert_eq!(gone, [0, 1]);
+        let inventory = scene.archive.inventory(scene.system).await.unwrap();
+        assert_eq!((inventory.staged.len(), inventory.files.len(), inventory.unknown.len()), (0, 1, 0));
+        // Only a directory of segments can be empty.
+        let empty: Vec<_> = inventory.empty.iter().map(|directory| directory.key.clone()).collect();
+        let group = format!("{}/wal/0000000100000009", scene.system);
+        assert_eq!(empty, if place.is_directory() { vec![group] } else { vec![] });
+        scene.archive.remove_empty(&inventory.empty, &mut |_| ()).await;
+        assert_eq!(scene.archive.inventory(scene.system).await.unwrap().empty, []);
+    });
+}
+
+pub(crate) fn a_report_is_replaced_and_is_no_archived_file(place: &dyn Place) {
+    run(async {
+        let scene = Scene::new(place).await;
+        let (archive, system) = (&scene.archive, scene.system);
+        scene.create(SEGMENT, content("x")).await;
+        assert_eq!(archive.read_report(system, Report::Prune).await.unwrap(), None);
+        for text in ["{}", "{\"more\": 1}"] {
+            archive.write_report(system, Report::Prune, text.to_owned()).await.unwrap();
+            assert_eq!(archive.read_report(system, Report::Prune).await.unwrap().as_deref(), Some(text));
+        }
+        assert_eq!(archive.read_report(system, Report::Verify).await.unwrap(), None);
+        let inventory = archive.inventory(system).await.unwrap();
+        assert_eq!((inventory.files.len(), inventory.unknown.len(), inventory.staged.len()), (1, 0, 0));
+    });
+}
+
+pub(crate) fn a_probe_tells_what_the_place_can_do(place: &dyn Place) {
+    run(async {
+        let scene = Scene::new(place).await;
+        let probe = scene.archive.probe();
+        assert!(!probe.is_listed().await.unwrap());
+        probe.create().await.unwrap();
+        let conditions = if place.honours_conditions() { Conditions::Honoured } else { Conditions::Ignored };
+        assert_eq!(probe.create_again().await.unwrap(), conditions);
+        probe.read().await.unwrap();
+        assert!(probe.is_listed().await.unwrap());
+        probe.remove().await.unwrap();
+        assert!(!probe.is_listed().await.unwrap());
+        assert!(probe.read().await.is_err());
+    });
+}

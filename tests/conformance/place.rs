@@ -1,0 +1,204 @@
+//! The places, each as a way to make empty archives.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::{ObjectStoreExt, aws::AmazonS3Builder, path::Path};
+use tempfile::TempDir;
+use walkeep::{
+    archive::{Archive, ArchiveOptions, ArchiveUrl, StoreOptions, memory::Memory},
+    wal::SystemIdentifier,
+};
+
+use crate::support::{
+    sandbox::Sandbox,
+    store::{Store, garage},
+};
+
+/// A place in which archives can be.
+pub(crate) trait Place: Sync {
+    /// What opens the archive of that name, which becomes a part of its keys.
+    fn archive(&self, name: &str) -> ArchiveOptions;
+
+    /// Puts files below that archive which are none of its doing.
+    fn put(&self, name: &str, files: &[(String, &[u8])]);
+
+    /// Whether creating refuses what is there, and so whether it decides between several at once. Where it does not, whoever
+    /// creates asks first.
+    fn honours_conditions(&self) -> bool {
+        true
+    }
+
+    /// Whether it is one of files and directories: it tells whether what was to be deleted was there, has directories that
+    /// are empty, and knows what its own unfinished files look like.
+    fn is_directory(&self) -> bool {
+        false
+    }
+}
+
+/// An archive that nobody else uses.
+pub(crate) struct Scene<'a> {
+    pub(crate) place: &'a dyn Place,
+    pub(crate) name: String,
+    pub(crate) archive: Archive,
+    pub(crate) system: SystemIdentifier,
+}
+
+impl<'a> Scene<'a> {
+    /// An empty archive.
+    pub(crate) async fn new(place: &'a dyn Place) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("archive-{:03}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let archive = Archive::open(&place.archive(&name)).await.unwrap();
+        Self { place, name, archive, system: SystemIdentifier::new(7_381_092_445_103_374_871).unwrap() }
+    }
+
+    /// Puts something below the archive behind its back.
+    pub(crate) fn put(&self, key: &str, content: &[u8]) {
+        self.place.put(&self.name, &[(key.to_owned(), content)]);
+    }
+
+    /// As [`Scene::put`], where the system's files are.
+    pub(crate) fn put_of_system(&self, key: &str, content: &[u8]) {
+        self.put_many_of_system(&[(key.to_owned(), content)]);
+    }
+
+    /// As [`Scene::put_of_system`], for many.
+    pub(crate) fn put_many_of_system(&self, files: &[(String, &[u8])]) {
+        let below = |(key, content): &(String, _)| (format!("{}/{key}", self.system), *content);
+        self.place.put(&self.name, &files.iter().map(below).collect::<Vec<_>>());
+    }
+}
+
+/// The memory of this process.
+pub(crate) struct InMemory(Memory);
+
+impl InMemory {
+    pub(crate) fn new() -> Self {
+        Self(Memory::new())
+    }
+}
+
+impl Place for InMemory {
+    fn archive(&self, name: &str) -> ArchiveOptions {
+        self.0.options_at(name)
+    }
+
+    fn put(&self, name: &str, files: &[(String, &[u8])]) {
+        for (key, content) in files {
+            self.0.put(&format!("{name}/{key}"), content.to_vec());
+        }
+    }
+}
+
+/// A directory of this machine.
+pub(crate) struct Directory(TempDir);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Place for Directory {
+    fn archive(&self, name: &str) -> ArchiveOptions {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        let url = ArchiveUrl::Directory(path);
+        ArchiveOptions { url, require_mount: false, store: StoreOptions::default() }
+    }
+
+    fn put(&self, name: &str, files: &[(String, &[u8])]) {
+        for (key, content) in files {
+            let file = self.0.path().join(name).join(key);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+        }
+    }
+
+    fn is_directory(&self) -> bool {
+        true
+    }
+}
+
+/// The S3 server in this process.
+pub(crate) struct Bucket(Store);
+
+impl Bucket {
+    pub(crate) fn new() -> Self {
+        Self(Store::new())
+    }
+}
+
+impl Place for Bucket {
+    fn archive(&self, name: &str) -> ArchiveOptions {
+        in_bucket(name, &self.0.environment())
+    }
+
+    fn put(&self, name: &str, files: &[(String, &[u8])]) {
+        put(name, files, &self.0.environment());
+    }
+}
+
+/// A real S3 server.
+pub(crate) struct Garage<'a>(garage::Garage<'a>);
+
+impl<'a> Garage<'a> {
+    pub(crate) fn start(sandbox: &'a Sandbox) -> Self {
+        Self(garage::Garage::start(sandbox))
+    }
+}
+
+impl Place for Garage<'_> {
+    fn archive(&self, name: &str) -> ArchiveOptions {
+        in_bucket(name, &self.0.environment())
+    }
+
+    fn put(&self, name: &str, files: &[(String, &[u8])]) {
+        put(name, files, &self.0.environment());
+    }
+
+    fn honours_conditions(&self) -> bool {
+        false
+    }
+}
+
+fn in_bucket(name: &str, environment: &[(&'static str, String)]) -> ArchiveOptions {
+    let url = format!("s3://{}/{name}", garage::Garage::bucket()).parse().unwrap();
+    let environment: BTreeMap<String, String> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let store = StoreOptions { environment, ..StoreOptions::default() };
+    ArchiveOptions { url, require_mount: false, store }
+}
+
+/// Puts objects with the library's own client, several at a time.
+fn put(name: &str, files: &[(String, &[u8])], environment: &[(&'static str, String)]) {
+    let value = |wanted| environment.iter().find(|(name, _)| *name == wanted).unwrap().1.clone();
+    let client = AmazonS3Builder::new()
+        .with_bucket_name(garage::Garage::bucket())
+        .with_endpoint(value("AWS_ENDPOINT_URL"))
+        .with_access_key_id(value("AWS_ACCESS_KEY_ID"))
+        .with_secret_access_key(value("AWS_SECRET_ACCESS_KEY"))
+        .with_region(value("AWS_REGION"))
+        .with_allow_http(true)
+        .build()
+        .unwrap();
+    let putting = stream::iter(files).map(|(key, content)| {
+        let (client, key, content) =
+            (&client, Path::parse(format!("{name}/{key}")).unwrap(), content.to_vec());
+        async move { client.put(&key, content.into()).await }
+    });
+    let putting = putting.buffer_unordered(8).try_collect::<Vec<_>>();
+    // A thread of its own: the caller's is one of a runtime.
+    thread::scope(|scope| drop(scope.spawn(|| run(putting)).join().unwrap().unwrap()));
+}
+
+/// Runs asynchronous work, on as many threads as it likes.
+pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
+}
