@@ -62,6 +62,8 @@ pub(super) async fn explain(
             "is it mounted, and is its address right? To recover from a base backup alone, while its cluster has archived \
              nothing yet, give walkeep-restore --accept-empty; require_mount keeps pushes out of an empty mount point",
         ))),
+        // Of another file, which was listed and has been deleted since. Only a final answer is about this one.
+        Err(error) if error.kind() == ErrorKind::Absent => Err(error.of_kind(ErrorKind::Unavailable)),
         explained => explained,
     }
 }

@@ -20,6 +20,7 @@ pub mod archive;
 pub mod backfilled;
 pub mod base_backup;
 pub mod cluster;
+pub mod conformance;
 pub mod data_directory;
 pub mod files;
 pub mod forged;

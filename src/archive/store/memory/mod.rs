@@ -194,6 +194,7 @@ mod tests {
     use crate::frame::Content;
     use crate::wal::{SystemIdentifier, WalName};
     use std::io::Read;
+    use tokio_util::sync::CancellationToken;
 
     const KEY: &str = "7/timelines/00000002.history";
 
@@ -227,7 +228,11 @@ mod tests {
                 archive.fetch(system, name).await.err().map(kind),
                 archive.holds(system, name).await.err().map(kind),
                 archive.inventory(system).await.err().map(kind),
-                archive.delete(system, &files, &Default::default(), &mut |_| ()).await.err().map(kind),
+                archive
+                    .delete(system, &files, &CancellationToken::default(), &mut |_| ())
+                    .await
+                    .err()
+                    .map(kind),
             ]
         })
     }

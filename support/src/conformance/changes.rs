@@ -8,9 +8,9 @@ use walkeep::{
     error::ErrorKind,
 };
 
-use crate::listings::{MANY, many};
-use crate::place::{Place, Scene, run};
-use crate::promises::{NAMES, SEGMENT, content, name};
+use super::listings::{MANY, many};
+use super::place::{Place, Scene, run};
+use super::promises::{NAMES, SEGMENT, content, name};
 
 impl Scene<'_> {
     async fn files(&self) -> Vec<ArchivedFile> {
@@ -26,7 +26,7 @@ impl Scene<'_> {
     }
 }
 
-pub(crate) fn listings_and_questions_see_every_change_at_once(place: &dyn Place) {
+pub fn listings_and_questions_see_every_change_at_once(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -52,7 +52,7 @@ pub(crate) fn listings_and_questions_see_every_change_at_once(place: &dyn Place)
     });
 }
 
-pub(crate) fn what_is_deleted_is_gone_and_all_else_stays(place: &dyn Place) {
+pub fn what_is_deleted_is_gone_and_all_else_stays(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         for file in many().iter().take(6) {
@@ -75,7 +75,7 @@ pub(crate) fn what_is_deleted_is_gone_and_all_else_stays(place: &dyn Place) {
     });
 }
 
-pub(crate) fn more_than_a_thousand_files_are_deleted(place: &dyn Place) {
+pub fn more_than_a_thousand_files_are_deleted(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         scene.put_segments(&many());
@@ -87,7 +87,7 @@ pub(crate) fn more_than_a_thousand_files_are_deleted(place: &dyn Place) {
     });
 }
 
-pub(crate) fn who_is_told_to_stop_deletes_nothing_more(place: &dyn Place) {
+pub fn who_is_told_to_stop_deletes_nothing_more(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         for file in NAMES {
@@ -102,7 +102,7 @@ pub(crate) fn who_is_told_to_stop_deletes_nothing_more(place: &dyn Place) {
     });
 }
 
-pub(crate) fn what_pushes_have_left_is_listed_and_deleted(place: &dyn Place) {
+pub fn what_pushes_have_left_is_listed_and_deleted(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         scene.create(SEGMENT, content("x")).await;
@@ -129,7 +129,7 @@ pub(crate) fn what_pushes_have_left_is_listed_and_deleted(place: &dyn Place) {
     });
 }
 
-pub(crate) fn a_report_is_replaced_and_is_no_archived_file(place: &dyn Place) {
+pub fn a_report_is_replaced_and_is_no_archived_file(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -145,7 +145,7 @@ pub(crate) fn a_report_is_replaced_and_is_no_archived_file(place: &dyn Place) {
     });
 }
 
-pub(crate) fn a_probe_tells_what_the_place_can_do(place: &dyn Place) {
+pub fn a_probe_tells_what_the_place_can_do(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let probe = scene.archive.probe();

@@ -15,13 +15,13 @@ use walkeep::{
     wal::SystemIdentifier,
 };
 
-use crate::support::{
+use crate::{
     sandbox::Sandbox,
     store::{Store, garage},
 };
 
 /// A place in which archives can be.
-pub(crate) trait Place: Sync {
+pub trait Place: Sync {
     /// What opens the archive of that name, which becomes a part of its keys.
     fn archive(&self, name: &str) -> ArchiveOptions;
 
@@ -42,16 +42,16 @@ pub(crate) trait Place: Sync {
 }
 
 /// An archive that nobody else uses.
-pub(crate) struct Scene<'a> {
-    pub(crate) place: &'a dyn Place,
-    pub(crate) name: String,
-    pub(crate) archive: Archive,
-    pub(crate) system: SystemIdentifier,
+pub struct Scene<'a> {
+    pub place: &'a dyn Place,
+    pub name: String,
+    pub archive: Archive,
+    pub system: SystemIdentifier,
 }
 
 impl<'a> Scene<'a> {
     /// An empty archive.
-    pub(crate) async fn new(place: &'a dyn Place) -> Self {
+    pub async fn new(place: &'a dyn Place) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("archive-{:03}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let archive = Archive::open(&place.archive(&name)).await.unwrap();
@@ -59,27 +59,27 @@ impl<'a> Scene<'a> {
     }
 
     /// Puts something below the archive behind its back.
-    pub(crate) fn put(&self, key: &str, content: &[u8]) {
+    pub fn put(&self, key: &str, content: &[u8]) {
         self.place.put(&self.name, &[(key.to_owned(), content)]);
     }
 
     /// As [`Scene::put`], where the system's files are.
-    pub(crate) fn put_of_system(&self, key: &str, content: &[u8]) {
+    pub fn put_of_system(&self, key: &str, content: &[u8]) {
         self.put_many_of_system(&[(key.to_owned(), content)]);
     }
 
     /// As [`Scene::put_of_system`], for many.
-    pub(crate) fn put_many_of_system(&self, files: &[(String, &[u8])]) {
+    pub fn put_many_of_system(&self, files: &[(String, &[u8])]) {
         let below = |(key, content): &(String, _)| (format!("{}/{key}", self.system), *content);
         self.place.put(&self.name, &files.iter().map(below).collect::<Vec<_>>());
     }
 }
 
 /// The memory of this process.
-pub(crate) struct InMemory(Memory);
+pub struct InMemory(Memory);
 
 impl InMemory {
-    pub(crate) fn new() -> Self {
+    pub fn empty() -> Self {
         Self(Memory::new())
     }
 }
@@ -97,10 +97,10 @@ impl Place for InMemory {
 }
 
 /// A directory of this machine.
-pub(crate) struct Directory(TempDir);
+pub struct Directory(TempDir);
 
 impl Directory {
-    pub(crate) fn new() -> Self {
+    pub fn empty() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 }
@@ -127,10 +127,10 @@ impl Place for Directory {
 }
 
 /// The S3 server in this process.
-pub(crate) struct Bucket(Store);
+pub struct Bucket(Store);
 
 impl Bucket {
-    pub(crate) fn new() -> Self {
+    pub fn empty() -> Self {
         Self(Store::new())
     }
 }
@@ -146,15 +146,15 @@ impl Place for Bucket {
 }
 
 /// A real S3 server.
-pub(crate) struct Garage<'a>(garage::Garage<'a>);
+pub struct InGarage<'a>(garage::Garage<'a>);
 
-impl<'a> Garage<'a> {
-    pub(crate) fn start(sandbox: &'a Sandbox) -> Self {
+impl<'a> InGarage<'a> {
+    pub fn start(sandbox: &'a Sandbox) -> Self {
         Self(garage::Garage::start(sandbox))
     }
 }
 
-impl Place for Garage<'_> {
+impl Place for InGarage<'_> {
     fn archive(&self, name: &str) -> ArchiveOptions {
         in_bucket(name, &self.0.environment())
     }
@@ -199,6 +199,6 @@ fn put(name: &str, files: &[(String, &[u8])], environment: &[(&'static str, Stri
 }
 
 /// Runs asynchronous work, on as many threads as it likes.
-pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
+pub fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
 }

@@ -1,29 +1,17 @@
-//! What `Archive` promises, every place keeps: the same tests for each of them, through the library.
+//! What `Archive` promises, every place keeps: one suite for each of them, through the library.
 //!
-//! A place joins by saying how an empty archive is made there ([`place::Place`]); what is promised is in `promises` and
-//! `listings`, once for all. Where a place differs, it says so, and the promise says what follows.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a failed expectation is the point"
-)]
+//! A place joins by saying how an empty archive is made there ([`Place`]). What is promised is in `promises`, `listings` and
+//! `changes`, once for all. Where a place differs it says so, and the promise says what follows.
 
-mod support;
+pub mod changes;
+pub mod listings;
+pub mod place;
+pub mod promises;
 
-#[path = "conformance/changes.rs"]
-mod changes;
-#[path = "conformance/listings.rs"]
-mod listings;
-#[path = "conformance/place.rs"]
-mod place;
-#[path = "conformance/promises.rs"]
-mod promises;
+pub use place::{Bucket, Directory, InGarage, InMemory, Place};
 
-use place::{Bucket, Directory, Garage, InMemory};
-
-/// Hands all promises to another macro, after its own arguments.
+/// Hands all promises to another macro, after a place.
+#[macro_export]
 macro_rules! with_all_promises {
     ($callback:ident, $place:expr) => {
         $callback! {
@@ -55,42 +43,26 @@ macro_rules! with_all_promises {
 }
 
 /// A test for each promise.
+#[macro_export]
 macro_rules! one_by_one {
     ($place:expr; $($module:ident::$name:ident),* $(,)?) => {
         $(
             #[test]
             fn $name() {
-                crate::$module::$name(&$place);
+                $crate::conformance::$module::$name(&$place);
             }
         )*
     };
 }
 
-/// One test for all promises: for a place that takes long to set up.
+/// All promises in one test: for a place that takes long to set up. What is tried last is what fails.
+#[macro_export]
 macro_rules! all_together {
     ($place:expr; $($module:ident::$name:ident),* $(,)?) => {
         let place = $place;
         $(
             println!("{}", stringify!($name));
-            crate::$module::$name(&place);
+            $crate::conformance::$module::$name(&place);
         )*
     };
-}
-
-mod memory {
-    with_all_promises!(one_by_one, crate::InMemory::new());
-}
-
-mod directory {
-    with_all_promises!(one_by_one, crate::Directory::new());
-}
-
-mod s3 {
-    with_all_promises!(one_by_one, crate::Bucket::new());
-}
-
-#[test]
-fn garage_keeps_all_promises_of_a_place() {
-    let sandbox = support::sandbox::Sandbox::new();
-    with_all_promises!(all_together, Garage::start(&sandbox));
 }

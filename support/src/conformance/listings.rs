@@ -8,14 +8,14 @@ use walkeep::{
     wal::{SegmentName, TimelineId},
 };
 
-use crate::place::{Place, Scene, run};
-use crate::promises::{NAMES, SEGMENT, content, name};
+use super::place::{Place, Scene, run};
+use super::promises::{NAMES, SEGMENT, content, name};
 
 /// More than a page of any store's listing.
-pub(crate) const MANY: usize = 1100;
+pub const MANY: usize = 1100;
 
 /// The names of so many segments, in order: five logs of each of two timelines.
-pub(crate) fn many() -> Vec<String> {
+pub fn many() -> Vec<String> {
     let names = (0..MANY).map(|number| {
         let (timeline, log) = (1 + number / (MANY / 2), number % (MANY / 2) / 110);
         format!("{timeline:08X}{log:08X}{:08X}", number % 110)
@@ -29,14 +29,14 @@ fn names(files: &[ArchivedFile]) -> Vec<String> {
 
 impl Scene<'_> {
     /// Puts segments there, as if they had been archived.
-    pub(crate) fn put_segments(&self, segments: &[String]) {
+    pub fn put_segments(&self, segments: &[String]) {
         let files = segments.iter().map(|segment| (format!("wal/{}/{segment}", &segment[..16]), &b"x"[..]));
         let files: Vec<_> = files.collect();
         self.put_many_of_system(&files);
     }
 }
 
-pub(crate) fn all_that_is_there_is_listed_in_order_beyond_a_thousand_names(place: &dyn Place) {
+pub fn all_that_is_there_is_listed_in_order_beyond_a_thousand_names(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -74,7 +74,7 @@ pub(crate) fn all_that_is_there_is_listed_in_order_beyond_a_thousand_names(place
     });
 }
 
-pub(crate) fn the_parts_of_an_archive_are_listed_by_themselves(place: &dyn Place) {
+pub fn the_parts_of_an_archive_are_listed_by_themselves(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -120,7 +120,7 @@ pub(crate) fn the_parts_of_an_archive_are_listed_by_themselves(place: &dyn Place
     });
 }
 
-pub(crate) fn what_walkeep_does_not_know_is_never_taken_for_an_archived_file(place: &dyn Place) {
+pub fn what_walkeep_does_not_know_is_never_taken_for_an_archived_file(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -163,7 +163,7 @@ pub(crate) fn what_walkeep_does_not_know_is_never_taken_for_an_archived_file(pla
     });
 }
 
-pub(crate) fn what_is_around_a_segment_is_seen(place: &dyn Place) {
+pub fn what_is_around_a_segment_is_seen(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -203,7 +203,7 @@ pub(crate) fn what_is_around_a_segment_is_seen(place: &dyn Place) {
     });
 }
 
-pub(crate) fn the_time_of_a_file_is_that_of_its_creation(place: &dyn Place) {
+pub fn the_time_of_a_file_is_that_of_its_creation(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         scene.create(SEGMENT, content("x")).await;

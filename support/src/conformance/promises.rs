@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use walkeep::{
     archive::{Archive, Created, Fetched, StoredFile},
     error::{Error, ErrorKind},
@@ -18,38 +19,33 @@ use walkeep::{
     wal::{LongPageHeader, SystemIdentifier, WalName},
 };
 
-use crate::place::{Place, Scene, run};
-use crate::support::data_directory::{self, SEGMENT_BYTES};
+use super::place::{Place, Scene, run};
+use crate::data_directory::{self, SEGMENT_BYTES};
 
-pub(crate) const SEGMENT: &str = "000000010000000000000001";
+pub const SEGMENT: &str = "000000010000000000000001";
 const NEXT: &str = "000000010000000000000002";
 const PARTIAL: &str = "000000010000000000000002.partial";
 const HISTORY: &str = "00000002.history";
 const BACKUP: &str = "000000010000000000000001.00000028.backup";
 
 /// A name of each kind.
-pub(crate) const NAMES: [&str; 4] = [SEGMENT, PARTIAL, HISTORY, BACKUP];
+pub const NAMES: [&str; 4] = [SEGMENT, PARTIAL, HISTORY, BACKUP];
 
-pub(crate) fn name(text: &str) -> WalName {
+pub fn name(text: &str) -> WalName {
     text.parse().unwrap()
 }
 
-pub(crate) fn content(bytes: impl AsRef<[u8]>) -> Content<File> {
+pub fn content(bytes: impl AsRef<[u8]>) -> Content<File> {
     Content::Memory(vec![Bytes::copy_from_slice(bytes.as_ref())])
 }
 
 impl Scene<'_> {
     /// Creates a file as a push does: asks first whether the name is taken, which a store without conditions needs.
-    pub(crate) async fn create(&self, file: &str, content: Content<File>) -> Created {
+    pub async fn create(&self, file: &str, content: Content<File>) -> Created {
         self.create_in(self.system, file, content).await
     }
 
-    pub(crate) async fn create_in(
-        &self,
-        system: SystemIdentifier,
-        file: &str,
-        content: Content<File>,
-    ) -> Created {
+    pub async fn create_in(&self, system: SystemIdentifier, file: &str, content: Content<File>) -> Created {
         if self.archive.is_taken(system, name(file)).await.unwrap() {
             return Created::Exists;
         }
@@ -57,13 +53,13 @@ impl Scene<'_> {
     }
 
     /// The bytes of a file, or why there are none.
-    pub(crate) async fn read(&self, file: &str) -> Result<Vec<u8>, Error> {
+    pub async fn read(&self, file: &str) -> Result<Vec<u8>, Error> {
         read(self.archive.fetch(self.system, name(file)).await?).await
     }
 }
 
 /// All bytes of a file, of which there are as many as it says.
-pub(crate) async fn read(fetched: Fetched) -> Result<Vec<u8>, Error> {
+pub async fn read(fetched: Fetched) -> Result<Vec<u8>, Error> {
     let Fetched { mut reader, stored_size, transfer, .. } = fetched;
     let reading = tokio::task::spawn_blocking(move || {
         let mut read = Vec::new();
@@ -76,7 +72,7 @@ pub(crate) async fn read(fetched: Fetched) -> Result<Vec<u8>, Error> {
     Ok(read)
 }
 
-pub(crate) fn a_file_is_created_once_and_never_replaced(place: &dyn Place) {
+pub fn a_file_is_created_once_and_never_replaced(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         for file in NAMES {
@@ -91,7 +87,7 @@ pub(crate) fn a_file_is_created_once_and_never_replaced(place: &dyn Place) {
     });
 }
 
-pub(crate) fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there(place: &dyn Place) {
+pub fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there(place: &dyn Place) {
     const MANY: u8 = 8;
     if !place.honours_conditions() {
         return;
@@ -126,7 +122,7 @@ pub(crate) fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_ther
     }
 }
 
-pub(crate) fn a_file_comes_back_whole_whatever_its_size(place: &dyn Place) {
+pub fn a_file_comes_back_whole_whatever_its_size(place: &dyn Place) {
     let pattern = |bytes: usize| -> Vec<u8> {
         (0..bytes).map(|at| u8::try_from((at ^ (at >> 8) ^ (at >> 16)) & 0xFF).unwrap()).collect()
     };
@@ -151,7 +147,7 @@ pub(crate) fn a_file_comes_back_whole_whatever_its_size(place: &dyn Place) {
     });
 }
 
-pub(crate) fn a_file_that_is_not_there_is_absent_and_nothing_else_is(place: &dyn Place) {
+pub fn a_file_that_is_not_there_is_absent_and_nothing_else_is(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         scene.create(SEGMENT, content("x")).await;
@@ -168,7 +164,7 @@ pub(crate) fn a_file_that_is_not_there_is_absent_and_nothing_else_is(place: &dyn
     });
 }
 
-pub(crate) fn an_archive_without_a_file_of_the_system_proves_nothing(place: &dyn Place) {
+pub fn an_archive_without_a_file_of_the_system_proves_nothing(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -197,7 +193,7 @@ pub(crate) fn an_archive_without_a_file_of_the_system_proves_nothing(place: &dyn
     });
 }
 
-pub(crate) fn whoever_asks_whether_a_file_is_there_hears_the_same(place: &dyn Place) {
+pub fn whoever_asks_whether_a_file_is_there_hears_the_same(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -249,7 +245,7 @@ fn framed(system: SystemIdentifier, name: WalName) -> (Content<File>, StoredFile
     (encoded.content, stored)
 }
 
-pub(crate) fn systems_are_apart(place: &dyn Place) {
+pub fn systems_are_apart(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         let archive = &scene.archive;
@@ -272,13 +268,13 @@ pub(crate) fn systems_are_apart(place: &dyn Place) {
             assert_eq!(told, [(name(SEGMENT).into(), number as u64 + 1)]);
         }
         let gone = archive.inventory(seven).await.unwrap().files;
-        archive.delete(seven, &gone, &Default::default(), &mut |_| ()).await.unwrap();
+        archive.delete(seven, &gone, &CancellationToken::default(), &mut |_| ()).await.unwrap();
         assert!(archive.holds(seventy, name(SEGMENT)).await.unwrap());
         assert!(!archive.holds(seven, name(SEGMENT)).await.unwrap());
     });
 }
 
-pub(crate) fn archives_in_one_place_are_apart(place: &dyn Place) {
+pub fn archives_in_one_place_are_apart(place: &dyn Place) {
     run(async {
         let main = Scene::new(place).await;
         let others = [format!("{}2", main.name), format!("{}/sub", main.name)];
@@ -296,9 +292,7 @@ pub(crate) fn archives_in_one_place_are_apart(place: &dyn Place) {
     });
 }
 
-pub(crate) fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_way(
-    place: &dyn Place,
-) {
+pub fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_way(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         scene.create(HISTORY, content("x")).await;
@@ -327,7 +321,7 @@ pub(crate) fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_n
     });
 }
 
-pub(crate) fn reading_that_is_given_up_ends(place: &dyn Place) {
+pub fn reading_that_is_given_up_ends(place: &dyn Place) {
     run(async {
         let scene = Scene::new(place).await;
         // More than waits to be read anywhere.
@@ -344,7 +338,7 @@ pub(crate) fn reading_that_is_given_up_ends(place: &dyn Place) {
         drop(transfer);
         // Whatever it still gives, it comes to an end, and nobody is kept by it.
         let ended = tokio::task::spawn_blocking(move || std::io::copy(&mut reader, &mut std::io::sink()));
-        let ended = tokio::time::timeout(crate::support::PATIENCE, ended).await.unwrap().unwrap();
+        let ended = tokio::time::timeout(crate::PATIENCE, ended).await.unwrap().unwrap();
         assert!(ended.is_err() || ended.is_ok_and(|read| read == whole.len() as u64 - 10));
         assert!(scene.read(SEGMENT).await.unwrap() == whole);
     });

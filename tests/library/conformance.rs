@@ -1,0 +1,17 @@
+//! The promises of an archive, of each place that this process can make by itself.
+
+mod memory {
+    use support::{conformance::InMemory, one_by_one, with_all_promises};
+    with_all_promises!(one_by_one, InMemory::empty());
+}
+
+mod directory {
+    use support::{conformance::Directory, one_by_one, with_all_promises};
+    with_all_promises!(one_by_one, Directory::empty());
+}
+
+/// The S3 server in this process.
+mod s3 {
+    use support::{conformance::Bucket, one_by_one, with_all_promises};
+    with_all_promises!(one_by_one, Bucket::empty());
+}
