@@ -49,11 +49,11 @@ impl KnownBackup {
                 name: Some(backup.name),
                 place: found.map(|other| other.place.clone()),
                 label: backup.history.label.clone(),
-                start: backup.history.start_segment,
+                start: backup.history.wal.start_segment,
                 ended,
                 known_since: backup.archived_at,
-                origin: backup.origin(size),
-                end_is_known: backup.history.stop.is_some(),
+                origin: Origin::of(backup.history.wal, size),
+                end_is_known: backup.history.wal.end.is_some(),
                 counts: found.is_some() || labels.admit(backup.history.label.as_deref()),
             }
         };
@@ -68,11 +68,11 @@ impl KnownBackup {
             name: None,
             place: Some(other.place.clone()),
             label: None,
-            start: other.start_segment,
+            start: other.wal.start_segment,
             ended: other.ended,
             known_since: other.ended,
-            origin: other.origin(size),
-            end_is_known: other.stop.is_some(),
+            origin: Origin::of(other.wal, size),
+            end_is_known: other.wal.end.is_some(),
             counts: true,
         }));
         all.sort_by_key(|backup| (backup.ended, backup.start));
@@ -130,17 +130,14 @@ fn ends(archived: &[ArchivedBackup]) -> Vec<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::{BackupHistory, Lsn, SegmentSize, TimelineId};
+    use crate::wal::{BackupHistory, BackupWal, Lsn, SegmentSize, TimelineId};
 
     const START: &str = "000000010000000000000003";
 
     /// Creates a backup with a stop time and an archiving time.
     fn archived(stop_time: Option<&str>, archived_at: &str) -> ArchivedBackup {
         let history = BackupHistory {
-            start: Lsn(0x300_0028),
-            start_segment: START.parse().unwrap(),
-            stop: None,
-            stop_timeline: None,
+            wal: BackupWal { start_segment: START.parse().unwrap(), start: Lsn(0x300_0028), end: None },
             label: Some("nightly".to_owned()),
             stop_time: stop_time.map(|time| time.parse().unwrap()),
         };
@@ -172,9 +169,7 @@ mod tests {
     fn found_of(backup: &ArchivedBackup) -> BackupElsewhere {
         BackupElsewhere {
             place: PathBuf::from("/mnt/backup"),
-            start_segment: backup.history.start_segment,
-            start: backup.history.start,
-            stop: None,
+            wal: BackupWal { end: None, ..backup.history.wal },
             from_standby: false,
             ended: backup.archived_at,
         }
@@ -197,14 +192,14 @@ mod tests {
         assert_eq!(counts(&[], &labels("night*")), [true]);
         assert_eq!(counts(&[], &labels("weekly")), [false]);
         assert_eq!(counts(std::slice::from_ref(&found), &labels("weekly")), [true]);
-        let other = BackupElsewhere { start: Lsn(0x300_0060), ..found };
+        let other = BackupElsewhere { wal: BackupWal { start: Lsn(0x300_0060), ..found.wal }, ..found };
         assert_eq!(counts(&[other], &labels("weekly")), [false, true]);
     }
 
     #[test]
     fn the_end_is_read_from_its_files_or_its_backup_history_file() {
         let mut backup = archived(None, "2026-01-02T09:00:00Z");
-        backup.history.stop = Some(Lsn(0x300_0138));
+        backup.history.wal.end = Some((TimelineId::FIRST, Lsn(0x300_0138)));
         let found = found_of(&backup);
         let known = |archived: &[ArchivedBackup], found: &BackupElsewhere| {
             let sizes = Sizes::only(SegmentSize::DEFAULT);
@@ -216,7 +211,8 @@ mod tests {
         assert_eq!(known(archived, &found), [true], "they are one");
         let of_standby = BackupElsewhere { from_standby: true, ..found.clone() };
         assert_eq!(known(archived, &of_standby), [true, false], "it has none");
-        let told = BackupElsewhere { stop: Some((TimelineId::FIRST, Lsn(0x400_0138))), ..found };
+        let end = Some((TimelineId::FIRST, Lsn(0x400_0138)));
+        let told = BackupElsewhere { wal: BackupWal { end, ..found.wal }, ..found };
         assert_eq!(known(&[], &told), [true]);
     }
 }

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::archive::{Archive, ArchivedFile, Inventory, TextFiles};
 use crate::archived_file::read_text;
 use crate::call::{retry, warning};
-use crate::coverage::{Coverage, Origin};
+use crate::coverage::Coverage;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::wal::{BackupHistory, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
+use crate::wal::{BackupHistory, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
 pub use known::KnownBackup;
@@ -57,22 +57,10 @@ pub struct ArchivedBackup {
 }
 
 impl ArchivedBackup {
-    /// Returns the start of replay.
-    #[must_use]
-    pub fn origin(&self, size: SegmentSize) -> Origin {
-        let BackupHistory { start, start_segment, stop, stop_timeline, .. } = self.history;
-        Origin {
-            timeline: start_segment.timeline(),
-            start: start.0 / size.bytes(),
-            stop: stop.unwrap_or(start),
-            stop_timeline: stop_timeline.unwrap_or(start_segment.timeline()),
-        }
-    }
-
     /// Returns a name for people: label and first segment.
     #[must_use]
     pub fn title(&self) -> String {
-        let segment = self.history.start_segment;
+        let segment = self.history.wal.start_segment;
         match &self.history.label {
             Some(label) => format!("\"{label}\" from {segment}"),
             None => format!("the backup from {segment}"),

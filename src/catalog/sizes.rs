@@ -133,7 +133,7 @@ impl Sizes {
         let mut sizes = Self { current, others: others.map(|said| (said.name, said.size)).collect() };
         // At the start of the WAL, segments of all sizes have the same name.
         for backup in backups.iter().filter(|backup| by_backup(backup).is_none()) {
-            let size = sizes.of(crate::wal::WalName::Segment(backup.history.start_segment).into());
+            let size = sizes.of(crate::wal::WalName::Segment(backup.history.wal.start_segment).into());
             if size != current {
                 sizes.others.insert(backup.name.into(), size);
             }
@@ -160,7 +160,7 @@ impl Said {
 }
 
 fn by_backup(backup: &ArchivedBackup) -> Option<Said> {
-    let size = SegmentSize::told_by(backup.history.start, backup.history.start_segment)?;
+    let size = SegmentSize::told_by(backup.history.wal.start, backup.history.wal.start_segment)?;
     Some(Said { name: backup.name.into(), size, at: backup.archived_at })
 }
 
@@ -268,7 +268,7 @@ mod tests {
     use std::ops::RangeInclusive;
 
     use super::*;
-    use crate::wal::{BackupHistory, Lsn, TimelineId, WalName};
+    use crate::wal::{BackupHistory, BackupWal, Lsn, TimelineId, WalName};
 
     fn mb(megabytes: u64) -> SegmentSize {
         SegmentSize::new(megabytes << 20).unwrap()
@@ -296,10 +296,7 @@ mod tests {
     fn backup(number: u64, start: u64, second: i64) -> ArchivedBackup {
         let segment = name(number).segment().unwrap();
         let history = BackupHistory {
-            start: Lsn(start),
-            start_segment: segment,
-            stop: None,
-            stop_timeline: None,
+            wal: BackupWal { start_segment: segment, start: Lsn(start), end: None },
             stop_time: None,
             label: None,
         };

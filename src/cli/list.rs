@@ -14,7 +14,7 @@ use super::tool::{Opened, Tool};
 use crate::archive::ArchivedFile;
 use crate::call::unless_stopped;
 use crate::catalog::{ArchivedBackup, Catalog, KnownBackup, Labels, Totals, catalog};
-use crate::coverage::Timeline;
+use crate::coverage::{Origin, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, TimelineId, WalName};
 
@@ -299,14 +299,14 @@ fn backups(catalog: &Catalog, labels: &Labels) -> Vec<PrintedBackup> {
     let known = KnownBackup::all(&catalog.backups, &[], labels, &catalog.sizes);
     let printed = |backup: &ArchivedBackup| {
         let coverage = catalog.coverage_of(backup);
-        let origin = backup.origin(coverage.size());
+        let origin = Origin::of(backup.history.wal, coverage.size());
         let known = known.iter().find(|known| known.name == Some(backup.name));
         PrintedBackup {
             name: backup.name.to_string(),
             label: backup.history.label.clone(),
-            start_segment: backup.history.start_segment.to_string(),
+            start_segment: backup.history.wal.start_segment.to_string(),
             ended: time(known.map_or(backup.archived_at, |known| known.ended)),
-            complete: backup.history.stop.is_some() && coverage.is_complete(origin),
+            complete: backup.history.wal.end.is_some() && coverage.is_complete(origin),
             counts: known.is_none_or(|known| known.counts),
             reaches: coverage
                 .reaches(origin)

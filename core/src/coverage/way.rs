@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::{Coverage, Timeline};
-use crate::wal::{Ancestor, Lsn, TimelineId};
+use crate::wal::{Ancestor, BackupWal, Lsn, SegmentSize, TimelineId};
 
 /// Consecutive segments of a timeline, by number.
 pub type Stretch = (TimelineId, RangeInclusive<u64>);
@@ -20,6 +20,16 @@ pub struct Origin {
     pub stop: Lsn,
     /// Timeline of `stop`: that of the backup, or one that a standby followed while the backup was taken.
     pub stop_timeline: TimelineId,
+}
+
+impl Origin {
+    /// Returns the origin of a base backup that needs this WAL, in segments of that size.
+    #[must_use]
+    pub fn of(wal: BackupWal, size: SegmentSize) -> Self {
+        let timeline = wal.start_segment.timeline();
+        let (stop_timeline, stop) = wal.end.unwrap_or((timeline, wal.start));
+        Self { timeline, start: wal.start.0 / size.bytes(), stop, stop_timeline }
+    }
 }
 
 /// Range of a base backup's recovery on one timeline.

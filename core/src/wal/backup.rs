@@ -14,17 +14,22 @@ use jiff::tz::Offset;
 
 use super::{Lsn, SegmentName, SegmentSize, TimelineId};
 
+/// WAL that replay of a base backup must read before the data is consistent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupWal {
+    /// Segment that contains `start`.
+    pub start_segment: SegmentName,
+    /// Position from which replay starts.
+    pub start: Lsn,
+    /// Position that replay must reach, with its timeline; `None` if unknown.
+    pub end: Option<(TimelineId, Lsn)>,
+}
+
 /// Contents of a backup history file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupHistory {
-    /// Position from which replay of the base backup starts.
-    pub start: Lsn,
-    /// Segment that contains `start`.
-    pub start_segment: SegmentName,
-    /// Position that replay must reach before the data is consistent. 9.3 and later write it.
-    pub stop: Option<Lsn>,
-    /// Timeline of `stop`.
-    pub stop_timeline: Option<TimelineId>,
+    /// WAL that the base backup needs. 9.3 and later write its end.
+    pub wal: BackupWal,
     /// Label of the backup; may have several lines.
     pub label: Option<String>,
     /// End of the backup by the server's clock. `None` unless the time zone is a number, `UTC` or `GMT`: other
@@ -97,16 +102,14 @@ impl BackupHistory {
         if start_segment != segment {
             return Err(BackupHistoryError::OtherSegment { name: segment, content: start_segment });
         }
-        // A malformed value is an error, not `None`: `stop` decides whether the backup is complete.
+        // A malformed value is an error, not `None`: the end decides whether the backup is complete.
         let stop = parts
             .value("STOP WAL LOCATION")
             .map(|value| parse_location(value).ok_or(BackupHistoryError::Line("STOP WAL LOCATION")))
             .transpose()?;
+        let end = stop.map(|(position, file)| (file.timeline(), position));
         Ok(Self {
-            start,
-            start_segment,
-            stop: stop.map(|(position, _)| position),
-            stop_timeline: stop.map(|(_, file)| file.timeline()),
+            wal: BackupWal { start_segment, start, end },
             label: parts.label.map(str::to_owned),
             stop_time: parts.stop_time().and_then(parse_moment),
         })
@@ -205,9 +208,8 @@ STOP TIMELINE: 1
     #[test]
     fn the_servers_own_file_is_read() {
         let backup = parse(FILE).unwrap();
-        assert_eq!(backup.start, Lsn(0x3C0_0028));
-        assert_eq!(backup.stop, Some(Lsn(0x3C0_0138)));
-        assert_eq!(backup.stop_timeline.map(TimelineId::get), Some(1));
+        assert_eq!(backup.wal.start, Lsn(0x3C0_0028));
+        assert_eq!(backup.wal.end, Some((TimelineId::FIRST, Lsn(0x3C0_0138))));
         assert_eq!(backup.label.as_deref(), Some("pg_basebackup base backup"));
         assert_eq!(backup.stop_time, Some("2026-01-02T03:04:06Z".parse().unwrap()));
         let label = BackupLabel::parse(FILE.as_bytes()).unwrap();
@@ -224,8 +226,8 @@ STOP TIMELINE: 1
             1,
         );
         let backup = parse(&other).unwrap();
-        assert_eq!(backup.stop_timeline.map(TimelineId::get), Some(3));
-        assert_eq!(backup.start_segment.timeline().get(), 1);
+        assert_eq!(backup.wal.end.map(|(timeline, _)| timeline.get()), Some(3));
+        assert_eq!(backup.wal.start_segment.timeline().get(), 1);
     }
 
     #[test]
@@ -264,12 +266,13 @@ STOP TIMELINE: 1
             let before_11 = before_11.join("\n").replace("pg_basebackup base backup", &label);
             for text in [&whole, &before_11] {
                 let backup = parse(text).unwrap();
-                assert_eq!((backup.start, backup.stop), (Lsn(0x3C0_0028), Some(Lsn(0x3C0_0138))), "{text}");
+                let end = (TimelineId::FIRST, Lsn(0x3C0_0138));
+                assert_eq!((backup.wal.start, backup.wal.end), (Lsn(0x3C0_0028), Some(end)), "{text}");
                 assert_eq!(backup.stop_time, Some("2026-01-02T03:04:06Z".parse().unwrap()), "{text}");
             }
             assert_eq!(parse(&whole).unwrap().label.as_deref(), Some(&*label));
             let without_stop = whole.replacen("STOP WAL LOCATION", "SOMETHING ELSE", 1);
-            assert_eq!(parse(&without_stop).unwrap().stop, None, "{label}");
+            assert_eq!(parse(&without_stop).unwrap().wal.end, None, "{label}");
             assert_eq!(BackupLabel::parse(whole.as_bytes()).unwrap().start, Lsn(0x3C0_0028), "{label}");
         }
         let fake = FILE.replacen("START WAL LOCATION", "SOMETHING ELSE", 1);
@@ -283,7 +286,7 @@ STOP TIMELINE: 1
             let (key, _) = line.split_once(": ").unwrap();
             for changed in [String::new(), format!("{key}: odd\n"), format!("{key}\n")] {
                 let text = FILE.replace(&format!("{line}\n"), &changed);
-                assert_eq!(parse(&text).unwrap().start, Lsn(0x3C0_0028), "{changed:?}");
+                assert_eq!(parse(&text).unwrap().wal.start, Lsn(0x3C0_0028), "{changed:?}");
             }
         }
     }

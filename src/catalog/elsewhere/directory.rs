@@ -15,7 +15,8 @@ use super::{BackupElsewhere, failed, open};
 use crate::cluster::DataDirectory;
 use crate::error::Error;
 use crate::wal::{
-    BackupLabel, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId, recovery_end_of_control_file,
+    BackupLabel, BackupWal, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId,
+    recovery_end_of_control_file,
 };
 
 /// Maximum size of a label in bytes.
@@ -67,9 +68,7 @@ pub(super) fn look_into(
     })?;
     Ok(Content::Backup(BackupElsewhere {
         place: directory.to_owned(),
-        start_segment,
-        start,
-        stop,
+        wal: BackupWal { start_segment, start, end: stop },
         ended: manifest.as_ref().map_or(written, |manifest| manifest.written.max(written)),
         from_standby: label.as_ref().is_some_and(|label| label.from_standby),
     }))

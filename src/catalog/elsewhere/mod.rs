@@ -17,9 +17,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::coverage::Origin;
 use crate::error::{Error, ErrorKind};
-use crate::wal::{BackupHistory, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId};
+use crate::wal::{BackupHistory, BackupWal, Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
 use directory::{Content, look_into};
 
@@ -28,12 +27,8 @@ use directory::{Content, look_into};
 pub struct BackupElsewhere {
     /// Directory that contains it.
     pub place: PathBuf,
-    /// Segment in which replay starts.
-    pub start_segment: SegmentName,
-    /// Position at which replay starts.
-    pub start: Lsn,
-    /// Position that replay must reach, with its timeline; `None` if unknown.
-    pub stop: Option<(TimelineId, Lsn)>,
+    /// WAL that it needs.
+    pub wal: BackupWal,
     /// `true` if its files say that it was taken from a standby.
     pub from_standby: bool,
     /// End of the backup: the latest modification time of the files that describe it.
@@ -45,22 +40,16 @@ impl BackupElsewhere {
     /// where a primary's does.
     #[must_use]
     pub fn is(&self, history: &BackupHistory) -> bool {
+        let (own, archived) = (self.wal, history.wal);
+        let stop = |wal: BackupWal| wal.end.map(|(_, stop)| stop);
         !self.from_standby
-            && (self.start_segment, self.start) == (history.start_segment, history.start)
-            && self.stop.is_none_or(|(_, stop)| history.stop == Some(stop))
-    }
-
-    /// Returns the start of replay.
-    #[must_use]
-    pub fn origin(&self, size: SegmentSize) -> Origin {
-        let timeline = self.start_segment.timeline();
-        let (stop_timeline, stop) = self.stop.unwrap_or((timeline, self.start));
-        Origin { timeline, start: self.start_segment.number(size).unwrap_or_default(), stop, stop_timeline }
+            && (own.start_segment, own.start) == (archived.start_segment, archived.start)
+            && (own.end.is_none() || stop(own) == stop(archived))
     }
 
     /// Returns a key that identifies a backup. Two backups of a standby may start at the same position.
     fn identity(&self) -> (TimelineId, Lsn, Option<(TimelineId, Lsn)>) {
-        (self.start_segment.timeline(), self.start, self.stop)
+        (self.wal.start_segment.timeline(), self.wal.start, self.wal.end)
     }
 }
 

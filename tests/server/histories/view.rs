@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use walkeep::archive::{ArchivedFile, Inventory};
 use walkeep::catalog::{ArchivedBackup, BackupElsewhere, Catalog};
 use walkeep::coverage::Coverage;
-use walkeep::wal::{BackupHistory, Lsn, SystemIdentifier, TimelineHistory, WalName};
+use walkeep::wal::{BackupHistory, BackupWal, Lsn, SystemIdentifier, TimelineHistory, WalName};
 
 use super::recovery::BaseBackup;
 use super::world::{Backup, Files, World, timeline};
@@ -51,9 +51,11 @@ pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<BackupElsew
     let found = world.backups.iter().enumerate().filter(|(_, backup)| backup.found && looks_elsewhere);
     let seen = |(index, backup): (usize, &Backup)| BackupElsewhere {
         place: PathBuf::from(title(index)),
-        start_segment: world.segment(backup.is.tli, world.number_of(backup.is.redo)),
-        start: Lsn(backup.is.redo),
-        stop: Some((timeline(backup.is.stop_tli), Lsn(backup.is.stop))),
+        wal: BackupWal {
+            start_segment: world.segment(backup.is.tli, world.number_of(backup.is.redo)),
+            start: Lsn(backup.is.redo),
+            end: Some((timeline(backup.is.stop_tli), Lsn(backup.is.stop))),
+        },
         from_standby: backup.is.from_standby,
         ended: backup.ended.unwrap(),
     };
