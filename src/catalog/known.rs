@@ -1,6 +1,6 @@
 //! All known base backups, from the archive and from directories.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,10 +11,8 @@ use crate::wal::{SegmentName, WalName};
 /// A base backup, as far as recovery is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownBackup {
-    /// Name of its backup history file, if the archive has it.
-    pub name: Option<WalName>,
-    /// Directory that contains it, if it was found in one.
-    pub place: Option<PathBuf>,
+    /// Where it is known from.
+    pub known_from: KnownFrom,
     /// Label of the backup.
     pub label: Option<String>,
     /// Segment in which replay starts.
@@ -33,6 +31,37 @@ pub struct KnownBackup {
     pub counts: bool,
 }
 
+/// Where a base backup is known from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownFrom {
+    /// Its backup history file, which the archive has.
+    History(WalName),
+    /// Its files, in this directory.
+    Directory(PathBuf),
+    /// Its backup history file and its files.
+    Both(WalName, PathBuf),
+}
+
+impl KnownFrom {
+    /// Returns the name of its backup history file, if the archive has it.
+    #[must_use]
+    pub fn history(&self) -> Option<WalName> {
+        match self {
+            Self::History(name) | Self::Both(name, _) => Some(*name),
+            Self::Directory(_) => None,
+        }
+    }
+
+    /// Returns the directory that contains it, if it was found in one.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(directory) | Self::Both(_, directory) => Some(directory),
+            Self::History(_) => None,
+        }
+    }
+}
+
 impl KnownBackup {
     /// Returns all backups in order of their ends, except those of another segment size than is archived now.
     #[must_use]
@@ -46,8 +75,10 @@ impl KnownBackup {
         let of = |(backup, ended): (&ArchivedBackup, Timestamp)| {
             let found = elsewhere.iter().find(|other| other.is(&backup.history));
             Self {
-                name: Some(backup.name),
-                place: found.map(|other| other.place.clone()),
+                known_from: match found {
+                    None => KnownFrom::History(backup.name),
+                    Some(other) => KnownFrom::Both(backup.name, other.place.clone()),
+                },
                 label: backup.history.label.clone(),
                 start: backup.history.wal.start_segment,
                 ended,
@@ -65,8 +96,7 @@ impl KnownBackup {
             .collect();
         let is_new = |other: &&BackupElsewhere| !archived.iter().any(|backup| other.is(&backup.history));
         all.extend(elsewhere.iter().filter(is_new).map(|other| Self {
-            name: None,
-            place: Some(other.place.clone()),
+            known_from: KnownFrom::Directory(other.place.clone()),
             label: None,
             start: other.wal.start_segment,
             ended: other.ended,
@@ -88,10 +118,10 @@ impl KnownBackup {
     /// Returns a name for people: label and first segment, or the directory.
     #[must_use]
     pub fn title(&self) -> String {
-        match (&self.label, self.name, &self.place) {
-            (Some(label), ..) => format!("\"{label}\" from {}", self.start),
-            (None, None, Some(place)) => format!("the backup in {}", place.display()),
-            (None, ..) => format!("the backup from {}", self.start),
+        match (&self.label, &self.known_from) {
+            (Some(label), _) => format!("\"{label}\" from {}", self.start),
+            (None, KnownFrom::Directory(directory)) => format!("the backup in {}", directory.display()),
+            (None, KnownFrom::History(_) | KnownFrom::Both(..)) => format!("the backup from {}", self.start),
         }
     }
 
@@ -105,9 +135,9 @@ impl KnownBackup {
     /// Returns the backup history file or the directory by which it can be found.
     #[must_use]
     pub fn file(&self) -> String {
-        match (self.name, &self.place) {
-            (Some(name), _) => name.to_string(),
-            (None, place) => place.as_ref().map(|place| place.display().to_string()).unwrap_or_default(),
+        match &self.known_from {
+            KnownFrom::History(name) | KnownFrom::Both(name, _) => name.to_string(),
+            KnownFrom::Directory(directory) => directory.display().to_string(),
         }
     }
 }
@@ -194,6 +224,25 @@ mod tests {
         assert_eq!(counts(std::slice::from_ref(&found), &labels("weekly")), [true]);
         let other = BackupElsewhere { wal: BackupWal { start: Lsn(0x300_0060), ..found.wal }, ..found };
         assert_eq!(counts(&[other], &labels("weekly")), [false, true]);
+    }
+
+    #[test]
+    fn a_backup_is_known_from_its_history_file_or_its_directory_or_both() {
+        let backup = archived(None, "2026-01-02T09:00:00Z");
+        let found = found_of(&backup);
+        let of_standby = BackupElsewhere { from_standby: true, ..found.clone() };
+        let known = |archived: &[ArchivedBackup], elsewhere: &[BackupElsewhere]| {
+            let sizes = Sizes::only(SegmentSize::DEFAULT);
+            let all = KnownBackup::all(archived, elsewhere, &Labels::default(), &sizes);
+            all.into_iter().map(|backup| backup.known_from).collect::<Vec<_>>()
+        };
+        let (name, directory) = (backup.name, found.place.clone());
+        let archived = std::slice::from_ref(&backup);
+        let (history, files) = (KnownFrom::History(name), KnownFrom::Directory(directory.clone()));
+        assert_eq!(known(archived, &[]), [history.clone()]);
+        assert_eq!(known(&[], std::slice::from_ref(&found)), [files.clone()]);
+        assert_eq!(known(archived, &[found]), [KnownFrom::Both(name, directory)]);
+        assert_eq!(known(archived, &[of_standby]), [history, files]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::limit::TimeLimit;
 use crate::wal::{BackupHistory, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
 pub use elsewhere::{BackupElsewhere, backups_elsewhere};
-pub use known::KnownBackup;
+pub use known::{KnownBackup, KnownFrom};
 pub use labels::{LabelPattern, Labels};
 pub use sizes::{OtherSize, Sizes};
 

@@ -300,7 +300,7 @@ fn backups(catalog: &Catalog, labels: &Labels) -> Vec<PrintedBackup> {
     let printed = |backup: &ArchivedBackup| {
         let coverage = catalog.coverage_of(backup);
         let origin = Origin::of(backup.history.wal, coverage.size());
-        let known = known.iter().find(|known| known.name == Some(backup.name));
+        let known = known.iter().find(|known| known.known_from.history() == Some(backup.name));
         PrintedBackup {
             name: backup.name.to_string(),
             label: backup.history.label.clone(),

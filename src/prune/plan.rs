@@ -210,7 +210,7 @@ fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
             start: backup.start,
             ended: backup.ended,
             complete: backup.is_complete(coverage),
-            found: backup.place.is_some(),
+            found: backup.known_from.directory().is_some(),
             counts: backup.counts,
             leads_to: reaches.iter().map(|reach| reach.timeline).collect(),
             reaches: reaches.iter().filter(|reach| reach.to_the_end).map(|reach| reach.timeline).collect(),

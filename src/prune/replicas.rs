@@ -22,7 +22,8 @@ pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String
     let is_suspect = |place: usize, backup: &KnownBackup| {
         let mut others = complete.iter().enumerate().filter(|(other, _)| *other != place).peekable();
         let is_default = backup.label.as_deref() == Some(DEFAULT_LABEL) && others.peek().is_some();
-        backup.place.is_none() && (is_default || others.any(|(_, other)| is_soon(backup, other)))
+        backup.known_from.directory().is_none()
+            && (is_default || others.any(|(_, other)| is_soon(backup, other)))
     };
     let suspects = complete.iter().enumerate().filter(|(place, backup)| is_suspect(*place, backup));
     suspects.map(|(_, backup)| backup.title()).collect()
@@ -42,6 +43,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::catalog::KnownFrom;
     use crate::coverage::Origin;
     use crate::wal::{Lsn, SegmentName, SegmentSize, WalName};
 
@@ -60,8 +62,7 @@ mod tests {
             BTreeMap::new(),
         );
         let backup = |(number, (label, minutes)): (u64, &(&str, i64))| KnownBackup {
-            name: None,
-            place: None,
+            known_from: KnownFrom::History(WalName::Backup { segment: segment(number), offset: 0x28 }),
             label: Some((*label).to_owned()),
             start: segment(number),
             ended: begin + SignedDuration::from_mins(*minutes),

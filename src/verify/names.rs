@@ -260,6 +260,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::catalog::KnownFrom;
     use crate::coverage::Origin;
     use crate::wal::{Ancestor, SegmentName, SegmentSize, TimelineHistory};
 
@@ -286,8 +287,7 @@ mod tests {
 
     fn backup(label: &str, timeline: u32, first: u64, last: u64) -> KnownBackup {
         KnownBackup {
-            name: None,
-            place: None,
+            known_from: KnownFrom::History(WalName::Backup { segment: name(timeline, first), offset: 0x28 }),
             label: Some(label.to_owned()),
             start: name(timeline, first),
             ended: Timestamp::UNIX_EPOCH,

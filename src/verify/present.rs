@@ -239,7 +239,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::catalog::KnownBackup;
+    use crate::catalog::{KnownBackup, KnownFrom};
     use crate::coverage::Origin;
     use crate::verify::backups::states;
     use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory};
@@ -266,8 +266,7 @@ mod tests {
     fn backup(label: &str, on: u32, start: u64, last: u64) -> KnownBackup {
         let (timeline, stop) = (id(on), Lsn(last * MB + 1));
         KnownBackup {
-            name: None,
-            place: None,
+            known_from: KnownFrom::History(WalName::Backup { segment: name(on, start), offset: 0x28 }),
             label: Some(label.to_owned()),
             start: name(on, start),
             ended: Timestamp::UNIX_EPOCH,

@@ -303,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_end_is_that_of_a_backup_that_needs_no_more_than_its_start() {
+        let wal = BackupWal {
+            start_segment: "000000020000000000000003".parse().unwrap(),
+            start: Lsn(3 * MB + 40),
+            end: Some((id(4), Lsn(5 * MB))),
+        };
+        let size = SegmentSize::MIN;
+        let known = Origin { timeline: id(2), start: 3, stop: Lsn(5 * MB), stop_timeline: id(4) };
+        assert_eq!(Origin::of(wal, size), known);
+        let unknown = Origin { stop: wal.start, stop_timeline: id(2), ..known };
+        assert_eq!(Origin::of(BackupWal { end: None, ..wal }, size), unknown);
+    }
+
+    #[test]
     fn a_backup_is_recovered_to_the_end_of_its_timeline() {
         let log = archive(&[(1, 2..=9)], &[]);
         let backup = origin(1, 3, 3 * MB + 5);

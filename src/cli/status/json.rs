@@ -182,7 +182,7 @@ pub(super) fn of(told: &Told<'_>) -> String {
             age_seconds: age(newest.ended),
             label: newest.label.as_deref(),
             start_segment: newest.start.to_string(),
-            directory: newest.place.as_ref().map(|place| place.display().to_string()),
+            directory: newest.known_from.directory().map(|place| place.display().to_string()),
         }),
         holes: known.map(|known| known.holes.iter().map(hole).collect()),
         parallel: known.map(|known| known.parallel.iter().map(|other| parallel(status, other)).collect()),

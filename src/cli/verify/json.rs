@@ -143,8 +143,8 @@ fn of_backup<'a>(coverage: &Coverage, state: &'a BackupState) -> PrintedBackup<'
     let BackupState { backup, complete, reaches, .. } = state;
     let reaches = reaches.iter().map(|reach| ReachShape::new(coverage, *reach));
     PrintedBackup {
-        name: backup.name.map(|name| name.to_string()),
-        place: backup.place.as_ref().map(|place| place.display().to_string()),
+        name: backup.known_from.history().map(|name| name.to_string()),
+        place: backup.known_from.directory().map(|place| place.display().to_string()),
         label: backup.label.as_deref(),
         start_segment: backup.start.to_string(),
         ended: backup.ended,

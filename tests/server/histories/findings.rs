@@ -34,7 +34,7 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
     found.unless(names.backups.len() == known.len(), "another number of backups", || world.to_string());
     let mut states = Vec::new();
     for state in &names.backups {
-        let index = index_of(state.backup.label.as_ref(), state.backup.place.as_ref());
+        let index = index_of(state.backup.label.as_ref(), state.backup.known_from.directory());
         let is = world.backups[index].is;
         let mut differs =
             |kind, what: String| found.unless(false, kind, || format!("b{index} {what}\n{world}"));

@@ -1,6 +1,9 @@
 //! What walkeep is told of a cluster and its archive.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use walkeep::archive::{ArchivedFile, Inventory};
@@ -28,8 +31,8 @@ fn title(index: usize) -> String {
 }
 
 /// The number of the base backup of that label or directory.
-pub(crate) fn index_of(label: Option<&String>, place: Option<&PathBuf>) -> usize {
-    let name = label.map_or_else(|| place.unwrap().to_str().unwrap(), String::as_str);
+pub(crate) fn index_of(label: Option<&String>, directory: Option<&Path>) -> usize {
+    let name = label.map_or_else(|| directory.unwrap().to_str().unwrap(), String::as_str);
     name.trim_start_matches('b').parse().unwrap()
 }
 
