@@ -6,6 +6,7 @@
 //! one from the child (`XLogFileReadAnyTLI` in `access/transam/xlogrecovery.c`).
 
 mod absence;
+mod origin;
 mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,8 @@ use std::ops::RangeInclusive;
 use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
 pub use absence::{Absence, Evidence, MissingSegment, Way};
-pub use way::{Gap, Origin, Reach, Stretch};
+pub use origin::Origin;
+pub use way::{Gap, Reach, Stretch};
 
 /// The WAL files of an archive, by timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]

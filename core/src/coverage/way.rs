@@ -3,34 +3,11 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::{Coverage, Timeline};
-use crate::wal::{Ancestor, BackupWal, Lsn, SegmentSize, TimelineId};
+use super::{Coverage, Origin, Timeline};
+use crate::wal::{Ancestor, Lsn, TimelineId};
 
 /// Consecutive segments of a timeline, by number.
 pub type Stretch = (TimelineId, RangeInclusive<u64>);
-
-/// Start of replay of a base backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
-    /// Timeline of the backup.
-    pub timeline: TimelineId,
-    /// Number of the first segment.
-    pub start: u64,
-    /// Position that replay must reach before the data is consistent; the start position if unknown.
-    pub stop: Lsn,
-    /// Timeline of `stop`: that of the backup, or one that a standby followed while the backup was taken.
-    pub stop_timeline: TimelineId,
-}
-
-impl Origin {
-    /// Returns the origin of a base backup that needs this WAL, in segments of that size.
-    #[must_use]
-    pub fn of(wal: BackupWal, size: SegmentSize) -> Self {
-        let timeline = wal.start_segment.timeline();
-        let (stop_timeline, stop) = wal.end.unwrap_or((timeline, wal.start));
-        Self { timeline, start: wal.start.0 / size.bytes(), stop, stop_timeline }
-    }
-}
 
 /// Range of a base backup's recovery on one timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,20 +277,6 @@ mod tests {
 
     fn missing(coverage: &Coverage, origin: Origin) -> Vec<(u32, u64, u64)> {
         coverage.missing(origin).into_iter().map(|gap| (gap.timeline.get(), gap.first, gap.last)).collect()
-    }
-
-    #[test]
-    fn an_unknown_end_is_that_of_a_backup_that_needs_no_more_than_its_start() {
-        let wal = BackupWal {
-            start_segment: "000000020000000000000003".parse().unwrap(),
-            start: Lsn(3 * MB + 40),
-            end: Some((id(4), Lsn(5 * MB))),
-        };
-        let size = SegmentSize::MIN;
-        let known = Origin { timeline: id(2), start: 3, stop: Lsn(5 * MB), stop_timeline: id(4) };
-        assert_eq!(Origin::of(wal, size), known);
-        let unknown = Origin { stop: wal.start, stop_timeline: id(2), ..known };
-        assert_eq!(Origin::of(BackupWal { end: None, ..wal }, size), unknown);
     }
 
     #[test]
