@@ -1,4 +1,4 @@
-//! For tests: an archive in a directory of its own and a server's data directory, written by hand, at a moment that never passes.
+//! Test fixture: an archive in a temporary directory and a server's data directory, written by hand, at a fixed time.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -17,16 +17,16 @@ use crate::frame::{Codec, Content, Facts, Overflow, encode};
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalMagic, WalName};
 use crate::work::{Progress, Work};
 
-/// This moment.
+/// The current time.
 pub(crate) const NOW: Timestamp = Timestamp::constant(1_790_000_000, 0);
 
-/// The cluster.
+/// System identifier of the cluster.
 const SYSTEM: u64 = 7_300_000_000_000_000_007;
 
-/// How the archive is read.
+/// Settings for reading the archive.
 pub(crate) const READING: Reading = Reading { at_once: 2, patience: Duration::from_millis(20) };
 
-/// The segments are of 1 MiB.
+/// Segment size: 1 MiB.
 pub(crate) const SIZE: SegmentSize = SegmentSize::MIN;
 
 /// `DB_IN_PRODUCTION` and `DB_IN_ARCHIVE_RECOVERY`.
@@ -41,17 +41,17 @@ pub(crate) fn timeline(number: u32) -> TimelineId {
     TimelineId::new(number).unwrap()
 }
 
-/// The segment with that number.
+/// Returns the segment with that number.
 pub(crate) fn segment(of: u32, number: u64) -> SegmentName {
     SegmentName::from_number(timeline(of), number, SIZE).unwrap()
 }
 
-/// The place that many bytes into the segment with that number.
+/// Returns the position at that offset in bytes in the segment with that number.
 pub(crate) fn position(number: u64, offset: u64) -> Lsn {
     Lsn((number << 20) + offset)
 }
 
-/// A place with an archive and a data directory.
+/// A temporary directory with an archive and a data directory.
 pub(crate) struct Scene {
     place: tempfile::TempDir,
     pub(crate) archive: Archive,
@@ -61,7 +61,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// With nothing in either.
+    /// Creates an empty scene.
     pub(crate) async fn new() -> Self {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("archive")).unwrap();
@@ -73,17 +73,17 @@ impl Scene {
         Self { place, archive, system, stop, heard }
     }
 
-    /// How the archive is found.
+    /// Returns the options to open the archive.
     pub(crate) fn options(&self) -> ArchiveOptions {
         options(self.place.path())
     }
 
-    /// What is around a piece of work here.
+    /// Returns the context for long work.
     pub(crate) fn work(&self) -> Work<'_> {
         Work { stop: &self.stop, clock: &|| NOW, progress: &self.heard }
     }
 
-    /// Something in the place.
+    /// Returns a path below the temporary directory.
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.place.path().join(below)
     }
@@ -92,13 +92,13 @@ impl Scene {
         DataDirectory::named(self.path("data"))
     }
 
-    /// Where the archive keeps a file.
+    /// Returns the path of an archived file.
     pub(crate) fn archived(&self, name: &str) -> PathBuf {
         let name: ArchivedName = name.parse().unwrap();
         PathBuf::from(self.archive.location(self.system, name))
     }
 
-    /// Puts an archived file there, as a push would have at that moment.
+    /// Archives a file as a push would have done at that time.
     pub(crate) fn put(&self, name: &str, content: &[u8], at: Timestamp) {
         let name: WalName = name.parse().unwrap();
         let wal_magic = name.segment().map(|_| WalMagic(0xD110));
@@ -115,7 +115,7 @@ impl Scene {
         }
     }
 
-    /// Archives that a base backup had ended, that many days ago, which is what its label says.
+    /// Archives the backup history file of a base backup that ended that many days ago, which is also its label.
     pub(crate) fn backup(&self, of: u32, start: u64, stop: u64, days: i64) -> String {
         let (first, last) = (segment(of, start), segment(of, stop));
         let (begin, end) = (position(start, 0x28), position(stop, 0x138));
@@ -130,13 +130,13 @@ impl Scene {
         name
     }
 
-    /// Archives that a timeline had left another one in that segment, that many days ago.
+    /// Archives the history file of a timeline that left its parent in that segment, that many days ago.
     pub(crate) fn history(&self, of: u32, parent: u32, left_in: u64, days: i64) {
         let content = format!("{parent}\t{}\tno recovery target specified\n", position(left_in, 0x100));
         self.put(&format!("{of:08X}.history"), content.as_bytes(), days_ago(days));
     }
 
-    /// A segment as the server writes it, as far as its first page tells.
+    /// Returns a segment that is valid as far as its first page.
     pub(crate) fn content(&self, of: u32, number: u64) -> Vec<u8> {
         let mut content = Vec::new();
         content.extend(0xD110u16.to_ne_bytes());
@@ -151,7 +151,7 @@ impl Scene {
         content
     }
 
-    /// Has the data directory say whose it is, what its server does, and from where that would recover.
+    /// Writes a `pg_control` with that state and restart point.
     pub(crate) fn control(&self, state: u32, of: u32, redo: Lsn) {
         let mut control = vec![0; 512];
         let words = [8192u32, 131_072, 8192, u32::try_from(SIZE.bytes()).unwrap()];
@@ -170,7 +170,7 @@ impl Scene {
         write(&self.path("data/global/pg_control"), &control, NOW);
     }
 
-    /// Has the server finish segments, that many days ago.
+    /// Writes finished segments to `pg_wal`, that many days ago.
     pub(crate) fn finish(&self, of: u32, numbers: RangeInclusive<u64>, days: i64) {
         for number in numbers {
             let path = self.path(&format!("data/pg_wal/{}", segment(of, number)));
@@ -178,7 +178,7 @@ impl Scene {
         }
     }
 
-    /// The names of the files in the archive, but for what walkeep notes of its own work.
+    /// Lists the names of the archived files, without reports.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
         let mut left = vec![self.path("archive")];
@@ -201,14 +201,14 @@ fn options(place: &Path) -> ArchiveOptions {
     ArchiveOptions { url, require_mount: false, store: StoreOptions::default() }
 }
 
-/// Writes a file as if at that moment.
+/// Writes a file with that modification time.
 pub(crate) fn write(path: &Path, content: &[u8], at: Timestamp) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
     File::open(path).unwrap().set_modified(at.into()).unwrap();
 }
 
-/// What was heard of a piece of work, and what is done when so many pieces are done.
+/// Records progress, and runs an action after a number of pieces.
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) begun: Cell<usize>,
@@ -218,7 +218,7 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    /// Does something as soon as that many pieces are done.
+    /// Runs `then` as soon as that many pieces are done.
     pub(crate) fn when(&self, pieces: usize, then: impl FnOnce() + 'static) {
         *self.then.borrow_mut() = Some((pieces, Box::new(then)));
     }

@@ -1,5 +1,4 @@
-//! What long work is given beside what it is asked, so that it needs no process of its own: whom it heeds, what time it is, and
-//! whom it tells how far it is.
+//! Context of long work: a stop signal, a clock and a receiver of progress, so that it needs no process of its own.
 
 use std::fmt;
 
@@ -9,43 +8,43 @@ use tokio_util::sync::CancellationToken;
 use crate::call::unless_stopped;
 use crate::error::Error;
 
-/// Tells the time.
+/// Source of the current time.
 pub type Clock<'a> = &'a dyn Fn() -> Timestamp;
 
-/// Around a piece of work.
+/// Context of a piece of long work.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
-    /// Says when it is to end early.
+    /// Signal to end early.
     pub stop: &'a CancellationToken,
     /// Tells the time.
     pub clock: Clock<'a>,
-    /// Hears how far it is.
+    /// Receiver of progress.
     pub progress: &'a dyn Progress,
 }
 
-/// Whoever wants to know how far it is.
+/// A receiver of progress.
 pub trait Progress {
-    /// There are so many pieces.
+    /// Announces the number of pieces.
     fn begin(&self, _pieces: usize) {}
 
-    /// So many more are done.
+    /// Reports that many more pieces as done.
     fn add(&self, _pieces: usize) {}
 
-    /// There is nothing more to hear.
+    /// Reports the end.
     fn end(&self) {}
 }
 
-/// Nobody wants to know.
+/// Ignores progress.
 impl Progress for () {}
 
 impl Work<'_> {
-    /// This moment.
+    /// Returns the current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.clock)()
     }
 
-    /// Does a part of it that may be dropped when it is to end early; `stopped` says what that means then.
+    /// Runs a part that may be dropped when the work is to end early. `stopped` is the resulting error message.
     pub async fn unless_stopped<T>(
         &self,
         part: impl Future<Output = Result<T, Error>>,

@@ -26,14 +26,13 @@ use crate::wal::WalName;
 
 const PROGRAM: &str = "walkeep-archive";
 
-/// More threads would wait for each other to read and hash, and each costs memory.
+/// Maximum number of threads. More would only wait for each other to read and hash, and each takes memory.
 const MOST_THREADS: usize = 4;
 
 /// Archive one WAL file: archive_command = 'walkeep-archive %p'
 ///
-/// Exit status: 0 archived and durable, or already archived with the same content; 1 failed, trying again may help;
-/// 2 wrong usage or configuration; 3 the archive holds this name with different content; 4 not an acceptable WAL
-/// file.
+/// Exit status: 0 archived durably, or already archived with the same content; 1 failed, a retry may help; 2 wrong
+/// usage or configuration; 3 the archive has a different file under this name; 4 not an acceptable WAL file.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version)]
 struct Arguments {
@@ -43,11 +42,11 @@ struct Arguments {
     #[command(flatten)]
     spooling: Spooling,
 
-    /// How to compress
+    /// Compression method
     #[arg(long, value_name = "CODEC", env = "WALKEEP_COMPRESSION", hide_env_values = true)]
     compression: Option<Compression>,
 
-    /// How hard to compress, from -7 to 19 [default: 1]
+    /// Compression level, from -7 (fast) to 19 (small) [default: 1]
     #[arg(
         long,
         value_name = "LEVEL",
@@ -57,21 +56,21 @@ struct Arguments {
     )]
     compression_level: Option<i64>,
 
-    /// The file to archive: PostgreSQL's %p
+    /// File to archive: PostgreSQL's %p
     #[arg(value_name = "PATH")]
     path: PathBuf,
 
-    /// Its name, PostgreSQL's %f [default: the last part of PATH]
+    /// Name of the file: PostgreSQL's %f [default: the last part of PATH]
     #[arg(value_name = "NAME")]
     name: Option<OsString>,
 }
 
-/// What it can be told.
+/// Returns the command line definition.
 pub(super) fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Archives the file that the command line names.
+/// Archives the file named on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     let started = Instant::now();
@@ -94,7 +93,7 @@ fn run(started: Instant, failure: Failure) -> Result<ExitCode, ExitCode> {
         return Ok(archived_earlier(spool.as_ref(), name, started));
     }
     let codec = settings.codec.unwrap_or_else(|| codec_for_backlog(backlog));
-    // Not asked before: it takes as many system calls as all of the above.
+    // Only here, because it takes as many system calls as everything before.
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores));
     let request = PushRequest { codec, threads, ..request };
@@ -123,7 +122,7 @@ fn run(started: Instant, failure: Failure) -> Result<ExitCode, ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends a call that an earlier one has left nothing to do.
+/// Ends a call whose file an earlier call has archived.
 fn archived_earlier(spool: Option<&Spool>, name: WalName, started: Instant) -> ExitCode {
     if let Some(spool) = spool {
         spool.forget(name);
@@ -132,12 +131,12 @@ fn archived_earlier(spool: Option<&Spool>, name: WalName, started: Instant) -> E
     ExitCode::SUCCESS
 }
 
-/// What can be known before there is a runtime.
+/// Facts collected before the runtime is created.
 struct Known {
     spool: Option<Spool>,
-    /// Whether an earlier call has archived the file.
+    /// Result of earlier calls for the file.
     earlier: Earlier,
-    /// How many files wait to be archived.
+    /// Number of files that wait to be archived.
     backlog: usize,
 }
 
@@ -147,8 +146,7 @@ impl Default for Known {
     }
 }
 
-/// Looks for what earlier calls have left, before there is a runtime, which a file that is archived already does not
-/// need.
+/// Looks for results of earlier calls before the runtime is created: a file that is already archived needs none.
 fn look_around(settings: &Settings, request: &PushRequest) -> Known {
     let (settings, request) = (settings.clone(), request.clone());
     patiently(move || {
@@ -163,7 +161,7 @@ fn look_around(settings: &Settings, request: &PushRequest) -> Known {
     })
 }
 
-/// The spool of the server that calls; none outside a data directory, or where looking ahead is switched off.
+/// Opens the spool of the calling server; `None` outside a data directory, or if the look-ahead is turned off.
 fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
     if settings.look_ahead.files == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! Arguments that several binaries share, and how a command line is read.
+//! Arguments shared by several binaries, and parsing of command lines.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,26 +13,26 @@ use crate::config::{Given, LogFormat, Timeout};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{NameError, SystemIdentifier, WalName};
 
-/// What every call can be told.
+/// Arguments of every command.
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// The archive: a directory such as /mnt/archive or file:///mnt/archive
+    /// Archive: a directory such as /mnt/archive, or a URL such as file:///mnt/archive or s3://bucket/prefix
     #[arg(long, value_name = "URL", env = "WALKEEP_ARCHIVE", hide_env_values = true)]
     archive: Option<String>,
 
-    /// The configuration file [default: /etc/walkeep/walkeep.toml, if it exists]
+    /// Configuration file [default: /etc/walkeep/walkeep.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "WALKEEP_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
 
-    /// The cluster's system identifier, where no data directory tells it
+    /// System identifier of the cluster, if no data directory contains it
     #[arg(long, value_name = "ID")]
     pub(super) system_identifier: Option<SystemIdentifier>,
 
-    /// How long the call may take, for a 16 MB segment; larger ones get more in proportion
+    /// Time limit for the call with a 16 MB segment; larger segments get more in proportion
     #[arg(long, value_name = "DURATION", env = "WALKEEP_TIMEOUT", hide_env_values = true, value_parser = timeout)]
     timeout: Option<Duration>,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, value_name = "FORMAT", env = "WALKEEP_LOG_FORMAT", hide_env_values = true)]
     log_format: Option<LogFormat>,
 
@@ -41,10 +41,10 @@ pub(super) struct Common {
     pub(super) verbose: bool,
 }
 
-/// What the server's commands can be told besides.
+/// Additional arguments of the server's commands.
 #[derive(Debug, Args)]
 pub(super) struct Spooling {
-    /// Where calls leave things for each other [default: /var/tmp/walkeep-UID]
+    /// Directory for data that calls leave for later ones [default: /var/tmp/walkeep-UID]
     #[arg(long, value_name = "DIRECTORY", env = "WALKEEP_SPOOL", hide_env_values = true)]
     pub(super) spool: Option<PathBuf>,
 }
@@ -65,7 +65,7 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     text.parse().map(|Timeout(duration)| duration)
 }
 
-/// Why a command line gives nothing to do.
+/// Reason why a command line has nothing to run.
 #[derive(Debug)]
 pub(super) enum Nothing {
     /// It asks for `--help` or `--version`.
@@ -74,7 +74,7 @@ pub(super) enum Nothing {
 }
 
 impl Nothing {
-    /// Answers what was asked, or has `tell` say what is wrong; and gives the exit status.
+    /// Prints the answer, or reports the error with `tell`, and returns the exit status.
     pub(super) fn end(self, tell: impl FnOnce(&Error) -> ExitCode) -> ExitCode {
         match self {
             Self::Asked(answer) => {
@@ -86,15 +86,15 @@ impl Nothing {
     }
 }
 
-/// Reads a command line, which begins with the program.
+/// Parses a command line whose first word is the program.
 pub(super) fn parse<P: Parser>(line: impl IntoIterator<Item = OsString>) -> Result<P, Nothing> {
     P::try_parse_from(line).map_err(|error| {
         if is_question(&error) { Nothing::Asked(Box::new(error)) } else { Nothing::Wrong(unusable(&error)) }
     })
 }
 
-/// Reads the command line of a server's command. `--help` and `--version` are answered only where they stand alone: the server
-/// would take exit status 0 for a file that was archived, or restored.
+/// Parses the command line of a server's command. `--help` and `--version` are answered only if they are the only
+/// argument: the server would take exit status 0 for a file that was archived or restored.
 pub(super) fn parse_servers<P: Parser>(line: Vec<OsString>) -> Result<P, Nothing> {
     let is_alone = line.len() == 2;
     parse(line).map_err(|nothing| match nothing {
@@ -111,7 +111,7 @@ fn is_question(error: &clap::Error) -> bool {
 }
 
 fn unusable(error: &clap::Error) -> Error {
-    // The first line says what is wrong; the rest of clap's page would be noise in a server's log.
+    // The first line contains the error; the rest of clap's page would be noise in a server's log.
     let text = error.render().to_string();
     let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
     let details: Vec<&str> =
@@ -120,12 +120,12 @@ fn unusable(error: &clap::Error) -> Error {
     Error::new(ErrorKind::Configuration, what).hint("--help shows the usage")
 }
 
-/// Reads the name of a WAL file as the server or a person gives it.
+/// Parses the name of a WAL file.
 pub(super) fn wal_name(text: &OsString, kind_if_wrong: ErrorKind) -> Result<WalName, Error> {
     name(text, kind_if_wrong)
 }
 
-/// Reads a name of that type.
+/// Parses a name of type `T`.
 pub(super) fn name<T: FromStr<Err = NameError>>(
     text: &OsString,
     kind_if_wrong: ErrorKind,
@@ -145,7 +145,7 @@ mod tests {
         name: String,
     }
 
-    /// What becomes of a command line: `asked`, what is wrong, or the name in it.
+    /// Returns the result of a command line: `asked`, the error, or the name in it.
     fn read(parse: impl FnOnce(Vec<OsString>) -> Result<Line, Nothing>, line: &str) -> String {
         match parse(line.split(' ').map(OsString::from).collect()) {
             Ok(line) => line.name,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_may_ask_anywhere_and_a_server_only_alone() {
+    fn a_person_may_ask_for_help_anywhere_and_a_server_only_alone() {
         for line in ["x --help", "x --version", "x -h", "x -V"] {
             assert_eq!(read(parse, line), "asked", "{line}");
             assert_eq!(read(parse_servers, line), "asked", "{line}");
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_command_line_is_one_line() {
+    fn an_error_in_a_command_line_is_one_line() {
         assert_eq!(read(parse, "x --flog a"), "unexpected argument '--flog' found; --help shows the usage");
         let told = read(parse_servers, "x");
         assert!(told.contains("<NAME>") && told.lines().count() == 1, "{told}");
     }
 
     #[test]
-    fn a_question_that_was_answered_is_no_failure() {
+    fn answering_help_is_no_failure() {
         let error = || Error::new(ErrorKind::Configuration, "x");
         let tell = |_: &Error| ExitCode::from(2);
         assert_eq!(Nothing::Wrong(error()).end(tell), ExitCode::from(2));

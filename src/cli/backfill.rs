@@ -21,22 +21,23 @@ use crate::spool::OverflowPlace;
 use crate::wal::{SystemIdentifier, WalName};
 use crate::work::Work;
 
-/// Archive what lies in pg_wal, is complete and missing in the archive, whatever its mark says
+/// Archive complete files in pg_wal that the archive lacks, even if they are marked as done
 ///
-/// After a failover: what the old primary had streamed and not archived. The server may be running.
+/// For use after a failover: the old primary may have streamed segments without archiving them. The server may be
+/// running.
 ///
-/// Exit status: 0 nothing is missing any more but what is incomplete; 1 a file could not be archived, or needs to be
-/// looked after; 2 wrong usage or configuration.
+/// Exit status: 0 only incomplete files are missing; 1 a file could not be archived, or needs attention; 2 wrong
+/// usage or configuration.
 #[derive(Debug, clap::Args)]
 pub(super) struct Backfill {
     #[command(flatten)]
     common: Common,
 
-    /// The server's data directory
+    /// Data directory of the server
     #[arg(long, value_name = "DIRECTORY")]
     pgdata: PathBuf,
 
-    /// Print what would be archived and why the rest stays, and archive nothing
+    /// Print which files would be archived and why the others stay; archive nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -45,21 +46,21 @@ pub(super) struct Backfill {
     json: bool,
 }
 
-/// What `--json` prints.
+/// JSON output.
 #[derive(Serialize)]
 struct Printed {
     archive: String,
     system_identifier: String,
     dry_run: bool,
-    /// Whether the exit status is 0.
+    /// `true` if the exit status is 0.
     ok: bool,
-    /// Why files could not be archived that should have been.
+    /// Failure to archive files.
     #[serde(flatten)]
     problem: Option<Problem>,
     archived_files: Vec<String>,
-    /// Before compression.
+    /// Size before compression.
     archived_bytes: u64,
-    /// How many the archive had already.
+    /// Number of files that the archive already had.
     held_files: usize,
     left: Vec<PrintedLeft>,
     failed: Vec<PrintedFailed>,
@@ -70,7 +71,7 @@ struct Printed {
 struct PrintedLeft {
     name: String,
     why: String,
-    /// Whether somebody has to look after it.
+    /// `true` if somebody must act.
     problem: bool,
 }
 
@@ -112,14 +113,14 @@ impl Backfill {
     }
 }
 
-/// The exit status.
+/// Returns the exit status.
 fn status(outcome: &Backfilled) -> u8 {
     let of_failed = |(_, error): &(WalName, Error)| Failure::OfTool.status(error.kind());
     let failed = outcome.failed.iter().map(of_failed).max();
     failed.unwrap_or_else(|| u8::from(!outcome.is_well()))
 }
 
-/// Why files could not be archived.
+/// Returns the errors of files that could not be archived.
 fn problems(outcome: &Backfilled) -> Vec<Error> {
     let told = |(name, error): &(WalName, Error)| {
         Error::new(error.kind(), format!("cannot archive {name}: {}", error.report()))

@@ -17,17 +17,17 @@ use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::restore::{read_verified, write_durably};
 
-/// Write one archived file's original bytes, verified
+/// Print the original content of one archived file, verified
 #[derive(Debug, clap::Args)]
 pub(super) struct Cat {
     #[command(flatten)]
     common: Common,
 
-    /// The name of the file, as "walkeep list files" shows it
+    /// Name of the file, as printed by "walkeep list files"
     #[arg(value_name = "NAME")]
     name: OsString,
 
-    /// Write here instead of to standard output; the file appears complete or not at all
+    /// Write to this file instead of standard output; it appears only once it is complete
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

@@ -18,7 +18,7 @@ use crate::config::{Given, Settings};
 use crate::limit::TimeLimit;
 use crate::server::Server;
 
-/// Try out whether archiving and restoring will work
+/// Test whether archiving and restoring will work
 ///
 /// Exit status: 0 all well; 1 something will not work; 2 wrong usage or configuration.
 #[derive(Debug, clap::Args)]
@@ -26,19 +26,20 @@ pub(super) struct Check {
     #[command(flatten)]
     common: Common,
 
-    /// Look at the server's data directory, too: whose it is, how it archives, what waits, and what a standby needs
+    /// Check the server's data directory as well: its cluster, settings, waiting files and, on a standby, the WAL it
+    /// needs
     #[arg(long, value_name = "DIRECTORY")]
     pgdata: Option<PathBuf>,
 
-    /// Have the running server end a segment, and wait until it is archived: a connection URL, without a password
+    /// Make the running server end a segment, and wait until it is archived: a connection URL, without a password
     #[arg(long, value_name = "URL")]
     pg_url: Option<String>,
 
-    /// Run the server's own restore_command for a history file, as the server would; as the server's user
+    /// Run the server's own restore_command for a history file, as the server would; run this as the server's user
     #[arg(long, requires = "pgdata")]
     restore: bool,
 
-    /// Count base backups that pg_basebackup has put into this directory, or below it, too; may be repeated
+    /// Include base backups that pg_basebackup has written to this directory or below; may be repeated
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
@@ -47,13 +48,13 @@ pub(super) struct Check {
     json: bool,
 }
 
-/// What `--json` prints.
+/// JSON output.
 #[derive(Serialize)]
 struct Report<'a> {
     archive: String,
-    /// Whether the exit status is 0.
+    /// `true` if the exit status is 0.
     ok: bool,
-    /// The first that will not work.
+    /// First check that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     checks: &'a [Finding],

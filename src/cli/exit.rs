@@ -1,9 +1,9 @@
 //! Exit statuses: the contract with PostgreSQL.
 //!
-//! | server's command | what the server makes of the status |
+//! | server's command | server's reaction to the status |
 //! | --- | --- |
-//! | `archive_command` | 0: archived. 1-125: counted as a failure and tried again. 126 and above, or a signal: the archiver dies uncounted |
-//! | `restore_command` | 0: there. 1-125: not there; recovery ends and promotes, a standby asks again. 126 and above, or a signal: recovery stops; 143 quietly |
+//! | `archive_command` | 0: archived. 1-125: counts as a failure and is retried. 126 and above, or a signal: the archiver exits uncounted |
+//! | `restore_command` | 0: restored. 1-125: not found; recovery ends and promotes, a standby retries. 126 and above, or a signal: recovery stops; 143 without an error |
 
 use std::io::Write;
 
@@ -13,29 +13,30 @@ use crate::cluster::RecoveryMode;
 use crate::config::LogFormat;
 use crate::error::{Error, ErrorKind};
 
-/// Whose table of exit statuses a failure is looked up in.
+/// Table of exit statuses that applies to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// `walkeep-archive`.
+    /// Table of `walkeep-archive`.
     OfArchive,
-    /// `walkeep-restore`, and what the server does when it is told that there is no more.
+    /// Table of `walkeep-restore`, with what the server does when it finds no more WAL.
     OfRestore(RecoveryMode),
-    /// `walkeep`.
+    /// Table of `walkeep`.
     OfTool,
-    /// `walkeep` with `--json`, which tells of its failures on standard output, too, as long as it has told nothing else there.
+    /// Table of `walkeep` with `--json`, which also prints failures to standard output, unless it has printed
+    /// something there.
     OfToolInJson,
 }
 
-/// The status of a restore that SIGTERM ended, which the server takes for a part of its own shutdown.
+/// Exit status of a restore ended by SIGTERM. The server regards it as part of its own shutdown.
 const TERMINATED: u8 = 128 + 15;
 
 impl Failure {
-    /// Of a command of `walkeep`, which may have been told to print JSON.
+    /// Returns the table of a command of `walkeep`, with or without `--json`.
     pub(super) fn of_tool(json: bool) -> Self {
         if json { Self::OfToolInJson } else { Self::OfTool }
     }
 
-    /// The exit status of a failure of that kind.
+    /// Returns the exit status of a failure of that kind.
     #[must_use]
     pub fn status(self, kind: ErrorKind) -> u8 {
         match (self, kind) {
@@ -52,7 +53,7 @@ impl Failure {
         }
     }
 
-    /// The exit status after SIGTERM.
+    /// Returns the exit status after SIGTERM.
     fn status_of_sigterm(self) -> u8 {
         match self {
             Self::OfRestore(_) => TERMINATED,
@@ -60,20 +61,20 @@ impl Failure {
         }
     }
 
-    /// As [`Failure::report`], before the log was started.
+    /// Calls [`Failure::report`] before the log was started.
     pub(super) fn report_early(self, program: &'static str, format: LogFormat, error: &Error) -> u8 {
         log::start(program, format, false);
         self.report(error)
     }
 
-    /// As [`Failure::report`], of a call that has given nothing.
+    /// Calls [`Failure::report`] for a call that ended without a result.
     pub(super) fn report_ended(self, ended: &Ended) -> u8 {
         let status = self.report(&ended.error);
         if ended.by == Some(Caught::Terminate) { self.status_of_sigterm() } else { status }
     }
 
-    /// Logs the failure and gives its exit status. That a file is absent is routine for a restore, which is asked
-    /// for missing files all the time; and of a gap a standby is told once, by a warning, and not every few seconds.
+    /// Logs the failure and returns its exit status. An absent file is routine for a restore, and so is a gap for a
+    /// standby, which is warned about it once and not every few seconds.
     pub(super) fn report(self, error: &Error) -> u8 {
         let text = error.report();
         match (self, error.kind()) {
@@ -88,13 +89,13 @@ impl Failure {
     }
 }
 
-/// Makes a panic anywhere in the process one line of the log and an exit status of the table, because a bug of
-/// walkeep must not be taken for an answer of the archive.
+/// Turns a panic anywhere in the process into one log line and an exit status of the table, because a bug in walkeep
+/// must not be taken for an answer of the archive.
 pub fn exit_on_panic(program: &'static str, failure: Failure) {
     exit_on_panic_unless(program, failure, || None);
 }
 
-/// As [`exit_on_panic`], but where `known` gives a status of its own, and what that says.
+/// Does the same as [`exit_on_panic`], except that `known` may provide an exit status with a message.
 pub(super) fn exit_on_panic_unless(
     program: &'static str,
     failure: Failure,
@@ -109,12 +110,12 @@ pub(super) fn exit_on_panic_unless(
         );
         let told =
             format!("internal error{place}: {what}; this is a bug in walkeep, please report it{known}");
-        // Not through the log, which may be what panicked. Nothing can be done if this fails.
+        // Not through the log, which may have panicked. If this fails, nothing can be done.
         let _ = writeln!(std::io::stderr(), "{program}: error: {told}");
         if failure == Failure::OfToolInJson {
             json::print_failure(&Error::new(ErrorKind::Stopped, told));
         }
-        // Whoever waits for the thread that panicked would wait for ever.
+        // Threads that wait for the panicked one would wait forever.
         std::process::exit(i32::from(status));
     }));
 }
@@ -142,7 +143,7 @@ mod tests {
     ];
 
     #[test]
-    fn nothing_but_proven_absence_lets_recovery_end() {
+    fn only_proven_absence_lets_recovery_end() {
         for kind in ALL {
             let restore = |mode| Failure::OfRestore(mode).status(kind);
             let expected = if kind == Absent { (1, 1) } else { (75, 255) };

@@ -1,5 +1,4 @@
-//! `walkeep completions` and `walkeep man`: what packages install beside the programs, made from what these say of
-//! themselves.
+//! `walkeep completions` and `walkeep man`: files that packages install, generated from the command line definitions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +13,10 @@ use super::{archive, restore};
 use crate::config::LogFormat;
 use crate::error::{Error, ErrorKind};
 
-/// Print what a shell needs to complete the command lines of walkeep, walkeep-archive and walkeep-restore
+/// Print a shell script that completes the command lines of walkeep, walkeep-archive and walkeep-restore
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// Name of the shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -25,12 +24,12 @@ pub(super) struct Completions {
 /// Write the manual pages of walkeep, its commands, walkeep-archive and walkeep-restore
 #[derive(Debug, clap::Args)]
 pub(super) struct Manual {
-    /// Write them here, such as /usr/share/man/man1; made if it is missing
+    /// Directory to write to, such as /usr/share/man/man1; created if missing
     #[arg(value_name = "DIRECTORY")]
     directory: PathBuf,
 }
 
-/// All three, of which `walkeep` is given.
+/// Returns the definitions of all three programs; the caller provides that of `walkeep`.
 fn programs(walkeep: clap::Command) -> [clap::Command; 3] {
     [walkeep, archive::command(), restore::command()]
 }
@@ -48,7 +47,7 @@ impl Completions {
     }
 }
 
-/// One script after the other. PowerShell wants its `using` before everything else, and once is enough.
+/// Joins the scripts. PowerShell requires its `using` lines first, and each only once.
 fn together(scripts: &[String]) -> String {
     let of_all = |line: &&str| !line.starts_with("using ");
     let lines = scripts
@@ -67,10 +66,10 @@ impl Manual {
     }
 }
 
-/// Writes the page of a command, and those of its own commands.
+/// Writes the pages of a command and of its subcommands.
 fn write(command: clap::Command, directory: &Path) -> Result<(), Error> {
     let mut command = command.disable_help_subcommand(true);
-    // Gives each its full name, such as walkeep-prune.
+    // Gives each subcommand its full name, such as walkeep-prune.
     command.build();
     for page in command.get_subcommands().filter(|command| !command.is_hide_set()).chain([&command]) {
         let page = Man::new(page.clone()).manual("walkeep");
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_must_come_first_comes_once() {
+    fn using_lines_come_first_and_once() {
         let scripts = ["using a\nx\n", "using a\ny\n", "z"].map(str::to_owned);
         assert_eq!(together(&scripts), "using a\nx\ny\nz\n");
     }

@@ -1,7 +1,6 @@
-//! An archive that hangs is waited for once, and not by every call anew: the calls of one run of a server leave a note
-//! for each other.
+//! Notes on a hanging archive, by which only one call in a run of a server waits for it.
 //!
-//! The note says how long to wait, and nothing else: every call asks.
+//! A note determines how long calls wait. Each call still asks the archive.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -16,28 +15,28 @@ use crate::wal::SystemIdentifier;
 
 const SUBJECT: &str = "archive-hangs";
 
-/// How long a note counts. One that is made anew by every call would starve a server whose archive is merely slow.
+/// Age up to which a note counts. Notes renewed by every call would starve a server whose archive is merely slow.
 const COUNTS_FOR: Duration = Duration::from_secs(30);
 
-/// How long failures are waited out where the server asks again by itself: the brief ones of a store.
+/// Time to wait for failures to pass if the server retries by itself: enough for brief failures of a store.
 const BRIEFLY: Duration = Duration::from_secs(2);
 
-/// How long nothing may move while the server is being shut down, unless less is usual.
+/// Time that a transfer may stand still during a shutdown of the server, unless the usual time is shorter.
 const AT_SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// How long nothing may move while a hanging archive is noted.
+/// Time that a transfer may stand still while a note on a hanging archive counts.
 const WHILE_NOTED: Duration = Duration::from_secs(2);
 
-/// What the calls of one run of a server tell each other about their archive.
+/// Notes on the archive, shared by the calls of one run of a server.
 #[derive(Debug, Clone)]
 pub(super) struct Hangs {
     place: Option<(Spool, String)>,
-    /// Whether it was noted when this call began.
+    /// `true` if there was a note when this call began.
     noted: bool,
 }
 
 impl Hangs {
-    /// What has been noted for the server whose file is at `path`.
+    /// Reads the note of the server whose file is at `path`.
     pub(super) fn look(settings: &Settings, path: &Path, system: Option<SystemIdentifier>) -> Self {
         let (settings, path) = (settings.clone(), path.to_owned());
         let place = patiently(move || place(&settings, &path, system));
@@ -45,23 +44,24 @@ impl Hangs {
         Self { place, noted: noted.is_some_and(|note| note.age < COUNTS_FOR) }
     }
 
-    /// From now on a call waits for brief failures to pass, and for what hangs as long as is usual, once; in all other
-    /// things it has as much time as before.
+    /// Limits waiting: brief for failures, and once the usual time for a transfer that stands still. Everything else
+    /// keeps its time.
     pub(super) fn hurry(&self, limit: &TimeLimit) {
         limit.lose_patience(BRIEFLY, if self.noted { WHILE_NOTED } else { Duration::MAX });
     }
 
-    /// As [`Hangs::hurry`], for a call whose usual time may have been set to hours, while its server is being shut down.
+    /// Does the same as [`Hangs::hurry`] during a shutdown of the server, when the usual time may have been set to
+    /// hours.
     pub(super) fn hurry_at_shutdown(&self, limit: &TimeLimit) {
         limit.lose_patience(BRIEFLY, if self.noted { WHILE_NOTED } else { AT_SHUTDOWN });
     }
 
-    /// Notes what has become of a call.
+    /// Records the result of a call.
     pub(super) fn remember(&self, failure: Option<&Error>, limit: &TimeLimit) {
         let Some((spool, run)) = &self.place else { return };
         match failure {
             None => spool.forget_note(SUBJECT),
-            // It has answered.
+            // The archive has answered.
             Some(error) if matches!(error.kind(), ErrorKind::Absent | ErrorKind::Gap) => {
                 spool.forget_note(SUBJECT);
             }
@@ -78,7 +78,7 @@ impl Hangs {
     }
 }
 
-/// The spool of the server's calls, and its run. Nobody looks at the archive for that: it may hang.
+/// Returns the spool of the server's calls, and the server's run. Does not look at the archive, which may hang.
 fn place(settings: &Settings, path: &Path, system: Option<SystemIdentifier>) -> Option<(Spool, String)> {
     let data = DataDirectory::of(path);
     let run = data.run().ok()?;

@@ -1,17 +1,17 @@
-//! What `--json` prints where the work failed: a document in any case, so that no program has to read a message.
+//! JSON output of failures: `--json` always prints a document, so that no program has to parse messages.
 
 use serde::Serialize;
 
 use super::print::{as_json, try_print};
 use crate::error::Error;
 
-/// Why the work failed: what every document that says so has, beside `ok`.
+/// Description of a failure, part of every such document next to `ok`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Problem {
-    /// As on standard error.
+    /// Message, as on standard error.
     error: String,
     error_kind: &'static str,
-    /// The part of it that says what a person can do.
+    /// Hint for the user, contained in the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
@@ -23,7 +23,7 @@ impl From<&Error> for Problem {
     }
 }
 
-/// The document of a command that has nothing else to tell.
+/// Document of a command without a result.
 #[derive(Serialize)]
 struct Failed {
     ok: bool,
@@ -31,7 +31,7 @@ struct Failed {
     problem: Problem,
 }
 
-/// Prints that document. If that cannot be done, the exit status and standard error still say that it failed.
+/// Prints that document. If that fails, exit status and standard error still show the failure.
 pub(super) fn print_failure(error: &Error) {
     let document = as_json(&Failed { ok: false, problem: error.into() });
     if let Err(error) = try_print(|to| to.write_all(document.as_bytes())) {
@@ -45,7 +45,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn a_failure_is_told_as_the_log_tells_it_and_in_its_parts() {
+    fn a_failure_contains_the_log_message_and_its_parts() {
         let error = Error::new(ErrorKind::Refused, "cannot list x").because("no\nway").hint("ask");
         let told = as_json(&Failed { ok: false, problem: (&error).into() });
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();

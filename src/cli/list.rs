@@ -18,7 +18,7 @@ use crate::coverage::{Origin, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, TimelineId, WalName};
 
-/// List what the archive holds: timelines and base backups, or files
+/// List the contents of the archive: timelines and base backups, or files
 ///
 /// Exit status: 0 all listed; 1 something could not be read; 2 wrong usage or configuration.
 #[derive(Debug, clap::Args)]
@@ -30,31 +30,31 @@ pub(super) struct List {
     #[arg(value_enum, value_name = "WHAT")]
     what: Option<What>,
 
-    /// Only files from this segment on, on all timelines
+    /// List only files from this segment on, on all timelines
     #[arg(value_name = "FROM")]
     from: Option<SegmentName>,
 
-    /// Only files up to this segment, on all timelines
+    /// List only files up to this segment, on all timelines
     #[arg(value_name = "TO")]
     to: Option<SegmentName>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// The base backups, and how far each can be recovered
+    /// Base backups, and how far each can be recovered
     Backups,
-    /// The timelines, and which segments of each there are
+    /// Timelines, with the archived segments of each
     Timelines,
-    /// The files, all or a range
+    /// Files, all or a range
     Files,
 }
 
-/// What `--json` prints.
+/// JSON output.
 #[derive(Serialize)]
 struct Printed {
     archive: String,
     system_identifier: String,
-    /// Whether the exit status is 0.
+    /// `true` if the exit status is 0.
     ok: bool,
     #[serde(flatten)]
     problem: Option<Problem>,
@@ -77,7 +77,7 @@ struct PrintedBackup {
     start_segment: String,
     ended: String,
     complete: bool,
-    /// Whether its label counts.
+    /// `true` if its label counts.
     counts: bool,
     reaches: Vec<ReachShape>,
 }
@@ -86,7 +86,7 @@ struct PrintedBackup {
 struct PrintedFile {
     name: String,
     archived_at: String,
-    /// Of segments.
+    /// Size of a segment; `null` for other files.
     original_bytes: Option<u64>,
     stored_bytes: u64,
 }
@@ -148,7 +148,7 @@ impl List {
         }
     }
 
-    /// What could not be read. Files are listed whatever is in them.
+    /// Returns the errors of unreadable files. Listing files ignores their content.
     fn problems(&self, catalog: &Catalog) -> Vec<Error> {
         let unreadable = if self.wants(What::Files) { &[][..] } else { &catalog.unreadable };
         let told = |(name, error): &(WalName, Error)| {
@@ -157,12 +157,12 @@ impl List {
         unreadable.iter().map(told).collect()
     }
 
-    /// Timelines and backups are wanted where nothing is said.
+    /// Returns `true` if `what` was requested. Timelines and backups are the default.
     fn wants(&self, what: What) -> bool {
         self.what.map_or(what != What::Files, |wanted| wanted == what)
     }
 
-    /// The files that are asked for. Where a range is, those without a place in the log are not.
+    /// Iterates over the requested files. With a range, files without a position are left out.
     fn files<'a>(&self, catalog: &'a Catalog) -> impl Iterator<Item = &'a ArchivedFile> + Clone {
         let (from, to) = (self.from.map(SegmentName::order), self.to.map(SegmentName::order));
         let is_asked_for = move |file: &&ArchivedFile| {
@@ -191,7 +191,7 @@ impl List {
         print_text(&parts.join("\n"))
     }
 
-    /// Piece by piece, because there may be millions; so columns have a width of their own.
+    /// Prints in pieces, because there may be millions of files; columns therefore have fixed widths.
     fn print_files(&self, catalog: &Catalog) -> Result<(), ExitCode> {
         let mut text = format!("{:40}  {:20}  {:>9}  {:>9}\n", "NAME", "ARCHIVED", "SIZE", "STORED");
         for file in self.files(catalog) {
@@ -200,7 +200,7 @@ impl List {
                 .segment()
                 .map_or_else(|| "-".to_owned(), |_| bytes(catalog.sizes.of(file.name).bytes()));
             let (name, since) = (file.name.to_string(), time(file.since));
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:40}  {since:20}  {size:>9}  {:>9}", bytes(file.stored_size));
             if text.len() > 1 << 16 {
                 print_text(&std::mem::take(&mut text))?;
@@ -246,7 +246,7 @@ impl List {
     }
 }
 
-/// Those of which there is anything, be it their history alone.
+/// Returns all timelines that have files, even if only a history file.
 fn timelines(catalog: &Catalog) -> Vec<TimelineShape> {
     let coverage = &catalog.coverage;
     let with_history = catalog.inventory.files.iter().filter_map(|file| match file.name.wal() {
@@ -267,7 +267,7 @@ fn timelines(catalog: &Catalog) -> Vec<TimelineShape> {
     ids.into_iter().map(printed).collect()
 }
 
-/// A line for each range, gap and partial segment.
+/// Formats a line for each range, gap and partial segment.
 fn timelines_as_text(timelines: &[TimelineShape]) -> String {
     let mut rows = Vec::new();
     for timeline in timelines {
@@ -281,7 +281,7 @@ fn timelines_as_text(timelines: &[TimelineShape]) -> String {
         let mut gaps = timeline.gaps.iter();
         for range in &timeline.ranges {
             row("archived", &range.first, &range.last, range.segments.to_string());
-            // Between two ranges there is one.
+            // A gap lies between two ranges.
             if let Some(gap) = gaps.next() {
                 row("missing", &gap.first, &gap.last, gap.segments.to_string());
             }
@@ -294,7 +294,7 @@ fn timelines_as_text(timelines: &[TimelineShape]) -> String {
     table(&["TIMELINE", "PARENT", "LEFT IT AT", "SEGMENTS", "FIRST", "LAST", "NUMBER"], &[0, 1, 6], rows)
 }
 
-/// In the order of their names.
+/// Returns the backups, sorted by the names of their backup history files.
 fn backups(catalog: &Catalog, labels: &Labels) -> Vec<PrintedBackup> {
     let known = KnownBackup::all(&catalog.backups, &[], labels, &catalog.sizes);
     let printed = |backup: &ArchivedBackup| {
@@ -318,7 +318,7 @@ fn backups(catalog: &Catalog, labels: &Labels) -> Vec<PrintedBackup> {
     catalog.backups.iter().map(printed).collect()
 }
 
-/// A line for each timeline that a backup can be recovered to. Which of them count is of interest where not all do.
+/// Formats a line for each timeline that a backup can be recovered to. Shows which backups count if not all do.
 fn backups_as_text(catalog: &Catalog, labels: &Labels) -> String {
     let backups = backups(catalog, labels);
     if backups.is_empty() {

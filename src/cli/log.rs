@@ -1,4 +1,4 @@
-//! Log lines on standard error, which for the server's commands is the server's log.
+//! Log lines on standard error, which ends up in the server's log for the server's commands.
 
 use std::fmt;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::frame::Header;
 use crate::prune::AUDIT;
 use crate::wal::WalName;
 
-/// Starts logging. All but debug lines are always shown, and these with `verbose`; what is deleted with that, and to programs.
+/// Starts the log. Debug lines are shown only with `verbose`, and deleted files only with that or in JSON.
 pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
     let level = if verbose { Level::DEBUG } else { Level::INFO };
     // A full or closed standard error must not fail the call: lines that cannot be written are dropped.
@@ -25,11 +25,11 @@ pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
         .with_max_level(level)
         .with_ansi(false)
         .log_internal_errors(false);
-    // What libraries say of connections is for their own developers, and might tell more than it should.
+    // Messages of libraries about connections are for developers, and may contain secrets.
     let audited = verbose || format == LogFormat::Json;
     let audit = if audited { Level::INFO } else { Level::WARN };
     let ours = Targets::new().with_target("walkeep", level).with_target(AUDIT, audit);
-    // Only the first caller in a process starts the log.
+    // Only the first call in a process starts the log.
     let _ = match format {
         LogFormat::Text => builder.event_format(Line { program }).finish().with(ours).try_init(),
         LogFormat::Json => {
@@ -38,7 +38,7 @@ pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
     };
 }
 
-/// The line that `-v` adds for a file that was archived or looked up.
+/// Logs a file that was archived or looked up, for `-v`.
 pub(super) fn file_done(what: &str, header: &Header, stored_size: u64, started: Instant) {
     tracing::debug!(
         name = %header.name,
@@ -49,30 +49,30 @@ pub(super) fn file_done(what: &str, header: &Header, stored_size: u64, started: 
     );
 }
 
-/// The line that `-v` adds for a file that was restored from the archive.
+/// Logs a file that was restored from the archive, for `-v`.
 pub(super) fn restored(header: &Header, stored_size: u64, started: Instant) {
     let ms = milliseconds(started);
     let (name, size) = (&header.name, header.original_size);
     tracing::debug!(%name, size, stored = stored_size, from = "archive", ms, "restored");
 }
 
-/// The line that `-v` adds for a file that had been prefetched.
+/// Logs a file that had been prefetched, for `-v`.
 pub(super) fn restored_prefetched(name: WalName, size: u64, started: Instant) {
     tracing::debug!(%name, size, from = "prefetcher", ms = milliseconds(started), "restored");
 }
 
-/// The line that `-v` adds for a file that an earlier call has archived.
+/// Logs a file that an earlier call has archived, for `-v`.
 pub(super) fn acknowledged(name: WalName, started: Instant) {
     tracing::debug!(%name, ms = milliseconds(started), "archived by an earlier call");
 }
 
-// As u128 JSON would have it as text.
+// A `u128` would be a string in JSON.
 fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `walkeep-archive: error: what happened`, after the fashion of PostgreSQL's own programs. The server's log adds
-/// no time to it, but stands between lines that have one.
+/// Formats `walkeep-archive: error: what happened`, like PostgreSQL's own programs. Without a time: neighbouring
+/// lines of the server's log have one.
 struct Line {
     program: &'static str,
 }

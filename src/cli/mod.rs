@@ -1,4 +1,4 @@
-//! From a command line to an exit status: what the three binaries have in common, and each one's own arguments.
+//! Command lines, shared by the three binaries, and exit statuses.
 
 mod archive;
 mod arguments;

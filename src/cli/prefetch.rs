@@ -1,4 +1,4 @@
-//! How a restore meets the prefetcher, leaves one behind, and becomes one.
+//! Connection of a restore to the prefetcher: requests, start, and the prefetcher's own entry point.
 
 use std::ffi::OsString;
 use std::fs;
@@ -21,19 +21,20 @@ use crate::restore::{RestoreRequest, Verified};
 use crate::spool::Spool;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
-/// The server that wants a segment, and where its prefetcher is met.
+/// The server that requests a segment, with the meeting point of its prefetcher.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     data: DataDirectory,
     system: SystemIdentifier,
-    /// What tells its run from every other one.
+    /// Identity of the server's run.
     run: String,
     spool: Spool,
     segment: SegmentName,
 }
 
 impl Server {
-    /// None outside a data directory, for files that are not segments, and where prefetching is switched off.
+    /// Creates it; `None` outside a data directory, for files that are not segments, and if prefetching is turned
+    /// off.
     pub(super) fn of(settings: &Settings, request: &RestoreRequest) -> Option<Self> {
         let WalName::Segment(segment) = request.name else { return None };
         if settings.prefetch.bytes == 0 {
@@ -47,12 +48,13 @@ impl Server {
         Some(Self { data, system, run, spool, segment })
     }
 
-    /// The segment, if the prefetcher has it.
+    /// Requests the segment from the prefetcher.
     pub(super) fn ask(&self, limit: &TimeLimit) -> Option<Verified> {
         ask(&self.spool, &self.run, self.segment, limit).ok()
     }
 
-    /// Whether nothing has been said about `subject` and this segment in this run of the server; from now on it has.
+    /// Returns `true` if nothing was logged about `subject` and this segment in this run of the server, and records
+    /// that it is now.
     pub(super) fn is_new(&self, subject: &str) -> bool {
         let segment = self.segment.to_string();
         let said = self.spool.noted(subject, &self.run, SystemTime::now());
@@ -65,12 +67,12 @@ impl Server {
         true
     }
 
-    /// Sees to it that somebody prefetches what comes after the segment that has been restored.
+    /// Makes sure that a prefetcher fetches what follows the restored segment.
     pub(super) fn leave_prefetcher(&self, restored: &Header) {
         let Ok(size) = SegmentSize::new(restored.original_size) else { return };
         match tell_restored(&self.spool, &self.run, self.segment, size) {
             Ok(()) => return,
-            // One that does not answer has the place for as long as it lives.
+            // A prefetcher that does not answer keeps the meeting point while it lives.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => {}
         }
@@ -80,7 +82,8 @@ impl Server {
     }
 }
 
-/// Starts this very call again, as a prefetcher. With the same arguments and environment it finds the same settings.
+/// Starts the same program again as a prefetcher. Arguments and environment are the same, so it finds the same
+/// settings.
 fn start(size: SegmentSize) -> io::Result<()> {
     let arguments = std::env::args_os().skip(1);
     let after = OsString::from(format!("--prefetch-after={}", size.bytes()));
@@ -94,10 +97,10 @@ fn start(size: SegmentSize) -> io::Result<()> {
         .map(drop)
 }
 
-/// Prefetches what comes after the requested segment, of that many bytes.
+/// Prefetches what follows the requested segment, which has that many bytes.
 ///
-/// The exit status is always 0 or 1, and it ends not by a signal that it could have caught: where the server is the first process of a container
-/// it inherits this one, and would take anything else for the crash of a child of its own.
+/// The exit status is always 0 or 1, and no signal that can be caught ends the process: a server that is the first
+/// process of a container inherits it, and would take anything else for the crash of one of its own children.
 pub(super) fn main(
     program: &'static str,
     size: u64,
@@ -106,14 +109,14 @@ pub(super) fn main(
     exit_on_panic(program, Failure::OfTool);
     umask::keep_others_out();
     let outcome = prepare().and_then(|(settings, request)| prefetch_after(settings, &request, size));
-    // Nobody is there to be told why.
+    // Nobody reads a message.
     outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
 fn prefetch_after(settings: Settings, request: &RestoreRequest, size: u64) -> Result<(), Error> {
     let cannot = |error: io::Error| Error::new(ErrorKind::Local, "cannot prefetch").because(error);
     detach().map_err(cannot)?;
-    // What is relative is relative to a directory that is about to be left.
+    // Relative paths refer to a directory that is left below.
     let settings = Settings { spool: std::path::absolute(&settings.spool).map_err(cannot)?, ..settings };
     let path = std::path::absolute(&request.path).map_err(cannot)?;
     let request = RestoreRequest { path, ..request.clone() };
@@ -133,26 +136,27 @@ fn prefetch_after(settings: Settings, request: &RestoreRequest, size: u64) -> Re
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new().map_err(cannot)?;
-        // Keeps nobody from unmounting or removing the directory in which it was started.
+        // So that the directory in which it was started can be unmounted or removed.
         let leave = || std::env::set_current_dir("/");
         tokio::select! {
             outcome = prefetch::prefetch(job, leave) => outcome,
             _ = signals.next() => Ok(()),
         }
     });
-    // Not waited for: it may hang in a file system, and nothing that it does is needed any more.
+    // Not waited for: it may hang in a file system, and its work is no longer needed.
     std::mem::forget(runtime);
     outcome
 }
 
-/// Leaves the server's session, and closes what it had open: its log among others, which would not end before this process.
+/// Leaves the server's session and closes inherited files, such as the log, which would otherwise stay open as long
+/// as this process.
 fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // The list's own is closed by now, and is no loss.
+        // The listing's own descriptor is closed by now.
         let _ = nix::unistd::close(descriptor);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What goes to standard output, for people and for programs.
+//! Standard output, for people and for programs.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
@@ -12,8 +12,8 @@ use super::exit::Failure;
 use crate::catalog::Totals;
 use crate::error::{Error, ErrorKind};
 
-/// Writes to standard output. That it cannot is logged, and has an exit status: whoever reads it must not take a part for the
-/// whole.
+/// Writes to standard output. A failure is logged and has an exit status, because a reader must not take a part for
+/// the whole.
 pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), ExitCode> {
     try_print(write).map_err(|error| {
         let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
@@ -28,19 +28,19 @@ pub(super) fn try_print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     stdout.flush()
 }
 
-/// As [`print`], a text.
+/// Writes a text to standard output.
 pub(super) fn print_text(text: &str) -> Result<(), ExitCode> {
     print(|to| to.write_all(text.as_bytes()))
 }
 
-/// As JSON, with a line end.
+/// Formats a value as JSON, with a final line feed.
 pub(super) fn as_json(value: &impl Serialize) -> String {
-    // What is printed is made of texts, numbers, truths and lists of them: nothing in it can fail.
+    // Output consists of strings, numbers, booleans and lists of them: serialization cannot fail.
     let text = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
     without_controls(&text).into_owned()
 }
 
-/// JSON leaves some control characters as they are, and a label may hold what a terminal takes for a command.
+/// Escapes control characters that JSON allows: a label may contain terminal commands.
 fn without_controls(json: &str) -> Cow<'_, str> {
     let is_control = |character: char| ('\u{7F}'..='\u{9F}').contains(&character);
     if !json.contains(is_control) {
@@ -52,12 +52,12 @@ fn without_controls(json: &str) -> Cow<'_, str> {
     Cow::Owned(json.chars().map(escaped).collect())
 }
 
-/// Escapes, on its way, what [`without_controls`] does.
+/// A writer that escapes as [`without_controls`] does.
 struct Escaping<'a>(&'a mut dyn Write);
 
 impl Write for Escaping<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // The serializer writes whole texts.
+        // The serializer writes whole strings.
         match std::str::from_utf8(bytes) {
             Ok(text) => self.0.write_all(without_controls(text).as_bytes())?,
             Err(_) => self.0.write_all(bytes)?,
@@ -70,45 +70,45 @@ impl Write for Escaping<'_> {
     }
 }
 
-/// Writes JSON, with a line end.
+/// Writes a value as JSON, with a final line feed.
 pub(super) fn write_json(to: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(Escaping(&mut *to), value)?;
     writeln!(to)
 }
 
-/// `5.6 GB`, in PostgreSQL's units.
+/// Formats a size in PostgreSQL's units: `5.6 GB`.
 pub(super) fn bytes(number: u64) -> String {
     format_size(number, WINDOWS)
 }
 
-/// `1 file`, `2 files`.
+/// Formats a number with a noun: `1 file`, `2 files`.
 pub(super) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// `2026-11-21T12:00:00Z`: to the second, because nobody reads more.
+/// Formats a time in whole seconds: `2026-11-21T12:00:00Z`.
 pub(super) fn time(moment: Timestamp) -> String {
     Timestamp::from_second(moment.as_second()).unwrap_or(moment).to_string()
 }
 
-/// `3m 12s`, and 0 for what a clock has in the future.
+/// Formats a duration: `3m 12s`; 0 if it is negative because of differing clocks.
 pub(super) fn duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);
     let (days, rest) = (seconds / 86_400, SignedDuration::from_secs(seconds % 86_400));
     match days {
         0 => format!("{rest:#}"),
         _ if rest.is_zero() => format!("{days}d"),
-        // Of what is days old, seconds are noise.
+        // Seconds do not matter after days.
         _ => format!("{days}d {:#}", SignedDuration::from_hours(rest.as_hours())),
     }
 }
 
-/// `10.0`.
+/// Formats a compression ratio: `10.0`.
 pub(super) fn ratio(totals: &Totals) -> Option<String> {
     totals.ratio().map(|ratio| format!("{ratio:.1}"))
 }
 
-/// A text from elsewhere, as it may be shown on a terminal.
+/// Replaces control characters in a text from elsewhere, so that it is safe on a terminal.
 pub(super) fn plain(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_holds_no_control_character() {
+    fn json_contains_no_control_character() {
         let text = ["plain \u{E9}", "\u{1B}[31m", "\u{9B}31m\u{7F}"];
         let mut written = Vec::new();
         write_json(&mut written, &text).unwrap();
@@ -129,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn amounts_read_as_the_servers_own() {
+    fn sizes_look_like_the_servers_own() {
         assert_eq!([bytes(0), bytes(16 << 20), bytes(1_500_000_000)], ["0 B", "16 MB", "1.40 GB"]);
         assert_eq!([count(1, "file"), count(0, "file")], ["1 file", "0 files"]);
     }
 
     #[test]
-    fn moments_and_durations_are_told_to_a_useful_degree() {
+    fn times_and_durations_have_a_useful_precision() {
         let moment: Timestamp = "2026-11-21T12:00:00.987Z".parse().unwrap();
         assert_eq!(time(moment), "2026-11-21T12:00:00Z");
         let texts =

@@ -1,4 +1,4 @@
-//! How far long work is, shown on a terminal and nowhere else.
+//! Progress of long work, shown only on a terminal.
 
 use std::cell::RefCell;
 
@@ -6,14 +6,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::work::Progress;
 
-/// A bar on standard error, if that is a terminal; gone when the work ends.
+/// A progress bar on standard error, if that is a terminal. Removed when the work ends.
 pub(super) struct Bar {
     what: &'static str,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Bar {
-    /// For work that is called so.
+    /// Creates a bar with a label.
     pub(super) fn new(what: &'static str) -> Self {
         Self { what, bar: RefCell::new(None) }
     }

@@ -28,9 +28,9 @@ const PROGRAM: &str = "walkeep-restore";
 
 /// Restore one WAL file: restore_command = 'walkeep-restore %f %p'
 ///
-/// Exit status: 0 restored and verified; 1 proven absent from the archive, and no gap in it; 75 could not tell, and the server
-/// is a standby, which asks again, or in the last step of a promotion; 255 could not tell, and recovery must stop rather
-/// than end early; 143 stopped by SIGTERM. SIGINT and SIGQUIT: as could not tell.
+/// Exit status: 0 restored and verified; 1 proven absent from the archive, and not a gap; 75 unknown, on a standby,
+/// which retries, or in the last step of a promotion; 255 unknown, and recovery must stop rather than end early; 143
+/// stopped by SIGTERM. After SIGINT or SIGQUIT: as for unknown.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version)]
 struct Arguments {
@@ -40,47 +40,47 @@ struct Arguments {
     #[command(flatten)]
     spooling: Spooling,
 
-    /// How much of what recovery needs next is fetched ahead, such as 1GB; 0MB for nothing [default: 256MB]
+    /// Amount of WAL to fetch ahead during recovery, such as 1GB; 0MB turns it off [default: 256MB]
     #[arg(long, value_name = "SIZE", env = "WALKEEP_PREFETCH_SIZE", hide_env_values = true)]
     prefetch_size: Option<Bytes>,
 
-    /// Restore nothing, but fetch ahead what comes after NAME, whose size in bytes this is
+    /// Restore nothing, but prefetch what follows NAME, whose size in bytes this is
     #[arg(long, value_name = "BYTES", hide = true)]
     prefetch_after: Option<u64>,
 
-    /// End recovery at this missing segment, although later ones were written; may be given more than once
+    /// Missing segment at which recovery may end although later ones were written; may be repeated
     #[arg(long, value_name = "SEGMENT")]
     accept_gap: Vec<SegmentName>,
 
-    /// Take an archive that holds nothing of this cluster for a new one, and not for a wrong one
+    /// Treat an archive without any file of this cluster as a new one, not as the wrong one
     #[arg(long)]
     accept_empty: bool,
 
-    /// What to do when it cannot tell whether the file exists [default: what the data directory calls for]
+    /// What to do if it is unknown whether the file exists [default: depends on the data directory]
     #[arg(long, value_name = "WHAT")]
     on_error: Option<OnError>,
 
-    /// The name of the file: PostgreSQL's %f
+    /// Name of the file: PostgreSQL's %f
     #[arg(value_name = "NAME")]
     name: OsString,
 
-    /// Where to put it: PostgreSQL's %p
+    /// Target path: PostgreSQL's %p
     #[arg(value_name = "PATH")]
     path: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum OnError {
-    /// Exit 75: whoever asked will ask again, as a standby does
+    /// Exit with 75: the caller retries, as a standby does
     Retry,
-    /// Exit 255: whoever asked must stop, as recovery has to
+    /// Exit with 255: the caller must stop, as recovery must
     Stop,
 }
 
 impl Arguments {
     fn mode(&self) -> RecoveryMode {
         match (Question::new(&self.name, &self.path).mode(), self.on_error) {
-            // Whoever would rather stop than go on has to do it before: now it would lead back to the old timeline.
+            // To stop is no longer possible: it would lead back to the old timeline.
             (RecoveryMode::Ending, _) => RecoveryMode::Ending,
             (_, Some(OnError::Retry)) => RecoveryMode::Standby,
             (_, Some(OnError::Stop)) => RecoveryMode::Recovery,
@@ -88,8 +88,8 @@ impl Arguments {
         }
     }
 
-    /// The time limit of a call that a server in that mode makes; and whether it is not to be held up, because it asks again
-    /// by itself, or must go on.
+    /// Returns the time limit for a server in that mode; and `true` if the server must not be delayed, because it
+    /// retries by itself or must continue.
     fn time_limit(&self, mode: RecoveryMode, timeouts: Timeouts) -> (Duration, bool) {
         let by_server = Question::new(&self.name, &self.path).is_of_a_server();
         match (mode, self.on_error) {
@@ -101,12 +101,12 @@ impl Arguments {
     }
 }
 
-/// What it can be told.
+/// Returns the command line definition.
 pub(super) fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Restores the file that the command line names.
+/// Restores the file named on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     let started = Instant::now();
@@ -178,9 +178,9 @@ fn run(arguments: &Arguments, early: &Early, started: Instant) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Warns of a gap that holds up a standby, once in each run of the server: it asks again every few seconds.
+/// Warns of a gap that stops a standby, once per run of the server, which retries every few seconds.
 fn warn_of_gap(server: Option<Server>, error: &Error) {
-    // Where the spool does not answer, twice is better than never.
+    // If the spool does not answer, twice is better than never.
     let is_new = move || patiently(move || server.map(|server| server.is_new("gap"))).unwrap_or(true);
     if error.kind() == ErrorKind::Gap && is_new() {
         tracing::warn!("{}", error.report());

@@ -1,4 +1,4 @@
-//! How timelines and base backups look in JSON, whichever command prints them.
+//! JSON form of timelines and base backups, shared by several commands.
 
 use serde::Serialize;
 
@@ -10,14 +10,14 @@ use crate::wal::{Lsn, TimelineId};
 pub(super) struct TimelineShape {
     pub(super) timeline: u32,
     pub(super) parent: Option<u32>,
-    /// Where it left its parent.
+    /// Position at which it left its parent.
     pub(super) left_at: Option<String>,
     pub(super) ranges: Vec<Range>,
     pub(super) gaps: Vec<Range>,
     pub(super) partials: Vec<String>,
 }
 
-/// Segments in a row.
+/// Consecutive segments.
 #[derive(Serialize)]
 pub(super) struct Range {
     pub(super) first: String,
@@ -25,18 +25,18 @@ pub(super) struct Range {
     pub(super) segments: u64,
 }
 
-/// How far a base backup can be recovered on one timeline.
+/// Reach of a base backup's recovery on one timeline.
 #[derive(Serialize)]
 pub(super) struct ReachShape {
     pub(super) timeline: u32,
-    /// The last segment that replay can have; none where not even the first is there.
+    /// Last segment that replay can read; `null` if even the first one is missing.
     pub(super) last_segment: Option<String>,
-    /// Whether that is the newest one of the timeline.
+    /// `true` if that is the newest segment of the timeline.
     pub(super) to_the_end: bool,
 }
 
 impl TimelineShape {
-    /// Of a timeline of which so much is held, and that has left its parent there.
+    /// Creates the form of a timeline with these segments and parent.
     pub(super) fn new<'a>(
         coverage: &Coverage,
         timeline: TimelineId,
@@ -71,7 +71,7 @@ impl ReachShape {
     }
 }
 
-/// Beyond all positions there are no names, and nothing is there either.
+/// Returns the name of a segment; empty if its positions exceed 64 bits, where no segment exists.
 fn name(coverage: &Coverage, timeline: TimelineId, number: u64) -> String {
     coverage.name(timeline, number).map(|name| name.to_string()).unwrap_or_default()
 }

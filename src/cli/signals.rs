@@ -1,8 +1,9 @@
-//! Signals to a server's command, from its first moment on.
+//! Signals to a server's command, from its start on.
 //!
-//! Until its work begins, which then listens for itself, a thread waits for those that tell it to stop, and ends it with the
-//! status of the table. Those that mean nothing to it are swallowed to the end: by default they would end the process, and a
-//! server that is the first process of a container takes that for the crash of a child of its own.
+//! Until its work begins, which then listens for signals itself, a thread waits for those that request a stop, and
+//! ends the process with the status of the table. Signals without a meaning for it are ignored to the end: by default
+//! they would end the process, which a server that is the first process of a container takes for the crash of one of
+//! its own children.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -15,10 +16,10 @@ use super::log;
 use crate::call::{Caught, Ended};
 use crate::config::LogFormat;
 
-/// Those that tell a process to stop in good order.
+/// Signals that request an orderly stop.
 const STOPPING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 
-/// Those that are left as they are: they end nothing, cannot be had, tell of a fault, or are a terminal's.
+/// Signals that are left alone: they end nothing, cannot be caught, report a fault, or come from a terminal.
 const LEFT: [Signal; 18] = [
     Signal::SIGKILL,
     Signal::SIGSTOP,
@@ -40,26 +41,26 @@ const LEFT: [Signal; 18] = [
     Signal::SIGSYS,
 ];
 
-/// Where signals go once the work listens for them.
+/// Receiver of signals once the work listens for them.
 static LISTENER: Mutex<Option<UnboundedSender<Signal>>> = Mutex::new(None);
 
-/// Signals that are held back, until it is known what they mean.
+/// Blocked signals whose meaning is not decided.
 pub(super) struct Held(SigSet);
 
-/// What signals mean to the process now.
+/// Meaning of signals at this moment.
 #[derive(Clone)]
 pub(super) struct Early(Arc<Mutex<Failure>>);
 
-/// Holds signals back, on this thread and all that come after it. To be called before there is another one.
+/// Blocks signals on this thread and on all later ones. Must be called while there is only one thread.
 pub(super) fn hold() -> Held {
     let held: SigSet = Signal::iterator().filter(|signal| !LEFT.contains(signal)).collect();
-    // Without it, signals do what they do to any process.
+    // If this fails, signals act as in any process.
     let _ = held.thread_block();
     Held(held)
 }
 
 impl Held {
-    /// From now on those that tell it to stop end the process, as a failure of that table.
+    /// Ends the process on a stop signal from now on, with the status of that table.
     pub(super) fn exit_as(self, program: &'static str, failure: Failure) -> Early {
         let early = Early(Arc::new(Mutex::new(failure)));
         let failure = early.clone();
@@ -79,30 +80,30 @@ impl Held {
 }
 
 impl Early {
-    /// From now on that table counts.
+    /// Changes the table from now on.
     pub(super) fn are(&self, failure: Failure) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
     fn hear(&self, program: &'static str, signal: Signal) {
-        // Until the process has ended, or the work has heard of it.
+        // Locked until the process has ended, or the work has received the signal.
         let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner);
         match &*listener {
-            // It may have ended meanwhile, and the process is about to.
+            // It may have ended in the meantime, and the process is about to.
             Some(listener) => drop(listener.send(signal)),
             None => {
                 let failure = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 let ended = Ended::by(Caught::from(signal));
                 log::start(program, LogFormat::default(), false);
-                // Nobody can be told to stop: what the first thread waits for may never come.
+                // The work cannot be stopped: the main thread may wait forever.
                 std::process::exit(i32::from(failure.report_ended(&ended)))
             }
         }
     }
 }
 
-/// From now on whoever calls this listens for those that tell it to stop, on the process's first thread, to which they are let
-/// through. One that comes to the waiting thread all the same, as when the first one is just dealing with another, is handed on.
+/// Makes the caller receive stop signals from now on. They are unblocked on the main thread; one that still reaches
+/// the waiting thread, for example while the main thread handles another, is forwarded.
 pub(super) fn listen() -> UnboundedReceiver<Signal> {
     let (sender, receiver) = unbounded_channel();
     *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
@@ -114,7 +115,7 @@ fn release() {
     let _ = STOPPING.into_iter().collect::<SigSet>().thread_unblock();
 }
 
-/// Whether the process was started so that it outlives its terminal.
+/// Returns `true` if the process was started to outlive its terminal.
 pub(super) fn hangup_is_ignored() -> bool {
     const HANGUP: u64 = 1 << (Signal::SIGHUP as i32 - 1);
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The spool of the server that calls, and how long is looked for what is in it.
+//! The spool of the calling server, opened with a time limit.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::spool::{Spool, SpoolOwner};
 use crate::wal::SystemIdentifier;
 
-/// Far longer than a look at a few files takes.
+/// Much longer than it takes to read a few files.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Gives what `look` finds, and nothing where that takes too long.
@@ -17,10 +17,10 @@ pub(super) fn patiently<T: Default + Send + 'static>(look: impl FnOnce() -> T + 
     found_within(PATIENCE, look)
 }
 
-/// The spool of that server; none where it cannot be had, which makes walkeep slower and nothing else.
+/// Returns the spool of that server; `None` if it is unavailable, which only makes walkeep slower.
 pub(super) fn spool_of(settings: &Settings, data: &DataDirectory, system: SystemIdentifier) -> Option<Spool> {
     let data = if data.path() == Path::new("") { Path::new(".") } else { data.path() };
-    // An archive that cannot even be named will be complained about by the call.
+    // The call itself reports an archive that cannot even be named.
     let place = settings.archive.place().ok()?;
     let owner = SpoolOwner { system, data, archive: &place };
     Spool::open(&settings.spool, &owner)

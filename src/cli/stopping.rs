@@ -1,8 +1,8 @@
-//! A server that is shut down does not wait for an archive that hangs: the archiver calls up to six times before it gives
-//! up, so what a call gains by waiting is a fraction of what the shutdown loses.
+//! Shorter waits during a shutdown of the server: its archiver calls up to six times before it gives up, so waiting
+//! for a hanging archive gains little and delays the shutdown much.
 //!
-//! A smart shutdown may last for hours, with clients at work. So it is waiting alone that is shortened: whatever moves has
-//! all of its time.
+//! A smart shutdown may take hours, with clients still connected. Therefore only waiting is shortened: a transfer
+//! that moves keeps its full time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::error::Error;
 use crate::limit::TimeLimit;
 use crate::wal::SystemIdentifier;
 
-/// How often is looked whether the server is being shut down. Most pushes are done before the first time.
+/// Interval between checks for a shutdown. Most pushes are done before the first one.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Does the work, and makes its time limit one that does not wait for what hangs or fails as soon as the server that keeps
-/// the file at `path` is being shut down.
+/// Runs the work. Once the server of the file at `path` is shutting down, the time limit no longer waits for hanging
+/// or failing requests.
 pub(super) async fn hurry_at_shutdown<T>(
     settings: &Settings,
     path: &Path,

@@ -21,12 +21,12 @@ pub(super) fn supervise<T>(
     run(limit, listen, work)
 }
 
-/// Those that tell a process to stop.
+/// Receivers of the signals that request a stop.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
-    /// A terminal that is closed; `None` where nobody is to be told, as under nohup. A server's commands never hear of it.
+    /// A closed terminal; `None` if it is to be ignored, as under nohup. The server's commands never receive it.
     hangup: Option<Signal>,
     handed_on: UnboundedReceiver<nix::sys::signal::Signal>,
 }

@@ -1,9 +1,10 @@
-//! Tables for a terminal, which other programs can cut into columns, too.
+//! Tables for a terminal that other programs can split into columns.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
-/// Rows under a line of headings, columns separated by two spaces. `right` are the numbers of columns that are aligned right.
+/// Formats rows under a line of headings, with columns separated by two spaces. `right` contains the indices of
+/// right-aligned columns.
 pub(super) fn table(
     headings: &[&str],
     right: &[usize],
@@ -20,7 +21,7 @@ pub(super) fn table(
     rendered(&mut table)
 }
 
-/// Pairs of what something is called and what it is. What has several lines has them below each other.
+/// Formats pairs of name and value. Values with several lines are aligned.
 pub(super) fn pairs(pairs: impl IntoIterator<Item = (&'static str, String)>) -> String {
     let mut table = plain();
     table.add_rows(pairs.into_iter().map(|(name, value)| [name.to_owned(), value]));
@@ -29,7 +30,7 @@ pub(super) fn pairs(pairs: impl IntoIterator<Item = (&'static str, String)>) -> 
 
 fn plain() -> Table {
     let mut table = Table::new();
-    // Never broken to fit a terminal: a name that is torn apart cannot be copied.
+    // Not wrapped to fit the terminal: a broken name cannot be copied.
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
 }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_they_must_be_and_nothing_trails() {
+    fn columns_have_minimal_widths_and_no_trailing_spaces() {
         let rows = [["a", "1"], ["long name", "22"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(
             table(&["NAME", "NUMBER"], &[1], rows),

@@ -1,4 +1,4 @@
-//! What the commands for looking after an archive have in common.
+//! Parts shared by the maintenance commands.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,13 +21,13 @@ use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::wal::SystemIdentifier;
 
-/// What each of them can be told.
+/// Arguments of all maintenance commands.
 #[derive(Debug, Args)]
 pub(super) struct Tool {
     #[command(flatten)]
     pub(super) common: Common,
 
-    /// The cluster's data directory, which tells its system identifier
+    /// Data directory of the cluster, which contains its system identifier
     #[arg(long, value_name = "DIRECTORY")]
     pub(super) pgdata: Option<PathBuf>,
 
@@ -36,7 +36,7 @@ pub(super) struct Tool {
     pub(super) json: bool,
 }
 
-/// An archive, and whose files in it are meant.
+/// An open archive, with the cluster whose files are meant.
 pub(super) struct Opened {
     pub(super) archive: Archive,
     pub(super) system: SystemIdentifier,
@@ -44,7 +44,7 @@ pub(super) struct Opened {
 }
 
 impl Tool {
-    /// What a failure of it is, as long as it has printed nothing.
+    /// Returns the table of exit statuses while nothing has been printed.
     pub(super) fn failure(&self) -> Failure {
         Failure::of_tool(self.json)
     }
@@ -65,7 +65,7 @@ impl Tool {
         Ok(settings)
     }
 
-    /// Does long work until it is done or a signal ends it. The time limit is one for each request, not for all.
+    /// Runs long work until it is done or a signal ends it. The time limit applies to each request, not to the whole.
     pub(super) fn work<T>(
         &self,
         settings: &Settings,
@@ -80,8 +80,8 @@ impl Tool {
         Ok(done.map_err(|ended| self.failure().report_ended(&ended))?)
     }
 
-    /// Finds the archive, and whose files in it are meant: as given, as the data directory says, or of the only system that
-    /// the archive has.
+    /// Opens the archive and determines the cluster: as given, from the data directory, or the only one in the
+    /// archive.
     pub(super) async fn open(&self, settings: &Settings) -> Result<Opened, Error> {
         let archive = Archive::open(&settings.archive).await?;
         let reading = Reading::of(&archive, settings.look_ahead.connections, settings.timeouts.push);

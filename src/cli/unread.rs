@@ -1,9 +1,9 @@
-//! What a server asks `walkeep-restore`, as far as that can be seen without understanding the command line, and what can be
-//! answered without an archive.
+//! Requests of a server to `walkeep-restore` that are recognized without parsing the command line, and answers that
+//! need no archive.
 //!
-//! In the last step of a promotion the server asks for one more history file, and has given up being a standby by then:
-//! stopped there, it would come up again on its old timeline, writable. So neither a wrong flag nor a configuration that
-//! cannot be read, nor a bug, may stop it where the answer is known.
+//! In the last step of a promotion the server requests one more history file. It is no longer a standby then: if
+//! stopped there, it would come up again on its old timeline, writable. So neither a wrong flag, nor an unreadable
+//! configuration, nor a bug may stop it if the answer is known.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,34 +16,34 @@ use crate::error::Error;
 use crate::restore::{cannot_exist, restore_own_history};
 use crate::wal::WalName;
 
-/// What `%p` ends in when the server wants a history file.
+/// Last part of `%p` when the server requests a history file.
 const RECOVERY_HISTORY: &str = "RECOVERYHISTORY";
 
-/// A file that is wanted, and where.
+/// A requested file, with its target path.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
-    /// `None` where that cannot be seen.
+    /// `None` if unrecognized.
     name: Option<WalName>,
-    /// Empty where that cannot be seen.
+    /// Empty if unrecognized.
     path: PathBuf,
 }
 
-/// What is known without an archive.
+/// An answer that needs no archive.
 pub(super) struct Known {
-    /// The exit status that says so.
+    /// Exit status of the answer.
     pub(super) status: u8,
-    /// What it is, for a message.
+    /// Description for a message.
     pub(super) what: String,
 }
 
 impl Question {
-    /// As a command line says that was understood.
+    /// Creates it from a parsed command line.
     pub(super) fn new(name: &OsString, path: &Path) -> Self {
         Self { name: name.to_str().and_then(|text| text.parse().ok()), path: path.to_owned() }
     }
 
-    /// As the arguments show by themselves, whatever flags are among them: the server's `%p`, and the last name of a WAL
-    /// file before it; where there is no such path, the last name, and what follows it.
+    /// Creates it from the arguments, whatever flags are among them: the server's `%p`, and the last name of a WAL
+    /// file before it; without such a path, the last name, and the argument after it.
     pub(super) fn among(arguments: &[OsString]) -> Self {
         let name_of = |argument: &OsString| argument.to_str()?.parse::<WalName>().ok();
         let is_target = |argument: &OsString| Path::new(argument).file_name().is_some_and(is_of_a_server);
@@ -55,10 +55,11 @@ impl Question {
         Self { name: named.and_then(at).and_then(name_of), path: path.map(PathBuf::from).unwrap_or_default() }
     }
 
-    /// What the server does whose question it is.
+    /// Returns what the requesting server does when it finds no more WAL.
     pub(super) fn mode(&self) -> RecoveryMode {
         match (DataDirectory::of(&self.path).recovery_mode(), self.name) {
-            // At the end it asks for a history file, and somebody has removed the file that says what it does.
+            // At the end it requests a history file. For other files, somebody has removed the file that selects
+            // recovery.
             (RecoveryMode::Ending, Some(name)) if !matches!(name, WalName::History(_)) => {
                 RecoveryMode::Recovery
             }
@@ -66,12 +67,12 @@ impl Question {
         }
     }
 
-    /// Whether it is a server that asks, and not `pg_rewind` or a person, who will not ask again.
+    /// Returns `true` if a server requests it, and not `pg_rewind` or a person, who will not retry.
     pub(super) fn is_of_a_server(&self) -> bool {
         self.path.file_name().is_some_and(is_of_a_server)
     }
 
-    /// Answers it without an archive, where that can be done for a server. Its own copy of a history file is then in place.
+    /// Answers a server's request without an archive, if possible. Its own copy of a history file is then in place.
     pub(super) fn known(&self) -> Option<Known> {
         let name =
             self.name.filter(|_| self.path.file_name().is_some_and(|name| name == RECOVERY_HISTORY))?;
@@ -82,7 +83,7 @@ impl Question {
         given.then(|| Known { status: 0, what: format!("the server is given its own copy of {name}") })
     }
 
-    /// Logs a failure from before the archive could be asked, or what is known all the same; and gives the exit status.
+    /// Logs a failure from before the archive could be asked, or the known answer; returns the exit status.
     pub(super) fn report_early(
         &self,
         program: &'static str,
@@ -96,7 +97,7 @@ impl Question {
         known.status
     }
 
-    /// As [`super::exit_on_panic`], unless the answer is known without whatever has panicked.
+    /// Calls [`super::exit_on_panic`], unless the answer is known without the part that panicked.
     pub(super) fn exit_on_panic(&self, program: &'static str, failure: Failure) {
         let question = self.clone();
         exit_on_panic_unless(program, failure, move || {
@@ -105,13 +106,13 @@ impl Question {
     }
 }
 
-/// Makes a panic anywhere in a process with these arguments what it is to `walkeep-restore`.
+/// Turns a panic anywhere in a process with these arguments into a log line and an exit status of `walkeep-restore`.
 pub fn exit_on_panic_of_restore(program: &'static str, arguments: &[OsString]) {
     let question = Question::among(arguments);
     question.exit_on_panic(program, Failure::OfRestore(question.mode()));
 }
 
-/// Whether a server puts files there that it wants.
+/// Returns `true` for the names under which a server requests files.
 fn is_of_a_server(name: &std::ffi::OsStr) -> bool {
     name == RECOVERY_HISTORY || name == "RECOVERYXLOG"
 }
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_found_among_flags_that_nobody_understands() {
+    fn a_request_is_recognized_among_unknown_flags() {
         let asked = (Some("00000002.history".to_owned()), "pg_wal/RECOVERYHISTORY".to_owned());
         for line in [
             "00000002.history pg_wal/RECOVERYHISTORY",

@@ -19,7 +19,7 @@ use crate::error::Error;
 
 const PROGRAM: &str = "walkeep";
 
-/// Look after an archive of PostgreSQL's write-ahead log
+/// Maintain an archive of PostgreSQL's write-ahead log
 ///
 /// Exit status: 0 all well; 1 a problem was found, or the work failed; 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
@@ -43,7 +43,7 @@ enum Command {
     Manual(Manual),
 }
 
-/// Does what the command line says.
+/// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     exit_on_panic(PROGRAM, Failure::OfTool);

@@ -1,4 +1,4 @@
-//! What of a plan has been done, file by file: for reports, and for an audit in the log.
+//! Record of deleted files, for reports and for an audit in the log.
 
 use jiff::Timestamp;
 
@@ -7,13 +7,13 @@ use crate::archive::{ArchivedFile, OtherFile};
 use crate::error::Error;
 use crate::reports::PruneReport;
 
-/// The target of those lines of the log that say what was deleted: whoever keeps the log for an audit wants them, asked or not.
+/// Log target of the lines that name deleted files. They are always logged, for users who audit the log.
 pub const AUDIT: &str = "walkeep::audit";
 
-/// What of a plan has gone.
+/// Files of a plan that were deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deleted {
-    /// By place in the plan.
+    /// Indexed as in the plan.
     files: Vec<bool>,
     leftovers: Vec<bool>,
     number: usize,
@@ -21,14 +21,14 @@ pub struct Deleted {
 }
 
 impl Deleted {
-    /// Nothing of that plan yet.
+    /// Creates a record without deleted files.
     #[must_use]
     pub fn nothing_of(plan: &PrunePlan) -> Self {
         let files = vec![false; plan.goes.len()];
         Self { files, leftovers: vec![false; plan.staged.len()], number: 0, bytes: 0 }
     }
 
-    /// All of that plan, as if it had been carried out.
+    /// Creates a record of all files of the plan, as if it had been carried out.
     #[must_use]
     pub fn all_of(plan: &PrunePlan) -> Self {
         Self {
@@ -39,29 +39,29 @@ impl Deleted {
         }
     }
 
-    /// How many files have gone, leftovers among them.
+    /// Returns the number of deleted files, staging files included.
     #[must_use]
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// How many bytes they took.
+    /// Returns the total size of deleted files in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The archived files that have gone, in that order.
+    /// Iterates over the deleted archived files, in the order of the plan.
     pub fn files<'a>(&'a self, plan: &'a PrunePlan) -> impl Iterator<Item = &'a ArchivedFile> {
         plan.goes.iter().zip(&self.files).filter_map(|(file, gone)| gone.then_some(file))
     }
 
-    /// The leftovers that have gone.
+    /// Iterates over the deleted staging files.
     pub fn leftovers<'a>(&'a self, plan: &'a PrunePlan) -> impl Iterator<Item = &'a OtherFile> {
         plan.staged.iter().zip(&self.leftovers).filter_map(|(file, gone)| gone.then_some(file))
     }
 
-    /// What is noted of it in the archive. What is there now is known only if all has been done.
+    /// Creates the report for the archive. It contains the totals only if the whole plan was carried out.
     #[must_use]
     pub fn report(&self, plan: &PrunePlan, at: Timestamp, error: Option<&Error>) -> PruneReport {
         PruneReport {
@@ -78,7 +78,7 @@ impl Deleted {
         self.files.get(place).copied().unwrap_or_default()
     }
 
-    /// An archived file went.
+    /// Records the deletion of an archived file.
     pub(super) fn file(&mut self, plan: &PrunePlan, place: usize) {
         if let (Some(file), Some(gone)) = (plan.goes.get(place), self.files.get_mut(place)) {
             *gone = true;
@@ -92,7 +92,7 @@ impl Deleted {
         }
     }
 
-    /// A leftover went.
+    /// Records the deletion of a staging file.
     pub(super) fn leftover(&mut self, plan: &PrunePlan, place: usize) {
         if let (Some(file), Some(gone)) = (plan.staged.get(place), self.leftovers.get_mut(place)) {
             *gone = true;
@@ -103,7 +103,7 @@ impl Deleted {
         }
     }
 
-    /// A directory went. No report counts these.
+    /// Records the removal of a directory, which no report counts.
     #[allow(clippy::unused_self, reason = "it goes with the two above")]
     pub(super) fn directory(&mut self, plan: &PrunePlan, place: usize) {
         if let Some(directory) = plan.empty.get(place) {

@@ -1,4 +1,4 @@
-//! Carrying a plan out.
+//! Execution of a plan.
 
 use tokio_util::sync::CancellationToken;
 
@@ -7,12 +7,12 @@ use crate::archive::{Archive, ArchivedFile};
 use crate::catalog::Reading;
 use crate::error::Error;
 
-/// How many a store deletes by one request.
+/// Number of objects that a store deletes per request.
 const AT_A_TIME: usize = 1_000;
 
 impl PrunePlan {
-    /// Deletes what goes, until `stop` says to stop. What went is put into `deleted`, which has all of it however this ends,
-    /// also if it is dropped; `done` hears how many more files are done with.
+    /// Deletes the planned files until `stop` is cancelled. Records each deletion in `deleted`, which is complete
+    /// however this ends, even if it is dropped. Calls `done` with the number of files processed.
     pub async fn carry_out(
         &self,
         archive: &Archive,

@@ -1,8 +1,7 @@
-//! Deleting what need not be kept: the policy is applied to what the archive holds, the outcome is a plan, and the plan can
-//! be printed or carried out.
+//! Deletion of files that need not be kept: the policy is applied to the content of the archive, the result is a
+//! plan, and the plan is printed or carried out.
 //!
-//! Any doubt about what is there, or about the time, is a failure, and deletes nothing. Files that walkeep knows nothing of
-//! are never touched.
+//! Any doubt about files or times is an error, and nothing is deleted. Files unknown to walkeep are never touched.
 
 mod deleted;
 mod deletion;
@@ -31,44 +30,45 @@ pub use deleted::{AUDIT, Deleted};
 pub use plan::PrunePlan;
 use plan::doubtful;
 
-/// How long a deletion that is under way is waited for after a signal, so that it is known what has become of it; and then the
-/// note about all of them. Together less than the process has left then.
+/// Time to wait for a deletion in progress after a signal, to learn its result; then for the report. Together less
+/// than the time that the process has left.
 const LAST_DELETION: Duration = Duration::from_secs(1);
 const LAST_NOTE: Duration = Duration::from_millis(600);
 
-/// What is to be pruned, and how.
+/// A prune request.
 #[derive(Debug, Clone)]
 pub struct PruneRequest {
-    /// The cluster.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// What is to be kept, but for what the server needs.
+    /// Retention policy, without the needs of servers.
     pub policy: Policy,
-    /// The data directory of the server, which needs what comes after its restart point.
+    /// Data directory of the server, which needs WAL from its restart point on.
     pub data: DataDirectory,
-    /// Where base backups are kept.
+    /// Directories that contain base backups.
     pub backup_directories: Vec<PathBuf>,
-    /// The labels of the base backups in the archive that count.
+    /// Labels of the base backups in the archive that count.
     pub labels: Labels,
-    /// The running servers that are asked what they and their standbys still need.
+    /// Running servers that are asked what they and their standbys still need.
     pub servers: Vec<Server>,
-    /// How the archive is read.
+    /// Settings for reading the archive.
     pub reading: Reading,
-    /// Whether nothing is deleted.
+    /// `true` to delete nothing.
     pub dry_run: bool,
 }
 
-/// What has become of it.
+/// Result of a prune.
 #[derive(Debug)]
 pub struct Pruned {
-    /// What goes, and what stays.
+    /// Files to delete and files that stay.
     pub plan: PrunePlan,
-    /// What of it has gone, or would have.
+    /// Deleted files, or in a dry run those that would be deleted.
     pub deleted: Deleted,
-    /// Why not all of it has.
+    /// Error that stopped the deletion.
     pub error: Option<Error>,
 }
 
-/// Deletes what need not be kept, and leaves word of it in the archive. What is not even begun is a failure.
+/// Deletes files that need not be kept, and writes a report to the archive. Returns an error if no deletion was
+/// started.
 pub async fn prune(archive: &Archive, request: PruneRequest, work: &Work<'_>) -> Result<Pruned, Error> {
     let PruneRequest { system, reading, dry_run, .. } = request;
     let plan = match work.unless_stopped(plan(archive, request, work.now()), STOPPED).await {
@@ -97,7 +97,7 @@ pub async fn prune(archive: &Archive, request: PruneRequest, work: &Work<'_>) ->
 
 const STOPPED: &str = "stopped before all was deleted that should be";
 
-/// Looks at everything and decides.
+/// Collects all facts and makes the plan.
 async fn plan(archive: &Archive, request: PruneRequest, now: Timestamp) -> Result<PrunePlan, Error> {
     let PruneRequest { system, policy, data, backup_directories, labels, servers, reading, .. } = request;
     let given = policy.keep_from.map(|from| Need { from, who: "what was given as --keep-from".to_owned() });
@@ -116,7 +116,7 @@ async fn plan(archive: &Archive, request: PruneRequest, now: Timestamp) -> Resul
     PrunePlan::of(catalog, &elsewhere, &labels, &policy, now).map(|plan| PrunePlan { needed, ..plan })
 }
 
-/// Does the work, which ends by itself when it is told to stop; `None` if it does not for so long.
+/// Runs `work`, which ends by itself once `stop` is cancelled. Returns `None` if that takes longer than `patience`.
 async fn heeding<T>(
     stop: &CancellationToken,
     patience: Duration,
@@ -133,7 +133,7 @@ async fn heeding<T>(
     }
 }
 
-/// Leaves word of it in the archive, for `walkeep status`. That it cannot is no failure of the work.
+/// Writes the report for `walkeep status` to the archive. A failure to write it does not fail the prune.
 async fn note(archive: &Archive, system: SystemIdentifier, report: &PruneReport, stop: &CancellationToken) {
     let noted = heeding(stop, LAST_NOTE, report.write(archive, system)).await;
     let failed =
@@ -149,8 +149,8 @@ mod tests {
     use crate::retention::{BackupPolicy, Before, Why};
     use crate::scene::{IN_RECOVERY, NOW, READING, Scene, days_ago, position, segment};
 
-    /// Eight segments and two base backups, of which the older one needs all from the second segment on, the newer one from the
-    /// sixth.
+    /// Creates eight segments and two base backups. The older backup needs WAL from the second segment on, the newer
+    /// one from the sixth.
     async fn scene() -> (Scene, [String; 2]) {
         let scene = Scene::new().await;
         scene.segments(1, 1..=5, 10);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_newest_base_backup_does_not_need_goes_and_word_of_it_is_left() {
+    async fn wal_that_the_newest_base_backup_does_not_need_is_deleted_and_reported() {
         let (scene, [_, newer]) = scene().await;
         let bytes = |names: &[String]| names.iter().map(|name| size(&scene, name)).sum::<u64>();
         let all = bytes(&scene.names());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dry_run_deletes_nothing_and_leaves_no_word() {
+    async fn a_dry_run_deletes_nothing_and_writes_no_report() {
         let (scene, [older, _]) = scene().await;
         let before = scene.names();
         let dry = PruneRequest { dry_run: true, ..request(&scene, newest_backup()) };
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn in_doubt_nothing_goes_and_the_doubt_is_noted() {
+    async fn in_doubt_nothing_is_deleted_and_the_doubt_is_reported() {
         let (scene, [older, _]) = scene().await;
         let before = scene.names();
         std::fs::write(scene.archived(&older), "damaged").unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_stopped_says_how_far_it_came_and_the_next_one_does_the_rest() {
+    async fn a_stopped_prune_reports_its_progress_and_the_next_one_does_the_rest() {
         let (mut scene, _) = scene().await;
         let before = scene.names();
         scene.heard.when(0, {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn that_no_word_can_be_left_is_no_failure() {
+    async fn a_report_that_cannot_be_written_is_no_failure() {
         let (scene, _) = scene().await;
         let reports = scene.path("archive").join(scene.system.to_string()).join("reports");
         std::fs::write(reports, "in the way").unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_standby_may_ask_for_all_before_its_restart_point_to_go_although_the_archive_is_behind() {
+    async fn a_standby_may_delete_everything_before_its_restart_point_although_the_archive_lags() {
         let scene = Scene::new().await;
         scene.segments(1, 1..=3, 10);
         let before = Before::Segment(segment(1, 5));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_somebody_needs_stays_whatever_the_policy_and_so_does_what_is_young() {
+    async fn needed_wal_and_young_wal_stay_under_any_policy() {
         let (scene, _) = scene().await;
         let needed = Policy { keep_from: Some(position(5, 0x28)), ..newest_backup() };
         let dry = PruneRequest { dry_run: true, ..request(&scene, needed) };

@@ -1,10 +1,11 @@
-//! What running servers and their standbys still need, whatever the policies say.
+//! WAL that running servers and their standbys still need under any policy.
 
 use crate::error::{Error, ErrorKind};
 use crate::server::{Need, Server};
 use crate::wal::SystemIdentifier;
 
-/// What the servers say. One that cannot be asked might need the oldest WAL, and one of another cluster says nothing of this.
+/// Asks the servers. A server that does not answer may need the oldest WAL, and one of another cluster is a mistake;
+/// both are errors.
 pub(super) fn of(servers: &[Server], system: SystemIdentifier) -> Result<Vec<Need>, Error> {
     let mut needs = Vec::new();
     for server in servers {

@@ -1,4 +1,4 @@
-//! What goes, and what stays: from what is in the catalog to a plan, or to the doubt that forbids one. Nothing is read here.
+//! Plan of a prune, or the doubt that prevents one. Reads nothing.
 
 use std::collections::BTreeMap;
 
@@ -16,56 +16,56 @@ use crate::retention::{
 use crate::server::Need;
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
-/// What goes, and what stays.
+/// Plan of a prune.
 #[derive(Debug)]
 pub struct PrunePlan {
     pub(super) system: SystemIdentifier,
-    /// The oldest segment that stays, if any goes.
+    /// Oldest segment that stays, if any is deleted.
     pub begins_at: Option<SegmentName>,
-    /// The files that go, in that order.
+    /// Files to delete, in order.
     pub goes: Vec<ArchivedFile>,
-    /// What pushes that were killed have left, and goes.
+    /// Staging files of killed pushes, to be deleted.
     pub staged: Vec<OtherFile>,
     pub(super) empty: Vec<OtherFile>,
-    /// The base backups that stay, oldest first.
+    /// Base backups that stay, oldest first.
     pub kept: Vec<KeptBackup>,
-    /// The base backups whose WAL goes, or is gone already, in the order in which they ended.
+    /// Base backups whose WAL is deleted or already missing, in order of their ends.
     pub forgotten: Vec<Backup>,
-    /// What stays because a base backup may be at work that needs it, if that is more than the others need.
+    /// WAL that stays because a base backup in progress may need it, if that is more than the policy keeps.
     pub young: Option<Young>,
-    /// The branches of the log that no backup leads to any more.
+    /// Branches to which no remaining backup leads.
     pub given_up: Vec<GivenUp>,
-    /// The branches that were to be given up, and are kept because something was archived of them just now.
+    /// Branches that were to be given up but stay, because they were written recently.
     pub alive: Vec<GivenUp>,
-    /// Timelines of which the archive knows nothing, and something was said.
+    /// Timelines named in settings that the archive does not know.
     pub strangers: Vec<TimelineId>,
-    /// Why nothing would go, had nobody said otherwise.
+    /// Reason to delete nothing that the user has overruled.
     pub overruled: Option<Doubt>,
-    /// What those of them are called that redundancy keeps, and that replicas may have been made of.
+    /// Names of the base backups kept by redundancy from which replicas may have been made.
     pub perhaps_replicas: Vec<String>,
-    /// All that stays.
+    /// Totals of the files that stay.
     pub stays: Totals,
-    /// How many files walkeep knows nothing of, and leaves alone.
+    /// Number of files unknown to walkeep, which are left alone.
     pub unknown: usize,
-    /// Who needs the log from furthest back, as far as that was asked.
+    /// The need furthest back, if servers were asked.
     pub needed: Option<Need>,
 }
 
 impl PrunePlan {
-    /// How many files go, leftovers among them.
+    /// Returns the number of files to delete, staging files included.
     #[must_use]
     pub fn number(&self) -> usize {
         self.goes.len() + self.staged.len()
     }
 
-    /// How many bytes these take.
+    /// Returns the total size of the files to delete, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let staged: u64 = self.staged.iter().map(|file| file.size).sum();
         self.goes.iter().map(|file| file.stored_size).sum::<u64>() + staged
     }
 
-    /// Applies a policy to what an archive holds, and to the base backups that were found elsewhere.
+    /// Applies a policy to the content of an archive, and to base backups found elsewhere.
     pub fn of(
         mut catalog: Catalog,
         elsewhere: &[BackupElsewhere],
@@ -151,8 +151,8 @@ pub(super) fn doubtful(why: &str) -> Error {
     Error::new(ErrorKind::Damaged, format!("nothing is deleted, because {why}"))
 }
 
-/// Nothing tells which of two names of two sizes comes first in the log, and no base backup leads from one size to the other: so there
-/// is no boundary.
+/// Creates the error for an archive with two segment sizes. Names of different sizes have no common order, and no
+/// base backup leads from one size to the other, so the oldest WAL to keep is undefined.
 fn two_sizes(catalog: &Catalog, other: &OtherSize) -> Error {
     let current = catalog.sizes.current();
     let files = catalog.inventory.files.iter().map(|file| file.name);
@@ -202,7 +202,7 @@ fn in_doubt(doubt: &Doubt) -> Error {
     doubtful(&doubt.to_string()).hint(hint)
 }
 
-/// All base backups, as the policy sees them.
+/// Converts base backups for the policy.
 fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
     let seen = |backup: KnownBackup| {
         let reaches = coverage.reaches(backup.origin);
@@ -220,7 +220,7 @@ fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
     known.into_iter().map(seen).collect()
 }
 
-/// Timelines of which the archive knows nothing, and that are to be held or given up: a slip of the pen, or an old story.
+/// Returns the timelines in settings that the archive does not know: mistyped, or outdated.
 fn strangers(coverage: &Coverage, policy: &Policy) -> Vec<TimelineId> {
     let knows = |timeline: TimelineId| {
         coverage.history(timeline).is_some() || coverage.timelines().any(|(id, _)| id == timeline)
@@ -229,13 +229,13 @@ fn strangers(coverage: &Coverage, policy: &Policy) -> Vec<TimelineId> {
     said.filter(|timeline| !knows(*timeline)).collect()
 }
 
-/// The ends of the log's branches, and since when there is something of them.
+/// Returns the ends of the branches, with the times of their newest files.
 fn tips(catalog: &Catalog) -> Vec<Tip> {
     let coverage = &catalog.coverage;
     let mut last: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
     let mut begun: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
-    // In the order of names, so the last segment of a timeline is its newest, whatever a copy has made of the times of others. A
-    // partial one is what a promotion has left behind, and no sign of life.
+    // Sorted by name, so the last segment of a timeline is its newest, even if a copy has lost the times of files. A
+    // partial one was left by a promotion and is no sign of activity.
     for file in &catalog.inventory.files {
         match file.name.wal() {
             WalName::Segment(segment) => drop(last.insert(segment.timeline(), file.since)),

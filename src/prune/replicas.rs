@@ -1,5 +1,5 @@
-//! Base backups that may have been taken to make replicas. The archive knows of them as of any other, so with redundancy they
-//! take the places of those that somebody keeps.
+//! Base backups that may have been taken to create replicas. The archive contains their history files like any
+//! others, so they count for redundancy in place of backups that somebody keeps.
 
 use jiff::SignedDuration;
 
@@ -7,14 +7,14 @@ use crate::catalog::KnownBackup;
 use crate::coverage::Coverage;
 use crate::retention::{KeptBackup, Why};
 
-/// What `pg_basebackup` calls a base backup where nobody says what it is to be called.
+/// Default label of `pg_basebackup`.
 const DEFAULT_LABEL: &str = "pg_basebackup base backup";
 
-/// Nobody takes base backups to keep more often than that.
+/// Interval shorter than that of base backups that somebody keeps.
 const SOON: SignedDuration = SignedDuration::from_mins(10);
 
-/// What those are called that may be such: several that ended soon after each other, and any that nobody has given a label,
-/// beside others. One that was found where base backups are kept is none, and one alone takes nobody's place.
+/// Returns the names of backups that may be of replicas: several that ended shortly after each other, and unlabeled
+/// ones next to others. A backup found in a directory is none, and a single backup displaces no other.
 pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String> {
     let complete: Vec<&KnownBackup> = known.iter().filter(|backup| backup.is_complete(coverage)).collect();
     let is_soon =
@@ -29,7 +29,7 @@ pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String
     suspects.map(|(_, backup)| backup.title()).collect()
 }
 
-/// Those of them that redundancy has counted.
+/// Returns those of them that count for redundancy.
 pub(super) fn counted(kept: &[KeptBackup], suspects: &[String]) -> Vec<String> {
     let is_counted = |kept: &&KeptBackup| kept.why.iter().any(|why| matches!(why, Why::Redundancy { .. }));
     let titles = kept.iter().filter(is_counted).map(|kept| &kept.backup.title);
@@ -53,7 +53,7 @@ mod tests {
         SegmentName::from_number(crate::wal::TimelineId::FIRST, number, SegmentSize::DEFAULT).unwrap()
     }
 
-    /// Backups of these labels, so many minutes after each other.
+    /// Creates backups with these labels, that many minutes apart.
     fn suspected(backups: &[(&str, i64)]) -> Vec<u64> {
         let begin: Timestamp = BEGIN.parse().unwrap();
         let coverage = Coverage::new(
@@ -83,25 +83,25 @@ mod tests {
     }
 
     #[test]
-    fn nightly_backups_of_one_label_are_none() {
+    fn nightly_backups_with_one_label_are_not_suspected() {
         assert_eq!(suspected(&[("nightly", 0), ("nightly", 1440), ("nightly", 2880)]), [0; 0]);
     }
 
     #[test]
-    fn those_without_a_label_of_their_own_are_beside_others() {
+    fn unlabeled_backups_are_suspected_next_to_others() {
         assert_eq!(suspected(&[(DEFAULT_LABEL, 0)]), [0; 0], "one alone takes nobody's place");
         assert_eq!(suspected(&[("nightly", 0), (DEFAULT_LABEL, 300), ("nightly", 1440)]), [2]);
         assert_eq!(suspected(&[(DEFAULT_LABEL, 0), (DEFAULT_LABEL, 1440)]), [1, 2]);
     }
 
     #[test]
-    fn those_that_ended_soon_after_each_other_are() {
+    fn backups_that_ended_shortly_after_each_other_are_suspected() {
         assert_eq!(suspected(&[("nightly", 0), ("a", 600), ("b", 609), ("nightly", 1440)]), [2, 3]);
         assert_eq!(suspected(&[("a", 600), ("b", 611)]), [0; 0]);
     }
 
     #[test]
-    fn one_that_lacks_wal_is_none() {
+    fn a_backup_that_lacks_wal_is_not_suspected() {
         // There are twenty segments.
         let mut many = vec![("weekly", -1_000_000); 20];
         many.push((DEFAULT_LABEL, 5_000));

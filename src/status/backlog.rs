@@ -1,4 +1,4 @@
-//! What waits in a data directory to be archived.
+//! Files in a data directory that wait to be archived.
 
 use std::fs;
 use std::io;
@@ -12,24 +12,25 @@ use crate::cluster::{DataDirectory, holds_segment};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
-/// The files that the server has marked as ready to be archived.
+/// Files that the server has marked as ready to be archived.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// How many there are.
+    /// Number of files.
     pub files: u64,
-    /// Their bytes.
+    /// Total size in bytes.
     pub bytes: u64,
-    /// Since when the one that has waited longest has been ready.
+    /// Time since when the first of them has been ready.
     pub oldest: Option<Timestamp>,
-    /// The one that the server hands over next. It hands over no other before that is archived.
+    /// File that the server passes to `archive_command` next. It passes no other before this one is archived.
     pub next: Option<WalName>,
 }
 
-/// A server that archives has come to a file by then, unless there are very many.
+/// Time within which a server that archives gets to a file, unless there are very many.
 const HELD_UP_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 impl Unarchived {
-    /// Whether that is so long ago that a server which archives into this archive would have come to it.
+    /// Returns `true` if that is so long ago that a server which archives into this archive would have archived the
+    /// segment.
     #[must_use]
     pub fn is_overdue(&self, now: Timestamp) -> bool {
         now.duration_since(self.since) > HELD_UP_AFTER
@@ -37,28 +38,28 @@ impl Unarchived {
 }
 
 impl Backlog {
-    /// Which file holds the others up, and since when the first of them has waited, if that is so long that a person should
-    /// look: the server's disk fills.
+    /// Returns the file that blocks the others, and the time since when the first of them has waited, if that is long
+    /// enough for an alarm: the server's disk fills.
     #[must_use]
     pub fn held_up(&self, now: Timestamp) -> Option<(WalName, Timestamp)> {
         let (next, oldest) = (self.next?, self.oldest?);
         (now.duration_since(oldest) > HELD_UP_AFTER).then_some((next, oldest))
     }
 
-    /// Whether the server has marked that file as ready.
+    /// Returns `true` if the server has marked the file as ready.
     #[must_use]
     pub fn is_marked(data: &DataDirectory, name: WalName) -> bool {
         data.path().join(format!("pg_wal/archive_status/{name}.ready")).exists()
     }
 
-    /// What shows why a file is not archived, typed as the server's user.
+    /// Returns the command that shows why a file is not archived, to be typed as the server's user.
     #[must_use]
     pub fn command_for(next: WalName, archive: &str, data: &Path) -> String {
         let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
         format!("cd {} && walkeep-archive --archive {archive} pg_wal/{next}", data.display())
     }
 
-    /// What waits in that data directory.
+    /// Reads the backlog of a data directory.
     pub fn of(data: &DataDirectory) -> Result<Self, Error> {
         let wal = data.path().join("pg_wal");
         let marks = wal.join("archive_status");
@@ -72,9 +73,9 @@ impl Backlog {
             let entry = entry.map_err(cannot_list)?;
             let mark = entry.file_name();
             let Some(name) = mark.to_str().and_then(|mark| mark.strip_suffix(".ready")) else { continue };
-            // Others are not the archiver's business either.
+            // Other names are not passed to `archive_command` either.
             let Ok(parsed) = name.parse::<WalName>() else { continue };
-            // Both may go at any moment, which is what they are for.
+            // Either file may disappear at any moment, once it is archived.
             let Ok(since) = entry.metadata().and_then(|found| found.modified()) else { continue };
             let since = Timestamp::try_from(since).unwrap_or(Timestamp::MAX);
             backlog.files += 1;
@@ -87,11 +88,12 @@ impl Backlog {
     }
 }
 
-/// The segments of the server's newest timeline that it has finished, and that come after the newest one in the archive. So
-/// a server that archives nothing, or elsewhere, is told from one that has nothing to archive: neither has a mark that says so.
+/// Returns the finished segments of the server's newest timeline that come after the newest one in the archive. They
+/// distinguish a server that archives nothing, or elsewhere, from one that has nothing to archive: neither has a
+/// `.ready` file.
 ///
-/// Finished is what a later one follows. Files that the server has prepared for later use have the first page of another
-/// segment, or none. What cannot be read is none: the marks speak of a data directory that cannot be.
+/// A segment is finished if a later one follows. Files prepared for reuse have the first page of another segment, or
+/// none. Unreadable files are ignored: the backlog reports an unreadable data directory.
 #[must_use]
 pub fn unarchived(
     data: &DataDirectory,
@@ -111,7 +113,7 @@ pub fn unarchived(
             && newest.is_none_or(|newest| *segment > newest)
             && holds_segment(&wal, system, *segment)
     });
-    // The last one is the one that is being written.
+    // The last one is still being written.
     segments.pop()?;
     let first = *segments.first()?;
     let since = fs::metadata(wal.join(first.to_string())).and_then(|found| found.modified()).ok()?;
@@ -124,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_waited_for_minutes_holds_the_others_up() {
+    fn a_file_that_has_waited_for_minutes_blocks_the_others() {
         let place = tempfile::tempdir().unwrap();
         let marks = place.path().join("pg_wal/archive_status");
         fs::create_dir_all(&marks).unwrap();

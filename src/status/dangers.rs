@@ -1,4 +1,4 @@
-//! What endangers a recovery, whatever is demanded: problems, and what has less weight.
+//! Dangers to a recovery that are reported without any limits: problems and notes.
 
 use jiff::Timestamp;
 

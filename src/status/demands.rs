@@ -101,7 +101,7 @@ pub enum Why<'a> {
     Found(u64),
 }
 
-/// What a report says that matters here.
+/// The part of a report that limits depend on.
 struct Noted<'a> {
     work: Chore,
     at: Timestamp,

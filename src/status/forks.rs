@@ -1,5 +1,5 @@
-//! How the newest timeline hangs together with those that it came from, and who else writes. Pure: what few listings tell goes
-//! in, what is wrong comes out.
+//! Relations of the newest timeline to its ancestors, and other servers that write. Pure: takes a few listings,
+//! returns problems.
 
 use std::collections::BTreeMap;
 
@@ -8,43 +8,43 @@ use jiff::{SignedDuration, Timestamp};
 use crate::catalog::KnownBackup;
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
-/// Segments that were written before their timeline was left on the way to the newest one, and that the archive does not have.
-/// A failover leaves such a hole: what the old primary had streamed and not archived.
+/// Missing segments that were written before their timeline was left on the path to the newest one. A failover leaves
+/// such a hole: the old primary had streamed but not archived them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hole {
-    /// The first segment that is missing.
+    /// First missing segment.
     pub first: SegmentName,
-    /// The last one.
+    /// Last missing segment.
     pub last: SegmentName,
-    /// How many are missing from the first to the last.
+    /// Number of missing segments from the first to the last.
     pub segments: u64,
-    /// The timeline that left theirs.
+    /// Timeline that left theirs.
     pub left_by: TimelineId,
-    /// Where that was.
+    /// Position of the fork.
     pub left_at: Lsn,
-    /// Whether a base backup comes after it, so that it is in the way of older ones only.
+    /// `true` if a base backup starts after it, so that it affects only older ones.
     pub passed: bool,
 }
 
-/// A timeline that was written on after the newest one, or one on the way to it, had begun.
+/// A timeline that was written after the newest one, or one on the path to it, had begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parallel {
     /// Its newest segment.
     pub newest: SegmentName,
-    /// When that was archived.
+    /// Archiving time of that segment.
     pub archived_at: Timestamp,
-    /// The timeline that left it, or the newest one if it is on no way to that.
+    /// Timeline that left it, or the newest one if it is not on the path to that.
     pub beside: TimelineId,
-    /// Where it was left, if it is on the way to the newest one.
+    /// Position at which it was left, if it is on the path to the newest one.
     pub left_at: Option<Lsn>,
 }
 
-/// A timeline that a server is on, and whose history file the archive does not have.
+/// A server's timeline whose history file is not archived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WithoutHistory(pub TimelineId);
 
 impl WithoutHistory {
-    /// What is missing, and what that means, in words.
+    /// Describes the missing file and the consequence.
     #[must_use]
     pub fn what(&self) -> String {
         let Self(timeline) = self;
@@ -54,21 +54,21 @@ impl WithoutHistory {
         )
     }
 
-    /// What to do about it.
+    /// Returns the advice for the user.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         "run \"walkeep backfill\" on the server, which archives it if it lies in pg_wal there"
     }
 }
 
-/// Whoever has archived within that time may archive again.
+/// Time after which an inactive server is not expected to archive again.
 const MAY_GO_ON: SignedDuration = SignedDuration::from_hours(24);
 
-/// For how long a server may be at work on what lay in its queue when it was promoted, if nothing else tells.
+/// Time for which a promoted server may still archive its backlog, unless something else is known.
 pub(super) const QUEUE_OF_PROMOTED: SignedDuration = SignedDuration::from_mins(5);
 
 impl Hole {
-    /// What is missing, and what that means, in words.
+    /// Describes the missing segments and the consequence.
     #[must_use]
     pub fn what(&self) -> String {
         let Self { first, last, segments, left_by, left_at, passed } = self;
@@ -84,7 +84,7 @@ impl Hole {
         )
     }
 
-    /// What to do about it.
+    /// Returns the advice for the user.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         if self.passed {
@@ -96,7 +96,7 @@ impl Hole {
 }
 
 impl Parallel {
-    /// What shows that, in words.
+    /// Describes the evidence.
     #[must_use]
     pub fn what(&self) -> String {
         let Self { newest, archived_at, beside, left_at } = self;
@@ -108,7 +108,7 @@ impl Parallel {
         format!("timeline {timeline} was written on after {since}: {newest} was archived at {archived_at}")
     }
 
-    /// What to do about it.
+    /// Returns the advice for the user.
     #[must_use]
     pub fn remedy(&self, now: Timestamp) -> &'static str {
         if self.may_go_on(now) {
@@ -119,7 +119,7 @@ impl Parallel {
         }
     }
 
-    /// Whether it has been written so lately that somebody may write there still.
+    /// Returns `true` if the timeline was written so recently that a server may still write it.
     #[must_use]
     pub fn may_go_on(&self, now: Timestamp) -> bool {
         now.duration_since(self.archived_at) < MAY_GO_ON
@@ -130,23 +130,24 @@ impl Parallel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ancestor {
     pub(super) timeline: TimelineId,
-    /// The number of the segment in which it begins.
+    /// Number of the segment in which it starts.
     begins: u64,
     pub(super) left_at: Lsn,
     pub(super) left_by: TimelineId,
 }
 
 impl Ancestor {
-    /// The last segment that only it has, if there is any: its successor begins with a copy of the one in which it was left.
+    /// Returns the last segment that only this timeline has, if any. The next timeline starts with a copy of the one
+    /// in which this was left.
     pub(super) fn last(&self, size: SegmentSize) -> Option<SegmentName> {
         let last = (self.left_at.0 / size.bytes()).checked_sub(1).filter(|last| *last >= self.begins)?;
         SegmentName::from_number(self.timeline, last, size)
     }
 
-    /// What is missing of its segments right before it was left.
+    /// Returns the hole in its segments just before it was left.
     ///
-    /// `neighbours` are the archived segments whose names begin like the last one's, ascending; `newest` is the newest segment of
-    /// all that it has in the archive, `oldest` the oldest one on any timeline: before it nothing is kept.
+    /// `neighbours` are the archived segments whose names start like the last one's, ascending. `newest` is its
+    /// newest archived segment, `oldest` the oldest on any timeline: nothing before that is kept.
     pub(super) fn hole(
         &self,
         size: SegmentSize,
@@ -159,7 +160,7 @@ impl Ancestor {
         let group = last - last % size.segments_per_log();
         let after_newest = newest.as_ref().and_then(number).map_or(0, |newest| newest + 1);
         let begins = self.begins.max(number(&oldest)?).max(after_newest.min(group));
-        // A history file may name any place, so nothing is counted one by one but what is there.
+        // A history file may name any position, so the loop runs only over existing segments.
         let held = || neighbours.iter().filter_map(number).filter(|number| (begins..=last).contains(number));
         let first = held().fold(begins, |next, number| if number == next { next + 1 } else { next });
         if first > last {
@@ -180,13 +181,13 @@ impl Ancestor {
         })
     }
 
-    /// Whether all of that segment comes after the place at which it was left, so that none of it is on the way.
+    /// Returns `true` if the whole segment comes after the fork, so that none of it is on the path.
     pub(super) fn is_beyond(&self, segment: SegmentName, size: SegmentSize) -> bool {
         segment.start(size).is_some_and(|start| start >= self.left_at)
     }
 }
 
-/// The newest timeline, and its ancestors, oldest first.
+/// The newest timeline with its ancestors, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) newest: TimelineId,
@@ -194,13 +195,13 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The one of the newest timeline that has a history file.
+    /// Creates the line of the newest timeline that has a history file.
     pub(super) fn of(histories: &BTreeMap<TimelineId, TimelineHistory>, size: SegmentSize) -> Option<Self> {
         let (newest, history) = histories.last_key_value()?;
         let mut ancestors: Vec<Ancestor> = Vec::new();
         let (mut left_by, mut left_at) = (*newest, Lsn(u64::MAX));
         for ancestor in history.ancestors.iter().rev() {
-            // One that was left before it began has nothing, which a recovery to the past can write.
+            // A timeline left before it began has no WAL. A recovery to the past can write such a history.
             left_at = left_at.min(ancestor.left_at);
             ancestors.push(Ancestor { timeline: ancestor.timeline, begins: 0, left_at, left_by });
             left_by = ancestor.timeline;
@@ -214,7 +215,7 @@ impl Line {
         Some(Self { newest: *newest, ancestors })
     }
 
-    /// How far from the beginning of the line a timeline is; `None` of one that is not on it.
+    /// Returns the index of a timeline, counted from the start of the line; `None` if it is not on the line.
     fn place(&self, timeline: TimelineId) -> Option<usize> {
         if timeline == self.newest {
             return Some(self.ancestors.len());
@@ -222,7 +223,7 @@ impl Line {
         self.ancestors.iter().position(|ancestor| ancestor.timeline == timeline)
     }
 
-    /// The hole, if a base backup's way leads through it; where none is known, all is needed. `oldest` as above.
+    /// Returns the hole if the path of a base backup leads through it, or if no backup is known. `oldest` as above.
     pub(super) fn matters(&self, hole: Hole, backups: &[KnownBackup], oldest: SegmentName) -> Option<Hole> {
         let place = self.place(hole.last.timeline())?;
         let starts = backups
@@ -235,8 +236,8 @@ impl Line {
         (!before.is_empty() || after.is_empty()).then_some(Hole { passed: !after.is_empty(), ..hole })
     }
 
-    /// Which timeline shows when the segment is too late: the one that left the segment's, or the newest one if that is on no way
-    /// to it; with the place where it was left. `None` of a segment that has its place on the way.
+    /// Returns the timeline that shows that the segment was written too late: the one that left the segment's, or the
+    /// newest if that is not on the path; with the position of the fork. `None` if the segment is on the path.
     pub(super) fn beside(
         &self,
         segment: SegmentName,
@@ -254,7 +255,7 @@ impl Line {
         }
     }
 
-    /// The segment with which a timeline of the line begins.
+    /// Returns the first segment of a timeline of the line.
     pub(super) fn first_of(&self, timeline: TimelineId, size: SegmentSize) -> Option<SegmentName> {
         let parent = self.ancestors.iter().find(|ancestor| ancestor.left_by == timeline)?;
         SegmentName::containing(timeline, parent.left_at, size)
@@ -280,13 +281,13 @@ mod tests {
         SegmentName::from_number(timeline(of), number, SIZE).unwrap()
     }
 
-    /// The last segment that only each of the ancestors has.
+    /// Returns the last segment that only each of the ancestors has.
     fn lasts(line: &Line) -> Vec<Option<SegmentName>> {
         line.ancestors.iter().map(|ancestor| ancestor.last(SIZE)).collect()
     }
 
     #[test]
-    fn an_ancestors_last_segment_is_the_one_before_that_in_which_it_was_left() {
+    fn the_last_segment_of_an_ancestor_precedes_its_fork() {
         assert_eq!(lasts(&line(2, "1\t0/5000100\tx\n")), [Some(name(1, 4))]);
         assert_eq!(lasts(&line(2, "1\t0/5000000\tx\n")), [Some(name(1, 4))], "at the beginning of a segment");
         assert_eq!(lasts(&line(2, "1\t0/4FFFFFF\tx\n")), [Some(name(1, 3))]);
@@ -297,9 +298,9 @@ mod tests {
         assert_eq!(lasts(&three), [Some(name(1, 4)), Some(name(2, 5))]);
     }
 
-    /// As the server writes it when a recovery that was to follow timeline 2 ends before that had begun.
+    /// Written by the server when a recovery that follows timeline 2 ends before that has begun.
     #[test]
-    fn a_timeline_that_was_left_before_it_began_has_nothing() {
+    fn a_timeline_left_before_it_began_has_no_segment() {
         let line = line(3, "1\t0/C000000\tx\n2\t0/80FB60\tx\n");
         assert_eq!(lasts(&line), [None, None]);
         assert_eq!(line.first_of(timeline(3), SIZE), Some(name(3, 0)));
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_comes_after_the_place_where_it_was_left_is_beside_a_timeline() {
+    fn only_segments_after_a_fork_are_beside_the_line() {
         let inside = line(3, "1\t0/5000100\tx\n");
         let beside = |line: &Line, of, number| line.beside(name(of, number), SIZE).map(|(beside, _)| beside);
         assert_eq!(beside(&inside, 1, 5), None, "may be archived in full");
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!([beside(&inside, 3, 9), beside(&inside, 4, 9)], [None, None]);
     }
 
-    /// The numbers of what is missing of timeline 1, which was left in segment 300: first, last, how many.
+    /// Returns the missing segments of timeline 1, left in segment 300: first, last, number.
     fn missing(held: &[u64], newest: Option<u64>, oldest: u64) -> Option<(SegmentName, SegmentName, u64)> {
         let line = line(2, "1\t1/2C000100\tx\n");
         let ancestor = line.ancestors[0];
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_far_away_takes_no_longer_than_any_other() {
+    fn a_distant_fork_takes_no_longer_than_any_other() {
         let line = line(2, "1\tFFFFFFFF/0\tx\n");
         let held = [name(1, 3)];
         let hole = line.ancestors[0].hole(SIZE, &held, Some(held[0]), name(1, 1)).unwrap();
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_told_from_what_little_is_listed() {
+    fn a_hole_is_found_in_a_few_listings() {
         let group: Vec<u64> = (256..300).collect();
         assert_eq!(missing(&group, Some(299), 1), None);
         assert_eq!(missing(&group, Some(400), 1), None, "and what was given up after it");

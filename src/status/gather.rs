@@ -1,4 +1,4 @@
-//! Asking the archive for what little tells the rest.
+//! Collection of the status with a few requests to the archive.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::reports::{PruneReport, VerifyReport};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-/// Asks the archive, which must hold something of the cluster.
+/// Asks the archive. Fails if it contains nothing of the cluster.
 pub(super) async fn ask(
     archive: &Archive,
     system: SystemIdentifier,
@@ -31,7 +31,7 @@ pub(super) async fn ask(
     })
 }
 
-/// Asks the archive; `None` where it holds nothing of the cluster.
+/// Asks the archive; `None` if it contains nothing of the cluster.
 pub async fn ask_if_any(
     archive: &Archive,
     system: SystemIdentifier,
@@ -94,14 +94,14 @@ pub async fn ask_if_any(
     }
     if let Some(data) = data {
         status.without_history = without_history(&look, data.clone(), &histories).await?;
-        // After the archive was asked: what was archived meanwhile has not waited for long.
+        // After the archive was asked: files archived in the meantime have not waited for long.
         let newest = status.newest.clone();
         status.unarchived = blocking(move || backlog::unarchived(&data, system, &newest)).await;
     }
     Ok(Some(status))
 }
 
-/// The timeline of the server, if neither the archive has its history file nor the server is about to archive it.
+/// Returns the server's timeline if its history file is neither archived nor waiting to be.
 async fn without_history(
     look: &Look<'_>,
     data: DataDirectory,
@@ -115,12 +115,12 @@ async fn without_history(
     let Some(timeline) = found.await.filter(|timeline| !histories.contains_key(timeline)) else {
         return Ok(None);
     };
-    // One that cannot be read is there, as may be one that waited a moment ago.
+    // An unreadable history file exists, and so may one that waited a moment ago.
     let held = look.holds(WalName::History(timeline)).await?;
     Ok((!held).then_some(WithoutHistory(timeline)))
 }
 
-/// What was read, if it could be; what cannot be made sense of is noted, and no failure.
+/// Returns the result of reading, if any. Adds damage to `unreadable` instead of failing.
 fn known<T>(read: Result<Option<T>, Error>, unreadable: &mut Vec<String>) -> Result<Option<T>, Error> {
     match read {
         Err(error) if says_something_of_the_file(error.kind()) => {
@@ -131,7 +131,8 @@ fn known<T>(read: Result<Option<T>, Error>, unreadable: &mut Vec<String>) -> Res
     }
 }
 
-/// The oldest and the newest base backup whose first segment is there, and how many older ones lack theirs.
+/// Returns the oldest and the newest base backup whose first segment exists, and the number of older ones without
+/// theirs.
 async fn usable(
     look: &Look<'_>,
     backups: &[KnownBackup],
@@ -151,7 +152,7 @@ async fn usable(
     Ok((None, None, backups.len()))
 }
 
-/// The holes on the way to the newest timeline that a recovery would meet.
+/// Returns the holes on the path to the newest timeline that affect a recovery.
 async fn holes(
     look: &mut Look<'_>,
     line: &Line,
@@ -172,7 +173,7 @@ async fn holes(
     Ok(holes)
 }
 
-/// The timelines whose newest segment was written after the timeline that shows it to be too late had begun.
+/// Returns the timelines whose newest segment was written after the timeline that follows them had begun.
 async fn parallel(look: &Look<'_>, line: &Line, size: SegmentSize) -> Result<Vec<Parallel>, Error> {
     let mut parallel = Vec::new();
     for file in look.newest() {
@@ -186,8 +187,8 @@ async fn parallel(look: &Look<'_>, line: &Line, size: SegmentSize) -> Result<Vec
     Ok(parallel)
 }
 
-/// By when a server that was promoted to that timeline had archived what lay in its queue of the one before: it archives its own
-/// first segment after that. A file's time in a directory is lost when it is copied, so headers tell.
+/// Returns the time by which a server promoted to that timeline had archived its backlog of the previous one: it
+/// archives its own first segment afterwards. Uses headers, because copies lose the times of files.
 async fn begun(
     look: &Look<'_>,
     line: &Line,

@@ -1,4 +1,4 @@
-//! What is asked of an archive, piece by piece, each piece once.
+//! Requests to an archive, each made only once.
 
 use crate::archive::{Archive, ArchivedFile, SegmentGroups};
 use crate::archived_file::{header_of, size_and_time_of};
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::frame::Header;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
-/// An archive that is being asked.
+/// An archive with the answers received so far.
 pub(super) struct Look<'a> {
     pub(super) archive: &'a Archive,
     pub(super) system: SystemIdentifier,
@@ -16,7 +16,7 @@ pub(super) struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    /// Asks for the newest segments.
+    /// Requests the newest segments.
     pub(super) async fn begin(
         archive: &'a Archive,
         system: SystemIdentifier,
@@ -26,12 +26,12 @@ impl<'a> Look<'a> {
         Ok(Self { archive, system, reading, groups })
     }
 
-    /// The newest segment of each timeline, in the order of timelines.
+    /// Returns the newest segment of each timeline, in order of timelines.
     pub(super) fn newest(&self) -> Vec<ArchivedFile> {
         self.groups.newest()
     }
 
-    /// The complete segments whose names have these first 16 digits, ascending.
+    /// Returns the complete segments whose names start with these 16 digits, ascending.
     pub(super) async fn group(&mut self, group: &str) -> Result<Vec<ArchivedFile>, Error> {
         if let Some(listed) = self.groups.listed.get(group) {
             return Ok(listed.clone());
@@ -45,7 +45,7 @@ impl<'a> Look<'a> {
         Ok(listed)
     }
 
-    /// The oldest segment on any timeline.
+    /// Returns the oldest segment on any timeline.
     pub(super) async fn oldest(&mut self) -> Result<Option<SegmentName>, Error> {
         let mut names: Vec<String> = self.groups.names.iter().cloned().collect();
         names.sort_unstable_by(|one, other| one.get(8..).cmp(&other.get(8..)));
@@ -60,18 +60,18 @@ impl<'a> Look<'a> {
         Ok(oldest)
     }
 
-    /// Whether the archive has that file.
+    /// Returns `true` if the archive has the file.
     pub(super) async fn holds(&self, name: WalName) -> Result<bool, Error> {
         self.reading.patiently(async || self.archive.holds(self.system, name).await).await
     }
 
-    /// The header of a file; `None` where that cannot be read, or is not there.
+    /// Returns the header of a file; `None` if it is unreadable or missing.
     pub(super) async fn header(&self, name: WalName) -> Result<Option<Header>, Error> {
         let read = self.reading.patiently(async || header_of(self.archive, self.system, name).await).await;
         known(read)
     }
 
-    /// The size of the segments, as the newest one says whose header can be read.
+    /// Returns the segment size according to the newest segment with a readable header.
     pub(super) async fn segment_size(&self) -> Result<Option<SegmentSize>, Error> {
         for file in self.newest().into_iter().rev() {
             let read = self
@@ -86,7 +86,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// What was read; a file that cannot be is another command's business.
+/// Returns the result of reading. Other commands report damaged files.
 fn known<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
     match read {
         Err(error) if says_something_of_the_file(error.kind()) => Ok(None),

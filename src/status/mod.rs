@@ -1,7 +1,7 @@
-//! How well an archive keeps up with its server, and what could be recovered from it: for those who watch.
+//! Status of an archive for monitoring: how well it keeps up with its server, and what can be recovered.
 //!
-//! It is asked every minute or so, so it never lists the whole archive: of the segments, only the newest group of each
-//! timeline. What only a listing would tell is taken from what the last prune and the last verification have noted.
+//! Status is requested every minute or so, so it never lists the whole archive, only the newest group of segments of
+//! each timeline. Facts that need a full listing come from the reports of the last prune and the last verification.
 
 mod backlog;
 mod dangers;
@@ -34,77 +34,77 @@ use gather::ask;
 pub use gather::ask_if_any;
 pub use standby::Standby;
 
-/// All that is told.
+/// The whole status.
 #[derive(Debug)]
 pub struct Status {
-    /// The cluster, where it is known.
+    /// System identifier of the cluster, if known.
     pub system: Option<SystemIdentifier>,
-    /// The moment at which it was looked.
+    /// Time of the status.
     pub at: Timestamp,
-    /// What waits to be archived; none where no data directory was named.
+    /// Backlog of the server; `None` if no data directory was named.
     pub backlog: Option<Result<Backlog, Error>>,
-    /// What the archive says, or why it cannot be asked.
+    /// State of the archive, or the error from asking it.
     pub archive: Result<ArchiveStatus, Error>,
 }
 
-/// What an archive says of a cluster.
+/// State of an archive for a cluster.
 #[derive(Debug, Default)]
 pub struct ArchiveStatus {
-    /// The newest segment of each timeline, in the order of timelines.
+    /// Newest segment of each timeline, in order of timelines.
     pub newest: Vec<ArchivedFile>,
-    /// The oldest base backup that can be recovered, as far as its first segment tells.
+    /// Oldest base backup that can be recovered, as far as its first segment shows.
     pub oldest_backup: Option<KnownBackup>,
-    /// The newest one.
+    /// Newest base backup that can be recovered.
     pub newest_backup: Option<KnownBackup>,
-    /// How many base backups are known, and how many of the oldest lack their first segment.
+    /// Number of known base backups, and of the oldest ones that lack their first segment.
     pub backups: (usize, usize),
-    /// What is missing on the way to the newest timeline, right before each place where a timeline was left.
+    /// Missing segments on the path to the newest timeline, just before each fork.
     pub holes: Vec<Hole>,
-    /// The timelines that were written on after the newest one, or one on the way to it, had begun.
+    /// Timelines that were written after the newest one, or one on the path to it, had begun.
     pub parallel: Vec<Parallel>,
-    /// The timeline of a server that was looked at, if the archive lacks its history file.
+    /// Timeline of the server, if its history file is missing from the archive.
     pub without_history: Option<WithoutHistory>,
-    /// What a server that was looked at needs of the archive, if it recovers.
+    /// WAL that the server needs from the archive, if it is in recovery.
     pub standby: Option<Standby>,
-    /// The last prune.
+    /// Report of the last prune.
     pub prune: Option<PruneReport>,
-    /// The last verification.
+    /// Report of the last verification.
     pub verify: Option<VerifyReport>,
-    /// What cannot be read, and why.
+    /// Unreadable files, with the errors.
     pub unreadable: Vec<String>,
-    /// Of a server that was looked at: the segments that it has finished and the archive does not have.
+    /// Finished segments of the server that are missing from the archive.
     pub unarchived: Option<Unarchived>,
 }
 
-/// Segments that a server has finished and the archive does not have.
+/// Finished segments of a server that are missing from the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unarchived {
-    /// The oldest of them.
+    /// Oldest of them.
     pub first: SegmentName,
-    /// When it was finished.
+    /// Time when it was finished.
     pub since: Timestamp,
-    /// How many there are.
+    /// Number of segments.
     pub segments: u64,
 }
 
 impl Status {
-    /// What waits in the data directory, if that is known.
+    /// Returns the backlog, if known.
     #[must_use]
     pub fn backlog(&self) -> Option<&Backlog> {
         self.backlog.as_ref()?.as_ref().ok()
     }
 
-    /// How long ago that was. Clocks may differ, but nothing is from the future.
+    /// Returns the time elapsed since `since`, never negative: clocks may differ.
     #[must_use]
     pub fn age(&self, since: Timestamp) -> SignedDuration {
         self.at.duration_since(since).max(SignedDuration::ZERO)
     }
 
-    /// How far the archive lags behind the server: what would be lost with the server, as time.
+    /// Returns the lag of the archive behind the server: the time span that would be lost with the server.
     ///
-    /// Where the server's data directory was looked at, that is for how long the oldest finished file has been waiting:
-    /// nothing where none waits, so a server that is idle does not lag, however old its newest segment is. Elsewhere it is
-    /// the age of the newest segment of the newest timeline.
+    /// If the server's data directory was read, that is the time for which the oldest finished file has been waiting,
+    /// and zero without one, so an idle server does not lag, however old its newest segment is. Otherwise it is the
+    /// age of the newest segment of the newest timeline.
     #[must_use]
     pub fn lag(&self) -> Option<SignedDuration> {
         let archive = self.archive.as_ref().ok()?;
@@ -118,22 +118,22 @@ impl Status {
 }
 
 impl ArchiveStatus {
-    /// The newest segment of the newest timeline.
+    /// Returns the newest segment of the newest timeline.
     #[must_use]
     pub fn newest(&self) -> Option<&ArchivedFile> {
         self.newest.last()
     }
 
-    /// From when on the cluster can be recovered to any moment, if nothing is missing; and when the last segment was archived.
-    /// The last commit in that is older, and no target after it is ever reached.
+    /// Returns the recovery window, provided that nothing is missing: its start, and the time when the last segment
+    /// was archived. The last commit in that segment is older, and no recovery target after it is ever reached.
     #[must_use]
     pub fn window(&self) -> Option<(Timestamp, Timestamp)> {
         let start = self.oldest_backup.as_ref()?.ended;
-        // A backup history file is archived a moment after the segment in which the backup ends.
+        // A backup history file is archived shortly after the segment in which the backup ends.
         Some((start, self.newest()?.since.max(start)))
     }
 
-    /// What is in the archive, as of when, and which command has counted it.
+    /// Returns the totals of the archive, with their time and the command that counted them.
     #[must_use]
     pub fn totals(&self) -> Option<(Totals, Timestamp, &'static str)> {
         let prune = self.prune.as_ref().and_then(|report| Some((report.totals?, report.at, "prune")));
@@ -210,7 +210,8 @@ async fn gather_into(
     status.archive = asking.await;
 }
 
-/// Looks at what waits in a data directory, whose cluster must be `system` where that is given; and whose it is.
+/// Reads the backlog of a data directory, and returns it with the system identifier, which must be `system` if that
+/// is given.
 async fn look_at(
     data: DataDirectory,
     system: Option<SystemIdentifier>,
@@ -230,14 +231,14 @@ async fn look_at(
     .await
 }
 
-/// What is looked at besides the archive.
+/// Sources other than the archive.
 #[derive(Debug, Clone, Default)]
 pub struct Beside {
-    /// The data directory of a server.
+    /// Data directory of a server.
     pub data: Option<DataDirectory>,
-    /// Directories in which base backups are kept.
+    /// Directories that contain base backups.
     pub backup_directories: Vec<PathBuf>,
-    /// The labels of the base backups in the archive that count.
+    /// Labels of the base backups in the archive that count.
     pub labels: Labels,
 }
 

@@ -1,4 +1,4 @@
-//! Whether the archive still has what a standby, or a server that recovers, will ask it for next.
+//! Check that the archive still has the WAL that a standby, or another server in recovery, will request next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,30 +12,30 @@ use crate::cluster::{DataDirectory, TargetTimeline, holds_segment};
 use crate::error::Error;
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-/// What a server that recovers needs of the archive.
+/// WAL that a server in recovery needs from the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standby {
-    /// The first segment, from its restart point on, that does not lie in its own `pg_wal`.
+    /// First segment, from the restart point on, that is not in its own `pg_wal`.
     pub needs: SegmentName,
-    /// Whether the archive has it.
+    /// `true` if the archive has that segment.
     pub archived: bool,
-    /// The oldest segment that the archive has, if that comes after it.
+    /// Oldest archived segment, if that comes after it.
     pub begins_at: Option<SegmentName>,
-    /// Whether the archive has later ones, so that it will not come by itself.
+    /// `true` if the archive has later segments, so that the missing one will not arrive by itself.
     pub later: bool,
-    /// The newest timeline, if that left the standby's before its restart point: a server that looks for the newest one does not
-    /// start.
+    /// Newest timeline, if that left the standby's before its restart point: a server that looks for the newest
+    /// timeline does not start.
     pub barred_by: Option<TimelineId>,
 }
 
 impl Standby {
-    /// All that is wrong, each with what to do about it.
+    /// Iterates over all problems, each with advice.
     pub fn wrongs(&self) -> impl Iterator<Item = (String, &'static str)> {
         let stranded = self.is_stranded().then(|| (self.what(), self.remedy()));
         stranded.into_iter().chain(self.barred().map(|what| (what, UNBAR)))
     }
 
-    /// Why it cannot be started again, in words.
+    /// Describes why the server cannot be restarted.
     fn barred(&self) -> Option<String> {
         let history = WalName::History(self.barred_by?);
         Some(format!(
@@ -43,7 +43,7 @@ impl Standby {
         ))
     }
 
-    /// What is missing, in words.
+    /// Describes the missing WAL.
     fn what(&self) -> String {
         match self.begins_at {
             Some(begins_at) => format!("the archive begins at {begins_at}, the standby needs {}", self.needs),
@@ -53,7 +53,7 @@ impl Standby {
         }
     }
 
-    /// What to do about it.
+    /// Returns the advice for the user.
     fn remedy(&self) -> &'static str {
         if self.begins_at.is_some() {
             "unless it streams from a server that has all since: take a new base backup for it, and do not promote this one"
@@ -62,27 +62,27 @@ impl Standby {
         }
     }
 
-    /// Whether the archive cannot bring the server on any more.
+    /// Returns `true` if the archive can no longer feed the server.
     #[must_use]
     pub fn is_stranded(&self) -> bool {
         !self.archived && self.later
     }
 }
 
-/// What to do about a timeline that bars the start.
+/// Advice for a timeline that prevents the start.
 const UNBAR: &str =
     "name the timeline, or move the drill's timeline out of the archive, see guide/recovery.md";
 
-/// Pushes that take files along may publish a later segment that much before an earlier one.
+/// Time by which concurrent pushes may publish a later segment before an earlier one.
 const OUT_OF_ORDER: SignedDuration = SignedDuration::from_mins(1);
 
-/// The timelines that a recovery takes segments from, each with the numbers of the segments that it may take, oldest first.
+/// Path of a recovery: its timelines, each with the range of segment numbers that it may provide, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Way(Vec<(TimelineId, u64, u64)>);
 
 impl Way {
-    /// From a timeline on to the target. The newest one that left it after `reached` is the latest; a target that did not is
-    /// left to the server to complain of.
+    /// Creates the path from a timeline to the target. The latest timeline is the newest that left this one after
+    /// `reached`. A target that did not is left to the server to report.
     fn from(
         (timeline, reached): (TimelineId, Lsn),
         target: Option<TargetTimeline>,
@@ -119,19 +119,20 @@ impl Way {
         Self(way)
     }
 
-    /// What a segment of that number may be called, in the order in which the server asks.
+    /// Iterates over the names that a segment with that number may have, in the order in which the server requests
+    /// them.
     fn names(&self, number: u64, size: SegmentSize) -> impl Iterator<Item = SegmentName> {
         let has_it = move |(_, first, last): &&(TimelineId, u64, u64)| (*first..=*last).contains(&number);
         let timelines = self.0.iter().rev().filter(has_it);
         timelines.filter_map(move |(timeline, ..)| SegmentName::from_number(*timeline, number, size))
     }
 
-    /// Whether it takes that segment.
+    /// Returns `true` if the path includes the segment.
     fn takes(&self, segment: SegmentName, size: SegmentSize) -> bool {
         segment.number(size).is_some_and(|number| self.names(number, size).any(|name| name == segment))
     }
 
-    /// The number of the first segment from `number` on of which none is in `own`.
+    /// Returns the number of the first segment from `number` on that is not in `own` on any timeline.
     fn first_without(&self, mut number: u64, own: &BTreeSet<SegmentName>, size: SegmentSize) -> u64 {
         while self.names(number, size).any(|name| own.contains(&name)) {
             number += 1;
@@ -140,12 +141,14 @@ impl Way {
     }
 }
 
-/// Whether a timeline left that one after a position, so that a server that has got there can follow it.
+/// Returns `true` if the timeline with this history left `timeline` after a position, so that a server there can
+/// follow it.
 fn leaves_after(history: &TimelineHistory, timeline: TimelineId, reached: Lsn) -> bool {
     history.left(timeline).is_some_and(|left_at| left_at > reached)
 }
 
-/// The newest timeline, as a server looks for it that starts, if it cannot follow that from its restart point.
+/// Returns the newest timeline, as a starting server looks for it, if the server cannot follow it from its restart
+/// point.
 fn barring(
     (timeline, redo): (TimelineId, Lsn),
     target: Option<TargetTimeline>,
@@ -154,14 +157,14 @@ fn barring(
     if !matches!(target, None | Some(TargetTimeline::Latest)) {
         return None;
     }
-    // It asks for one after the other, and stops at the first that is not there.
+    // The server requests consecutive numbers, and stops at the first missing one.
     let later = (timeline.get()..).skip(1).map_while(TimelineId::new);
     let (newest, history) = later.map_while(|number| histories.get_key_value(&number)).last()?;
     (!leaves_after(history, timeline, redo)).then_some(*newest)
 }
 
-/// How far a server has come for certain: to its restart point, and to the beginning of the last of its own segments of that
-/// timeline. Those may be received and not replayed; all that follows from them is what it asks for next.
+/// Returns the position that a server has certainly reached: its restart point, or the start of the last of its own
+/// segments of that timeline. Those may be received and not replayed, and determine what it requests next.
 fn reached(
     (timeline, redo): (TimelineId, Lsn),
     own: &BTreeSet<SegmentName>,
@@ -172,7 +175,7 @@ fn reached(
     (timeline, last.map_or(redo, |last| redo.max(last)))
 }
 
-/// The segments in `pg_wal` that are there.
+/// Returns the segments that are present in `pg_wal`.
 fn own_segments(data: &DataDirectory, system: SystemIdentifier) -> BTreeSet<SegmentName> {
     let wal = data.path().join("pg_wal");
     let Ok(entries) = fs::read_dir(&wal) else { return BTreeSet::new() };
@@ -180,7 +183,7 @@ fn own_segments(data: &DataDirectory, system: SystemIdentifier) -> BTreeSet<Segm
     names.filter(|segment| holds_segment(&wal, system, *segment)).collect()
 }
 
-/// What the server needs; `None` of one that does not recover.
+/// Returns the needs of the server; `None` if it is not in recovery.
 pub(super) async fn needs(
     look: &mut Look<'_>,
     data: DataDirectory,
@@ -236,13 +239,13 @@ mod tests {
         parsed.collect()
     }
 
-    /// The names that a segment of 16 MB may have.
+    /// Returns the names that a segment of 16 MB may have.
     fn names(way: &Way, number: u64) -> Vec<String> {
         way.names(number, SegmentSize::DEFAULT).map(|name| name.to_string()).collect()
     }
 
     #[test]
-    fn the_way_goes_to_the_newest_descendant_and_over_each_fork() {
+    fn the_path_goes_to_the_newest_descendant_across_each_fork() {
         let histories = histories(&[(2, "1\t0/5000100\tx\n"), (3, "1\t0/5000100\tx\n2\t0/8000000\ty\n")]);
         let way =
             Way::from((timeline(1), Lsn(0)), Some(TargetTimeline::Latest), &histories, SegmentSize::DEFAULT);
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_timeline_bars_a_start_from_behind_the_place_where_it_left() {
+    fn the_newest_timeline_prevents_a_start_from_after_its_fork() {
         let histories =
             histories(&[(2, "1\t0/5000100\tx\n"), (3, "1\t0/8000000\tx\n"), (5, "1\t0/100\tx\n")]);
         let latest = Some(TargetTimeline::Latest);
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_follows_no_timeline_that_left_before_what_the_server_has() {
+    fn the_path_follows_no_timeline_that_left_before_the_servers_own_wal() {
         let histories = histories(&[(2, "1\t0/5000100\tx\n"), (3, "1\t0/5000100\tx\n2\t0/8000000\ty\n")]);
         let latest = Some(TargetTimeline::Latest);
         let names_from = |redo, own: &[&str]| {
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_in_pg_wal_is_passed_over_fork_by_fork() {
+    fn segments_in_pg_wal_are_skipped_across_forks() {
         let histories = histories(&[(2, "1\t0/5000100\tx\n")]);
         let way = Way::from((timeline(1), Lsn(0)), None, &histories, SegmentSize::DEFAULT);
         let own = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();

@@ -14,7 +14,7 @@ impl VerifyRequest {
         let system = self.place.system;
         let mut known = match Acknowledgements::read(archive, system).await {
             Ok(known) => known,
-            // To replace it would lose what others have said.
+            // Replacing the list would lose acknowledgements of others.
             Err(error) if !self.acknowledge.is_empty() || !self.forget.is_empty() => return Err(error),
             Err(error) => {
                 tracing::warn!("{}; what was acknowledged is a failure again", error.report());
@@ -36,7 +36,7 @@ impl VerifyRequest {
         Ok(known)
     }
 
-    /// Refuses what can be known already not to be a finding.
+    /// Refuses acknowledgements of something that is known not to be a finding.
     pub(super) fn check_acknowledged(&self, survey: &Survey, run: &Run) -> Result<(), Error> {
         for extent in &self.acknowledge {
             if let Known::Refused(why) = survey.knows(run, extent) {
@@ -46,7 +46,7 @@ impl VerifyRequest {
         Ok(())
     }
 
-    /// Notes in the archive what somebody knows of from now on.
+    /// Writes new acknowledgements to the archive.
     pub(super) async fn acknowledge_now(
         &self,
         archive: &Archive,
@@ -67,7 +67,7 @@ fn refused(what: String) -> Error {
     Error::new(ErrorKind::Configuration, what)
 }
 
-/// Drops what is of no more use; says what that was.
+/// Removes outdated acknowledgements, and returns them.
 pub(super) async fn drop_useless(
     archive: &Archive,
     system: SystemIdentifier,

@@ -1,23 +1,23 @@
-//! What somebody knows of: whether it may be acknowledged, and whether that is still of use. Nothing is read here.
+//! Acknowledgement of findings, and removal of outdated acknowledgements. Reads nothing.
 
 use jiff::Timestamp;
 
 use super::{Run, Survey};
 use crate::reports::{Acknowledgement, Extent, Finding, FindingKind, Scope, Severity, VerifyReport};
 
-/// What may be said to somebody who knows of something.
+/// Answer to an attempt to acknowledge something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Known {
-    /// That is a finding, or several.
+    /// It is a finding, or several.
     Finding,
-    /// Nothing is wrong with it so far, and its content is yet to be looked at.
+    /// Nothing is wrong with it so far, but its content has not been verified.
     NotYet,
-    /// It cannot be acknowledged, and why.
+    /// It cannot be acknowledged, for this reason.
     Refused(String),
 }
 
 impl Survey {
-    /// Whether what somebody says that they know of has been found.
+    /// Returns `true` if findings exist for what is to be acknowledged.
     pub(super) fn knows(&self, run: &Run, extent: &Extent) -> Known {
         let within = || self.findings(run).filter(|finding| extent.contains(&Extent::of(&finding.file)));
         if within().any(can_be_acknowledged) {
@@ -43,7 +43,7 @@ impl Survey {
         })
     }
 
-    /// Makes notes of the failures that somebody knows of from now on.
+    /// Acknowledges failures, which turns them into notes.
     pub(super) fn acknowledge(
         &mut self,
         run: &mut Run,
@@ -64,7 +64,7 @@ impl Survey {
         run.so_far.findings.acknowledge(|finding| self.acknowledged.of(finding));
     }
 
-    /// Drops what is acknowledged and not wrong any more, as far as the verification that ended with this report can tell.
+    /// Removes acknowledgements of files that are no longer wrong, as far as the verification with this report shows.
     pub(super) fn drop_useless(&mut self, run: &Run, report: &VerifyReport) -> Vec<Acknowledgement> {
         let listed = self.names.findings.listed.len() + run.so_far.findings.listed.len();
         let is_all_listed = listed as u64 == self.names.findings.number() + run.so_far.findings.number();
@@ -88,7 +88,7 @@ impl Survey {
         self.names.findings.listed.iter().chain(&run.so_far.findings.listed)
     }
 
-    /// Whether any file is there that may be meant.
+    /// Returns `true` if any matching file exists.
     fn has_any_of(&self, extent: &Extent) -> bool {
         match extent {
             Extent::Segments(first, last) => {
@@ -102,7 +102,7 @@ impl Survey {
                     },
                 )
             }
-            // A text file is looked at each time; of partial segments nobody has need.
+            // A text file is read each time, and partial segments are not needed.
             Extent::Other(_) => false,
         }
     }

@@ -1,5 +1,5 @@
-//! A second look at what went while the first was at work. A prune may have deleted it, and somebody else; or the archive has
-//! lost it, and its listings do not know.
+//! Second listing, for files that disappeared during the verification. A prune or somebody else may have deleted
+//! them; or the archive has lost them, and its listings do not show it.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,8 @@ use crate::reports::FindingKind;
 use crate::work::Clock;
 
 impl Run {
-    /// Lists the archive once more, where anything went meanwhile. What is still listed cannot be had; what is not is missing,
-    /// as far as anything that is there now needs it.
+    /// Lists the archive again if any file disappeared. A file that is still listed is inaccessible; one that is not
+    /// is missing, if any present file needs it.
     pub(super) async fn look_again(
         &mut self,
         archive: &Archive,
@@ -62,7 +62,7 @@ impl Run {
         Ok(())
     }
 
-    /// What was found before means something else by the new listing, or nothing any more.
+    /// Interprets the earlier findings by the new listing.
     fn judge_anew(&mut self, survey: &Survey, listed: &BTreeSet<ArchivedName>) {
         self.so_far.findings.change(|finding| match finding.file.parse::<ArchivedName>() {
             Ok(name) if listed.contains(&name) => Some(bad(survey, name, finding.kind, finding.what)),

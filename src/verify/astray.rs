@@ -1,14 +1,14 @@
-//! A recovery to the newest timeline that would go astray.
+//! Recovery to the newest timeline that would follow the wrong one.
 //!
-//! While a timeline has archived no segment, the server takes its parent's for want of it, also behind the place where the one
-//! left the other, and replays what somebody had gone back to be rid of. So what is written now cannot be had yet.
+//! While a timeline has archived no segment, the server reads its parent's instead, even after the fork, and replays
+//! what somebody wanted to get rid of. The WAL written now is therefore not recoverable so far.
 
 use super::names::finding;
 use crate::coverage::Coverage;
 use crate::reports::{Finding, FindingKind, Severity};
 use crate::wal::TimelineId;
 
-/// What there is to say of the newest timeline, of those that are not given up.
+/// Returns the finding about the newest timeline that is not given up.
 pub(super) fn astray(coverage: &Coverage, given_up: &[TimelineId]) -> Option<Finding> {
     let newest = coverage.known().filter(|timeline| !given_up.contains(timeline)).max()?;
     let last = |of: TimelineId| coverage.timelines().find(|(timeline, _)| *timeline == of)?.1.last();
@@ -36,7 +36,7 @@ mod tests {
     use crate::wal::{SegmentSize, TimelineHistory, WalName};
 
     #[test]
-    fn a_newest_timeline_without_a_segment_is_recovered_along_its_parents_tail() {
+    fn a_newest_timeline_without_segments_follows_its_parents_tail() {
         let id = |number| TimelineId::new(number).unwrap();
         let found = |names: &[&str], left_at: &str, given_up: &[TimelineId]| {
             let names = names.iter().map(|name| name.parse::<WalName>().unwrap());

@@ -1,5 +1,4 @@
-//! The base backups that are known, and which of them count: what lies before the oldest one that can be recovered is
-//! history.
+//! Known base backups, and which of them count: WAL before the oldest one that can be recovered is irrelevant.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,36 +6,36 @@ use crate::catalog::KnownBackup;
 use crate::coverage::{Coverage, Origin, Reach};
 use crate::wal::TimelineId;
 
-/// A base backup, and how far it can be recovered.
+/// A base backup with the reach of its recovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an answer of its own, and any may go with any")]
 pub struct BackupState {
     /// The backup.
     pub backup: KnownBackup,
-    /// Whether all is there that makes it consistent.
+    /// `true` if all WAL that makes it consistent is present.
     pub complete: bool,
-    /// How far it can be recovered, on each timeline that it can be recovered to.
+    /// Reach of its recovery, on each timeline that it can be recovered to.
     pub reaches: Vec<Reach>,
-    /// Whether somebody keeps it, and it is not older than the oldest complete one that somebody keeps.
+    /// `true` if somebody keeps it, and it is not older than the oldest complete one that somebody keeps.
     pub counts: bool,
-    /// Whether none that can be recovered has ended since, so that it is missed.
+    /// `true` if no backup that ended later can be recovered, so that this one is needed.
     pub is_missed: bool,
-    /// Whether it lacks nothing but its last WAL, which may be on its way.
+    /// `true` if it lacks only its last WAL, which may still arrive.
     pub is_arriving: bool,
 }
 
-/// For so long after a backup has ended, its last segment may be on its way.
+/// Time after the end of a backup during which its last segment may arrive.
 const ARCHIVING_MAY_TAKE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Where recoveries begin.
+/// Start of recoveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Beginning {
     pub(super) origin: Origin,
-    /// What it is called.
+    /// Name of the backup.
     pub(super) title: String,
 }
 
-/// How far each can be recovered.
+/// Computes the reach of each backup.
 pub(super) fn states(backups: Vec<KnownBackup>, coverage: &Coverage, now: Timestamp) -> Vec<BackupState> {
     let complete = |backup: &KnownBackup| backup.is_complete(coverage);
     let whole = || backups.iter().filter(|backup| backup.counts && complete(backup));
@@ -46,7 +45,7 @@ pub(super) fn states(backups: Vec<KnownBackup>, coverage: &Coverage, now: Timest
     let state = |backup: KnownBackup| BackupState {
         complete: complete(&backup),
         reaches: coverage.reaches(backup.origin),
-        // Nothing is missing up to where the archive ends.
+        // Nothing is missing up to the end of the archive.
         is_arriving: is_young(&backup)
             && backup.end_is_known
             && !complete(&backup)
@@ -58,7 +57,7 @@ pub(super) fn states(backups: Vec<KnownBackup>, coverage: &Coverage, now: Timest
     backups.into_iter().map(state).collect()
 }
 
-/// Where recoveries begin: at the backups that count or, where nobody keeps any, where the log does.
+/// Returns the starts of recoveries: the backups that count or, if nobody keeps any, the starts of the WAL.
 pub(super) fn beginnings(states: &[BackupState], coverage: &Coverage) -> Vec<Beginning> {
     if !states.iter().any(|state| state.backup.counts) {
         let stand_in = |origin: Origin| {
@@ -76,7 +75,7 @@ pub(super) fn beginnings(states: &[BackupState], coverage: &Coverage) -> Vec<Beg
         .collect()
 }
 
-/// Which segments recoveries may read, and from which backup.
+/// Segments that recoveries may read, with the backups that need them.
 #[derive(Debug, Default)]
 pub struct Need(Vec<Stretch>);
 
@@ -101,13 +100,13 @@ impl Need {
         Self(stretches.collect())
     }
 
-    /// What a recovery that reads the segment begins with, if any does.
+    /// Returns the name of a backup whose recovery reads the segment, if any.
     #[must_use]
     pub fn reader(&self, timeline: TimelineId, number: u64) -> Option<&str> {
         let reads = |stretch: &&Stretch| {
             stretch.timeline == timeline && (stretch.first..=stretch.last).contains(&number)
         };
-        // The newest one is most likely to be wanted.
+        // The newest one is most likely to be recovered.
         self.0.iter().rev().find(reads).map(|stretch| stretch.title.as_str())
     }
 }

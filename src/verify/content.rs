@@ -1,4 +1,4 @@
-//! Whether one file is sound, and the one that its name says.
+//! Verification of one file: that it is intact, and the one that its name says.
 
 use std::io;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use crate::frame::{Archived, FrameError};
 use crate::reports::FindingKind;
 use crate::wal::{LongPageHeader, SegmentSize, SystemIdentifier, TimelineId, WalName};
 
-/// How closely a file is looked at.
+/// Thoroughness of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// The header, and the digest of what is stored.
+    /// The header, and the digest of the stored bytes.
     Stored,
-    /// What was archived, too: decompressed, and compared with its digest and name. And the timeline that has written its
-    /// first page, where that is known.
+    /// The original content as well: decompressed, and compared with digest and name. Also the timeline of the first
+    /// page, if known.
     Original(Option<TimelineId>),
 }
 
-/// What was found.
+/// Result of a verification.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Sound,
-    /// It has been deleted meanwhile.
+    /// Deleted in the meantime.
     Gone,
     Bad(FindingKind, String),
-    /// The archive answers, but does not give this file.
+    /// The archive answers, but does not return the file.
     Unreadable(Error),
 }
 
-/// Looks at a file, again and again while that may help. `size` is that by which a segment's name was read. An error is one of the
-/// archive.
+/// Verifies a file, with retries while they may help. `size` is the segment size by which the name was interpreted.
+/// An error concerns the whole archive.
 pub(super) async fn check(
     archive: &Archive,
     system: SystemIdentifier,
@@ -50,7 +50,7 @@ pub(super) async fn check(
     if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused) {
         return Err(error);
     }
-    // One look: whoever has been patient knows by now.
+    // Without retries: the time for them has passed.
     let impatient = Reading { patience: Duration::ZERO, ..reading };
     match impatient.patiently(async || archive.holds(system, name).await).await {
         Ok(true) => Ok(Verdict::Unreadable(error)),
@@ -81,7 +81,7 @@ async fn attempt(
     blocking(move || judge(fetched, system, name, size, depth)).await
 }
 
-/// When a file was archived, by its own word.
+/// Returns the archiving time in the header of a file.
 pub(super) async fn archived_at(
     archive: &Archive,
     system: SystemIdentifier,

@@ -2,7 +2,7 @@
 
 use crate::coverage::Gap;
 
-/// The gaps in order, those that touch made one.
+/// Sorts gaps and merges those that touch.
 pub(super) fn union(mut gaps: Vec<Gap>) -> Vec<Gap> {
     gaps.sort_unstable();
     let mut union: Vec<Gap> = Vec::new();
@@ -17,7 +17,7 @@ pub(super) fn union(mut gaps: Vec<Gap>) -> Vec<Gap> {
     union
 }
 
-/// What of the gaps is in none of the others; both as [`union`] gives them.
+/// Returns the parts of `gaps` outside of `others`; both sorted and merged by [`union`].
 pub(super) fn without(gaps: &[Gap], others: &[Gap]) -> Vec<Gap> {
     let mut left = Vec::new();
     for gap in gaps {
@@ -38,7 +38,7 @@ pub(super) fn without(gaps: &[Gap], others: &[Gap]) -> Vec<Gap> {
     left
 }
 
-/// The gaps cut where any of the others begins or ends.
+/// Splits gaps where any of the others starts or ends.
 pub(super) fn cut(gaps: &[Gap], others: &[Gap]) -> Vec<Gap> {
     let mut parts = Vec::new();
     for gap in gaps {
@@ -57,7 +57,7 @@ pub(super) fn cut(gaps: &[Gap], others: &[Gap]) -> Vec<Gap> {
     parts
 }
 
-/// Whether the two have a segment in common.
+/// Returns `true` if both share a segment.
 pub(super) fn intersects(one: &Gap, other: &Gap) -> bool {
     one.timeline == other.timeline && one.first <= other.last && other.first <= one.last
 }
@@ -77,13 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn gaps_that_touch_are_one() {
+    fn touching_gaps_are_merged() {
         let all = gaps(&[(2, 5, 6), (1, 7, 9), (1, 3, 4), (1, 5, 5), (1, 8, 12), (2, 8, 8)]);
         assert_eq!(union(all), gaps(&[(1, 3, 5), (1, 7, 12), (2, 5, 6), (2, 8, 8)]));
     }
 
     #[test]
-    fn what_is_in_both_is_taken_out() {
+    fn common_parts_are_removed() {
         let all = gaps(&[(1, 3, 9), (1, 20, 21), (2, 3, 9)]);
         let others = gaps(&[(1, 1, 3), (1, 5, 6), (1, 9, 30), (2, 1, 99)]);
         assert_eq!(without(&all, &others), gaps(&[(1, 4, 4), (1, 7, 8)]));

@@ -1,7 +1,7 @@
-//! Whether an archive can do what it is there for: are all names there that recoveries ask for, and is what they get sound?
+//! Verification of an archive: all files that recoveries request must exist and be intact.
 //!
-//! Names come first, from the catalog ([`Names`], which reads nothing); then contents, in the order of names, so that a
-//! verification that was interrupted can be continued where it ended.
+//! Names are checked first, from the catalog ([`Names`], which reads nothing); then contents, in order of names, so
+//! that an interrupted verification can be continued.
 
 mod acknowledge;
 mod acknowledged;
@@ -48,22 +48,22 @@ pub use session::{Verified, VerifyRequest, verify};
 use settling::{MOST_WAIT, PAUSE, may_be_on_its_way};
 use sizes::other_sizes;
 
-/// Whose files are looked at, and how.
+/// Cluster to verify, with settings.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The cluster.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// Where base backups are kept.
+    /// Directories that contain base backups.
     pub backup_directories: Vec<PathBuf>,
-    /// The labels of the base backups in the archive that count.
+    /// Labels of the base backups in the archive that count.
     pub labels: Labels,
-    /// Timelines that nobody wants to recover any more.
+    /// Timelines that nobody needs to recover any more.
     pub given_up: Vec<TimelineId>,
-    /// How the archive is read.
+    /// Settings for reading the archive.
     pub reading: Reading,
 }
 
-/// What an archive holds, and what the names in it and the text files tell.
+/// Content of an archive, with the findings from names and text files.
 #[derive(Debug)]
 pub struct Survey {
     system: SystemIdentifier,
@@ -72,31 +72,31 @@ pub struct Survey {
     elsewhere: Vec<BackupElsewhere>,
     labels: Labels,
     given_up: Vec<TimelineId>,
-    /// Timelines whose history files are there and cannot be read.
+    /// Timelines with unreadable history files.
     unreadable: BTreeSet<TimelineId>,
     written: Vec<Written>,
-    /// What somebody knows of.
+    /// Acknowledged failures.
     pub acknowledged: Acknowledgements,
-    /// What the names tell.
+    /// Findings from names.
     pub names: Names,
-    /// Whether what is written now can be recovered, once that was asked.
+    /// Whether the WAL written now can be recovered, once determined.
     pub present: Option<Present>,
-    /// How many text files were read.
+    /// Number of text files read.
     pub text_files: u64,
-    /// How many of them could not be compared with what was archived.
+    /// Number of text files that could not be compared with what was archived.
     pub uncompared_texts: u64,
-    /// How many of them were absent when they were asked for.
+    /// Number of text files that were absent when requested.
     absent_texts: u64,
-    /// How many text files went meanwhile.
+    /// Number of text files deleted in the meantime.
     pub gone_texts: u64,
-    /// What is there in all.
+    /// Totals of the archive.
     pub totals: Totals,
 }
 
-/// The most missing segments that are asked for one by one.
+/// Maximum number of missing segments that are requested one by one.
 const MOST_LOOKS: u64 = 1000;
 
-/// What is said of a file that a listing shows and that cannot be had.
+/// Message for a file that is listed but cannot be read.
 const LISTED_AND_ABSENT: &str = "the archive lists it, and says that it does not exist when asked for it";
 
 impl Survey {
@@ -133,13 +133,13 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Judges the archive by another listing, which is the last word on what went meanwhile.
+    /// Evaluates the archive by another listing, which decides about files that disappeared in the meantime.
     async fn look_again(&mut self, archive: &Archive, clock: Clock<'_>) -> Result<(), Error> {
         self.catalog = catalog(archive, self.system, self.reading).await?;
         self.look(archive, true, clock).await
     }
 
-    /// Judges what has been listed.
+    /// Evaluates what was listed.
     async fn look(&mut self, archive: &Archive, again: bool, clock: Clock<'_>) -> Result<(), Error> {
         let now = clock();
         self.judge(now);
@@ -184,25 +184,25 @@ impl Survey {
         }
     }
 
-    /// The size of the segments that are archived now.
+    /// Returns the current segment size.
     #[must_use]
     pub fn segment_size(&self) -> SegmentSize {
         self.catalog.coverage.size()
     }
 
-    /// How the segments hang together.
+    /// Returns the coverage.
     #[must_use]
     pub fn coverage(&self) -> &Coverage {
         &self.catalog.coverage
     }
 
-    /// How many text files were compared with what was archived.
+    /// Returns the number of text files that were compared with what was archived.
     fn compared_texts(&self) -> u64 {
         self.text_files.saturating_sub(self.uncompared_texts + self.absent_texts)
     }
 
-    /// Answers whether what is written now can be recovered without these segments, which cannot be had. Nothing is read where
-    /// the archive is not given.
+    /// Determines whether the WAL written now can be recovered without these segments, which are inaccessible. Reads
+    /// nothing unless the archive is given.
     async fn conclude(&mut self, archive: Option<&Archive>, bad: &BTreeSet<SegmentName>) {
         let question = Question {
             coverage: &self.catalog.coverage,
@@ -236,7 +236,7 @@ impl Survey {
                 let segment = self.catalog.coverage.name(*of, *number);
                 let own_word = self.archived_at(archive, segment.map(WalName::Segment)).await;
                 let by_the_place = || self.written.iter().find(|written| written.timeline == *of);
-                // Nothing was archived after the last segment but the end of the backup itself.
+                // Nothing but the end of the backup was archived after the last segment.
                 *to = own_word.or_else(|| by_the_place().map(|written| written.last)).map(|to| to.max(*from));
             }
             Answer::Lost { why, cure } => {
@@ -250,12 +250,12 @@ impl Survey {
         self.present = Some(present);
     }
 
-    /// When a file was archived, by its own word: what a copy of an archive says of its files is younger than what is in them.
+    /// Returns the archiving time in the header of a file: a copy of an archive has younger file times.
     async fn archived_at(&self, archive: Option<&Archive>, name: Option<WalName>) -> Option<Timestamp> {
         archived_at(archive?, self.system, name?, self.reading).await.ok()
     }
 
-    /// Leaves only those timelines that were written on since the newest was, by the files' own word.
+    /// Removes timelines that were not written since the newest one began, by the times in headers.
     async fn confirm_others(&self, archive: Option<&Archive>, present: &mut Present) {
         let edge = |timeline, of: fn(&Timeline) -> Option<u64>| {
             let held = self.coverage().timelines().find(|(id, _)| *id == timeline)?.1;
@@ -271,7 +271,7 @@ impl Survey {
         present.others = others;
     }
 
-    /// What is wrong with text files that could not be read.
+    /// Reports problems of text files that could not be read.
     async fn look_at_unreadable_texts(&mut self, archive: &Archive, again: bool) -> Result<(), Error> {
         (self.uncompared_texts, self.absent_texts) = (0, 0);
         for (name, error) in std::mem::take(&mut self.catalog.unreadable) {
@@ -280,9 +280,9 @@ impl Survey {
                 match check(archive, self.system, name.into(), None, Depth::Original(None), self.reading)
                     .await?
                 {
-                    // Both were otherwise a moment ago, and what was built on that is not to be relied on.
+                    // The result has changed within a moment, so conclusions from the first one are unreliable.
                     Verdict::Sound => unreadable(&error),
-                    // It was absent, and listed after that, twice.
+                    // It was absent, and listed afterwards, twice.
                     Verdict::Gone if again && error.kind() == ErrorKind::Absent => {
                         self.gone_texts = self.gone_texts.saturating_sub(1);
                         (FindingKind::Unreadable, LISTED_AND_ABSENT.to_owned())
@@ -314,7 +314,7 @@ fn totals_of_texts(catalog: &Catalog) -> u64 {
     catalog.inventory.files.iter().filter(|file| file.name.segment().is_none()).count() as u64
 }
 
-/// When which timeline was written on, by the clock of the place.
+/// Returns the times when each timeline was written, by the clock of the directory or store.
 fn written(catalog: &Catalog) -> Vec<Written> {
     let mut written: BTreeMap<TimelineId, Written> = BTreeMap::new();
     for file in &catalog.inventory.files {
@@ -326,7 +326,7 @@ fn written(catalog: &Catalog) -> Vec<Written> {
         let first = Written { timeline, first: file.since, last: file.since };
         let of = written.entry(timeline).or_insert(first);
         of.first = of.first.min(file.since);
-        // Files are in the order of their names, but not all kinds of them.
+        // Sorted by name, but not across kinds of files.
         if is_segment {
             of.last = file.since;
         }
@@ -334,8 +334,8 @@ fn written(catalog: &Catalog) -> Vec<Written> {
     written.into_values().collect()
 }
 
-/// Whether a segment that was missing when the archive was listed is there now: several pushes are at work at a time, and a
-/// listing is not one moment.
+/// Returns `true` if a segment that was missing from the listing exists now: pushes run concurrently, and a listing
+/// takes time.
 async fn has_arrived_meanwhile(
     archive: &Archive,
     catalog: &Catalog,

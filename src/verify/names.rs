@@ -1,4 +1,4 @@
-//! What the names alone tell: from what is in the catalog to findings. Nothing is read here.
+//! Findings from names alone, computed from the catalog. Reads nothing.
 
 use std::collections::BTreeSet;
 
@@ -12,51 +12,51 @@ use crate::coverage::{Coverage, Gap, Timeline};
 use crate::reports::{Acknowledgements, Finding, FindingKind, Findings, Severity};
 use crate::wal::{Lsn, TimelineId, WalName};
 
-/// What is known of an archive without a look at its segments.
+/// Facts about an archive that need no look at its segments.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// How the segments hang together.
+    /// Coverage of the archive.
     pub coverage: &'a Coverage,
-    /// Timelines whose history files are there and cannot be read; that is found elsewhere.
+    /// Timelines with unreadable history files, which are reported elsewhere.
     pub unreadable: &'a BTreeSet<TimelineId>,
-    /// What pushes have left.
+    /// Staging files.
     pub staged: &'a [OtherFile],
-    /// What walkeep knows nothing of.
+    /// Files unknown to walkeep.
     pub unknown: &'a [OtherFile],
-    /// What somebody knows of.
+    /// Acknowledged failures.
     pub acknowledged: &'a Acknowledgements,
-    /// This moment.
+    /// Current time.
     pub now: Timestamp,
 }
 
-/// What the names tell.
+/// Findings from names.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// The timelines, in ascending order.
+    /// Timelines, in ascending order.
     pub timelines: Vec<TimelineState>,
-    /// The base backups, in the order in which they ended.
+    /// Base backups, in order of their ends.
     pub backups: Vec<BackupState>,
-    /// What is wrong.
+    /// Findings.
     pub findings: Findings,
-    /// Which segments recoveries may read.
+    /// Segments that recoveries may read.
     pub need: Need,
 }
 
-/// What there is of a timeline.
+/// State of a timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineState {
     /// The timeline.
     pub timeline: TimelineId,
-    /// Its parent, and where it left that; where its history can be read.
+    /// Its parent with the position of the fork, if its history is readable.
     pub parent: Option<(TimelineId, Lsn)>,
-    /// What is there.
+    /// Archived segments.
     pub held: Timeline,
-    /// What is missing between, and on the ways of recoveries.
+    /// Missing segments, between others or on the paths of recoveries.
     pub gaps: Vec<Gap>,
 }
 
 impl Names {
-    /// Looks at the facts.
+    /// Evaluates the facts.
     #[must_use]
     pub fn of(facts: Facts<'_>, backups: Vec<KnownBackup>) -> Self {
         let Facts { coverage, .. } = facts;
@@ -69,7 +69,7 @@ impl Names {
             .filter(|(_, missing)| !missing.is_empty())
             .collect();
         let needed = union(missing.iter().flat_map(|(_, gaps)| gaps.iter().cloned()).collect());
-        // What is missing beside a gap that somebody knows of is a finding of its own.
+        // Missing segments next to an acknowledged gap are a separate finding.
         for gap in cut(&needed, &facts.acknowledged.gaps(coverage.size())) {
             findings.add(needed_gap(coverage, &missing, &gap));
         }
@@ -105,7 +105,7 @@ impl Names {
     }
 }
 
-/// `A to B`, or `A` where that is all.
+/// Formats a gap as `A to B`, or as `A` if that is all.
 pub(super) fn range(coverage: &Coverage, gap: &Gap) -> String {
     let name = |number| {
         let name = coverage.name(gap.timeline, number);
@@ -129,7 +129,7 @@ fn needed_gap(coverage: &Coverage, missing: &[(&Beginning, Vec<Gap>)], gap: &Gap
     finding(Severity::Failure, FindingKind::Gap, range(coverage, gap), absent(gap), meaning)
 }
 
-/// How far a recovery gets that meets with the gap.
+/// Describes how far a recovery gets that meets the gap.
 fn how_far(coverage: &Coverage, beginning: &Beginning, gap: &Gap) -> String {
     let title = &beginning.title;
     let is_beyond = |timeline| {
@@ -216,7 +216,7 @@ fn histories(facts: Facts<'_>, beginnings: &[Beginning]) -> Vec<Finding> {
         .collect()
 }
 
-/// What to do where a history file is not to be had.
+/// Advice for a history file that is unavailable.
 pub(super) fn put_back(timeline: TimelineId) -> String {
     let name = WalName::History(timeline);
     format!(
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_told_of_the_newest_backup_it_concerns_and_how_many_more() {
+    fn a_gap_names_the_newest_affected_backup_and_the_number_of_others() {
         let log = archive(&[(1, 1), (1, 2), (1, 3), (1, 6), (1, 7)], &[]);
         let backups = vec![backup("a", 1, 1, 1), backup("b", 1, 2, 2), backup("c", 1, 6, 6)];
         let found = found(&log, backups);
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_older_backups_need_than_one_that_can_be_recovered_is_a_note() {
+    fn a_gap_that_affects_only_older_backups_than_a_recoverable_one_is_a_note() {
         use FindingKind::{BackupIncomplete, Gap, NoBackup};
         use Severity::{Failure, Note};
         let kinds = |coverage: &Coverage, backups| {
@@ -348,7 +348,7 @@ mod tests {
             [(Failure, Gap), (Note, Gap), (Note, BackupIncomplete)],
             "segment 5 is needed, and segment 2 is not"
         );
-        // One that ended after it is what somebody would recover today.
+        // A backup that ended after it is what somebody would recover today.
         let last = KnownBackup { ended: Timestamp::MAX, ..old() };
         assert_eq!(
             kinds(&log, vec![backup("new", 1, 3, 4), last]),
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_that_no_backup_leads_to_is_none_of_a_recoverys() {
+    fn gaps_of_a_branch_without_a_backup_affect_no_recovery() {
         let log = archive(&[(1, 1), (1, 2), (2, 2), (2, 4), (1, 3)], &[(2, 1, 2 * MB + 5)]);
         assert_eq!(found(&log, vec![backup("a", 1, 3, 3)])[0].0, Severity::Note);
         assert_eq!(found(&log, vec![backup("a", 1, 1, 1)])[0].0, Severity::Failure);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_file_that_recoveries_ask_for_is_a_failure_though_no_backup_is_older() {
+    fn a_missing_history_file_that_recoveries_request_is_a_failure() {
         let log = archive(&[(2, 4), (2, 5)], &[]);
         let found = found(&log, vec![backup("a", 2, 4, 4)]);
         assert_eq!(
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_beside_a_gap_that_somebody_knows_of_is_a_failure_of_its_own() {
+    fn segments_missing_next_to_an_acknowledged_gap_are_a_separate_failure() {
         let log = archive(&[(1, 1), (1, 2), (1, 6), (1, 7), (1, 9)], &[]);
         let known = |files: &[&str]| {
             let mut known = Acknowledgements::default();
@@ -415,7 +415,7 @@ mod tests {
             told(&known(&[&file(4)])),
             [(Severity::Failure, file(3)), middle, (Severity::Failure, file(5)), last.clone()]
         );
-        // Two words on one gap.
+        // Two acknowledgements of one gap.
         let notes = [format!("{} to {}", file(3), file(4)), file(5)];
         let two = known(&[&notes[0], &notes[1]]);
         assert_eq!(

@@ -1,7 +1,7 @@
-//! Whether what is written now can be recovered: the one question that an archive is there to answer. Nothing is read here.
+//! Whether the WAL written now can be recovered: the one question that an archive must answer. Reads nothing.
 //!
-//! What is written now is on the newest timeline that the archive knows of. It can be recovered if a complete base backup leads
-//! to the end of all that the archive holds of it.
+//! The WAL written now is on the newest timeline known to the archive. It can be recovered if a complete base backup
+//! leads to the end of all archived WAL of that timeline.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,12 @@ use super::names::put_back;
 use crate::coverage::{Coverage, Reach};
 use crate::wal::{TimelineId, WalName};
 
-/// Whether what is written now can be recovered.
+/// Whether the WAL written now can be recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Present {
-    /// The timeline that is written now.
+    /// Timeline written now.
     pub timeline: TimelineId,
-    /// Others that were written on lately, although they do not lead to that one.
+    /// Other timelines that were written recently and do not lead to that one.
     pub others: Vec<TimelineId>,
     /// The answer.
     pub answer: Answer,
@@ -26,64 +26,64 @@ pub struct Present {
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It can.
+    /// It can be recovered.
     Recoverable {
-        /// Since when: when the oldest backup had ended from which on there is no gap.
+        /// Start of the recoverable time: the end of the oldest backup from which on there is no gap.
         from: Timestamp,
-        /// Up to what had been archived by then, if that is known.
+        /// Time up to which WAL is archived, if known.
         to: Option<Timestamp>,
-        /// What that backup is called.
+        /// Name of that backup.
         backup: String,
-        /// The last segment on the way from there: the timeline it is of, and its number. What was archived last.
+        /// Last segment on the path from there, as timeline and number: the segment archived last.
         last: Option<(TimelineId, u64)>,
     },
-    /// It cannot.
+    /// It cannot be recovered.
     Lost {
-        /// Why.
+        /// Reason.
         why: String,
-        /// What to do.
+        /// Advice for the user.
         cure: String,
     },
-    /// Nothing is wrong but that the last WAL of a base backup may be on its way.
+    /// The last WAL of a base backup may still arrive. Nothing else is wrong.
     NotYet(String),
-    /// No base backup is known, or not where it ends.
+    /// No base backup is known, or the end of none.
     Unknown(String),
 }
 
-/// A timeline, and when files of it were archived.
+/// A timeline with the archiving times of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
     /// The timeline.
     pub timeline: TimelineId,
-    /// When the first of its files was, the history file included.
+    /// Archiving time of its first file, which may be the history file.
     pub first: Timestamp,
-    /// When its segment of the highest number was.
+    /// Archiving time of its segment with the highest number.
     pub last: Timestamp,
 }
 
-/// What the question is answered by.
+/// Facts that decide the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// How the segments hang together.
+    /// Coverage of the archive.
     pub coverage: &'a Coverage,
-    /// The same, without those that cannot be had.
+    /// Coverage without inaccessible segments.
     pub sound: &'a Coverage,
-    /// Timelines whose history files are there and cannot be read.
+    /// Timelines with unreadable history files.
     pub unreadable: &'a BTreeSet<TimelineId>,
-    /// The base backups, in the order in which they ended.
+    /// Base backups, in order of their ends.
     pub backups: &'a [BackupState],
-    /// When which timeline was written on.
+    /// Times when each timeline was written.
     pub written: &'a [Written],
-    /// Timelines that nobody wants to recover any more.
+    /// Timelines that nobody needs to recover any more.
     pub given_up: &'a [TimelineId],
 }
 
 impl Present {
-    /// Answers; `None` where the archive knows of no timeline.
+    /// Determines the answer; `None` if the archive knows no timeline.
     #[must_use]
     pub fn of(question: Question<'_>) -> Option<Self> {
         let Question { coverage, unreadable, backups, .. } = question;
-        // A base backup of a timeline proves that there was one, too.
+        // A base backup of a timeline proves that the timeline existed.
         let of_backups =
             backups.iter().map(|state| state.backup.origin.timeline.max(state.backup.origin.stop_timeline));
         let known =
@@ -92,7 +92,7 @@ impl Present {
         Some(Self { timeline, others: question.others(timeline), answer: question.answer(timeline) })
     }
 
-    /// Whether it can be recovered; `None` where nobody can tell.
+    /// Returns whether the WAL written now can be recovered; `None` if unknown.
     #[must_use]
     pub fn is_recoverable(&self) -> Option<bool> {
         match self.answer {
@@ -145,8 +145,8 @@ impl Question<'_> {
         Answer::Lost { why: self.why(&kept, newest, timeline), cure: "take a base backup now".to_owned() }
     }
 
-    /// The first timeline whose history file a recovery from the backup to the timeline asks for in vain. That there are
-    /// segments of a timeline proves that it was begun.
+    /// Returns the first timeline on the path from the backup to `timeline` whose history file is missing. Segments
+    /// of a timeline prove that it was begun.
     fn without_history(&self, state: &BackupState, timeline: TimelineId) -> Option<TimelineId> {
         let asked_for = state.backup.origin.timeline..=timeline;
         let held = self.coverage.timelines().map(|(id, _)| id);
@@ -156,7 +156,7 @@ impl Question<'_> {
         held.chain(self.unreadable.iter().copied()).filter(|id| asked_for.contains(id) && without(id)).min()
     }
 
-    /// Why none of the backups recovers it, of which `newest` ended last.
+    /// Describes why no backup recovers it. `newest` is the backup that ended last.
     fn why(&self, kept: &[&BackupState], newest: &BackupState, timeline: TimelineId) -> String {
         let complete = kept.iter().rev().filter(|state| state.backup.is_complete(self.sound));
         let mut reaches = complete.clone().filter_map(|state| {
@@ -181,14 +181,14 @@ impl Question<'_> {
         format!("no base backup leads there; the one that ended last, {title}, was taken elsewhere")
     }
 
-    /// Whether a backup lacks nothing on the way to the timeline but its last WAL.
+    /// Returns `true` if a backup lacks only its last WAL on the path to the timeline.
     fn arrives(&self, state: &BackupState, timeline: TimelineId) -> bool {
         state.is_arriving
             && self.without_history(state, timeline).is_none()
             && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
     }
 
-    /// Why another timeline that was written on lately is in danger: people may live on it, and recover without it.
+    /// Describes why another timeline that was written recently is in danger: it may be in use, and unrecoverable.
     pub(super) fn danger(&self, other: TimelineId, newest: TimelineId) -> Option<String> {
         let counts =
             |state: &&BackupState| state.backup.counts && self.sound.is_complete(state.backup.origin);
@@ -203,15 +203,15 @@ impl Question<'_> {
         })
     }
 
-    /// How a backup can be recovered to the end of all that there is of the timeline, if it can.
+    /// Returns the recovery of a backup to the end of all WAL of the timeline, if possible.
     fn whole(&self, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
         let all = reach(self.coverage, state, timeline).filter(|reach| reach.to_the_end)?;
         let sound = state.backup.is_complete(self.sound) && self.without_history(state, timeline).is_none();
-        // Without what cannot be had, an end may be one that comes too early.
+        // Without inaccessible segments, the end may come too early.
         (sound && reach(self.sound, state, timeline) == Some(all)).then_some(all)
     }
 
-    /// Timelines that were written on since the newest one is there, and not as a part of the way to it.
+    /// Returns timelines that were written since the newest one began, and are not part of the path to it.
     fn others(&self, newest: TimelineId) -> Vec<TimelineId> {
         let Some(since) = self.written.iter().find(|written| written.timeline == newest) else {
             return Vec::new();
@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// A backup that ended at that second.
+    /// Creates a backup that ended at that second.
     fn ended(second: i64, mut backup: KnownBackup) -> KnownBackup {
         backup.ended = Timestamp::from_second(second).unwrap();
         backup
@@ -318,7 +318,7 @@ mod tests {
             ask(question)
         }
 
-        /// The timeline, and since when it can be recovered.
+        /// Returns the timeline, and the time since when it can be recovered.
         fn since(&self) -> (u32, Option<i64>) {
             let present = self.present();
             let from = match present.answer {
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_backup_without_a_gap_behind_it_says_since_when() {
+    fn the_oldest_backup_without_a_later_gap_starts_the_recoverable_time() {
         let backups = || {
             vec![
                 ended(1, backup("a", 1, 1, 1)),
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_that_cannot_be_had_is_not_the_end() {
+    fn an_inaccessible_last_segment_is_a_loss() {
         let mut scene = Scene::new(archive(&log(1, 1..=5), &[]), vec![backup("a", 1, 2, 2)]);
         scene.bad = vec![(1, 5)];
         assert_eq!(scene.since(), (1, None));
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn backups_of_a_timeline_that_was_given_up_recover_nothing_of_now() {
+    fn backups_of_a_given_up_timeline_do_not_recover_the_present() {
         // Recovered to segment 3, before the only backup.
         let segments = [log(1, 1..=9), log(2, 3..=6)].concat();
         let mut scene = Scene::new(archive(&segments, &[(2, 1, 3 * MB + 5)]), vec![backup("a", 1, 5, 5)]);
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_whose_history_is_not_to_be_had_is_the_newest_all_the_same() {
+    fn a_timeline_with_an_unavailable_history_is_still_the_newest() {
         let mut scene =
             Scene::new(archive(&[log(1, 1..=9), log(2, 9..=10)].concat(), &[]), vec![backup("a", 1, 5, 5)]);
         assert_eq!(scene.since(), (2, None));
@@ -408,15 +408,15 @@ mod tests {
         scene.unreadable.insert(id(3));
         assert_eq!(scene.since(), (3, None));
         assert!(scene.why().contains("00000003.history cannot be read"), "{}", scene.why());
-        // A base backup of a timeline of which there is nothing at all.
+        // A base backup of a timeline without any files.
         let scene =
             Scene::new(archive(&log(1, 1..=9), &[]), vec![backup("a", 1, 5, 5), backup("b", 4, 20, 20)]);
         assert_eq!(scene.since(), (4, None));
     }
 
     #[test]
-    fn the_newest_timeline_that_was_not_given_up_is_the_one_that_is_written_now() {
-        // A drill to segment 3, before the only backup, whose archive_command was left as it is.
+    fn the_newest_timeline_that_is_not_given_up_is_written_now() {
+        // A drill to segment 3, before the only backup, with the archive_command unchanged.
         let segments = [log(1, 1..=9), log(2, 3..=6)].concat();
         let mut scene = Scene::new(archive(&segments, &[(2, 1, 3 * MB + 5)]), vec![backup("a", 1, 5, 5)]);
         let written =
@@ -428,8 +428,8 @@ mod tests {
     }
 
     #[test]
-    fn without_the_history_file_that_a_recovery_asks_for_nothing_is_recovered() {
-        // The archive was begun on timeline 2.
+    fn without_a_history_file_that_a_recovery_requests_nothing_is_recovered() {
+        // The archive was started on timeline 2.
         let mut scene = Scene::new(archive(&log(2, 4..=9), &[]), vec![backup("a", 2, 5, 5)]);
         assert_eq!(scene.since(), (2, None));
         assert!(scene.why().starts_with("00000002.history is missing"), "{}", scene.why());
@@ -439,7 +439,7 @@ mod tests {
         scene.unreadable.clear();
         scene.coverage = archive(&log(2, 4..=9), &[(2, 1, 4 * MB + 5)]);
         assert_eq!(scene.since(), (2, Some(0)));
-        // A recovery from timeline 2 on never asks for what is before it, and one from before does.
+        // A recovery from timeline 2 on never requests what is before it; one from before does.
         let segments = [log(1, 1..=9), log(2, 6..=7), log(3, 8..=9)].concat();
         scene.coverage = archive(&segments, &[(3, 1, 8 * MB + 5)]);
         scene.backups = vec![ended(1, backup("a", 1, 5, 5)), ended(2, backup("b", 3, 9, 9))];
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn backups_that_lack_wal_or_that_nobody_keeps_do_not_count() {
+    fn backups_that_lack_wal_or_are_not_kept_do_not_count() {
         let mut scene = Scene::new(archive(&log(1, 1..=5), &[]), vec![backup("a", 1, 4, 6)]);
         assert_eq!(scene.since(), (1, None));
         assert!(scene.why().contains("\"a\"") && scene.why().contains("consistent"), "{}", scene.why());
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn another_timeline_that_is_still_written_on_is_named() {
+    fn another_timeline_that_is_still_written_is_named() {
         let segments = [log(1, 1..=9), log(2, 6..=7)].concat();
         let mut scene = Scene::new(archive(&segments, &[(2, 1, 6 * MB + 5)]), vec![backup("a", 1, 2, 2)]);
         let written = |timeline, first, last| {
@@ -491,7 +491,7 @@ mod tests {
         scene.backups.truncate(1);
         scene.written[0] = written(1, 0, 30);
         assert_eq!(scene.present().others, [], "it was given up before");
-        // The parent's last segments may well be late.
+        // The parent's last segments may be late.
         scene.coverage = archive(&[log(1, 1..=5), log(2, 6..=7)].concat(), &[(2, 1, 6 * MB + 5)]);
         scene.written[0] = written(1, 0, 50);
         assert_eq!(scene.present().others, []);

@@ -1,4 +1,4 @@
-//! Looking at contents: several files at a time, told in the order of their names.
+//! Verification of contents: several files concurrently, reported in order of names.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -18,14 +18,14 @@ use crate::error::{Error, ErrorKind};
 use crate::reports::{Extent, Finding, FindingKind, Findings, Scope, Severity, VerifyReport};
 use crate::wal::{SegmentName, WalName};
 
-/// Which contents are looked at, and how closely.
+/// Contents to verify, and how thoroughly.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ContentRequest {
-    /// Decompress them and compare with what was archived.
+    /// `true` to decompress them and compare with what was archived.
     pub deep: bool,
-    /// Only those that were archived since then.
+    /// Verify only files archived since then.
     pub since: Option<Timestamp>,
-    /// Only so many of them.
+    /// Verify only this share of the files.
     pub sample: Option<Percent>,
 }
 
@@ -39,33 +39,34 @@ impl ContentRequest {
         }
     }
 
-    /// How closely a file is looked at.
+    /// Returns the thoroughness for a file.
     pub(super) fn depth(self, survey: &Survey, name: ArchivedName) -> Depth {
         if self.deep { Depth::Original(writer(survey, name)) } else { Depth::Stored }
     }
 }
 
-/// How far a verification is.
+/// Progress of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SoFar {
-    /// How many segments have been compared with what was stored, those of the verification that is continued included.
+    /// Number of segments compared with what was stored, including those of the verification that is continued.
     pub checked_files: u64,
-    /// How many could not be, because the archive did not give them or this walkeep cannot read them.
+    /// Number of segments that could not be compared, because the archive did not return them or this version of
+    /// walkeep cannot read them.
     pub uncompared_files: u64,
-    /// How many were deleted meanwhile.
+    /// Number of files deleted in the meantime.
     pub gone_files: u64,
-    /// Those that were absent although they had been listed; what that means another listing will tell.
+    /// Files that were listed but absent. Another listing decides about them.
     pub went: BTreeSet<ArchivedName>,
-    /// The segments that cannot be had.
+    /// Inaccessible segments.
     pub bad: BTreeSet<SegmentName>,
-    /// What is wrong with contents.
+    /// Findings in contents.
     pub findings: Findings,
-    /// The last file up to which all were looked at.
+    /// Last file up to which all were verified.
     pub up_to: Option<ArchivedName>,
 }
 
 impl SoFar {
-    /// Adds what is wrong with a file.
+    /// Adds a finding about a file.
     pub(super) fn add(&mut self, finding: Finding, name: ArchivedName) {
         if let WalName::Segment(segment) = name.wal() {
             self.bad.insert(segment);
@@ -74,33 +75,33 @@ impl SoFar {
     }
 }
 
-/// A look at contents.
+/// A verification of contents.
 #[derive(Debug)]
 pub struct Run {
     pub(super) request: Option<ContentRequest>,
     files: Vec<ArchivedFile>,
-    /// How far it is.
+    /// Progress.
     pub so_far: SoFar,
-    /// After which file it went on, where it continues another one.
+    /// File after which a continued verification started.
     pub resumed_after: Option<ArchivedName>,
     last_full: Option<Box<VerifyReport>>,
 }
 
-/// So many findings are kept for a verification that continues this one.
+/// Maximum number of findings kept for a verification that continues this one.
 const KEPT_FINDINGS: usize = 1000;
 
-/// So many names of files that went are kept for it. Behind more of them, it begins earlier.
+/// Maximum number of names of disappeared files kept for it. With more of them, it starts earlier.
 const KEPT_NAMES: usize = 10_000;
 
-/// So many files in a row that the archive does not give, one after the other having been waited for, are enough.
+/// Number of consecutive files that the archive does not return, after waiting for each, that ends the verification.
 const MOST_UNREADABLE: usize = 16;
 
-/// How many files may be done before the turn of one that takes long.
+/// Maximum number of files that may overtake a slow one.
 const AHEAD: usize = 4;
 
 impl Run {
-    /// Prepares a look at what the survey has found: at no contents where `request` is `None`, and after what `resumed`
-    /// has seen.
+    /// Prepares the verification of contents: of none if `request` is `None`, and of those after the end of
+    /// `resumed`.
     pub(super) fn new(
         survey: &mut Survey,
         request: Option<ContentRequest>,
@@ -108,7 +109,7 @@ impl Run {
         last_full: Option<VerifyReport>,
     ) -> Self {
         let mut files = std::mem::take(&mut survey.catalog.inventory.files);
-        // What is text has been read.
+        // Text files were read before.
         files.retain(|file| file.name.segment().is_some());
         let resumed_after: Option<ArchivedName> =
             resumed.and_then(|report| report.checked_up_to.as_deref()?.parse().ok());
@@ -151,17 +152,17 @@ impl Run {
         Self { request, files, so_far, resumed_after, last_full }
     }
 
-    /// How many files' contents are to be looked at.
+    /// Returns the number of files to verify.
     pub(super) fn files(&self) -> usize {
         self.files.len()
     }
 
-    /// Whether it is to look at the content of any file that may be meant.
+    /// Returns `true` if the content of a file within `extent` is to be verified.
     pub(super) fn is_to_look_at(&self, extent: &Extent) -> bool {
         self.files.iter().any(|file| extent.contains(&Extent::of(&file.name.to_string())))
     }
 
-    /// Looks at the contents. `done` hears of each file, in the order of names.
+    /// Verifies the contents. Calls `done` for each file, in order of names.
     pub(super) async fn contents(
         &mut self,
         archive: &Archive,
@@ -187,7 +188,7 @@ impl Run {
         let mut unreadable = 0;
         while let Some((name, verdict)) = looks.next().await {
             let verdict = verdict?;
-            // What the archive refuses and has is not waited for.
+            // Refused files that the archive has were not waited for.
             let is_waited_for = |error: &Error| error.kind() != ErrorKind::Refused;
             let is_unreadable = matches!(&verdict, Verdict::Unreadable(error) if is_waited_for(error));
             unreadable = if is_unreadable { unreadable + 1 } else { 0 };
@@ -224,9 +225,9 @@ impl Run {
         so_far.add(bad(survey, name, kind, what), name);
     }
 
-    /// What is noted on the way, for one that goes on if this one should be killed.
+    /// Creates the intermediate report, from which another verification continues if this one is killed.
     pub(super) fn report_so_far(&self, survey: &Survey, at: Timestamp) -> VerifyReport {
-        // Of one that was killed itself, what it had noted is of no more use.
+        // The intermediate report of a killed verification is no longer useful.
         let finished =
             self.last_full.clone().and_then(|last| if last.at_work { last.last_full } else { Some(last) });
         let last_full = finished.map(|last| Box::new(VerifyReport { last_full: None, ..*last }));
@@ -234,7 +235,7 @@ impl Run {
         VerifyReport { ok: false, at_work: true, checked_up_to: self.up_to(), last_full, ..report }
     }
 
-    /// What is noted of it at its end; `error` where that came too early, for whatever reason.
+    /// Creates the final report; `error` is set if the verification ended early.
     pub(super) fn report(&self, survey: &Survey, at: Timestamp, error: Option<String>) -> VerifyReport {
         let SoFar { checked_files, uncompared_files, gone_files, went, findings, .. } = &self.so_far;
         let checked_up_to = error.as_ref().and_then(|_| self.up_to());
@@ -268,7 +269,7 @@ impl Run {
     }
 }
 
-/// The timeline that has written a segment's first page; `None` where its history is not known.
+/// Returns the timeline that wrote a segment's first page; `None` if its history is unknown.
 fn writer(survey: &Survey, name: ArchivedName) -> Option<crate::wal::TimelineId> {
     let coverage = survey.coverage();
     let segment = name.segment()?;
@@ -279,11 +280,11 @@ fn writer(survey: &Survey, name: ArchivedName) -> Option<crate::wal::TimelineId>
     Some(coverage.writer(timeline, segment.start(survey.catalog.sizes.of(name))?))
 }
 
-/// What it means that a segment cannot be had.
+/// Creates the finding for an inaccessible segment.
 pub(super) fn bad(survey: &Survey, name: ArchivedName, kind: FindingKind, what: String) -> Finding {
     let needed_by = match name.wal() {
         WalName::Segment(segment) => needed_by(survey, segment),
-        // Recovery never asks for a partial one.
+        // Recovery never requests a partial segment.
         _ => None,
     };
     let (severity, meaning) = match needed_by {
@@ -311,7 +312,7 @@ fn needed_by(survey: &Survey, segment: SegmentName) -> Option<&str> {
     survey.names.need.reader(segment.timeline(), number)
 }
 
-/// Whether it is time for something that is done now and then.
+/// A timer for periodic work.
 #[derive(Debug)]
 pub(super) struct Interval {
     every: Duration,
@@ -319,12 +320,12 @@ pub(super) struct Interval {
 }
 
 impl Interval {
-    /// From now on.
+    /// Creates a timer that starts now.
     pub(super) fn new(every: Duration) -> Self {
         Self { every, last: Instant::now() }
     }
 
-    /// Whether it is time; then it is not for a while.
+    /// Returns `true` if the interval has passed, and restarts it.
     pub(super) fn is_due(&mut self) -> bool {
         let is_due = self.last.elapsed() >= self.every;
         if is_due {

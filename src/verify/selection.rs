@@ -1,4 +1,4 @@
-//! Which contents are looked at, where not all are.
+//! Selection of contents to verify.
 
 use std::str::FromStr;
 
@@ -8,18 +8,18 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use crate::archive::ArchivedFile;
 
-/// A part of the files, in percent.
+/// A share of the files, in percent.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Percent(f64);
 
 impl Percent {
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> f64 {
         self.0
     }
 
-    /// So many of `files`, at least one.
+    /// Returns this share of `files`, at least one.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -43,17 +43,17 @@ impl FromStr for Percent {
     }
 }
 
-/// A moment, as people give it: `2026-01-31T12:00:00Z`, `2026-01-31` in UTC, or so long ago: `7d`.
+/// A time: `2026-01-31T12:00:00Z`, `2026-01-31` in UTC, or relative: `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
-    /// That moment.
+    /// That time.
     Moment(Timestamp),
-    /// So many seconds ago.
+    /// That many seconds ago.
     Ago(i64),
 }
 
 impl Since {
-    /// The moment that is meant.
+    /// Returns the time, relative to `now`.
     #[must_use]
     pub fn before(self, now: Timestamp) -> Timestamp {
         match self {
@@ -87,7 +87,7 @@ impl FromStr for Since {
     }
 }
 
-/// Leaves a random part of the files, in their order.
+/// Keeps a random sample of the files, in their order.
 pub(super) fn sample(files: &mut Vec<ArchivedFile>, part: Percent) {
     let mut left = files.len();
     let mut wanted = part.of(left);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_given_as_such_or_as_so_long_ago() {
+    fn times_are_absolute_or_relative() {
         let now: Timestamp = "2026-02-10T12:00:00Z".parse().unwrap();
         for (text, moment) in [
             ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),

@@ -132,7 +132,7 @@ impl VerifyRequest {
         work.unless_stopped(concluding, STOPPED).await
     }
 
-    /// Whether that verification is one to go on with.
+    /// Returns `true` if that verification can be continued.
     fn resumes(&self, report: &VerifyReport) -> bool {
         if !self.resume {
             return false;
@@ -145,7 +145,7 @@ impl VerifyRequest {
         report.checked_up_to.is_some()
     }
 
-    /// What is noted where nothing could be looked at. What can be continued still can.
+    /// Creates the report for a verification that could not start. One that can be continued still can.
     fn failed(
         &self,
         resumed: Option<&VerifyReport>,
@@ -180,7 +180,7 @@ impl VerifyRequest {
     }
 }
 
-/// What the last verification of everything has noted. It is a help, and no condition.
+/// Reads the report of the last verification of everything. It helps, but is not required.
 async fn last_full(archive: &Archive, system: SystemIdentifier) -> Option<VerifyReport> {
     match VerifyReport::read(archive, system).await {
         Ok(report) => report.and_then(VerifyReport::full),
@@ -191,7 +191,8 @@ async fn last_full(archive: &Archive, system: SystemIdentifier) -> Option<Verify
     }
 }
 
-/// Leaves word of it in the archive, for `walkeep status` and `--resume`. That it cannot is no failure of the work.
+/// Writes a report to the archive, for `walkeep status` and `--resume`. A failure to write it does not fail the
+/// verification.
 async fn note(archive: &Archive, system: SystemIdentifier, report: VerifyReport) {
     if let Err(error) = report.write(archive, system).await {
         tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());

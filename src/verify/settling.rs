@@ -1,4 +1,4 @@
-//! Gaps that may close by themselves: several pushes are at work at a time, and the later file may be there first.
+//! Gaps that may close by themselves: pushes run concurrently, and a later file may arrive first.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use crate::archive::ArchivedFile;
 use crate::coverage::Gap;
 use crate::wal::{SegmentSize, WalName};
 
-/// For so long after a segment was archived, the one before it may be on its way.
+/// Time after the arrival of a segment during which the previous one may still arrive.
 const SETTLING: SignedDuration = SignedDuration::from_mins(1);
 
-/// For so long it is waited for, at most.
+/// Maximum time to wait for it.
 pub(super) const MOST_WAIT: Duration = Duration::from_secs(10);
 
-/// How long it takes until somebody looks again.
+/// Pause before the next look.
 pub(super) const PAUSE: Duration = Duration::from_secs(2);
 
-/// Whether what follows any of the gaps was archived only just now.
+/// Returns `true` if a file after any of the gaps was archived just now.
 pub(super) fn may_be_on_its_way<'a>(
     mut gaps: impl Iterator<Item = &'a Gap>,
     files: &[ArchivedFile],
     size: SegmentSize,
     now: Timestamp,
 ) -> bool {
-    // A negative age is that of a clock that is ahead.
+    // A negative age comes from a clock that is ahead.
     let young = files.iter().filter(|file| now.duration_since(file.since) < SETTLING);
-    // Behind a gap, the way may go on on another timeline.
+    // After a gap, the path may continue on another timeline.
     let numbers = young.filter_map(|file| match file.name.wal() {
         WalName::Segment(segment) => segment.number(size),
         _ => None,
@@ -42,7 +42,7 @@ mod tests {
     use crate::wal::{SegmentName, TimelineId};
 
     #[test]
-    fn only_a_gap_before_a_segment_that_has_just_come_may_be_on_its_way() {
+    fn only_a_gap_before_a_segment_that_just_arrived_may_close() {
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         let timeline = TimelineId::new(1).unwrap();
         let file = |number, seconds: i64| ArchivedFile {

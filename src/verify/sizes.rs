@@ -1,10 +1,10 @@
-//! What it means that an archive holds segments of several sizes.
+//! Findings for an archive with several segment sizes.
 
 use super::names::finding;
 use crate::catalog::Catalog;
 use crate::reports::{Finding, FindingKind, Severity};
 
-/// A failure for each size that is not that of what is archived now.
+/// Returns a failure for each size other than the current one.
 pub(super) fn other_sizes(catalog: &Catalog) -> Vec<Finding> {
     let current = catalog.sizes.current();
     let others = catalog.sizes.others().into_iter();

@@ -1,4 +1,4 @@
-//! What `walkeep prune --json` prints.
+//! JSON output of `walkeep prune`.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -16,30 +16,30 @@ pub(super) struct Printed<'a> {
     archive: String,
     system_identifier: String,
     dry_run: bool,
-    /// Whether the exit status is 0.
+    /// `true` if the exit status is 0.
     ok: bool,
-    /// Why it is not.
+    /// Reason for another exit status.
     #[serde(flatten)]
     problem: Option<Problem>,
-    /// The oldest segment that stays; only where any goes.
+    /// Oldest segment that stays, if any is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     begins_at: Option<String>,
-    /// Who was found to need the log from furthest back; only where that was asked.
+    /// The need furthest back, if servers were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     needed: Option<Needed<'a>>,
     kept_backups: Vec<PrintedBackup<'a>>,
-    /// Those whose WAL goes, or is gone already.
+    /// Base backups whose WAL is deleted or already missing.
     forgotten_backups: Vec<PrintedBackup<'a>>,
-    /// From which segment on all stays for a base backup that may be at work; only where that keeps more than the others.
+    /// Segment from which all stays for a base backup that may be in progress, if that keeps more than the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     young_from: Option<String>,
     given_up_timelines: Vec<u32>,
-    /// The titles of those that redundancy keeps, and that replicas may have been made of.
+    /// Names of base backups kept by redundancy from which replicas may have been made.
     perhaps_replicas: &'a [String],
     deleted_files: Files<'a>,
     deleted_leftovers: Vec<&'a str>,
     deleted_bytes: u64,
-    /// What stays once all has been deleted that goes.
+    /// Totals of the files that stay.
     kept: Totals,
     unknown_files: usize,
 }
@@ -61,7 +61,7 @@ struct PrintedBackup<'a> {
     why: Vec<String>,
 }
 
-/// The names of files that went, one after the other: there may be millions.
+/// Names of deleted files, serialized one by one, because there may be millions.
 struct Files<'a>(&'a Pruned);
 
 impl Serialize for Files<'_> {

@@ -23,9 +23,9 @@ use crate::server::Server;
 use crate::wal::Lsn;
 use crate::work::Work;
 
-/// Delete the files that need not be kept
+/// Delete archived files that need not be kept
 ///
-/// What any of the given policies keeps stays. Whatever is in doubt deletes nothing.
+/// A file stays if any of the given policies keeps it. In doubt, nothing is deleted.
 ///
 /// Exit status: 0 done, or nothing to do; 1 in doubt, or the work failed; 2 wrong usage or configuration.
 #[derive(Debug, clap::Args)]
@@ -33,57 +33,59 @@ pub(super) struct Prune {
     #[command(flatten)]
     tool: Tool,
 
-    /// Keep what the newest N base backups need, and the newest that leads to what is written now
+    /// The newest N base backups stay recoverable, and the newest one that leads to the WAL written now
     #[arg(long, value_name = "N")]
     keep_backups: Option<NonZeroUsize>,
 
-    /// Keep what it takes to recover to any moment of the last N days
+    /// Recovery window: any moment of the last N days stays recoverable
     #[arg(long, value_name = "N")]
     keep_days: Option<u32>,
 
-    /// Where no base backups are known: keep what was archived within the last N days
+    /// Without known base backups: WAL archived in the last N days stays
     #[arg(long, value_name = "N")]
     keep_wal_days: Option<u32>,
 
-    /// Keep all from this file on, as pg_archivecleanup does: a segment, a .partial or .backup file, or PostgreSQL's %r
+    /// Oldest WAL to keep, as for pg_archivecleanup: a segment, a .partial or .backup file, or PostgreSQL's %r
     #[arg(long, value_name = "NAME")]
     before: Option<Before>,
 
-    /// Keep what the base backups need that pg_basebackup has put into this directory, or below it; may be repeated
+    /// Directory with base backups written by pg_basebackup, in it or below; the WAL that they need stays; may be
+    /// repeated
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
-    /// Keep what was archived within this time, such as 36h: a base backup that is at work may need it [default: 24h]
+    /// Maximum duration of a base backup, such as 36h; WAL archived within this time stays for one in progress
+    /// [default: 24h]
     #[arg(long, value_name = "DURATION")]
     backup_may_take: Option<LongTime>,
 
-    /// Keep no base backup for the sake of this timeline, such as a drill's; may be repeated
+    /// Timeline, such as a drill's, for which no base backup is kept; may be repeated
     #[arg(long, value_name = "TIMELINE")]
     give_up_timeline: Vec<Timeline>,
 
-    /// Keep the newest base backup that leads to this timeline, however old that is; may be repeated
+    /// Timeline for which the newest base backup that leads to it is kept at any age; may be repeated
     #[arg(long, value_name = "TIMELINE")]
     hold_timeline: Vec<Timeline>,
 
-    /// Of the base backups that the archive knows of, count those whose label matches, such as 'nightly*'; may be repeated
+    /// Labels of the base backups in the archive that count, as a pattern such as 'nightly*'; may be repeated
     #[arg(long, value_name = "PATTERN")]
     backup_label: Vec<LabelPattern>,
 
-    /// With --before: delete although no complete base backup is left, or none that leads to the newest timeline
+    /// With --before: delete even if no complete base backup is left, or none that leads to the newest timeline
     #[arg(long, requires = "before")]
     accept_no_backup: bool,
 
-    /// Keep all from this WAL position on, such as 0/3000028, on every timeline, whatever the policies say: what a standby, or
-    /// a recovery that is running, still needs
+    /// WAL position, such as 0/3000028, from which all WAL stays on every timeline, whatever the policies: what a
+    /// standby or a recovery in progress still needs
     #[arg(long, value_name = "LSN")]
     keep_from: Option<Lsn>,
 
-    /// Ask this running server, too, what it still needs, as a standby does, and those that have a replication slot on it: a
+    /// Running server to ask which WAL it needs, as a standby does, and which its replication slots need: a
     /// connection URL, without a password; may be repeated
     #[arg(long, value_name = "URL")]
     pg_url: Vec<String>,
 
-    /// Print what would be deleted and why the rest stays, and delete nothing
+    /// Print what would be deleted and why the rest stays; delete nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -134,7 +136,7 @@ impl Prune {
         Ok(status.unwrap_or_default().into())
     }
 
-    /// The servers to ask, if what was said makes sense.
+    /// Checks the arguments, and returns the servers to ask.
     fn servers(&self, settings: &Settings) -> Result<Vec<Server>, Error> {
         let says_what_may_go = !settings.keep.is_empty() || self.before.is_some();
         if !says_what_may_go && settings.backup_dirs.is_empty() {
@@ -167,7 +169,7 @@ impl Prune {
     }
 }
 
-/// Redundancy cannot tell them from those that somebody keeps.
+/// Warns of base backups that redundancy cannot distinguish from those that somebody keeps.
 fn warn_of_replicas(titles: &[String]) {
     const NAMED: usize = 3;
     if titles.is_empty() {

@@ -1,4 +1,4 @@
-//! What `walkeep prune` tells people.
+//! Text output of `walkeep prune`.
 
 use std::io::{self, Write};
 
@@ -21,7 +21,7 @@ pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::R
         let why: Vec<String> = kept.why.iter().map(ToString::to_string).collect();
         let lacks = if kept.backup.complete { "" } else { ", although it lacks WAL" };
         let counts = if kept.backup.counts { "" } else { ", which does not count by its label" };
-        // A label is whatever somebody has written.
+        // A label may contain anything.
         let (title, ended) = (plain(&kept.backup.title), time(kept.backup.ended));
         writeln!(to, "keeps {title}, ended {ended}{lacks}{counts}: {}", why.join("; "))?;
     }

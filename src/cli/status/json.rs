@@ -1,5 +1,6 @@
-//! For programs. Every field is always there, and null where it is not known; only why it failed is there where it has, and what
-//! prune and verify have noted is as they have noted it. Ages are in seconds, and those of clocks that differ never below 0.
+//! JSON output. Every field is always present, and null if unknown, except that the error is present only on failure,
+//! and that the reports of prune and verify are as they were written. Ages are in seconds, and never negative when
+//! clocks differ.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,14 +20,14 @@ struct Printed<'a> {
     archive: &'a str,
     system_identifier: Option<String>,
     at: String,
-    /// Whether the exit status is 0, unless the output cannot be written.
+    /// `true` if the exit status is 0, unless the output cannot be written.
     ok: bool,
-    /// The first of those that follow.
+    /// First of the following errors.
     #[serde(flatten)]
     problem: Option<Problem>,
-    /// Why the archive, or the data directory, could not be asked.
+    /// Errors from asking the archive or the data directory.
     errors: Vec<String>,
-    /// Which limits are exceeded, and what endangers a recovery.
+    /// Exceeded limits, and dangers to a recovery.
     problems: &'a [String],
     lag_seconds: Option<i64>,
     backlog: Option<Backlog>,
@@ -35,15 +36,15 @@ struct Printed<'a> {
     size: Option<Size>,
     recovery_window: Option<Window>,
     newest_backup: Option<Backup<'a>>,
-    /// What is missing on the way to the newest timeline.
+    /// Missing segments on the path to the newest timeline.
     holes: Option<Vec<Hole>>,
-    /// The timelines that were written on after the newest one had begun.
+    /// Timelines that were written after the newest one had begun.
     parallel: Option<Vec<Parallel>>,
-    /// Of a server that recovers.
+    /// State of a server in recovery.
     standby: Option<Standby>,
     last_prune: Option<Noted<'a, PruneReport>>,
     last_verify: Option<Noted<'a, VerifyReport>>,
-    /// Files that cannot be read, each with the reason.
+    /// Unreadable files, each with the reason.
     unreadable: &'a [String],
 }
 
@@ -53,7 +54,7 @@ struct Backlog {
     bytes: u64,
     oldest_since: Option<String>,
     oldest_age_seconds: Option<i64>,
-    /// The one that the server hands over next, and no other before that is archived.
+    /// File that the server passes to `archive_command` next. It passes no other before this one is archived.
     next_file: Option<String>,
 }
 
@@ -86,10 +87,10 @@ struct Size {
 #[derive(Serialize)]
 struct Window {
     start: String,
-    /// When the newest segment was archived; the last commit in it is older.
+    /// Time when the newest segment was archived. The last commit in it is older.
     end: String,
     end_segment: Option<String>,
-    /// The base backup that it starts with.
+    /// Base backup at the start of the window.
     label: Option<String>,
     start_segment: Option<String>,
 }
@@ -100,7 +101,7 @@ struct Backup<'a> {
     age_seconds: i64,
     label: Option<&'a str>,
     start_segment: String,
-    /// Where it is, if it was found in a directory.
+    /// Directory in which it was found.
     directory: Option<String>,
 }
 
@@ -112,7 +113,7 @@ struct Hole {
     segments: u64,
     left_by: u32,
     left_at: String,
-    /// Whether it is in the way of older base backups only.
+    /// `true` if it affects only older base backups.
     passed: bool,
 }
 
@@ -130,14 +131,14 @@ struct Parallel {
 struct Standby {
     needs_segment: String,
     archived: bool,
-    /// The oldest segment in the archive, if that comes after it.
+    /// Oldest archived segment, if that comes after the needed one.
     archive_begins_at: Option<String>,
-    /// The newest timeline, if the server cannot be started again while that is in the archive.
+    /// Newest timeline, if the server cannot be restarted while that is in the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     barred_by_timeline: Option<u32>,
 }
 
-/// A report as it is in the archive, and its age.
+/// A report as in the archive, with its age.
 #[derive(Serialize)]
 struct Noted<'a, T> {
     age_seconds: i64,

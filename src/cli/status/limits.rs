@@ -7,20 +7,21 @@ use crate::cli::print::{count, duration, plain, time};
 use crate::config::LongTime;
 use crate::status::{Chore, Demands, LagBy, Problem, Unarchived, Why};
 
-/// The demands. Whatever does not meet them is a problem.
+/// Limits. Each one exceeded is a problem.
 #[derive(Debug, Args)]
 pub(super) struct Limits {
-    /// Fail if the archive lags behind by more than that, such as 30m or 2h. With --pgdata: if a finished file has been
-    /// waiting for longer; a server that is idle does not lag. Without: if the newest segment is older; archive_timeout
-    /// must be set then, and an idle server alarms all the same, because it ends no segment, so --pgdata is the better way
+    /// Fail if the archive lags by more than this, such as 30m or 2h. With --pgdata: if a finished file has been
+    /// waiting for longer; an idle server does not lag. Without: if the newest segment is older; archive_timeout must
+    /// then be set, and an idle server still raises an alarm, because it ends no segment, so --pgdata is better
     #[arg(long = "max-lag", value_name = "DURATION", value_parser = whole_duration)]
     lag: Option<SignedDuration>,
 
-    /// Fail if more files than that wait to be archived
+    /// Fail if more than N files wait to be archived
     #[arg(long = "max-backlog", value_name = "N", requires = "pgdata")]
     backlog: Option<u64>,
 
-    /// Fail if the newest base backup ended longer ago, such as 2d, or if none is known whose first segment is still there
+    /// Fail if the newest base backup ended longer ago, such as 2d, or if none is known whose first segment still
+    /// exists
     #[arg(long = "max-backup-age", value_name = "DURATION", value_parser = whole_duration)]
     backup_age: Option<SignedDuration>,
 
@@ -33,7 +34,7 @@ pub(super) struct Limits {
     verify_age: Option<SignedDuration>,
 }
 
-/// Reads `30m`, `2h`, `1d 12h`; a day has 24 hours.
+/// Parses `30m`, `2h`, `1d 12h`; a day has 24 hours.
 fn whole_duration(text: &str) -> Result<SignedDuration, String> {
     text.parse::<LongTime>().map(|time| time.0)
 }

@@ -26,12 +26,12 @@ use crate::whole_file::{IfTaken, Readers, WholeFile};
 use crate::work::Work;
 use limits::Limits;
 
-/// Tell how well the archive keeps up, and what can be recovered from it
+/// Print how well the archive keeps up with its server, and what can be recovered
 ///
-/// Cheap enough to be asked every minute: the archive is not listed.
+/// Cheap enough for every minute: the archive is not listed.
 ///
-/// Exit status: 0 all well; 1 a limit is exceeded, a recovery is in danger, or the archive cannot be asked; 2 wrong usage or
-/// configuration.
+/// Exit status: 0 all well; 1 a limit is exceeded, a recovery is in danger, or the archive cannot be asked; 2 wrong
+/// usage or configuration.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(super) struct Status {
     #[command(flatten)]
     limits: Limits,
 
-    /// Count base backups that pg_basebackup has put into this directory, or below it, too; may be repeated
+    /// Include base backups that pg_basebackup has written to this directory or below; may be repeated
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
@@ -48,15 +48,15 @@ pub(super) struct Status {
     #[arg(long, conflicts_with = "json")]
     prometheus: bool,
 
-    /// Write here instead of to standard output, for everybody to read; the file is replaced in one step
+    /// Write to this file instead of standard output, readable for everybody and replaced in one step
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
-/// What is said of it.
+/// The status with its context, for output.
 struct Told<'a> {
     archive: String,
-    /// The data directory that was looked at.
+    /// Data directory that was read.
     data: Option<&'a Path>,
     status: &'a status::Status,
     problems: Vec<String>,
@@ -102,7 +102,7 @@ impl Status {
         Ok(self.exit_status(&told, &written).into())
     }
 
-    /// Says on standard error what has failed, and what has been said nowhere else.
+    /// Logs failures that were not printed, and returns the exit status.
     fn exit_status(&self, told: &Told<'_>, written: &Result<(), Error>) -> u8 {
         let backlog = told.status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
         let failures = [backlog, told.status.archive.as_ref().err(), written.as_ref().err()];
@@ -115,13 +115,13 @@ impl Status {
     }
 }
 
-/// Writes a file beside `path` and gives it that name once it is complete. It need not survive a crash of the machine.
+/// Writes a file next to `path`, and gives it that name once it is complete. It need not be durable.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    // Whoever names /dev/null does not want it replaced.
+    // /dev/null must not be replaced.
     if path.metadata().is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is not a file"));
     }
-    // A collector of metrics runs as somebody else.
+    // A collector of metrics runs as another user.
     let file =
         WholeFile { prefix: ".tmp", readers: Readers::All, durable: false, if_taken: IfTaken::Replace };
     file.write(path, text.as_bytes())

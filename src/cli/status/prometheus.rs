@@ -1,6 +1,6 @@
-//! For Prometheus, in its text format
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>). What is not known has no sample: a
-//! number in its place would be believed.
+//! Prometheus output, in its text format
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>). Unknown values have no sample:
+//! a number in their place would be believed.
 
 use std::fmt::Write;
 
@@ -116,19 +116,19 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
     }
 }
 
-/// The text so far.
+/// The output so far.
 struct Metrics<'a> {
     text: String,
     system: Option<&'a str>,
 }
 
 impl Metrics<'_> {
-    /// A gauge with one sample.
+    /// Adds a gauge with one sample.
     fn one(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
         self.family(name, help, [(&[][..], value)]);
     }
 
-    /// A gauge; each sample has labels of its own besides the system's.
+    /// Adds a gauge whose samples have their own labels in addition to the system identifier.
     fn family<'l, V: std::fmt::Display>(
         &mut self,
         name: &str,
@@ -139,7 +139,7 @@ impl Metrics<'_> {
         if samples.peek().is_none() {
             return;
         }
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
         for (labels, value) in samples {
             let system = self.system.map(|system| ("system_identifier", system));
@@ -152,12 +152,12 @@ impl Metrics<'_> {
     }
 }
 
-/// The value of a label.
+/// Escapes the value of a label.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Seconds since 1970, with milliseconds where there are any.
+/// Formats seconds since 1970, with milliseconds if there are any.
 fn seconds(moment: Timestamp) -> String {
     let milliseconds = moment.as_millisecond();
     match milliseconds.rem_euclid(1000) {
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_escaped_and_moments_are_numbers() {
+    fn labels_are_escaped_and_times_are_numbers() {
         let mut metrics = Metrics { text: String::new(), system: None };
         metrics.one("a", "b", 1);
         metrics.family("c", "d", [(&[("x", "1\"2\\3\n4")][..], 2)]);

@@ -1,4 +1,4 @@
-//! For people.
+//! Text output.
 
 use std::path::Path;
 
@@ -46,12 +46,12 @@ fn number(number: u64, what: &str) -> String {
     count(usize::try_from(number).unwrap_or(usize::MAX), what)
 }
 
-/// `2026-11-21T12:00:00Z, 3m 12s ago`.
+/// Formats a time with its age: `2026-11-21T12:00:00Z, 3m 12s ago`.
 fn ago(status: &Status, moment: Timestamp) -> String {
     format!("{}, {} ago", time(moment), duration(status.age(moment)))
 }
 
-/// The newest timeline first: that is the one in use.
+/// Lists the newest timeline first, because that is the one in use.
 fn newest(status: &Status, known: &ArchiveStatus) -> String {
     if known.newest.is_empty() {
         return "none".to_owned();
@@ -87,7 +87,7 @@ fn backlog(status: &Status) -> Option<String> {
     })
 }
 
-/// What a file that cannot be archived means for the server, and how to find out why.
+/// Describes the consequences of a file that cannot be archived, and the command that shows the reason.
 fn held_up(status: &Status, archive: &str, data: &Path) -> Option<String> {
     let (next, since) = status.backlog()?.held_up(status.at)?;
     Some(format!(
@@ -132,7 +132,7 @@ fn window(known: &ArchiveStatus) -> String {
         Some(report) => format!("failed at {}", time(report.at)),
     };
     let newest = known.newest().map_or_else(String::new, |newest| newest.name.to_string());
-    // When a transaction was committed, only the log itself tells.
+    // Only the WAL itself contains the times of commits.
     format!(
         "{}, the end of {title}, to the last commit in {newest}, archived {}; gaps are found by \"walkeep verify\" ({verified})",
         time(start),

@@ -1,4 +1,4 @@
-//! What `walkeep verify --json` prints.
+//! JSON output of `walkeep verify`.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -17,9 +17,9 @@ use crate::wal::SystemIdentifier;
 struct Printed<'a> {
     archive: String,
     system_identifier: String,
-    /// Whether the exit status is 0.
+    /// `true` if the exit status is 0.
     ok: bool,
-    /// Why not all was looked at.
+    /// Reason why the verification is incomplete.
     #[serde(flatten)]
     problem: Option<Problem>,
     segment_bytes: u64,
@@ -29,59 +29,59 @@ struct Printed<'a> {
     content: Content<'a>,
     failures: u64,
     notes: u64,
-    /// The first ten thousand.
+    /// The first ten thousand findings.
     findings: Vec<&'a Finding>,
-    /// What somebody knows of.
+    /// Acknowledged failures.
     acknowledged: &'a [Acknowledgement],
-    /// What was acknowledged until now, and is not wrong any more.
+    /// Acknowledgements that were removed, because nothing is wrong any more.
     dropped: &'a [Acknowledgement],
     totals: Totals,
 }
 
-/// Whether what is written now can be recovered.
+/// Whether the WAL written now can be recovered.
 #[derive(Serialize)]
 struct PrintedPresent {
     timeline: u32,
-    /// Nothing where nobody can tell.
+    /// `null` if unknown.
     recoverable: Option<bool>,
     from: Option<Timestamp>,
-    /// What had been archived by then.
+    /// Time up to which WAL is archived.
     to: Option<Timestamp>,
-    /// The base backup from which it can be recovered since then.
+    /// Base backup from which it can be recovered since then.
     backup: Option<String>,
-    /// Why it cannot be recovered, or nobody can tell.
+    /// Reason why it cannot be recovered, or is unknown.
     why: Option<String>,
-    /// Other timelines that were written on lately.
+    /// Other timelines that were written recently.
     others: Vec<u32>,
 }
 
 #[derive(Serialize)]
 struct PrintedBackup<'a> {
-    /// Its backup history file.
+    /// Name of its backup history file.
     name: Option<String>,
-    /// The directory it was found in.
+    /// Directory in which it was found.
     place: Option<String>,
     label: Option<&'a str>,
     start_segment: String,
     ended: Timestamp,
     complete: bool,
-    /// Whether its label counts.
+    /// `true` if its label counts.
     counts: bool,
     reaches: Vec<ReachShape>,
 }
 
 #[derive(Serialize)]
 struct Content<'a> {
-    /// Of which files: all, part or names, which stands for text files alone.
+    /// Scope: all, part, or names, which includes only the contents of text files.
     scope: Scope,
     deep: bool,
-    /// How many were compared, and how many could not be.
+    /// Numbers of files that were compared, and that could not be.
     checked_files: u64,
     uncompared_files: u64,
     gone_files: u64,
-    /// Where it went on with an earlier one.
+    /// File after which a continued verification started.
     resumed_after: Option<String>,
-    /// Where it can be gone on with.
+    /// File from which the verification can be continued.
     checked_up_to: Option<&'a str>,
 }
 

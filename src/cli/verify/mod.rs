@@ -20,11 +20,11 @@ use crate::reports::Extent;
 use crate::verify::{ContentRequest, Percent, Place, Since, VerifyRequest, verify};
 use crate::work::Work;
 
-/// Say what base backups can be recovered to, what is missing, and what is damaged
+/// Print what base backups can be recovered to, what is missing, and what is damaged
 ///
-/// The first line says whether what is written now can be recovered, and from when to when.
+/// The first line says whether the WAL written now can be recovered, and from when to when.
 ///
-/// Exit status: 0 nothing endangers a recovery; 1 something does, or not all could be looked at; 2 wrong usage or
+/// Exit status: 0 nothing endangers a recovery; 1 something does, or the verification is incomplete; 2 wrong usage or
 /// configuration.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
@@ -35,48 +35,49 @@ pub(super) struct Verify {
     #[arg(long, conflicts_with = "names_only")]
     deep: bool,
 
-    /// Look at the contents of a random part of the segments, such as 10%
+    /// Verify the contents of a random sample of the segments, such as 10%
     #[arg(long, value_name = "PERCENT", conflicts_with = "names_only")]
     sample: Option<Percent>,
 
-    /// Look at the contents of segments archived since then: 2026-01-31, 2026-01-31T12:00:00Z, or for so long: 7d, 36h
+    /// Verify the contents of segments archived since then: 2026-01-31, 2026-01-31T12:00:00Z, or a duration ago: 7d,
+    /// 36h
     #[arg(long, value_name = "WHEN", conflicts_with = "names_only")]
     since: Option<Since>,
 
-    /// Look at no segment's content
+    /// Verify no segment's content
     #[arg(long)]
     names_only: bool,
 
-    /// Go on where the last verification of all files was interrupted, as closely as that one looked
+    /// Continue the last interrupted verification of all files, as thoroughly as that one
     #[arg(long, conflicts_with_all = ["names_only", "sample", "since"])]
     resume: bool,
 
-    /// Look for base backups that pg_basebackup has put into this directory, or below it, too; may be repeated
+    /// Include base backups that pg_basebackup has written to this directory or below; may be repeated
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
-    /// Of the base backups that the archive knows of, show those as counting whose label matches; may be repeated
+    /// Labels of the base backups in the archive that count, as a pattern; may be repeated
     #[arg(long, value_name = "PATTERN")]
     backup_label: Vec<LabelPattern>,
 
-    /// What is written now is not this timeline, such as a drill's; may be repeated
+    /// Timeline, such as a drill's, that is not the one written now; may be repeated
     #[arg(long, value_name = "TIMELINE")]
     give_up_timeline: Vec<Timeline>,
 
-    /// Know of a failure that cannot be mended: from now on it is a note. NAME as findings have it, or FIRST..LAST; may be
+    /// Acknowledge a permanent failure, which makes it a note: NAME as in the finding, or FIRST..LAST; may be
     /// repeated
     #[arg(long, value_name = "NAME", value_parser = extent)]
     acknowledge: Vec<Extent>,
 
-    /// What to say of what is acknowledged
+    /// Reason for the acknowledgement
     #[arg(long, value_name = "TEXT", requires = "acknowledge")]
     reason: Option<String>,
 
-    /// Take back what was acknowledged: from now on it is a failure again; may be repeated
+    /// Revoke an acknowledgement, which makes it a failure again; may be repeated
     #[arg(long, value_name = "NAME", value_parser = extent)]
     forget: Vec<Extent>,
 
-    /// How often it is noted in the archive how far it is, so that --resume can go on even after a crash
+    /// Interval between intermediate reports in the archive, from which --resume continues even after a crash
     #[arg(long, value_name = "DURATION", hide = true, default_value = "1m", value_parser = arguments::timeout)]
     note_every: Duration,
 }

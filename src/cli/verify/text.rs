@@ -1,4 +1,4 @@
-//! What `walkeep verify` tells people.
+//! Text output of `walkeep verify`.
 
 use std::fmt::Write;
 use std::io;
@@ -12,7 +12,7 @@ use crate::coverage::{Coverage, Reach};
 use crate::reports::{Acknowledgement, Finding, Scope, Severity};
 use crate::verify::{Answer, BackupState, Names, Present, TimelineState, Verified};
 
-/// What is told of so many findings; JSON has more.
+/// Maximum number of printed findings. JSON output has more.
 const MOST_FINDINGS: usize = 1000;
 
 pub(super) fn told(verified: &Verified) -> String {
@@ -20,7 +20,7 @@ pub(super) fn told(verified: &Verified) -> String {
     let coverage = verified.survey.coverage();
     let Names { timelines, backups, .. } = &verified.survey.names;
     let mut text = String::new();
-    // Writing to a text cannot fail.
+    // Writing to a string cannot fail.
     if let Some(present) = &verified.survey.present {
         let style = if coloured { style_of(present) } else { Style::new() };
         let _ = writeln!(text, "{style}{}{style:#}\n", plain(&answer(present, verified)));
@@ -57,7 +57,7 @@ pub(super) fn told(verified: &Verified) -> String {
     text + &summary(verified) + "\n"
 }
 
-/// The one thing that everybody wants to know.
+/// Formats the answer to the main question.
 fn answer(present: &Present, verified: &Verified) -> String {
     let Present { timeline, others, answer } = present;
     let others = match others.as_slice() {
@@ -129,7 +129,7 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> Vec<String> {
     ]
 }
 
-/// A row for each timeline that it can be recovered to.
+/// Returns a row for each timeline that the backup can be recovered to.
 fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<Vec<String>> {
     let BackupState { backup, complete, reaches, .. } = state;
     let mut title = plain(&backup.label.clone().unwrap_or_else(|| backup.file()));
