@@ -10,32 +10,32 @@ use std::path::Path;
 
 use tempfile::{NamedTempFile, TempPath};
 
-/// How a complete file is written.
+/// Way to write a complete file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WholeFile {
-    /// Prefix of its temporary name, by which one that a killed process has left is recognized.
+    /// Prefix of its temporary name, by which a leftover of a killed process is recognized.
     pub(crate) prefix: &'static str,
-    /// Who may read it.
+    /// Access to the file.
     pub(crate) readers: Readers,
-    /// Whether it survives a crash of the machine once it is written. Without this, such a crash may leave an incomplete file; a
-    /// crash of the process never does.
+    /// `true` to make it survive a crash of the machine once it is written. Otherwise such a crash may leave an
+    /// incomplete file; a crash of the process never does.
     pub(crate) durable: bool,
-    /// What happens to an existing file of that name.
+    /// Treatment of an existing file of that name.
     pub(crate) if_taken: IfTaken,
 }
 
-/// Who may read a new file.
+/// Access to a new file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Readers {
     /// Its owner only.
     Owner,
-    /// Those whom the umask allows.
+    /// According to the umask.
     Umask,
-    /// Everybody, whatever the umask is.
+    /// Everybody, whatever the umask.
     All,
 }
 
-/// What happens to an existing file of the name.
+/// Treatment of an existing file of that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IfTaken {
     /// It is replaced.
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_on_the_way_leaves_what_was_there_and_nothing_else() {
+    fn a_failure_leaves_the_existing_file_and_nothing_else() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("file");
         for durable in [false, true] {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn until_it_is_whole_it_lies_beside_its_name_under_one_that_is_known() {
+    fn an_incomplete_file_is_next_to_its_name_with_a_known_prefix() {
         let place = tempfile::tempdir().unwrap();
         let staged = Readers::Owner.stage(place.path(), "staged.").unwrap();
         let [name] = &names(place.path())[..] else { panic!("not one file") };
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_the_name_is_kept_where_that_is_asked_for() {
+    fn an_existing_file_is_kept_if_requested() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("file");
         let keep = WholeFile { if_taken: IfTaken::Keep, ..PLAIN };
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn its_owner_alone_may_read_it_or_whom_the_umask_lets_or_all() {
+    fn access_is_for_the_owner_by_the_umask_or_for_all() {
         let place = tempfile::tempdir().unwrap();
         let mode = |name: &str| fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o7777;
         fs::write(place.path().join("by umask"), "").unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_directory_is_one_in_the_working_directory() {
+    fn a_bare_name_is_in_the_working_directory() {
         for (path, directory) in [("file", "."), ("./file", "."), ("a/file", "a"), ("/file", "/"), ("/", ".")]
         {
             assert_eq!(directory_of(Path::new(path)), Path::new(directory), "{path}");

@@ -1,4 +1,4 @@
-//! An archived file gives back exactly the bytes it was made of, or an error.
+//! Round trip of archived files: exactly the original bytes, or an error.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::io::{self, Cursor, Read, Write};
@@ -27,7 +27,7 @@ fn archived(name: &str, original: &[u8], codec: Codec, threads: usize) -> Vec<u8
     let Content::Memory(chunks) = content else { panic!("it is not in memory") };
     let bytes = chunks.concat();
     assert_eq!(size, bytes.len() as u64);
-    // The same bytes, wherever they are.
+    // The same bytes, in memory and in a file.
     let in_a_file = Overflow { beyond: 0, open: || Ok(Vec::new()) };
     match encode(original, &facts, codec, threads, in_a_file).unwrap().content {
         Content::Overflow { head, file, .. } => assert!([&head, &file[..]].concat() == bytes),
@@ -46,7 +46,7 @@ fn zstd(level: i64) -> Codec {
     Codec::Zstd(Level::new(level).unwrap())
 }
 
-/// Bytes that compress about as well as WAL does: runs, repeats and noise.
+/// Generates bytes that compress about as well as WAL: runs, repeats and noise.
 fn wal_like(bytes: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut content = Vec::with_capacity(bytes + 64);
@@ -67,7 +67,7 @@ fn wal_like(bytes: usize, seed: u64) -> Vec<u8> {
 }
 
 #[test]
-fn segments_of_every_size_that_is_quick_to_make_come_back() {
+fn small_and_usual_segments_survive_the_round_trip() {
     for (megabytes, codec, threads) in [
         (1, zstd(1), 1),
         (1, Codec::None, 4),
@@ -127,7 +127,7 @@ fn every_cut_and_extended_file_is_detected() {
     }
 }
 
-/// The file of [`archived`], but with this body and a header that has the body's length and digest.
+/// Creates the file of [`archived`] with another body and a header with that body's length and digest.
 fn forged(original_size: usize, body: &[u8], codec: Codec) -> Vec<u8> {
     let template = archived(SEGMENT, &vec![0; original_size], codec, 1);
     let header = String::from_utf8(template[8..1024 - 66].to_vec()).unwrap();
@@ -150,15 +150,15 @@ fn sha256(bytes: &[u8]) -> String {
     Digest::from(<[u8; 32]>::from(sha2::Sha256::digest(bytes))).to_string()
 }
 
-/// The most that a frame may hold.
+/// Maximum size of a frame.
 const BLOCK: usize = 256 << 10;
 
-/// A well-formed body of these bytes.
+/// Encodes a well-formed body of these bytes.
 fn frames(bytes: &[u8]) -> Vec<u8> {
     bytes.chunks(BLOCK).flat_map(|block| compressed(block, 18)).collect()
 }
 
-/// One frame of these bytes.
+/// Encodes one frame of these bytes.
 fn compressed(bytes: impl Read, window_log: u32) -> Vec<u8> {
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(window_log).unwrap();
@@ -166,7 +166,7 @@ fn compressed(bytes: impl Read, window_log: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Counts what it is given.
+/// A writer that counts bytes.
 struct Counter(u64);
 
 impl Write for &mut Counter {
@@ -180,8 +180,8 @@ impl Write for &mut Counter {
 }
 
 #[test]
-fn a_forged_body_gives_no_more_than_the_size_in_the_header() {
-    // 1 GiB of zeros in some 30 kB, announced as a segment of 1 MiB.
+fn a_forged_body_decodes_to_no_more_than_the_size_in_the_header() {
+    // 1 GiB of zeros in some 30 kB, with the size of a segment of 1 MiB in the header.
     let one_frame = compressed(io::repeat(0).take(1 << 30), 19);
     let many_frames = frames(&vec![0; BLOCK]).repeat(4096);
     for body in [one_frame, many_frames] {
@@ -194,7 +194,7 @@ fn a_forged_body_gives_no_more_than_the_size_in_the_header() {
 }
 
 #[test]
-fn a_frame_of_more_than_a_block_is_refused_before_memory_is_spent_on_it() {
+fn a_frame_of_more_than_a_block_is_refused_before_it_takes_memory() {
     let zeros = |bytes| io::repeat(0).take(bytes);
     for (bytes, window_log) in [(1 << 20, 20), (BLOCK as u64 + 1, 18), (1 << 20, 27)] {
         let error = decoded(&forged(1 << 20, &compressed(zeros(bytes), window_log), zstd(1))).unwrap_err();
@@ -204,7 +204,7 @@ fn a_frame_of_more_than_a_block_is_refused_before_memory_is_spent_on_it() {
 }
 
 #[test]
-fn a_body_that_decodes_to_something_else_is_damage() {
+fn a_body_that_decodes_to_other_content_is_damage() {
     let zeros = vec![0; 1 << 20];
     let mut ones = zeros.clone();
     ones[77] = 1;
@@ -223,7 +223,7 @@ fn a_body_that_decodes_to_something_else_is_damage() {
     }
 }
 
-/// Ends, or fails, after some bytes, although more were announced.
+/// A reader that ends or fails after some bytes.
 struct Failing<R>(R, Option<io::ErrorKind>);
 
 impl<R: Read> Read for Failing<R> {
@@ -236,7 +236,7 @@ impl<R: Read> Read for Failing<R> {
 }
 
 #[test]
-fn a_read_that_fails_is_not_taken_for_damage() {
+fn a_failing_read_is_not_damage() {
     let file = archived(SEGMENT, &wal_like(1 << 20, 5), zstd(1), 1);
     for (length, kind) in [(5, None), (900, None), (2000, None), (2000, Some(io::ErrorKind::ConnectionReset))]
     {
@@ -247,7 +247,7 @@ fn a_read_that_fails_is_not_taken_for_damage() {
 }
 
 #[test]
-fn a_write_that_fails_is_told_apart_and_ends_the_decoding() {
+fn a_failing_write_is_an_error_of_its_own_and_ends_the_decoding() {
     struct Full;
     impl Write for Full {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -266,7 +266,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_content_comes_back(content in prop::collection::vec(any::<u8>(), 0..5000), level in -7i64..=19) {
+    fn any_content_survives_the_round_trip(content in prop::collection::vec(any::<u8>(), 0..5000), level in -7i64..=19) {
         let file = archived(HISTORY, &content, zstd(level), 2);
         prop_assert_eq!(decoded(&file).unwrap().1, content);
     }

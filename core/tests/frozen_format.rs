@@ -1,4 +1,4 @@
-//! Files that were archived once, and are committed, can be read by every later walkeep.
+//! Compatibility: archived files in the repository stay readable by every later version.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -6,10 +6,10 @@ use std::fs;
 use sha2::Digest as _;
 use walkeep_core::frame::{Archived, BodyCodec, Digest};
 
-/// The archived file, how it is compressed, its original's size and SHA-256, and its magic.
+/// Archived file, compression, size and SHA-256 of its original, and magic number.
 const SAMPLES: [(&str, BodyCodec, u64, &str, Option<&str>); 3] = [
     (
-        // 4 MB, so that the body is several zstd frames.
+        // 4 MB, so that the body has several zstd frames.
         "000000010000000000000003",
         BodyCodec::Zstd,
         4 << 20,

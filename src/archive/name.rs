@@ -49,19 +49,19 @@ impl ArchivedName {
     }
 }
 
-/// In what a file is another one than its name says.
+/// Difference between a file and its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
     /// It comes from another cluster.
     System,
-    /// The server has called it something else.
+    /// Its WAL name is another one.
     Name,
     /// Its content is not that in its name.
     Content,
 }
 
 impl ArchivedName {
-    /// Whether the file that lies under this name of the system is the one that the name says, by the file's own word.
+    /// Checks by its header that the file under this name is the one that the name says.
     pub fn check(self, system: SystemIdentifier, header: &Header) -> Result<(), Mismatch> {
         if header.system_identifier != system {
             Err(Mismatch::System)
@@ -103,7 +103,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_file_is_the_one_that_its_name_says_or_it_is_known_in_what_it_is_not() {
+    fn a_file_matches_its_name_or_the_difference_is_known() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1/00000002.history");
         let bytes = std::fs::read(path).unwrap();
         let archived = Archived::open(&bytes[..], bytes.len() as u64).unwrap();
@@ -126,7 +126,7 @@ mod tests {
     const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn a_second_partial_has_its_content_in_its_name_and_comes_after_the_first() {
+    fn a_second_partial_has_its_content_in_its_name_and_sorts_after_the_first() {
         let partial = "0000000A000000160000003C.partial";
         let text = format!("{partial}.{DIGEST}");
         let second: ArchivedName = text.parse().unwrap();

@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use super::{ArchiveStatus, Standby};
 
 impl ArchiveStatus {
-    /// What endangers a recovery so that somebody has to act on it, in sentences.
+    /// Returns the dangers that somebody must act on, as sentences.
     #[must_use]
     pub fn dangers(&self, now: Timestamp) -> Vec<String> {
         sentences(now, self, true)
     }
 
-    /// What somebody should know, likewise.
+    /// Returns the notes that somebody should know, as sentences.
     #[must_use]
     pub fn notes(&self, now: Timestamp) -> Vec<String> {
         sentences(now, self, false)

@@ -1,4 +1,4 @@
-//! What is demanded of an archive, and what does not meet it. Pure: what was found out goes in.
+//! Limits for an archive, and their evaluation. Pure: takes the status, returns problems.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,22 +6,22 @@ use super::{ArchiveStatus, Status, Unarchived};
 use crate::catalog::KnownBackup;
 use crate::reports::VerifyReport;
 
-/// The demands. Whatever does not meet them is a problem.
+/// Limits. Each one exceeded is a problem.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Demands {
-    /// How far the archive may lag behind.
+    /// Maximum lag of the archive.
     pub lag: Option<SignedDuration>,
-    /// How many files may wait.
+    /// Maximum number of waiting files.
     pub backlog: Option<u64>,
-    /// How long ago the newest base backup may have ended.
+    /// Maximum time since the end of the newest base backup.
     pub backup_age: Option<SignedDuration>,
-    /// How long ago the last prune may have ended.
+    /// Maximum time since the end of the last prune.
     pub prune_age: Option<SignedDuration>,
-    /// How long ago the last verification may have ended.
+    /// Maximum time since the end of the last verification.
     pub verify_age: Option<SignedDuration>,
 }
 
-/// Work that leaves word of itself in the archive.
+/// Maintenance work that leaves a report in the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chore {
     /// `walkeep prune`.
@@ -30,74 +30,74 @@ pub enum Chore {
     Verify,
 }
 
-/// What somebody has to act on.
+/// A problem that somebody must act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem<'a> {
-    /// More files wait than may.
+    /// Too many files wait.
     Backlog {
-        /// How many do.
+        /// Number of waiting files.
         files: u64,
-        /// How many may.
+        /// Limit.
         max: u64,
     },
-    /// The archive has no segment, and may lag behind only so far.
+    /// The archive has no segment, although there is a limit for its lag.
     NoSegment(SignedDuration),
-    /// The archive lags behind too far.
+    /// The archive lags too far.
     Lag {
-        /// What shows that.
+        /// Evidence of the lag.
         by: LagBy,
-        /// How far it does.
+        /// Lag.
         lag: SignedDuration,
-        /// How far it may.
+        /// Limit.
         max: SignedDuration,
     },
-    /// Of so many base backups that are known, none can be recovered, and one may be only so old.
+    /// None of this number of known base backups can be recovered, although there is a limit for their age.
     NoBackup(usize, SignedDuration),
     /// The newest base backup that can be recovered is too old.
     OldBackup {
-        /// That one.
+        /// The backup.
         newest: &'a KnownBackup,
-        /// How long ago it ended.
+        /// Time since its end.
         age: SignedDuration,
-        /// How long ago it may have.
+        /// Limit.
         max: SignedDuration,
     },
-    /// Nothing is known of that work, and the last may have ended only so long ago.
+    /// The work has no report, although there is a limit for its age.
     Never(Chore, SignedDuration),
-    /// The last of that work, which ended at that moment, failed.
+    /// The last work, which ended at that time, failed.
     Failed(Chore, Timestamp, Why<'a>),
-    /// The last of that work is too old.
+    /// The last work is too old.
     LongAgo {
-        /// The work.
+        /// Kind of work.
         work: Chore,
-        /// When it ended.
+        /// End of the work.
         at: Timestamp,
-        /// How long ago that is.
+        /// Time since its end.
         age: SignedDuration,
-        /// How long ago it may be.
+        /// Limit.
         max: SignedDuration,
     },
-    /// Something endangers a recovery, whatever is demanded.
+    /// A danger to a recovery, which is a problem without any limits.
     Danger(String),
 }
 
-/// What shows that an archive lags behind.
+/// Evidence that an archive lags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LagBy {
-    /// Its newest segment.
+    /// The age of its newest segment.
     Newest,
-    /// A finished file that waits.
+    /// A finished file that waits to be archived.
     Waiting,
-    /// A segment that the server has finished and does not hand over.
+    /// A finished segment that the server does not pass to `archive_command`.
     NotHandedOver(Unarchived),
 }
 
-/// Why such work failed.
+/// Reason why the work failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why<'a> {
-    /// As it has noted.
+    /// Error in the report.
     Error(&'a str),
-    /// It has found so many failures.
+    /// Number of failures found.
     Found(u64),
 }
 
@@ -110,8 +110,8 @@ struct Noted<'a> {
 }
 
 impl Demands {
-    /// What does not meet the demands, and what endangers a recovery. Of an archive that cannot be asked, only what is known
-    /// without it.
+    /// Returns the exceeded limits and the dangers to a recovery. If the archive cannot be asked, only limits that
+    /// need no archive are evaluated.
     #[must_use]
     pub fn problems<'a>(&self, status: &'a Status) -> Vec<Problem<'a>> {
         let mut problems = Vec::new();
@@ -164,7 +164,7 @@ impl Demands {
         let oldest_mark = status.backlog().and_then(|backlog| backlog.oldest);
         let by = match archive.unarchived {
             _ if status.backlog.is_none() => LagBy::Newest,
-            // Nothing that the archiver would be at work on.
+            // The archiver has nothing to do.
             Some(left) if oldest_mark.is_none() => LagBy::NotHandedOver(left),
             _ => LagBy::Waiting,
         };
@@ -200,7 +200,7 @@ mod tests {
         Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours)
     }
 
-    /// Found out at ten.
+    /// Creates a status at ten o'clock.
     fn status(archive: ArchiveStatus) -> Status {
         Status { system: None, at: hours(10), backlog: None, archive: Ok(archive) }
     }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn as_much_as_may_be_is_not_too_much() {
+    fn a_value_equal_to_its_limit_is_accepted() {
         let demands = Demands { prune_age: Some(HOUR), ..Demands::default() };
         let problems = |prune: Option<PruneReport>| {
             let status = status(ArchiveStatus { prune, ..ArchiveStatus::default() });
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verification_fails_by_what_it_found_or_because_it_never_ended() {
+    fn a_verification_fails_because_of_findings_or_because_it_never_ended() {
         let demands = Demands { verify_age: Some(HOUR), ..Demands::default() };
         let why = |text: &str| {
             let verify = Some(verified(&format!(r#""at": "{}", {text}"#, hours(10))));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn no_base_backup_is_a_problem_only_where_one_is_demanded() {
+    fn a_missing_base_backup_is_a_problem_only_with_a_limit() {
         let demands = Demands { backup_age: Some(HOUR), ..Demands::default() };
         for backups in [(0, 0), (2, 2)] {
             let status = status(ArchiveStatus { backups, ..ArchiveStatus::default() });
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shows_the_lag_is_what_waits_or_else_what_is_not_handed_over() {
+    fn a_lag_is_shown_by_waiting_files_or_else_by_unmarked_segments() {
         let demands = Demands { lag: Some(HOUR), backlog: Some(2), ..Demands::default() };
         let first = "000000010000000000000004".parse().unwrap();
         let left = Unarchived { first, since: hours(7), segments: 3 };
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_archive_that_cannot_be_asked_what_waits_is_told_and_nothing_else_demanded() {
+    fn without_an_archive_only_the_backlog_is_evaluated() {
         let archive = Err(Error::new(ErrorKind::Unavailable, "no"));
         let backlog = Some(Ok(Backlog { files: 3, oldest: Some(hours(1)), ..Backlog::default() }));
         let status = Status { system: None, at: hours(10), backlog, archive };

@@ -1,4 +1,4 @@
-//! What a verification is told that somebody knows of: noted in the archive, and taken back.
+//! Acknowledgements in a verification: reading, adding and revoking.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::reports::{Acknowledgement, Acknowledgements, VerifyReport};
 use crate::wal::SystemIdentifier;
 
 impl VerifyRequest {
-    /// What somebody knows of, without what is taken back.
+    /// Reads the acknowledgements, without those to be revoked.
     pub(super) async fn acknowledged(&self, archive: &Archive) -> Result<Acknowledgements, Error> {
         let system = self.place.system;
         let mut known = match Acknowledgements::read(archive, system).await {

@@ -30,7 +30,7 @@ pub struct ContentRequest {
 }
 
 impl ContentRequest {
-    /// What a look at these contents is one at; at none where that is `None`.
+    /// Returns the scope of a verification of these contents; of names only if `None`.
     pub(super) fn scope(of: Option<Self>) -> Scope {
         match of {
             None => Scope::Names,

@@ -1,4 +1,5 @@
-//! A verification from its request to its report: what it goes on with, what it notes on the way, and what it leaves.
+//! A verification from its request to its report: continuation of an earlier one, intermediate reports, and the
+//! result.
 
 use std::time::Duration;
 
@@ -12,42 +13,42 @@ use crate::reports::{Acknowledgement, Extent, Finding, Scope, Severity, VerifyRe
 use crate::wal::SystemIdentifier;
 use crate::work::Work;
 
-/// What is to be verified, and how.
+/// A verification request.
 #[derive(Debug, Clone)]
 pub struct VerifyRequest {
-    /// Whose files.
+    /// Cluster to verify, with settings.
     pub place: Place,
-    /// Which contents are looked at; none where names and text files are enough.
+    /// Contents to verify; `None` for names and text files only.
     pub contents: Option<ContentRequest>,
-    /// Whether to go on where the last verification of everything was interrupted.
+    /// `true` to continue the last interrupted verification of everything.
     pub resume: bool,
-    /// What somebody knows of from now on.
+    /// Failures to acknowledge.
     pub acknowledge: Vec<Extent>,
-    /// What is said of that.
+    /// Reason for the acknowledgements.
     pub reason: Option<String>,
-    /// What nobody knows of any more.
+    /// Acknowledgements to revoke.
     pub forget: Vec<Extent>,
-    /// How often it is noted how far it is.
+    /// Interval between intermediate reports.
     pub note_every: Duration,
 }
 
-/// What has been found.
+/// Result of a verification.
 #[derive(Debug)]
 pub struct Verified {
-    /// What the names tell.
+    /// Findings from names and text files.
     pub survey: Survey,
-    /// What contents do.
+    /// Findings from contents.
     pub run: Run,
-    /// What is noted of it in the archive.
+    /// Report in the archive.
     pub report: VerifyReport,
-    /// Why not all was looked at, or could be acknowledged.
+    /// Reason why the verification is incomplete, or an acknowledgement failed.
     pub error: Option<Error>,
-    /// What was acknowledged, and is of no more use.
+    /// Removed acknowledgements.
     pub dropped: Vec<Acknowledgement>,
 }
 
 impl Verified {
-    /// Failures first, and what the names tell before what contents do.
+    /// Iterates over the findings: failures first, and findings from names before those from contents.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         let all = || self.survey.findings(&self.run);
         let of = move |severity| all().filter(move |finding| finding.severity == severity);
@@ -57,7 +58,7 @@ impl Verified {
 
 const STOPPED: &str = "stopped before all was verified";
 
-/// Looks at an archive, and leaves word of it there. Where not even the names can be looked at, that is a failure.
+/// Verifies an archive, and writes a report to it. Returns an error if not even the names could be read.
 pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) -> Result<Verified, Error> {
     let system = request.place.system;
     let last_full = last_full(archive, system).await;
@@ -77,7 +78,7 @@ pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) 
         ..contents
     });
     let mut run = Run::new(&mut survey, contents, resumed, last_full.clone());
-    // Contents may take hours: what can be told before is.
+    // Contents may take hours, so everything that can be checked before is.
     request.check_acknowledged(&survey, &run)?;
     let looked = request.look(archive, &mut survey, &mut run, work).await;
     if looked.is_err() {
@@ -102,7 +103,7 @@ impl VerifyRequest {
         ContentRequest::scope(self.contents)
     }
 
-    /// Looks at contents, at what went meanwhile, and at what all that means.
+    /// Verifies contents, lists files again that disappeared, and draws the conclusion.
     async fn look(
         &self,
         archive: &Archive,
@@ -214,7 +215,7 @@ mod tests {
     use crate::scene::{NOW, READING, Scene, days_ago, segment, write};
     use crate::verify::Answer;
 
-    /// Six segments, and a base backup that needs all of them.
+    /// Creates six segments, and a base backup that needs all of them.
     async fn scene() -> Scene {
         let scene = Scene::new().await;
         scene.segments(1, 1..=4, 9);
@@ -264,13 +265,13 @@ mod tests {
         write(file, &bytes, at.try_into().unwrap());
     }
 
-    /// The failures, each by its file and kind.
+    /// Returns the failures, each as file and kind.
     fn failures(verified: &Verified) -> Vec<(&str, FindingKind)> {
         let failures = verified.findings().filter(|finding| finding.severity == Severity::Failure);
         failures.map(|finding| (&*finding.file, finding.kind)).collect()
     }
 
-    /// One that is stopped as soon as it has looked at two segments, the first of which is damaged.
+    /// Runs a verification that is stopped after two segments, the first of which is damaged.
     async fn interrupted(contents: ContentRequest) -> (Scene, VerifyReport) {
         let mut scene = scene().await;
         damage(&scene.archived(&segment(1, 1).to_string()));
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sound_archive_is_one_and_word_of_that_is_left() {
+    async fn an_intact_archive_passes_and_a_report_is_written() {
         let scene = scene().await;
         let verified = verified(&scene, all(&scene)).await;
         assert_eq!(failures(&verified), []);
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn damage_is_found_by_contents_and_not_by_names() {
+    async fn damage_is_found_in_contents_and_not_in_names() {
         let scene = scene().await;
         let damaged = segment(1, 3).to_string();
         damage(&scene.archived(&damaged));
@@ -321,14 +322,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_interrupted_goes_on_where_it_ended_with_what_it_had_found() {
+    async fn an_interrupted_verification_continues_with_its_findings() {
         let (scene, report) = interrupted(ContentRequest::default()).await;
         assert!(report.checked_files >= 2 && !report.ok && !report.at_work);
         let up_to = report.checked_up_to.unwrap();
         assert!(up_to >= segment(1, 2).to_string(), "{up_to}");
         assert!(report.error.unwrap().contains("--resume"));
         assert!(scene.heard.ended.get());
-        // It does not look at what was looked at before.
+        // It does not read what was verified before.
         damage(&scene.archived(&segment(1, 2).to_string()));
         let verified = verified(&scene, resumed(&scene)).await;
         assert_eq!(verified.run.resumed_after.unwrap().to_string(), up_to);
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_goes_on_looks_as_closely_as_the_one_before_and_never_less() {
+    async fn a_continued_verification_is_at_least_as_thorough() {
         let deep = ContentRequest { deep: true, ..ContentRequest::default() };
         let (scene, report) = interrupted(deep).await;
         assert!(report.deep);
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_killed_has_noted_how_far_it_was() {
+    async fn a_killed_verification_has_reported_its_progress() {
         let scene = scene().await;
         let report = scene.path("archive").join(format!("{}/reports/verify.json", scene.system));
         let on_the_way = Rc::new(std::cell::RefCell::new(String::new()));
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_even_be_listed_is_noted_and_what_can_be_gone_on_with_still_can() {
+    async fn a_failed_listing_is_reported_and_an_interrupted_verification_stays_resumable() {
         let (mut scene, before) = interrupted(ContentRequest::default()).await;
         scene.stop.cancel();
         let error = verify(&scene.archive, resumed(&scene), &scene.work()).await.unwrap_err();
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_somebody_knows_of_is_a_note_until_that_is_taken_back_or_mended() {
+    async fn an_acknowledged_failure_is_a_note_until_revoked_or_repaired() {
         let scene = scene().await;
         let missing = segment(1, 4).to_string();
         let lost = scene.archived(&missing);
@@ -414,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nothing_is_wrong_with_can_be_neither_acknowledged_nor_taken_back() {
+    async fn intact_files_can_be_neither_acknowledged_nor_revoked() {
         let scene = scene().await;
         for (acknowledge, forget) in [(vec![Extent::of("x")], vec![]), (vec![], vec![Extent::of("x")])] {
             let wrong = VerifyRequest { acknowledge, forget, ..all(&scene) };

@@ -1,4 +1,4 @@
-//! A person gets one archived file's original bytes: with `walkeep cat`, or without walkeep at all.
+//! Reading one archived file's original content: with `walkeep cat`, or without walkeep.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -28,20 +28,20 @@ const ABSENT: &str = "000000010000000000000002";
 const HISTORY: &str = "00000002.history";
 const HISTORY_CONTENT: &[u8] = b"1\t0/3000000\tno recovery target specified\n";
 
-/// `walkeep cat` with these arguments, far from any data directory.
+/// Returns `walkeep cat` with these arguments, outside any data directory.
 fn cat(scene: &Scene, arguments: &[&str]) -> Command {
     let mut command = scene.sandbox.walkeep();
     command.args(["cat", "--archive", scene.archive.url()]).args(arguments);
     command
 }
 
-/// The exit status, standard output, and standard error as text.
+/// Returns the exit status, standard output, and standard error as text.
 fn ran(mut command: Command) -> (i32, Vec<u8>, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code().unwrap(), stdout, String::from_utf8(stderr).unwrap())
 }
 
-/// A directory for what `-o` writes.
+/// Creates a directory for the output of `-o`.
 fn output_directory(scene: &Scene) -> PathBuf {
     scene.sandbox.directory("output")
 }
@@ -70,7 +70,7 @@ fn the_original_bytes_go_to_standard_output_or_into_a_file() {
 }
 
 #[test]
-fn a_file_that_is_there_is_replaced_and_not_written_into() {
+fn an_existing_file_is_replaced_and_not_written_into() {
     let (scene, content) = Scene::with_segment();
     let file = scene.sandbox.file("file", "rubbish");
     fs::hard_link(&file, scene.sandbox.join("second-name")).unwrap();
@@ -80,7 +80,7 @@ fn a_file_that_is_there_is_replaced_and_not_written_into() {
 }
 
 #[test]
-fn the_output_is_on_disk_before_it_has_its_name_and_the_name_before_the_end() {
+fn the_output_is_durable_before_its_name_and_the_name_before_the_end() {
     let (scene, _) = Scene::with_segment();
     let file = output_directory(&scene).join("file");
     let (outcome, calls) = trace(&scene.sandbox, &cat(&scene, &[SEGMENT, "-o", file.to_str().unwrap()]));
@@ -109,7 +109,7 @@ fn the_system_is_that_of_the_data_directory_or_as_given() {
 }
 
 #[test]
-fn of_a_damaged_file_nothing_is_written() {
+fn nothing_of_a_damaged_file_is_written() {
     let (scene, _) = Scene::with_segment();
     let sound = scene.archived(SEGMENT);
     let mut damaged = sound.clone();
@@ -180,7 +180,7 @@ fn a_wrong_call_or_setting_has_a_status_of_its_own() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_bug() {
+fn a_reader_that_stops_early_causes_no_error_message() {
     let (scene, content) = Scene::with_segment();
     let mut command = cat(&scene, &[SEGMENT]);
     let mut walkeep = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -192,7 +192,7 @@ fn a_reader_that_has_seen_enough_is_no_bug() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("walkeep: error: cannot write standard output"), "{stderr}");
 
-    // In a pipeline of the shell, too, nobody reads of an internal error.
+    // In a shell pipeline, too, there is no message about an internal error.
     let pipeline = in_shell(&scene.sandbox, "\"$@\" | head -c 1", &cat(&scene, &[SEGMENT]));
     let (status, stdout, stderr) = ran(pipeline);
     assert_eq!((status, &stdout[..]), (0, &content[..1]));
@@ -213,8 +213,8 @@ fn output_that_cannot_be_written_is_a_failure() {
     assert!(stderr.contains("cannot write missing/file: "), "{stderr}");
 }
 
-/// Signals a `walkeep cat -o file` while its output is written and not yet flushed, which takes long on a slow disk.
-/// Gives the status and the names it leaves; `file` itself must be complete.
+/// Sends a signal to `walkeep cat -o file` after its output is written and before it is flushed, which takes long on
+/// a slow disk. Returns the status and the remaining names; `file` itself must be complete.
 fn signalled(signal: Signal) -> (i32, Vec<String>) {
     let (scene, content) = Scene::with_segment();
     let directory = output_directory(&scene);
@@ -233,19 +233,19 @@ fn signalled(signal: Signal) -> (i32, Vec<String>) {
 #[test]
 fn an_interrupted_cat_leaves_nothing_but_its_complete_output() {
     let (status, names) = signalled(Signal::INT);
-    // Finishing what cannot be cut short is as good as stopping.
+    // Finishing what must not be interrupted is as good as stopping.
     assert!([0, 1].contains(&status), "{status}");
     assert!(names.is_empty() || names == ["file"], "{names:?}");
 }
 
 #[test]
-fn a_killed_cat_has_given_nothing_the_name_of_its_output() {
+fn a_killed_cat_leaves_no_file_under_the_name_of_its_output() {
     let (status, names) = signalled(Signal::KILL);
     assert_eq!(status, -9);
     assert!(!names.iter().any(|name| name == "file"), "{names:?}");
 }
 
-/// What a shell prints for a script that is given an archived file as `$1`.
+/// Returns the output of a shell script whose `$1` is an archived file.
 fn shell(script: &str, file: &Path) -> Vec<u8> {
     let script = format!("set -e; {script}");
     let output = Command::new("sh").args(["-c", &script, "sh"]).arg(file).output().unwrap();

@@ -1,5 +1,5 @@
-//! Disks that are full, read-only, or no longer there: nothing half-written is left, and once the disk is well again
-//! the same call succeeds.
+//! Disks that are full, read-only, or unmounted: nothing incomplete is left, and the same call succeeds once the disk
+//! is usable again.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -17,10 +17,10 @@ use support::{
     tmpfs::Tmpfs,
 };
 
-/// Room for a few segments.
+/// Size of a few segments.
 const TMPFS_BYTES: u64 = 8 << 20;
 
-/// A page, and so the least that a tmpfs can have left; and enough for a part of a segment.
+/// Free space in bytes: none, and enough for part of a segment.
 const LEFT: [usize; 2] = [0, 64 << 10];
 
 const SEGMENT_KEY: &str = "7381092445103374871/wal/0000000100000000/000000010000000000000001";
@@ -41,14 +41,14 @@ impl Mounted {
         self.tmpfs.run(&self.pusher.push(name))
     }
 
-    /// As [`Mounted::push`], with `require_mount`.
+    /// Returns [`Mounted::push`] with `require_mount`.
     fn push_onto_a_mount(&self, name: &str) -> Command {
         let mut push = self.pusher.push(name);
         push.env("WALKEEP_CONFIG", require_mount(&self.pusher));
         self.tmpfs.run(&push)
     }
 
-    /// The archived files; those on the directory below when the archive is not mounted.
+    /// Lists the archived files; those in the directory below the mount point if the archive is not mounted.
     fn files(&self) -> Vec<String> {
         let mut files = files_below(&self.tmpfs.seen_outside(Path::new(self.pusher.archive.url())));
         files.retain(|file| file != "ballast");
@@ -103,7 +103,7 @@ fn an_archive_that_fills_up_keeps_what_it_has() {
 }
 
 #[test]
-fn a_read_only_archive_is_named_as_what_it_is() {
+fn a_read_only_archive_is_reported_as_read_only() {
     let mounted = Mounted::new();
     mounted.pusher.data.segment(SEGMENT, 0);
     mounted.tmpfs.remount_read_only();
@@ -111,7 +111,7 @@ fn a_read_only_archive_is_named_as_what_it_is() {
 }
 
 #[test]
-fn what_a_full_or_read_only_archive_has_already_is_archived_and_a_conflict_is_a_conflict() {
+fn a_full_or_read_only_archive_still_confirms_its_files_and_reports_conflicts() {
     for what in ["full", "read-only"] {
         let mounted = Mounted::new();
         let pusher = &mounted.pusher;
@@ -139,7 +139,7 @@ fn what_a_full_or_read_only_archive_has_already_is_archived_and_a_conflict_is_a_
 }
 
 #[test]
-fn an_archive_that_is_no_longer_mounted_is_not_filled_from_below() {
+fn an_unmounted_archive_receives_no_file_below_the_mount_point() {
     let mounted = Mounted::new();
     mounted.pusher.data.segment(SEGMENT, 0);
     succeeds(mounted.push_onto_a_mount(SEGMENT));
@@ -154,14 +154,14 @@ fn an_archive_that_is_no_longer_mounted_is_not_filled_from_below() {
     assert_eq!(names_in(Path::new(mounted.pusher.archive.url())), [""; 0]);
 }
 
-/// A restore as the server runs it.
+/// Returns a restore as run by the server.
 fn restore(pusher: &Pusher, server: &DataDirectory) -> Command {
     let mut restore = server.run(pusher.sandbox.walkeep_restore());
     restore.args(["--archive", pusher.archive.url(), SEGMENT, TARGET]);
     restore
 }
 
-/// The two ways of a server to recover, and the exit status that tells it that nobody knows.
+/// The two kinds of recovery, with the exit status for an unknown answer.
 fn servers(pusher: &Pusher) -> [(DataDirectory, i32); 2] {
     [("recovery", 255), ("standby", 75)].map(|(mode, status)| {
         let server = DataDirectory::new(&pusher.sandbox, mode, support::push::SYSTEM);
@@ -171,7 +171,7 @@ fn servers(pusher: &Pusher) -> [(DataDirectory, i32); 2] {
 }
 
 #[test]
-fn an_archive_that_is_no_longer_mounted_is_not_the_end_of_wal() {
+fn an_unmounted_archive_is_not_the_end_of_wal() {
     let mounted = Mounted::new();
     mounted.pusher.data.segment(SEGMENT, 0);
     succeeds(mounted.push(SEGMENT));

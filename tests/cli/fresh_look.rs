@@ -1,5 +1,5 @@
-//! What an archive directory holds is decided by a look that a network file system answers by asking its server. Whether it
-//! then does is shown by `scripts/test nfs`.
+//! Lookups in an archive directory that make a network file system ask its server. `scripts/test nfs` shows that it
+//! then does.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -17,11 +17,11 @@ use support::{
     strace::{Call, trace_calls},
 };
 
-/// The names of the calls that look, where it matters here.
+/// System calls that look up names.
 const LOOKS: &str = "statx,openat";
 
-/// Makes sure that each directory from `root` down to the one of `file` is compared with the server's, each before the next,
-/// and all before the call that decides; `decides` finds that one.
+/// Asserts that each directory from `root` to that of `file` is compared with the server's, in that order, before the
+/// call that decides, which `decides` recognizes.
 fn is_fresh(calls: &[Call], root: &Path, file: &Path, decides: impl Fn(&Call) -> bool) {
     let deciding = calls.iter().rfind(|call| decides(call)).unwrap();
     let mut way: Vec<&Path> = file.ancestors().skip(1).take_while(|above| above.starts_with(root)).collect();
@@ -41,7 +41,7 @@ fn is_fresh(calls: &[Call], root: &Path, file: &Path, decides: impl Fn(&Call) ->
 }
 
 #[test]
-fn a_segment_is_absent_after_the_server_was_asked_for_every_directory_on_the_way() {
+fn a_segment_is_absent_only_after_the_server_was_asked_for_every_directory() {
     let (scene, _) = Scene::with_segment();
     let absent = name(2);
     let command = scene.restore(&scene.recovery, &absent);
@@ -54,7 +54,7 @@ fn a_segment_is_absent_after_the_server_was_asked_for_every_directory_on_the_way
 }
 
 #[test]
-fn a_name_is_taken_after_the_server_was_asked_for_every_directory_on_the_way() {
+fn a_name_is_taken_only_after_the_server_was_asked_for_every_directory() {
     let (pusher, _) = pusher_with_archived_segment();
     let (outcome, calls) = trace_calls(LOOKS, &pusher.sandbox, &pusher.push(SEGMENT));
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
@@ -64,7 +64,7 @@ fn a_name_is_taken_after_the_server_was_asked_for_every_directory_on_the_way() {
 }
 
 #[test]
-fn an_acknowledged_file_counts_after_the_server_was_asked_for_every_directory_on_the_way() {
+fn an_acknowledged_file_counts_only_after_the_server_was_asked_for_every_directory() {
     let pusher = pusher_with([1, 2]);
     succeeds(pusher.push(&name(1)));
     let file = pusher.file(&name(2));

@@ -1,4 +1,4 @@
-//! What `walkeep completions` and `walkeep man` make works with the shells and the page formatters it is made for.
+//! Output of `walkeep completions` and `walkeep man` works with shells and page formatters.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
 use std::{collections::BTreeSet, fs, process::Command};
@@ -11,7 +11,7 @@ fn completions(sandbox: &Sandbox, shell: &str) -> String {
     output_of(sandbox.walkeep().args(["completions", shell]))
 }
 
-/// The commands of `walkeep`, as its help lists them.
+/// Lists the commands of `walkeep`, from its help.
 fn commands(sandbox: &Sandbox) -> Vec<String> {
     let help = output_of(sandbox.walkeep().arg("--help"));
     let lines =
@@ -20,7 +20,7 @@ fn commands(sandbox: &Sandbox) -> Vec<String> {
     names.map(|line| line.split(' ').next().unwrap().to_owned()).filter(|name| name != "help").collect()
 }
 
-/// The long options in a text.
+/// Returns the long options in a text.
 fn options(text: &str) -> BTreeSet<String> {
     let in_option = |c: char| c == '-' || c.is_ascii_lowercase();
     let words = text.split(|c| !in_option(c)).filter(|word| word.len() > 3 && word.starts_with("--"));
@@ -45,7 +45,7 @@ fn bash_completes_all_three_programs() {
         ("walkeep-archive --compression z", "zstd"),
         ("walkeep-restore --on-error r", "retry"),
     ] {
-        // As bash does it when somebody presses the tab key.
+        // As bash does when somebody presses the tab key.
         let (program, word) = (words.split(' ').next().unwrap(), words.split(' ').next_back().unwrap());
         let previous = words.split(' ').nth_back(1).unwrap();
         let (_, function) = registered

@@ -1,5 +1,5 @@
-//! A thread that hangs in a file system holds no process: each program ends within its time limit, at a signal, and as soon as
-//! its work is done, whatever its threads wait for.
+//! Threads that hang in a file system block no process: each program ends within its time limit, on a signal, and
+//! when its work is done.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -19,11 +19,11 @@ use support::{
     running::{Outcome, Running, outcome_of},
 };
 
-/// Far less than any time limit that is not meant to be reached, and far more than a busy machine needs.
+/// Much less than any time limit that must not be reached, and much more than a busy machine needs.
 const PROMPTLY: Duration = Duration::from_secs(10);
 
-/// An archive in which the segment is a named pipe: whoever opens it waits for ever, as on a network file system whose server
-/// has gone.
+/// Creates an archive in which the segment is a named pipe: opening it blocks forever, as on a network file system
+/// whose server failed.
 fn scene() -> Scene {
     let (scene, _) = Scene::with_segment();
     fs::remove_file(scene.file(SEGMENT)).unwrap();
@@ -31,7 +31,7 @@ fn scene() -> Scene {
     scene
 }
 
-/// A call of each program that opens the segment, with that time limit; and its exit status if that fails.
+/// Returns a call of each program that opens the segment, with that time limit, and its exit status on failure.
 fn calls(scene: &Scene, timeout: &str) -> [(Command, i32); 4] {
     let with = |mut command: Command, rest: &[&str]| {
         command.args(rest).args(["--archive", scene.archive.url(), "--timeout", timeout]);
@@ -64,7 +64,7 @@ fn every_program_ends_within_its_time_limit() {
 }
 
 #[test]
-fn every_program_ends_at_a_signal() {
+fn every_program_ends_on_a_signal() {
     let scene = scene();
     let running = calls(&scene, "1h").map(|(call, status)| {
         let running = Running::start(call);

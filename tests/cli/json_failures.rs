@@ -1,4 +1,4 @@
-//! Whatever happens, a command that is to print JSON prints one document, which says whether all is well.
+//! JSON output of failures: every command prints exactly one document, which says whether all is well.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,7 +11,7 @@ use std::{fs, path::Path, process::Stdio};
 use serde_json::Value;
 use support::{data_directory::DataDirectory, kept::Kept, push::SYSTEM, store_cluster::Told};
 
-/// All commands that print JSON, with what each must be told besides.
+/// All commands that print JSON, with their required arguments.
 const COMMANDS: [&[&str]; 10] = [
     &["backfill", "--pgdata", "data"],
     &["check"],
@@ -25,21 +25,21 @@ const COMMANDS: [&[&str]; 10] = [
     &["verify"],
 ];
 
-/// An archive, and a data directory of its system.
+/// Creates an archive, and a data directory of its cluster.
 fn archive() -> Kept {
     let kept = Kept::new();
     DataDirectory::new(&kept.sandbox, "data", SYSTEM);
     kept
 }
 
-/// What a command tells on that archive.
+/// Runs a command on that archive and returns its output.
 fn told(kept: &Kept, command: &[&str], options: &[&str]) -> Told {
     let mut walkeep = kept.walkeep(command[0], &[&command[1..], options, &["--json"]].concat());
     walkeep.current_dir(kept.sandbox.path()).stdout(Stdio::piped());
     Told::by(walkeep)
 }
 
-/// The document of a command that fails; its error is the one on standard error, too.
+/// Returns the document of a failing command, whose error is also on standard error.
 fn failure(told: &Told, command: &[&str]) -> Value {
     assert!(told.status > 0, "{command:?}: {}", told.text());
     let text = String::from_utf8_lossy(&told.stdout);
@@ -109,7 +109,7 @@ fn usage_that_is_found_wrong_after_the_flags_were_read() {
         assert_eq!((told.status, &json["error_kind"]), (2, &"configuration".into()), "{command:?}");
         assert!(!told.text().contains("secret"), "{}", told.text());
     }
-    // What clap finds is answered for people.
+    // Errors found by clap are printed as text.
     let told = told(&kept, &["prune", "--keep-backups", "0"], &[]);
     assert_eq!((told.status, told.stdout.as_slice()), (2, &b""[..]));
 }

@@ -1,4 +1,4 @@
-//! Segments that are too large to be kept in memory, on their way into a directory: the same promises as for any other.
+//! Segments too large for memory, archived into a directory: the same guarantees as for others.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, path::Path, time::Duration};
@@ -15,7 +15,7 @@ use support::{
     wait_until,
 };
 
-/// Longer than a push that is told to stop goes on.
+/// Longer than a push continues after a stop signal.
 const LONGER_THAN_GRACE: Duration = Duration::from_secs(4);
 
 const SEGMENT_KEY: &str = support::push::SEGMENT_KEY;
@@ -26,7 +26,7 @@ fn pusher_with_segment() -> Pusher {
     pusher
 }
 
-/// Asserts that a restore gives back what is in `pg_wal`.
+/// Asserts that a restore returns the content of `pg_wal`.
 fn assert_comes_back(pusher: &Pusher) {
     let mut restore = pusher.data.run(pusher.sandbox.walkeep_restore());
     restore.args(["--archive", pusher.archive.url(), "--prefetch-size", "0MB", SEGMENT, TARGET]);
@@ -37,7 +37,7 @@ fn assert_comes_back(pusher: &Pusher) {
 }
 
 #[test]
-fn it_is_archived_once_and_never_overwritten() {
+fn a_large_segment_is_archived_once_and_never_overwritten() {
     let pusher = pusher_with_segment();
     succeeds(pusher.push(SEGMENT));
     assert!(fs::metadata(pusher.file(SEGMENT)).unwrap().len() > LARGE, "nothing compresses it");
@@ -52,7 +52,7 @@ fn it_is_archived_once_and_never_overwritten() {
 }
 
 #[test]
-fn of_several_at_once_one_wins() {
+fn of_several_concurrent_pushes_one_wins() {
     let pusher = Pusher::new();
     let servers = ["one", "two", "three"].map(|name| DataDirectory::new(&pusher.sandbox, name, SYSTEM));
     for (server, seed) in servers.iter().zip([1, 1, 2]) {
@@ -69,7 +69,7 @@ fn of_several_at_once_one_wins() {
 }
 
 #[test]
-fn neighbours_are_taken_along() {
+fn additional_large_files_are_archived() {
     let pusher = Pusher::new();
     make_ready(&pusher.data, SYSTEM, 3, LARGE);
     succeeds(pusher.push(&name(1)));
@@ -85,12 +85,12 @@ fn neighbours_are_taken_along() {
     assert_eq!(pusher.files().len(), 3);
 }
 
-/// The staging files in the archive.
+/// Lists the staging files in the archive.
 fn staged(pusher: &Pusher) -> Vec<String> {
     pusher.files().into_iter().filter(|file| file.contains('#')).collect()
 }
 
-/// A push that waits that long before it links the final name, at which moment all has been written.
+/// Starts a push that pauses before it links the final name, when everything is written.
 fn push_held_before_naming(pusher: &Pusher, pause: Duration) -> Running {
     let (outcome, calls) = trace(&pusher.sandbox, &pusher.push(SEGMENT));
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
@@ -106,7 +106,7 @@ fn push_held_before_naming(pusher: &Pusher, pause: Duration) -> Running {
 }
 
 #[test]
-fn whoever_is_killed_on_the_way_has_published_nothing_and_the_next_one_succeeds() {
+fn a_killed_push_has_published_nothing_and_the_next_one_succeeds() {
     let pusher = pusher_with_segment();
     let push = push_held_before_naming(&pusher, LONGER_THAN_GRACE);
     push.signal(Signal::KILL);
@@ -121,7 +121,7 @@ fn whoever_is_killed_on_the_way_has_published_nothing_and_the_next_one_succeeds(
 }
 
 #[test]
-fn whoever_is_told_to_stop_on_the_way_leaves_no_staging_file() {
+fn a_stopped_push_leaves_no_staging_file() {
     for signal in [Signal::TERM, Signal::INT] {
         let pusher = pusher_with_segment();
         let push = push_held_before_naming(&pusher, LONGER_THAN_GRACE);
@@ -134,7 +134,7 @@ fn whoever_is_told_to_stop_on_the_way_leaves_no_staging_file() {
 }
 
 #[test]
-fn a_full_archive_is_left_as_it_was() {
+fn a_full_archive_stays_unchanged() {
     let pusher = pusher_with_segment();
     let archive = Path::new(pusher.archive.url());
     let tmpfs = Tmpfs::mount(archive, LARGE + (16 << 20));
@@ -148,7 +148,7 @@ fn a_full_archive_is_left_as_it_was() {
 }
 
 #[test]
-fn a_full_spool_is_named_and_nothing_is_archived_until_there_is_room() {
+fn a_full_spool_is_named_and_nothing_is_archived_until_it_has_space() {
     let pusher = pusher_with_segment();
     let spool = pusher.sandbox.directory("spool");
     let tmpfs = Tmpfs::mount(&spool, LARGE + (16 << 20));
@@ -163,7 +163,7 @@ fn a_full_spool_is_named_and_nothing_is_archived_until_there_is_room() {
 }
 
 #[test]
-fn a_spool_that_cannot_be_used_keeps_nothing_from_being_archived() {
+fn an_unusable_spool_does_not_prevent_archiving() {
     let pusher = pusher_with_segment();
     pusher.sandbox.file("spool", "not a directory");
     succeeds(pusher.push(SEGMENT));
@@ -180,7 +180,7 @@ fn a_failing_disk_is_a_failure_and_leaves_nothing() {
     let archive = Path::new(pusher.archive.url());
     let changes = changes_of(&calls, archive);
     let directory = pusher.file(SEGMENT).parent().unwrap().to_owned();
-    // With a file in it, the directory is flushed once: when the new name is in it.
+    // With a file in it, the directory is flushed once: when it contains the new name.
     let named = changes.iter().find(|change| change.is("fsync", &directory)).unwrap();
     let flush = named.replaced("error=EIO", &pusher.sandbox, &pusher.push(next));
     fails(1, flush, &[next, "Input/output error"]);

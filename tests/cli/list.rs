@@ -1,4 +1,4 @@
-//! `walkeep list` shows timelines, base backups and files as they are in the archive.
+//! `walkeep list` of timelines, base backups and files.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -15,21 +15,21 @@ use support::{
     store_cluster::Told,
 };
 
-/// A backup that ends in a segment that is missing, with a label that would ring a terminal's bell.
+/// A backup that ends in a missing segment, with a label that would ring a terminal's bell.
 const ODD_BACKUP: &str = "000000010000000000000003.00000028.backup";
 const ODD_BACKUP_CONTENT: &str = "START WAL LOCATION: 0/300028 (file 000000010000000000000003)
 STOP WAL LOCATION: 0/400138 (file 000000010000000000000004)
 LABEL: odd \u{7}one
 ";
 const BACKUP: &str = "000000010000000000000001.00000028.backup";
-/// Timeline 2 left its parent where segment 6 begins.
+/// Timeline 2 left its parent at the start of segment 6.
 const HISTORY: &str = "1\t0/600000\tno recovery target specified\n";
 
 fn segment(timeline: u32, number: u32) -> String {
     format!("{timeline:08X}00000000{number:08X}")
 }
 
-/// Two timelines of segments of 1 MB, one with a gap, and two backups.
+/// Creates two timelines with segments of 1 MB, one with a gap, and two backups.
 fn archive() -> Pusher {
     let pusher = Pusher::new();
     let on_1 = [1, 2, 3, 5, 6].map(|number| segment(1, number));
@@ -56,7 +56,7 @@ fn list(pusher: &Pusher, arguments: &[&str]) -> Command {
     list
 }
 
-/// What a list says that must succeed without complaint.
+/// Returns the output of a list that must succeed without messages.
 fn listed(pusher: &Pusher, arguments: &[&str]) -> String {
     let told = Told::by(list(pusher, arguments));
     assert_eq!((told.status, &*told.stderr), (0, ""));
@@ -91,7 +91,7 @@ fn timelines_and_backups_are_shown_with_what_is_missing() {
     assert_eq!(listed(&pusher, &["backups"]), BACKUPS);
     assert_eq!(listed(&pusher, &[]), format!("{TIMELINES}\n{BACKUPS}"));
 
-    // Once the gap is closed, everything can be reached.
+    // Once the gap is closed, everything can be recovered.
     let missing = segment(1, 4);
     pusher.data.segment(&missing, 0);
     succeeds(pusher.push(&missing));
@@ -208,7 +208,7 @@ fn files_are_listed_with_both_sizes_and_their_sum() {
 }
 
 #[test]
-fn a_range_of_files_is_one_of_the_log_on_all_timelines() {
+fn a_range_of_files_covers_all_timelines() {
     let pusher = archive();
     let names = |arguments: &[&str]| -> Vec<String> {
         let files = listed_as_json(&pusher, &[&["files"], arguments].concat());
@@ -232,7 +232,7 @@ fn a_range_of_files_is_one_of_the_log_on_all_timelines() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told_and_the_rest_is_listed() {
+fn unreadable_files_are_reported_and_the_rest_is_listed() {
     let pusher = archive();
     fs::write(pusher.file("00000002.history"), "damage").unwrap();
     let told = Told::by(list(&pusher, &[]));
@@ -245,7 +245,7 @@ fn what_cannot_be_read_is_told_and_the_rest_is_listed() {
 }
 
 #[test]
-fn an_archive_that_holds_nothing_of_the_system_is_a_failure() {
+fn an_archive_without_files_of_the_cluster_is_a_failure() {
     let pusher = Pusher::new();
     Told::by(list(&pusher, &["--timeout", "1s"])).is_error(1, &[pusher.archive.url(), "holds no system"]);
     let pusher = archive();

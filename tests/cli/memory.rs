@@ -1,5 +1,4 @@
-//! How much memory a call takes: little for a segment of the usual size, and within bounds for the largest there are, whatever
-//! is in them.
+//! Memory of a call: little for usual segments, and bounded for the largest, whatever their content.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 #![allow(clippy::print_stdout, reason = "figures for --nocapture")]
 
@@ -17,16 +16,15 @@ use support::{
     wait_until,
 };
 
-/// The usual segment.
+/// Usual size of a segment.
 const USUAL: u64 = 16 << 20;
 
-/// The most that a call may take for one segment of the usual size, for each further one in work, and for one of the
-/// largest, in MiB.
+/// Maximum memory for one usual segment, for each further one in progress, and for one of the largest, in MiB.
 const FOR_ONE: u64 = 64;
 const FOR_EACH_MORE: u64 = 32;
 const FOR_THE_LARGEST: u64 = 256;
 
-/// Runs the command, which must succeed without a word within so many MiB.
+/// Runs the command, which must succeed without messages within `most` MiB.
 fn succeeds_within(most: u64, what: &str, command: Command) {
     let (outcome, peak) = peak_of(command);
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{what}");
@@ -59,7 +57,7 @@ fn a_segment_of_the_usual_size_is_archived_and_restored_in_little_memory() {
     assert!(same_content(&original, &store.recovery.join(TARGET)));
 }
 
-/// How many objects the store has been told to put.
+/// Returns the number of objects that the store was asked to create.
 fn puts(scene: &StoreScene) -> u64 {
     scene.store.requests().iter().filter(|request| request.method == "PUT").count() as u64
 }
@@ -68,8 +66,8 @@ fn kept(scene: &StoreScene) -> u64 {
     scene.store.keys().len() as u64
 }
 
-/// What a push takes, in MiB, when as many of its neighbours as `expected` are on their way to the store, and no more: as
-/// many as there are connections, or as there is memory for.
+/// Returns the memory of a push, in MiB, while exactly `expected` additional files are in progress, limited by
+/// connections or by memory.
 fn peak_of_look_ahead(asked: &str, bytes: u64, settings: &str, expected: u64) -> u64 {
     let mut scene = StoreScene::new();
     let file =
@@ -79,7 +77,7 @@ fn peak_of_look_ahead(asked: &str, bytes: u64, settings: &str, expected: u64) ->
     scene.primary.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
     let push = Running::start(scene.push(asked));
     wait_until("the file itself is archived", || kept(&scene) > 0);
-    // They have been sent, and stay where they are: nobody has confirmed them.
+    // They were sent and stay in progress, because no response has come.
     scene.store.break_with(Matching::Puts, Fault::Hang);
     wait_until("its neighbours are on their way", || puts(&scene) >= kept(&scene) + expected);
     let peak = peak_so_far(push.id()).unwrap();
@@ -88,7 +86,7 @@ fn peak_of_look_ahead(asked: &str, bytes: u64, settings: &str, expected: u64) ->
 }
 
 #[test]
-fn look_ahead_takes_no_more_for_each_file_than_it_may() {
+fn look_ahead_stays_within_its_memory_per_file() {
     let peak = peak_of_look_ahead(&name(1), USUAL, "", 12);
     println!("12 neighbours: {peak} MiB");
     assert!(peak <= FOR_ONE + 12 * FOR_EACH_MORE, "{peak} MiB");
@@ -96,15 +94,15 @@ fn look_ahead_takes_no_more_for_each_file_than_it_may() {
 }
 
 #[test]
-fn look_ahead_keeps_to_its_memory_whatever_file_is_asked_for() {
+fn look_ahead_stays_within_its_memory_for_any_requested_file() {
     let peak = peak_of_look_ahead(HISTORY, USUAL, "look_ahead_memory = \"64MB\"", 4);
     println!("4 neighbours: {peak} MiB");
     assert!(peak <= 64 + FOR_ONE, "{peak} MiB");
 }
 
 #[test]
-fn neighbours_have_the_memory_of_the_file_that_was_asked_for() {
-    // As much as is ever kept in memory of one file.
+fn additional_files_reuse_the_memory_of_the_requested_file() {
+    // The maximum that is ever kept in memory of one file.
     let peak = peak_of_look_ahead(&name(1), 64 << 20, "look_ahead_memory = \"64MB\"", 1);
     println!("one of 64 MB after another: {peak} MiB");
     assert!(peak < 128, "{peak} MiB");

@@ -1,4 +1,4 @@
-//! An archive that holds segments of two sizes, as one does after `pg_resetwal --wal-segsize`: their names have no common order.
+//! An archive with segments of two sizes, as after `pg_resetwal --wal-segsize`: their names have no common order.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, ops::RangeInclusive, path::PathBuf, process::Stdio};
@@ -11,22 +11,22 @@ use support::{
     store_cluster::Told,
 };
 
-/// What was archived while segments were of one size.
+/// Files archived while segments had one size.
 struct Epoch {
     megabytes: u64,
     segments: RangeInclusive<u64>,
-    /// The segment in which its base backup begins and ends.
+    /// Segment in which its base backup starts and ends.
     backup: u64,
     days_ago: i64,
 }
 
-/// From 2 MB to 1 MB: the names of the smaller segments come after all others.
+/// From 2 MB to 1 MB: the names of the smaller segments sort after all others.
 const TO_SMALLER: [Epoch; 2] = [
     Epoch { megabytes: 2, segments: 0x01..=0x05, backup: 0x03, days_ago: 9 },
     Epoch { megabytes: 1, segments: 0x10..=0x1A, backup: 0x15, days_ago: 1 },
 ];
 
-/// From 1 MB to 2 MB: the names of the larger segments come before all others.
+/// From 1 MB to 2 MB: the names of the larger segments sort before all others.
 const TO_LARGER: [Epoch; 2] = [
     Epoch { megabytes: 1, segments: 0x20..=0x2A, backup: 0x25, days_ago: 9 },
     Epoch { megabytes: 2, segments: 0x16..=0x1C, backup: 0x18, days_ago: 1 },
@@ -113,7 +113,7 @@ fn two_sizes_in_one_archive_delete_nothing_whatever_the_policy() {
 }
 
 #[test]
-fn two_sizes_in_one_archive_are_a_failure_that_names_what_is_old() {
+fn two_sizes_in_one_archive_are_a_failure_that_names_the_old_files() {
     for epochs in [&TO_SMALLER, &TO_LARGER] {
         let kept = archive_of(epochs);
         for options in [&["--names-only"][..], &[], &["--deep"]] {
@@ -135,7 +135,7 @@ fn two_sizes_in_one_archive_are_a_failure_that_names_what_is_old() {
 }
 
 #[test]
-fn each_size_is_listed_as_what_it_is() {
+fn each_size_is_listed_separately() {
     for epochs in [&TO_SMALLER, &TO_LARGER] {
         let kept = archive_of(epochs);
         let [old, new] = epochs;
@@ -184,8 +184,8 @@ fn an_archive_without_the_old_size_is_pruned_again() {
 }
 
 #[test]
-fn a_base_backup_of_another_size_is_told_by_its_file_alone() {
-    // Its position, read by the size of what is archived now, would be in a segment that is there.
+fn a_base_backup_of_another_size_is_recognized_by_its_history_file() {
+    // With the current size, its position would be in an existing segment.
     let kept = Kept::new();
     let [old, new] = TO_LARGER;
     new.archive(&kept);
@@ -199,7 +199,7 @@ fn a_base_backup_of_another_size_is_told_by_its_file_alone() {
 }
 
 #[test]
-fn what_is_archived_now_has_the_size_although_its_last_files_cannot_be_read() {
+fn the_current_size_is_known_although_the_last_files_are_unreadable() {
     for epochs in [&TO_SMALLER, &TO_LARGER] {
         let kept = archive_of(epochs);
         for name in epochs[1].names().iter().rev().take(3) {
@@ -213,10 +213,10 @@ fn what_is_archived_now_has_the_size_although_its_last_files_cannot_be_read() {
 }
 
 #[test]
-fn a_segment_of_another_size_among_the_others_is_found_with_their_contents() {
+fn a_segment_of_another_size_is_found_when_contents_are_verified() {
     let kept = Kept::new();
     let at = days_ago(1);
-    // In the middle, and in nobody's sample.
+    // In the middle, and in no sample.
     let stray = name(21);
     for name in (1..=50).map(name) {
         let bytes = if name == stray { 2 << 20 } else { 1 << 20 };
@@ -228,7 +228,7 @@ fn a_segment_of_another_size_among_the_others_is_found_with_their_contents() {
 }
 
 #[test]
-fn backup_history_files_alone_tell_the_size() {
+fn backup_history_files_alone_determine_the_size() {
     let kept = Kept::new();
     TO_LARGER[1].archive_backup(&kept);
     let listed = told(&kept, "list", &["--json"]);

@@ -1,5 +1,5 @@
-//! A bug of walkeep is never taken for an answer of the archive: a panic anywhere obeys the exit tables, and says
-//! in one line of the server's log what to do with it.
+//! Panics: a bug in walkeep is never taken for an answer of the archive. A panic anywhere has an exit status of the
+//! table, and logs one line with advice.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -21,7 +21,7 @@ use walkeep::{
     cluster::RecoveryMode,
 };
 
-/// Tells a child which failure to panic with, and how.
+/// Variable that tells a child which failure to panic with, and how.
 const CHILD: &str = "WALKEEP_TEST_PANIC";
 
 const FAILURES: [(&str, Failure, i32); 4] = [
@@ -33,7 +33,7 @@ const FAILURES: [(&str, Failure, i32); 4] = [
 
 const MANY: usize = 8;
 
-/// What the child does; comes back only if the panic did not end the process.
+/// Runs the child's part; returns only if the panic did not end the process.
 fn panic_as_told(what: &str) {
     let (failure, how) = what.split_once(' ').unwrap();
     let failure = FAILURES.iter().find(|(name, ..)| *name == failure).unwrap().1;
@@ -80,11 +80,11 @@ fn a_panic_anywhere_obeys_the_exit_tables() {
     }
 }
 
-/// Tells a child what it is asked for, as the server asks `walkeep-restore`.
+/// Variable that contains a child's request, as the server makes it to `walkeep-restore`.
 const ASKED: &str = "WALKEEP_TEST_PANIC_ASKED";
 
 #[test]
-fn what_is_known_without_an_archive_is_known_in_spite_of_a_panic() {
+fn an_answer_that_needs_no_archive_survives_a_panic() {
     if let Ok(name) = env::var(ASKED) {
         let arguments = ["--archive", "/nowhere", &name, "pg_wal/RECOVERYHISTORY"].map(Into::into);
         exit_on_panic_of_restore("walkeep-test", &arguments);
@@ -116,7 +116,7 @@ fn what_is_known_without_an_archive_is_known_in_spite_of_a_panic() {
         let mut child = Command::new(env::current_exe().unwrap());
         child.args([
             "--exact",
-            "panics::what_is_known_without_an_archive_is_known_in_spite_of_a_panic",
+            "panics::an_answer_that_needs_no_archive_survives_a_panic",
             "--nocapture",
         ]);
         child.env(ASKED, name).stdin(Stdio::null()).stdout(Stdio::null()).current_dir(data.path());
@@ -131,7 +131,7 @@ fn what_is_known_without_an_archive_is_known_in_spite_of_a_panic() {
 }
 
 #[test]
-fn panics_on_many_threads_at_once_are_no_different() {
+fn concurrent_panics_on_many_threads_are_no_different() {
     for (failure, _, expected) in FAILURES {
         let output = child(failure, "many").stderr(Stdio::piped()).output().unwrap();
         assert_eq!(output.status.code(), Some(expected), "{failure}");
@@ -139,7 +139,7 @@ fn panics_on_many_threads_at_once_are_no_different() {
 }
 
 #[test]
-fn a_panic_that_nobody_can_hear_of_has_its_status_all_the_same() {
+fn a_panic_without_standard_error_keeps_its_exit_status() {
     for (failure, _, expected) in FAILURES {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let status = child(failure, "with-text").stderr(full).status().unwrap();

@@ -1,4 +1,4 @@
-//! The two commands that a server runs never tell it of success when they have done nothing, and never wait for what has no end.
+//! The server's two commands never report success without having done anything, and never wait for something endless.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
 use std::process::Command;
@@ -11,7 +11,7 @@ use support::{
     running::outcome_of,
 };
 
-/// The two commands as the server runs them, and the status of wrong usage of each.
+/// Returns the two commands as the server runs them, with their exit statuses for wrong usage.
 fn commands(pusher: &Pusher) -> [(Command, i32); 2] {
     let archive = pusher.push(SEGMENT);
     let mut restore = pusher.data.run(pusher.sandbox.walkeep_restore());
@@ -42,7 +42,7 @@ fn help_and_version_among_other_arguments_are_wrong_usage() {
 }
 
 #[test]
-fn a_configuration_that_has_no_end_is_refused() {
+fn an_endless_configuration_file_is_refused() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     let huge = pusher.sandbox.file("huge", vec![b'\n'; (1 << 20) + 1]);

@@ -1,5 +1,5 @@
-//! Signals to a server's command mean the same from its first moment to its last, and those that mean nothing to it end
-//! neither it nor the prefetcher: a server that is the first process of a container takes that for a crash.
+//! Signals to a server's command have the same meaning from start to end, and meaningless ones end neither it nor the
+//! prefetcher: a server that is the first process of a container takes that for a crash.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs::File, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, process::Command};
@@ -20,7 +20,7 @@ use support::{
     wrapper::in_shell,
 };
 
-/// Those that end a process by default, and mean nothing here.
+/// Signals that end a process by default and mean nothing here.
 const MEANINGLESS: [Signal; 8] = [
     Signal::HUP,
     Signal::USR1,
@@ -32,12 +32,12 @@ const MEANINGLESS: [Signal; 8] = [
     Signal::POWER,
 ];
 
-/// Those that mean nothing.
+/// Sends all meaningless signals.
 fn send_all(send: impl Fn(Signal)) {
     MEANINGLESS.into_iter().for_each(send);
 }
 
-/// A configuration file that is read for as long as a test likes.
+/// A configuration file whose reading the test controls.
 struct Configuration(PathBuf);
 
 impl Configuration {
@@ -47,7 +47,7 @@ impl Configuration {
         Self(path)
     }
 
-    /// Waits until somebody reads it, who then waits for more.
+    /// Waits until a process reads it and blocks.
     fn wait_until_it_is_read(&self) -> File {
         let mut found = None;
         wait_until("the configuration is read", || {
@@ -64,7 +64,7 @@ impl Configuration {
     }
 }
 
-/// Such as the archiver leaves ignored, and whoever it starts inherits that.
+/// Ignores signals as the archiver does; its children inherit that.
 fn as_the_server_does(scene: &Scene, command: &Command) -> Command {
     in_shell(&scene.sandbox, "trap '' INT ALRM XFSZ; exec \"$@\"", command)
 }
@@ -101,7 +101,7 @@ fn a_call_that_still_reads_its_configuration_ends_with_the_status_of_the_table()
 }
 
 #[test]
-fn what_means_nothing_does_not_end_a_call_that_still_reads_its_configuration() {
+fn meaningless_signals_do_not_end_a_call_that_reads_its_configuration() {
     let (scene, _) = Scene::with_segment();
     let configuration = Configuration::new(&scene.sandbox);
     for call in [push(&scene), scene.restore(&scene.recovery, SEGMENT)] {
@@ -116,7 +116,7 @@ fn what_means_nothing_does_not_end_a_call_that_still_reads_its_configuration() {
 }
 
 #[test]
-fn what_means_nothing_does_not_end_a_call_at_work() {
+fn meaningless_signals_do_not_end_a_running_call() {
     let (mut scene, _) = StoreScene::with_segment();
     scene.set("WALKEEP_TIMEOUT", "1h");
     scene.set("AWS_READ_TIMEOUT", "1h");
@@ -134,7 +134,7 @@ fn what_means_nothing_does_not_end_a_call_at_work() {
 }
 
 #[test]
-fn what_means_nothing_does_not_end_a_prefetcher() {
+fn meaningless_signals_do_not_end_a_prefetcher() {
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
     send_all(|signal| prefetcher.signal(signal));

@@ -1,6 +1,6 @@
-//! The commands that the documentation shows are the ones that work.
+//! Commands in the documentation work.
 //!
-//! Each test takes its commands out of the text, so that neither can change without the other.
+//! Each test takes its commands from the text, so that neither can change without the other.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -21,7 +21,7 @@ use support::{
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/format-1");
 
-/// The one line of `page` that begins so.
+/// Returns the one line of `page` that starts with `beginning`.
 fn line(page: &str, beginning: &str) -> String {
     let lines: Vec<&str> = page.lines().filter(|line| line.trim_start().starts_with(beginning)).collect();
     assert!(
@@ -31,7 +31,7 @@ fn line(page: &str, beginning: &str) -> String {
     lines[0].trim().to_owned()
 }
 
-/// Runs a line of the documentation with other names in it.
+/// Runs a line of the documentation with other names.
 fn shell(sandbox: &Sandbox, line: &str, replacements: &[(&str, &str)]) -> String {
     let line = replacements.iter().fold(line.to_owned(), |line, (from, to)| {
         assert!(line.contains(from), "{from} in {line}");
@@ -93,7 +93,7 @@ fn a_server_recovers_without_walkeep_by_the_emergency_recipe() {
     assert_eq!(recovered.sql("select count(*) from kept"), "1000");
 }
 
-/// The configuration file that a page shows.
+/// Returns the configuration file in a page.
 fn example(name: &str) -> String {
     let page = page(name);
     let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
@@ -144,14 +144,14 @@ fn every_setting_of_a_store_in_the_guide_exists() {
 }
 
 #[test]
-fn the_checks_of_the_guides_are_all_ticks_on_a_server_that_archives() {
+fn the_checks_in_the_guides_pass_on_a_server_that_archives() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut server = Cluster::new(&sandbox, "data");
     server.archive_into(&archive);
     server.restore_from(&archive);
     server.start();
-    // As the README says: before the check.
+    // Before the check, as the README says.
     let backups =
         ["README.md", "docs/guide/first-hour.md"].map(|name| line(&page(name), "pg_basebackup -D "));
     assert_eq!(backups[0], backups[1]);
@@ -241,7 +241,7 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
     }
 }
 
-/// The pages for those who look after an archive.
+/// Pages about maintenance of an archive.
 const KEEPING: [&str; 4] = [
     "docs/guide/retention.md",
     "docs/guide/verify.md",
@@ -249,7 +249,7 @@ const KEEPING: [&str; 4] = [
     "docs/guide/troubleshooting.md",
 ];
 
-/// The lines of a page's blocks of shell commands.
+/// Returns the lines in a page's blocks of shell commands.
 fn commands(page: &str) -> Vec<String> {
     guide::blocks(page)
         .iter()
@@ -353,7 +353,7 @@ fn the_commands_of_the_guides_work() {
 
 #[test]
 fn every_block_of_commands_is_one_that_a_test_runs() {
-    // How many each page shows, and what runs them.
+    // Number of blocks per page, and the test that runs them.
     let run = [
         ("README.md", 7, "documentation, and scripts/demo, which builds it"),
         ("docs/format.md", 5, "documentation"),
@@ -381,7 +381,7 @@ fn every_block_of_commands_is_one_that_a_test_runs() {
 }
 
 #[test]
-fn the_two_lines_of_the_readme_are_those_of_the_demo() {
+fn the_two_lines_in_the_readme_are_those_of_the_demo() {
     let (readme, demo) = (page("README.md"), page("scripts/demo"));
     for command in ["walkeep-archive --archive ", "walkeep-restore --archive "] {
         assert!(readme.contains(&format!("_command = '{command}/mnt/archive %")), "{command}");
@@ -410,7 +410,7 @@ fn every_promise_of_the_readme_names_tests_that_exist() {
     }
 }
 
-/// The pages of the documentation.
+/// Lists the pages of the documentation.
 fn pages() -> Vec<String> {
     let guides = fs::read_dir(format!("{}/docs/guide", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let guides = guides.map(|guide| format!("docs/guide/{}", guide.unwrap().file_name().to_str().unwrap()));
@@ -438,7 +438,7 @@ fn every_page_is_in_the_index() {
     assert!(page("README.md").contains("](docs/README.md)"));
 }
 
-/// The headings of a page, as links name them.
+/// Returns the anchors of a page's headings.
 fn anchors(page: &str) -> Vec<String> {
     let headings = page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#'));
     let is_kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);

@@ -1,4 +1,4 @@
-//! The source keeps its shape: imports run one way, the pure rooms stay pure, and no file outgrows its reader.
+//! Structure of the source: imports in one direction, pure modules, and short files.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,23 +12,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Private helpers, which stand in no list, and the first room that may use them.
+/// Private helper modules, which are not listed, each with the first module that may use it.
 const HELPERS: [(&str, &str); 2] = [("blocking", "archive"), ("scene", "backfill")];
 
-/// The sources of the two crates, from the ground up.
+/// Sources of the two crates, from the ground up.
 const CORE: &str = "core/src";
 const WALKEEP: &str = "src";
 
 const MOST_LINES: usize = 500;
 
 struct Source {
-    /// Relative to the package.
+    /// Path relative to the package.
     path: PathBuf,
     text: String,
 }
 
 impl Source {
-    /// Everything below a directory of the package.
+    /// Reads all sources below a directory of the package.
     fn below(directory: &str) -> Vec<Self> {
         let mut sources = Vec::new();
         let mut directories = vec![PathBuf::from(directory)];
@@ -47,18 +47,18 @@ impl Source {
         sources
     }
 
-    /// The module right below the crate that the file belongs to; `lib` for the crate itself.
+    /// Returns the top-level module of the file; `lib` for the crate itself.
     fn room(&self, sources: &str) -> String {
         let first = self.path.strip_prefix(sources).unwrap().components().next().unwrap();
         Path::new(first.as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned()
     }
 
-    /// Whether the file is the room's own and not a part of it.
+    /// Returns `true` if the file is the module's own and not a part of it.
     fn is_root_of_room(&self, sources: &str) -> bool {
         self.path.parent() == Some(Path::new(sources)) || self.path.ends_with("mod.rs")
     }
 
-    /// The text without comments and without its tests, which end a file.
+    /// Returns the text without comments, and without the tests at its end.
     fn code(&self) -> String {
         let code = match self.text.split_once("#[cfg(test)]\n") {
             None => &self.text,
@@ -76,7 +76,8 @@ fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The names that follow `root`, such as `std::`, in imports and expressions: `fs` and `io` in `std::{fs, io::Read}`.
+/// Returns the names that follow `root`, such as `std::`, in imports and expressions: `fs` and `io` in `std::{fs,
+/// io::Read}`.
 fn names_below(root: &str, code: &str) -> BTreeSet<String> {
     let in_name = |c: char| c.is_alphanumeric() || c == '_';
     let first_name =
@@ -92,7 +93,7 @@ fn names_below(root: &str, code: &str) -> BTreeSet<String> {
     names
 }
 
-/// The parts between the commas of a group, up to the brace that closes it.
+/// Splits a group at its commas, up to its closing brace.
 fn parts_of_group(group: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0);
     for (at, c) in group.char_indices() {
@@ -113,7 +114,7 @@ fn parts_of_group(group: &str) -> Vec<&str> {
     parts
 }
 
-/// The rooms in the order of the list in a crate's `lib.rs`, helpers included.
+/// Returns the modules in the order of the list in a crate's `lib.rs`, helpers included.
 fn rooms(sources: &str) -> Vec<String> {
     let text = fs::read_to_string(package().join(sources).join("lib.rs")).unwrap();
     let listed = text.lines().filter_map(|line| line.strip_prefix("//! - ")?.split(':').next());
@@ -161,7 +162,7 @@ fn imports_run_one_way_in(sources: &str) {
             let its = position(&used).unwrap_or_else(|| panic!("{path}: crate::{used} is no room"));
             assert!(its <= own, "{path} uses {used}, which comes after {room} in lib.rs");
         }
-        // Other ways to reach a neighbour, which the loop above would not see.
+        // Other ways to reach another module, which the loop above does not see.
         assert!(!code.contains("super::super::"), "{path}: write crate:: to leave a room");
         assert!(
             !source.is_root_of_room(sources) || !code.contains("super::"),
@@ -186,7 +187,7 @@ fn the_core_touches_no_file_clock_or_environment() {
         let (path, code) = (source.path.display(), source.code());
         let forbidden = match source.room(CORE).as_str() {
             "wal" | "coverage" | "retention" => with_pure(&["io", "sync", "thread", "time"]),
-            // How long a call has left is measured from a moment that is handed in.
+            // Computes the time left from a start time passed in.
             "limit" => with_pure(&["io", "thread"]),
             _ => with_pure(&["time"]),
         };

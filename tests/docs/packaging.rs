@@ -1,4 +1,4 @@
-//! What packages install beside the programs is fit for systemd and for cron.
+//! Files installed by packages work with systemd and cron.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -13,14 +13,14 @@ use support::{kept::Kept, output_of, running::outcome_of, sandbox::Sandbox};
 const UNITS: [&str; 4] =
     ["walkeep-prune.service", "walkeep-prune.timer", "walkeep-verify.service", "walkeep-verify.timer"];
 
-/// The most exposed that a service may be, on systemd's scale from 0 to 10.
+/// Maximum exposure of a service, on systemd's scale from 0 to 10.
 const MOST_EXPOSED: f64 = 3.0;
 
 fn packaged(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)).unwrap()
 }
 
-/// The units in the sandbox, with the program where it is here.
+/// Writes the units to the sandbox, with the local path of the program.
 fn units(sandbox: &Sandbox) -> Vec<PathBuf> {
     let program = sandbox.program("walkeep").display().to_string();
     let unit = |name: &&str| {
@@ -49,7 +49,7 @@ fn systemd_finds_no_fault_in_the_units() {
     let outcome = outcome_of(verify);
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
 
-    // It would find one.
+    // Proves that a fault would be found.
     let wrong = packaged(UNITS[0]).replace("IOSchedulingClass=idle", "IOSchedulingClas=idle");
     let mut verify = systemd_analyze(&sandbox);
     verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(sandbox.file("wrong.service", wrong));
@@ -58,7 +58,7 @@ fn systemd_finds_no_fault_in_the_units() {
 }
 
 #[test]
-fn the_services_are_shut_in() {
+fn the_services_are_sandboxed() {
     let sandbox = Sandbox::new();
     for service in units(&sandbox).into_iter().filter(|unit| unit.extension().unwrap() == "service") {
         let mut security = systemd_analyze(&sandbox);
@@ -69,7 +69,7 @@ fn the_services_are_shut_in() {
     }
 }
 
-/// The system calls that a set of systemd's has.
+/// Returns the system calls in a set of systemd's.
 fn system_calls(sandbox: &Sandbox, set: &str) -> BTreeSet<String> {
     let listed = output_of(systemd_analyze(sandbox).args(["syscall-filter", "--no-pager", set]));
     let names =
@@ -110,7 +110,7 @@ fn pruning_needs_no_system_call_that_its_unit_forbids() {
     let is_name = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     let used: BTreeSet<_> = calls.map(|(name, _)| name.to_owned()).filter(|name| is_name(name)).collect();
     assert!(used.contains("unlink") || used.contains("unlinkat"), "{used:?}");
-    // The program is started before the filter is in force.
+    // The program is started before the filter applies.
     let missing: Vec<_> = used.iter().filter(|call| !allowed.contains(*call)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
@@ -122,7 +122,7 @@ fn the_lines_for_cron_run_as_a_shell_would_run_them() {
     let mut path = None;
     let mut asked = Vec::new();
     let log = sandbox.join("calls");
-    // Says what it found, and complains; its end is the first argument's, in the environment.
+    // Prints its environment and fails; its first argument decides how.
     let program = sandbox.file(
         "walkeep",
         format!(

@@ -1,4 +1,4 @@
-//! Each message that the guide explains is one that a program writes, so that no explanation outlives its message.
+//! Every message explained in the guide is one that a program writes, so that no explanation outlives its message.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,10 +12,10 @@ use support::{guide::page, postgres, sandbox::Sandbox};
 
 const GUIDE: &str = "docs/guide/troubleshooting.md";
 
-/// Stands for what differs from one message to the next, in the guide and here.
+/// Placeholder for the variable part of a message, in the guide and here.
 const BLANK: char = '…';
 
-/// A message with blanks in place of numbers and of what `blanks` replaces: `{name}` or `%s`.
+/// Replaces numbers, and what `blanks` matches, such as `{name}` or `%s`, by blanks.
 fn with_blanks(message: &str, mut blanks: impl FnMut(&str) -> Option<usize>) -> String {
     let (mut text, mut rest) = (String::new(), message);
     while let Some(next) = rest.chars().next() {
@@ -35,13 +35,13 @@ fn with_blanks(message: &str, mut blanks: impl FnMut(&str) -> Option<usize>) -> 
     text
 }
 
-/// How long a placeholder of Rust's is with which the text begins.
+/// Returns the length of a Rust placeholder at the start of the text.
 fn rust_blank(text: &str) -> Option<usize> {
     let length = text.strip_prefix('{')?.find('}')? + 2;
     (!text[1..].starts_with('{') && !text[..length].contains(' ')).then_some(length)
 }
 
-/// How long a placeholder of C's is with which the text begins, with the quotes that PostgreSQL has around it.
+/// Returns the length of a C placeholder at the start of the text, including PostgreSQL's quotes around it.
 fn c_blank(text: &str) -> Option<usize> {
     let quoted = text.strip_prefix('"').and_then(c_blank);
     if let Some(length) = quoted {
@@ -51,7 +51,7 @@ fn c_blank(text: &str) -> Option<usize> {
     (length < 8).then_some(length)
 }
 
-/// The string literals of a piece of Rust, one after the other.
+/// Returns the string literals in Rust code.
 fn literals(code: &str) -> Vec<String> {
     let mut literals = Vec::new();
     let mut rest = code;
@@ -75,7 +75,7 @@ fn literals(code: &str) -> Vec<String> {
     literals
 }
 
-/// Where a literal ends that is not raw.
+/// Returns the end of a literal that is not raw.
 fn end_of(text: &str) -> Option<usize> {
     let mut escaped = false;
     text.find(|c| {
@@ -91,7 +91,7 @@ fn unescaped(literal: &str) -> String {
     joined.replace("\\\"", "\"").replace("\\\\", "\\")
 }
 
-/// The code of every file below a directory of the package, without the tests that end a file.
+/// Reads the code of all files below a directory of the package, without their tests.
 fn code_below(directory: &Path) -> String {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let texts = entries.map(|path| match path.extension() {
@@ -105,7 +105,7 @@ fn code_below(directory: &Path) -> String {
     texts.collect()
 }
 
-/// What the programs write: walkeep's own messages; the server's; and what the system and libraries call failures.
+/// Messages of programs: walkeep's own, the server's, and error names of the system and of libraries.
 struct Messages {
     own: Vec<String>,
     server: Vec<String>,
@@ -130,18 +130,18 @@ impl Messages {
         Self { own, server, others: system + &String::from_utf8_lossy(&program) }
     }
 
-    /// Whether a message of the guide is one of them, or a part of one.
+    /// Returns `true` if a message of the guide is one of them, or a part of one.
     fn hold(&self, message: &str) -> bool {
         let wanted = with_blanks(message, |_| None);
         let wanted = wanted.trim_matches(|c| c == BLANK || c == ' ');
         let is_in = |messages: &[String]| messages.iter().any(|text| text.contains(wanted));
-        // The others' names for failures are a few words; a sentence is walkeep's or the server's.
+        // Error names of others are a few words; a sentence is walkeep's or the server's.
         let is_name = wanted.split(' ').count() < 6 && !wanted.contains(BLANK);
         is_in(&self.own) || is_in(&self.server) || is_name && self.others.contains(wanted)
     }
 }
 
-/// The messages in the first column of the guide's tables.
+/// Returns the messages in the first column of the guide's tables.
 fn explained(guide: &str) -> Vec<&str> {
     let rows = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split("` | ").next());
     rows.flat_map(|row| row.split("` or `")).collect()
@@ -157,7 +157,7 @@ fn every_message_that_the_guide_explains_is_one_that_a_program_writes() {
 }
 
 #[test]
-fn a_message_that_no_program_writes_is_found_out() {
+fn a_message_that_no_program_writes_is_detected() {
     assert!(MESSAGES.hold("the archive directory … does not exist"));
     assert!(MESSAGES.hold("archive command failed with exit code 3"));
     assert!(MESSAGES.hold("No space left on device"));

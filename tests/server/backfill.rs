@@ -1,4 +1,4 @@
-//! What a failover of real servers leaves in nobody's queue, `walkeep backfill` archives, and nothing that is not complete.
+//! `walkeep backfill` after a failover of real servers: it archives complete segments that no server would.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -16,7 +16,7 @@ use support::{
 };
 use walkeep::wal::{Lsn, RecordWalk, RecordsEnd, TimelineId};
 
-/// Which rows there are.
+/// Returns the rows.
 fn rows(server: &Cluster) -> String {
     server.try_sql("select string_agg(id::text, ' ' order by id) from orders").unwrap_or_default()
 }
@@ -27,23 +27,23 @@ fn backfill(sandbox: &Sandbox, archive: &ArchiveDirectory, server: &Cluster) -> 
     command
 }
 
-/// Runs it, and gives its lines.
+/// Runs it, and returns its output lines.
 fn backfilled(sandbox: &Sandbox, archive: &ArchiveDirectory, server: &Cluster) -> Vec<String> {
     output_of(&mut backfill(sandbox, archive, server)).lines().map(str::to_owned).collect()
 }
 
-/// A primary that ended when its archiving lagged, the standby that it had streamed everything to, and a base backup.
+/// A primary that failed while its archiving lagged, the standby that received all its WAL, and a base backup.
 struct Dead<'a> {
     primary: Cluster<'a>,
     standby: Cluster<'a>,
     backup: Cluster<'a>,
-    /// The segments that the primary had finished and not archived.
+    /// Segments that the primary had finished and not archived.
     lost: Vec<String>,
-    /// The one it was writing.
+    /// Segment that it was writing.
     last: String,
 }
 
-/// The segment that the last checkpoint is in.
+/// Returns the segment with the last checkpoint.
 fn segment_of_last_checkpoint(sandbox: &Sandbox, server: &Cluster) -> String {
     let control = output_of(sandbox.command(postgres::program("pg_controldata")).arg(server.data()));
     let line = control.lines().find(|line| line.starts_with("Latest checkpoint's REDO WAL file:")).unwrap();
@@ -54,7 +54,7 @@ impl<'a> Dead<'a> {
     fn new(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Self {
         let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
         primary.archive_into(archive);
-        // A promoted standby would otherwise remove what is marked at its first checkpoint.
+        // Otherwise a promoted standby removes marked segments at its first checkpoint.
         primary.set("wal_keep_size", "64MB");
         primary.start();
         primary.sql("create table orders (id int)");
@@ -66,7 +66,7 @@ impl<'a> Dead<'a> {
         let write = |id: u32| drop(primary.sql(&format!("insert into orders values ({id})")));
         write(1);
         primary.archive_segment();
-        // From now on, nothing is archived.
+        // Nothing is archived from here on.
         primary.set("archive_command", "false");
         primary.sql("select pg_reload_conf()");
         wait_until("it has heard", || primary.sql("show archive_command") == "false");
@@ -78,7 +78,7 @@ impl<'a> Dead<'a> {
         write(6);
         lost.push(primary.current_segment());
         wait_until("the standby has all rows", || rows(&standby) == "1 2 3 4 5 6");
-        // A fast shutdown ends the segment and begins the next. The standby gets all of it, the archive nothing.
+        // A fast shutdown ends the segment and begins the next. The standby receives all of it, the archive nothing.
         primary.stop(Shutdown::Fast);
         let current = segment_of_last_checkpoint(sandbox, &primary);
         let dead = Self { primary, standby, backup, lost, last: current };
@@ -143,7 +143,7 @@ fn after_a_failover_the_new_primary_fills_the_hole_and_a_recovery_gets_every_row
 }
 
 #[test]
-fn the_segment_of_the_fork_stays_on_a_standby_that_has_marked_it() {
+fn the_segment_of_the_fork_is_left_on_a_standby_that_has_marked_it() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let dead = Dead::new(&sandbox, &archive);
@@ -152,7 +152,7 @@ fn the_segment_of_the_fork_stays_on_a_standby_that_has_marked_it() {
     sandbox.file(second.data().join("standby.signal"), "");
     second.start();
     wait_until("the second standby has all rows", || rows(&second) == "1 2 3 4 5 6");
-    // It is still a standby: what it is receiving stays.
+    // It is still a standby: the segment being received stays.
     let left = format!("left {}: incomplete: its records end at ", dead.last);
     let lines = backfilled(&sandbox, &archive, &second);
     assert!(lines.iter().any(|line| line.starts_with(&left)), "{lines:?}");
@@ -169,7 +169,7 @@ fn the_segment_of_the_fork_stays_on_a_standby_that_has_marked_it() {
 }
 
 #[test]
-fn the_dead_primary_itself_gives_what_it_has_up_to_the_segment_that_a_switch_has_ended() {
+fn the_failed_primarys_own_files_are_archived_up_to_the_switched_segment() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut dead = Dead::new(&sandbox, &archive);
@@ -181,7 +181,7 @@ fn the_dead_primary_itself_gives_what_it_has_up_to_the_segment_that_a_switch_has
     for segment in dead.lost.iter().chain([&switched]) {
         assert!(lines.contains(&format!("archived {segment}")), "{segment}: {lines:?}");
     }
-    // A server that comes back finds its files there.
+    // A server that returns finds its files there.
     dead.primary.archive_into(&archive);
     dead.primary.start();
     dead.primary.wait_until_archived();
@@ -193,7 +193,7 @@ fn the_dead_primary_itself_gives_what_it_has_up_to_the_segment_that_a_switch_has
     assert_eq!(rows(&dead.backup), "1 2 3 4 5 6 7");
 }
 
-/// How the records end of each of these segments, which follow each other.
+/// Returns the ends of the records in each of these consecutive segments.
 fn ends(server: &Cluster, names: &[String]) -> Vec<RecordsEnd> {
     let content = |name: &String| fs::read(server.wal(name)).unwrap();
     let mut walk = RecordWalk::new(&content(&names[0]), TimelineId::FIRST).unwrap();
@@ -204,7 +204,7 @@ fn ends(server: &Cluster, names: &[String]) -> Vec<RecordsEnd> {
     names.iter().map(&mut end_of).collect()
 }
 
-/// The segments of the first timeline that the server has written to, in their order.
+/// Returns the segments of the first timeline that the server has written to, in order.
 fn written(server: &Cluster, last: &str) -> Vec<String> {
     let names =
         fs::read_dir(server.wal("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -214,7 +214,7 @@ fn written(server: &Cluster, last: &str) -> Vec<String> {
 }
 
 #[test]
-fn records_of_a_real_server_end_where_pg_waldump_says() {
+fn the_end_of_records_is_the_one_that_pg_waldump_finds() {
     for recycle in ["off", "on"] {
         let sandbox = Sandbox::new();
         let mut server = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
@@ -224,7 +224,7 @@ fn records_of_a_real_server_end_where_pg_waldump_says() {
         }
         server.start();
         server.sql("create table orders (id bigserial primary key, filler text)");
-        // Records across several segments among small ones, switches, and a checkpoint that makes old files new.
+        // Long and short records, switches, and a checkpoint that recycles old files.
         for round in 0..3 {
             server.sql("insert into orders (filler) select repeat(md5(random()::text), 20) from generate_series(1, 3000)");
             server.sql("select pg_logical_emit_message(true, 'large', repeat('x', 3500000))");
@@ -271,7 +271,7 @@ fn records_of_a_real_server_end_where_pg_waldump_says() {
 }
 
 #[test]
-fn it_may_run_beside_the_archiver_of_a_server_under_load() {
+fn it_runs_next_to_the_archiver_of_a_server_under_load() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut server = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
@@ -300,7 +300,7 @@ fn it_may_run_beside_the_archiver_of_a_server_under_load() {
         assert_eq!(told.status, 0, "{}", told.text());
         told.text().lines().filter(|line| line.starts_with("archived 0000")).count()
     };
-    // Most of a backlog, while its segments are being written; then with an archiver that works it off, too.
+    // Most of a backlog while its segments are being written; then with an archiver that works on it as well.
     wait_until("there is a backlog", || server.backlog().len() > 8);
     assert!(run() > 7);
     server.archive_into(&archive);

@@ -1,4 +1,4 @@
-//! `walkeep check --pg-url` has a running server end a segment, and sees for itself whether it arrives in the archive.
+//! `walkeep check --pg-url` makes a running server end a segment, and checks that it arrives in the archive.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the point")]
 
 use std::{
@@ -17,11 +17,11 @@ use support::{
     store_cluster::{ARCHIVE, Told, archive_by, configuration, store_section},
 };
 
-/// The check of an archive and of the server at `url`.
+/// Returns the check of an archive and of the server at `url`.
 fn check(sandbox: &Sandbox, archive: &str, url: &str) -> Command {
     let mut check = sandbox.walkeep();
     check.args(["check", "--archive", archive, "--pg-url", url]).env("WALKEEP_TIMEOUT", "20s");
-    // Its psql is PostgreSQL's own.
+    // PostgreSQL's own psql.
     let psql = postgres::program("psql").parent().unwrap().to_owned();
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([psql].into_iter().chain(env::split_paths(&path))).unwrap();
@@ -29,7 +29,7 @@ fn check(sandbox: &Sandbox, archive: &str, url: &str) -> Command {
     check
 }
 
-/// The line about `name`, which begins with its mark.
+/// Returns the line about `name`, which starts with its mark.
 fn line<'a>(text: &'a str, name: &str) -> &'a str {
     let is_about_it = |line: &&str| line.split_whitespace().nth(1) == Some(name);
     text.lines().find(is_about_it).unwrap_or_else(|| panic!("{name} is not in {text}"))
@@ -45,7 +45,7 @@ fn small_cluster<'a>(sandbox: &'a Sandbox, name: &str) -> Cluster<'a> {
 }
 
 #[test]
-fn a_server_that_archives_into_the_store_gets_ticks() {
+fn a_server_that_archives_into_the_store_passes() {
     let (sandbox, store) = (Sandbox::new(), Store::new());
     let text = format!("archive = \"{ARCHIVE}\"\n\n{}", store_section(&store.environment(), ""));
     let file = configuration(&sandbox, &text, 0o600);
@@ -62,12 +62,12 @@ fn a_server_that_archives_into_the_store_gets_ticks() {
     has(&text, '✓', "archive_command", &["walkeep-archive"]);
     has(&text, '✓', "switch", &[&segment, "in the archive"]);
     assert!(store.keys().iter().any(|key| key.ends_with(&segment)), "{:?}", store.keys());
-    // Nothing else of it is left.
+    // Nothing else is left in it.
     assert!(store.keys().iter().all(|key| key.contains("/wal/")), "{:?}", store.keys());
 }
 
 #[test]
-fn a_server_whose_command_fails_gets_a_cross_that_names_the_segment_within_the_time_limit() {
+fn a_failing_archive_command_is_reported_with_the_segment_within_the_time_limit() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = small_cluster(&sandbox, "primary");
@@ -86,7 +86,7 @@ fn a_server_whose_command_fails_gets_a_cross_that_names_the_segment_within_the_t
 }
 
 #[test]
-fn a_server_that_archives_elsewhere_gets_a_cross() {
+fn a_server_that_archives_elsewhere_fails() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = small_cluster(&sandbox, "primary");
@@ -104,7 +104,7 @@ fn a_server_that_archives_elsewhere_gets_a_cross() {
 }
 
 #[test]
-fn a_standby_ends_no_segments_and_that_is_noted() {
+fn a_standby_cannot_end_a_segment_which_is_noted() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = small_cluster(&sandbox, "primary");
@@ -122,7 +122,7 @@ fn a_standby_ends_no_segments_and_that_is_noted() {
 }
 
 #[test]
-fn a_server_that_is_not_there_or_is_another_s_gets_a_cross() {
+fn an_unavailable_server_or_one_of_another_cluster_fails() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = small_cluster(&sandbox, "primary");
@@ -140,7 +140,7 @@ fn a_server_that_is_not_there_or_is_another_s_gets_a_cross() {
     has(&told.text(), '✗', "system", &[&primary.system_identifier().to_string(), "same cluster"]);
 }
 
-/// Asserts that the check refuses each of these, and repeats none.
+/// Asserts that the check refuses each URL without repeating it.
 fn are_refused_for_their_password(urls: &[&str]) {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
@@ -163,7 +163,7 @@ fn a_password_in_the_url_is_refused_and_not_repeated() {
     ]);
 }
 
-/// As libpq reads them; the last one is no password to libpq, which would repeat it as a port.
+/// As libpq parses them. The last one is no password to libpq, which would repeat it as a port.
 #[test]
 fn a_password_in_an_unusual_place_is_refused_and_not_repeated() {
     are_refused_for_their_password(&[

@@ -1,5 +1,5 @@
-//! `walkeep check --restore` runs the server's own restore_command as the server would, finds a broken one before a failover
-//! does, and leaves the server alone.
+//! `walkeep check --restore` runs the server's own restore_command as the server would, finds a broken one before a
+//! failover, and does not disturb the server.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -24,7 +24,8 @@ use support::{
 
 const HISTORY: &str = "00000002.history";
 
-/// An archive that holds a base backup and the segment in which it starts, and a server that has nothing to archive.
+/// Creates an archive with a base backup and the segment in which it starts, and a server that has nothing to
+/// archive.
 fn with_backup() -> Scene {
     let (scene, _) = Scene::with_segment();
     scene.primary.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
@@ -33,7 +34,7 @@ fn with_backup() -> Scene {
     scene
 }
 
-/// As [`with_backup`]; the archive holds a history file, too, which the server has.
+/// Extends [`with_backup`] by a history file that the server and the archive have.
 fn scene() -> Scene {
     let scene = with_backup();
     for server in [&scene.primary, &scene.standby] {
@@ -48,7 +49,7 @@ fn command(scene: &Scene, more: &str) -> String {
     format!("{} --archive {} {more} %f %p", program.display(), scene.archive.url())
 }
 
-/// The check of the standby, whose restore_command is that.
+/// Returns the check of a standby with that restore_command.
 fn check(scene: &Scene, restore_command: &str) -> Command {
     let line = format!("restore_command = '{}'\n", restore_command.replace('\'', "''"));
     scene.standby.file(
@@ -61,7 +62,7 @@ fn check(scene: &Scene, restore_command: &str) -> Command {
     check
 }
 
-/// What is found of a restore_command: its line begins so, and has these words.
+/// Asserts the finding for a restore_command: its mark and words in its line.
 fn finds(scene: &Scene, restore_command: &str, mark: char, words: &[&str]) {
     let told = Told::by(check(scene, restore_command));
     let text = told.text();
@@ -76,10 +77,10 @@ fn finds(scene: &Scene, restore_command: &str, mark: char, words: &[&str]) {
 }
 
 #[test]
-fn a_command_that_works_gets_a_tick_and_is_run_as_the_server_does() {
+fn a_working_command_passes_and_is_run_as_by_the_server() {
     let scene = scene();
     finds(&scene, &command(&scene, ""), '✓', &[HISTORY, "back"]);
-    // The directory, a variable, a relative place, a percent sign.
+    // The directory, a variable, a relative path, a percent sign.
     let as_the_server = "[ \"$PGDATA\" = \"$PWD\" ] && [ -e global/pg_control ] && [ %r = 000000000000000000000000 ] \
                          && case %p in pg_wal/*) ;; *) exit 9;; esac && case 5%% in 5?) ;; *) exit 8;; esac && exec";
     finds(&scene, &format!("{as_the_server} {}", command(&scene, "")), '✓', &[]);
@@ -87,7 +88,7 @@ fn a_command_that_works_gets_a_tick_and_is_run_as_the_server_does() {
 }
 
 #[test]
-fn a_command_that_is_broken_gets_a_cross_although_the_server_has_a_copy_of_its_own() {
+fn a_broken_command_fails_although_the_server_has_its_own_copy() {
     let scene = scene();
     scene.sandbox.file("broken.toml", "oops");
     let broken = scene.sandbox.join("broken.toml");
@@ -113,7 +114,7 @@ fn a_command_that_is_broken_gets_a_cross_although_the_server_has_a_copy_of_its_o
 }
 
 #[test]
-fn where_the_archive_holds_no_history_file_the_command_has_to_find_that() {
+fn without_a_history_file_in_the_archive_the_command_must_report_absence() {
     let scene = with_backup();
     scene.standby.file(&format!("pg_wal/{HISTORY}"), "1\t0/3000000\tno recovery target specified\n");
     finds(&scene, &command(&scene, ""), '✓', &["there is no 00000002.history"]);
@@ -122,7 +123,7 @@ fn where_the_archive_holds_no_history_file_the_command_has_to_find_that() {
 }
 
 #[test]
-fn a_check_that_is_stopped_leaves_nothing() {
+fn a_stopped_check_leaves_nothing() {
     let scene = scene();
     let started = scene.sandbox.join("started");
     let command = format!("touch {}; sleep 1000 # %f %p", started.display());

@@ -1,4 +1,4 @@
-//! A segment is damaged in the archive: what the guide says brings back, on a real server, all that can be had.
+//! A damaged segment in the archive: the guide's recipes recover, on a real server, everything that is recoverable.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -7,11 +7,11 @@ use support::{archive::ArchiveDirectory, cluster::Cluster, guide, sandbox::Sandb
 
 const GUIDE: &str = "docs/guide/damage.md";
 
-/// As the guide names them: the damaged segment, the one before it, and the directory in which both are.
+/// Names in the guide: the damaged segment, the one before it, and their directory.
 const DAMAGED: &str = "00000001000000000000002A";
 const BEFORE: &str = "000000010000000000000029";
 
-/// A primary and a base backup of it, behind which the third of five segments, of 100 rows each, is damaged.
+/// A primary with a base backup, followed by five segments with 100 rows each, the third of which is damaged.
 struct Scene<'a> {
     primary: Cluster<'a>,
     backup: Cluster<'a>,
@@ -42,13 +42,13 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The block of the guide that holds `part`.
+/// Returns the block of the guide that contains `part`.
 fn block(part: &str) -> String {
     guide::block_with(&guide::section(GUIDE, "## A damaged file"), part)
 }
 
 #[test]
-fn a_sound_copy_takes_the_place_of_the_damaged_segment_and_every_row_is_recovered() {
+fn with_an_intact_copy_of_the_damaged_segment_every_row_is_recovered() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let Scene { primary, mut backup, damaged, .. } = Scene::new(&sandbox, &archive);
@@ -76,7 +76,7 @@ fn recovery_to_the_last_record_before_the_damaged_segment_ends_there() {
     let line = guide::run(&sandbox, sandbox.path(), &block("pg_waldump"), &names);
     let lsn = line.split("lsn: ").nth(1).unwrap().split(',').next().unwrap();
     backup.recover_from(&archive, &[("recovery_target_lsn", lsn), ("archive_mode", "off")]);
-    // Older servers do not read ahead, and do not know the setting.
+    // Older servers do not read ahead and do not know the setting.
     if backup.knows("recovery_prefetch") {
         backup.set("recovery_prefetch", "off");
     }

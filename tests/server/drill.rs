@@ -1,4 +1,4 @@
-//! A drill by the guide publishes nothing; and what a recovery to the latest finds after one that did.
+//! A drill by the guide publishes nothing; and a recovery to the latest after one that did.
 
 use support::{
     archive::ArchiveDirectory,
@@ -9,7 +9,7 @@ use support::{
 
 const GUIDE: &str = "docs/guide/drills.md";
 
-/// A running primary that archives, with an empty table of orders.
+/// Creates a running primary that archives, with an empty table of orders.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
     let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     primary.archive_into(archive);
@@ -26,7 +26,7 @@ fn count_orders(cluster: &Cluster) -> String {
     cluster.sql("select count(*) from orders")
 }
 
-/// How many orders a recovery to `timeline` finds that itself archives nothing.
+/// Returns the number of orders after a recovery to `timeline` that archives nothing.
 fn count_on(timeline: &str, mut backup: Cluster, archive: &ArchiveDirectory) -> String {
     backup.recover_from(archive, &[("recovery_target_timeline", timeline), ("archive_mode", "off")]);
     backup.start();
@@ -39,7 +39,7 @@ fn a_drill_leaves_the_archive_alone_and_the_next_recovery_has_every_row() {
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);
     let (cleaned, ended) = (sandbox.join("cleaned"), sandbox.join("ended"));
-    // These come along in postgresql.auto.conf. The primary itself does not read them again.
+    // These are in postgresql.auto.conf. The primary does not read them again.
     for (parameter, value) in [
         ("archive_mode", "always"),
         ("archive_command", &primary.sql("show archive_command")),
@@ -83,7 +83,7 @@ fn a_drill_leaves_the_archive_alone_and_the_next_recovery_has_every_row() {
 }
 
 #[test]
-fn after_a_recovery_that_archived_the_rows_are_on_the_timeline_that_is_named() {
+fn after_a_recovery_that_archived_the_named_timeline_has_the_rows() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);

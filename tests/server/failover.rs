@@ -1,4 +1,4 @@
-//! What the guide says about a failover, on real servers.
+//! The guide's recipes for a failover, on real servers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -13,10 +13,11 @@ use support::{
 
 const GUIDE: &str = "docs/guide/failover.md";
 
-/// As the guide names it.
+/// Name in the guide.
 const SEGMENT: &str = "00000001000000000000002A";
 
-/// A running primary of segments of 1 MB with an empty table of orders, which keeps all its WAL for standbys to stream.
+/// Creates a running primary with segments of 1 MB and an empty table of orders, which keeps all WAL for standbys to
+/// stream.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory, archive_mode: &str) -> Cluster<'a> {
     let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     primary.archive_into(archive);
@@ -28,7 +29,7 @@ fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory, archive_mode: &
     primary
 }
 
-/// A standby that streams and does not ask the archive.
+/// Creates a standby that streams and does not use the archive.
 fn streaming<'a>(primary: &Cluster<'a>, sandbox: &'a Sandbox, name: &str) -> Cluster<'a> {
     let mut standby = primary.base_backup(name);
     standby.set("primary_conninfo", &primary.connection());
@@ -49,7 +50,7 @@ fn wait_for_orders(cluster: &Cluster, expected: &str) {
     wait_until(&format!("there are {expected} orders"), || count_orders(cluster) == expected);
 }
 
-/// How many orders a recovery to `timeline` finds.
+/// Returns the number of orders after a recovery to `timeline`.
 fn count_on(timeline: &str, backup: &mut Cluster, archive: &ArchiveDirectory) -> String {
     backup.recover_from(archive, &[("recovery_target_timeline", timeline), ("archive_mode", "off")]);
     backup.start();
@@ -108,11 +109,11 @@ fn the_end_of_an_old_timeline_is_recovered_from_its_partial_segment() {
     assert_eq!(count_on("latest", &mut latest, &archive), "300", "which needs no partial segment");
 }
 
-/// Makes a standby set an old segment aside as the next one, which the primary has yet to begin; gives its name.
+/// Makes a standby recycle an old segment as the next one, which the primary has not begun; returns its name.
 fn recycle(standby: &Cluster, primary: &Cluster) -> String {
     let mut reused = String::new();
     wait_until("the standby has segments to reuse", || {
-        // More than the last segment will hold: the rest of it shows what was there before.
+        // Larger than the rest of the last segment, which therefore still shows its old content.
         primary.sql("insert into orders select generate_series(1, 3000)");
         primary.finish_segment();
         primary.sql("checkpoint");
@@ -130,7 +131,7 @@ fn recycle(standby: &Cluster, primary: &Cluster) -> String {
 }
 
 #[test]
-fn a_standby_whose_copy_of_the_last_segment_was_refused_goes_on_by_the_guides_recipe() {
+fn a_standby_whose_last_segment_was_refused_continues_by_the_guides_recipe() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, "always");
@@ -183,7 +184,7 @@ fn a_standby_whose_copy_of_the_last_segment_was_refused_goes_on_by_the_guides_re
 }
 
 #[test]
-fn a_promotion_without_the_archive_loses_rows_unless_the_standby_is_told_to_stop() {
+fn a_promotion_without_the_archive_loses_rows_unless_on_error_is_stop() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, "on");

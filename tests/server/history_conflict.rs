@@ -1,4 +1,5 @@
-//! Two servers archive into one place under the same names, and the guide's recipe keeps the one that stays.
+//! Two servers archive into one archive under the same names; the guide's recipe keeps the files of the one that
+//! stays.
 
 use support::{
     archive::ArchiveDirectory,
@@ -8,14 +9,14 @@ use support::{
     wait_until,
 };
 
-/// As the guide names it.
+/// Name in the guide.
 const SEGMENT: &str = "00000001000000000000002A";
 
 fn take_orders(cluster: &Cluster, taken_by: &str) {
     cluster.sql(&format!("insert into orders select '{taken_by}' from generate_series(1, 100)"));
 }
 
-/// Who took how many orders.
+/// Returns the number of orders per server.
 fn orders(cluster: &Cluster) -> String {
     cluster.try_sql("select taken_by, count(*) from orders group by 1 order by 1").unwrap_or_default()
 }
@@ -24,7 +25,7 @@ fn wait_for_orders(cluster: &Cluster, expected: &str) {
     wait_until(&format!("the orders are {expected:?}"), || orders(cluster) == expected);
 }
 
-/// A primary that archives, with an empty table of orders, and a base backup of it.
+/// Creates a primary that archives, with an empty table of orders, and a base backup of it.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> (Cluster<'a>, Cluster<'a>) {
     let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     primary.archive_into(archive);
@@ -41,7 +42,7 @@ fn wait_until_stuck(server: &Cluster, name: &str) {
     assert!(server.log().contains("archive command failed with exit code 3"));
 }
 
-/// What a recovery of `backup` to the latest finds.
+/// Returns the rows after a recovery of `backup` to the latest.
 fn recovered(mut backup: Cluster, archive: &ArchiveDirectory) -> String {
     backup.recover_from(archive, &[]);
     backup.set("archive_mode", "off");
@@ -49,7 +50,8 @@ fn recovered(mut backup: Cluster, archive: &ArchiveDirectory) -> String {
     orders(&backup)
 }
 
-/// The server that stays has archived all it kept, and it can be recovered from before the conflict and from after it.
+/// Asserts that the remaining server has archived everything it kept, and that it can be recovered from before and
+/// after the conflict.
 fn assert_kept(
     sandbox: &Sandbox,
     archive: &ArchiveDirectory,
@@ -58,7 +60,7 @@ fn assert_kept(
     expected: &str,
 ) {
     take_orders(server, "later");
-    // Wakes the archiver, which after three failures would otherwise rest for a minute.
+    // Wakes the archiver, which otherwise pauses for a minute after three failures.
     server.archive_segment();
     output_of(sandbox.walkeep().args(["verify", "--names-only", "--archive", archive.url()]));
     let after = server.base_backup("after");
@@ -77,7 +79,7 @@ fn of_two_servers_promoted_to_one_timeline_the_one_that_stays_is_kept_whole() {
     let mut other = primary.base_backup("other");
     other.follow(&archive);
     other.start();
-    // Streams, and never sees the archive before it is promoted.
+    // Streams, and does not use the archive before it is promoted.
     let mut stays = primary.base_backup("stays");
     stays.set("primary_conninfo", &primary.connection());
     sandbox.file(stays.data().join("standby.signal"), "");
@@ -115,7 +117,7 @@ fn of_two_servers_that_write_one_timeline_the_one_that_stays_is_kept_whole() {
     let mut clone = stays.copy("clone");
     stays.start();
     clone.start();
-    // Further than the other will be, so that what it has archived would follow on.
+    // Further than the other will get, so that its segments would follow those archived.
     for _ in 0..4 {
         take_orders(&clone, "clone");
         clone.archive_segment();
@@ -139,7 +141,7 @@ fn of_two_servers_that_write_one_timeline_the_one_that_stays_is_kept_whole() {
 }
 
 #[test]
-fn a_clone_that_is_held_up_announces_no_timeline_once_it_is_promoted() {
+fn a_blocked_clone_announces_no_timeline_after_its_promotion() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let (mut stays, before) = primary(&sandbox, &archive);

@@ -1,5 +1,5 @@
-//! A server under load, killed and started again and again while its WAL is archived: what is recovered from the archive is
-//! what was committed, to the row.
+//! A server under load that is killed and restarted while its WAL is archived: the recovered rows are exactly the
+//! committed ones.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
 use std::{fs, process::Stdio};
@@ -8,22 +8,22 @@ use support::{archive::ArchiveDirectory, cluster::Cluster, sandbox::Sandbox, wai
 
 const ROUNDS: usize = 5;
 
-/// How many segments are made while the archive is away, and the least that are archived once it is back.
+/// Number of segments written while the archive is away, and minimum archived once it is back.
 const BACKLOG: usize = 20;
 
-/// Every row that there is, in two numbers.
+/// All rows, as two numbers.
 const ROWS: &str = "select count(*), md5(string_agg(id::text || filler, ',' order by id)) from orders";
 
-/// How many transactions the clients of pgbench saw committed: it writes a line about each.
+/// Returns the number of transactions that the pgbench clients saw committed: one log line each.
 fn committed(sandbox: &Sandbox) -> usize {
     let logs = fs::read_dir(sandbox.path()).unwrap().map(Result::unwrap);
     let logs = logs.filter(|entry| entry.file_name().to_str().unwrap().starts_with("committed."));
-    // The last line may not have been written to its end.
+    // The last line may be incomplete.
     logs.map(|log| fs::read_to_string(log.path()).unwrap().matches('\n').count()).sum()
 }
 
 #[test]
-fn what_was_committed_under_load_is_recovered_although_the_server_was_killed_again_and_again() {
+fn commits_under_load_are_recovered_although_the_server_was_killed_repeatedly() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut server = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);

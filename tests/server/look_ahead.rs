@@ -1,5 +1,4 @@
-//! A real server, whose backlog is archived several files a call, crashes again and again while that happens, and no row
-//! is lost.
+//! Look-ahead with a real server that crashes repeatedly while its backlog is archived: no row is lost.
 
 use std::fs;
 
@@ -13,7 +12,7 @@ use support::{
 
 const ROWS_PER_SEGMENT: usize = 100;
 
-/// Commits rows, and ends the segment that they are in, so many times.
+/// Commits rows and ends their segment, `segments` times.
 fn fill_segments(server: &Cluster, segments: usize) {
     for _ in 0..segments {
         server.sql(&format!("insert into orders select generate_series(1, {ROWS_PER_SEGMENT})"));
@@ -27,7 +26,7 @@ fn a_server_that_crashes_while_its_backlog_is_archived_loses_no_row() {
     let archive = ArchiveDirectory::new(&sandbox);
     let mut server = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
     server.archive_into(&archive);
-    // Slow enough to be interrupted, and telling what it does.
+    // Slow enough to be interrupted, and logging its steps.
     let program = sandbox.program("walkeep-archive");
     let command = format!("{} -v --compression-level 15 --archive {} %p", program.display(), archive.url());
     server.set("archive_command", &command);
@@ -41,7 +40,7 @@ fn a_server_that_crashes_while_its_backlog_is_archived_loses_no_row() {
         archive.vanish();
         fill_segments(&server, segments);
         archive.come_back();
-        // Wakes the archiver, which rests after three failures.
+        // Wakes the archiver, which pauses after three failures.
         fill_segments(&server, 1);
         let backlog = server.backlog().len();
         wait_until("some of the backlog is archived", || server.backlog().len() < backlog);
@@ -62,7 +61,7 @@ fn a_server_that_crashes_while_its_backlog_is_archived_loses_no_row() {
     assert_eq!(recovered.sql("select count(*) from orders"), rows);
 }
 
-/// A server that has finished some segments while its archive was away; their names.
+/// Creates a server that has finished some segments while its archive was away; returns their names.
 fn behind<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> (Cluster<'a>, Vec<String>) {
     let mut server = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     server.archive_into(archive);
@@ -81,7 +80,7 @@ fn archived(server: &Cluster, archive: &ArchiveDirectory) -> Vec<String> {
 }
 
 #[test]
-fn what_comes_after_a_damaged_segment_survives_the_server_and_its_archiving_goes_on_once_that_is_mended() {
+fn wal_after_a_damaged_segment_survives_the_server_and_archiving_continues_after_the_repair() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let (server, waiting) = behind(&sandbox, &archive);
@@ -104,11 +103,11 @@ fn what_comes_after_a_damaged_segment_survives_the_server_and_its_archiving_goes
 }
 
 #[test]
-fn a_conflict_on_its_timeline_keeps_a_server_out_until_it_is_resolved() {
+fn a_conflict_on_its_timeline_excludes_a_server_until_it_is_resolved() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let (server, waiting) = behind(&sandbox, &archive);
-    // Another server's: this one's segment with other rows.
+    // Another server's segment: this one's with other rows.
     let other = sandbox.directory("other");
     let mut content = fs::read(server.wal(&waiting[0])).unwrap();
     *content.last_mut().unwrap() ^= 1;

@@ -1,4 +1,4 @@
-//! A server archives with cp, changes over as the guide says, and loses no row of either time.
+//! A server that archived with cp switches by the guide's recipe, and loses no row from either time.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ fn take_orders(cluster: &Cluster) {
 }
 
 #[test]
-fn what_cp_has_archived_and_what_came_after_it_is_recovered_to_a_moment() {
+fn files_archived_by_cp_and_later_ones_are_recovered_to_a_point_in_time() {
     let sandbox = Sandbox::new();
     let (archive, plain) = (ArchiveDirectory::new(&sandbox), sandbox.directory("cp-archive"));
     let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);

@@ -1,5 +1,5 @@
-//! A real server that recovers from an archive: most of its segments come from the prefetcher, and whatever becomes of
-//! that, every row is there.
+//! Prefetching for a real server that recovers: most segments come from the prefetcher, and every row is recovered
+//! whatever happens to it.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -22,7 +22,7 @@ const ROWS_PER_SEGMENT: usize = 100;
 /// Enough for the prefetcher to get ahead.
 const SEGMENTS: usize = 24;
 
-/// A running primary that archives small segments, with an empty table of orders.
+/// Creates a running primary that archives small segments, with an empty table of orders.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
     let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     primary.archive_into(archive);
@@ -32,7 +32,7 @@ fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> 
     primary
 }
 
-/// Commits rows, and archives the segment that they are in, so many times.
+/// Commits rows and archives their segment, `segments` times.
 fn fill_segments(server: &Cluster, segments: usize) {
     for _ in 0..segments {
         server.sql(&format!("insert into orders select generate_series(1, {ROWS_PER_SEGMENT})"));
@@ -41,7 +41,7 @@ fn fill_segments(server: &Cluster, segments: usize) {
     server.wait_until_archived();
 }
 
-/// How many orders there are; nothing while the server does not answer.
+/// Returns the number of orders; empty while the server does not answer.
 fn count_orders(server: &Cluster) -> String {
     server.try_sql("select count(*) from orders").unwrap_or_default()
 }
@@ -50,7 +50,7 @@ fn rows_of(segments: usize) -> String {
     (segments * ROWS_PER_SEGMENT).to_string()
 }
 
-/// How many segments were restored from there.
+/// Returns the number of segments restored from there.
 fn restored_from(server: &Cluster, place: &str) -> usize {
     server.log().lines().filter(|line| line.contains(&format!(" from=\"{place}\" ms="))).count()
 }
@@ -62,14 +62,14 @@ fn recover(server: &mut Cluster, archive: &ArchiveDirectory, target: &[(&str, &s
     server.start();
 }
 
-/// Whether walkeep has complained of anything.
+/// Returns `true` if walkeep has logged no complaint.
 fn is_content(server: &Cluster) -> bool {
     let log = server.log();
     !log.contains("walkeep-restore: error: ") && !log.contains("walkeep-restore: warning: ")
 }
 
 #[test]
-fn recovery_to_the_latest_gets_most_segments_from_the_prefetcher_and_all_rows_back() {
+fn recovery_to_the_latest_gets_most_segments_from_the_prefetcher_and_all_rows() {
     let sandbox = Sandbox::new();
     let prefetchers = Prefetchers::of(&sandbox);
     let archive = ArchiveDirectory::new(&sandbox);
@@ -83,7 +83,7 @@ fn recovery_to_the_latest_gets_most_segments_from_the_prefetcher_and_all_rows_ba
     let served = restored_from(&recovered, "prefetcher");
     assert!(served > SEGMENTS / 2, "{served}");
     assert!(is_content(&recovered));
-    // All is handed over; what the server is doing now needs nothing of it.
+    // All are passed on, and the server no longer needs it.
     prefetchers.wait_until_none();
     recovered.stop(Shutdown::Fast);
 }
@@ -105,7 +105,7 @@ fn recovery_to_a_target_in_the_middle_stops_there_and_the_prefetcher_ends_with_t
     assert!(restored_from(&recovered, "prefetcher") > SEGMENTS / 4);
     assert!(is_content(&recovered));
     assert_eq!(prefetchers.all().len(), 1, "it cannot know that nobody will ask any more");
-    // It is on a timeline of its own, and in nobody's way.
+    // It is on its own timeline and affects nobody.
     fill_segments(&recovered, 2);
     assert_eq!(count_orders(&recovered), rows_of(SEGMENTS / 2 + 2));
     recovered.stop(Shutdown::Fast);
@@ -146,7 +146,7 @@ fn a_standby_catches_up_is_promoted_and_another_one_follows_it() {
 }
 
 #[test]
-fn a_server_that_is_stopped_and_started_in_the_middle_of_recovery_goes_on() {
+fn a_server_restarted_in_the_middle_of_recovery_continues() {
     let sandbox = Sandbox::new();
     let prefetchers = Prefetchers::of(&sandbox);
     let archive = ArchiveDirectory::new(&sandbox);
@@ -170,7 +170,7 @@ fn a_server_that_is_stopped_and_started_in_the_middle_of_recovery_goes_on() {
 }
 
 #[test]
-fn killing_the_prefetcher_again_and_again_loses_no_row() {
+fn killing_the_prefetcher_repeatedly_loses_no_row() {
     let sandbox = Sandbox::new();
     let prefetchers = Prefetchers::of(&sandbox);
     let archive = ArchiveDirectory::new(&sandbox);
@@ -202,7 +202,7 @@ fn killing_the_prefetcher_again_and_again_loses_no_row() {
 }
 
 #[test]
-fn pg_rewind_with_the_archive_works_beside_prefetchers() {
+fn pg_rewind_with_the_archive_works_next_to_prefetchers() {
     let sandbox = Sandbox::new();
     let _prefetchers = Prefetchers::of(&sandbox);
     let archive = ArchiveDirectory::new(&sandbox);
@@ -214,7 +214,7 @@ fn pg_rewind_with_the_archive_works_beside_prefetchers() {
     wait_until("it has caught up", || count_orders(&new) == rows_of(2));
     new.promote();
     new.sql("checkpoint");
-    // Nobody has told the old primary. It goes on until it has recycled the WAL of the time when they parted.
+    // The old primary was not stopped. It continues until it has recycled the WAL from before the fork.
     let parted = old.current_segment();
     for _ in 0..3 {
         fill_segments(&old, 4);

@@ -1,4 +1,4 @@
-//! Failovers that leave two files of one name behind, on real servers: no server's archiving is held up for good, and nothing
+//! Failovers of real servers that leave two files of one name: no server's archiving is blocked for good, and no WAL
 //! that a recovery needs is lost.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
@@ -15,14 +15,14 @@ use support::{
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
     let mut primary = Cluster::new(sandbox, "primary");
     primary.archive_into(archive);
-    // pg_rewind asks for it.
+    // pg_rewind requires it.
     primary.set("wal_log_hints", "on");
     primary.start();
     primary.sql("create table orders (taken_by text)");
     primary
 }
 
-/// A standby of another server, from whose archive it can restore as well.
+/// Creates a standby of another server that also restores from the archive.
 fn standby<'a>(upstream: &Cluster<'a>, archive: &ArchiveDirectory, name: &str) -> Cluster<'a> {
     let standby = upstream.streaming_backup(name);
     standby.stream_from(upstream);
@@ -47,7 +47,7 @@ fn walkeep(sandbox: &Sandbox, archive: &ArchiveDirectory, arguments: &[&str]) ->
 }
 
 #[test]
-fn two_promotions_within_one_segment_leave_two_partials_and_both_servers_archive_on() {
+fn after_two_promotions_within_one_segment_both_servers_continue_to_archive() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut first = primary(&sandbox, &archive);
@@ -62,7 +62,7 @@ fn two_promotions_within_one_segment_leave_two_partials_and_both_servers_archive
     }
     let partial = first.current_segment() + ".partial";
 
-    // As in a network that is split: the first one goes on for a while, in the same segment.
+    // As in a network partition: the first one continues for a while, in the same segment.
     second.promote();
     take_order(&second, "second");
     second.archive_segment();
@@ -94,7 +94,7 @@ fn two_promotions_within_one_segment_leave_two_partials_and_both_servers_archive
     }
 }
 
-/// The line of the server's log that tells of a conflict.
+/// Returns the log line about a conflict.
 fn conflict_line(cluster: &Cluster) -> String {
     let mut line = None;
     wait_until("a conflict is told", || {
@@ -106,7 +106,7 @@ fn conflict_line(cluster: &Cluster) -> String {
 }
 
 #[test]
-fn what_always_archives_of_a_fork_is_told_from_other_conflicts_and_the_advice_works() {
+fn a_conflict_at_a_fork_with_archive_mode_always_is_recognized_and_the_advice_works() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut first = primary(&sandbox, &archive);
@@ -124,14 +124,14 @@ fn what_always_archives_of_a_fork_is_told_from_other_conflicts_and_the_advice_wo
     let forked = first.current_segment();
     first.stop(Shutdown::Immediate);
     second.promote();
-    // The third one follows, and has the segment in which timeline 1 was left archived under its full name.
+    // The third one follows, and archives the segment in which timeline 1 was left under its full name.
     take_order(&second, "second");
     second.archive_segment();
     wait_until_replayed(&second, &third);
     let system = second.system_identifier();
     wait_until("the forked segment is archived", || archive.file(system, &forked).exists());
 
-    // The old primary comes back as one.
+    // The old primary returns as a primary.
     first.start();
     take_order(&first, "lost");
     let conflicting = first.finish_segment();
@@ -143,7 +143,7 @@ fn what_always_archives_of_a_fork_is_told_from_other_conflicts_and_the_advice_wo
         assert!(line.contains(words), "{words:?} is not in {line}");
     }
 
-    // What it is told to do. pg_rewind goes by the checkpoint that ends a promotion.
+    // The advice. pg_rewind uses the checkpoint at the end of a promotion.
     first.stop(Shutdown::Immediate);
     second.sql("checkpoint");
     first.restore_from(&archive);
@@ -159,7 +159,7 @@ fn what_always_archives_of_a_fork_is_told_from_other_conflicts_and_the_advice_wo
     take_order(&second, "second");
     wait_until_replayed(&second, &first);
     assert_eq!(first.sql("select count(*) from orders where taken_by = 'lost'"), "0");
-    // Promoted in its turn, it archives on.
+    // Once promoted, it continues to archive.
     second.stop(Shutdown::Fast);
     first.promote();
     take_order(&first, "first");

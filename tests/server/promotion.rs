@@ -1,5 +1,5 @@
-//! A promotion that has begun is brought to its end: once the server has given up being a standby, no mistake in the
-//! configuration and no archive that is away stops it half way, from where it would come up on its old timeline, writable.
+//! A promotion that has begun completes: once the server is no longer a standby, neither a configuration mistake nor
+//! an unavailable archive stops it half-way, from where it would come up on its old timeline, writable.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -16,7 +16,7 @@ use support::{
     sandbox::Sandbox,
 };
 
-/// How a configuration can break while a standby runs.
+/// Kinds of configuration mistakes while a standby runs.
 #[derive(Clone, Copy, Debug)]
 enum Breaks {
     Syntax,
@@ -26,7 +26,7 @@ enum Breaks {
     Flag,
 }
 
-/// A primary that archives, on that timeline.
+/// Creates a primary that archives, on that timeline.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory, timeline: u32) -> Cluster<'a> {
     let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     primary.archive_into(archive);
@@ -47,13 +47,14 @@ fn configuration(sandbox: &Sandbox, archive: &ArchiveDirectory) -> PathBuf {
     sandbox.file("walkeep.toml", format!("archive = \"{}\"\n", archive.url()))
 }
 
-/// The configuration, and the flags of a command that reads it.
+/// Breaks the configuration, and returns the flags of a command that reads it.
 fn break_it(breaks: Breaks, file: &Path) -> String {
     let mut flags = format!("--config {}", file.display());
     let store = "archive = \"s3://wal/main\"\n[store]\naccess_key_id = \"x\"\nsecret_access_key = \"y\"\n";
     match breaks {
         Breaks::Syntax => fs::write(file, "archive = \"/somewhere\"\noops\n").unwrap(),
-        // Of a user that is not the server's, as after an edit by root; where the tests are the server's user, of nobody.
+        // Owned by a user other than the server's, as after an edit by root; if the tests run as the server's user,
+        // by nobody.
         Breaks::Unreadable => {
             let mode = if geteuid().is_root() { 0o600 } else { 0 };
             fs::remove_file(file).unwrap();
@@ -73,13 +74,13 @@ fn break_it(breaks: Breaks, file: &Path) -> String {
     flags
 }
 
-/// Restores with these flags and nothing else.
+/// Restores with only these flags.
 fn restore_with(sandbox: &Sandbox, cluster: &Cluster, flags: &str) {
     let program = sandbox.program("walkeep-restore");
     cluster.set("restore_command", &format!("{} {flags} %f %p", program.display()));
 }
 
-/// Promotes a standby whose configuration has broken; it must come up on the next timeline, and stay there.
+/// Promotes a standby whose configuration is broken; asserts that it comes up on the next timeline and stays there.
 fn is_promoted(standby: &mut Cluster, timeline: &str) {
     standby.promote();
     assert_eq!(&standby.sql("select pg_walfile_name(pg_current_wal_lsn())")[..8], timeline);
@@ -95,7 +96,7 @@ fn is_promoted(standby: &mut Cluster, timeline: &str) {
 }
 
 #[test]
-fn a_configuration_that_breaks_turns_no_promotion_into_a_second_server_on_the_old_timeline() {
+fn a_broken_configuration_never_turns_a_promotion_into_a_second_server_on_the_old_timeline() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let primary = primary(&sandbox, &archive, 1);
@@ -113,7 +114,7 @@ fn a_configuration_that_breaks_turns_no_promotion_into_a_second_server_on_the_ol
         restore_with(&sandbox, &standby, &flags);
         standby.sql("select pg_reload_conf()");
         is_promoted(&mut standby, "00000002");
-        // What is wrong with the settings of a store shows after that question has been answered.
+        // A mistake in the settings of a store is noticed only after that question has been answered.
         if !matches!(breaks, Breaks::MissingCertificates) {
             let said = "there is no 00000001.history: timeline 1 has no parents";
             assert!(standby.log().contains(said), "{breaks:?}: {}", standby.log());
@@ -146,18 +147,18 @@ fn a_promotion_with_a_broken_configuration_knows_all_the_ancestors_from_the_serv
 }
 
 #[test]
-fn a_promotion_ends_where_nobody_can_tell_the_parents_history_and_stops_nothing_half_way() {
+fn a_promotion_completes_although_the_parents_history_is_unavailable() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let primary = primary(&sandbox, &archive, 2);
     let backup = primary.base_backup("backup");
-    // To stop where it is asked to is a choice for the time before.
+    // A choice to stop applies only before.
     for options in ["", "--on-error stop --timeout 1s"] {
         let mut standby = backup.copy(&format!("standby-{}", options.len()));
         standby.follow(&archive);
         standby.set("archive_mode", "off");
         standby.start();
-        // A command that breaks in the last step alone.
+        // A command that breaks only in the last step.
         let restore = sandbox.program("walkeep-restore");
         let script = format!(
             "case $1 in *.history) [ -e standby.signal ] || a=/nowhere;; esac\n\
@@ -180,7 +181,7 @@ fn a_promotion_ends_where_nobody_can_tell_the_parents_history_and_stops_nothing_
 }
 
 #[test]
-fn who_would_rather_lose_nothing_than_go_on_is_stopped_while_the_server_is_still_a_standby() {
+fn with_on_error_stop_the_server_stops_while_it_is_still_a_standby() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, 1);
@@ -192,7 +193,7 @@ fn who_would_rather_lose_nothing_than_go_on_is_stopped_while_the_server_is_still
     primary.stop(Shutdown::Immediate);
     archive.vanish();
     standby.restore_with("--on-error stop --timeout 1s", &archive);
-    // The server that asks finds the archive away, and stops.
+    // The server finds the archive unavailable, and stops.
     let _ = standby.try_sql("select pg_reload_conf()");
     let _ = standby.try_sql("select pg_promote()");
     assert!(!standby.wait_for_exit().success());

@@ -1,5 +1,5 @@
-//! What real servers leave in their segments is archived, whatever they have gone through, and so is what they write of a
-//! base backup, whatever its label.
+//! Segments of real servers, whatever they went through, are archived, and so are their backup history files with any
+//! label.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -12,7 +12,7 @@ use support::{
     wait_until,
 };
 
-/// Writes about that many megabytes of WAL that does not compress.
+/// Writes about that many megabytes of incompressible WAL.
 fn write(cluster: &Cluster, megabytes: u32) {
     let rows = megabytes * 1000;
     let row = "string_agg(md5(random()::text || i || j), '') from generate_series(1, 30) as j";
@@ -23,7 +23,7 @@ fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory, segment_megabyt
     let size = format!("--wal-segsize={segment_megabytes}");
     let mut primary = Cluster::initialised_with(sandbox, "primary", &[&size]);
     primary.archive_into(archive);
-    // Few files, and so each is used again and again.
+    // Few files, so that each is recycled often.
     primary.set("max_wal_size", &format!("{}MB", 2 * segment_megabytes.max(4)));
     primary.set("min_wal_size", &format!("{}MB", 2 * segment_megabytes.max(4)));
     primary.set("wal_log_hints", "on");
@@ -32,7 +32,7 @@ fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory, segment_megabyt
     primary
 }
 
-/// A standby that the other server feeds, and that archives under that mode.
+/// Creates a standby fed by the other server, with that archive_mode.
 fn standby<'a>(upstream: &Cluster<'a>, name: &str, archive_mode: &str) -> Cluster<'a> {
     let mut standby = upstream.streaming_backup(name);
     standby.stream_from(upstream);
@@ -47,7 +47,7 @@ fn wait_until_replayed(primary: &Cluster, standby: &Cluster) {
     wait_until("the standby has replayed it", || standby.sql(&replayed) == "t");
 }
 
-/// Asserts that the server has archived all, and that no call has had anything to say but how a crash ended it.
+/// Asserts that the server has archived everything, and that the log contains only messages about crashes.
 fn assert_archived(cluster: &Cluster) {
     cluster.wait_until_archived();
     let log = cluster.log();
@@ -56,14 +56,14 @@ fn assert_archived(cluster: &Cluster) {
     assert!(said.is_empty(), "{said:?}");
 }
 
-/// Whether the server has used files again.
+/// Returns `true` if the server has recycled files.
 fn has_recycled(cluster: &Cluster) -> bool {
     let log = cluster.log();
     let numbers = log.split(" recycled").filter_map(|before| before.rsplit(' ').next()?.parse::<u32>().ok());
     numbers.into_iter().any(|number| number > 0)
 }
 
-/// Segments that are full, that end in a switch, and that were cut by crashes.
+/// Archives segments that are full, that end in a switch, and that were cut off by crashes.
 fn full_switched_and_crashed(cluster: &mut Cluster, megabytes: u32) {
     write(cluster, 3 * megabytes);
     for _ in 0..3 {
@@ -87,7 +87,7 @@ fn full_switched_and_crashed(cluster: &mut Cluster, megabytes: u32) {
 }
 
 #[test]
-fn segments_of_1_mb_that_are_used_again_are_archived_whatever_happens_to_the_server() {
+fn recycled_segments_of_1_mb_are_archived_whatever_happens_to_the_server() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, 1);
@@ -96,7 +96,7 @@ fn segments_of_1_mb_that_are_used_again_are_archived_whatever_happens_to_the_ser
 }
 
 #[test]
-fn segments_of_64_mb_are_too() {
+fn recycled_segments_of_64_mb_are_archived_whatever_happens_to_the_server() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, 64);
@@ -112,7 +112,7 @@ fn segments_of_64_mb_are_too() {
 }
 
 #[test]
-fn so_are_files_that_are_made_anew_without_being_filled() {
+fn new_files_without_initialization_are_archived() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, 1);
@@ -125,13 +125,13 @@ fn so_are_files_that_are_made_anew_without_being_filled() {
 }
 
 #[test]
-fn so_is_what_standbys_and_promotions_leave_under_either_archive_mode() {
+fn segments_of_standbys_and_promotions_are_archived_under_either_archive_mode() {
     for (mode, segment_megabytes) in [("on", 1), ("always", 1), ("on", 16), ("always", 16)] {
         let sandbox = Sandbox::new();
         let archive = ArchiveDirectory::new(&sandbox);
         let mut first = primary(&sandbox, &archive, segment_megabytes);
         let mut second = standby(&first, "second", mode);
-        // So that the standby's files are used again, too.
+        // So that the standby's files are recycled, too.
         for _ in 0..4 {
             write(&first, 2 * segment_megabytes);
             wait_until_replayed(&first, &second);
@@ -141,7 +141,7 @@ fn so_is_what_standbys_and_promotions_leave_under_either_archive_mode() {
         }
         write(&first, 1);
         wait_until_replayed(&first, &second);
-        // With `always` an orderly end is what has the incomplete segment archived.
+        // With `always`, a regular shutdown archives the incomplete segment.
         first.stop(Shutdown::Fast);
         let mut third = standby(&second, "third", mode);
         second.promote();
@@ -181,7 +181,7 @@ fn a_base_backup_may_have_any_label() {
 }
 
 #[test]
-fn a_history_file_that_the_server_itself_cannot_read_is_refused_and_can_be_mended() {
+fn a_history_file_that_the_server_itself_cannot_read_is_refused_and_can_be_repaired() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, 1);

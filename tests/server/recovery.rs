@@ -1,4 +1,4 @@
-//! A primary archives its WAL; after a loss, a base backup and the archive bring the rows back.
+//! Recovery: after the loss of a primary that archived, a base backup and the archive restore the rows.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use support::{
     wait_until,
 };
 
-/// A running primary that archives, with an empty table of orders.
+/// Creates a running primary that archives, with an empty table of orders.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
     let mut primary = Cluster::new(sandbox, "primary");
     primary.archive_into(archive);
@@ -28,7 +28,7 @@ fn count_orders(cluster: &Cluster) -> String {
 }
 
 #[test]
-fn recovery_to_the_latest_brings_back_every_archived_row() {
+fn recovery_to_the_latest_restores_every_archived_row() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);
@@ -45,7 +45,7 @@ fn recovery_to_the_latest_brings_back_every_archived_row() {
 }
 
 #[test]
-fn recovery_to_a_time_brings_back_a_table_dropped_after_it() {
+fn recovery_to_a_time_restores_a_table_dropped_after_it() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let primary = primary(&sandbox, &archive);
@@ -77,7 +77,7 @@ fn recovery_to_a_named_restore_point_stops_there() {
 }
 
 #[test]
-fn recovery_goes_on_with_the_unfinished_segment_of_the_lost_primary_and_archives_it_as_partial() {
+fn recovery_continues_with_the_unfinished_segment_of_the_lost_primary_and_archives_it_as_partial() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);
@@ -100,12 +100,12 @@ fn recovery_goes_on_with_the_unfinished_segment_of_the_lost_primary_and_archives
 }
 
 #[test]
-fn a_backlog_left_by_an_immediate_shutdown_is_archived_and_what_is_sent_again_is_accepted() {
+fn a_backlog_left_by_an_immediate_shutdown_is_archived_and_resends_are_accepted() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = Cluster::new(&sandbox, "primary");
     primary.archive_into(&archive);
-    // Keeps the segments in pg_wal, to be compared with the archived ones.
+    // Keeps the segments in pg_wal for comparison with the archived ones.
     primary.set("wal_keep_size", "1GB");
     primary.start();
     primary.sql("create table orders (id int)");
@@ -121,7 +121,7 @@ fn a_backlog_left_by_an_immediate_shutdown_is_archived_and_what_is_sent_again_is
     assert_eq!(primary.backlog(), segments[1..]);
     primary.stop(Shutdown::Immediate);
 
-    // What a crash leaves that strikes after archive_command succeeded and before PostgreSQL noted it.
+    // State after a crash between the success of archive_command and PostgreSQL's record of it.
     let status = |suffix| primary.wal(format!("archive_status/{sent_again}.{suffix}"));
     fs::rename(status("done"), status("ready")).unwrap();
     archive.come_back();
@@ -130,7 +130,7 @@ fn a_backlog_left_by_an_immediate_shutdown_is_archived_and_what_is_sent_again_is
 
     take_orders(&primary);
     segments.push(primary.archive_segment());
-    // The crash has reset the statistics: this counts from the restart.
+    // The crash has reset the statistics, so this counts from the restart.
     assert_eq!(primary.failed_count(), 0);
     for segment in segments {
         let original = sandbox.join("original");
@@ -156,7 +156,7 @@ fn a_base_backup_ends_only_when_its_backup_history_file_is_archived() {
         primary.sql("select count(*) from pg_stat_activity where wait_event = 'BackupWaitWalArchive'") == "1"
     });
     archive.come_back();
-    // Wakes the archiver, which after three failures would otherwise rest for a minute.
+    // Wakes the archiver, which otherwise pauses for a minute after three failures.
     take_orders(&primary);
     primary.finish_segment();
     assert!(backup.wait().unwrap().success());
@@ -223,7 +223,7 @@ fn a_store_that_fails_in_the_middle_of_recovery_stops_the_server_and_does_not_pr
     );
     let system = primary.system_identifier();
     let mut stopped = Vec::new();
-    // Without a target, PostgreSQL would promote whatever it has when it believes that the WAL ends.
+    // Without a target, PostgreSQL would promote whatever it has once it believes that the WAL ends.
     for (mut recovered, target) in
         [(to_a_point, &[("recovery_target_name", "the end")][..]), (to_the_latest, &[][..])]
     {

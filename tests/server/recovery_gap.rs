@@ -1,5 +1,5 @@
-//! A segment is missing in the middle of the archive: no real server opens with rows missing, and every server that does not
-//! need the segment recovers.
+//! A gap in the archive: no real server opens with rows missing, and every server that does not need the segment
+//! recovers.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
@@ -12,7 +12,7 @@ use support::{
     sandbox::Sandbox,
 };
 
-/// Long enough to look twice for what may be on its way; these archives are young.
+/// Long enough to look twice for a segment that may arrive; these archives are young.
 const HASTE: &str = "--timeout 4s";
 
 /// An archive with a gap.
@@ -26,17 +26,17 @@ struct Gap<'a> {
 }
 
 const SEGMENTS: usize = 4;
-/// Of [`SEGMENTS`], the one that is missing, if a test does not want another one.
+/// Index in [`SEGMENTS`] of the missing one, unless a test selects another.
 const MISSING: usize = 2;
 const ROWS: usize = 100;
 
 impl<'a> Gap<'a> {
-    /// A primary archives segments with so many rows each; then [`MISSING`] is lost.
+    /// Creates a primary that archives segments with rows, and then loses [`MISSING`].
     fn new(sandbox: &'a Sandbox, backup_arguments: &[&str]) -> Self {
         Self::at(MISSING, sandbox, backup_arguments)
     }
 
-    /// As [`Gap::new`], with another one missing.
+    /// Does the same as [`Gap::new`] with another missing segment.
     fn at(missing: usize, sandbox: &'a Sandbox, backup_arguments: &[&str]) -> Self {
         let archive = ArchiveDirectory::new(sandbox);
         let mut primary = Cluster::new(sandbox, "primary");
@@ -62,7 +62,7 @@ impl<'a> Gap<'a> {
         Self { sandbox, archive, backup, missing, kept }
     }
 
-    /// A server that is to recover from the base backup, with more options of `walkeep-restore`.
+    /// Returns a server to recover from the base backup, with additional options of `walkeep-restore`.
     fn recovery(&self, name: &str, options: &str, target: &[(&str, &str)]) -> Cluster<'a> {
         let recovery = self.backup.copy(name);
         recovery.recover_from(&self.archive, target);
@@ -82,7 +82,7 @@ fn rows(cluster: &Cluster) -> String {
 }
 
 #[test]
-fn recovery_stops_at_a_gap_and_goes_on_once_it_is_filled() {
+fn recovery_stops_at_a_gap_and_continues_once_it_is_filled() {
     let sandbox = Sandbox::new();
     let gap = Gap::new(&sandbox, &[]);
     let mut recovery = gap.recovery("recovery", "", &[]);
@@ -99,7 +99,7 @@ fn recovery_stops_at_a_gap_and_goes_on_once_it_is_filled() {
 }
 
 #[test]
-fn recovery_ends_at_a_gap_that_is_accepted_by_its_name() {
+fn recovery_ends_at_a_gap_that_is_accepted_by_name() {
     let sandbox = Sandbox::new();
     let gap = Gap::new(&sandbox, &[]);
     let mut recovery = gap.recovery("recovery", &format!("--accept-gap {}", gap.missing), &[]);
@@ -110,7 +110,7 @@ fn recovery_ends_at_a_gap_that_is_accepted_by_its_name() {
 #[test]
 fn a_target_right_before_a_gap_is_reached_if_the_server_does_not_read_ahead() {
     let sandbox = Sandbox::new();
-    // The base backup is consistent in the very segment before the gap.
+    // The base backup is consistent in the segment before the gap.
     let gap = Gap::at(0, &sandbox, &[]);
     let target = [("recovery_target", "immediate")];
     for prefetch in ["try", "off"] {
@@ -128,7 +128,7 @@ fn a_target_right_before_a_gap_is_reached_if_the_server_does_not_read_ahead() {
 }
 
 #[test]
-fn a_base_backup_that_brings_its_first_segments_recovers_although_the_archive_lacks_them() {
+fn a_base_backup_with_its_own_first_segments_recovers_although_the_archive_lacks_them() {
     let sandbox = Sandbox::new();
     let gap = Gap::new(&sandbox, &["--wal-method=stream"]);
     gap.put_back();
@@ -140,7 +140,7 @@ fn a_base_backup_that_brings_its_first_segments_recovers_although_the_archive_la
     recovery.start();
     assert_eq!(rows(&recovery), (SEGMENTS * ROWS).to_string());
 
-    // One that does not bring it is told so, and its backup_label is left alone.
+    // A backup without it gets an error, and its backup_label stays.
     let mut without = gap.recovery("without", "", &[]);
     fs::remove_file(without.wal(&first)).unwrap();
     without.launch();

@@ -1,4 +1,5 @@
-//! A restore that is killed or stopped at any moment leaves `%p` absent or complete, and the next one succeeds.
+//! Crashes of a restore: killed or stopped at any moment, it leaves `%p` absent or complete, and the next one
+//! succeeds.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -21,7 +22,7 @@ use support::{
     sandbox::Sandbox,
 };
 
-/// What PostgreSQL itself calls segments that it has not finished writing; see the last test.
+/// Prefix of the server's own unfinished segments; see the last test.
 const TEMPORARY: &str = "xlogtemp.";
 
 /// An archive with one segment of 16 MB.
@@ -40,7 +41,7 @@ impl Large {
         Self { scene, content }
     }
 
-    /// Restores the segment, which must succeed, and tells how long it took.
+    /// Restores the segment, which must succeed; returns the duration.
     fn restore(&self) -> Duration {
         let started = Instant::now();
         let outcome = outcome_of(self.scene.restore(&self.scene.recovery, SEGMENT));
@@ -50,15 +51,15 @@ impl Large {
         took
     }
 
-    /// Removes what was restored, which must be complete.
+    /// Removes the restored file, which must be complete.
     fn take_restored(&self) {
         let path = self.scene.recovery.join(TARGET);
         assert!(fs::read(&path).unwrap() == self.content);
         fs::remove_file(path).unwrap();
     }
 
-    /// Signals one restore after another, each a little later in its course, and gives the statuses and what each
-    /// left beside `%p`. After each one, another must succeed.
+    /// Signals one restore after another, each a little later. Returns the statuses, and the files that each left
+    /// next to `%p`. After each one, another must succeed.
     fn interrupt(&self, signal: Signal, runs: u32) -> Vec<(i32, Vec<String>)> {
         let directory = self.scene.recovery.join("pg_wal");
         let mut duration = self.restore();
@@ -105,7 +106,7 @@ fn a_stopped_restore_leaves_nothing_but_a_complete_file() {
 }
 
 #[test]
-fn the_server_removes_what_a_killed_restore_leaves() {
+fn the_server_removes_the_leftovers_of_a_killed_restore() {
     let sandbox = Sandbox::new();
     let mut cluster = Cluster::new(&sandbox, "cluster");
     cluster.start();

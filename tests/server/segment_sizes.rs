@@ -1,5 +1,5 @@
-//! Clusters whose segments are not of 16 MB archive and recover like any other; and one whose segments become of another size is
-//! in doubt until its archive holds one size again.
+//! Other segment sizes than 16 MB: such clusters archive and recover like any other; after a change of the size,
+//! prune is in doubt until the archive has one size again.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, process::Command};
@@ -13,7 +13,7 @@ use support::{
     store_cluster::Told,
 };
 
-/// Archives segments across the end of log 0, where the names jump, and recovers them.
+/// Archives segments across the first 4 GiB, where the names jump, and recovers them.
 fn archive_and_recover(megabytes: u64) {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
@@ -54,14 +54,14 @@ fn a_cluster_with_segments_of_64_mb_archives_and_recovers() {
     archive_and_recover(64);
 }
 
-/// A command of `walkeep` on an archive.
+/// Returns a command of `walkeep` on an archive.
 fn walkeep(sandbox: &Sandbox, command: &str, archive: &ArchiveDirectory, options: &[&str]) -> Command {
     let mut walkeep = sandbox.walkeep();
     walkeep.args([command, "--archive", archive.url()]).args(options);
     walkeep
 }
 
-/// The kinds of failures that are found, and the files that they are about.
+/// Returns the exit status of verify, and the kinds and files of its failures.
 fn failures(sandbox: &Sandbox, archive: &ArchiveDirectory) -> (i32, Vec<(String, String)>) {
     let told = Told::by(walkeep(sandbox, "verify", archive, &["--deep", "--json"]));
     let json: Value = serde_json::from_slice(&told.stdout).unwrap();
@@ -71,7 +71,7 @@ fn failures(sandbox: &Sandbox, archive: &ArchiveDirectory) -> (i32, Vec<(String,
     (told.status, failures.map(|found| (text(found, "kind"), text(found, "file"))).collect())
 }
 
-/// Changes the size of the segments of a cluster that goes on archiving into the same place, and then shows both ways out.
+/// Changes the segment size of a cluster that continues to archive into the same archive, and applies both remedies.
 fn change_the_size(from: u64, to: u64) {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
@@ -107,7 +107,7 @@ fn change_the_size(from: u64, to: u64) {
     let range = format!("{} to {}", segments.first().unwrap(), segments.last().unwrap());
     assert_eq!((status, found), (1, vec![("other_size".to_owned(), range)]));
 
-    // A new archive, and a base backup in it.
+    // Remedy 1: a new archive, and a base backup in it.
     let new_place = Sandbox::new();
     let new_archive = ArchiveDirectory::new(&new_place);
     primary.stop(Shutdown::Fast);
@@ -123,7 +123,7 @@ fn change_the_size(from: u64, to: u64) {
     recovered.start();
     assert_eq!(recovered.sql("select count(*) from orders"), "3");
 
-    // Or the old files out of the archive.
+    // Remedy 2: the old files moved out of the archive.
     for file in &old_files {
         fs::remove_file(archive.file(system, file)).unwrap();
     }
@@ -132,11 +132,11 @@ fn change_the_size(from: u64, to: u64) {
 }
 
 #[test]
-fn segments_that_become_larger_delete_nothing_and_are_told_until_the_archive_is_of_one_size() {
+fn larger_segments_prevent_deletion_and_are_reported_until_the_archive_has_one_size() {
     change_the_size(1, 16);
 }
 
 #[test]
-fn segments_that_become_smaller_delete_nothing_and_are_told_until_the_archive_is_of_one_size() {
+fn smaller_segments_prevent_deletion_and_are_reported_until_the_archive_has_one_size() {
     change_the_size(16, 1);
 }

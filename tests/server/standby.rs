@@ -1,4 +1,4 @@
-//! A hot standby that the archive alone feeds, its promotion, and the way back for the old primary.
+//! A hot standby fed only by the archive, its promotion, and the return of the old primary.
 
 use support::{
     archive::ArchiveDirectory,
@@ -8,7 +8,7 @@ use support::{
     wait_until,
 };
 
-/// A primary and its standby, without a connection between them, both at work.
+/// A running primary and its running standby, without a connection between them.
 struct Pair<'a> {
     primary: Cluster<'a>,
     standby: Cluster<'a>,
@@ -18,7 +18,7 @@ impl<'a> Pair<'a> {
     fn start(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Self {
         let mut primary = Cluster::new(sandbox, "primary");
         primary.archive_into(archive);
-        // pg_rewind asks for it.
+        // pg_rewind requires it.
         primary.set("wal_log_hints", "on");
         primary.start();
         primary.sql("create table orders (taken_by text)");
@@ -33,7 +33,7 @@ fn take_orders(cluster: &Cluster, taken_by: &str) {
     cluster.sql(&format!("insert into orders select '{taken_by}' from generate_series(1, 100)"));
 }
 
-/// Who took how many orders.
+/// Returns the number of orders per server.
 fn orders(cluster: &Cluster) -> Result<String, String> {
     cluster.try_sql("select taken_by, count(*) from orders group by 1 order by 1")
 }
@@ -64,14 +64,14 @@ fn a_standby_fed_by_the_archive_alone_follows_is_promoted_and_archives_its_timel
     let system = standby.system_identifier();
     assert!(archive.file(system, &segment).exists());
     assert_eq!(archive.names(system, "timelines"), ["00000002.history"]);
-    // All of it was routine, the many questions for what is not archived yet included: walkeep had nothing to say.
+    // All of it was routine, including the many requests for segments not archived so far: walkeep logged nothing.
     for log in [primary.log(), standby.log()] {
         assert!(!log.contains("walkeep-archive: ") && !log.contains("walkeep-restore: "));
     }
 }
 
 #[test]
-fn a_standby_that_archives_always_may_send_again_what_it_has_restored() {
+fn a_standby_with_archive_mode_always_may_archive_restored_files_again() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let Pair { primary, mut standby } = Pair::start(&sandbox, &archive);
@@ -87,7 +87,7 @@ fn a_standby_that_archives_always_may_send_again_what_it_has_restored() {
 }
 
 #[test]
-fn a_standby_outlives_an_archive_that_is_away_for_longer_than_the_time_limit() {
+fn a_standby_survives_an_archive_that_is_away_for_longer_than_the_time_limit() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let Pair { primary, mut standby } = Pair::start(&sandbox, &archive);
@@ -129,8 +129,8 @@ fn a_standby_promoted_while_the_archive_is_away_comes_up_on_a_new_timeline() {
     standby.start();
 
     for (timeline, ancestors) in [("00000002", 1), ("00000003", 2)] {
-        // The primary's host takes the archive with it. PostgreSQL asks for history files to find a free timeline
-        // and the ancestors of the new one, for the latter when standby.signal has gone already.
+        // The primary's host takes the archive with it. PostgreSQL requests history files to find an unused timeline
+        // and the ancestors of the new one; the latter after standby.signal has been removed.
         primary.stop(Shutdown::Fast);
         archive.vanish();
         standby.promote();
@@ -161,7 +161,7 @@ fn an_old_primary_rewound_with_the_archive_follows_the_new_one() {
     // pg_rewind reads the new timeline from the control file.
     new.sql("checkpoint");
 
-    // Nobody has told the old primary. It goes on until it has recycled the WAL of the time when they parted.
+    // The old primary was not stopped. It continues until it has recycled the WAL from before the fork.
     take_orders(&old, "nobody");
     let parted = old.archive_segment();
     for _ in 0..3 {
@@ -201,7 +201,7 @@ fn a_base_backup_recovers_to_a_point_on_the_old_timeline_and_to_the_end_of_the_n
     take_orders(&standby, "standby");
     standby.archive_segment();
     standby.stop(Shutdown::Immediate);
-    // The old primary goes on beyond the point where the new timeline begins.
+    // The old primary continues beyond the fork.
     take_orders(&primary, "primary");
     primary.sql("select pg_create_restore_point('the wrong way')");
     take_orders(&primary, "primary");
@@ -217,7 +217,7 @@ fn a_base_backup_recovers_to_a_point_on_the_old_timeline_and_to_the_end_of_the_n
     on_the_old.start();
     assert_eq!(orders(&on_the_old).as_deref(), Ok("primary|200"));
 
-    // Both found the timelines taken before them, so neither took an identifier again.
+    // Both found the timelines used before, so neither reused a number.
     on_the_new.wait_until_archived();
     on_the_old.wait_until_archived();
     let taken = ["00000002.history", "00000003.history", "00000004.history"];

@@ -1,5 +1,5 @@
-//! Standbys of real servers whose archive is away, hangs, fails briefly or is slow: they start and are promoted within a
-//! minute, and lose nothing that the archive would have given them.
+//! Standbys of real servers whose archive is away, hangs, fails briefly or is slow: they start and are promoted
+//! within a minute, and lose nothing that the archive would have provided.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -19,7 +19,7 @@ use support::{
     wait_until,
 };
 
-/// What the README promises, with the usual settings.
+/// The README's promise, with default settings.
 const BOUND: Duration = Duration::from_mins(1);
 
 fn configure(sandbox: &Sandbox, store: &Store) -> PathBuf {
@@ -35,7 +35,7 @@ fn primary<'a>(sandbox: &'a Sandbox, configuration: &Path) -> Cluster<'a> {
     primary
 }
 
-/// A running standby that the archive alone feeds, and that asks it every so often.
+/// Creates a running standby fed only by the archive, which it asks at that interval.
 fn standby<'a>(
     sandbox: &'a Sandbox,
     primary: &Cluster<'a>,
@@ -49,7 +49,7 @@ fn standby<'a>(
     standby
 }
 
-/// A hundred more orders, in a segment that is archived; its name.
+/// Commits a hundred orders in a segment that is archived; returns its name.
 fn take_orders(primary: &Cluster) -> String {
     primary.sql("insert into orders select generate_series(1, 100)");
     primary.archive_segment()
@@ -64,14 +64,14 @@ fn wait_for_orders(cluster: &Cluster, count: &str) {
 }
 
 #[test]
-fn a_failure_in_the_very_moment_of_a_promotion_loses_nothing() {
+fn a_failure_at_the_moment_of_a_promotion_loses_nothing() {
     for fault in [Fault::Answer { status: 503, code: "SlowDown", message: "No" }, Fault::ResetBeforeReading] {
         let sandbox = Sandbox::new();
         let store = Store::new();
         let configuration = configure(&sandbox, &store);
         let mut primary = primary(&sandbox, &configuration);
         take_orders(&primary);
-        // Once it has come to the end, it asks no more until it is promoted.
+        // Once it has reached the end, it asks no more until it is promoted.
         let standby = standby(&sandbox, &primary, &configuration, "1h");
         wait_for_orders(&standby, "100");
         wait_until("it waits", || standby.log().contains("waiting for WAL to become available"));
@@ -85,7 +85,7 @@ fn a_failure_in_the_very_moment_of_a_promotion_loses_nothing() {
 }
 
 #[test]
-fn a_store_that_is_slow_still_feeds_a_standby_that_has_seen_it_hang() {
+fn a_slow_store_still_feeds_a_standby_after_a_hang() {
     let sandbox = Sandbox::new();
     let store = Store::new();
     let configuration = configure(&sandbox, &store);
@@ -101,14 +101,14 @@ fn a_store_that_is_slow_still_feeds_a_standby_that_has_seen_it_hang() {
     wait_for_orders(&standby, "100");
 }
 
-/// Starts a standby that has been stopped, and promotes it, both while the archive is away, and without the primary.
+/// Starts a stopped standby and promotes it, both while the archive is away, and without the primary.
 fn starts_and_is_promoted(break_it: impl Fn(&Sandbox, &Store, &Path) -> Option<DeadEnd>) {
     let sandbox = Sandbox::new();
     let store = Store::new();
     let configuration = configure(&sandbox, &store);
     let mut primary = primary(&sandbox, &configuration);
     take_orders(&primary);
-    // As often as servers do by themselves.
+    // At the interval of a server's default.
     let mut standby = standby(&sandbox, &primary, &configuration, "5s");
     wait_for_orders(&standby, "100");
     standby.stop(Shutdown::Fast);

@@ -22,7 +22,7 @@ fn status(sandbox: &Sandbox, archive: &ArchiveDirectory, server: &Cluster, argum
 }
 
 #[test]
-fn a_server_is_followed_through_its_ups_and_downs() {
+fn idle_lagging_and_misdirected_servers_are_recognized() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut server = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
@@ -35,7 +35,7 @@ fn a_server_is_followed_through_its_ups_and_downs() {
         json_of(status(&sandbox, &archive, &server, &[&["--json"], arguments].concat()), ends)
     };
 
-    // Idle: what was finished is archived, the rest is not finished.
+    // Idle: finished segments are archived, the rest is not finished.
     let json = told(&["--max-lag", "0s", "--max-backlog", "0"], 0);
     assert_eq!(
         (&json["timelines"][0]["newest_segment"], &json["backlog"]["files"]),
@@ -64,7 +64,7 @@ fn a_server_is_followed_through_its_ups_and_downs() {
     server.archive_segment();
     assert_eq!(told(&["--max-lag", "0s"], 0)["lag_seconds"], 0);
 
-    // Archiving elsewhere: the server thinks that all is well.
+    // Archiving elsewhere: the server believes that all is well.
     server.set("archive_command", "true");
     server.sql("select pg_reload_conf()");
     support::wait_until("it archives elsewhere", || server.sql("show archive_command") == "true");
@@ -80,7 +80,7 @@ fn a_server_is_followed_through_its_ups_and_downs() {
 }
 
 #[test]
-fn a_promoted_standby_goes_on_on_its_own_timeline() {
+fn a_promoted_standby_continues_on_its_own_timeline() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
@@ -108,7 +108,7 @@ fn a_promoted_standby_goes_on_on_its_own_timeline() {
 }
 
 #[test]
-fn an_old_primary_that_goes_on_is_told_and_one_that_was_recovered_to_the_past_is_not() {
+fn an_old_primary_that_continues_is_reported_and_one_recovered_to_the_past_is_not() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut old = Cluster::initialised_with(&sandbox, "old", &["--wal-segsize=1"]);
@@ -130,7 +130,7 @@ fn an_old_primary_that_goes_on_is_told_and_one_that_was_recovered_to_the_past_is
     let looked =
         |server: &Cluster, arguments: &[&str]| Told::by(status(&sandbox, &archive, server, arguments));
     assert_eq!(looked(&new, &[]).status, 0, "{}", looked(&new, &[]).text());
-    // The old primary goes on. Times of archiving are told to the second.
+    // The old primary continues. Archiving times have a resolution of a second.
     wait_until("a second is over", || {
         write(&old);
         looked(&new, &[]).status == 1
@@ -140,7 +140,7 @@ fn an_old_primary_that_goes_on_is_told_and_one_that_was_recovered_to_the_past_is
     old.stop(Shutdown::Immediate);
     new.stop(Shutdown::Immediate);
 
-    // Both are given up for an earlier moment of the first timeline.
+    // Both are abandoned for an earlier position on the first timeline.
     past.recover_from(&archive, &[("recovery_target_name", "here"), ("recovery_target_timeline", "1")]);
     past.start();
     past.sql("create table other (id int)");

@@ -1,4 +1,4 @@
-//! `walkeep status` of a standby says whether the archive still has what it will ask for next.
+//! `walkeep status` of a standby: whether the archive still has the WAL that it will request next.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -22,7 +22,7 @@ use support::{
     wait_until,
 };
 
-/// A standby of the archive whose restart point is in segment 5, and an archive of ten segments.
+/// Creates a standby whose restart point is in segment 5, and an archive of ten segments.
 fn scene() -> (Kept, DataDirectory) {
     let kept = Kept::new();
     kept.segments(1, 1..=10, 3);
@@ -62,10 +62,10 @@ fn a_standby_whose_next_segment_has_been_pruned_is_a_problem() {
     let told = Told::by(status(&kept, &standby, &["--prometheus"]));
     let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
     assert_eq!(found["walkeep_standby_stranded"], "1");
-    // What it has itself, it does not need.
+    // It needs no segment that it has itself.
     standby.segment(&name(1, 5), 5);
     says(status(&kept, &standby, &[]), 0, &[&needs(6)]);
-    // A file that is kept for later use is none.
+    // A file prepared for reuse does not count.
     fs::copy(
         standby.join(&format!("pg_wal/{}", name(1, 5))),
         standby.join(&format!("pg_wal/{}", name(1, 6))),
@@ -77,14 +77,14 @@ fn a_standby_whose_next_segment_has_been_pruned_is_a_problem() {
     fs::remove_file(standby.join(&format!("pg_wal/{}", name(1, 5)))).unwrap();
     let json = json_of(status(&kept, &standby, &["--json"]), 0);
     assert_eq!(json["standby"], json!(null));
-    // A recovery that is at work does.
+    // A running recovery does.
     standby.set_state(support::data_directory::IN_ARCHIVE_RECOVERY);
     standby.set_restart_point(1, (5 << 20) + 0x28);
     says(status(&kept, &standby, &[]), 1, &[&words]);
 }
 
 #[test]
-fn a_gap_in_front_of_a_standby_is_a_problem_and_the_end_of_the_archive_is_none() {
+fn a_gap_before_a_standbys_next_segment_is_a_problem_and_the_end_of_the_archive_is_none() {
     let (kept, standby) = scene();
     standby.segment(&name(1, 5), 5);
     remove(&kept, [6]);
@@ -93,7 +93,7 @@ fn a_gap_in_front_of_a_standby_is_a_problem_and_the_end_of_the_archive_is_none()
         1,
         &["✗ the archive lacks ", &name(1, 6), "has later segments", "walkeep backfill"],
     );
-    // Where pushes are at work, a later one may be there for moments before an earlier one is.
+    // While pushes run, a later segment may briefly exist before an earlier one.
     for number in 7..=10 {
         touch(&kept.archive.file(SYSTEM, &name(1, number)), Timestamp::now());
     }
@@ -103,7 +103,7 @@ fn a_gap_in_front_of_a_standby_is_a_problem_and_the_end_of_the_archive_is_none()
 }
 
 #[test]
-fn what_a_standby_needs_is_looked_for_on_the_timeline_to_which_it_goes() {
+fn a_standbys_next_segment_is_looked_for_on_its_target_timeline() {
     let (kept, standby) = scene();
     remove(&kept, 8..=10);
     kept.history(2, &[(1, position(8, 0x90))]);
@@ -112,17 +112,17 @@ fn what_a_standby_needs_is_looked_for_on_the_timeline_to_which_it_goes() {
         standby.segment(&name(1, number), 5);
     }
     says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is in", name(2, 8))]);
-    // Of the segment in which the timeline was left, the older one's will do as well.
+    // Of the segment of the fork, the older timeline's is enough.
     standby.segment(&name(1, 8), 5);
     says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is in", name(2, 9))]);
-    // To the end of its own timeline only.
+    // Only to the end of its own timeline.
     standby.file("postgresql.conf", "recovery_target_timeline = 'current'\n");
     says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(1, 9))]);
 }
 
-/// A drill has recovered to an old position, and has archived that: timeline 2 left timeline 1 before the restart point.
+/// A drill has recovered to an old position and archived: timeline 2 left timeline 1 before the restart point.
 #[test]
-fn a_timeline_that_left_before_the_restart_point_is_no_way_and_bars_the_restart() {
+fn a_timeline_that_left_before_the_restart_point_prevents_a_restart() {
     let (kept, standby) = scene();
     kept.history(2, &[(1, position(3, 0x90))]);
     kept.segments(2, 3..=4, 1);
@@ -144,14 +144,14 @@ fn a_timeline_that_left_before_the_restart_point_is_no_way_and_bars_the_restart(
     check.arg(standby.join("")).stdout(Stdio::piped());
     let text = Told::by(check).text();
     assert!(text.contains("✗ standby") && text.contains("cannot be restarted"), "{text}");
-    // That is what mends it.
+    // This is the remedy.
     standby.file("postgresql.conf", "recovery_target_timeline = 'current'\n");
     says(status(&kept, &standby, &[]), 0, &[&needs(11)]);
 }
 
-/// It streams on timeline 1, and has replayed more of that than the drill has; its restart point is older than both.
+/// It streams on timeline 1 and has replayed more of it than the drill; its restart point is older than both.
 #[test]
-fn a_timeline_that_left_before_what_lies_in_pg_wal_is_no_way() {
+fn a_timeline_that_left_before_wal_in_pg_wal_is_not_followed() {
     let (kept, standby) = scene();
     kept.history(2, &[(1, position(7, 0x90))]);
     kept.segments(2, 7..=7, 1);
@@ -161,9 +161,9 @@ fn a_timeline_that_left_before_what_lies_in_pg_wal_is_no_way() {
     says(status(&kept, &standby, &[]), 0, &[&format!("needs {} next, which is not", name(1, 11))]);
 }
 
-/// It would go over to timeline 2, and what was archived of timeline 1 after that is nothing that it comes to.
+/// It would follow timeline 2, and never reach the later WAL of timeline 1.
 #[test]
-fn what_is_on_no_way_comes_no_later() {
+fn segments_off_the_path_do_not_count_as_later() {
     let (kept, standby) = scene();
     kept.history(2, &[(1, position(7, 0x90))]);
     kept.segments(2, 7..=7, 1);
@@ -175,7 +175,7 @@ fn what_is_on_no_way_comes_no_later() {
 }
 
 #[test]
-fn a_base_backup_that_was_never_started_begins_where_its_label_says() {
+fn a_base_backup_that_was_never_started_begins_at_the_start_in_its_label() {
     let (kept, standby) = scene();
     let label = format!("START WAL LOCATION: {} (file {})\n", position(3, 0x28), name(1, 3));
     standby.file("backup_label", label);
@@ -183,7 +183,7 @@ fn a_base_backup_that_was_never_started_begins_where_its_label_says() {
 }
 
 #[test]
-fn a_real_standby_is_told_what_it_needs() {
+fn the_needs_of_a_real_standby_are_printed() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
@@ -213,7 +213,7 @@ fn a_real_standby_is_told_what_it_needs() {
     primary.sql("insert into orders values (3)");
     let next = primary.current_segment();
     says(status(&[]), 0, &[&format!("needs {next} next, which is not in the archive")]);
-    // It goes on from where the server itself says.
+    // It continues from the position given by the server itself.
     let control =
         support::output_of(sandbox.command(support::postgres::program("pg_controldata")).arg(standby.data()));
     let line = control.lines().find(|line| line.contains("REDO WAL file")).unwrap();

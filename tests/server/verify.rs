@@ -1,4 +1,4 @@
-//! What `walkeep verify` says of what is written now is what a server makes of the archive.
+//! The answer of `walkeep verify` about the WAL written now agrees with a real recovery.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -17,7 +17,7 @@ use support::{
 };
 
 #[test]
-fn a_backup_recovers_what_is_written_now_if_verify_says_so_and_not_otherwise() {
+fn a_backup_recovers_the_present_exactly_if_verify_says_so() {
     let original = Promoted::shared();
     for label in BACKUPS {
         let sandbox = Sandbox::new();
@@ -30,7 +30,7 @@ fn a_backup_recovers_what_is_written_now_if_verify_says_so_and_not_otherwise() {
         let verdict = Verdict::of(verify);
         verdict.says(&[]);
         let present = &verdict.json["present"];
-        // What was written after that backup was given up.
+        // Later WAL was abandoned.
         let leads_there = label != "astray";
         assert_eq!(
             (&present["timeline"], &present["recoverable"]),

@@ -1,26 +1,26 @@
-//! Objects that code hands over, where a user would name a provider.
+//! Object stores provided by code, in place of a provider named by the user.
 
 use std::fmt;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
 
-/// What holds the objects of an archive instead of the provider that its URL names.
+/// An object store in place of the provider that the URL names.
 #[derive(Clone)]
 pub struct Objects {
     pub(super) objects: Arc<dyn ObjectStore>,
-    /// Which ones they are, in this process.
+    /// Identity within this process.
     pub(super) identity: usize,
 }
 
-/// Says nothing of what is in it.
+/// Omits the content.
 impl fmt::Debug for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Objects").field(&self.identity).finish()
     }
 }
 
-/// The same place, whatever is in it.
+/// Equal if they are the same store, whatever its content.
 impl PartialEq for Objects {
     fn eq(&self, other: &Self) -> bool {
         self.identity == other.identity

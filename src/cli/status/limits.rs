@@ -1,4 +1,4 @@
-//! What is demanded of an archive on a command line, and how is told what does not meet it.
+//! Limits on the command line, and messages about exceeded ones.
 
 use clap::Args;
 use jiff::SignedDuration;
@@ -46,7 +46,7 @@ impl Limits {
     }
 }
 
-/// A problem in a sentence, which names the flag that makes it one.
+/// Formats a problem as a sentence that names its flag.
 pub(super) fn told(problem: &Problem<'_>) -> String {
     const REMEDY: &str = "take one, such as with pg_basebackup";
     let flag = |what: &str, max: SignedDuration| format!("--max-{what} {}", duration(max));

@@ -1,4 +1,4 @@
-//! Where another server may have written the same timeline, `walkeep backfill` mixes nothing of both.
+//! `walkeep backfill` mixes no files of two servers that may have written the same timeline.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -11,7 +11,7 @@ use support::{
 };
 
 #[test]
-fn a_timeline_that_another_server_has_taken_too_stays_with_all_that_descend_from_it() {
+fn a_timeline_used_by_another_server_is_left_with_its_descendants() {
     let server = Server::new();
     server.history(2, &[1]);
     succeeds(server.pusher.push("00000002.history"));
@@ -33,7 +33,7 @@ fn a_timeline_that_another_server_has_taken_too_stays_with_all_that_descend_from
 }
 
 #[test]
-fn a_server_that_has_gone_another_way_on_the_same_timeline_adds_nothing_to_it() {
+fn a_server_that_diverged_on_the_same_timeline_adds_nothing_to_it() {
     let server = Server::new();
     server.has(&log_of(1, 1, 3), 1);
     server.has(&log_of(2, 2, 1), 2);
@@ -57,19 +57,19 @@ fn a_server_that_has_gone_another_way_on_the_same_timeline_adds_nothing_to_it() 
     assert_eq!(server.archived(), [name(1, 1), name(1, 2)]);
 }
 
-/// The history of a timeline that left others inside these segments, or at the beginning of one.
+/// Builds the history of a timeline that left others inside these segments, or at the start of one.
 fn left(ancestors: &[(u32, u64, u64)]) -> String {
     let line = |(of, number, offset): &(u32, u64, u64)| format!("{of}\t{}\tx\n", position(*number, *offset));
     ancestors.iter().map(line).collect()
 }
 
-/// What is said of a segment that lies behind a fork.
+/// Returns the message about a segment after a fork.
 fn behind(segment: u64, child: u32, at: &str) -> String {
     format!("left {}: timeline {child} left its timeline at {at}", name(1, segment))
 }
 
 #[test]
-fn what_an_old_primary_wrote_behind_a_fork_stays_and_is_named() {
+fn wal_that_an_old_primary_wrote_after_a_fork_is_left_and_named() {
     for offset in [0, 8, 0x100] {
         let server = Server::new();
         server.is_archived_elsewhere("00000002.history", left(&[(1, 3, offset)]));
@@ -89,7 +89,7 @@ fn what_an_old_primary_wrote_behind_a_fork_stays_and_is_named() {
 }
 
 #[test]
-fn a_new_primary_fills_its_past_up_to_the_fork_whichever_place_tells_of_it() {
+fn a_new_primary_fills_its_past_up_to_a_fork_known_from_either_place() {
     for in_archive in [false, true] {
         let server = Server::new();
         server.has(&log_of(1, 1, 3), 1);
@@ -107,7 +107,7 @@ fn a_new_primary_fills_its_past_up_to_the_fork_whichever_place_tells_of_it() {
 }
 
 #[test]
-fn of_several_forks_that_of_the_newest_timeline_counts() {
+fn of_several_forks_the_one_of_the_newest_timeline_counts() {
     for (second, third, goes) in [(3, 5, vec![2, 3, 4]), (5, 3, vec![2])] {
         let server = Server::new();
         server.is_archived_elsewhere("00000002.history", left(&[(1, second, 0x100)]));
@@ -125,7 +125,7 @@ fn of_several_forks_that_of_the_newest_timeline_counts() {
 }
 
 #[test]
-fn a_history_that_cannot_be_read_is_no_proof_that_there_is_no_fork() {
+fn an_unreadable_history_does_not_prove_that_there_is_no_fork() {
     let server = Server::new();
     server.is_archived_elsewhere("00000002.history", left(&[(1, 2, 0x100)]));
     let path = server.pusher.file("00000002.history");
@@ -140,7 +140,7 @@ fn a_history_that_cannot_be_read_is_no_proof_that_there_is_no_fork() {
     assert_eq!(server.archived(), [name(1, 1), "00000002.history".to_owned()]);
 }
 
-/// The first segments of a log that parts from that of [`log_of`] in its second one.
+/// Builds the first segments of a timeline that differs from [`log_of`] from the second one on.
 fn parted(full: u64) -> Vec<Vec<u8>> {
     let mut theirs = log(1, 1);
     theirs.fill();
@@ -175,7 +175,7 @@ fn a_hole_is_filled_only_by_the_server_that_wrote_what_follows_it() {
 }
 
 #[test]
-fn where_nothing_can_be_compared_only_what_comes_after_all_else_goes() {
+fn without_a_comparison_only_segments_after_all_archived_ones_are_archived() {
     // In the same directory, and in a later one.
     for later in [0xFFF, 0x2001] {
         let server = Server::new();

@@ -1,4 +1,4 @@
-//! What `walkeep backfill` archives out of a `pg_wal` that was made up for it, what it leaves, and what it says of both.
+//! `walkeep backfill` with a `pg_wal` written by the test: archived files, files left, and messages.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -18,7 +18,7 @@ use support::{
 };
 
 #[test]
-fn complete_segments_are_archived_whatever_their_marks_say_and_the_current_one_stays() {
+fn complete_segments_are_archived_whatever_their_marks_and_the_current_one_stays() {
     let server = Server::new();
     let mut log = log_of(1, 1, 4);
     let end = log.position();
@@ -41,7 +41,7 @@ fn complete_segments_are_archived_whatever_their_marks_say_and_the_current_one_s
         assert!(server.pusher.original(&name(1, number)) == *segment, "{number}");
     }
 
-    // What has come meanwhile goes next time.
+    // Files that arrived in the meantime are archived next time.
     log.fill();
     server.has(&log, 1);
     let (_, lines) = server.backfilled();
@@ -54,7 +54,7 @@ fn complete_segments_are_archived_whatever_their_marks_say_and_the_current_one_s
 }
 
 #[test]
-fn the_last_segment_goes_if_a_switch_ends_it_and_nothing_lies_behind() {
+fn the_last_segment_is_archived_if_a_switch_ends_it_and_nothing_follows() {
     for with_page_headers in [false, true] {
         let server = Server::new();
         let mut log = log_of(1, 1, 1);
@@ -62,7 +62,7 @@ fn the_last_segment_goes_if_a_switch_ends_it_and_nothing_lies_behind() {
         let switch = log.switch(with_page_headers);
         server.has(&log, 1);
         let whole = log.segments().remove(1);
-        // As a walreceiver leaves it that had not received what follows.
+        // As left by a walreceiver that had not received what follows.
         let mut old = whole.clone();
         old[MIB - 1] = 1;
         server.put(&name(1, 2), old);
@@ -75,12 +75,12 @@ fn the_last_segment_goes_if_a_switch_ends_it_and_nothing_lies_behind() {
 }
 
 #[test]
-fn the_incomplete_last_segment_stays_whatever_an_earlier_use_has_left_in_it() {
+fn the_incomplete_last_segment_stays_despite_leftovers_of_earlier_use() {
     let mut old = log(1, 0x10);
     old.fill();
     let old = old.segments().remove(0);
     let mut new = log_of(1, 1, 1);
-    // Right up to the middle of the last page, whose header is its own.
+    // Up to the middle of the last page, whose header is its own.
     while new.position() < 3 * MIB as u64 - 4_000 {
         new.record(1_000);
     }
@@ -98,7 +98,7 @@ fn the_incomplete_last_segment_stays_whatever_an_earlier_use_has_left_in_it() {
 }
 
 #[test]
-fn what_follows_a_segment_is_no_proof_against_its_own_records() {
+fn a_following_segment_does_not_outweigh_incomplete_records() {
     let mut log = log_of(1, 1, 1);
     log.record(100);
     let switch = log.switch(false);
@@ -113,11 +113,11 @@ fn what_follows_a_segment_is_no_proof_against_its_own_records() {
     let segments = log.segments();
     let server = Server::new();
     server.has(&log, 1);
-    // As a walreceiver leaves it that was cut off there.
+    // As left by a walreceiver that was stopped there.
     let mut more = segments[1].clone();
     more[MIB - 1] = 1;
     server.put(&name(1, 2), more);
-    // As a copy of a directory is left, in which a server was writing.
+    // As in a copy of a directory in which a server was writing.
     assert_eq!(torn, 5 * MIB as u64);
     let mut copied = segments[4].clone();
     copied[400_000..].fill(0);
@@ -132,14 +132,14 @@ fn what_follows_a_segment_is_no_proof_against_its_own_records() {
     );
     assert!(lines[3].starts_with(&format!("left {}: its records end at 0/5", name(1, 5))), "{lines:?}");
     assert!(lines[3].contains("although the next segment has begun"), "{lines:?}");
-    // What is in no form that is known here shows nothing.
+    // Records of an unknown layout prove nothing.
     server.pusher.data.segment(&name(1, 5), 7);
     let (_, lines) = server.backfilled();
     assert_eq!(lines[..1], [format!("archived {}", name(1, 5))]);
 }
 
 #[test]
-fn a_record_that_goes_on_in_a_segment_which_is_missing_proves_nothing() {
+fn a_record_that_continues_in_a_missing_segment_proves_nothing() {
     let server = Server::new();
     let mut log = log_of(1, 1, 1);
     let begun = log.record(3 * MIB);
@@ -150,7 +150,7 @@ fn a_record_that_goes_on_in_a_segment_which_is_missing_proves_nothing() {
     let (_, lines) = server.backfilled();
     let why = format!("perhaps incomplete: its last record, at 0/{begun:X}, goes on in the next segment");
     assert!(lines[0].starts_with(&format!("left {}: {why}", name(1, 2))), "{lines:?}");
-    // With the next, the one before is complete, and so on, up to the switch.
+    // The next segment proves the previous one complete, and so on, up to the switch.
     server.has(&log, 1);
     let (status, lines) = server.backfilled();
     assert_eq!(status, 0);
@@ -159,7 +159,7 @@ fn a_record_that_goes_on_in_a_segment_which_is_missing_proves_nothing() {
 }
 
 #[test]
-fn a_part_of_a_record_has_to_go_on_up_to_the_end_of_its_segment() {
+fn a_partial_record_must_fill_its_segment() {
     let server = Server::new();
     let mut log = log_of(1, 1, 1);
     log.record(4_800_000);
@@ -176,7 +176,7 @@ fn a_part_of_a_record_has_to_go_on_up_to_the_end_of_its_segment() {
 }
 
 #[test]
-fn a_file_that_is_kept_for_later_is_no_proof_and_is_named() {
+fn a_file_prepared_for_reuse_proves_nothing_and_is_named() {
     let server = Server::new();
     server.has(&log_of(1, 1, 1), 1);
     let mut old = log(1, 1);
@@ -192,7 +192,7 @@ fn a_file_that_is_kept_for_later_is_no_proof_and_is_named() {
 }
 
 #[test]
-fn all_timelines_go_history_files_first_and_partial_segments_stay() {
+fn all_timelines_are_archived_history_files_first_and_partial_segments_stay() {
     let server = Server::new();
     server.has(&log_of(1, 1, 2), 1);
     fs::rename(server.file(&name(1, 3)), server.file(&format!("{}.partial", name(1, 3)))).unwrap();
@@ -208,7 +208,7 @@ fn all_timelines_go_history_files_first_and_partial_segments_stay() {
 }
 
 #[test]
-fn what_is_damaged_or_foreign_is_a_problem_and_no_reason_to_stop() {
+fn damaged_and_foreign_files_are_problems_but_do_not_stop_it() {
     let server = Server::new();
     server.has(&log_of(1, 1, 2), 1);
     server.put("00000002.history", "");
@@ -236,7 +236,7 @@ fn what_is_damaged_or_foreign_is_a_problem_and_no_reason_to_stop() {
 }
 
 #[test]
-fn what_cannot_be_the_right_place_gets_nothing() {
+fn an_implausible_archive_receives_nothing() {
     let server = Server::new();
     server.has(&log_of(1, 1, 2), 1);
     let refused = |mut command: Command, status: i32, words: &[&str]| {
@@ -272,7 +272,7 @@ fn what_cannot_be_the_right_place_gets_nothing() {
 }
 
 #[test]
-fn files_that_the_server_could_not_read_are_not_made_by_root() {
+fn root_creates_no_files_that_the_server_could_not_read() {
     let server = Server::new();
     server.has(&log_of(1, 1, 2), 1);
     let program = server.pusher.sandbox.program("walkeep");

@@ -1,4 +1,4 @@
-//! Between what `walkeep backfill` has seen and what it does, the server, its archiver and others go on.
+//! `walkeep backfill` while the server, its archiver and others are running.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, num::NonZeroUsize, time::Duration};
@@ -19,7 +19,7 @@ use walkeep::{
     wal::SystemIdentifier,
 };
 
-/// A server with four full segments, of which the archive has the first, and its second timeline.
+/// A server with four full segments, the first of which is archived, and its second timeline.
 struct Race {
     pusher: Pusher,
     archive: Archive,
@@ -75,14 +75,14 @@ fn names(outcome: &Backfilled) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_archiver_has_archived_meanwhile_is_there_even_if_it_is_gone_here() {
+async fn a_file_archived_in_the_meantime_counts_even_if_it_is_gone_here() {
     let race = Race::new().await;
     let plan = race.plan().await;
     for number in [2, 3, 4] {
         succeeds(race.pusher.push(&name(1, number)));
     }
     fs::remove_file(race.wal(&name(1, 3))).unwrap();
-    // Taken for new WAL.
+    // Reused for new WAL.
     fs::rename(race.wal(&name(1, 4)), race.wal(&name(2, 9))).unwrap();
     fs::write(race.wal(&name(1, 4)), vec![0; 1 << 20]).unwrap();
     let outcome = race.carry_out(plan, &CancellationToken::new()).await;
@@ -91,7 +91,7 @@ async fn what_the_archiver_has_archived_meanwhile_is_there_even_if_it_is_gone_he
 }
 
 #[tokio::test]
-async fn a_file_that_has_changed_or_gone_is_not_archived() {
+async fn a_file_that_has_changed_or_disappeared_is_not_archived() {
     let race = Race::new().await;
     let plan = race.plan().await;
     fs::remove_file(race.wal(&name(1, 2))).unwrap();
@@ -110,7 +110,7 @@ async fn a_file_that_has_changed_or_gone_is_not_archived() {
 }
 
 #[tokio::test]
-async fn another_content_is_never_replaced_and_ends_its_timeline_alone() {
+async fn different_content_is_never_replaced_and_stops_only_its_timeline() {
     let race = Race::new().await;
     let plan = race.plan().await;
     let theirs = archived(&name(1, 3), b"of another server", days_ago(0));
@@ -126,7 +126,7 @@ async fn another_content_is_never_replaced_and_ends_its_timeline_alone() {
 }
 
 #[tokio::test]
-async fn an_archive_that_goes_away_ends_it_and_so_does_a_signal() {
+async fn an_unavailable_archive_or_a_signal_stops_it() {
     let race = Race::new().await;
     let plan = race.plan().await;
     race.pusher.archive.vanish();

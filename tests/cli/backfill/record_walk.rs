@@ -1,4 +1,4 @@
-//! Whether the records of a segment reach its end is told from its bytes alone, whatever else they hold.
+//! Search for the end of records, by the bytes of a segment alone, whatever else they contain.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use proptest::prelude::*;
@@ -7,14 +7,14 @@ use walkeep::wal::{Lsn, RecordWalk, RecordsEnd, TimelineId};
 
 const MIB: usize = 1 << 20;
 const PAGE: usize = 8192;
-/// The number of the segment that a test's log begins with.
+/// Number of the first segment in a test.
 const NUMBER: u64 = 5;
 
 fn log() -> WalWriter {
     WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64)
 }
 
-/// How the records end of the last of these segments of a timeline, which follow each other.
+/// Returns the end of the records in the last of these consecutive segments.
 fn end_of_all(segments: &[&[u8]], timeline: u32) -> RecordsEnd {
     let mut walk = RecordWalk::new(segments[0], TimelineId::new(timeline).unwrap()).unwrap();
     for page in segments.iter().flat_map(|segment| segment.chunks(PAGE)) {
@@ -31,7 +31,7 @@ fn is_complete(end: RecordsEnd) -> bool {
     matches!(end, RecordsEnd::Switch | RecordsEnd::End)
 }
 
-/// A log of one segment that records fill up to its end, in ones of these sizes first.
+/// Builds one segment that records fill to its end, the first ones with these sizes.
 fn filled(bodies: &[usize]) -> Vec<u8> {
     let mut log = log();
     log.records(bodies);
@@ -61,16 +61,16 @@ fn the_last_page_proves_nothing() {
     let segments = log.segments();
     let whole: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
     assert_eq!(end_of(whole[0]), RecordsEnd::GoesOn(Lsn(begun)));
-    // All of it is one part of a record: nothing but what follows can tell whether it is right.
+    // All of it is one part of a record, which only what follows can verify.
     assert_eq!(end_of(whole[1]), RecordsEnd::Unproven);
     assert_eq!(end_of_all(&whole[..2], 1), RecordsEnd::GoesOn(Lsn(begun)));
     assert_eq!(end_of_all(&whole, 1), RecordsEnd::Switch);
-    // Only a record before could tell that the switch is not an old one.
+    // Only a record before could prove that the switch is not a leftover.
     assert_eq!(end_of(whole[2]), RecordsEnd::Unproven);
 }
 
 #[test]
-fn a_record_that_is_cut_off_in_a_segment_ends_there_wherever_it_began() {
+fn a_record_cut_off_in_a_segment_is_the_end_wherever_it_began() {
     let mut log = log();
     log.record(100);
     log.record(2 * MIB);
@@ -85,7 +85,7 @@ fn a_record_that_is_cut_off_in_a_segment_ends_there_wherever_it_began() {
         damaged[cut..cut + PAGE].fill(0);
         assert_eq!(end_of(&damaged), RecordsEnd::Middle(Lsn(at)));
     }
-    // The rest of a record, and zeros behind it.
+    // The rest of a record, followed by zeros.
     let mut last = WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64);
     last.record(MIB + 20_000);
     let end = last.position();
@@ -93,7 +93,7 @@ fn a_record_that_is_cut_off_in_a_segment_ends_there_wherever_it_began() {
 }
 
 #[test]
-fn what_follows_a_switch_has_to_be_nothing() {
+fn only_zeros_may_follow_a_switch() {
     let mut log = log();
     log.record(100);
     let switch = log.switch(false);
@@ -106,7 +106,7 @@ fn what_follows_a_switch_has_to_be_nothing() {
 }
 
 #[test]
-fn a_record_that_a_crash_has_broken_off_is_passed_over() {
+fn a_record_that_a_crash_left_incomplete_is_skipped() {
     let mut log = log();
     log.record(100);
     log.break_off(20_000);
@@ -116,7 +116,7 @@ fn a_record_that_a_crash_has_broken_off_is_passed_over() {
 }
 
 #[test]
-fn the_first_segment_of_a_timeline_begins_with_its_parents_pages() {
+fn the_first_segment_of_a_timeline_starts_with_pages_of_its_parent() {
     let mut log = log();
     log.record(30_000);
     log.timeline = 3;
@@ -133,13 +133,13 @@ fn the_first_segment_of_a_timeline_begins_with_its_parents_pages() {
     assert!(!is_complete(end_of_all(&both, 3)), "timelines never decrease");
 }
 
-/// The same pages with another use's content from byte `cut` on.
+/// Returns the same pages with content from an earlier use from byte `cut` on.
 fn recycled(new: &[u8], old: &[u8], cut: usize) -> Vec<u8> {
     [&new[..cut], &old[cut..]].concat()
 }
 
 #[test]
-fn old_content_of_a_recycled_file_is_no_continuation() {
+fn old_content_of_a_recycled_file_does_not_continue_the_records() {
     let new = filled(&[]);
     let mut old_log = WalWriter::new(SYSTEM, 1, NUMBER - 3, MIB as u64);
     old_log.fill();
@@ -152,7 +152,7 @@ fn old_content_of_a_recycled_file_is_no_continuation() {
     for cut in cuts {
         for other in [&old, &zeros] {
             let end = end_of(&recycled(&new, other, cut));
-            // Of the old content a few bytes may be the same.
+            // A few bytes of the old content may be the same.
             let same = recycled(&new, other, cut) == new;
             assert!(same || !is_complete(end), "{cut}: {end:?}");
         }
@@ -160,9 +160,9 @@ fn old_content_of_a_recycled_file_is_no_continuation() {
 }
 
 #[test]
-fn a_bit_that_flips_ends_the_records() {
+fn a_flipped_bit_ends_the_records() {
     let segment = filled(&[300, 12_000]);
-    // Nothing looks at the last four bytes of a page header, not even the server.
+    // Nothing reads the last four bytes of a page header, not even the server.
     for at in (0..MIB).step_by(4093).filter(|at| *at > 40 && !(20..24).contains(&(at % PAGE))) {
         let mut changed = segment.clone();
         changed[at] ^= 0x10;
@@ -181,13 +181,13 @@ proptest! {
         let mut log = log();
         log.records(&bodies);
         let end = log.position();
-        // Two records, so that the second one proves the first, wherever they come to lie.
+        // Two records, so that the second proves the first at any position.
         log.record(10);
         log.switch(with_page_headers);
         let segments = log.segments();
         let all: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
         prop_assert_eq!(end_of_all(&all, 1), RecordsEnd::Switch);
-        // Without what comes after the bodies, they end there.
+        // Without the part after the bodies, the records end there.
         let last = usize::try_from(end - NUMBER * MIB as u64).unwrap();
         let mut whole = segments.concat();
         whole[last.next_multiple_of(8)..].fill(0);

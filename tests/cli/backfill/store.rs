@@ -1,4 +1,4 @@
-//! `walkeep backfill` into an object store: few questions, several files at a time, and a store that fails on the way.
+//! `walkeep backfill` into an object store: few requests, several files at a time, and failures of the store.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::process::{Command, Stdio};
@@ -15,10 +15,10 @@ use support::{
     wal_writer::WalWriter,
 };
 
-/// Full segments, and one more that is not.
+/// Number of full segments, which one incomplete one follows.
 const FULL: u64 = 12;
 
-/// A store that has the second of a server's segments.
+/// Creates a store that has the second of a server's segments.
 fn scene() -> StoreScene {
     let scene = StoreScene::with_conditional_put("yes");
     let mut log = WalWriter::new(SYSTEM, 1, 1, 1 << 20);
@@ -39,7 +39,7 @@ fn backfill(scene: &StoreScene, options: &[&str]) -> Command {
     command
 }
 
-/// How many listings and how many objects the store was asked for or given.
+/// Returns the numbers of listings, and of objects that the store was asked for or received.
 fn asked(scene: &StoreScene) -> (usize, usize) {
     let requests = scene.store.requests();
     let listings =
@@ -48,7 +48,7 @@ fn asked(scene: &StoreScene) -> (usize, usize) {
 }
 
 #[test]
-fn what_is_missing_is_found_by_a_listing_for_each_directory_and_sent_once() {
+fn missing_files_are_found_with_one_listing_per_directory_and_sent_once() {
     let scene = scene();
     let would = Told::by(backfill(&scene, &["--dry-run"]));
     // Of the segments, and of the history files.
@@ -70,7 +70,7 @@ fn what_is_missing_is_found_by_a_listing_for_each_directory_and_sent_once() {
 }
 
 #[test]
-fn what_passes_is_waited_for_and_what_is_refused_ends_it() {
+fn temporary_failures_are_retried_and_a_refusal_stops_it() {
     for fault in [Fault::Answer { status: 503, code: "SlowDown", message: "Slow down." }, Fault::AnswerLost] {
         let scene = scene();
         scene.store.break_times(3, Matching::Puts, fault.clone());
@@ -92,7 +92,7 @@ fn what_passes_is_waited_for_and_what_is_refused_ends_it() {
 }
 
 #[test]
-fn a_prefix_that_holds_nothing_of_this_cluster_gets_nothing() {
+fn a_prefix_without_files_of_this_cluster_receives_nothing() {
     let mut scene = scene();
     scene.set("WALKEEP_TIMEOUT", "1s");
     let mut command = backfill(&scene, &["--archive", "s3://wal/mian"]);
@@ -102,7 +102,7 @@ fn a_prefix_that_holds_nothing_of_this_cluster_gets_nothing() {
 }
 
 #[test]
-fn a_signal_ends_it_although_the_store_hangs_and_what_was_not_archived_is_told() {
+fn a_signal_stops_it_despite_a_hanging_store_and_the_rest_is_listed() {
     let scene = scene();
     scene.store.break_with(Matching::Puts, Fault::Hang);
     let mut command = backfill(&scene, &[]);

@@ -1,4 +1,4 @@
-//! `walkeep check --pgdata` sees that archiving is stuck, or goes elsewhere, and that there is no base backup.
+//! `walkeep check --pgdata` with archiving that is stuck or goes elsewhere, and without a base backup.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -27,7 +27,7 @@ fn minutes_ago(minutes: i64) -> String {
     Timestamp::from_second(then.as_second()).unwrap().to_string()
 }
 
-/// A server that has archived its first segment, and a base backup; it is writing the second one.
+/// Creates a server that has archived its first segment and a base backup, and is writing the second segment.
 fn archived() -> Pusher {
     let pusher = Pusher::new();
     pusher.data.segment(FIRST, 1);
@@ -47,7 +47,7 @@ fn check(pusher: &Pusher, archive: &str) -> Command {
     check
 }
 
-/// The finding of that name, and the names of those that have a cross.
+/// Returns the finding of that name, and the names of the failed checks.
 fn found(check: Command, name: &str) -> (Value, Vec<String>) {
     let told = Told::by(check);
     let report: Value = serde_json::from_slice(&told.stdout).unwrap();
@@ -62,7 +62,7 @@ fn found(check: Command, name: &str) -> (Value, Vec<String>) {
     (finding.unwrap_or_else(|| panic!("{name} is not in {report:#}")).clone(), failed)
 }
 
-/// Asserts the outcome under `name`, that it alone has a cross if it has one, and words of detail or hint.
+/// Asserts the outcome of `name`, that no other check fails, and words in its detail or hint.
 fn finds(check: Command, outcome: &str, name: &str, words: &[&str]) {
     let (finding, failed) = found(check, name);
     assert_eq!(finding["outcome"], outcome, "{finding:#}");
@@ -73,7 +73,7 @@ fn finds(check: Command, outcome: &str, name: &str, words: &[&str]) {
 }
 
 #[test]
-fn a_file_that_has_waited_for_minutes_is_a_cross() {
+fn a_file_that_has_waited_for_minutes_fails() {
     let pusher = archived();
     let archive = pusher.archive.url();
     finds(check(&pusher, archive), "pass", "backlog", &["nothing waits"]);
@@ -85,7 +85,7 @@ fn a_file_that_has_waited_for_minutes_is_a_cross() {
 }
 
 #[test]
-fn a_server_that_archives_elsewhere_is_a_cross() {
+fn a_server_that_archives_elsewhere_fails_the_check() {
     let pusher = archived();
     let archive = pusher.archive.url();
     pusher.data.segment(THIRD, 3);
@@ -93,7 +93,7 @@ fn a_server_that_archives_elsewhere_is_a_cross() {
     finds(check(&pusher, archive), "pass", "backlog", &[]);
     set_time(&pusher.data.join(&format!("pg_wal/{SECOND}")), &minutes_ago(7));
     finds(check(&pusher, archive), "fail", "backlog", &[SECOND, "not in this archive", "--archive"]);
-    // It may have been marked a moment ago, behind a history file.
+    // It may have been marked a moment ago, after a history file.
     marked(&pusher, SECOND, &minutes_ago(1));
     marked(&pusher, "00000002.history", &minutes_ago(1));
     finds(check(&pusher, archive), "pass", "backlog", &["2 files"]);
@@ -104,13 +104,13 @@ fn a_server_that_archives_elsewhere_is_a_cross() {
     finds(check(&pusher, archive), "pass", "backlog", &[]);
 }
 
-/// As where a new archive is begun after a promotion.
+/// As in a new archive after a promotion.
 #[test]
 fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
     const HISTORY: &str = "00000002.history";
     let pusher = archived();
     let archive = pusher.archive.url();
-    // Of a primary, as its last checkpoint says.
+    // Of a primary, from its last checkpoint.
     pusher.data.set_restart_point(2, (2 << 20) + 0x28);
     let words = ["00000002.history is not in the archive", "no recovery of timeline 2", "walkeep backfill"];
     finds(check(&pusher, archive), "fail", "timelines", &words);
@@ -120,7 +120,7 @@ fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
     let told = Told::by(status(&pusher, &metrics));
     let missing = format!("walkeep_history_missing{{system_identifier=\"{SYSTEM}\"}} 1\n");
     assert!(told.text().contains(&missing), "{}", told.text());
-    // It is on its way, and the backlog is told.
+    // It waits to be archived, and the backlog is reported.
     pusher.data.file(&format!("pg_wal/{HISTORY}"), "1\t0/200028\tno recovery target specified\n");
     marked(&pusher, HISTORY, &minutes_ago(1));
     finds(check(&pusher, archive), "pass", "timelines", &[]);
@@ -131,25 +131,25 @@ fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
 }
 
 #[test]
-fn an_archive_that_holds_nothing_of_a_server_that_writes_is_a_cross() {
+fn an_archive_without_files_of_an_active_server_fails() {
     let pusher = archived();
     let elsewhere = pusher.sandbox.directory("elsewhere");
     let elsewhere = elsewhere.to_str().unwrap();
-    // It may have begun a moment ago.
+    // It may have started a moment ago.
     finds(check(&pusher, elsewhere), "pass", "backlog", &[]);
     set_time(&pusher.data.join(&format!("pg_wal/{FIRST}")), &minutes_ago(7));
     finds(check(&pusher, elsewhere), "fail", "backlog", &[FIRST, "not in this archive", "--pg-url"]);
 }
 
 #[test]
-fn marks_that_cannot_be_read_are_a_cross() {
+fn unreadable_marks_fail() {
     let pusher = archived();
     std::fs::remove_dir_all(pusher.data.join("pg_wal/archive_status")).unwrap();
     finds(check(&pusher, pusher.archive.url()), "fail", "backlog", &["cannot list"]);
 }
 
 #[test]
-fn a_base_backup_is_what_is_left_to_do_and_a_cross_once_wal_has_been_archived() {
+fn a_missing_base_backup_is_a_note_and_fails_once_wal_is_archived() {
     let pusher = archived();
     let archive = pusher.archive.url();
     finds(check(&pusher, archive), "pass", "backup", &["nightly", FIRST]);
@@ -157,18 +157,18 @@ fn a_base_backup_is_what_is_left_to_do_and_a_cross_once_wal_has_been_archived() 
     std::fs::remove_file(&history).unwrap();
     let words = ["no base backup is known", "this alone is left to do", "pg_basebackup -D"];
     finds(check(&pusher, archive), "fail", "backup", &words);
-    // It says no more than it knows.
+    // The message claims no more than it knows.
     marked(&pusher, SECOND, &minutes_ago(7));
     let (finding, failed) = found(check(&pusher, archive), "backup");
     assert!(!finding.to_string().contains("this alone"), "{finding:#}");
     assert_eq!(failed, ["backlog", "backup"]);
-    // Nothing has been archived yet: then nobody can have taken one.
+    // Nothing has been archived so far, so nobody can have taken one.
     let empty = pusher.sandbox.directory("empty");
     finds(check(&archived(), empty.to_str().unwrap()), "note", "backup", &["pg_basebackup -D"]);
 }
 
 #[test]
-fn a_base_backup_whose_first_segment_is_gone_does_not_count() {
+fn a_base_backup_without_its_first_segment_does_not_count() {
     let pusher = archived();
     succeeds(pusher.push(SECOND));
     std::fs::remove_file(pusher.file(FIRST)).unwrap();
@@ -194,7 +194,7 @@ fn a_base_backup_in_a_directory_of_the_configuration_or_of_a_flag_counts() {
     let mut by_flag = check(&pusher, pusher.archive.url());
     by_flag.arg("--backup-dir").arg(place.parent().unwrap());
     finds(by_flag, "pass", "backup", &["nightly"]);
-    // One that cannot be looked at is named, because it may be mistyped.
+    // An unreadable directory is named, because it may be mistyped.
     let mut mistyped = check(&pusher, pusher.archive.url());
     mistyped.args(["--backup-dir", "/no/such/place"]);
     finds(mistyped, "fail", "backup", &["no base backup is known", "/no/such/place"]);

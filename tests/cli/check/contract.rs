@@ -1,5 +1,5 @@
-//! `walkeep check` says before archiving starts what will not work, of the place and of the data directory, and leaves
-//! nothing behind.
+//! `walkeep check` of an archive and a data directory: it finds problems before archiving starts, and leaves nothing
+//! behind.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -24,7 +24,7 @@ use support::{
     store_cluster::{Environment, StoreUsers, Told, changed, configured, knowing},
 };
 
-/// What `walkeep check --json` has found.
+/// Output of `walkeep check --json`.
 struct Report {
     status: i32,
     json: Value,
@@ -49,7 +49,7 @@ impl Report {
         finding.unwrap_or_else(|| panic!("{name} is not in {:#}", self.json))
     }
 
-    /// Asserts what was found under `name`; detail or hint have the words.
+    /// Asserts the outcome of the check `name`, and words in its detail or hint.
     fn says(&self, outcome: &str, name: &str, words: &[&str]) {
         let finding = self.finding(name);
         assert_eq!(finding["outcome"], outcome, "{finding:#}");
@@ -60,7 +60,7 @@ impl Report {
         }
     }
 
-    /// Asserts the exit status, which follows from there being a cross, and which names have one.
+    /// Asserts the exit status and the names of the failed checks.
     fn fails(&self, names: &[&str]) {
         let failed: Vec<_> = self.checks().iter().filter(|finding| finding["outcome"] == "fail").collect();
         let failed: Vec<_> = failed.iter().map(|finding| finding["name"].as_str().unwrap()).collect();
@@ -73,13 +73,13 @@ fn check_of(users: &StoreUsers, store: &Store) -> Report {
     Report::of(knowing(users.check(), &store.environment()))
 }
 
-/// The check of a store, with a line in the section of the configuration file.
+/// Checks a store with an additional line in its section of the configuration file.
 fn check_with(users: &StoreUsers, store: &Store, line: &str) -> Report {
     let file = users.configuration(&format!("[store]\n{line}\n"), 0o644);
     Report::of(configured(knowing(users.check(), &store.environment()), &file))
 }
 
-/// The check of a directory.
+/// Returns the check of a directory.
 fn check_of_directory(pusher: &Pusher) -> Command {
     let mut check = pusher.sandbox.walkeep();
     check.args(["check", "--archive", pusher.archive.url()]);
@@ -91,7 +91,7 @@ fn refusal(status: u16, code: &'static str) -> Fault {
 }
 
 #[test]
-fn a_directory_that_can_be_used_gets_ticks_and_keeps_nothing() {
+fn a_usable_directory_passes_and_nothing_is_left_in_it() {
     let pusher = Pusher::new();
     let report = Report::of(check_of_directory(&pusher));
     report.fails(&[]);
@@ -108,7 +108,7 @@ fn a_directory_that_can_be_used_gets_ticks_and_keeps_nothing() {
 }
 
 #[test]
-fn a_directory_that_is_missing_or_closed_gets_a_cross() {
+fn a_missing_or_inaccessible_directory_fails() {
     let pusher = Pusher::new();
     {
         let _closed = Permissions::set(pusher.archive.url().as_ref(), 0o500);
@@ -125,7 +125,7 @@ fn a_directory_that_is_missing_or_closed_gets_a_cross() {
 }
 
 #[test]
-fn a_store_that_can_be_used_gets_ticks_and_keeps_nothing() {
+fn a_usable_store_passes_and_nothing_is_left_in_it() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let report = check_of(&users, &store);
     report.fails(&[]);
@@ -151,7 +151,7 @@ fn a_store_that_can_be_used_gets_ticks_and_keeps_nothing() {
 }
 
 #[test]
-fn a_store_that_ignores_conditions_is_noted_and_a_cross_where_that_is_denied() {
+fn a_store_that_ignores_conditions_is_noted_and_fails_if_configured_otherwise() {
     let (users, store) = (StoreUsers::new(), Store::new());
     store.ignore_conditions();
     let report = check_of(&users, &store);
@@ -165,7 +165,7 @@ fn a_store_that_ignores_conditions_is_noted_and_a_cross_where_that_is_denied() {
 }
 
 #[test]
-fn a_store_that_refuses_conditions_is_noted_and_a_cross_where_that_is_denied() {
+fn a_store_that_refuses_conditions_is_noted_and_fails_if_configured_otherwise() {
     let (users, store) = (StoreUsers::new(), Store::new());
     store.refuse_conditions();
     let report = check_of(&users, &store);
@@ -179,7 +179,7 @@ fn a_store_that_refuses_conditions_is_noted_and_a_cross_where_that_is_denied() {
 }
 
 #[test]
-fn a_store_that_cannot_be_asked_gets_a_cross_and_nothing_else_is_tried() {
+fn an_unavailable_store_fails_and_nothing_else_is_tried() {
     let (users, store, refused) = (StoreUsers::new(), Store::new(), DeadEnd::refused());
     let environment = store.environment();
     let fails = |environment: &Environment, words: &[&str]| {
@@ -202,7 +202,7 @@ fn a_store_that_cannot_be_asked_gets_a_cross_and_nothing_else_is_tried() {
 }
 
 #[test]
-fn rights_that_are_missing_are_named() {
+fn missing_permissions_are_named() {
     let (users, store) = (StoreUsers::new(), Store::new());
     store.break_with(Matching::Puts, refusal(403, "AccessDenied"));
     let report = check_of(&users, &store);
@@ -234,14 +234,14 @@ fn a_file_that_cannot_be_deleted_is_named_and_is_no_failure() {
 #[test]
 fn a_file_that_the_store_has_not_deleted_is_no_failure_either() {
     let (users, store) = (StoreUsers::new(), Store::new());
-    // What S3 answers to a request to delete several keys, none of which it may.
+    // S3's answer to the deletion of several keys without permission.
     let body = "<?xml version=\"1.0\"?><DeleteResult><Error><Key>k</Key><Code>AccessDenied</Code>\
                 <Message>Access Denied</Message></Error></DeleteResult>";
     store.break_with(Matching::Method("POST"), Fault::Raw { status: 200, headers: Vec::new(), body });
     let report = check_of(&users, &store);
     report.fails(&[]);
     if store.keys().is_empty() {
-        // One key was deleted on its own.
+        // One key was deleted separately.
         assert!(store.requests().iter().all(|request| request.method != "POST"));
     } else {
         report.says("note", "delete", &["AccessDenied", "nothing can be pruned"]);
@@ -249,7 +249,7 @@ fn a_file_that_the_store_has_not_deleted_is_no_failure_either() {
 }
 
 #[test]
-fn what_reads_back_differently_gets_a_cross() {
+fn content_that_reads_back_differently_fails() {
     let (users, store) = (StoreUsers::new(), Store::new());
     store.break_with(Matching::Gets, Fault::FlipByte(3));
     let report = check_of(&users, &store);
@@ -259,13 +259,13 @@ fn what_reads_back_differently_gets_a_cross() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_gets_a_cross_before_the_store_refuses_to_talk() {
+fn a_wrong_clock_fails_before_the_store_refuses_requests() {
     let (users, store) = (StoreUsers::new(), Store::new());
     store.set_clock_offset(600);
     let report = check_of(&users, &store);
     report.fails(&["clock"]);
     let detail = report.finding("clock")["detail"].as_str().unwrap();
-    // A second may pass meanwhile.
+    // A second may pass in between.
     assert!(detail.contains("10m behind") || detail.contains("9m 59s behind"), "{detail}");
     report.says("fail", "clock", &["NTP"]);
     store.set_clock_offset(-120);
@@ -275,7 +275,7 @@ fn a_clock_that_is_wrong_gets_a_cross_before_the_store_refuses_to_talk() {
 }
 
 #[test]
-fn a_server_that_proves_who_it_is_gets_a_tick() {
+fn a_store_with_a_verified_certificate_passes() {
     let users = StoreUsers::new();
     let identity = Identity::new(&users.sandbox);
     let store = Store::with_tls(&identity);
@@ -291,7 +291,7 @@ fn a_server_that_proves_who_it_is_gets_a_tick() {
 }
 
 #[test]
-fn a_configuration_that_everyone_can_write_gets_a_cross() {
+fn a_world_writable_configuration_file_fails() {
     let (users, store) = (StoreUsers::new(), Store::new());
     for (mode, outcome) in [(0o646, "fail"), (0o602, "fail"), (0o644, "pass"), (0o600, "pass")] {
         let file = users.configuration("compression = \"zstd\"\n", mode);
@@ -301,7 +301,7 @@ fn a_configuration_that_everyone_can_write_gets_a_cross() {
     }
 }
 
-/// The check of a directory, of a data directory with this `postgresql.conf`.
+/// Checks a directory, and a data directory with this `postgresql.conf`.
 fn check_of_data(pusher: &Pusher, configuration: &str) -> Report {
     idle(pusher);
     pusher.data.file("postgresql.conf", configuration);
@@ -337,12 +337,12 @@ fn the_settings_of_the_data_directory_must_let_walkeep_archive() {
         report.fails(&[failed]);
         report.says("fail", failed, words);
     }
-    // What ALTER SYSTEM has set counts.
+    // A setting of ALTER SYSTEM takes precedence.
     pusher.data.file("postgresql.auto.conf", "archive_mode = 'off'\n");
     check_of_data(&pusher, &format!("archive_mode = on\n{ours}")).fails(&["archive_mode"]);
 }
 
-/// As Debian keeps it in `/etc`, before a first start has left word of that.
+/// As in Debian, which uses `/etc`, before the first start.
 #[test]
 fn a_configuration_that_is_not_in_the_data_directory_is_noted() {
     let pusher = Pusher::new();
@@ -361,12 +361,12 @@ fn a_replica_that_does_not_archive_is_noted() {
     let report = check_of_data(&pusher, "archive_mode = off\n");
     report.fails(&[]);
     report.says("note", "archive_mode", &["archive_mode is off", "promoted"]);
-    // One that is to archive once it is promoted has to be able to.
+    // A standby that will archive once it is promoted must be able to.
     check_of_data(&pusher, "archive_mode = on\n").fails(&["archive_command"]);
 }
 
 #[test]
-fn it_is_said_whose_wal_the_archive_holds_and_how_new_it_is() {
+fn the_cluster_of_the_archive_and_its_newest_segment_are_reported() {
     let pusher = Pusher::new();
     let settings = "archive_mode = on\narchive_command = 'walkeep-archive %p'\n";
     let report = check_of_data(&pusher, settings);
@@ -395,7 +395,7 @@ fn it_is_said_whose_wal_the_archive_holds_and_how_new_it_is() {
 }
 
 #[test]
-fn a_directory_that_is_no_data_directory_gets_a_cross() {
+fn a_directory_that_is_no_data_directory_fails() {
     let pusher = Pusher::new();
     let mut check = check_of_directory(&pusher);
     check.arg("--pgdata").arg(pusher.sandbox.path());
@@ -405,7 +405,7 @@ fn a_directory_that_is_no_data_directory_gets_a_cross() {
 }
 
 #[test]
-fn without_an_archive_it_is_a_mistake_in_the_usage() {
+fn a_missing_archive_is_a_usage_error() {
     let pusher = Pusher::new();
     let mut check = pusher.sandbox.walkeep();
     check.arg("check");

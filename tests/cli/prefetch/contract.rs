@@ -1,5 +1,5 @@
-//! What a restore gets from the prefetcher that an earlier one left behind: the next segments of this very server, in
-//! order and within bounds, and nothing else.
+//! Segments from a prefetcher that an earlier restore started: the next ones of this very server, in order and within
+//! limits, and nothing else.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,10 +20,10 @@ use support::{
     wrapper::in_shell,
 };
 
-// In order.
+// Order.
 
 #[test]
-fn segments_asked_for_in_order_come_from_the_prefetcher_which_ends_when_all_is_handed_over() {
+fn consecutive_segments_come_from_the_prefetcher_which_then_ends() {
     for compression in ["zstd", "none"] {
         let scene = PrefetchScene::new();
         for name in (1..=6).map(name) {
@@ -43,7 +43,7 @@ fn segments_asked_for_in_order_come_from_the_prefetcher_which_ends_when_all_is_h
 }
 
 #[test]
-fn with_v_every_call_says_where_its_file_came_from() {
+fn with_v_every_call_logs_the_source_of_its_file() {
     let scene = PrefetchScene::with(1..=2);
     let call = |options: &[&str], number| {
         let outcome = outcome_of(scene.call_with(options, &scene.scene.recovery, &name(number)));
@@ -77,7 +77,7 @@ fn with_v_every_call_says_where_its_file_came_from() {
 }
 
 #[test]
-fn without_v_nobody_is_told_anything() {
+fn without_v_nothing_is_logged() {
     let scene = PrefetchScene::with(1..=2);
     for number in 1..=2 {
         assert!(scene.scene.restored(&name(number)) == content(&name(number)));
@@ -89,7 +89,7 @@ fn without_v_nobody_is_told_anything() {
 }
 
 #[test]
-fn a_standby_is_served_as_recovery_is() {
+fn a_standby_gets_prefetched_segments_too() {
     let scene = PrefetchScene::with(1..=3);
     let standby = &scene.scene.standby;
     let restored = |number| restored_by(scene.call(standby, &name(number)), standby, &name(number));
@@ -99,7 +99,7 @@ fn a_standby_is_served_as_recovery_is() {
 }
 
 #[test]
-fn a_server_that_skips_segments_is_served_where_it_goes_on() {
+fn a_server_that_skips_segments_gets_those_where_it_continues() {
     let scene = PrefetchScene::with(1..=9);
     let prefetcher = scene.prefetched(1, 8);
     assert_eq!(scene.restored(&name(5)), From::Prefetcher);
@@ -110,7 +110,7 @@ fn a_server_that_skips_segments_is_served_where_it_goes_on() {
 }
 
 #[test]
-fn one_segment_asked_for_again_comes_again_whole() {
+fn a_segment_requested_twice_arrives_twice() {
     let scene = PrefetchScene::with(1..=4);
     scene.prefetched(1, 3);
     assert_eq!(scene.restored(&name(2)), From::Prefetcher);
@@ -119,7 +119,7 @@ fn one_segment_asked_for_again_comes_again_whole() {
 }
 
 #[test]
-fn what_the_server_writes_into_a_file_it_was_given_is_seen_by_nobody_else() {
+fn writes_of_the_server_to_a_restored_file_affect_nobody_else() {
     let scene = PrefetchScene::with(1..=3);
     scene.prefetched(1, 2);
     assert_eq!(outcome_of(scene.call(&scene.scene.recovery, &name(2))).status, 0);
@@ -131,10 +131,10 @@ fn what_the_server_writes_into_a_file_it_was_given_is_seen_by_nobody_else() {
     assert_eq!(scene.restored(&name(3)), From::Prefetcher);
 }
 
-// Bounds.
+// Limits.
 
 #[test]
-fn what_is_in_hand_is_bounded_in_bytes_however_the_bound_is_given() {
+fn prefetched_bytes_are_limited_however_the_limit_is_given() {
     let settings = "prefetch_size = \"3MB\"\n";
     for (given, expected) in [("argument", 3), ("environment", 3), ("file", 3), ("both", 2)] {
         let scene = PrefetchScene::with(1..=8);
@@ -164,7 +164,7 @@ fn what_is_in_hand_is_bounded_in_bytes_however_the_bound_is_given() {
 }
 
 #[test]
-fn the_bound_is_reached_and_never_passed() {
+fn the_limit_is_reached_and_never_exceeded() {
     let scene = PrefetchScene::with(1..=12);
     let call = scene.call_with(&["--prefetch-size=4MB"], &scene.scene.recovery, &name(1));
     assert_eq!(restored_by(call, &scene.scene.recovery, &name(1)), From::Archive);
@@ -174,7 +174,7 @@ fn the_bound_is_reached_and_never_passed() {
         let call = scene.call_with(&["--prefetch-size=4MB"], &scene.scene.recovery, &name(number));
         restored_by(call, &scene.scene.recovery, &name(number));
         for _ in 0..20 {
-            // One that has just been handed over is closed in a moment.
+            // One that was just passed on is closed in a moment.
             most = most.max(prefetcher.unnamed_files().len());
         }
     }
@@ -182,7 +182,7 @@ fn the_bound_is_reached_and_never_passed() {
 }
 
 #[test]
-fn nothing_is_prefetched_where_that_is_switched_off() {
+fn nothing_is_prefetched_if_turned_off() {
     for off in ["argument", "environment", "file"] {
         let scene = PrefetchScene::with(1..=3);
         let configuration = scene.configuration("prefetch_size = \"0MB\"");
@@ -202,7 +202,7 @@ fn nothing_is_prefetched_where_that_is_switched_off() {
 }
 
 #[test]
-fn one_segment_is_in_hand_even_if_it_is_larger_than_the_bound() {
+fn one_segment_is_prefetched_even_if_larger_than_the_limit() {
     let scene = PrefetchScene::new();
     let bytes = 4 << 20;
     scene.scene.recovery.set_segment_bytes(bytes as u64);
@@ -227,7 +227,7 @@ fn large(number: usize, bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn segments_are_followed_across_the_end_of_a_log_by_their_real_size() {
+fn segment_names_continue_after_4_gib_by_the_real_size() {
     for (bytes, names) in [
         (1 << 20, ["000000010000000000000FFE", "000000010000000000000FFF", "000000010000000100000000"]),
         (1 << 20, ["0000000100000000000000FE", "0000000100000000000000FF", "000000010000000000000100"]),
@@ -255,10 +255,10 @@ fn segments_are_followed_across_the_end_of_a_log_by_their_real_size() {
     }
 }
 
-// What is missing.
+// Missing segments.
 
 #[test]
-fn a_gap_is_never_crossed_and_what_was_missing_is_not_remembered() {
+fn a_gap_is_never_crossed_and_missing_segments_are_not_remembered() {
     let scene = PrefetchScene::with(1..=2);
     scene.archive(4..=5);
     scene.prefetched(1, 1);
@@ -273,7 +273,7 @@ fn a_gap_is_never_crossed_and_what_was_missing_is_not_remembered() {
 }
 
 #[test]
-fn a_segment_that_was_missing_a_moment_ago_is_found_although_the_prefetcher_lives() {
+fn a_segment_missing_a_moment_ago_is_found_while_the_prefetcher_runs() {
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
     // It has seen that there is no fourth.
@@ -307,7 +307,7 @@ fn the_same_position_on_another_timeline_comes_from_that_timeline() {
 }
 
 #[test]
-fn files_that_are_no_segments_come_from_the_archive_and_leave_nobody_behind() {
+fn other_files_than_segments_come_from_the_archive_and_start_no_prefetcher() {
     let scene = PrefetchScene::with(1..=3);
     let partial = format!("{}.partial", name(2));
     let others = [
@@ -332,9 +332,9 @@ fn files_that_are_no_segments_come_from_the_archive_and_leave_nobody_behind() {
     assert_eq!(scene.restored_all(2..=3), 2);
 }
 
-// What the prefetcher cannot use.
+// Unusable files.
 
-/// Makes the archived file another one, in one of several ways.
+/// Replaces the archived file by a bad one, in one of several ways.
 fn spoil(scene: &PrefetchScene, number: usize, how: &str) {
     let file = scene.scene.file(&name(number));
     match how {
@@ -355,7 +355,7 @@ fn spoil(scene: &PrefetchScene, number: usize, how: &str) {
 }
 
 #[test]
-fn a_segment_that_cannot_be_used_is_not_handed_over_and_the_call_itself_says_why() {
+fn an_unusable_segment_is_not_passed_on_and_the_call_reports_the_reason() {
     for (how, words) in
         [("damaged", "cannot use"), ("renamed", "its header says"), ("foreign", "its header says system")]
     {
@@ -376,10 +376,10 @@ fn a_segment_that_cannot_be_used_is_not_handed_over_and_the_call_itself_says_why
     }
 }
 
-// Where it goes.
+// Targets.
 
 #[test]
-fn a_file_that_is_there_already_is_replaced_by_the_right_one() {
+fn an_existing_file_is_replaced_by_the_right_one() {
     let scene = PrefetchScene::with(1..=2);
     scene.prefetched(1, 1);
     scene.scene.recovery.file(TARGET, "an older one");
@@ -387,7 +387,7 @@ fn a_file_that_is_there_already_is_replaced_by_the_right_one() {
 }
 
 #[test]
-fn what_is_delivered_has_the_permissions_of_a_file_that_was_restored_directly() {
+fn a_prefetched_file_has_the_permissions_of_a_directly_restored_one() {
     use std::os::unix::fs::PermissionsExt;
     for (umask, expected) in [("0077", 0o600), ("0027", 0o640), ("0022", 0o600)] {
         let scene = PrefetchScene::with(1..=2);

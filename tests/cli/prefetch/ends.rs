@@ -1,5 +1,5 @@
-//! How a prefetcher lives and ends: apart from the server that it works for, never longer than it is needed, and without
-//! leaving anything, however it ends.
+//! Life and end of a prefetcher: separate from its server, never longer than needed, and without leaving anything
+//! behind.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -32,10 +32,10 @@ use support::{
     wrapper::in_shell,
 };
 
-/// Far longer than a call waits for a prefetcher that does not answer, which is some seconds.
+/// Much longer than a call waits for a prefetcher that does not answer, which is some seconds.
 const SOME_SECONDS: Duration = Duration::from_secs(20);
 
-// The server that it works for.
+// The server.
 
 #[test]
 fn a_new_run_of_the_server_uses_nothing_of_the_old_one() {
@@ -44,10 +44,10 @@ fn a_new_run_of_the_server_uses_nothing_of_the_old_one() {
     let run = |lock: &str| recovery.file("postmaster.pid", lock);
     run("17\n/data\n1700000000\n5432\n/tmp\n*\nstarting\n");
     let old = scene.prefetched(1, 3);
-    // What the server adds while it runs makes no difference.
+    // Lines that the server adds while it runs make no difference.
     run("17\n/data\n1700000000\n5432\n/tmp\n*\n  1234  1\nready   \n");
     assert_eq!(scene.restored(&name(2)), From::Prefetcher);
-    // So soon that the prefetcher cannot have noticed, were it not told by the call.
+    // So soon that the prefetcher notices only because of the call.
     old.stop();
     run("17\n/data\n1700000001\n5432\n/tmp\n*\nstarting\n");
     let call = Running::start(scene.call(recovery, &name(3)));
@@ -78,7 +78,7 @@ fn it_ends_with_the_run_of_the_server() {
 }
 
 #[test]
-fn a_data_directory_in_the_place_of_another_gets_nothing_that_was_fetched_for_that() {
+fn a_data_directory_that_replaces_another_gets_none_of_its_segments() {
     let scene = PrefetchScene::with(1..=4);
     let path = scene.scene.recovery.join("");
     let old = scene.prefetched(1, 3);
@@ -94,7 +94,7 @@ fn a_data_directory_in_the_place_of_another_gets_nothing_that_was_fetched_for_th
 }
 
 #[test]
-fn it_ends_when_nobody_has_asked_for_a_while() {
+fn it_ends_without_calls_for_a_while() {
     let scene = PrefetchScene::with(1..=5);
     let configuration = scene.configuration("prefetch_idle = \"1s\"");
     let call = |number| {
@@ -104,7 +104,7 @@ fn it_ends_when_nobody_has_asked_for_a_while() {
     };
     assert_eq!(call(1), From::Archive);
     let prefetcher = scene.prefetchers.wait_until_held(4);
-    // As long as somebody asks it stays, for three times as long in all.
+    // It stays while calls come, three times as long in all.
     for number in 2..=4 {
         thread::sleep(Duration::from_millis(700));
         assert_eq!(call(number), From::Prefetcher, "{number}");
@@ -117,10 +117,10 @@ fn it_ends_when_nobody_has_asked_for_a_while() {
 }
 
 #[test]
-fn one_that_is_there_keeps_its_place() {
+fn a_running_prefetcher_keeps_its_meeting_point() {
     let scene = PrefetchScene::with(1..=4);
     let prefetcher = scene.prefetched(1, 3);
-    // What a call would leave behind that has not found it.
+    // The prefetcher that a call would start which has not found it.
     let another = scene.call_with(&["--prefetch-after=1048576"], &scene.scene.recovery, &name(1));
     assert_eq!(outcome_of(another).status, 0);
     assert_eq!(scene.prefetchers.all(), [prefetcher]);
@@ -130,7 +130,7 @@ fn one_that_is_there_keeps_its_place() {
 // Its own death.
 
 #[test]
-fn a_prefetcher_that_was_killed_costs_time_and_nothing_else() {
+fn a_killed_prefetcher_only_costs_time() {
     let scene = PrefetchScene::with(1..=6);
     let mut number = 1;
     for _ in 0..2 {
@@ -147,7 +147,7 @@ fn a_prefetcher_that_was_killed_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn a_prefetcher_that_is_told_to_end_ends_with_status_0() {
+fn a_terminated_prefetcher_ends_with_status_0() {
     for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let scene = PrefetchScene::with(1..=3);
         let log = scene.scene.sandbox.join("strace.log");
@@ -169,7 +169,7 @@ fn a_prefetcher_that_is_told_to_end_ends_with_status_0() {
     }
 }
 
-/// Restores a segment from the archive; whether the call says that the prefetcher does not answer.
+/// Restores a segment from the archive; returns `true` if the call reports that the prefetcher does not answer.
 fn complains(scene: &PrefetchScene, number: usize) -> bool {
     let outcome = outcome_of(scene.call(&scene.scene.recovery, &name(number)));
     assert_eq!((outcome.status, From::told_in(&outcome.stderr)), (0, From::Archive), "{}", outcome.stderr);
@@ -179,7 +179,7 @@ fn complains(scene: &PrefetchScene, number: usize) -> bool {
 }
 
 #[test]
-fn a_prefetcher_that_does_not_answer_is_waited_for_once_and_then_left_alone_for_the_rest_of_its_life() {
+fn a_prefetcher_that_does_not_answer_is_waited_for_once_and_then_ignored() {
     let scene = PrefetchScene::with(1..=7);
     let prefetcher = scene.prefetched(1, 6);
     prefetcher.stop();
@@ -201,13 +201,13 @@ fn a_prefetcher_that_does_not_answer_leaves_a_call_with_a_short_time_limit_time_
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
     prefetcher.stop();
-    // No more than it would wait for a prefetcher if there were no limit.
+    // No longer than it would wait for a prefetcher without a limit.
     let call = scene.call_with(&["--timeout=2s"], &scene.scene.recovery, &name(2));
     assert_eq!(restored_by(call, &scene.scene.recovery, &name(2)), From::Archive);
 }
 
 #[test]
-fn a_prefetcher_at_which_too_many_have_knocked_in_vain_holds_nobody() {
+fn a_prefetcher_with_a_full_queue_blocks_no_call() {
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
     prefetcher.stop();
@@ -229,7 +229,7 @@ fn knock_until_nobody_can_any_more(spool: &Path) {
     for _ in 0..100_000 {
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
-        // It stays in the queue when it is closed.
+        // A closed connection stays in the queue.
         if let Err(error) = connect(&socket, &address) {
             assert_eq!(error, rustix::io::Errno::AGAIN);
             return;
@@ -239,7 +239,7 @@ fn knock_until_nobody_can_any_more(spool: &Path) {
 }
 
 #[test]
-fn a_prefetcher_that_hangs_on_its_archive_holds_a_call_for_some_seconds_at_most() {
+fn a_prefetcher_that_hangs_on_its_archive_delays_a_call_by_seconds_at_most() {
     let scene = PrefetchScene::with(1..=3);
     let file = scene.scene.file(&name(3));
     let kept = scene.scene.sandbox.join("kept");
@@ -251,19 +251,19 @@ fn a_prefetcher_that_hangs_on_its_archive_holds_a_call_for_some_seconds_at_most(
     let started = Instant::now();
     assert_eq!(scene.restored(&name(3)), From::Archive);
     assert!(started.elapsed() < SOME_SECONDS, "{:?}", started.elapsed());
-    // Its thread hangs to the end. The process does not.
+    // Its thread hangs forever, but not the process.
     wait_until("it has ended", || !prefetcher.lives());
     scene.nothing_is_left();
 }
 
 #[test]
-fn a_segment_on_its_way_is_waited_for_as_long_as_it_moves() {
+fn a_segment_in_progress_is_waited_for_while_it_moves() {
     let scene = PrefetchScene::new();
     for name in (1..=2).map(name) {
         scene.scene.primary.file(&format!("pg_wal/{name}"), content(&name));
         scene.scene.push_with(&scene.scene.primary, &name, &["--compression", "none"]);
     }
-    // The prefetcher inherits the slowness of the call that leaves it behind.
+    // The prefetcher inherits the slowness of the call that starts it.
     let call = scene.call(&scene.scene.recovery, &name(1));
     let mut slowed = scene.scene.slowed("write", "delay_enter=500000", &call);
     assert!(slowed.stderr(Stdio::null()).status().unwrap().success());
@@ -291,10 +291,10 @@ fn a_caller_that_is_killed_while_it_waits_disturbs_nobody() {
     assert_eq!(scene.restored_all(2..=4), 3, "what was not taken is still in hand");
 }
 
-// Apart from its caller.
+// Separation from its caller.
 
 #[test]
-fn it_keeps_nothing_of_its_caller_open_and_stays_in_no_directory_of_his() {
+fn it_keeps_no_open_files_and_no_directory_of_its_caller() {
     let scene = PrefetchScene::with(1..=3);
     let (mut out, out_of_call) = std::io::pipe().unwrap();
     let (mut err, err_of_call) = std::io::pipe().unwrap();
@@ -304,7 +304,7 @@ fn it_keeps_nothing_of_its_caller_open_and_stays_in_no_directory_of_his() {
     let mut call = in_shell(&scene.scene.sandbox, script, &scene.call(&scene.scene.recovery, &name(1)));
     call.stdin(third_of_call).stdout(out_of_call).stderr(err_of_call);
     let mut child = call.spawn().unwrap();
-    // It holds the ends for writing, too.
+    // It also has the writing ends.
     drop(call);
     let prefetcher = scene.prefetchers.wait_until_held(2);
     assert!(child.wait().unwrap().success());
@@ -341,7 +341,7 @@ fn it_keeps_nothing_of_its_caller_open_and_stays_in_no_directory_of_his() {
 }
 
 #[test]
-fn signals_to_the_group_of_its_caller_do_not_reach_it() {
+fn signals_to_its_callers_group_do_not_reach_it() {
     let scene = PrefetchScene::with(1..=3);
     // The group's leader waits for the call, as the server's startup process does.
     let script = "\"$@\" || exit; while :; do sleep 1; done";
@@ -379,7 +379,7 @@ fn relative_paths_mean_the_same_for_it() {
 }
 
 #[test]
-fn arguments_that_it_cannot_understand_end_it_at_once() {
+fn invalid_arguments_end_it_at_once() {
     let scene = PrefetchScene::with(1..=3);
     for bytes in ["0", "17", "1048577", "x", ""] {
         let option = format!("--prefetch-after={bytes}");

@@ -1,4 +1,4 @@
-//! Whose segments a prefetcher has: those of one data directory, one cluster and one archive, and nobody else gets them.
+//! Isolation of prefetchers: their segments belong to one data directory, one cluster and one archive.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, process::Command};
@@ -13,7 +13,7 @@ use support::{
     user, wait_until,
 };
 
-/// A call of another server for a segment of `system`, with its archive.
+/// Returns a call of another server for a segment of `system`, with its archive.
 fn call_of(scene: &PrefetchScene, server: &DataDirectory, archive: &ArchiveDirectory, name: &str) -> Command {
     let mut call = server.run(scene.scene.sandbox.walkeep_restore());
     call.args(["--archive", archive.url(), "-v", name, TARGET]);
@@ -46,7 +46,7 @@ fn two_clusters_of_one_archive_get_their_own() {
 }
 
 #[test]
-fn a_clone_of_the_data_directory_is_not_given_what_was_fetched_for_the_original() {
+fn a_clone_of_the_data_directory_gets_no_segments_of_the_original() {
     let scene = PrefetchScene::with(1..=4);
     scene.scene.recovery.file("postmaster.pid", "17\n/data\n1700000000\n");
     let prefetcher = scene.prefetched(1, 3);
@@ -60,7 +60,7 @@ fn a_clone_of_the_data_directory_is_not_given_what_was_fetched_for_the_original(
 }
 
 #[test]
-fn another_archive_with_the_same_names_gives_its_own() {
+fn another_archive_with_the_same_names_provides_its_own() {
     let scene = PrefetchScene::with(1..=4);
     let sandbox = &scene.scene.sandbox;
     let other = sandbox.directory("other");
@@ -86,7 +86,7 @@ fn another_archive_with_the_same_names_gives_its_own() {
 }
 
 #[test]
-fn an_archive_that_takes_the_place_of_another_gives_its_own() {
+fn an_archive_that_replaces_another_provides_its_own() {
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
     let archive = &scene.scene.archive;
@@ -101,13 +101,13 @@ fn an_archive_that_takes_the_place_of_another_gives_its_own() {
 }
 
 #[test]
-fn a_way_to_the_same_directory_leads_to_the_same_prefetcher() {
+fn another_path_to_the_same_directory_leads_to_the_same_prefetcher() {
     let scene = PrefetchScene::with(1..=3);
     scene.prefetched(1, 2);
     let recovery = &scene.scene.recovery;
     let link = scene.scene.sandbox.join("link");
     std::os::unix::fs::symlink(recovery.join(""), &link).unwrap();
-    // Absolute, as pg_rewind calls it, and from a directory that is no server's.
+    // An absolute path, as pg_rewind uses, from a directory outside of any server.
     let mut call = scene.scene.sandbox.walkeep_restore();
     call.args(["--archive", scene.scene.archive.url(), "-v", &name(2)]).arg(link.join(TARGET));
     assert_eq!(restored_by(call, recovery, &name(2)), From::Prefetcher);

@@ -1,5 +1,4 @@
-//! Calls, prefetchers and their ends all at once, again and again: every call succeeds with the right bytes, and nothing is
-//! left.
+//! Races of calls, prefetchers and their ends: every call succeeds with the right bytes, and nothing is left.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -21,13 +20,13 @@ use support::{
     wrapper::wrapped,
 };
 
-/// A pause of up to so many milliseconds, different from round to round and the same in every run.
+/// Returns a pause of up to `most` milliseconds, which differs between rounds and is the same in every run.
 fn pause(round: usize, most: u64) -> Duration {
     let scattered = (round as u64 + 1).wrapping_mul(6_364_136_223_846_793_005) >> 33;
     Duration::from_micros(scattered % (most * 1000))
 }
 
-/// A call that restores a segment to a place of its own.
+/// A call that restores a segment to its own target.
 struct Call {
     running: Running,
     name: String,
@@ -42,7 +41,7 @@ impl Call {
         Self { running: Running::start(command), name, to }
     }
 
-    /// It must succeed with the right bytes.
+    /// Asserts success with the right bytes.
     fn end(self, scene: &PrefetchScene) -> From {
         let outcome = self.running.end();
         assert_eq!(outcome.status, 0, "{}: {}", self.name, outcome.stderr);
@@ -53,7 +52,7 @@ impl Call {
     }
 }
 
-/// Asserts that the prefetchers end, or can be ended, and that nothing is left then.
+/// Asserts that the prefetchers end or can be ended, and that nothing is left then.
 fn nothing_is_left(scene: &PrefetchScene) {
     for prefetcher in scene.prefetchers.all() {
         prefetcher.kill();
@@ -63,7 +62,7 @@ fn nothing_is_left(scene: &PrefetchScene) {
 }
 
 #[test]
-fn calls_for_the_same_and_for_neighbouring_segments_at_the_same_time_all_succeed() {
+fn concurrent_calls_for_the_same_and_adjacent_segments_all_succeed() {
     let scene = PrefetchScene::with(1..=40);
     let mut from_prefetcher = 0;
     for round in 1..=36 {
@@ -101,7 +100,7 @@ fn restores_succeed_while_the_prefetcher_is_killed_at_any_moment() {
 }
 
 #[test]
-fn restores_succeed_while_the_prefetcher_is_told_to_end_or_stopped_for_a_moment() {
+fn restores_succeed_while_the_prefetcher_is_terminated_or_paused() {
     let scene = PrefetchScene::with(1..=60);
     for number in 1..=60 {
         let call = Call::start(&scene, number, 0);
@@ -119,7 +118,7 @@ fn restores_succeed_while_the_prefetcher_is_told_to_end_or_stopped_for_a_moment(
 }
 
 #[test]
-fn a_call_that_is_killed_at_any_moment_is_made_up_for_by_the_next() {
+fn the_call_after_one_that_was_killed_at_any_moment_succeeds() {
     let scene = PrefetchScene::with(1..=45);
     for number in 1..=45 {
         let call = Call::start(&scene, number, 0);
@@ -132,7 +131,7 @@ fn a_call_that_is_killed_at_any_moment_is_made_up_for_by_the_next() {
         }
         Call::start(&scene, number, 0).end(&scene);
         for left in names_in(&scene.scene.recovery.join("pg_wal")) {
-            // The server removes it, which knows the beginning of its name.
+            // The server removes it, because it knows the prefix.
             assert!(left.starts_with("xlogtemp."), "{left}");
             fs::remove_file(scene.scene.recovery.join("pg_wal").join(left)).unwrap();
         }
@@ -141,7 +140,7 @@ fn a_call_that_is_killed_at_any_moment_is_made_up_for_by_the_next() {
 }
 
 #[test]
-fn servers_that_start_anew_at_any_moment_get_the_right_bytes() {
+fn servers_that_restart_at_any_moment_get_the_right_bytes() {
     let scene = PrefetchScene::with(1..=45);
     let run = |number: usize| {
         scene.scene.recovery.file("postmaster.pid", format!("{number}\n/data\n1700000000\n"));
@@ -154,7 +153,7 @@ fn servers_that_start_anew_at_any_moment_get_the_right_bytes() {
         }
         call.end(&scene);
     }
-    // One that has just been left behind takes the run that it finds for its own.
+    // A prefetcher that was just started belongs to the run that it finds.
     let mut number = 1000;
     wait_until("no prefetcher is left", || {
         number += 1;
@@ -170,7 +169,7 @@ fn a_spool_that_is_removed_at_any_moment_fails_no_call() {
     for number in 1..=45 {
         let call = Call::start(&scene, number, 0);
         thread::sleep(pause(number, 20));
-        // It fails where something is being made in it.
+        // Fails while something is being created in it.
         let _ = fs::remove_dir_all(scene.spool_base());
         call.end(&scene);
     }
@@ -179,11 +178,11 @@ fn a_spool_that_is_removed_at_any_moment_fails_no_call() {
 }
 
 #[test]
-fn a_segment_that_is_archived_at_the_very_moment_it_is_missed_is_no_trouble() {
+fn a_segment_archived_while_it_is_missed_is_found() {
     let scene = PrefetchScene::with(1..=2);
     let (file, kept) = (scene.scene.file(&name(2)), scene.scene.sandbox.join("kept"));
     fs::rename(&file, &kept).unwrap();
-    // It has not found the segment when it looks at what is around it.
+    // The call has missed the segment when it looks for neighbours.
     let around = scene.scene.archive.url().to_owned() + "/" + &SYSTEM.to_string();
     let mut strace = scene.scene.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", &around]);
@@ -192,7 +191,7 @@ fn a_segment_that_is_archived_at_the_very_moment_it_is_missed_is_no_trouble() {
     let mut call = wrapped(strace, &call);
     call.env_remove("LD_LIBRARY_PATH");
     let call = Running::start(call);
-    // Nothing tells from outside that it has missed it. If this is too early, the call has less to master.
+    // Nothing outside shows that it has missed it. If this is too early, the call has less to handle.
     thread::sleep(Duration::from_millis(500));
     fs::rename(&kept, &file).unwrap();
     let outcome = call.end();
@@ -202,7 +201,7 @@ fn a_segment_that_is_archived_at_the_very_moment_it_is_missed_is_no_trouble() {
 }
 
 #[test]
-fn two_servers_with_one_place_for_spools_do_not_disturb_each_other() {
+fn two_servers_with_one_spool_directory_do_not_disturb_each_other() {
     let scene = PrefetchScene::with(1..=40);
     let (sandbox, archive) = (&scene.scene.sandbox, &scene.scene.archive);
     let other = DataDirectory::new(sandbox, "other", OTHER_SYSTEM);
@@ -242,7 +241,7 @@ fn two_servers_with_one_place_for_spools_do_not_disturb_each_other() {
 }
 
 #[test]
-fn prefetchers_that_are_started_at_the_same_time_agree_on_one() {
+fn of_prefetchers_started_at_the_same_time_one_remains() {
     for round in 0..30 {
         let scene = PrefetchScene::with(1..=3);
         let calls: Vec<_> = (0..4).map(|at| Call::start(&scene, 1, at)).collect();

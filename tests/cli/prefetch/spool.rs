@@ -1,5 +1,5 @@
-//! Where a prefetcher works: whatever is the matter with that place, restores become slower and nothing else; and however
-//! far it is from where the files go, they arrive as if they had been restored directly.
+//! The spool of a prefetcher: problems with it only make restores slower, and files on another file system arrive
+//! like directly restored ones.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -26,7 +26,7 @@ use support::{
     wrapper::in_shell,
 };
 
-/// Restores a segment, which must succeed with the right bytes; where it came from and what was said.
+/// Restores a segment, which must succeed with the right bytes; returns its source and the log.
 fn restored_saying(scene: &PrefetchScene, number: usize) -> (From, String) {
     let Outcome { status, stderr } = outcome_of(scene.call(&scene.scene.recovery, &name(number)));
     assert_eq!(status, 0, "{stderr}");
@@ -35,10 +35,10 @@ fn restored_saying(scene: &PrefetchScene, number: usize) -> (From, String) {
     (From::told_in(&stderr), stderr)
 }
 
-// Trouble.
+// Problems.
 
 #[test]
-fn a_spool_that_others_could_reach_is_not_used() {
+fn a_spool_accessible_to_others_is_not_used() {
     for (mode, link) in [(0o755, false), (0o770, false), (0o777, false), (0o700, true)] {
         let scene = PrefetchScene::with(1..=2);
         let base = scene.spool_base();
@@ -62,7 +62,7 @@ fn a_spool_that_others_could_reach_is_not_used() {
 }
 
 #[test]
-fn what_is_in_a_spool_that_has_become_reachable_is_not_taken() {
+fn files_in_a_spool_that_became_accessible_to_others_are_not_used() {
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
     let opened = Permissions::set(&prefetcher.spool().unwrap(), 0o755);
@@ -73,7 +73,7 @@ fn what_is_in_a_spool_that_has_become_reachable_is_not_taken() {
 }
 
 #[test]
-fn a_spool_that_is_a_file_or_cannot_be_made_costs_time_and_nothing_else() {
+fn a_spool_that_is_a_file_or_cannot_be_created_only_costs_time() {
     for (base, what) in [("file", "a file"), ("file/below", "below a file"), ("none/none", "nowhere")] {
         let scene = PrefetchScene::with(1..=2);
         scene.scene.sandbox.file("file", "");
@@ -87,12 +87,12 @@ fn a_spool_that_is_a_file_or_cannot_be_made_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn a_spool_full_of_nonsense_costs_time_and_nothing_else() {
+fn a_corrupt_spool_only_costs_time() {
     let scene = PrefetchScene::with(1..=4);
     let prefetcher = scene.prefetched(1, 3);
     let spool = prefetcher.spool().unwrap();
     prefetcher.kill();
-    // Not even a directory in the socket's place, which cannot be removed.
+    // Not even a directory in place of the socket, which cannot be removed.
     fs::remove_file(spool.join("prefetcher.socket")).unwrap();
     fs::create_dir(spool.join("prefetcher.socket")).unwrap();
     fs::write(spool.join("prefetcher.socket/file"), "").unwrap();
@@ -106,7 +106,7 @@ fn a_spool_full_of_nonsense_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn a_spool_may_have_a_longer_path_than_a_socket_can() {
+fn a_spool_path_longer_than_a_socket_address_works() {
     let scene = PrefetchScene::with(1..=3);
     let deep = scene.scene.sandbox.directory("x".repeat(150)).join("spool");
     let call = |number| {
@@ -122,7 +122,7 @@ fn a_spool_may_have_a_longer_path_than_a_socket_can() {
 }
 
 #[test]
-fn a_prefetcher_whose_spool_is_removed_ends_and_another_one_comes() {
+fn a_prefetcher_whose_spool_is_removed_ends_and_another_one_starts() {
     for below in [false, true] {
         let scene = PrefetchScene::with(1..=5);
         let prefetcher = scene.prefetched(1, 4);
@@ -136,7 +136,7 @@ fn a_prefetcher_whose_spool_is_removed_ends_and_another_one_comes() {
 }
 
 #[test]
-fn a_spool_that_is_removed_and_made_anew_at_once_has_one_prefetcher_in_the_end() {
+fn a_spool_that_is_removed_and_recreated_has_one_prefetcher_in_the_end() {
     let scene = PrefetchScene::with(1..=5);
     let prefetcher = scene.prefetched(1, 4);
     prefetcher.stop();
@@ -150,7 +150,7 @@ fn a_spool_that_is_removed_and_made_anew_at_once_has_one_prefetcher_in_the_end()
 }
 
 #[test]
-fn where_there_is_no_data_directory_nothing_is_prefetched() {
+fn without_a_data_directory_nothing_is_prefetched() {
     let scene = PrefetchScene::with(1..=2);
     for number in 1..=2 {
         let mut call = scene.scene.sandbox.walkeep_restore();
@@ -164,7 +164,7 @@ fn where_there_is_no_data_directory_nothing_is_prefetched() {
 
 // File systems.
 
-/// A scene whose spools are on a file system of their own.
+/// A scene with spools on a file system of their own.
 struct SpoolMounted {
     scene: PrefetchScene,
     tmpfs: Tmpfs,
@@ -192,7 +192,7 @@ impl SpoolMounted {
 }
 
 #[test]
-fn a_read_only_spool_costs_time_and_nothing_else() {
+fn a_read_only_spool_only_costs_time() {
     for used_before in [false, true] {
         let mounted = SpoolMounted::with_segments(4, 8 << 20);
         if used_before {
@@ -208,7 +208,7 @@ fn a_read_only_spool_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn a_full_spool_costs_time_and_nothing_else() {
+fn a_full_spool_only_costs_time() {
     // Nothing fits; less than a segment; one and a half.
     for (left, prefetched) in [(0, 0), (512 << 10, 0), (SEGMENT_BYTES + (512 << 10), 1)] {
         let mounted = SpoolMounted::with_segments(5, 8 << 20);
@@ -231,7 +231,7 @@ fn a_full_spool_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn what_was_prefetched_on_another_file_system_arrives_as_if_it_had_been_restored_directly() {
+fn a_file_prefetched_on_another_file_system_arrives_like_a_directly_restored_one() {
     for (umask, mode) in [("0077", 0o600), ("0027", 0o640)] {
         let mounted = SpoolMounted::with_segments(3, 16 << 20);
         let recovery = &mounted.scene.scene.recovery;
@@ -248,7 +248,7 @@ fn what_was_prefetched_on_another_file_system_arrives_as_if_it_had_been_restored
                 mounted.scene.prefetchers.wait_until_held(2);
                 fs::remove_file(path).unwrap();
             }
-            // From then on, another file is in its place.
+            // From then on, another file replaces it.
         }
         assert_eq!(names_in(&recovery.join("pg_wal")), ["RECOVERYXLOG"]);
     }
@@ -291,7 +291,7 @@ fn signals_while_a_copy_is_made_leave_nothing() {
         {
             let scene = PrefetchScene::with(1..=3);
             scene.prefetched(1, 2);
-            // Where a file is already it is replaced by a copy.
+            // An existing file is replaced by a copy.
             let path = scene.scene.recovery.file(TARGET, "an older one");
             let call = scene.call(&scene.scene.recovery, &name(2));
             let running = Running::start(scene.scene.slowed(system_calls, delay, &call));
@@ -301,7 +301,7 @@ fn signals_while_a_copy_is_made_leave_nothing() {
             let Outcome { status, stderr } = running.end();
             let found = fs::read(&path).unwrap();
             match status {
-                // Finishing what cannot be cut short is as good as stopping.
+                // Finishing what must not be interrupted is as good as stopping.
                 0 => assert!(found == content(&name(2))),
                 _ => {
                     assert_eq!(status, stopped, "{stderr}");
@@ -317,12 +317,12 @@ fn signals_while_a_copy_is_made_leave_nothing() {
 }
 
 #[test]
-fn a_call_for_a_system_that_the_data_directory_does_not_have_has_a_spool_of_its_own() {
+fn a_call_for_another_system_than_the_data_directorys_has_its_own_spool() {
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
     let options = ["--timeout=1s", "--system-identifier", &(SYSTEM + 1).to_string()];
     let Outcome { status, stderr } = outcome_of(scene.call_with(&options, &scene.scene.recovery, &name(2)));
-    // The archive has no such system.
+    // The archive has no such cluster.
     assert_eq!(status, 255, "{stderr}");
     assert_eq!(prefetcher.held(), 2);
     assert_eq!(scene.restored_all(2..=3), 2);

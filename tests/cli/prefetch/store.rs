@@ -1,5 +1,5 @@
-//! Prefetching from an object store: no more requests and connections than it is worth, and a store that fails or hangs
-//! is told of by the call itself, as if nobody had prefetched.
+//! Prefetching from an object store: few requests and connections, and failures of the store are reported by the call
+//! itself, as without prefetching.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -33,21 +33,21 @@ const LATER: Fault = Fault::Answer { status: 503, code: "SlowDown", message: "La
 /// [`name`] of 5.
 const FIFTH: &str = "000000010000000000000005";
 
-/// How many requests are at work at a time unless something else is configured.
+/// Default number of concurrent requests.
 const CONNECTIONS: usize = 12;
 
-/// Long enough for what must not happen to happen.
+/// Long enough for something that must not happen.
 const A_WHILE: Duration = Duration::from_millis(500);
 
-/// A store, a server that recovers from it, and the prefetchers that its calls leave behind.
+/// A store, a server that recovers from it, and the prefetchers that its calls start.
 struct Ahead {
-    // Ends before the directory goes: fields are dropped in this order.
+    // Ends before the directory is removed: fields are dropped in this order.
     prefetchers: Prefetchers,
     scene: StoreScene,
 }
 
 impl Ahead {
-    /// The store holds these segments; no requests have been noted.
+    /// Creates a store with these segments. Requests are counted from here on.
     fn with(numbers: RangeInclusive<usize>) -> Self {
         let mut scene = StoreScene::with_conditional_put("yes");
         scene.set("WALKEEP_PREFETCH_SIZE", "256MB");
@@ -73,7 +73,7 @@ impl Ahead {
         restored_as(call, &self.scene.recovery, &name(number), &content(&name(number)))
     }
 
-    /// How often each file was asked for, by the end of its name; nothing else was, but listings.
+    /// Returns the number of requests per file, by the end of its name; there were no others but listings.
     fn asked(&self) -> BTreeMap<String, usize> {
         let mut asked = BTreeMap::new();
         for request in self.scene.store.requests() {
@@ -102,13 +102,13 @@ fn segments_come_from_the_prefetcher_and_each_is_asked_for_once() {
     ahead.prefetchers.wait_until_none();
     let asked = ahead.asked();
     assert!(asked.values().all(|times| *times == 1), "{asked:?}");
-    // Beyond the end were as many as were at work when the first of them turned out to be missing.
+    // Requests beyond the end: as many as were in progress when the first missing one was noticed.
     assert!((31..=30 + CONNECTIONS).contains(&asked.len()), "{asked:?}");
     assert_eq!(left_in_spools(&ahead.scene.sandbox.join("spool")), [""; 0]);
 }
 
 #[test]
-fn connections_are_used_again() {
+fn connections_are_reused() {
     let mut ahead = Ahead::with(1..=40);
     let file = ahead.scene.sandbox.file("few.toml", "connections = 3\nprefetch_size = \"8MB\"\n");
     ahead.scene.set("WALKEEP_CONFIG", file.to_str().unwrap());
@@ -120,14 +120,15 @@ fn connections_are_used_again() {
     ahead.prefetchers.wait_until_none();
     let from_archive = from.iter().filter(|from| **from == From::Archive).count();
     let connections = ahead.scene.store.connections() - before;
-    // One for each call that asked itself, three for the prefetcher, and one more for each that was about to be free.
+    // One for each call that asked itself, three for the prefetcher, and one more for each that was about to become
+    // idle.
     assert!(connections <= from_archive + 8, "{connections}, {from_archive} from the archive");
     assert!(from_archive < 10, "{from_archive}");
     assert!(ahead.asked().values().all(|times| *times <= 2), "{:?}", ahead.asked());
 }
 
 #[test]
-fn the_first_request_is_alone_and_three_more_join_for_each_that_succeeds() {
+fn one_request_runs_first_and_three_more_after_each_success() {
     for succeeding in [0, 1, 3, 20] {
         let ahead = Ahead::with(1..=60);
         // The call's own, and those of the prefetcher that succeed; the others hang.
@@ -145,7 +146,7 @@ fn the_first_request_is_alone_and_three_more_join_for_each_that_succeeds() {
 }
 
 #[test]
-fn the_number_of_requests_at_a_time_is_configured() {
+fn the_number_of_concurrent_requests_is_configurable() {
     let mut ahead = Ahead::with(1..=30);
     let file = ahead.scene.sandbox.file("few.toml", "connections = 3\n");
     ahead.scene.set("WALKEEP_CONFIG", file.to_str().unwrap());
@@ -159,7 +160,7 @@ fn the_number_of_requests_at_a_time_is_configured() {
 }
 
 #[test]
-fn a_standby_that_has_caught_up_costs_one_request_more_for_each_segment_and_none_while_it_is_idle() {
+fn a_standby_that_has_caught_up_costs_one_extra_request_per_segment_and_none_while_idle() {
     let ahead = Ahead::with(1..=1);
     let standby = &ahead.scene.standby;
     for number in 1..=3 {
@@ -180,7 +181,7 @@ fn a_standby_that_has_caught_up_costs_one_request_more_for_each_segment_and_none
         }
         let expected = BTreeMap::from([(next.clone(), rounds), ("00000002.history".to_owned(), rounds)]);
         assert_eq!(ahead.asked(), expected);
-        // That the archive is there is proven each time, by one listing.
+        // One listing each time proves that the archive is available.
         assert_eq!(ahead.scene.store.requests().len(), 4 * rounds);
 
         ahead.scene.primary.file(&format!("pg_wal/{next}"), content(&next));
@@ -189,7 +190,7 @@ fn a_standby_that_has_caught_up_costs_one_request_more_for_each_segment_and_none
 }
 
 #[test]
-fn an_idle_standby_asks_for_no_more_than_it_would_without_prefetching() {
+fn an_idle_standby_sends_no_more_requests_than_without_prefetching() {
     let ahead = Ahead::with(1..=3);
     let count = |size: &str| {
         ahead.scene.store.forget_requests();
@@ -201,12 +202,12 @@ fn an_idle_standby_asks_for_no_more_than_it_would_without_prefetching() {
         ahead.prefetchers.wait_until_none();
         ahead.scene.store.requests().len()
     };
-    // Each is asked for, and its archive is listed.
+    // Each is requested, and its archive is listed.
     assert_eq!((count("256MB"), count("0MB")), (8, 8));
 }
 
 #[test]
-fn what_was_missing_is_found_when_it_is_there() {
+fn a_missing_segment_is_found_once_it_is_archived() {
     let ahead = Ahead::with(1..=2);
     assert_eq!(ahead.restored(1), From::Archive);
     ahead.prefetchers.wait_until_held(1);
@@ -215,14 +216,14 @@ fn what_was_missing_is_found_when_it_is_there() {
         ahead.scene.primary.file(&format!("pg_wal/{name}"), content(&name));
         succeeds(ahead.scene.push(&name));
     }
-    // Beyond what the prefetcher knows; it lives.
+    // Beyond what the prefetcher knows, while it runs.
     assert_eq!(ahead.restored(3), From::Archive);
     assert_eq!(ahead.restored(4), From::Prefetcher);
     ahead.prefetchers.wait_until_none();
 }
 
 #[test]
-fn a_store_that_fails_is_told_of_as_if_nobody_had_prefetched() {
+fn failures_of_a_store_are_reported_as_without_prefetching() {
     let refused = Fault::Answer { status: 403, code: "AccessDenied", message: "No." };
     for (fault, words) in [(LATER, "503"), (refused, "403")] {
         for (standby, status) in [(false, 255), (true, 75)] {
@@ -254,7 +255,7 @@ fn a_store_that_fails_is_told_of_as_if_nobody_had_prefetched() {
 }
 
 #[test]
-fn a_store_that_fails_is_not_asked_for_more_than_what_is_on_its_way() {
+fn a_failing_store_is_asked_only_for_segments_in_progress() {
     let ahead = Ahead::with(1..=30);
     ahead.scene.store.break_times(4, Matching::Gets, Fault::None);
     ahead.scene.store.break_with(Matching::Gets, LATER);
@@ -263,12 +264,12 @@ fn a_store_that_fails_is_not_asked_for_more_than_what_is_on_its_way() {
     let requests = || ahead.scene.store.requests().len();
     wait_until("it has failed", || requests() > 4);
     thread::sleep(A_WHILE);
-    // Three have succeeded, so that four more could be at work.
+    // Three have succeeded, so four more may be in progress.
     assert!(requests() <= 1 + 3 + 4, "{:?}", ahead.asked());
 }
 
 #[test]
-fn a_request_that_hangs_holds_its_call_for_some_seconds_at_most() {
+fn a_hanging_request_delays_its_call_by_seconds_at_most() {
     for fault in [Fault::Hang, Fault::HangInBody(2000), Fault::Trickle] {
         let ahead = Ahead::with(1..=3);
         ahead.scene.store.break_times(1, Matching::Gets, Fault::None);
@@ -285,11 +286,11 @@ fn a_request_that_hangs_holds_its_call_for_some_seconds_at_most() {
 }
 
 #[test]
-fn an_object_that_is_cut_short_or_damaged_on_its_way_is_not_handed_over() {
+fn a_truncated_or_damaged_object_is_not_passed_on() {
     for fault in [Fault::CutBody(3000), Fault::ResetAfter(3000), Fault::FlipByte(5000)] {
         let ahead = Ahead::with(1..=2);
         ahead.scene.store.break_times(1, Matching::Gets, Fault::None);
-        // As often as the prefetcher may try again.
+        // As often as the prefetcher may retry.
         ahead.scene.store.break_with(Matching::Gets, fault.clone());
         assert_eq!(ahead.restored(1), From::Archive);
         wait_until("it has been asked for", || ahead.scene.store.requests().len() > 1);
@@ -301,7 +302,7 @@ fn an_object_that_is_cut_short_or_damaged_on_its_way_is_not_handed_over() {
 }
 
 #[test]
-fn secrets_stand_in_no_command_line() {
+fn command_lines_contain_no_secrets() {
     let mut ahead = Ahead::with(1..=3);
     let secret = "the-secret-key-of-the-tests";
     let environment = ahead.scene.store.environment();
@@ -315,7 +316,7 @@ fn secrets_stand_in_no_command_line() {
     }
     prefetcher.kill();
 
-    // Nor do those of a file.
+    // Nor are those in a file.
     let settings = format!("[store]\nsecret_access_key = \"{secret}\"\n");
     let file = ahead.scene.sandbox.file("secret.toml", settings);
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -327,11 +328,11 @@ fn secrets_stand_in_no_command_line() {
     assert!(!line.contains(secret), "{line}");
 }
 
-/// The files that a command opens and the sockets that it makes, as strace tells them.
+/// Returns the files that a command opens and the sockets that it creates, according to strace.
 fn opened(sandbox: &Sandbox, command: &Command) -> (From, String) {
     let log = sandbox.join("strace.log");
     let mut strace = sandbox.command("strace");
-    // Not what it leaves behind: of a child that begins anew, nothing is told.
+    // Without the prefetcher that it starts: `execve` detaches strace.
     strace.args(["-f", "-b", "execve", "-e", "trace=?open,openat,socket,connect", "-o"]).arg(&log).arg("--");
     let Outcome { status, stderr } = outcome_of(wrapped(strace, command));
     assert_eq!(status, 0, "{stderr}");
@@ -339,7 +340,7 @@ fn opened(sandbox: &Sandbox, command: &Command) -> (From, String) {
 }
 
 #[test]
-fn a_call_that_is_served_by_the_prefetcher_reads_no_certificate_and_connects_to_nobody() {
+fn a_call_served_by_the_prefetcher_reads_no_certificate_and_opens_no_connection() {
     let ahead = Ahead::with(1..=3);
     let identity = Identity::new(&ahead.scene.sandbox);
     let tls = Store::with_tls(&identity);
@@ -357,7 +358,7 @@ fn a_call_that_is_served_by_the_prefetcher_reads_no_certificate_and_connects_to_
         let (from, log) = opened(&ahead.scene.sandbox, &call(number));
         let wrong: Vec<_> = log.lines().filter(|line| parts.iter().any(|part| line.contains(part))).collect();
         if number == 1 {
-            // What is looked for is there to be found.
+            // Proves that the search would find something.
             assert_eq!(from, From::Archive);
             assert!(log.contains("socket(AF_INET") && log.contains("ca.pem"), "{log}");
             ahead.prefetchers.wait_until_held(2);

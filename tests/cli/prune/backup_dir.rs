@@ -1,4 +1,4 @@
-//! Base backups that are kept elsewhere keep what they need, however pg_basebackup has written them.
+//! Base backups in directories keep the WAL that they need, in every format of pg_basebackup.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
@@ -15,7 +15,7 @@ use support::{
     running::outcome_of,
 };
 
-/// The log, and directories of base backups.
+/// Creates an archive, and a directory for base backups.
 fn scene() -> (Kept, PathBuf) {
     let kept = Kept::new();
     kept.segments(1, 1..=40, 2);
@@ -28,7 +28,7 @@ fn first(kept: &Kept) -> u64 {
 }
 
 #[test]
-fn what_pg_basebackup_writes_is_understood() {
+fn every_format_of_pg_basebackup_is_understood() {
     let shapes: [(&str, Vec<Member>); 8] = [
         ("plain", plain(10, SYSTEM).to_vec()),
         ("plain without a manifest", plain(10, SYSTEM)[..2].to_vec()),
@@ -73,7 +73,7 @@ fn what_pg_basebackup_writes_is_understood() {
 }
 
 #[test]
-fn an_incremental_backup_is_one_from_its_own_start_on() {
+fn an_incremental_backup_needs_wal_from_its_own_start_on() {
     let (kept, place) = scene();
     let mut incremental = label(20);
     incremental.extend(b"INCREMENTAL FROM LSN: 0/A00028\nINCREMENTAL FROM TLI: 1\n");
@@ -93,7 +93,7 @@ fn an_incremental_backup_is_one_from_its_own_start_on() {
 }
 
 #[test]
-fn one_of_a_standby_that_followed_another_server_begins_on_the_older_timeline() {
+fn a_backup_of_a_standby_that_followed_a_promotion_starts_on_the_older_timeline() {
     let (kept, place) = scene();
     let ranges = [(2, position(22, 0), position(23, 0x138)), (1, position(20, 0x28), position(22, 0))];
     let files = [("base.tar", base_tar(20, SYSTEM)), ("backup_manifest", manifest_of(&ranges, Some(SYSTEM)))];
@@ -105,7 +105,7 @@ fn one_of_a_standby_that_followed_another_server_begins_on_the_older_timeline() 
 }
 
 #[test]
-fn one_that_is_still_there_keeps_its_wal_whatever_the_policy() {
+fn an_existing_backup_keeps_its_wal_under_any_policy() {
     let (kept, place) = scene();
     backup(&place, "old", &plain(10, SYSTEM), 9);
     kept.backup(1, 5, 5, 12);
@@ -113,7 +113,7 @@ fn one_that_is_still_there_keeps_its_wal_whatever_the_policy() {
     let directory = place.to_str().unwrap().to_owned();
     kept.said("prune", &["--keep-backups", "1", "--backup-dir", &directory]);
     assert_eq!(first(&kept), 10);
-    // Known from both sides, it is one.
+    // Known from both sources, it is one backup.
     let (kept, place) = scene();
     let files = [("backup_label", label(10)), ("backup_manifest", manifest(10, 10, Some(SYSTEM)))];
     backup(&place, "old", &files, 9);
@@ -127,7 +127,7 @@ fn one_that_is_still_there_keeps_its_wal_whatever_the_policy() {
 }
 
 #[test]
-fn one_that_is_seen_twice_takes_one_place() {
+fn a_backup_found_twice_counts_once() {
     let (kept, place) = scene();
     let newest = backup(&place, "monday", &plain(30, SYSTEM), 1);
     symlink("monday", place.join("latest")).unwrap();
@@ -141,7 +141,7 @@ fn one_that_is_seen_twice_takes_one_place() {
 }
 
 #[test]
-fn one_that_cannot_be_understood_deletes_nothing() {
+fn an_unintelligible_backup_deletes_nothing() {
     let broken: [(&str, Vec<u8>, &str); 12] = [
         ("backup_label", b"LABEL: x\n".to_vec(), "backup_label"),
         ("backup_manifest", b"{ \"Files\": [".to_vec(), "backup_manifest"),
@@ -179,7 +179,7 @@ fn one_that_cannot_be_understood_deletes_nothing() {
 }
 
 #[test]
-fn what_holds_no_backup_is_passed_over() {
+fn directories_without_a_backup_are_skipped() {
     let (kept, place) = scene();
     backup(&place, "monday", &plain(10, SYSTEM), 3);
     let lost = place.join("lost+found");
@@ -188,7 +188,7 @@ fn what_holds_no_backup_is_passed_over() {
     let options = ["--backup-dir", place.to_str().unwrap()];
     kept.said("prune", &options);
     assert_eq!(first(&kept), 10);
-    // Of a backup that its owner has deleted.
+    // A link to a backup that its owner has deleted.
     let link = place.join("latest");
     symlink("sunday", &link).unwrap();
     for command in ["prune", "verify"] {
@@ -198,17 +198,17 @@ fn what_holds_no_backup_is_passed_over() {
         assert!(outcome.stderr.starts_with(&warning), "{}", outcome.stderr);
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     }
-    // One that goes round in a circle may be one that led to a backup.
+    // A circular link may once have led to a backup.
     symlink("round", place.join("round")).unwrap();
     kept.fails(1, "prune", &options, "cannot look at");
 }
 
 #[test]
-fn files_that_speak_of_different_backups_delete_nothing() {
+fn files_of_different_backups_in_one_directory_delete_nothing() {
     let control = || ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64));
     let mixed: [Vec<Member>; 4] = [
         vec![("base.tar", base_tar(10, SYSTEM)), ("base.tar.gz", gzipped(&base_tar(20, SYSTEM)))],
-        // The tar archive is ours, the manifest another cluster's.
+        // The tar archive is of this cluster, the manifest of another.
         vec![("base.tar", base_tar(10, SYSTEM)), ("backup_manifest", manifest(20, 20, Some(SYSTEM + 1)))],
         vec![("backup_label", label(10)), control(), ("backup_manifest", manifest(20, 20, None))],
         vec![("backup_label", label(20)), control(), ("base.tar", base_tar(10, SYSTEM))],
@@ -222,7 +222,7 @@ fn files_that_speak_of_different_backups_delete_nothing() {
         assert_eq!(first(&kept), 1);
         fs::remove_dir_all(&directory).unwrap();
     }
-    // One that is being compressed is still one.
+    // A backup that is being compressed still counts.
     let packed = gzipped(&base_tar(10, SYSTEM));
     let half = packed[..packed.len() / 2].to_vec();
     let files = [
@@ -236,7 +236,7 @@ fn files_that_speak_of_different_backups_delete_nothing() {
 }
 
 #[test]
-fn a_label_of_several_lines_misleads_nobody() {
+fn a_label_of_several_lines_is_harmless() {
     let (kept, place) = scene();
     let other = format!("x\nSTART WAL LOCATION: 0/1400028 (file {})", name(1, 20));
     let files = [

@@ -1,5 +1,5 @@
-//! Pruning goes by the tree of timelines: what is written now stays within reach, whatever the policy, and what a base backup
-//! needs that is being taken.
+//! Pruning with several timelines: the WAL written now stays recoverable under any policy, and WAL for a base backup
+//! in progress stays.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use serde_json::{Value, json};
@@ -10,8 +10,8 @@ use support::{
 
 const ONE: [&str; 2] = ["--keep-backups", "1"];
 
-/// Backups on segments 5 and 15 of timeline 1, which goes on to 20; then the server was recovered from the first one to a
-/// moment in segment 8, so many days ago, and has archived nothing of its own yet.
+/// Creates backups in segments 5 and 15 of timeline 1, which continues to 20; `days` days ago, the server was
+/// recovered from the first backup to a time in segment 8, and has not archived anything since.
 fn back_in_the_past(days: i64) -> Kept {
     let kept = Kept::new();
     kept.segments(1, 1..=20, days + 1);
@@ -26,7 +26,7 @@ fn first(kept: &Kept) -> u64 {
     (1..100).find(|number| kept.archive.file(SYSTEM, &name(1, *number)).exists()).unwrap()
 }
 
-/// Asserts that a prune fails in doubt and deletes nothing.
+/// Asserts that a prune fails with a doubt and deletes nothing.
 fn refuses(kept: &Kept, policy: &[&str], words: &str) {
     let before = kept.files();
     kept.fails(1, "prune", policy, words);
@@ -45,21 +45,21 @@ fn the_only_backup_that_leads_to_a_timeline_without_a_segment_stays_under_every_
             "{policy:?}"
         );
     }
-    // The newest timeline is wanted however old it is; of the other end nobody has heard for long.
+    // The newest timeline is wanted at any age; the other end has been inactive for long.
     let kept = back_in_the_past(90);
     kept.json("prune", &ONE);
     assert_eq!(first(&kept), 5);
 }
 
 #[test]
-fn a_timeline_is_given_up_by_its_age_or_by_a_word_and_held_by_one() {
+fn a_timeline_is_given_up_by_age_or_setting_and_held_by_setting() {
     let kept = back_in_the_past(2);
     let told = kept.json("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
     assert_eq!((&told["begins_at"], &told["given_up_timelines"]), (&json!(name(1, 15)), &json!([2])));
     let said = kept.said("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
     assert!(said.contains("gives up timeline 2, last written on "), "{said}");
 
-    // Timeline 2 has a backup of its own, and timeline 1 is an end of which nobody has heard for 15 days.
+    // Timeline 2 has its own backup, and timeline 1 is an end that was inactive for 15 days.
     let went_on = |days| {
         let kept = back_in_the_past(days);
         kept.segments(2, 8..=20, days - 1);
@@ -73,7 +73,7 @@ fn a_timeline_is_given_up_by_its_age_or_by_a_word_and_held_by_one() {
     assert_eq!((&held["begins_at"], &held["given_up_timelines"]), (&json!(name(1, 15)), &json!([])));
     assert_eq!(went_on(12).json("prune", &["--keep-backups", "1", "--dry-run"])["begins_at"], name(1, 15));
 
-    // In the configuration file, both.
+    // Both settings in the configuration file.
     let config = |line: &str| {
         let text = format!("archive = \"{}\"\nkeep_backups = 1\n{line}\n", old.archive.url());
         old.sandbox.file("walkeep.toml", text)
@@ -103,7 +103,7 @@ fn a_timeline_is_given_up_by_its_age_or_by_a_word_and_held_by_one() {
 }
 
 #[test]
-fn a_number_that_was_given_up_and_is_written_on_again_is_another_timeline() {
+fn a_given_up_number_that_is_written_again_is_another_timeline() {
     let kept = back_in_the_past(0);
     let prune = |timeline: &str| {
         let options = ["--keep-backups", "1", "--give-up-timeline", timeline];
@@ -122,8 +122,8 @@ fn a_number_that_was_given_up_and_is_written_on_again_is_another_timeline() {
 }
 
 #[test]
-fn a_boundary_by_name_cuts_off_no_branch_that_is_written_on() {
-    // A drill has the newest timeline and a backup, and production goes on on timeline 1.
+fn before_cuts_off_no_active_branch() {
+    // A drill has the newest timeline and a backup, while production continues on timeline 1.
     let kept = Kept::new();
     kept.segments(1, 1..=20, 2);
     kept.backup(1, 5, 5, 7);
@@ -134,7 +134,7 @@ fn a_boundary_by_name_cuts_off_no_branch_that_is_written_on() {
 }
 
 #[test]
-fn a_timeline_whose_history_is_lost_is_a_doubt_while_older_backups_may_lead_there() {
+fn a_timeline_with_a_lost_history_is_a_doubt_while_older_backups_may_lead_there() {
     let kept = back_in_the_past(0);
     kept.segments(3, 16..=18, 2);
     refuses(&kept, &ONE, "nothing says where timeline 3 began");
@@ -147,7 +147,7 @@ fn a_timeline_whose_history_is_lost_is_a_doubt_while_older_backups_may_lead_ther
 }
 
 #[test]
-fn a_boundary_by_name_takes_neither_the_last_backup_nor_the_last_way_to_the_present() {
+fn before_deletes_neither_the_last_backup_nor_the_last_one_that_leads_to_the_present() {
     let kept = back_in_the_past(0);
     let before = |number| ["--before".to_owned(), name(1, number)];
     let [takes_all, takes_way, slip] = [before(16), before(6), before(21)];
@@ -171,11 +171,11 @@ fn a_boundary_by_name_takes_neither_the_last_backup_nor_the_last_way_to_the_pres
 }
 
 #[test]
-fn what_was_archived_while_a_backup_may_be_at_work_stays() {
+fn wal_that_a_backup_in_progress_may_need_stays() {
     let kept = Kept::new();
     kept.segments(1, 1..=9, 9);
     kept.backup(1, 2, 2, 8);
-    // One has begun in segment 10, and another one in 20, and has ended.
+    // One backup started in segment 10, and another one started in 20 and has ended.
     kept.segments(1, 10..=25, 0);
     kept.backup(1, 20, 20, 0);
     let said = kept.said("prune", &ONE);
@@ -187,7 +187,7 @@ fn what_was_archived_while_a_backup_may_be_at_work_stays() {
 }
 
 #[test]
-fn a_partial_segment_is_no_sign_of_life() {
+fn a_partial_segment_is_no_sign_of_activity() {
     let kept = back_in_the_past(20);
     kept.segments(2, 8..=20, 0);
     kept.backup(2, 18, 18, 1);

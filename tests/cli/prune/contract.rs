@@ -1,4 +1,4 @@
-//! Pruning by every policy: what it keeps stays, all else goes, and it can be seen before.
+//! `walkeep prune` with every policy: kept files stay, all others go, and a dry run shows both.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -14,7 +14,7 @@ use support::{
     wrapper::wrapped,
 };
 
-/// Three backups of one timeline, 20, 10 and 3 days ago, and segments 1 to 40 in all that time.
+/// Creates three backups of one timeline, 20, 10 and 3 days ago, and segments 1 to 40 over that time.
 fn month() -> Kept {
     let kept = Kept::new();
     kept.segments(1, 1..=9, 25);
@@ -28,12 +28,12 @@ fn month() -> Kept {
     kept
 }
 
-/// The numbers of the segments of a timeline.
+/// Returns the numbers of the segments of a timeline.
 fn numbers(kept: &Kept, timeline: u32) -> Vec<u64> {
     (0..100).filter(|number| kept.archive.file(SYSTEM, &name(timeline, *number)).exists()).collect()
 }
 
-/// The size of all files together.
+/// Returns the total size of all files.
 fn bytes(kept: &Kept) -> u64 {
     let system = Path::new(kept.archive.url()).join(SYSTEM.to_string());
     kept.files().iter().map(|file| fs::metadata(system.join(file)).unwrap().len()).sum()
@@ -44,7 +44,7 @@ fn backups(kept: &Kept) -> usize {
 }
 
 #[test]
-fn each_policy_keeps_what_it_says() {
+fn each_policy_keeps_the_documented_files() {
     let cases: [(&[&str], u64, usize); 11] = [
         (&["--keep-backups", "1"], 25, 1),
         (&["--keep-backups", "2"], 15, 2),
@@ -83,7 +83,7 @@ fn each_policy_keeps_what_it_says() {
 }
 
 #[test]
-fn why_each_backup_stays_is_told() {
+fn the_reason_why_each_backup_stays_is_printed() {
     let kept = month();
     let said = kept.said("prune", &["--keep-backups", "1", "--keep-days", "5", "--dry-run"]);
     let lines: Vec<&str> = said.lines().collect();
@@ -154,7 +154,7 @@ fn the_shape_of_the_json_stays() {
 }
 
 #[test]
-fn a_boundary_is_named_as_pg_archivecleanup_has_it() {
+fn the_oldest_wal_to_keep_is_named_as_for_pg_archivecleanup() {
     let cases = [
         ("00000001000000000000000A", 10),
         ("00000001000000000000000A.partial", 10),
@@ -182,7 +182,7 @@ fn a_boundary_is_named_as_pg_archivecleanup_has_it() {
 }
 
 #[test]
-fn a_log_without_backups_is_kept_for_so_long_and_has_no_hole() {
+fn wal_without_backups_is_kept_for_the_given_days_without_a_hole() {
     let kept = Kept::new();
     kept.segments(1, 1..=9, 25);
     kept.segments(1, 10..=10, 3);
@@ -193,7 +193,7 @@ fn a_log_without_backups_is_kept_for_so_long_and_has_no_hole() {
 }
 
 #[test]
-fn every_timeline_that_descends_from_a_kept_backup_stays_whole() {
+fn every_timeline_that_descends_from_a_kept_backup_stays_complete() {
     let kept = Kept::new();
     kept.segments(1, 1..=20, 9);
     kept.segments(2, 12..=30, 5);
@@ -202,7 +202,7 @@ fn every_timeline_that_descends_from_a_kept_backup_stays_whole() {
     kept.history(3, &[(1, position(8, 0x100))]);
     kept.backup(1, 3, 3, 9);
     kept.backup(1, 10, 10, 8);
-    // The newest one starts before an older one: the server went back in between.
+    // The newest one starts before an older one, after a recovery to the past.
     kept.backup(3, 9, 9, 1);
     kept.said("prune", &["--keep-backups", "1"]);
     assert_eq!(numbers(&kept, 1), (9..=20).collect::<Vec<_>>());
@@ -222,7 +222,7 @@ fn a_backup_that_lacks_wal_takes_nobodys_place() {
 }
 
 #[test]
-fn nothing_is_touched_but_walkeeps_own() {
+fn only_walkeeps_own_files_are_touched() {
     let kept = month();
     let wal = Path::new(kept.archive.url()).join(format!("{SYSTEM}/wal/0000000100000000"));
     let foreign = [
@@ -254,7 +254,7 @@ fn nothing_is_touched_but_walkeeps_own() {
 }
 
 #[test]
-fn what_killed_pushes_have_left_goes_after_a_day() {
+fn staging_files_of_killed_pushes_are_deleted_after_a_day() {
     let kept = month();
     let staged = |name: &str| kept.archive.file(SYSTEM, name).with_file_name(format!("{name}#17"));
     let (old, new, old_text) = (staged(&name(1, 30)), staged(&name(1, 31)), staged("00000002.history"));
@@ -269,7 +269,7 @@ fn what_killed_pushes_have_left_goes_after_a_day() {
 }
 
 #[test]
-fn directories_that_have_been_empty_for_a_day_go() {
+fn directories_empty_for_a_day_are_removed() {
     let kept = month();
     let wal = Path::new(kept.archive.url()).join(format!("{SYSTEM}/wal"));
     let [old, new] = ["0000000100000007", "0000000100000008"].map(|group| wal.join(group));
@@ -283,7 +283,7 @@ fn directories_that_have_been_empty_for_a_day_go() {
 }
 
 #[test]
-fn wherever_it_is_killed_the_log_that_is_left_has_no_hole() {
+fn a_killed_prune_leaves_no_hole() {
     for when in [1, 2, 3, 9, 14] {
         let kept = month();
         kept.segments(2, 3..=8, 9);
@@ -306,7 +306,7 @@ fn wherever_it_is_killed_the_log_that_is_left_has_no_hole() {
 }
 
 #[test]
-fn several_at_once_do_not_disturb_each_other() {
+fn concurrent_prunes_do_not_disturb_each_other() {
     let kept = month();
     let policy = ["--keep-backups", "1"];
     let prunes: Vec<Running> = (0..4).map(|_| Running::start(kept.walkeep("prune", &policy))).collect();
@@ -318,7 +318,7 @@ fn several_at_once_do_not_disturb_each_other() {
 }
 
 #[test]
-fn a_signal_ends_it_and_that_is_noted() {
+fn a_signal_ends_it_and_the_report_says_so() {
     let kept = month();
     let mut strace = kept.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unlink,unlinkat"]);
@@ -338,7 +338,7 @@ fn a_signal_ends_it_and_that_is_noted() {
 }
 
 #[test]
-fn what_was_done_is_noted_and_that_it_cannot_be_is_a_warning() {
+fn deletions_are_reported_and_a_failure_to_report_is_a_warning() {
     let kept = month();
     kept.said("prune", &["--keep-backups", "1"]);
     let report = kept.report("prune").unwrap();

@@ -1,4 +1,4 @@
-//! Whatever is in doubt deletes nothing, says why, and is noted.
+//! Doubts: a prune in doubt deletes nothing, says why, and reports it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, os::unix::fs::symlink, path::Path};
@@ -11,7 +11,7 @@ use support::{
     running::{Outcome, outcome_of},
 };
 
-/// Two backups, and the log since then.
+/// Creates two backups, and the WAL since then.
 fn weeks() -> Kept {
     let kept = Kept::new();
     kept.segments(1, 1..=30, 2);
@@ -20,7 +20,7 @@ fn weeks() -> Kept {
     kept
 }
 
-/// Asserts that a prune fails, deletes nothing and notes that.
+/// Asserts that a prune fails, deletes nothing and reports that.
 fn deletes_nothing(kept: &Kept, policy: &[&str], words: &str) {
     let before = kept.files();
     kept.fails(1, "prune", policy, words);
@@ -36,19 +36,19 @@ const ONE: [&str; 2] = ["--keep-backups", "1"];
 const WEEK: [&str; 2] = ["--keep-days", "7"];
 
 #[test]
-fn no_backup_to_go_by() {
+fn no_complete_backup() {
     let kept = Kept::new();
     kept.segments(1, 1..=5, 2);
     for policy in [ONE, WEEK] {
         deletes_nothing(&kept, &policy, "no base backup was found");
     }
-    // One whose WAL has a gap, and that cannot be recovered.
+    // A backup with a gap in its WAL, which cannot be recovered.
     kept.backup(1, 3, 9, 1);
     deletes_nothing(&kept, &ONE, "no complete base backup was found, but 1 that lack WAL");
 }
 
 #[test]
-fn a_backup_history_file_that_cannot_be_read() {
+fn an_unreadable_backup_history_file() {
     let sound = weeks();
     let name = sound.backup(1, 10, 10, 9);
     let bytes = fs::read(sound.archive.file(SYSTEM, &name)).unwrap();
@@ -68,7 +68,7 @@ fn a_backup_history_file_that_cannot_be_read() {
 }
 
 #[test]
-fn a_timeline_history_file_that_cannot_be_read() {
+fn an_unreadable_timeline_history_file() {
     for content in [&b""[..], b"1\t0/300000\tx\n"] {
         let kept = weeks();
         kept.put("00000002.history", content, days_ago(9));
@@ -77,7 +77,7 @@ fn a_timeline_history_file_that_cannot_be_read() {
 }
 
 #[test]
-fn an_archive_that_cannot_be_looked_at_whole() {
+fn an_archive_that_cannot_be_listed_completely() {
     let kept = weeks();
     kept.segments(1, 5_000..=5_001, 2);
     let group = Path::new(kept.archive.url()).join(format!("{SYSTEM}/wal/0000000100000001"));
@@ -108,7 +108,7 @@ fn an_archive_that_cannot_be_looked_at_whole() {
 }
 
 #[test]
-fn what_may_not_be_listed_or_entered_is_told_as_that_and_not_as_a_right_to_write_or_an_empty_archive() {
+fn a_missing_permission_to_list_is_reported_as_such() {
     let kept = weeks();
     let (root, id) = (Path::new(kept.archive.url()), SYSTEM.to_string());
     let system = root.join(&id);
@@ -131,7 +131,7 @@ fn what_may_not_be_listed_or_entered_is_told_as_that_and_not_as_a_right_to_write
 }
 
 #[test]
-fn clocks_that_cannot_be_right() {
+fn impossible_clocks() {
     let kept = weeks();
     kept.backup(1, 25, 25, -2);
     deletes_nothing(&kept, &ONE, "a clock is wrong");
@@ -143,18 +143,18 @@ fn clocks_that_cannot_be_right() {
     kept.backup(1, 5, 5, 60);
     kept.backup(1, 20, 20, 31);
     deletes_nothing(&kept, &WEEK, "nothing has been archived since");
-    // What goes by numbers does not go by time.
+    // Redundancy does not depend on time.
     kept.said("prune", &ONE);
     assert!(!kept.names().contains(&name(1, 19)));
 }
 
 #[test]
-fn a_limit_by_age_where_there_are_backups() {
+fn a_limit_by_age_although_there_are_backups() {
     deletes_nothing(&weeks(), &["--keep-wal-days", "7"], "there are 2 base backups");
 }
 
 #[test]
-fn names_that_no_segment_of_that_size_has() {
+fn names_of_another_segment_size() {
     let kept = weeks();
     let odd = "00000001000000000000FFFF";
     kept.put(odd, archived_segment(&name(1, 30), days_ago(9)), days_ago(9));
@@ -162,7 +162,7 @@ fn names_that_no_segment_of_that_size_has() {
 }
 
 #[test]
-fn segments_of_which_none_says_how_large_it_is() {
+fn segments_without_a_readable_size() {
     let kept = weeks();
     for number in 1..=30 {
         kept.put(&name(1, number), "", days_ago(1));
@@ -174,7 +174,7 @@ fn segments_of_which_none_says_how_large_it_is() {
 }
 
 #[test]
-fn a_policy_that_is_none_or_contradicts_itself_is_wrong_usage() {
+fn an_empty_or_contradictory_policy_is_wrong_usage() {
     let kept = weeks();
     kept.fails(2, "prune", &[], "nothing says what is to be kept");
     kept.fails(2, "prune", &["--keep-backups", "0"], "--keep-backups");

@@ -1,4 +1,4 @@
-//! A prune tells what it has done: each file that went, and up to where it came if it was ended half-way.
+//! Output of a prune that is interrupted: every deleted file, up to the point where it ended.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -21,7 +21,7 @@ use support::{
 
 const ONE: [&str; 2] = ["--keep-backups", "1"];
 
-/// Two backups of one timeline, and the log before and after the second one. Six files can go.
+/// Creates two backups of one timeline, and the WAL before and after the second one. Six files can be deleted.
 fn fortnight() -> Kept {
     let kept = Kept::new();
     kept.segments(1, 1..=4, 9);
@@ -33,7 +33,7 @@ fn fortnight() -> Kept {
     kept
 }
 
-/// A prune each of whose deletions takes a while.
+/// Returns a prune whose deletions are slow.
 fn slow(kept: &Kept) -> Command {
     let mut strace = kept.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unlink,unlinkat"]);
@@ -43,14 +43,14 @@ fn slow(kept: &Kept) -> Command {
     prune
 }
 
-/// The sizes of all files of the archive, by their names.
+/// Returns the sizes of all files in the archive, by name.
 fn sizes(kept: &Kept) -> Vec<(String, u64)> {
     let system = Path::new(kept.archive.url()).join(SYSTEM.to_string());
     let size = |file: &String| fs::metadata(system.join(file)).unwrap().len();
     kept.files().iter().map(|file| (file.rsplit('/').next().unwrap().to_owned(), size(file))).collect()
 }
 
-/// What is not there any more: names, and how many bytes they took.
+/// Returns the names of deleted files, and their total size.
 fn gone(before: &[(String, u64)], kept: &Kept) -> (BTreeSet<String>, u64) {
     let left: BTreeSet<String> = kept.names().into_iter().collect();
     let gone: Vec<_> = before.iter().filter(|(name, _)| !left.contains(name)).collect();
@@ -61,7 +61,8 @@ fn names(list: &Value) -> BTreeSet<String> {
     serde_json::from_value(list.clone()).unwrap()
 }
 
-/// Asserts what is told and noted by a prune that comes to a directory in which it may not delete; its document.
+/// Runs a prune that reaches a directory without permission to delete; asserts its output and report, and returns its
+/// document.
 fn stopped_by_a_directory(options: &[&str]) -> (Told, BTreeSet<String>, u64) {
     let kept = Kept::new();
     // The last two of one directory, and the first of the next one.
@@ -80,13 +81,13 @@ fn stopped_by_a_directory(options: &[&str]) -> (Told, BTreeSet<String>, u64) {
     let report = kept.report("prune").unwrap();
     assert_eq!((&report["deleted_files"], &report["deleted_bytes"]), (&json!(3), &json!(bytes)), "{report}");
     assert_eq!((&report["ok"], &report["totals"]), (&json!(false), &Value::Null));
-    // What is done is done.
+    // Deleted files stay deleted.
     assert_eq!(kept.json("prune", &ONE)["deleted_files"], json!([name(1, 4096), name(1, 4097)]));
     (told, gone, bytes)
 }
 
 #[test]
-fn what_went_before_a_failure_is_told_and_noted() {
+fn deletions_before_a_failure_are_printed_and_reported() {
     let (told, gone, bytes) = stopped_by_a_directory(&["--json"]);
     let json: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!(names(&json["deleted_files"]), gone, "{json:#}");
@@ -99,7 +100,7 @@ fn what_went_before_a_failure_is_told_and_noted() {
 }
 
 #[test]
-fn what_went_before_a_signal_is_told_and_noted_exactly() {
+fn deletions_before_a_signal_are_printed_and_reported_exactly() {
     [Signal::TERM, Signal::HUP].into_iter().for_each(ended_by);
 }
 
@@ -124,7 +125,7 @@ fn ended_by(signal: Signal) {
 }
 
 #[test]
-fn every_deletion_is_a_line_of_an_audit() {
+fn every_deletion_is_an_audit_line() {
     let lines = |options: &[&str]| {
         let kept = fortnight();
         let size = sizes(&kept).into_iter().find(|(file, _)| *file == name(1, 1)).unwrap().1;
@@ -139,14 +140,14 @@ fn every_deletion_is_a_line_of_an_audit() {
     assert!(said[1].contains(&name(1, 1)) && said[1].contains(&size.to_string()), "{said:#?}");
     assert!(said[1].contains(&why), "{said:#?}");
     assert!(said[5].contains(&format!("{}#3", name(1, 7))) && said[5].contains("killed"), "{said:#?}");
-    // A log for programs has them without being asked; one for people has not.
+    // A log for programs contains them by default; one for people does not.
     let (size, said) = lines(&["--log-format", "json"]);
     assert_eq!(said.len(), 6, "{said:#?}");
     let line: Value = serde_json::from_str(&said[1]).unwrap();
     let facts = (&line["name"], &line["size"], &line["why"]);
     assert_eq!(facts, (&json!(name(1, 1)), &json!(size), &json!(why)), "{line:#}");
     assert_eq!(lines(&[]).1, [""; 0]);
-    // What does not go is in no audit.
+    // Files that stay are not in the audit.
     let kept = fortnight();
     let told = Told::by(kept.walkeep("prune", &[&ONE[..], &["-v", "--dry-run"]].concat()));
     assert!(!told.stderr.contains("deleted"), "{}", told.stderr);

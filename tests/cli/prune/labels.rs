@@ -1,5 +1,4 @@
-//! Which base backups count: one that a replica was made of takes nobody's place where labels say so, and is told where they
-//! do not.
+//! Labels: base backups taken for replicas do not count if labels exclude them, and are reported otherwise.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,14 +14,14 @@ use support::{
 
 const REPLICA: &str = "pg_basebackup base backup";
 
-/// A backup of that label that starts there, and ended then.
+/// Adds a backup with that label, start and end time.
 fn add(kept: &Kept, start: u64, label: &str, at: Timestamp) -> String {
     let (name, bytes) = archived_backup(1, start, start, label, at);
     kept.put(&name, bytes, at);
     name
 }
 
-/// Three nightly backups, and three replicas that were made on the morning after.
+/// Creates three nightly backups, and three replicas made on the following morning.
 fn scene() -> Kept {
     let kept = Kept::new();
     kept.segments(1, 1..=12, 2);
@@ -45,7 +44,7 @@ fn begins_at(kept: &Kept, options: &[&str]) -> String {
 }
 
 #[test]
-fn replicas_take_nobodys_place_where_labels_say_what_counts() {
+fn replicas_do_not_count_if_labels_exclude_them() {
     let kept = scene();
     let three = ["--keep-backups", "3", "--backup-label", "nightly*"];
     assert_eq!(begins_at(&kept, &three), name(1, 3));
@@ -84,7 +83,7 @@ fn replicas_take_nobodys_place_where_labels_say_what_counts() {
 }
 
 #[test]
-fn where_nothing_says_what_counts_replicas_are_told_of() {
+fn without_labels_suspected_replicas_are_reported() {
     let kept = scene();
     let told =
         |options: &[&str]| outcome_of(kept.walkeep("prune", &[&["--dry-run"], options].concat())).stderr;
@@ -99,7 +98,7 @@ fn where_nothing_says_what_counts_replicas_are_told_of() {
     let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(printed["perhaps_replicas"], json!([format!("\"{REPLICA}\" from {}", name(1, 11))]));
 
-    // Night after night the same label.
+    // The same label every night.
     let kept = Kept::new();
     kept.segments(1, 1..=12, 2);
     for (start, days) in [(3, 3), (5, 2), (7, 1)] {
@@ -109,7 +108,7 @@ fn where_nothing_says_what_counts_replicas_are_told_of() {
 }
 
 #[test]
-fn labels_that_match_nothing_delete_nothing() {
+fn label_patterns_without_a_match_delete_nothing() {
     let kept = scene();
     let options = ["--keep-backups", "3", "--backup-label", "nightly", "--backup-label", "Nightly*"];
     kept.fails(1, "prune", &options, "no base backup has a label that counts (nightly, Nightly*)");
@@ -119,7 +118,7 @@ fn labels_that_match_nothing_delete_nothing() {
 }
 
 #[test]
-fn backups_in_directories_count_whatever_their_label() {
+fn backups_in_directories_count_under_any_label() {
     let kept = scene();
     let place = kept.sandbox.directory("backups");
     let files = |start, label| {
@@ -155,7 +154,7 @@ fn the_newest_is_the_one_that_ended_last_although_another_was_archived_later() {
     add(&kept, 5, "nightly", days_ago(2));
     let told = kept.json("prune", &["--dry-run", "--keep-backups", "1"]);
     assert_eq!(told["begins_at"], name(1, 5), "{told:#}");
-    // With one whose clock was ahead, it is when they were archived that can be compared.
+    // If one clock was ahead, archiving times are compared.
     kept.put(&first, late(days_ago(4)), days_ago(4));
     let (second, bytes) = archived_backup(1, 5, 5, "nightly", days_ago(2));
     kept.put(&second, resealed(&bytes, &days_ago(2).to_string(), &days_ago(5).to_string()), days_ago(5));

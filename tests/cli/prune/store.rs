@@ -1,4 +1,4 @@
-//! Pruning an object store: many objects by one request, no more listings than it takes, and a store that fails half-way.
+//! Pruning of an object store: bulk deletion, no unnecessary listings, and a store that fails half-way.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use support::{
     store_scene::{StoreScene, key},
 };
 
-/// Segments enough for three listings and three deletions, all but the newest empty, and a backup near their end.
+/// Enough segments for three listings and three deletions, all empty except the newest, and a backup near their end.
 const SEGMENTS: u64 = 2_500;
 
 fn crowded() -> StoreScene {
@@ -32,18 +32,18 @@ fn crowded() -> StoreScene {
 fn prune(scene: &StoreScene, options: &[&str]) -> Command {
     let mut command = scene.command(&scene.primary, scene.sandbox.walkeep());
     command.args(["prune", "--system-identifier", &SYSTEM.to_string(), "--keep-backups", "1"]);
-    // All were put there just now.
+    // Everything was created just now.
     command.args(["--backup-may-take", "0s"]).args(options);
     command.stdout(Stdio::null());
     command
 }
 
-/// The numbers of the segments.
+/// Returns the numbers of the segments.
 fn numbers(scene: &StoreScene) -> Vec<u64> {
     (1..=SEGMENTS).filter(|number| scene.store.file(&key(&name(1, *number))).exists()).collect()
 }
 
-/// How many requests there were: listings, deletions of many, deletions of one.
+/// Returns the numbers of listings, bulk deletions and single deletions.
 fn requests(scene: &StoreScene) -> (usize, usize, usize) {
     let requests = scene.store.requests();
     let count = |method: &str, query: &str| {
@@ -54,7 +54,7 @@ fn requests(scene: &StoreScene) -> (usize, usize, usize) {
 }
 
 #[test]
-fn a_thousand_names_are_listed_and_deleted_by_one_request() {
+fn a_thousand_names_are_listed_and_deleted_with_one_request() {
     let scene = crowded();
     let outcome = outcome_of(prune(&scene, &[]));
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
@@ -76,11 +76,11 @@ fn reports() -> String {
 }
 
 #[test]
-fn a_store_that_deletes_one_at_a_time_is_asked_so() {
+fn a_store_without_bulk_deletion_gets_single_deletions() {
     for fault in [
         Fault::Answer { status: 501, code: "NotImplemented", message: "No." },
         Fault::Answer { status: 400, code: "MalformedXML", message: "What?" },
-        // About an object that was not to be deleted, which the library does not survive.
+        // About an object that was not to be deleted, which would crash the library.
         Fault::Raw {
             status: 200,
             headers: vec![("content-type", "application/xml".to_owned())],
@@ -107,7 +107,7 @@ fn a_store_that_deletes_one_at_a_time_is_asked_so() {
 fn a_listing_that_fails_half_way_deletes_nothing() {
     let mut scene = crowded();
     scene.hurry();
-    // The first page is answered.
+    // The first page is returned.
     scene.store.break_times(1, Matching::Method("GET"), Fault::None);
     scene.store.break_with(
         Matching::Method("GET"),
@@ -118,7 +118,7 @@ fn a_listing_that_fails_half_way_deletes_nothing() {
     assert!(stderr.contains("cannot list") && stderr.contains("503"), "{stderr}");
     assert_eq!(requests(&scene).1, 0);
     assert_eq!(numbers(&scene).len() as u64, SEGMENTS);
-    // One that fails for a moment is asked again.
+    // After a temporary failure, it is asked again.
     let mut scene = crowded();
     scene.cut_soon();
     scene.store.break_times(1, Matching::Method("GET"), Fault::None);
@@ -130,7 +130,7 @@ fn a_listing_that_fails_half_way_deletes_nothing() {
 }
 
 #[test]
-fn a_store_that_lets_nobody_delete_says_so() {
+fn a_refused_deletion_is_reported() {
     let mut scene = crowded();
     scene.hurry();
     let refused = Fault::Answer { status: 403, code: "AccessDenied", message: "Not yours." };
@@ -143,14 +143,14 @@ fn a_store_that_lets_nobody_delete_says_so() {
 }
 
 #[test]
-fn an_answer_that_some_went_and_some_did_not_counts_those_that_went() {
+fn a_partly_successful_deletion_counts_the_deleted_objects() {
     let (scene, refused) = (StoreScene::new(), "<Code>AccessDenied</Code><Message>Held.</Message>");
     for number in 1..=20 {
         scene.store.put(&key(&name(1, number)), archived_segment(&name(1, number), days_ago(0)));
     }
     let (backup, bytes) = archived_backup(1, 15, 15, "nightly", days_ago(1));
     scene.store.put(&key(&backup), bytes);
-    // Fourteen are asked for: the third and the ninth stay, by what the store says.
+    // Fourteen are requested: the third and the ninth stay, according to the store.
     let stay = [3, 9].map(|number| name(1, number));
     let errors = stay
         .each_ref()
@@ -173,7 +173,7 @@ fn an_answer_that_some_went_and_some_did_not_counts_those_that_went() {
     assert_eq!((&json["ok"], &json["error_kind"]), (&Value::from(false), &Value::from("refused")));
     let report: Value = serde_json::from_slice(&scene.store.get(&reports()).unwrap()).unwrap();
     assert_eq!(report["deleted_files"], 12, "{report}");
-    // What has failed is asked for once more, by itself; nothing behind it is.
+    // The failed one is requested once more, by itself, and none after it.
     let asked = scene.store.requests().into_iter().filter(|request| request.method == "DELETE").count();
     assert!(asked <= 2, "{asked}");
 }
@@ -198,7 +198,7 @@ fn a_store_that_fails_between_deletions_leaves_no_hole() {
 }
 
 #[test]
-fn a_clock_that_differs_much_from_the_stores_deletes_nothing() {
+fn a_clock_that_differs_much_from_the_stores_prevents_deletion() {
     let scene = crowded();
     scene.store.set_clock_offset(-3_600);
     let Outcome { status, stderr } = outcome_of(prune(&scene, &[]));

@@ -1,4 +1,4 @@
-//! An acknowledgement does not outlive what it acknowledges: exit 0 on its strength means that the archive has the file.
+//! Acknowledgements: exit status 0 because of one means that the archive still has the file.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -23,7 +23,8 @@ use support::{
     wrapper::wrapped,
 };
 
-/// Three segments, the first of which has taken the others along; from now on, each call is about its own file alone.
+/// Creates three segments, the first of which has been archived together with the others. Later calls archive only
+/// their own files.
 fn pusher_with_notes() -> Pusher {
     let pusher = pusher_with(1..=3);
     succeeds(pusher.push(&name(1)));
@@ -31,7 +32,7 @@ fn pusher_with_notes() -> Pusher {
     pusher
 }
 
-/// What has been archived again, because it was gone.
+/// Asserts that a file that had disappeared is archived again.
 fn is_archived_again(pusher: &Pusher, number: usize) {
     let name = name(number);
     let text = said(pusher.push(&name));
@@ -67,12 +68,12 @@ fn an_archive_that_was_emptied_is_filled_again() {
 }
 
 #[test]
-fn another_file_system_that_is_mounted_in_the_archives_place_is_filled_again() {
+fn another_file_system_mounted_over_the_archive_is_filled_again() {
     let pusher = pusher_with(1..=3);
     let archive = Path::new(pusher.archive.url());
     let mut tmpfs = Tmpfs::mount(archive, 8 << 20);
     succeeds(tmpfs.run(&pusher.push(&name(1))));
-    // Often it has the same device number, and always the same inode.
+    // The device number is often the same, and the inode always.
     tmpfs.mount_anew();
     for number in [2, 3] {
         assert_eq!(outcome_of(tmpfs.run(&pusher.push(&name(number)))).status, 0);
@@ -82,7 +83,7 @@ fn another_file_system_that_is_mounted_in_the_archives_place_is_filled_again() {
 }
 
 #[test]
-fn what_is_not_the_acknowledged_file_is_compared_with_ours() {
+fn a_file_other_than_the_acknowledged_one_is_compared() {
     let pusher = pusher_with_notes();
     let stored = pusher.stored(&name(2));
     fs::write(pusher.file(&name(2)), &stored[..stored.len() - 1]).unwrap();
@@ -114,7 +115,7 @@ fn a_file_that_cannot_be_opened_in_the_archive_is_not_taken_for_archived() {
 }
 
 #[test]
-fn a_spool_that_was_restored_from_a_snapshot_acknowledges_nothing_that_is_not_there() {
+fn a_spool_restored_from_a_snapshot_acknowledges_no_missing_file() {
     let pusher = pusher_with_notes();
     let snapshot = pusher.sandbox.directory("snapshot");
     copy_of_files(&only_spool(&pusher.sandbox), &snapshot);
@@ -127,7 +128,7 @@ fn a_spool_that_was_restored_from_a_snapshot_acknowledges_nothing_that_is_not_th
 }
 
 #[test]
-fn a_note_of_the_first_version_is_none() {
+fn a_note_of_the_first_version_is_ignored() {
     let pusher = pusher_with_notes();
     let found = fs::metadata(pusher.data.join(&format!("pg_wal/{}", name(2)))).unwrap();
     let text = format!(
@@ -155,7 +156,7 @@ fn in_a_directory_the_age_of_a_note_does_not_matter() {
 }
 
 #[test]
-fn an_archive_that_hangs_when_a_file_is_opened_in_it_holds_no_call_beyond_its_time_limit() {
+fn an_archive_that_hangs_on_open_blocks_no_call_beyond_its_time_limit() {
     let pusher = pusher_with_notes();
     let mut strace = pusher.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P"]).arg(pusher.file(&name(2)));
@@ -164,14 +165,14 @@ fn an_archive_that_hangs_when_a_file_is_opened_in_it_holds_no_call_beyond_its_ti
     push.env_remove("LD_LIBRARY_PATH");
     let started = Instant::now();
     let mut call = Running::start(push);
-    // strace itself keeps the end waiting for the delay that it has begun; what counts is when the call gives up.
+    // strace delays the end until its own delay is over; the time at which the call gives up counts.
     let line = call.line().unwrap();
     assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
     assert!(line.contains("gave up after 3s, the time limit"), "{line}");
     assert_eq!(call.end().status, 1);
 }
 
-/// A call that must take its neighbours along and fail, because of its own file.
+/// Asserts that a call with additional files fails because of its own file.
 fn fails_with_its_own_file(push: Command) {
     assert_eq!(outcome_of(push).status, 4);
 }
@@ -189,7 +190,7 @@ fn looking_ahead_asks_again_for_what_was_acknowledged_long_ago() {
     fails_with_its_own_file(pusher.push(&name(2)));
     assert!(pusher.file(&name(3)).exists());
     assert_eq!(fs::metadata(pusher.file(&name(4))).unwrap().ino(), untouched);
-    // And has noted it anew.
+    // And has recorded it again.
     fs::remove_file(pusher.file(&name(4))).unwrap();
     fails_with_its_own_file(pusher.push(&name(2)));
     assert!(!pusher.file(&name(4)).exists());
@@ -214,7 +215,7 @@ fn a_call_that_finds_its_file_acknowledged_opens_it_in_the_archive_and_starts_no
 }
 
 #[test]
-fn a_note_serves_once_whatever_it_is_worth() {
+fn a_note_is_used_once() {
     let pusher = pusher_with_notes();
     fs::remove_file(pusher.file(&name(2))).unwrap();
     is_archived_again(&pusher, 2);

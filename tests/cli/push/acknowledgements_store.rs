@@ -1,4 +1,4 @@
-//! Acknowledgements of what is in a store: those of the last minutes count, and the store is asked about all others.
+//! Acknowledgements of files in a store: recent ones count, and the store is asked about all others.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, process::Command};
@@ -15,8 +15,8 @@ use support::{
     store_scene::{StoreScene, key},
 };
 
-/// A store with three segments, of which the call for the first has taken the others along. From now on, each call is about its
-/// own file alone, unless something is marked; no requests have been noted.
+/// Creates a store with three segments, the first of which was archived together with the others. Later calls archive
+/// only their own files, unless others are marked. Requests are counted from here on.
 fn scene_with_notes() -> StoreScene {
     let scene = StoreScene::new();
     make_ready(&scene.primary, 1..=3);
@@ -32,28 +32,28 @@ fn remove(scene: &StoreScene, number: usize) {
 }
 
 #[test]
-fn a_note_of_the_last_minutes_counts_without_a_question() {
+fn a_recent_note_counts_without_a_request() {
     let scene = scene_with_notes();
     assert!(said(scene.push(&name(2))).contains(BY_AN_EARLIER_CALL));
-    // The one answer that rests on the spool alone.
+    // The one answer that depends on the spool alone.
     remove(&scene, 3);
     assert!(said(scene.push(&name(3))).contains(BY_AN_EARLIER_CALL));
     assert_eq!(scene.store.requests().len(), 0);
 }
 
 #[test]
-fn an_older_note_costs_one_question() {
+fn an_older_note_costs_one_request() {
     let scene = scene_with_notes();
     make_notes_old(&scene.sandbox);
     assert!(said(scene.push(&name(2))).contains(BY_AN_EARLIER_CALL));
     assert_eq!(scene.asked(&name(2)), ["HEAD"]);
 }
 
-/// Of what a note says of its age.
+/// Change of a note's time.
 type Change = fn(&mut [String; 3]);
 
 #[test]
-fn clocks_that_do_not_agree_make_a_note_an_old_one() {
+fn disagreeing_clocks_make_a_note_old() {
     let changes: [(&str, Change); 5] = [
         ("older by the clock on the wall", |words| shift(&mut words[0], -3600)),
         ("from after this moment", |words| shift(&mut words[0], 3600)),
@@ -80,7 +80,7 @@ fn clocks_that_do_not_agree_make_a_note_an_old_one() {
 }
 
 #[test]
-fn what_is_gone_or_another_object_is_not_taken_for_archived() {
+fn a_missing_or_different_object_does_not_count_as_archived() {
     let scene = scene_with_notes();
     make_notes_old(&scene.sandbox);
     remove(&scene, 2);
@@ -97,7 +97,7 @@ fn what_is_gone_or_another_object_is_not_taken_for_archived() {
 }
 
 #[test]
-fn a_store_that_does_not_answer_the_question_is_asked_as_if_there_were_no_note() {
+fn if_the_store_does_not_answer_a_note_does_not_count() {
     let mut scene = scene_with_notes();
     make_notes_old(&scene.sandbox);
     for (number, fault) in

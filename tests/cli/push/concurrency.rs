@@ -1,4 +1,5 @@
-//! Many pushes at once: the archiver was killed and its orphan still runs, or two servers share an archive.
+//! Concurrent pushes: after the archiver was killed while its command still runs, or of two servers that share an
+//! archive.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -18,13 +19,13 @@ use support::{
     wrapper::in_shell,
 };
 
-/// How often a race is run, because chance has its part in it.
+/// Number of rounds of each race, whose outcome is random.
 const ROUNDS: usize = 5;
 
-/// How many pushes run at once.
+/// Number of concurrent pushes.
 const PUSHES: usize = 10;
 
-/// Lets the commands go at one moment and gives their exit statuses.
+/// Starts the commands at the same moment and returns their exit statuses.
 fn race(pusher: &Pusher, commands: &[Command]) -> Vec<Option<i32>> {
     let (gate, opener) = pipe().unwrap();
     let start = |command: &Command| {
@@ -38,7 +39,7 @@ fn race(pusher: &Pusher, commands: &[Command]) -> Vec<Option<i32>> {
 }
 
 #[test]
-fn pushes_of_one_file_at_once_all_succeed_and_leave_one_file() {
+fn concurrent_pushes_of_one_file_all_succeed_and_leave_one_file() {
     for _ in 0..ROUNDS {
         let pusher = Pusher::new();
         let content = pusher.data.segment(SEGMENT, 0);
@@ -50,7 +51,7 @@ fn pushes_of_one_file_at_once_all_succeed_and_leave_one_file() {
 }
 
 #[test]
-fn of_pushes_with_different_content_one_content_wins_and_the_others_are_told() {
+fn of_concurrent_pushes_with_different_content_one_wins_and_the_others_fail() {
     for _ in 0..ROUNDS {
         let pusher = Pusher::new();
         let twin = DataDirectory::new(&pusher.sandbox, "twin", SYSTEM);
@@ -73,9 +74,9 @@ fn of_pushes_with_different_content_one_content_wins_and_the_others_are_told() {
 }
 
 #[test]
-fn pushes_of_different_files_at_once_do_not_disturb_each_other() {
+fn concurrent_pushes_of_different_files_do_not_disturb_each_other() {
     let pusher = Pusher::new();
-    // Two groups, whose directories they all want to make.
+    // Two groups, whose directories all pushes want to create.
     let names: Vec<_> = (0..PUSHES).map(|n| format!("00000001{:08X}{:08X}", n % 2, n + 1)).collect();
     let contents: Vec<_> = names.iter().map(|name| pusher.data.segment(name, 0)).collect();
     let commands: Vec<_> = names.iter().map(|name| pusher.push(name)).collect();

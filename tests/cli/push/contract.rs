@@ -1,4 +1,4 @@
-//! What `walkeep-archive` archives, and what it will not replace: statuses 0 and 3 of its table.
+//! `walkeep-archive`: what it archives, and what it never replaces. Exit statuses 0 and 3.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{
@@ -20,7 +20,7 @@ use support::{
     wrapper::in_shell,
 };
 
-/// A data directory with a file of each kind, and their names and contents.
+/// Creates a data directory with a file of each kind; returns their names and contents.
 fn pusher_with_all_kinds() -> (Pusher, [(&'static str, Vec<u8>); 4]) {
     const PARTIAL: &str = "000000010000000000000002.partial";
     let pusher = Pusher::new();
@@ -36,15 +36,15 @@ fn pusher_with_all_kinds() -> (Pusher, [(&'static str, Vec<u8>); 4]) {
     (pusher, files)
 }
 
-/// The JSON in an archived file's header.
+/// Returns the JSON in an archived file's header.
 fn header(stored: &[u8]) -> Value {
     serde_json::from_slice(&stored[8..1024 - 66]).unwrap()
 }
 
-// Exit status 0: archived and durable, or already archived with the same content.
+// Exit status 0: archived durably, or already archived with the same content.
 
 #[test]
-fn all_four_kinds_are_archived_under_their_keys_without_a_word_and_come_back() {
+fn all_four_kinds_are_archived_silently_under_their_keys_and_restored() {
     let (pusher, files) = pusher_with_all_kinds();
     for (name, content) in &files {
         let output = pusher.push(name).output().unwrap();
@@ -66,7 +66,7 @@ fn an_identical_resend_succeeds_and_leaves_the_archives_file_alone() {
     for (name, _) in &files {
         succeeds(pusher.push(name));
         let before = (pusher.stored(name), fs::metadata(pusher.file(name)).unwrap());
-        // Whatever it would have been stored as.
+        // In any compression.
         succeeds(pusher.push_with(&["--compression", "none"], name));
         succeeds(pusher.push(name));
         let after = (pusher.stored(name), fs::metadata(pusher.file(name)).unwrap());
@@ -104,7 +104,7 @@ fn wal_of_a_newer_server_is_archived_and_mentioned_in_the_debug_log() {
 }
 
 #[test]
-fn the_first_segment_of_a_timeline_may_begin_with_its_parents_pages() {
+fn the_first_segment_of_a_timeline_may_start_with_pages_of_its_parent() {
     let pusher = Pusher::new();
     let child = "000000020000000000000001";
     pusher.data.file(&format!("pg_wal/{child}"), segment(SEGMENT, SYSTEM, SEGMENT_BYTES, 0));
@@ -123,11 +123,11 @@ fn the_name_may_differ_from_the_last_part_of_the_path() {
 }
 
 #[test]
-fn flags_go_before_the_environment_and_the_environment_before_the_file() {
+fn flags_take_precedence_over_the_environment_and_that_over_the_file() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     let [flag, variable, file] = ["flag", "variable", "file"].map(|name| pusher.sandbox.directory(name));
-    // A URL, where elsewhere it is a path.
+    // A URL here, a path elsewhere.
     let text = format!("archive = 'file://{}'\ncompression = 'none'", file.display());
     let config = pusher.sandbox.file("walkeep.toml", text);
     let codec_in = |directory: &Path| {
@@ -154,7 +154,7 @@ fn flags_go_before_the_environment_and_the_environment_before_the_file() {
 }
 
 #[test]
-fn every_way_to_compress_can_be_undone_without_walkeep() {
+fn every_codec_can_be_decompressed_without_walkeep() {
     let pusher = Pusher::new();
     let content = pusher.data.segment(SEGMENT, 0);
     let stored_with = |options: &[&str]| {
@@ -180,7 +180,7 @@ fn every_way_to_compress_can_be_undone_without_walkeep() {
 }
 
 #[test]
-fn others_are_kept_out_and_the_group_is_let_in_where_the_cluster_does_so() {
+fn others_get_no_access_and_the_group_only_if_the_cluster_allows_it() {
     for (umask, of_files, of_directories) in
         [("022", 0o600, 0o700), ("077", 0o600, 0o700), ("027", 0o640, 0o750)]
     {
@@ -205,7 +205,7 @@ fn a_log_that_cannot_be_written_changes_no_exit_status() {
         let run = |command: &Command| outcome_of(in_shell(&pusher.sandbox, script, command)).status;
         fs::remove_file(pusher.file(SEGMENT)).unwrap();
         for format in ["text", "json"] {
-            // A new file, then one that is there.
+            // A new file, then an existing one.
             let push = pusher.push_with(&["-v", "--log-format", format], SEGMENT);
             assert_eq!(run(&push), 0, "{script}");
         }
@@ -220,7 +220,7 @@ fn a_log_that_cannot_be_written_changes_no_exit_status() {
 }
 
 #[test]
-fn verbose_means_one_line_a_file_with_sizes_and_time() {
+fn verbose_logs_one_line_per_file_with_sizes_and_time() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     for what in ["archived", "already archived"] {
@@ -238,7 +238,7 @@ fn verbose_means_one_line_a_file_with_sizes_and_time() {
 }
 
 #[test]
-fn a_json_log_has_one_object_a_line() {
+fn a_json_log_has_one_object_per_line() {
     let (pusher, _) = pusher_with_archived_segment();
     let one_object = |command: Command, status: i32, level: &str| {
         let outcome = outcome_of(command);
@@ -260,7 +260,7 @@ fn a_json_log_has_one_object_a_line() {
     one_object(pusher.push_with(&["--log-format=json", "--compression-level=20"], SEGMENT), 2, "ERROR");
 }
 
-// Exit status 3: the archive holds this name with different content.
+// Exit status 3: the archive has different content under this name.
 
 #[test]
 fn push_never_overwrites_different_content() {
@@ -268,7 +268,7 @@ fn push_never_overwrites_different_content() {
     for (name, content) in &files {
         succeeds(pusher.push(name));
         let stored = pusher.stored(name);
-        // Of which two are kept.
+        // Two of these are kept.
         if name.ends_with(".partial") {
             continue;
         }
@@ -296,7 +296,7 @@ fn a_second_promotion_to_the_same_timeline_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_damaged_in_the_archive_is_no_reason_to_drop_the_servers_own() {
+fn a_damaged_archived_file_does_not_count_as_archived() {
     let (pusher, _) = pusher_with_archived_segment();
     let sound = pusher.stored(SEGMENT);
     let flipped = |at: usize| {
@@ -334,15 +334,15 @@ fn a_file_that_is_damaged_in_the_archive_is_no_reason_to_drop_the_servers_own() 
         assert!(pusher.stored(SEGMENT) == damaged, "{what}");
         assert_eq!(pusher.files(), [SEGMENT_KEY], "{what}");
     }
-    // What the message recommends.
+    // The advice in the message.
     fs::remove_file(pusher.file(SEGMENT)).unwrap();
     succeeds(pusher.push(SEGMENT));
-    // But for the time, it is what it was.
+    // Equal except for the time.
     assert_eq!(pusher.stored(SEGMENT).len(), sound.len());
 }
 
 #[test]
-fn a_damaged_body_of_a_file_that_is_stored_uncompressed_is_found_too() {
+fn damage_of_an_uncompressed_archived_file_is_found_too() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     succeeds(pusher.push_with(&["--compression=none"], SEGMENT));
@@ -354,8 +354,8 @@ fn a_damaged_body_of_a_file_that_is_stored_uncompressed_is_found_too() {
 }
 
 #[test]
-fn a_file_that_was_archived_under_another_name_does_not_pass_for_this_one() {
-    // A text file does not say what it is called; only the archived file's header does.
+fn a_file_archived_under_another_name_does_not_count_as_this_one() {
+    // A text file does not contain its name; only the archived file's header does.
     let pusher = Pusher::new();
     let other_name = "00000003.history";
     for name in [HISTORY, other_name] {
@@ -367,8 +367,8 @@ fn a_file_that_was_archived_under_another_name_does_not_pass_for_this_one() {
 }
 
 #[test]
-fn a_file_that_was_archived_for_another_system_does_not_pass_for_this_ones() {
-    // Restore would refuse it.
+fn a_file_archived_for_another_cluster_does_not_count_as_this_clusters() {
+    // A restore would refuse it.
     let pusher = Pusher::new();
     pusher.data.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
     succeeds(pusher.push(HISTORY));
@@ -380,7 +380,7 @@ fn a_file_that_was_archived_for_another_system_does_not_pass_for_this_ones() {
 }
 
 #[test]
-fn a_file_that_only_a_newer_walkeep_can_read_is_not_called_damaged() {
+fn a_file_in_a_newer_format_is_not_reported_as_damaged() {
     let (pusher, _) = pusher_with_archived_segment();
     let sound = pusher.stored(SEGMENT);
     for (from, to) in

@@ -1,5 +1,5 @@
-//! A push that dies: whatever the moment, the archive holds the complete file or nothing under its name, and the next
-//! push succeeds.
+//! Crashes of a push: at any moment the archive has the complete file or none under its name, and the next push
+//! succeeds.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{
@@ -23,8 +23,8 @@ use support::{
 
 const SIGKILL: i32 = 9;
 
-/// Asserts that the archive is sound and that the next push succeeds, and empties the archive again. Returns how long
-/// the push took.
+/// Asserts that the archive is intact and that the next push succeeds, and empties the archive. Returns the duration
+/// of the push.
 fn assert_sound_after_crash(pusher: &Pusher, content: &[u8], when: &str) -> Duration {
     if pusher.file(SEGMENT).exists() {
         assert!(pusher.original(SEGMENT) == content, "{when}");
@@ -41,7 +41,7 @@ fn empty(pusher: &Pusher) {
     fs::remove_dir_all(Path::new(pusher.archive.url()).join(SYSTEM.to_string())).unwrap();
 }
 
-/// Runs a push and kills it after that long, unless it has ended.
+/// Runs a push and kills it after that time, unless it has ended.
 fn push_killed_after(pusher: &Pusher, delay: Duration) -> ExitStatus {
     let mut child = pusher.push(SEGMENT).stderr(Stdio::null()).spawn().unwrap();
     thread::sleep(delay);
@@ -50,7 +50,7 @@ fn push_killed_after(pusher: &Pusher, delay: Duration) -> ExitStatus {
 }
 
 #[test]
-fn a_push_killed_at_any_moment_leaves_the_whole_file_or_nothing_and_the_next_one_succeeds() {
+fn a_push_killed_at_any_moment_leaves_the_complete_file_or_none_and_the_next_succeeds() {
     const RUNS: u32 = 40;
     let pusher = Pusher::new();
     let content = segment(SEGMENT, SYSTEM, 16 << 20, 0);
@@ -63,14 +63,14 @@ fn a_push_killed_at_any_moment_leaves_the_whole_file_or_nothing_and_the_next_one
         let status = push_killed_after(&pusher, delay);
         assert!(status.success() || status.signal() == Some(SIGKILL), "{status}");
         killed += u32::from(!status.success());
-        // Measured anew each time, because the machine's other work comes and goes.
+        // Measured each time, because the machine's other load varies.
         whole = assert_sound_after_crash(&pusher, &content, &format!("killed after {delay:?}"));
     }
     assert!(killed > RUNS / 2, "only {killed} of {RUNS} were killed before they had ended");
 }
 
-/// What a push into an empty archive changes there, from the first directory to the staging file's end; the archive is
-/// empty again.
+/// Returns the changes in the archive made by a push, from the first directory to the removal of the staging file;
+/// empties the archive.
 fn changes_of_a_push(pusher: &Pusher) -> Vec<Change> {
     let (outcome, calls) = trace(&pusher.sandbox, &pusher.push(SEGMENT));
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
@@ -80,7 +80,7 @@ fn changes_of_a_push(pusher: &Pusher) -> Vec<Change> {
 }
 
 #[test]
-fn a_push_killed_before_any_change_of_the_archive_leaves_the_whole_file_or_nothing() {
+fn a_push_killed_before_any_change_of_the_archive_leaves_the_complete_file_or_none() {
     let pusher = Pusher::new();
     let content = pusher.data.segment(SEGMENT, 0);
     let changes = changes_of_a_push(&pusher);
@@ -94,11 +94,11 @@ fn a_push_killed_before_any_change_of_the_archive_leaves_the_whole_file_or_nothi
 }
 
 #[test]
-fn a_push_told_to_stop_while_it_publishes_leaves_no_staging_file() {
+fn a_push_stopped_while_it_publishes_leaves_no_staging_file() {
     let pusher = Pusher::new();
     let content = pusher.data.segment(SEGMENT, 0);
     let changes = changes_of_a_push(&pusher);
-    // It has a second to finish, and flushing to a busy disk could take that long.
+    // It has a second to finish, and flushing to a busy disk may take that long.
     let archive = Path::new(pusher.archive.url());
     let tmpfs = Tmpfs::mount(archive, 8 << 20);
     let seen = tmpfs.seen_outside(archive);

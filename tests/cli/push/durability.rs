@@ -1,5 +1,5 @@
-//! Exit 0 means that the file, its name and the directories above survive a power cut. No test can cut the power; these
-//! watch the system calls of a push, and make them fail.
+//! Exit status 0 means that the file, its name and the directories above survive a power loss. These tests watch the
+//! system calls of a push, and make them fail.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{
@@ -17,7 +17,7 @@ use support::{
     user,
 };
 
-/// The system calls of a push that succeeds.
+/// System calls of a successful push.
 struct Traced(Vec<Call>);
 
 impl Traced {
@@ -27,12 +27,12 @@ impl Traced {
         Self(calls)
     }
 
-    /// The end of the process, which is to say exit 0.
+    /// Returns the end of the process, which means exit status 0.
     fn end(&self) -> &Call {
         self.0.iter().find(|call| call.exit_status() == Some("0")).unwrap()
     }
 
-    /// The one call that gives the file its name.
+    /// Returns the one call that gives the file its name.
     fn naming(&self, file: &Path) -> &Call {
         let names = |call: &&Call| {
             matches!(&*call.name, "link" | "linkat" | "rename" | "renameat" | "renameat2")
@@ -58,7 +58,7 @@ impl Traced {
         );
     }
 
-    /// Asserts that all of a new file is on disk before its name appears, and the name before the end.
+    /// Asserts that a new file is durable before its name appears, and the name before the end.
     fn assert_published_durably(&self, file: &Path) {
         let naming = self.naming(file);
         let staged = naming.first_path().unwrap();
@@ -69,8 +69,8 @@ impl Traced {
         self.assert_flushed_between(file.parent().unwrap(), Some(naming), self.end());
     }
 
-    /// Asserts that each directory between the archive and the file is on disk before the file's name appears in the
-    /// last of them: made, where it is new, and then its name flushed in the one above.
+    /// Asserts that each directory between the archive and the file is durable before the file's name appears in the
+    /// last of them: a new one is created, and then its name flushed in the directory above.
     fn assert_directories_durable(&self, archive: &Path, file: &Path) {
         let naming = self.naming(file);
         for directory in file.ancestors().skip(1).take_while(|directory| *directory != archive) {
@@ -84,7 +84,7 @@ impl Traced {
         }
     }
 
-    /// Asserts that a file which was there before is flushed, and all directories above it, up to the archive's.
+    /// Asserts that an existing file and all directories above it are flushed, up to the archive's.
     fn assert_flushed_to_the_top(&self, archive: &Path, file: &Path) {
         for path in file.ancestors().take_while(|path| path.starts_with(archive)) {
             self.assert_flushed_between(path, None, self.end());
@@ -92,7 +92,7 @@ impl Traced {
     }
 }
 
-/// A pusher with a segment, and where its archive really is.
+/// Creates a pusher with a segment, and returns the real path of its archive.
 fn pusher_with_segment() -> (Pusher, PathBuf) {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
@@ -109,7 +109,7 @@ fn a_first_push_has_everything_on_disk_before_the_name_appears_and_the_name_befo
 }
 
 #[test]
-fn a_push_beside_an_archived_file_is_durable() {
+fn a_push_next_to_an_archived_file_is_durable() {
     let (pusher, _) = pusher_with_segment();
     succeeds(pusher.push(SEGMENT));
     let next = "000000010000000000000002";
@@ -119,7 +119,7 @@ fn a_push_beside_an_archived_file_is_durable() {
 }
 
 #[test]
-fn a_segment_that_is_too_large_for_memory_is_no_less_durable() {
+fn a_segment_too_large_for_memory_is_durable() {
     let pusher = Pusher::new();
     segment_of(&pusher.data, SYSTEM, SEGMENT, LARGE, 1);
     let archive = fs::canonicalize(pusher.archive.url()).unwrap();
@@ -154,7 +154,7 @@ fn a_resend_succeeds_once_the_archived_file_and_its_directories_are_on_disk() {
 }
 
 #[test]
-fn an_archive_behind_a_symbolic_link_is_no_less_durable() {
+fn an_archive_behind_a_symbolic_link_is_durable() {
     let (pusher, archive) = pusher_with_segment();
     let link = pusher.sandbox.join("link");
     os::unix::fs::symlink(&archive, &link).unwrap();
@@ -202,7 +202,7 @@ fn a_resend_fails_if_a_flush_fails() {
     let traced = Traced::push(&pusher, &pusher.push(SEGMENT));
     let flushed =
         |path: &Path| changes_of(&traced.0, path).into_iter().find(|change| change.is("fsync", path));
-    // As a file system answers that has become read-only because of an error.
+    // As of a file system that has become read-only because of an error.
     for (error, words) in [("EIO", "Input/output error"), ("EROFS", "Read-only file system")] {
         for path in file.ancestors().take_while(|path| path.starts_with(&archive)) {
             let flush = flushed(path).unwrap();
@@ -215,7 +215,7 @@ fn a_resend_fails_if_a_flush_fails() {
 }
 
 #[test]
-fn a_file_system_without_hard_links_is_named_as_what_it_is() {
+fn a_file_system_without_hard_links_is_reported_as_such() {
     let (pusher, archive) = pusher_with_segment();
     let push = pusher.push(SEGMENT);
     let traced = Traced::push(&pusher, &push);

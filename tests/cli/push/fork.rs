@@ -1,5 +1,4 @@
-//! A segment that two servers have finished differently behind the place where a timeline left it: the conflict says so, and
-//! what to type.
+//! A segment that two servers have completed differently after a fork: the conflict error says so, with advice.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -11,7 +10,7 @@ use support::{
     user,
 };
 
-/// The segment in which timeline 2 left timeline 1, and its copy on timeline 2.
+/// Segment in which timeline 2 left timeline 1, and its copy on timeline 2.
 const FORKED: &str = "000000010000000000000002";
 const CHILD: &str = "000000020000000000000002";
 const HISTORY: &str = "00000002.history";
@@ -20,7 +19,7 @@ const FORK_CONTENT: &str = "1\t0/204128\tno recovery target specified\n";
 
 const ORDINARY: &str = "whether two servers share the archive";
 
-/// An archive with what the server of timeline 2 has archived of the fork, and another server with the same segment of
+/// Creates an archive with the files of timeline 2's server at the fork, and another server with the same segment of
 /// timeline 1, which differs from `differs` on.
 fn forked(differs: usize) -> (Pusher, DataDirectory) {
     let pusher = Pusher::new();
@@ -41,7 +40,7 @@ fn with_history(server: &DataDirectory, content: &str) {
 }
 
 #[test]
-fn a_server_that_knows_the_fork_is_told_to_give_its_file_up() {
+fn a_server_that_knows_the_fork_is_advised_to_give_up_its_file() {
     let (pusher, other) = forked(FORK);
     with_history(&other, FORK_CONTENT);
     let words = [
@@ -62,7 +61,7 @@ fn a_server_that_knows_the_fork_is_told_to_give_its_file_up() {
 }
 
 #[test]
-fn a_server_that_does_not_know_the_fork_is_told_to_become_a_standby() {
+fn a_server_that_does_not_know_the_fork_is_advised_to_become_a_standby() {
     let (pusher, other) = forked(FORK);
     let words = [
         "this server knows nothing of timeline 2",
@@ -75,25 +74,25 @@ fn a_server_that_does_not_know_the_fork_is_told_to_become_a_standby() {
 }
 
 #[test]
-fn what_differs_before_the_fork_or_without_one_is_an_ordinary_conflict() {
+fn a_difference_before_the_fork_or_without_one_is_an_ordinary_conflict() {
     let (pusher, other) = forked(FORK - 1);
     for history in [FORK_CONTENT, "1\t0/200000\tx\n", "1\t0/300000\tx\n", "1\t0/104128\tx\n", "rubbish"] {
         with_history(&other, history);
         let line = fails(3, other.run(pusher.push(FORKED)), &["with different content", ORDINARY]);
         assert!(!line.contains("left timeline"), "{line}");
     }
-    // Of two forks, the later one counts: what is before it is needed.
+    // Of two forks, the later one counts: WAL before it is needed.
     let (pusher, other) = forked(FORK);
     with_history(&other, FORK_CONTENT);
     other.file("pg_wal/00000003.history", "1\t0/204130\tx\n");
     fails(3, other.run(pusher.push(FORKED)), &[ORDINARY]);
-    // A descendant's history tells of the fork, too.
+    // A descendant's history contains the fork, too.
     other.file("pg_wal/00000003.history", "1\t0/204128\tx\n2\t0/500000\tx\n");
     fails(3, other.run(pusher.push(FORKED)), &["timeline 2 left timeline 1 at 0/204128"]);
 }
 
 #[test]
-fn a_store_says_the_same_of_its_objects() {
+fn a_fork_in_a_store_is_reported_in_the_same_way() {
     let scene = StoreScene::new();
     let mut content = scene.primary.segment(FORKED, 0);
     scene.primary.file(&format!("pg_wal/{CHILD}"), &content);

@@ -1,5 +1,5 @@
-//! What a history file waits for, and what waits for it: a server that has parted from the archive must not announce a timeline
-//! there, and no segment of a timeline goes before its history file.
+//! Order of history files: a server that has diverged from the archive must not announce a timeline, and no segment
+//! of a timeline is archived before its history file.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, process::Command};
@@ -15,10 +15,10 @@ use support::{
     user,
 };
 
-/// Timeline 2 left timeline 1 behind segment 5.
+/// Timeline 2 left timeline 1 after segment 5.
 const LEFT_BEHIND_5: &str = "1\t0/600000\tno recovery target specified\n";
 
-/// Timeline 3 left timeline 1 at the beginning of segment 2.
+/// Timeline 3 left timeline 1 at the start of segment 2.
 const YOUNGER: &str = "00000003.history";
 const LEFT_BEHIND_1: &str = "1\t0/200000\tno recovery target specified\n";
 
@@ -27,16 +27,16 @@ const ON_2: &str = "000000020000000000000006";
 const ON_3: &str = "000000030000000000000006";
 const ON_4: &str = "000000040000000000000006";
 
-/// Two servers that were one, and their archive.
+/// Two servers with a common past, and their archive.
 struct Scene {
     pusher: Pusher,
-    /// The one that has archived.
+    /// The server that has archived.
     original: DataDirectory,
 }
 
 impl Scene {
-    /// A clone in which segments 2 to 5 wait, and the original, which differs from `parted` on and has archived `archived`. The
-    /// clone is promoted.
+    /// Creates a promoted clone in which segments 2 to 5 wait, and the original, which differs from `parted` on and
+    /// has archived `archived`.
     fn parted(parted: usize, archived: &[usize]) -> Self {
         let scene = Self::new(parted);
         for number in archived {
@@ -66,7 +66,7 @@ impl Scene {
         self.pusher.archive.all_names(SYSTEM)
     }
 
-    /// The push of the clone that takes along one file.
+    /// Returns the clone's push with one additional file.
     fn push_and_one(&self, name: &str) -> Command {
         let configuration = self.pusher.sandbox.file("walkeep.toml", "look_ahead_files = 1");
         self.pusher.push_with(&["--config", configuration.to_str().unwrap()], name)
@@ -74,7 +74,7 @@ impl Scene {
 }
 
 #[test]
-fn a_clone_that_has_parted_announces_no_timeline() {
+fn a_diverged_clone_announces_no_timeline() {
     for (parted, archived) in [(2, &[2][..]), (3, &[2, 3]), (2, &[2, 3, 4, 5]), (4, &[4])] {
         let scene = Scene::parted(parted, archived);
         for _ in 0..2 {
@@ -96,14 +96,14 @@ fn the_message_names_the_segment_and_what_to_type() {
     );
     let words = ["whether two servers share the archive", "00000002.history is not archived before", &cat];
     fails(3, scene.pusher.push(HISTORY), &words);
-    // What the guide says, once it is known that this server goes on.
+    // The guide's recipe, once it is known that this server stays.
     fs::remove_file(scene.pusher.file(&name(2))).unwrap();
     succeeds(scene.pusher.push(HISTORY));
     assert_eq!(scene.names().len(), 6);
 }
 
 #[test]
-fn a_clones_history_that_is_a_neighbour_stays_out_too() {
+fn a_diverged_clones_history_is_not_archived_by_another_call() {
     let scene = Scene::parted(2, &[2]);
     make_file_ready(&scene.pusher.data, YOUNGER, LEFT_BEHIND_1);
     succeeds(scene.push_and_one(YOUNGER));
@@ -120,7 +120,7 @@ fn an_ordinary_promotion_is_announced() {
 }
 
 #[test]
-fn what_lies_behind_the_fork_is_nobodys() {
+fn wal_after_the_fork_is_ignored() {
     const FORK: usize = 0x8128;
     let history = "1\t0/508128\tno recovery target specified\n";
     for (differs, status) in [(FORK, 0), (FORK - 1, 3)] {
@@ -142,7 +142,7 @@ fn what_lies_behind_the_fork_is_nobodys() {
 }
 
 #[test]
-fn a_history_that_is_archived_already_is_only_compared() {
+fn an_archived_history_is_only_compared() {
     let scene = Scene::parted(2, &[2]);
     scene.original.file(&format!("pg_wal/{HISTORY}"), LEFT_BEHIND_5);
     succeeds(scene.original.run(scene.pusher.push(HISTORY)));
@@ -150,7 +150,7 @@ fn a_history_that_is_archived_already_is_only_compared() {
 }
 
 #[test]
-fn an_ancestors_segment_that_is_unacceptable_or_gone_is_left_to_its_own_call() {
+fn an_unacceptable_or_missing_segment_of_an_ancestor_is_left_to_its_own_call() {
     let scene = Scene::parted(6, &[2]);
     scene.pusher.data.file(&format!("pg_wal/{}", name(2)), "short");
     succeeds(scene.pusher.push(HISTORY));
@@ -159,7 +159,7 @@ fn an_ancestors_segment_that_is_unacceptable_or_gone_is_left_to_its_own_call() {
     succeeds(scene.pusher.push(HISTORY));
 }
 
-/// The push into a bucket that is known to honour conditions.
+/// Returns the push into a bucket with conditional writes.
 fn push_into(store: &Store, scene: &Scene, data: &DataDirectory, name: &str) -> Command {
     let configuration = scene.pusher.sandbox.file("store.toml", "[store]\nconditional_put = \"yes\"\n");
     let mut push = data.run(scene.pusher.sandbox.walkeep_archive());
@@ -173,21 +173,21 @@ fn names_in_store(store: &Store) -> Vec<String> {
 }
 
 #[test]
-fn a_clone_that_has_parted_announces_no_timeline_in_a_store() {
+fn a_diverged_clone_announces_no_timeline_in_a_store() {
     let (store, scene) = (Store::new(), Scene::new(3));
     for number in 2..=3 {
         succeeds(push_into(&store, &scene, &scene.original, &name(number)));
     }
     fails(3, push_into(&store, &scene, &scene.pusher.data, HISTORY), &[&name(3), "s3://wal/main/", HISTORY]);
     assert_eq!(names_in_store(&store), names(2..=3));
-    // Nor beside another file, which is new there.
+    // Nor next to another file, which is new there.
     make_file_ready(&scene.pusher.data, YOUNGER, LEFT_BEHIND_1);
     succeeds(push_into(&store, &scene, &scene.pusher.data, YOUNGER));
     assert_eq!(names_in_store(&store), [vec![YOUNGER.to_owned()], names(2..=3)].concat());
 }
 
 #[test]
-fn a_store_is_asked_for_what_waits_of_the_ancestors_and_for_no_more() {
+fn a_store_is_asked_only_for_waiting_segments_of_ancestors() {
     let (store, scene) = (Store::new(), Scene::new(6));
     support::ready::unmark_all(&scene.pusher.data);
     mark(&scene.pusher.data, HISTORY);
@@ -196,7 +196,7 @@ fn a_store_is_asked_for_what_waits_of_the_ancestors_and_for_no_more() {
     assert_eq!(methods, ["HEAD", "PUT"], "for the first segment of the timeline");
 }
 
-/// The clone, which has promoted itself, and an archive with the first segment of timeline 2 and without its history file.
+/// Creates the promoted clone, and an archive with the first segment of timeline 2 but not its history file.
 fn taken(theirs: &[u8]) -> Scene {
     let scene = Scene::new(6);
     support::ready::unmark_all(&scene.pusher.data);
@@ -206,13 +206,13 @@ fn taken(theirs: &[u8]) -> Scene {
     scene
 }
 
-/// What the clone has of the first segment of timeline 2.
+/// Returns the clone's part of the first segment of timeline 2.
 fn first_of_2() -> Vec<u8> {
     fs::read(Scene::new(6).pusher.data.join(&format!("pg_wal/{ON_2}"))).unwrap()
 }
 
 #[test]
-fn a_timeline_that_another_server_has_taken_is_not_announced() {
+fn a_timeline_used_by_another_server_is_not_announced() {
     let mut theirs = first_of_2();
     theirs[63] ^= 1;
     let scene = taken(&theirs);
@@ -223,9 +223,9 @@ fn a_timeline_that_another_server_has_taken_is_not_announced() {
 }
 
 #[test]
-fn a_history_that_was_lost_is_archived_again_by_the_server_of_the_timeline() {
+fn a_lost_history_is_archived_again_by_the_server_of_the_timeline() {
     let mut theirs = first_of_2();
-    // The server may still write the segment.
+    // The server may still be writing the segment.
     theirs[64..].reverse();
     let scene = taken(&theirs);
     succeeds(scene.pusher.push(HISTORY));
@@ -239,11 +239,11 @@ fn a_timeline_whose_first_segment_cannot_be_compared_is_announced_with_a_warning
     let outcome = support::running::outcome_of(scene.pusher.push(HISTORY));
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("whether another server has taken this timeline"), "{}", outcome.stderr);
-    // Without a word once it is there.
+    // No warning once it is archived.
     succeeds(scene.pusher.push(HISTORY));
 }
 
-/// Timelines 2, of 1; 3, of 2; and 4, of 1; and the history file of 2 as `make` makes it.
+/// Creates timelines 2, of 1; 3, of 2; and 4, of 1; with the history file of 2 written by `make`.
 fn timelines(make: impl Fn(&Pusher)) -> Pusher {
     let pusher = Pusher::new();
     for name in [ON_1, ON_2, ON_3, ON_4] {
@@ -257,12 +257,12 @@ fn timelines(make: impl Fn(&Pusher)) -> Pusher {
     pusher
 }
 
-/// With a restore point of two lines.
+/// A history file with a restore point of two lines.
 fn of_two_lines(pusher: &Pusher) {
     pusher.data.file(&format!("pg_wal/{HISTORY}"), "1\t0/600000\tat restore point \"a\nb\"\n");
 }
 
-/// What may go when the history file of timeline 2 may not.
+/// Files that may be archived without the history file of timeline 2.
 const WITHOUT_2: [&str; 4] = ["00000004.history", BACKUP, ON_1, ON_4];
 
 fn sorted(mut names: Vec<String>) -> Vec<String> {
@@ -275,7 +275,7 @@ fn without_2() -> Vec<String> {
 }
 
 #[test]
-fn an_unacceptable_history_file_keeps_out_its_timeline_and_all_that_descend_from_it() {
+fn an_unacceptable_history_file_excludes_its_timeline_and_descendants() {
     let pusher = timelines(of_two_lines);
     for _ in 0..2 {
         fails(4, pusher.push(HISTORY), &[HISTORY]);
@@ -284,11 +284,11 @@ fn an_unacceptable_history_file_keeps_out_its_timeline_and_all_that_descend_from
 }
 
 #[test]
-fn a_history_file_that_fails_as_a_neighbour_keeps_out_the_same_whatever_it_fails_of() {
+fn any_failure_of_an_additional_history_file_excludes_the_same_files() {
     let path = format!("pg_wal/{HISTORY}");
     let ways: [&dyn Fn(&Pusher); 3] = [
         &of_two_lines,
-        // Its mark alone is there.
+        // Only its mark exists.
         &|_| {},
         &|pusher| fs::create_dir(pusher.data.join(&path)).unwrap(),
     ];
@@ -300,7 +300,7 @@ fn a_history_file_that_fails_as_a_neighbour_keeps_out_the_same_whatever_it_fails
 }
 
 #[test]
-fn it_keeps_them_out_of_a_store_too() {
+fn an_unacceptable_history_file_excludes_them_from_a_store_too() {
     for asked_is_new in [true, false] {
         let (store, pusher) = (Store::new(), timelines(of_two_lines));
         let scene = Scene { original: DataDirectory::new(&pusher.sandbox, "original", SYSTEM), pusher };
@@ -315,7 +315,7 @@ fn it_keeps_them_out_of_a_store_too() {
 }
 
 #[test]
-fn a_history_file_of_which_a_store_does_not_tell_keeps_them_out() {
+fn a_history_file_unknown_to_a_failing_store_excludes_them() {
     let (store, pusher) = (Store::new(), timelines(|_| {}));
     make_file_ready(&pusher.data, HISTORY, "1\t0/600000\tx\n");
     let scene = Scene { original: DataDirectory::new(&pusher.sandbox, "original", SYSTEM), pusher };
@@ -330,7 +330,7 @@ fn a_history_file_of_which_a_store_does_not_tell_keeps_them_out() {
 }
 
 #[test]
-fn a_sound_history_file_lets_them_in() {
+fn a_well_formed_history_file_admits_them() {
     let pusher = timelines(|_| {});
     make_file_ready(&pusher.data, HISTORY, "1\t0/600000\tx\n");
     user::hand_over(&pusher.data.join(&format!("pg_wal/{HISTORY}")));

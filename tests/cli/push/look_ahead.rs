@@ -1,4 +1,4 @@
-//! One call archives the files that the server will hand over next, too, and their own calls find that done.
+//! Look-ahead: one call also archives the files that the server will pass next, and their own calls find that done.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -25,7 +25,7 @@ use support::{
 };
 
 #[test]
-fn one_call_archives_all_that_is_ready_and_the_others_find_it_done() {
+fn one_call_archives_all_ready_files_and_later_calls_find_them_archived() {
     let pusher = pusher_with(1..=9);
     pusher.data.file("pg_wal/00000002.history", HISTORY_CONTENT);
     pusher.data.file("pg_wal/archive_status/00000002.history.ready", "");
@@ -51,7 +51,7 @@ fn the_servers_marks_are_left_to_the_server() {
 }
 
 #[test]
-fn what_an_acknowledgement_is_worth_ends_with_its_first_use_and_with_any_change_of_the_file() {
+fn an_acknowledgement_ends_with_its_first_use_and_with_any_change_of_the_file() {
     let pusher = pusher_with(1..=4);
     succeeds(pusher.push(&name(1)));
     assert!(is_acknowledged(&pusher, 2));
@@ -70,7 +70,7 @@ fn an_acknowledgement_holds_for_one_data_directory_and_one_archive() {
     succeeds(pusher.push(&name(1)));
     let clone = DataDirectory::new(&pusher.sandbox, "clone", SYSTEM);
     make_ready(&clone, [2]);
-    // The clone's file is another one even if it is a hard link to the same: its data directory is another one.
+    // The clone's file is a different one even if it is a hard link, because its data directory differs.
     let link = clone.join(&format!("pg_wal/{}", name(2)));
     fs::remove_file(&link).unwrap();
     fs::hard_link(pusher.data.join(&format!("pg_wal/{}", name(2))), &link).unwrap();
@@ -85,7 +85,7 @@ fn an_acknowledgement_holds_for_one_data_directory_and_one_archive() {
 }
 
 #[test]
-fn a_directory_that_takes_the_archives_place_is_another_archive() {
+fn a_directory_that_replaces_the_archive_is_another_archive() {
     let pusher = pusher_with(1..=2);
     succeeds(pusher.push(&name(1)));
     pusher.archive.vanish();
@@ -96,7 +96,7 @@ fn a_directory_that_takes_the_archives_place_is_another_archive() {
 }
 
 #[test]
-fn a_bad_neighbour_is_left_to_its_own_call() {
+fn a_bad_additional_file_is_left_to_its_own_call() {
     let pusher = pusher_with([1, 2, 4, 5]);
     pusher.data.file(&format!("pg_wal/{}", name(2)), "short");
     pusher.data.file(&format!("pg_wal/archive_status/{}.ready", name(3)), "");
@@ -107,7 +107,7 @@ fn a_bad_neighbour_is_left_to_its_own_call() {
 }
 
 #[test]
-fn how_many_are_taken_along_can_be_bounded() {
+fn the_number_of_additional_files_can_be_limited() {
     for (files, expected) in [(0, 1..=1), (2, 1..=3)] {
         let pusher = pusher_with(1..=5);
         let configuration = pusher.sandbox.file("walkeep.toml", format!("look_ahead_files = {files}"));
@@ -117,7 +117,7 @@ fn how_many_are_taken_along_can_be_bounded() {
 }
 
 #[test]
-fn without_a_spool_of_its_own_a_call_archives_its_own_file_alone() {
+fn without_a_private_spool_a_call_archives_only_its_own_file() {
     let pusher = pusher_with(1..=3);
     let spool = pusher.sandbox.directory("spool");
     fs::set_permissions(&spool, fs::Permissions::from_mode(0o755)).unwrap();
@@ -127,7 +127,7 @@ fn without_a_spool_of_its_own_a_call_archives_its_own_file_alone() {
 }
 
 #[test]
-fn a_spool_that_is_full_of_nonsense_or_gone_costs_time_and_nothing_else() {
+fn a_corrupt_or_missing_spool_only_costs_time() {
     let pusher = pusher_with(1..=4);
     succeeds(pusher.push(&name(1)));
     let spool = pusher.sandbox.join("spool");
@@ -142,7 +142,7 @@ fn a_spool_that_is_full_of_nonsense_or_gone_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn calls_at_the_same_time_take_the_same_neighbours_along_and_all_succeed() {
+fn concurrent_calls_archive_the_same_additional_files_and_all_succeed() {
     let pusher = pusher_with(1..=20);
     let calls = [1, 2, 3].map(|number| Running::start(pusher.push(&name(number))));
     for call in calls {
@@ -156,7 +156,7 @@ fn calls_at_the_same_time_take_the_same_neighbours_along_and_all_succeed() {
 }
 
 #[test]
-fn a_call_that_is_killed_at_any_moment_leaves_what_the_next_ones_complete() {
+fn calls_after_one_that_was_killed_at_any_moment_complete_its_work() {
     let pusher = pusher_with(1..=30);
     for attempt in 0..20u64 {
         let call = Running::start(pusher.push(&name(1)));
@@ -172,7 +172,7 @@ fn a_call_that_is_killed_at_any_moment_leaves_what_the_next_ones_complete() {
 }
 
 #[test]
-fn sigterm_while_neighbours_are_taken_along_is_no_failure_of_the_file_itself() {
+fn sigterm_during_the_look_ahead_is_no_failure_of_the_file_itself() {
     let pusher = pusher_with(1..=40);
     let mut push = pusher.push(&name(1));
     push.args(["--compression-level", "19"]);
@@ -186,14 +186,14 @@ fn sigterm_while_neighbours_are_taken_along_is_no_failure_of_the_file_itself() {
 }
 
 #[test]
-fn compression_follows_the_backlog_when_it_is_told_to() {
+fn compression_follows_the_backlog_if_configured() {
     let stored = |numbers: std::ops::RangeInclusive<usize>, compression: &[&str]| {
         let pusher = pusher_with(numbers);
         succeeds(pusher.push_with(compression, &name(1)));
         pusher.stored(&name(1)).len()
     };
     let auto = ["--compression=auto"];
-    // The header has no word on the level; the size tells.
+    // The header does not contain the level; the size shows it.
     for (numbers, level) in [(1..=1, "6"), (1..=10, "1"), (1..=70, "-1")] {
         let fixed = stored(1..=1, &["--compression-level", level]);
         assert_eq!(stored(numbers, &auto), fixed, "level {level}");
@@ -202,7 +202,7 @@ fn compression_follows_the_backlog_when_it_is_told_to() {
 }
 
 #[test]
-fn an_archive_directory_that_hangs_holds_no_call_beyond_its_time_limit() {
+fn a_hanging_archive_directory_blocks_no_call_beyond_its_time_limit() {
     let pusher = pusher_with(1..=3);
     let mut strace = pusher.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", pusher.archive.url()]);
@@ -211,14 +211,14 @@ fn an_archive_directory_that_hangs_holds_no_call_beyond_its_time_limit() {
     push.env_remove("LD_LIBRARY_PATH");
     let started = Instant::now();
     let mut call = Running::start(push);
-    // strace itself keeps the end waiting for the delay that it has begun; what counts is when the call gives up.
+    // strace delays the end until its own delay is over; the time at which the call gives up counts.
     let line = call.line().unwrap();
     assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
     assert!(line.contains("gave up after 3s, the time limit"), "{line}");
     assert_eq!(call.end().status, 1);
 }
 
-/// The push into a bucket of `store`.
+/// Returns the push into a bucket of `store`.
 fn push_into(store: &Store, pusher: &Pusher, number: usize) -> Command {
     let mut push = pusher.program();
     push.envs(store.environment())
@@ -228,12 +228,13 @@ fn push_into(store: &Store, pusher: &Pusher, number: usize) -> Command {
 }
 
 #[test]
-fn neighbours_go_into_a_store_over_a_few_connections() {
+fn additional_files_are_sent_over_a_few_connections() {
     let store = Store::new();
     let pusher = pusher_with(1..=30);
     succeeds(push_into(&store, &pusher, 1));
     assert_eq!(store.keys().len(), 30);
-    // Each file takes two requests. Twelve go at a time, and the pool may connect anew when one is about to be free.
+    // Each file takes two requests. Twelve run at a time, and the pool may open a connection when one is about to
+    // become idle.
     assert!((2..30).contains(&store.connections()), "{}", store.connections());
     store.forget_requests();
     let text = said(push_into(&store, &pusher, 2));
@@ -244,7 +245,7 @@ fn neighbours_go_into_a_store_over_a_few_connections() {
 const LATER: Fault = Fault::Answer { status: 503, code: "SlowDown", message: "Later." };
 
 #[test]
-fn a_store_that_is_away_is_not_asked_for_the_whole_backlog() {
+fn an_unavailable_store_is_not_asked_for_the_whole_backlog() {
     let store = Store::new();
     let pusher = pusher_with(1..=30);
     store.break_with(Matching::Any, LATER);
@@ -255,14 +256,14 @@ fn a_store_that_is_away_is_not_asked_for_the_whole_backlog() {
 }
 
 #[test]
-fn a_store_that_goes_away_after_the_file_itself_fails_no_more_than_what_is_on_its_way() {
+fn a_store_that_fails_after_the_file_itself_fails_only_files_in_progress() {
     let store = Store::new();
     let alone = pusher_with([1]);
     succeeds(push_into(&store, &alone, 1));
     let pusher = pusher_with(1..=30);
     store.break_with(Matching::Puts, LATER);
     store.forget_requests();
-    // Its own file is there already.
+    // Its own file is archived already.
     succeeds(push_into(&store, &pusher, 1));
     let puts = store.requests().iter().filter(|request| request.method == "PUT").count();
     assert!((1..=13).contains(&puts), "{puts}");

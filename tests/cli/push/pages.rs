@@ -1,5 +1,5 @@
-//! Of a segment all pages are looked at: what no server writes is refused, what servers leave is not, and a file that
-//! changes under its reader is left to the next attempt.
+//! Check of all pages of a segment: an order that no server writes is refused, leftovers are accepted, and a file
+//! that changes while it is read is left to the next attempt.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, process::Command};
@@ -15,11 +15,11 @@ use support::{
 const PAGE_BYTES: usize = 8192;
 const PAGES: usize = SEGMENT_BYTES / PAGE_BYTES;
 
-/// A segment of timeline 3, so that its pages may be of three.
+/// A segment of timeline 3, so that its pages may be of three timelines.
 const CHILD: &str = "000000030000000000000001";
 const NEXT: &str = "000000010000000000000002";
 
-/// What a page is: one of the segment, on that timeline; one of an older use of the file; zeros.
+/// Kind of a page: of the segment, on that timeline; of an earlier use of the file; zeros.
 #[derive(Clone, Copy)]
 enum Page {
     Right(u32),
@@ -28,7 +28,7 @@ enum Page {
 }
 use Page::{Old, Right, Zeros};
 
-/// The segment `name`, of which these are the pages behind the first; the rest is as the last of them.
+/// Builds the segment `name` with these pages after the first; the last kind fills the rest.
 fn segment(name: &str, pages: &[Page]) -> Vec<u8> {
     let mut content = long_header(name, SYSTEM, SEGMENT_BYTES as u64);
     let start = u64::from_ne_bytes(content[8..16].try_into().unwrap());
@@ -54,7 +54,7 @@ fn segment(name: &str, pages: &[Page]) -> Vec<u8> {
     content
 }
 
-/// Pages in an order that no server writes, and what is said of them.
+/// Returns pages in an order that no server writes, with words of the error.
 fn impossible() -> [(Vec<Page>, &'static [&'static str]); 5] {
     [
         (vec![Right(1), Zeros, Right(1)], &["its page at 0/106000 is one of this segment", "0/104000"]),
@@ -77,7 +77,7 @@ fn pages_in_an_order_that_no_server_writes_are_refused() {
 }
 
 #[test]
-fn what_servers_leave_is_archived_whatever_lies_behind_the_last_page() {
+fn leftovers_after_the_last_page_are_accepted() {
     let pusher = Pusher::new();
     for pages in [
         vec![Right(1)],
@@ -97,10 +97,10 @@ fn what_servers_leave_is_archived_whatever_lies_behind_the_last_page() {
 }
 
 #[test]
-fn behind_a_fork_anything_may_lie_and_in_a_partial_segment_whose_fork_is_not_known() {
+fn leftovers_after_a_fork_and_in_a_partial_segment_are_accepted() {
     let pusher = Pusher::new();
     let partial = format!("{CHILD}.partial");
-    // The last one is refused for a fork as well: up to there, it is this timeline's.
+    // The last one is refused despite the fork: up to there, it belongs to this timeline.
     let after_two_pages = "3\t0/104000\tno recovery target specified\n";
     let after_one_page = "3\t0/102000\tno recovery target specified\n";
     for (pages, words) in impossible().into_iter().filter(|(pages, _)| matches!(pages[1], Zeros | Old)) {
@@ -129,7 +129,7 @@ fn behind_a_fork_anything_may_lie_and_in_a_partial_segment_whose_fork_is_not_kno
 }
 
 #[test]
-fn a_neighbour_with_impossible_pages_is_left_to_its_own_call() {
+fn an_additional_file_with_impossible_pages_is_left_to_its_own_call() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     fs::create_dir(pusher.data.join("pg_wal/archive_status")).unwrap();
@@ -143,7 +143,7 @@ fn a_neighbour_with_impossible_pages_is_left_to_its_own_call() {
     fails(4, pusher.push(NEXT), &["its page at"]);
 }
 
-/// The push of a segment, which waits for a while once it has read a part of it; and whether it does so.
+/// Returns the push of a segment that pauses once it has read a part of it.
 fn held_while_it_reads(pusher: &Pusher) -> Command {
     let mut strace = pusher.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-y", "-o"]).arg(pusher.sandbox.join("reads")).args(["-P"]);
@@ -163,7 +163,7 @@ fn a_segment_that_changes_while_it_is_read_is_left_to_the_next_attempt() {
         wait_until("a part has been read", || {
             fs::read_to_string(&reads).is_ok_and(|log| log.lines().count() >= 2)
         });
-        // As the server takes it for new WAL: renamed, and written from its beginning.
+        // As the server recycles it: renamed, and written from its start.
         let new = segment("00000001000000000000000A", &[Right(1)]);
         match change {
             "written" => drop(pusher.data.file(&format!("pg_wal/{SEGMENT}"), &new)),

@@ -1,5 +1,5 @@
-//! Two servers that were promoted within one segment make two `.partial` files of one name: both are kept, and whoever
-//! looks after the archive can tell them apart.
+//! Two servers promoted within one segment create two `.partial` files of one name: both are kept, and can be told
+//! apart.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, path::Path, process::Command};
@@ -17,12 +17,12 @@ use support::{
 
 const PARTIAL: &str = "000000010000000000000002.partial";
 
-/// The name of a second `.partial` of that content.
+/// Returns the name of a second `.partial` with that content.
 fn second(content: &[u8]) -> String {
     format!("{PARTIAL}.{}", hex(*blake3::hash(content).as_bytes()))
 }
 
-/// Runs a push that succeeds, and warns in one line which names all of `words`.
+/// Asserts that a push succeeds with a one-line warning that contains all of `words`.
 fn succeeds_with_a_warning(command: Command, words: &[&str]) {
     let Outcome { status, stderr } = outcome_of(command);
     assert_eq!(status, 0, "{stderr}");
@@ -33,7 +33,7 @@ fn succeeds_with_a_warning(command: Command, words: &[&str]) {
     }
 }
 
-/// Two servers of one system, each with a `.partial` of that name; and the two contents.
+/// Creates two servers of one cluster, each with a `.partial` of the same name; returns both contents.
 fn two_servers() -> (Pusher, DataDirectory, [Vec<u8>; 2]) {
     let pusher = Pusher::new();
     let other = DataDirectory::new(&pusher.sandbox, "other", SYSTEM);
@@ -41,7 +41,7 @@ fn two_servers() -> (Pusher, DataDirectory, [Vec<u8>; 2]) {
     (pusher, other, contents)
 }
 
-/// As [`two_servers`], with both in the archive.
+/// Creates [`two_servers`] with both files archived.
 fn both_archived() -> (Pusher, DataDirectory, [Vec<u8>; 2]) {
     let (pusher, other, contents) = two_servers();
     succeeds(pusher.push(PARTIAL));
@@ -64,7 +64,7 @@ fn json(pusher: &Pusher, arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn both_are_kept_and_resends_of_either_find_their_own() {
+fn both_are_kept_and_a_resend_of_either_succeeds() {
     let (pusher, other, contents) = both_archived();
     let names = [PARTIAL.to_owned(), second(&contents[1])];
     let stored = names.clone().map(|name| pusher.stored(&name));
@@ -85,7 +85,7 @@ fn both_are_kept_and_resends_of_either_find_their_own() {
 }
 
 #[test]
-fn a_second_partial_is_taken_along_like_any_neighbour() {
+fn a_second_partial_is_archived_by_another_call_like_any_file() {
     let (pusher, other, contents) = two_servers();
     succeeds(pusher.push(PARTIAL));
     other.segment(SEGMENT, 0);
@@ -97,12 +97,12 @@ fn a_second_partial_is_taken_along_like_any_neighbour() {
     }
     succeeds_with_a_warning(other.run(pusher.push(SEGMENT)), &[&second(&contents[1])]);
     assert!(pusher.original(&second(&contents[1])) == contents[1]);
-    // The note in the spool is about the name, which the archive has for the other one.
+    // The note in the spool concerns the name, which the archive has for the other file.
     succeeds_with_a_warning(other.run(pusher.push(PARTIAL)), &[&second(&contents[1])]);
 }
 
 #[test]
-fn what_is_in_the_place_of_a_second_partial_and_is_not_it_is_no_reason_to_drop_the_servers_own() {
+fn a_wrong_file_under_the_name_of_a_second_partial_does_not_count_as_archived() {
     let (pusher, other, contents) = both_archived();
     let place = pusher.file(&second(&contents[1]));
     let sound = fs::read(&place).unwrap();
@@ -115,13 +115,13 @@ fn what_is_in_the_place_of_a_second_partial_and_is_not_it_is_no_reason_to_drop_t
     }
     fs::write(&place, &sound).unwrap();
     succeeds_with_a_warning(other.run(pusher.push(PARTIAL)), &[]);
-    // And of the first name, too, a damaged file is a person's business.
+    // A damaged file under the first name also needs a person.
     fs::write(pusher.file(PARTIAL), &sound[..9]).unwrap();
     fails(3, other.run(pusher.push(PARTIAL)), &["damaged", "move the archive's file away"]);
 }
 
 #[test]
-fn a_push_of_a_second_partial_that_is_killed_before_any_change_leaves_the_whole_file_or_nothing() {
+fn a_push_of_a_second_partial_killed_before_any_change_leaves_the_complete_file_or_none() {
     let (pusher, other, contents) = two_servers();
     succeeds(pusher.push(PARTIAL));
     let name = second(&contents[1]);
@@ -132,7 +132,7 @@ fn a_push_of_a_second_partial_that_is_killed_before_any_change_leaves_the_whole_
     let changes = changes_of(&calls, Path::new(pusher.archive.url()));
     let naming = changes.iter().position(|change| change.is("link", &place)).unwrap();
     for (step, change) in changes.iter().enumerate() {
-        // What the kill before this one has left, too: otherwise names are others than in the trace.
+        // Including leftovers of the previous kill: otherwise names differ from those in the trace.
         for file in pusher.files().iter().filter(|file| file.contains('#') || file.ends_with(&name)) {
             fs::remove_file(Path::new(pusher.archive.url()).join(file)).unwrap();
         }
@@ -147,7 +147,7 @@ fn a_push_of_a_second_partial_that_is_killed_before_any_change_leaves_the_whole_
 }
 
 #[test]
-fn list_and_verify_know_both() {
+fn list_and_verify_show_both() {
     let (pusher, _, contents) = both_archived();
     pusher.data.segment(SEGMENT, 0);
     pusher.data.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
@@ -170,7 +170,7 @@ fn list_and_verify_know_both() {
         let kinds: Vec<&str> = findings.iter().map(|finding| finding["kind"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["no_backup"], "{options:?}");
     }
-    // One that is not of the content in its name.
+    // A file whose content does not match its name.
     let wrong = pusher.file(&second(b"something else"));
     fs::copy(pusher.file(&name), &wrong).unwrap();
     user::hand_over(&wrong);
@@ -199,7 +199,7 @@ fn prune_deletes_both_with_their_segment() {
 }
 
 #[test]
-fn no_server_can_ask_for_one_by_its_content() {
+fn no_server_can_request_one_by_its_content() {
     let (pusher, other, contents) = both_archived();
     let name = second(&contents[1]);
     let mut push = other.run(pusher.push(PARTIAL));
@@ -211,7 +211,7 @@ fn no_server_can_ask_for_one_by_its_content() {
 }
 
 #[test]
-fn a_store_keeps_both_whether_or_not_it_tells_by_itself_that_a_name_is_taken() {
+fn a_store_keeps_both_with_and_without_conditional_writes() {
     for conditional_put in ["auto", "yes", "no"] {
         let scene = StoreScene::with_conditional_put(conditional_put);
         if conditional_put == "no" {

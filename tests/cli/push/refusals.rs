@@ -1,4 +1,4 @@
-//! What `walkeep-archive` refuses, fails at or gives up, and what it leaves behind: statuses 1, 2 and 4 of its table.
+//! `walkeep-archive`: what it refuses, fails at or gives up, and what it leaves. Exit statuses 1, 2 and 4.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{
@@ -24,7 +24,7 @@ use support::{
 
 // Exit status 4: not an acceptable WAL file.
 
-/// A segment whose bytes at `at` are replaced.
+/// Returns a segment with other bytes at `at`.
 fn segment_with(at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut content = segment(SEGMENT, SYSTEM, SEGMENT_BYTES, 0);
     content[at..at + bytes.len()].copy_from_slice(bytes);
@@ -32,7 +32,7 @@ fn segment_with(at: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_segment_that_is_not_what_its_name_and_its_cluster_say_is_refused() {
+fn a_segment_that_contradicts_its_name_or_cluster_is_refused() {
     let sound = segment_with(0, &[]);
     let cases = [
         ("empty", Vec::new(), "bytes"),
@@ -85,7 +85,7 @@ fn a_segment_under_the_name_of_another_is_refused() {
 }
 
 #[test]
-fn text_files_that_cannot_be_read_as_what_they_are_called_are_refused() {
+fn malformed_text_files_are_refused() {
     let other_segment = BACKUP_CONTENT.replace("000000010000000000000001", "000000010000000000000002");
     let cases = [
         (HISTORY, String::new(), "names no parent timeline"),
@@ -111,7 +111,7 @@ fn text_files_that_cannot_be_read_as_what_they_are_called_are_refused() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_without_waiting_for_it() {
+fn other_than_regular_files_are_refused_without_waiting() {
     for name in [SEGMENT, HISTORY] {
         let pusher = Pusher::new();
         let path = pusher.data.join(&format!("pg_wal/{name}"));
@@ -125,7 +125,7 @@ fn what_is_no_regular_file_is_refused_without_waiting_for_it() {
 }
 
 #[test]
-fn names_that_are_no_wal_files_are_refused() {
+fn names_of_other_files_are_refused() {
     let pusher = Pusher::new();
     let content = pusher.data.segment(SEGMENT, 0);
     let names = [
@@ -150,7 +150,7 @@ fn names_that_are_no_wal_files_are_refused() {
         push.arg(name);
         fails(4, push, &["is not the name of a WAL file"]);
     }
-    // The last part of %p, when there is no %f.
+    // The last part of %p, without %f.
     for name in ["000000010000000000000001.tmp", "archive_status"] {
         pusher.data.file(&format!("pg_wal/{name}"), &content);
         fails(4, pusher.push(name), &[name, "is not the name of a WAL file"]);
@@ -165,7 +165,7 @@ fn names_that_are_no_wal_files_are_refused() {
 // Exit status 2: wrong usage or configuration.
 
 #[test]
-fn wrong_usage_is_told_in_one_line() {
+fn wrong_usage_is_reported_in_one_line() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     let path = format!("pg_wal/{SEGMENT}");
@@ -288,10 +288,10 @@ fn the_data_directory_is_found_from_anywhere_and_through_a_linked_pg_wal() {
     assert_eq!(pusher.files(), ["7381092445103374871/timelines/00000002.history"]);
 }
 
-// Exit status 1: failed; trying again may help.
+// Exit status 1: failed; a retry may help.
 
 #[test]
-fn a_file_that_cannot_be_read_is_a_failure() {
+fn an_unreadable_file_is_a_failure() {
     let pusher = Pusher::new();
     for (name, content) in [(SEGMENT, segment_with(0, &[])), (HISTORY, HISTORY_CONTENT.into())] {
         let path = pusher.data.file(&format!("pg_wal/{name}"), content);
@@ -304,7 +304,7 @@ fn a_file_that_cannot_be_read_is_a_failure() {
 }
 
 #[test]
-fn a_control_file_that_cannot_be_read_is_a_failure() {
+fn an_unreadable_control_file_is_a_failure() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     pusher.data.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
@@ -319,7 +319,7 @@ fn a_control_file_that_cannot_be_read_is_a_failure() {
 }
 
 #[test]
-fn an_archive_directory_that_is_missing_is_not_made() {
+fn a_missing_archive_directory_is_not_created() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     pusher.archive.vanish();
@@ -341,7 +341,7 @@ fn an_archive_that_is_no_directory_is_a_failure() {
 }
 
 #[test]
-fn an_archive_that_cannot_be_written_is_a_failure_with_a_hint() {
+fn an_archive_without_write_permission_is_a_failure_with_a_hint() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     let hint = "the user that runs the server must be able to write there";
@@ -351,7 +351,7 @@ fn an_archive_that_cannot_be_written_is_a_failure_with_a_hint() {
     }
     assert_eq!(pusher.files(), [""; 0]);
     succeeds(pusher.push(SEGMENT));
-    // A directory that is there already.
+    // An existing directory.
     let next = "000000010000000000000002";
     pusher.data.segment(next, 0);
     {
@@ -374,7 +374,7 @@ fn an_archived_file_that_cannot_be_compared_is_a_failure() {
 }
 
 #[test]
-fn what_stands_where_the_archive_keeps_its_own_is_named_and_left() {
+fn a_foreign_file_in_the_archives_layout_is_named_and_left() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     let key = pusher.file(SEGMENT);
@@ -396,7 +396,7 @@ fn what_stands_where_the_archive_keeps_its_own_is_named_and_left() {
 }
 
 #[test]
-fn an_archive_that_must_be_a_mount_point_and_is_none_is_a_failure() {
+fn an_archive_that_is_not_the_required_mount_point_is_a_failure() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     let config = pusher.sandbox.file("walkeep.toml", "require_mount = true");
@@ -406,7 +406,7 @@ fn an_archive_that_must_be_a_mount_point_and_is_none_is_a_failure() {
     assert_eq!(pusher.files(), [""; 0]);
 }
 
-/// A push that hangs: the archive has a named pipe under the segment's key, and nobody ever writes into it.
+/// A push that hangs: the archive has a named pipe under the segment's key that nobody writes to.
 struct Hanging {
     pusher: Pusher,
 }
@@ -420,7 +420,7 @@ impl Hanging {
         Self { pusher }
     }
 
-    /// Starts the command and returns once it is at work, and so about to open the pipe.
+    /// Starts the command, and returns once it is about to open the pipe.
     fn start(&self, command: Command) -> Running {
         let running = Running::start(command);
         running.wait_until_it_heeds_signals();
@@ -428,7 +428,7 @@ impl Hanging {
         running
     }
 
-    /// Asserts that the push has ended with status 1 and a message with `word`, and has left nothing behind.
+    /// Asserts that the push has ended with status 1 and a message with `word`, and has left nothing.
     fn assert_failed(&self, running: Running, word: &str) {
         let outcome = running.end();
         assert_eq!(outcome.status, 1, "{}", outcome.stderr);
@@ -438,11 +438,11 @@ impl Hanging {
     }
 }
 
-/// Far less than what the push would otherwise take.
+/// Much less than the push would otherwise take.
 const PROMPTLY: Duration = Duration::from_secs(20);
 
 #[test]
-fn an_archive_that_never_answers_is_given_up_at_the_time_limit() {
+fn an_archive_that_never_answers_is_abandoned_at_the_time_limit() {
     let hanging = Hanging::new();
     let started = Instant::now();
     let running = hanging.start(hanging.pusher.push_with(&["--timeout", "2s"], SEGMENT));
@@ -452,9 +452,9 @@ fn an_archive_that_never_answers_is_given_up_at_the_time_limit() {
 }
 
 #[test]
-fn a_signal_ends_a_push_that_hangs() {
+fn a_signal_ends_a_hanging_push() {
     let signals = [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT"), (Signal::QUIT, "SIGQUIT")];
-    // The server has SIGINT ignored, among others, in the commands that it runs.
+    // The server ignores SIGINT and others in the commands that it runs.
     let scripts = ["exec \"$@\"", "trap '' INT QUIT TERM ALRM PIPE; exec \"$@\""];
     let calls = scripts.iter().flat_map(|script| signals.map(|signal| (script, signal)));
     let hanging = calls.map(|(script, (signal, name))| {

@@ -1,5 +1,5 @@
-//! What a file that cannot be archived means for the others: the server never goes past it, so its call takes along what comes
-//! after it; but a conflict keeps two servers apart.
+//! A file that cannot be archived blocks its server, so its call also archives later files; but a conflict keeps two
+//! servers apart.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, path::Path};
@@ -17,7 +17,7 @@ use support::{
     },
 };
 
-/// Another server's file gets into the archive.
+/// Puts another server's file into the archive.
 fn archive_others(pusher: &Pusher, name: &str, content: Option<&str>) {
     let path = pusher.sandbox.join("other");
     let other = if path.exists() {
@@ -37,13 +37,13 @@ fn spoil(pusher: &Pusher, name: &str) {
     pusher.data.file(&format!("pg_wal/{name}"), "short");
 }
 
-/// All names that the archive holds of the system, but for `without`.
+/// Lists all archived names of the cluster except `without`.
 fn names_without(pusher: &Pusher, without: &str) -> Vec<String> {
     pusher.archive.all_names(SYSTEM).into_iter().filter(|name| name != without).collect()
 }
 
 #[test]
-fn what_comes_after_an_unacceptable_file_is_archived_and_the_call_fails() {
+fn files_after_an_unacceptable_one_are_archived_and_the_call_fails() {
     for stuck in [name(1), HISTORY.to_owned(), BACKUP.to_owned(), format!("{}.partial", name(1))] {
         let pusher = pusher_with(2..=9);
         make_file_ready(&pusher.data, &stuck, "short");
@@ -57,7 +57,7 @@ fn what_comes_after_an_unacceptable_file_is_archived_and_the_call_fails() {
 }
 
 #[test]
-fn what_comes_after_a_partial_or_backup_history_file_that_conflicts_is_archived() {
+fn files_after_a_conflicting_partial_or_backup_history_file_are_archived() {
     let partial = format!("{}.partial", name(2));
     for (stuck, content) in [(&*partial, None), (BACKUP, Some(BACKUP_CONTENT))] {
         let pusher = pusher_with(2..=5);
@@ -71,7 +71,7 @@ fn what_comes_after_a_partial_or_backup_history_file_that_conflicts_is_archived(
     }
 }
 
-/// The push of a file whose copy in the archive is damaged: no content of the server's is the right one, whatever the kind.
+/// Returns the push of a file whose archived copy is damaged, which fails for any content and kind.
 fn damaged(pusher: &Pusher, stuck: &str) -> std::process::Command {
     fs::write(pusher.file(stuck), "damage").unwrap();
     pusher.push(stuck)
@@ -83,7 +83,7 @@ const ON_3: &str = "000000030000000000000004";
 const ON_4: &str = "000000040000000000000005";
 const ON_5: &str = "000000050000000000000006";
 
-/// Timelines 2, of 1; 3, of 2; 4, of 1; and 5, of which nothing is known.
+/// Creates timelines 2, of 1; 3, of 2; 4, of 1; and 5, of which nothing is known.
 fn pusher_with_timelines() -> Pusher {
     let pusher = Pusher::new();
     for name in [ON_1, ON_2, ON_3, ON_4, ON_5] {
@@ -107,7 +107,7 @@ fn pusher_with_timelines() -> Pusher {
 }
 
 #[test]
-fn a_conflict_of_a_segment_or_a_history_file_keeps_out_its_timeline_and_all_that_descend_from_it() {
+fn a_conflict_of_a_segment_or_history_file_excludes_its_timeline_and_descendants() {
     for (stuck, content) in
         [("000000020000000000000002", None), (HISTORY, Some("1\t0/180000\tanother promotion\n"))]
     {
@@ -128,14 +128,14 @@ fn two_servers_on_one_timeline_are_kept_apart() {
     make_segment_ready(&pusher.data, &name(1));
     fails(3, pusher.push(&name(1)), &[&name(1), "different content"]);
     assert_eq!(archived(&pusher), names([1]));
-    // What the guide says, once it is known that this server goes on.
+    // The guide's recipe, once it is known that this server stays.
     fs::remove_file(pusher.file(&name(1))).unwrap();
     succeeds(pusher.push(&name(1)));
     assert_eq!(archived(&pusher), names(1..=9));
 }
 
 #[test]
-fn a_conflict_of_a_neighbour_keeps_the_same_out() {
+fn a_conflict_of_an_additional_file_excludes_the_same() {
     let pusher = pusher_with_timelines();
     let (asked, conflicting) = ("000000020000000000000001", "000000020000000000000002");
     archive_others(&pusher, conflicting, None);
@@ -147,7 +147,7 @@ fn a_conflict_of_a_neighbour_keeps_the_same_out() {
     fails(3, pusher.push(conflicting), &[conflicting]);
 }
 
-/// The push into the bucket of a store that is known to honour conditions, which is asked nothing before a file is created.
+/// Returns the push into a bucket with conditional writes, where nothing is asked before a file is created.
 fn push_into(store: &Store, pusher: &Pusher, data: &DataDirectory, name: &str) -> std::process::Command {
     let configuration = pusher.sandbox.file("store.toml", "[store]\nconditional_put = \"yes\"\n");
     let mut push = data.run(pusher.sandbox.walkeep_archive());
@@ -156,13 +156,13 @@ fn push_into(store: &Store, pusher: &Pusher, data: &DataDirectory, name: &str) -
     push
 }
 
-/// The names in a store.
+/// Lists the names in a store.
 fn names_in_store(store: &Store) -> Vec<String> {
     store.keys().iter().map(|key| key.rsplit('/').next().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn a_history_file_in_conflict_keeps_its_timeline_out_of_a_store_too() {
+fn a_history_file_in_conflict_excludes_its_timeline_from_a_store_too() {
     let (store, pusher) = (Store::new(), pusher_with_timelines());
     let other = DataDirectory::new(&pusher.sandbox, "other", SYSTEM);
     other.file(&format!("pg_wal/{HISTORY}"), "1\t0/180000\tanother promotion\n");
@@ -172,9 +172,9 @@ fn a_history_file_in_conflict_keeps_its_timeline_out_of_a_store_too() {
 }
 
 #[test]
-fn a_clone_of_a_server_that_has_archived_already_puts_nothing_into_its_store() {
+fn a_clone_of_a_server_that_has_archived_writes_nothing_into_its_store() {
     let (store, pusher) = (Store::new(), pusher_with(1..=9));
-    // The server's, which the clone has, too, up to where they part.
+    // The server's files, which the clone shares up to the point where they diverge.
     let server = DataDirectory::new(&pusher.sandbox, "server", SYSTEM);
     for number in 1..=2 {
         fs::copy(
@@ -193,7 +193,7 @@ fn a_clone_of_a_server_that_has_archived_already_puts_nothing_into_its_store() {
 }
 
 #[test]
-fn an_archive_that_is_away_or_refuses_gets_nothing() {
+fn an_unavailable_or_refusing_archive_receives_nothing() {
     let pusher = pusher_with(1..=3);
     pusher.archive.vanish();
     fails(1, pusher.push(&name(1)), &["does not exist"]);
@@ -213,7 +213,7 @@ fn an_archive_that_is_away_or_refuses_gets_nothing() {
 }
 
 #[test]
-fn a_store_gets_them_too() {
+fn files_after_a_stuck_one_are_archived_in_a_store_too() {
     let store = Store::new();
     let pusher = pusher_with(1..=9);
     spoil(&pusher, &name(1));
@@ -224,7 +224,7 @@ fn a_store_gets_them_too() {
 }
 
 #[test]
-fn each_call_comes_further_however_few_it_may_take_along() {
+fn each_call_gets_further_even_with_few_additional_files() {
     let pusher = pusher_with(1..=7);
     spoil(&pusher, &name(1));
     let configuration = pusher.sandbox.file("walkeep.toml", "look_ahead_files = 2");
@@ -235,7 +235,7 @@ fn each_call_comes_further_however_few_it_may_take_along() {
 }
 
 #[test]
-fn the_message_says_that_the_servers_disk_fills_since_when_and_what_to_type() {
+fn the_message_names_the_filling_disk_the_waiting_time_and_the_command() {
     let pusher = pusher_with(1..=3);
     archive_others(&pusher, &name(2), None);
     let mark_of_2 = pusher.data.join(&format!("pg_wal/archive_status/{}.ready", name(2)));
@@ -253,7 +253,7 @@ fn the_message_says_that_the_servers_disk_fills_since_when_and_what_to_type() {
     );
     fails(3, pusher.push(&name(2)), &["different content", waiting, &cat]);
 
-    // Not to somebody who tries it by hand.
+    // Not for a call by hand.
     let by_hand = Pusher::new();
     spoil(&by_hand, &name(1));
     let line = fails(4, by_hand.push(&name(1)), &[]);
@@ -264,7 +264,7 @@ fn the_message_says_that_the_servers_disk_fills_since_when_and_what_to_type() {
 }
 
 #[test]
-fn with_v_it_is_told_what_was_taken_along() {
+fn with_v_the_additional_files_are_logged() {
     let pusher = pusher_with(1..=3);
     spoil(&pusher, &name(1));
     let outcome = outcome_of(pusher.push_with(&["-v"], &name(1)));

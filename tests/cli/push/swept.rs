@@ -1,5 +1,5 @@
-//! A push whose staging file is swept away under it goes on: by a clock that is wrong, a prune takes it for what a killed push has
-//! left a day ago.
+//! A push whose staging file is deleted in between continues: with a wrong clock, a prune takes it for a leftover of
+//! the day before.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -14,12 +14,12 @@ use support::{
 };
 
 #[test]
-fn a_staging_file_that_is_gone_when_it_is_to_be_linked_is_staged_anew_by_the_same_call() {
+fn a_vanished_staging_file_is_staged_again_by_the_same_call() {
     let pusher = Pusher::new();
     let content = pusher.data.segment(SEGMENT, 0);
     let mut strace = pusher.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=link,linkat"]);
-    // Long enough to find the staging file; each attempt waits for it.
+    // Long enough to find the staging file; each attempt pauses for it.
     strace.args(["-e", "inject=link,linkat:delay_enter=700000"]);
     let mut push = wrapped(strace, &pusher.push(SEGMENT));
     push.env_remove("LD_LIBRARY_PATH");

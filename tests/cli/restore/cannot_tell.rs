@@ -1,5 +1,5 @@
-//! Everything that keeps `walkeep-restore` from telling whether a file exists, or from vouching for it, stops a
-//! recovery and makes a standby ask again; `%p` stays absent.
+//! Unknown answers: whatever prevents `walkeep-restore` from knowing that a file exists, or from verifying it, stops
+//! a recovery and makes a standby retry; `%p` stays absent.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -26,7 +26,7 @@ const HISTORY: &str = "00000002.history";
 const BACKUP: &str = "000000010000000000000001.00000028.backup";
 const OTHER_SYSTEM: u64 = 7_000_000_000_000_000_001;
 
-/// An archived file that says it is `name` of `system`, and whose digests hold, whatever its content is.
+/// Returns an archived file with the header of `name` and valid digests, whatever its content.
 fn well_sealed(name: &str, system: u64, content: &[u8]) -> Vec<u8> {
     let name: WalName = name.parse().unwrap();
     let facts = Facts {
@@ -40,7 +40,7 @@ fn well_sealed(name: &str, system: u64, content: &[u8]) -> Vec<u8> {
     chunks.concat()
 }
 
-/// Each level of a name in the archive, from the archive itself down to the file.
+/// Levels of a name in the archive, from the archive itself to the file.
 const LEVELS: [&str; 5] =
     ["", "SYSTEM", "SYSTEM/wal", "SYSTEM/wal/0000000100000000", "SYSTEM/wal/0000000100000000/SEGMENT"];
 
@@ -49,7 +49,7 @@ fn level(scene: &Scene, level: &str) -> PathBuf {
     scene.sandbox.join("archive").join(below).components().collect()
 }
 
-/// Runs the cases beside each other, because each waits for the time limit of its restores.
+/// Runs the cases concurrently, because each waits for the time limit of its restores.
 fn for_each_at_once<T: Copy + Sync>(cases: &[T], check: impl Fn(T) + Sync) {
     thread::scope(|scope| {
         for case in cases {
@@ -69,7 +69,7 @@ fn a_missing_archive_directory_proves_nothing() {
 }
 
 #[test]
-fn an_empty_archive_directory_is_taken_for_one_that_is_not_mounted() {
+fn an_empty_archive_directory_counts_as_not_mounted() {
     for_each_at_once(&[SEGMENT, NEXT_SEGMENT, HISTORY], |name| {
         let (scene, _) = Scene::with_segment();
         scene.archive.vanish();
@@ -97,7 +97,7 @@ fn an_archive_that_is_a_file_proves_nothing() {
 }
 
 #[test]
-fn a_mount_point_that_must_be_one_and_is_none_proves_nothing() {
+fn a_missing_required_mount_proves_nothing() {
     let (scene, _) = Scene::with_segment();
     let configuration =
         format!("archive = '{}'\nrequire_mount = true\ntimeout = '1s'\n", scene.archive.url());
@@ -111,7 +111,7 @@ fn a_mount_point_that_must_be_one_and_is_none_proves_nothing() {
 }
 
 #[test]
-fn what_may_not_be_read_proves_nothing() {
+fn a_missing_permission_proves_nothing() {
     let wanted_above_the_file = LEVELS[..4].iter().map(|at| (*at, NEXT_SEGMENT));
     let cases: Vec<_> = LEVELS.map(|at| (at, SEGMENT)).into_iter().chain(wanted_above_the_file).collect();
     for_each_at_once(&cases, |(at, name)| {
@@ -122,7 +122,7 @@ fn what_may_not_be_read_proves_nothing() {
 }
 
 #[test]
-fn a_symbolic_link_that_leads_nowhere_proves_nothing() {
+fn a_dangling_symbolic_link_proves_nothing() {
     for_each_at_once(&LEVELS, |at| {
         let (scene, _) = Scene::with_segment();
         let path = level(&scene, at);
@@ -147,7 +147,7 @@ fn a_symbolic_link_to_itself_proves_nothing() {
 }
 
 #[test]
-fn what_is_out_of_place_proves_nothing() {
+fn a_file_or_directory_out_of_place_proves_nothing() {
     let (scene, _) = Scene::with_segment();
     fs::remove_file(scene.file(SEGMENT)).unwrap();
     fs::create_dir(scene.file(SEGMENT)).unwrap();
@@ -194,7 +194,7 @@ fn a_file_that_walkeep_did_not_archive_is_not_served() {
 }
 
 #[test]
-fn a_file_that_was_renamed_or_copied_in_the_archive_is_not_served() {
+fn a_file_renamed_or_copied_within_the_archive_is_not_served() {
     let (scene, _) = Scene::with_segment();
     let bytes = scene.archived(SEGMENT);
     for name in
@@ -221,7 +221,7 @@ fn a_file_of_another_system_is_not_served() {
 }
 
 #[test]
-fn a_well_sealed_file_with_the_wrong_content_is_not_served() {
+fn a_file_with_valid_digests_and_the_wrong_content_is_not_served() {
     let (scene, content) = Scene::with_segment();
     let segment_of = |name: &str, system| segment(name, system, SEGMENT_BYTES, 0);
     let mut other_magic = content.clone();
@@ -249,7 +249,7 @@ fn a_well_sealed_file_with_the_wrong_content_is_not_served() {
 }
 
 #[test]
-fn a_sealed_header_that_does_not_match_its_body_is_not_served() {
+fn a_valid_header_that_does_not_match_its_body_is_not_served() {
     let (scene, content) = Scene::with_segment();
     let sound = scene.archived(SEGMENT);
     let of_content = blake3::hash(&content).to_hex();
@@ -267,7 +267,7 @@ fn a_sealed_header_that_does_not_match_its_body_is_not_served() {
 }
 
 #[test]
-fn a_file_of_a_newer_format_says_which_walkeep_it_needs() {
+fn a_file_in_a_newer_format_names_the_walkeep_it_needs() {
     let (scene, _) = Scene::with_segment();
     let sound = scene.archived(SEGMENT);
     let walkeep = format!("\"walkeep\":\"{}\"", env!("CARGO_PKG_VERSION"));
@@ -279,7 +279,7 @@ fn a_file_of_a_newer_format_says_which_walkeep_it_needs() {
 }
 
 #[test]
-fn an_encrypted_file_is_named_as_such() {
+fn an_encrypted_file_is_reported_as_encrypted() {
     let (scene, _) = Scene::with_segment();
     let sound = scene.archived(SEGMENT);
     scene.put(SEGMENT, resealed(&sound, "\"encryption\":\"none\"", "\"encryption\":\"age\""));

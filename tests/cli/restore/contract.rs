@@ -1,5 +1,5 @@
-//! What `walkeep-restore` tells the server: the file is there, it is proven absent, or nothing could be told; and in
-//! the last case, what a server in recovery and a standby are told.
+//! Answers of `walkeep-restore` to the server: the file is restored, it is proven absent, or unknown; and in the last
+//! case, the answers in recovery and on a standby.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -19,11 +19,11 @@ use support::{
 
 const NEXT_SEGMENT: &str = "000000010000000000000002";
 const PARTIAL: &str = "000000010000000000000001.partial";
-/// The number in its name is hexadecimal, those inside are decimal.
+/// The number in the name is hexadecimal, those inside are decimal.
 const HISTORY: &str = "0000000B.history";
 const BACKUP: &str = "000000010000000000000001.00000028.backup";
 
-/// Every kind of file, as the server makes it.
+/// Creates every kind of file, as the server does.
 fn one_of_each_kind(server: &DataDirectory) -> [(&'static str, Vec<u8>); 4] {
     let history =
         b"9\t0/5000000\tno recovery target specified\n\n10\t0/6000000\tno recovery target specified\n";
@@ -42,7 +42,7 @@ fn one_of_each_kind(server: &DataDirectory) -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-/// Makes a file that is there, and of which nothing can be told.
+/// Creates a file that exists but cannot be read.
 fn damage(scene: &Scene, name: &str) {
     let mut bytes = scene.archived(name);
     *bytes.last_mut().unwrap() ^= 1;
@@ -50,7 +50,7 @@ fn damage(scene: &Scene, name: &str) {
 }
 
 #[test]
-fn all_four_kinds_of_file_come_back_byte_for_byte() {
+fn all_four_kinds_of_file_are_restored_byte_for_byte() {
     let scene = Scene::new();
     for (name, content) in one_of_each_kind(&scene.primary) {
         scene.push(&scene.primary, name);
@@ -63,7 +63,7 @@ fn all_four_kinds_of_file_come_back_byte_for_byte() {
 }
 
 #[test]
-fn a_segment_that_is_stored_uncompressed_comes_back_too() {
+fn an_uncompressed_archived_segment_is_restored_too() {
     let (scene, _) = Scene::with_segment();
     let content = scene.primary.segment(NEXT_SEGMENT, 3);
     scene.push_with(&scene.primary, NEXT_SEGMENT, &["--compression", "none"]);
@@ -89,13 +89,13 @@ fn an_archive_directory_may_have_any_name() {
 }
 
 #[test]
-fn what_the_archive_lacks_is_absent_and_a_standby_is_not_bothered() {
+fn a_missing_file_is_absent_and_not_logged_on_a_standby() {
     let (scene, _) = Scene::with_segment();
     for server in [&scene.recovery, &scene.standby] {
         let beside_it = [NEXT_SEGMENT, PARTIAL];
         let where_nothing_was_ever_put = ["00000001000000AA00000001", HISTORY, BACKUP];
         for name in beside_it.into_iter().chain(where_nothing_was_ever_put) {
-            // In recovery a missing segment decides, so it leaves a line.
+            // In recovery a missing segment matters, so it is logged.
             let leaves_a_line = name.len() == 24 && server.join("recovery.signal").exists();
             let Outcome { status, stderr } = outcome_of(scene.restore(server, name));
             assert_eq!((status, stderr.lines().count()), (1, usize::from(leaves_a_line)), "{stderr}");
@@ -112,7 +112,7 @@ fn what_the_archive_lacks_is_absent_and_a_standby_is_not_bothered() {
 }
 
 #[test]
-fn the_server_may_ask_again_and_again() {
+fn repeated_requests_get_the_same_answer() {
     let (scene, content) = Scene::with_segment();
     scene.primary.file(&format!("pg_wal/{HISTORY}"), "10\t0/6000000\tx\n");
     scene.push(&scene.primary, HISTORY);
@@ -136,7 +136,7 @@ fn a_file_that_was_absent_is_found_once_it_has_arrived() {
 }
 
 #[test]
-fn a_partial_segment_is_never_served_as_the_segment_nor_the_other_way_round() {
+fn a_partial_segment_is_never_served_as_the_segment_or_vice_versa() {
     let scene = Scene::new();
     let partial = scene.primary.segment(PARTIAL, 1);
     scene.push(&scene.primary, PARTIAL);
@@ -151,7 +151,7 @@ fn a_partial_segment_is_never_served_as_the_segment_nor_the_other_way_round() {
 }
 
 #[test]
-fn only_a_standby_is_told_to_ask_again() {
+fn only_a_standby_is_told_to_retry() {
     let (scene, _) = Scene::with_segment();
     damage(&scene, SEGMENT);
     let on = b"restore_command = 'walkeep-restore %f %p'\nstandby_mode = 'on'\n";
@@ -181,7 +181,7 @@ fn only_a_standby_is_told_to_ask_again() {
 }
 
 #[test]
-fn on_error_overrides_what_the_data_directory_calls_for() {
+fn on_error_overrides_the_data_directory() {
     let (scene, content) = Scene::with_segment();
     let run = |server, option: &str, name| outcome_of(scene.restore_with(&[option], server, name)).status;
     for server in [&scene.recovery, &scene.standby, &scene.primary] {
@@ -291,7 +291,7 @@ fn verbose_adds_one_line_with_sizes_and_time() {
 }
 
 #[test]
-fn json_lines_can_be_read_by_a_program() {
+fn json_log_lines_are_valid() {
     let (scene, content) = Scene::with_segment();
     let run = |name: &str| {
         let restore = scene.restore_with(&["-v", "--log-format", "json"], &scene.recovery, name);
@@ -336,7 +336,7 @@ fn a_log_that_cannot_be_written_changes_no_answer() {
 }
 
 #[test]
-fn a_reader_of_the_log_that_has_gone_changes_no_answer() {
+fn a_closed_log_changes_no_answer() {
     let (scene, content) = Scene::with_segment();
     let run = |name: &str| {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -352,9 +352,9 @@ fn a_reader_of_the_log_that_has_gone_changes_no_answer() {
 }
 
 #[test]
-fn many_restores_at_once_do_not_disturb_each_other() {
+fn concurrent_restores_do_not_disturb_each_other() {
     let (scene, content) = Scene::with_segment();
-    // As when a server's orphaned command is still at work beside that of its successor.
+    // As when a crashed server's orphaned command still runs next to that of the new one.
     let calls: Vec<_> = (0..8).map(|_| Running::start(scene.restore(&scene.recovery, SEGMENT))).collect();
     for call in calls {
         assert_eq!(call.end().status, 0);

@@ -1,5 +1,5 @@
-//! Whatever happens to an archived file, no byte of it reaches the server: `walkeep-restore` says that it could not
-//! tell, and `%p` stays absent.
+//! Damaged archived files: no byte reaches the server. `walkeep-restore` reports that the file is unknown, and `%p`
+//! stays absent.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,15 +20,15 @@ use support::{
 
 #[derive(Debug, Clone)]
 enum Damage {
-    /// One byte changed by these bits.
+    /// One byte with these bits inverted.
     Flipped { at: usize, bits: u8 },
-    /// A run of bytes that reads as zeros, as after a crash of a file system.
+    /// Zeros in place of some bytes, as after a crash of a file system.
     Zeroed { at: usize, length: usize },
-    /// The end is missing.
+    /// Truncation to this length.
     Cut { length: usize },
-    /// A part in the middle is missing.
+    /// Missing bytes in the middle.
     Closed { at: usize, length: usize },
-    /// Something follows.
+    /// Additional bytes at the end.
     Extended(Vec<u8>),
 }
 
@@ -47,7 +47,7 @@ impl Damage {
     }
 }
 
-/// Damage of a file of `bytes` bytes; the header, a small part of it, is hit as often as the body.
+/// Generates damage of a file of `bytes` bytes. The header, a small part, is hit as often as the body.
 fn damage(bytes: usize) -> impl Strategy<Value = Damage> {
     let place = || prop_oneof![0..1024usize, 1024..bytes];
     let length = || prop_oneof![1usize..9, Just(512), Just(4096), Just(1 << 20)];

@@ -1,4 +1,4 @@
-//! A segment that is missing is the end of the log, or a gap in it; only the first lets recovery end.
+//! A missing segment is the end of the WAL, or a gap; only the first lets recovery end.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -24,12 +24,12 @@ use support::{
     wal_writer::WalWriter,
 };
 
-/// Segment `number` of a timeline; its beginning is that many MB into the log.
+/// Returns segment `number` of a timeline, which starts at that many MB.
 fn segment(timeline: u32, number: u32) -> String {
     format!("{timeline:08X}00000000{number:08X}")
 }
 
-/// An archive whose files were archived long ago.
+/// Creates an archive whose files were archived long ago.
 fn archived(names: &[String]) -> Scene {
     let scene = Scene::new();
     for name in names {
@@ -47,7 +47,7 @@ fn add(scene: &Scene, name: &str) {
     set_time(&scene.file(name), "2001-02-03T04:05:06Z");
 }
 
-/// A history file whose entries are timelines, and the segments in whose middle they were left.
+/// Returns a history file from timelines and the segments in whose middle they were left.
 fn history(entries: &[(u32, u32)]) -> String {
     let entry = |(timeline, number): &(u32, u32)| format!("{timeline}\t0/{number:X}80000\tno reason\n");
     entries.iter().map(entry).collect::<Vec<_>>().concat()
@@ -67,7 +67,7 @@ fn ask(scene: &Scene, server: &DataDirectory, options: &[&str], name: &str) -> O
     outcome_of(scene.restore_with(options, server, name))
 }
 
-/// A server in recovery is stopped, by a line that has these words.
+/// Asserts that a server in recovery is stopped, with an error that contains these words.
 fn is_gap(scene: &Scene, name: &str, words: &[&str]) {
     let outcome = ask(scene, &scene.recovery, &[], name);
     assert_eq!((outcome.status, outcome.stderr.lines().count()), (255, 1), "{name}: {}", outcome.stderr);
@@ -76,7 +76,7 @@ fn is_gap(scene: &Scene, name: &str, words: &[&str]) {
     }
 }
 
-/// A server in recovery is told that there is no more, and one line says so.
+/// Asserts that a server in recovery is told that there is no more WAL, with one line in the log.
 fn is_end(scene: &Scene, name: &str) {
     let outcome = ask(scene, &scene.recovery, &[], name);
     assert_eq!(outcome.status, 1, "{name}: {}", outcome.stderr);
@@ -87,7 +87,7 @@ fn is_end(scene: &Scene, name: &str) {
 }
 
 #[test]
-fn a_segment_that_is_missing_while_a_later_one_is_archived_is_a_gap() {
+fn a_missing_segment_with_a_later_one_archived_is_a_gap() {
     // The later one in the same directory, in the next one, and in one further on.
     for later in ["000000010000000000000008", "000000010000000100000000", "000000010000002A00000FFF"] {
         let scene = archived(&[segment(1, 4), segment(1, 5), later.to_owned()]);
@@ -107,7 +107,7 @@ fn other_files_than_segments_of_the_timeline_prove_no_gap() {
 }
 
 #[test]
-fn whatever_has_the_name_of_a_later_segment_proves_a_gap() {
+fn any_file_with_the_name_of_a_later_segment_proves_a_gap() {
     let missing = segment(1, 6);
     let with = |what: &dyn Fn(&Scene)| {
         let scene = archived(&[segment(1, 4), segment(1, 5)]);
@@ -117,7 +117,7 @@ fn whatever_has_the_name_of_a_later_segment_proves_a_gap() {
     let later = segment(1, 8);
     let next_log = "000000010000000100000000";
     assert_eq!(with(&|_| {}), 1);
-    // The beginning of a later one; a link to a disk that is not mounted, for a file or for a directory.
+    // The start of a later one; a link to an unmounted disk, for a file or for a directory.
     assert_eq!(with(&|scene| add(scene, &(later.clone() + ".partial"))), 255);
     assert_eq!(with(&|scene| symlink("/nowhere", scene.file(&later)).unwrap()), 255);
     assert_eq!(with(&|scene| fs::create_dir(scene.file(&later)).unwrap()), 255);
@@ -125,7 +125,7 @@ fn whatever_has_the_name_of_a_later_segment_proves_a_gap() {
 }
 
 #[test]
-fn history_files_that_cannot_be_reached_are_not_taken_for_none() {
+fn inaccessible_history_files_do_not_count_as_absent() {
     let missing = segment(1, 6);
     let with = |what: &dyn Fn(&Scene)| {
         let scene = archived(&[segment(1, 4), segment(1, 5), segment(2, 9)]);
@@ -168,7 +168,7 @@ fn history_files_that_cannot_be_reached_are_not_taken_for_none() {
         with(&|scene| fs::set_permissions(directory(scene), Permissions::from_mode(0o444)).unwrap()),
         255
     );
-    // Names that are nobody's harm nobody.
+    // Unknown names do no harm.
     assert_eq!(
         with(&|scene| {
             fs::remove_file(history(scene)).unwrap();
@@ -179,7 +179,7 @@ fn history_files_that_cannot_be_reached_are_not_taken_for_none() {
 }
 
 #[test]
-fn a_standby_goes_on_asking_and_hears_of_a_gap_once() {
+fn a_standby_keeps_asking_and_is_warned_of_a_gap_once() {
     let scene = archived(&[segment(1, 4), segment(1, 6)]);
     let spool = scene.sandbox.join("spool");
     let options = ["--spool", spool.to_str().unwrap()];
@@ -200,13 +200,13 @@ fn a_standby_goes_on_asking_and_hears_of_a_gap_once() {
 }
 
 #[test]
-fn what_comes_before_a_timeline_is_no_gap_and_its_history_file_says_where_it_begins() {
+fn a_segment_before_the_start_in_the_history_file_is_no_gap() {
     let scene = archived(&[segment(1, 4), segment(2, 7)]);
     add_history(&scene, 2, &[(1, 5)]);
     is_end(&scene, &segment(2, 4));
     is_gap(&scene, &segment(2, 5), &[&segment(2, 7)]);
     is_gap(&scene, &segment(2, 6), &[&segment(2, 7)]);
-    // The server's own copy does as well.
+    // The server's own copy is enough.
     fs::remove_file(scene.file("00000002.history")).unwrap();
     keep_history(&scene.recovery, 2, &[(1, 5)]);
     is_end(&scene, &segment(2, 4));
@@ -214,7 +214,7 @@ fn what_comes_before_a_timeline_is_no_gap_and_its_history_file_says_where_it_beg
 }
 
 #[test]
-fn without_a_history_file_the_lowest_archived_segment_is_the_beginning_but_never_of_timeline_1() {
+fn without_a_history_file_the_lowest_archived_segment_is_the_start_except_on_timeline_1() {
     let scene = archived(&[segment(2, 5), segment(2, 7), segment(1, 5)]);
     is_end(&scene, &segment(2, 4));
     is_gap(&scene, &segment(2, 6), &[]);
@@ -222,13 +222,13 @@ fn without_a_history_file_the_lowest_archived_segment_is_the_beginning_but_never
 }
 
 #[test]
-fn the_history_of_the_recoverys_target_says_how_far_its_ancestors_go() {
+fn the_history_of_the_target_bounds_its_ancestors() {
     let scene = archived(&[segment(1, 4)]);
     keep_history(&scene.recovery, 2, &[(1, 7)]);
     is_gap(&scene, &segment(1, 5), &["00000002.history", "0/780000"]);
     is_gap(&scene, &segment(1, 6), &[]);
     is_end(&scene, &segment(1, 7));
-    // The file may have been left there by another recovery: a later segment is a gap whatever it says.
+    // The file may be a leftover of another recovery: with a later segment it is a gap in any case.
     add(&scene, &segment(1, 9));
     is_gap(&scene, &segment(1, 8), &[&segment(1, 9)]);
 }
@@ -239,7 +239,7 @@ fn the_history_of_an_only_descendant_counts_and_that_of_a_sibling_does_not() {
     add_history(&scene, 2, &[(1, 7)]);
     is_gap(&scene, &segment(1, 6), &["00000002.history"]);
     is_end(&scene, &segment(1, 7));
-    // Another branch, that left earlier: of which of the two the recovery is, nobody knows.
+    // Another branch that left earlier: it is unknown which of them the recovery follows.
     add_history(&scene, 3, &[(1, 5)]);
     is_end(&scene, &segment(1, 6));
     // The target is the one that left earlier, whatever its sibling says.
@@ -251,14 +251,14 @@ fn the_history_of_an_only_descendant_counts_and_that_of_a_sibling_does_not() {
 }
 
 #[test]
-fn what_the_server_has_itself_is_no_gap() {
+fn a_segment_that_the_server_has_itself_is_no_gap() {
     let scene = archived(&[segment(1, 4), segment(1, 6)]);
     let missing = segment(1, 5);
     let mut log = WalWriter::new(SYSTEM, 1, 5, 1 << 20);
     log.fill();
     scene.recovery.file(&format!("pg_wal/{missing}"), &log.segments()[0]);
     is_end(&scene, &missing);
-    // One that was prepared for later use has the right name, and the content of an old one.
+    // A file prepared for reuse has the right name and old content.
     let old = content_of(&segment(1, 2), SYSTEM, 1 << 20, 0);
     scene.recovery.file(&format!("pg_wal/{missing}"), old);
     is_gap(&scene, &missing, &[]);
@@ -268,9 +268,9 @@ fn what_the_server_has_itself_is_no_gap() {
 }
 
 #[test]
-fn a_segment_that_is_on_its_way_is_waited_for() {
+fn a_segment_that_may_still_arrive_is_waited_for() {
     let scene = archived(&[segment(1, 4)]);
-    // Files that are taken along are published as each is ready.
+    // Files archived by one call are published as each is ready.
     scene.primary.segment(&segment(1, 6), 0);
     scene.push(&scene.primary, &segment(1, 6));
     let mut restore = scene.recovery.run(scene.sandbox.walkeep_restore());
@@ -285,21 +285,21 @@ fn a_segment_that_is_on_its_way_is_waited_for() {
 }
 
 #[test]
-fn what_does_not_come_in_time_is_a_gap_after_all_and_holds_no_standby() {
+fn a_segment_that_does_not_arrive_in_time_is_a_gap_and_delays_no_standby() {
     let scene = archived(&[segment(1, 4)]);
     scene.primary.segment(&segment(1, 6), 0);
     scene.push(&scene.primary, &segment(1, 6));
     let outcome = ask(&scene, &scene.recovery, &[], &segment(1, 5));
     assert_eq!(outcome.status, 255, "{}", outcome.stderr);
     assert!(outcome.stderr.lines().last().unwrap().contains("a gap"), "{}", outcome.stderr);
-    // A standby asks again, but not when it is promoted: so it waits, too, and says so.
+    // A standby retries, but not in a promotion, so it waits as well, and logs it.
     let standby = ask(&scene, &scene.standby, &[], &segment(1, 5));
     assert_eq!((standby.status, standby.stderr.lines().count()), (75, 1), "{}", standby.stderr);
     assert!(standby.stderr.contains("a gap"), "{}", standby.stderr);
 }
 
 #[test]
-fn a_gap_is_accepted_by_its_name_and_no_other_with_it() {
+fn a_gap_is_accepted_by_name_without_any_other() {
     let scene = archived(&[segment(1, 4), segment(1, 6), segment(1, 8)]);
     let [one, other] = [segment(1, 5), segment(1, 7)];
     let accepted = ask(&scene, &scene.recovery, &["--accept-gap", &one], &one);
@@ -330,16 +330,16 @@ fn a_base_backup_whose_first_segment_is_missing_cannot_be_recovered() {
     let standby = ask(&scene, &scene.standby, &[], &segment(1, 5));
     assert_eq!(standby.status, 75);
     assert!(words.iter().all(|word| standby.stderr.contains(word)), "{}", standby.stderr);
-    // The archive ends before the base backup begins, or has lost all that comes after it.
+    // The archive ends before the base backup starts, or has lost everything after it.
     scene.recovery.file("backup_label", label(9));
     is_gap(&scene, &segment(1, 9), &["do NOT remove backup_label"]);
-    // The base backup brings its first segment.
+    // The base backup contains its first segment.
     scene.recovery.segment(&segment(1, 9), 0);
     is_end(&scene, &segment(1, 9));
 }
 
 #[test]
-fn the_unfinished_end_of_a_timeline_is_pointed_at() {
+fn the_partial_end_of_a_timeline_is_pointed_out() {
     let scene = archived(&[segment(1, 4)]);
     add(&scene, &(segment(1, 5) + ".partial"));
     let outcome = ask(&scene, &scene.recovery, &[], &segment(1, 5));
@@ -350,7 +350,7 @@ fn the_unfinished_end_of_a_timeline_is_pointed_at() {
 }
 
 #[test]
-fn directories_without_a_file_of_the_system_prove_nothing() {
+fn directories_without_a_file_of_the_cluster_prove_nothing() {
     let scene = Scene::new();
     for directory in ["", "wal", "wal/0000000100000000", "timelines", "backups", "reports"] {
         scene.sandbox.directory(format!("archive/{SYSTEM}/{directory}"));

@@ -1,5 +1,5 @@
-//! What a server's own directory says about a segment that the archive does not have: its `pg_wal`, its settings, the label of
-//! its base backup. None of it makes a gap the end of the log.
+//! Facts in a server's own directory about a missing segment: its `pg_wal`, its settings, the label of its base
+//! backup. None of them turns a gap into the end of the WAL.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -17,12 +17,12 @@ use support::{
     wal_writer::WalWriter,
 };
 
-/// Segment `number` of a timeline; its beginning is that many MB into the log.
+/// Returns segment `number` of a timeline, which starts at that many MB.
 fn segment(timeline: u32, number: u32) -> String {
     format!("{timeline:08X}00000000{number:08X}")
 }
 
-/// An archive whose files were archived long ago.
+/// Creates an archive whose files were archived long ago.
 fn archived(names: &[String]) -> Scene {
     let scene = Scene::new();
     for name in names {
@@ -47,7 +47,7 @@ fn archive_history(scene: &Scene, timeline: u32, entries: &[(u32, u32)]) {
     scene.push(&scene.primary, &name);
 }
 
-/// The exit status of a restore in recovery, and what it says.
+/// Returns the exit status of a restore in recovery, and its log.
 fn asked(scene: &Scene, name: &str) -> Outcome {
     outcome_of(scene.restore(&scene.recovery, name))
 }
@@ -57,7 +57,7 @@ fn status(scene: &Scene, name: &str) -> i32 {
 }
 
 #[test]
-fn a_segment_that_breaks_off_in_pg_wal_is_a_gap_where_later_ones_are_archived() {
+fn a_segment_incomplete_in_pg_wal_is_a_gap_if_later_ones_are_archived() {
     let missing = segment(1, 5);
     let whole = {
         let mut log = WalWriter::new(SYSTEM, 1, 5, SEGMENT_BYTES as u64);
@@ -75,17 +75,17 @@ fn a_segment_that_breaks_off_in_pg_wal_is_a_gap_where_later_ones_are_archived() 
     assert_eq!(status(&scene, &missing), 1, "the server has all of it");
     scene.recovery.file(&path, &broken_off);
     assert_eq!(status(&scene, &missing), 255, "as a standby had received it, whose base backup this is");
-    // Where nothing later is known it is the end of the log.
+    // Without a known later segment, it is the end of the WAL.
     let scene = archived(&[segment(1, 4)]);
     scene.recovery.file(&path, &broken_off);
     assert_eq!(status(&scene, &missing), 1);
 }
 
 #[test]
-fn a_later_segment_in_pg_wal_makes_it_a_gap() {
+fn a_later_segment_in_pg_wal_proves_a_gap() {
     let scene = archived(&[segment(1, 4)]);
     assert_eq!(status(&scene, &segment(1, 5)), 1);
-    // One that was prepared for later use has the content of an old one.
+    // A file prepared for reuse has old content.
     scene
         .recovery
         .file(&format!("pg_wal/{}", segment(1, 7)), content_of(&segment(1, 3), SYSTEM, SEGMENT_BYTES, 0));
@@ -98,8 +98,8 @@ fn a_later_segment_in_pg_wal_makes_it_a_gap() {
 }
 
 #[test]
-fn a_history_file_that_another_attempt_has_left_does_not_make_a_gap_the_end_of_the_log() {
-    // A drill left timeline 1 in segment 3, and the primary went on.
+fn a_leftover_history_file_does_not_turn_a_gap_into_the_end_of_the_wal() {
+    // A drill left timeline 1 in segment 3, and the primary continued.
     let scene = archived(&[segment(1, 4), segment(1, 6)]);
     archive_history(&scene, 2, &[(1, 3)]);
     scene.recovery.file("pg_wal/00000002.history", history(&[(1, 3)]));
@@ -111,7 +111,7 @@ fn a_history_file_that_another_attempt_has_left_does_not_make_a_gap_the_end_of_t
 }
 
 #[test]
-fn the_setting_says_which_history_file_is_the_targets() {
+fn the_setting_selects_the_history_file_of_the_target() {
     let to = |target: &str| {
         let scene = archived(&[segment(1, 4)]);
         for (timeline, number) in [(2, 6), (3, 9)] {
@@ -124,13 +124,13 @@ fn the_setting_says_which_history_file_is_the_targets() {
     assert_eq!(to("2"), [255, 1, 1, 1]);
     assert_eq!(to("3"), [255, 255, 255, 1]);
     assert_eq!(to("latest"), [255, 255, 255, 1]);
-    // On timeline 1 itself: it went on as far as any of them says.
+    // On timeline 1 itself: it continued as far as any of them says.
     assert_eq!(to("1"), [255, 255, 255, 1]);
     assert_eq!(to("current"), [255, 255, 255, 1]);
 }
 
 #[test]
-fn the_segments_up_to_the_checkpoint_are_the_beginning_of_a_base_backup() {
+fn the_segments_up_to_the_checkpoint_are_the_start_of_a_base_backup() {
     let scene = archived(&[segment(1, 4)]);
     let label = format!(
         "START WAL LOCATION: 0/400028 (file {})\nCHECKPOINT LOCATION: 0/700060\nBACKUP METHOD: streamed\n",
@@ -150,7 +150,7 @@ fn the_segments_up_to_the_checkpoint_are_the_beginning_of_a_base_backup() {
 }
 
 #[test]
-fn a_history_file_that_is_missing_while_its_timeline_has_segments_is_not_absent() {
+fn a_missing_history_file_of_a_timeline_with_segments_is_not_absent() {
     let scene = archived(&[segment(1, 4), segment(2, 5)]);
     let outcome = asked(&scene, "00000002.history");
     assert_eq!((outcome.status, outcome.stderr.lines().count()), (255, 1), "{}", outcome.stderr);
@@ -158,7 +158,7 @@ fn a_history_file_that_is_missing_while_its_timeline_has_segments_is_not_absent(
         assert!(outcome.stderr.contains(word), "{}", outcome.stderr);
     }
     assert_eq!(status(&scene, "00000003.history"), 1);
-    // A promotion goes on whatever the answer, and a standby asks again.
+    // A promotion continues whatever the answer, and a standby retries.
     assert_eq!(outcome_of(scene.restore(&scene.standby, "00000002.history")).status, 1);
     archive_history(&scene, 2, &[(1, 5)]);
     assert_eq!(status(&scene, "00000002.history"), 0);
@@ -168,7 +168,7 @@ fn a_history_file_that_is_missing_while_its_timeline_has_segments_is_not_absent(
 }
 
 #[test]
-fn a_recovery_that_goes_on_along_what_was_left_behind_is_told() {
+fn a_recovery_that_follows_abandoned_wal_is_warned() {
     let warned = |scene: &Scene| {
         let outcome = asked(scene, &segment(2, 5));
         assert_eq!(outcome.status, 1, "{}", outcome.stderr);
@@ -183,11 +183,11 @@ fn a_recovery_that_goes_on_along_what_was_left_behind_is_told() {
         "{stderr}"
     );
     assert_eq!(asked(&scene, &segment(2, 6)).stderr.matches("goes on along").count(), 0, "once is enough");
-    // What a standby has archived of the segment in which it was promoted holds no more than both have.
+    // A standby's copy of the segment of its promotion contains only common WAL.
     let scene = archived(&[segment(1, 4), segment(1, 5)]);
     scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
     assert!(!warned(&scene));
-    // Left at the boundary of two segments, they have nothing in common.
+    // Left between two segments, they have nothing in common.
     scene.recovery.file("pg_wal/00000002.history", "1\t0/500000\tno reason\n");
     assert!(warned(&scene));
     // A promotion within a segment that the old primary never archived.

@@ -1,5 +1,5 @@
-//! What the archive has under a name, of another size than the server's segments are: `pg_resetwal` has changed that, and the names
-//! mean other places in the log. A server is not given it, and its own file is not put beside it.
+//! An archived file of another size than the server's segments after `pg_resetwal`: the server does not receive it,
+//! and its own file does not conflict silently.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -17,20 +17,20 @@ use support::{
     restore::{SYSTEM, Scene},
 };
 
-/// The archived file of a segment of 2 MB; those of the servers are of 1 MB.
+/// Returns the archived file of a segment of 2 MB; the servers' have 1 MB.
 fn larger(name: &str) -> Vec<u8> {
     archived(name, &segment(name, SYSTEM, 2 << 20, 0), days_ago(1))
 }
 
 #[test]
-fn a_server_is_told_that_the_archives_file_is_of_another_size_and_does_not_get_it() {
+fn a_segment_of_another_size_is_not_restored_and_the_error_says_so() {
     let scene = Scene::new();
     scene.put(SEGMENT, larger(SEGMENT));
     scene.cannot_tell(SEGMENT, "is of 2 MB, and the segments of this server are of 1 MB");
 }
 
 #[test]
-fn what_is_of_another_size_is_not_prefetched() {
+fn segments_of_another_size_are_not_prefetched() {
     let scene = PrefetchScene::with(1..=2);
     scene.scene.put(&name(3), larger(&name(3)));
     assert_eq!(scene.restored(&name(1)), From::Archive);
@@ -40,7 +40,7 @@ fn what_is_of_another_size_is_not_prefetched() {
 }
 
 #[test]
-fn a_conflict_of_two_sizes_says_what_has_changed_them_and_where_to_go_on() {
+fn a_conflict_of_two_sizes_names_the_cause_and_the_remedy() {
     let pusher = Pusher::new();
     pusher.data.file(&format!("pg_wal/{SEGMENT}"), segment(SEGMENT, SYSTEM, 2 << 20, 0));
     succeeds(pusher.push(SEGMENT));

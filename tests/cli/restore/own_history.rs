@@ -1,4 +1,5 @@
-//! A promotion does not hang on the archive: history files that the server has itself, or that cannot exist, need none.
+//! A promotion does not depend on the archive: history files that the server has itself, or that cannot exist, need
+//! none.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -12,13 +13,13 @@ const HISTORY: &str = "1\t0/3000000\tno recovery target specified\n";
 
 const AWAY: &[&str] = &["--archive", "/nowhere/at/all", "--timeout", "1s"];
 
-/// Asks for `name` while the archive is away, in a data directory whose `pg_wal` holds `own`. Returns the status, what
-/// was restored, and standard error.
+/// Requests `name` while the archive is away, in a data directory whose `pg_wal` contains `own`. Returns the status,
+/// the restored content, and standard error.
 fn restore_without_archive(name: &str, own: &[(&str, &str)]) -> (i32, Option<String>, String) {
     restore_in(|_, _| (), AWAY, name, own)
 }
 
-/// Asks for `name` with these flags, in a data directory that is `prepared` and whose `pg_wal` holds `own`.
+/// Requests `name` with these flags, in a data directory set up by `prepared` whose `pg_wal` contains `own`.
 fn restore_in(
     prepare: impl Fn(&Sandbox, &DataDirectory),
     flags: &[&str],
@@ -41,7 +42,7 @@ fn restore_in(
 }
 
 #[test]
-fn a_history_file_that_the_archive_cannot_give_is_the_servers_own() {
+fn a_history_file_that_the_archive_cannot_provide_comes_from_the_server() {
     let (status, restored, stderr) =
         restore_without_archive("00000002.history", &[("00000002.history", HISTORY)]);
     assert_eq!((status, restored.as_deref()), (0, Some(HISTORY)), "{stderr}");
@@ -50,7 +51,7 @@ fn a_history_file_that_the_archive_cannot_give_is_the_servers_own() {
 }
 
 #[test]
-fn a_history_file_that_nobody_has_could_not_be_told() {
+fn a_history_file_that_nobody_has_is_unknown() {
     for own in [&[][..], &[("00000003.history", HISTORY)], &[("00000002.history", "")]] {
         let (status, restored, stderr) = restore_without_archive("00000002.history", own);
         assert_eq!((status, restored), (255, None), "{stderr}");
@@ -58,7 +59,7 @@ fn a_history_file_that_nobody_has_could_not_be_told() {
 }
 
 #[test]
-fn the_file_that_is_to_be_restored_does_not_stand_in_for_itself() {
+fn the_target_file_does_not_count_as_the_servers_own_copy() {
     let sandbox = Sandbox::new();
     let data = DataDirectory::new(&sandbox, "data", 7);
     let path = data.file("pg_wal/00000002.history", HISTORY);
@@ -77,7 +78,7 @@ fn the_file_that_is_to_be_restored_does_not_stand_in_for_itself() {
 }
 
 #[test]
-fn a_segment_is_never_taken_from_the_servers_own() {
+fn a_segment_is_never_copied_from_the_server() {
     let name = "000000010000000000000001";
     let (status, restored, stderr) = restore_without_archive(name, &[(name, "x")]);
     assert_eq!((status, restored), (255, None), "{stderr}");
@@ -89,7 +90,7 @@ fn the_first_timeline_has_no_history_whatever_the_archive_says() {
     assert_eq!((status, restored, stderr.as_str()), (1, None, ""));
 }
 
-/// What ends a call before it can ask an archive.
+/// Mistakes that end a call before it can ask an archive.
 const MISTAKES: [&[&str]; 5] = [
     &["--no-such-flag"],
     &["--archive"],
@@ -106,7 +107,7 @@ fn mistaken(sandbox: &Sandbox) {
 }
 
 #[test]
-fn what_is_known_without_an_archive_is_known_in_spite_of_any_mistake() {
+fn answers_that_need_no_archive_survive_any_mistake() {
     for mistake in MISTAKES {
         for file in ["recovery.signal", "standby.signal"] {
             let prepare = |sandbox: &Sandbox, data: &DataDirectory| {
@@ -144,14 +145,14 @@ fn a_server_in_the_last_step_of_a_promotion_is_never_stopped() {
         let (status, restored, stderr) = restore_in(at_the_end, flags, "00000002.history", &[]);
         assert_eq!((status, restored), (75, None), "{flags:?}: {stderr}");
         assert!(stderr.lines().last().unwrap().starts_with("walkeep-restore: error: "), "{stderr}");
-        // Who removes such a file by hand does not end a recovery.
+        // Removing such a file by hand does not end a recovery.
         let (status, _, stderr) = restore_in(at_the_end, flags, SEGMENT, &[]);
         assert_eq!(status, 255, "{flags:?}: {stderr}");
     }
 }
 
 #[test]
-fn a_file_that_the_servers_version_does_not_know_says_nothing() {
+fn a_file_unknown_to_the_servers_version_is_ignored() {
     for (version, files, status) in [
         ("11\n", &[("standby.signal", "")][..], 255),
         ("11\n", &[("recovery.conf", "standby_mode = on")], 75),

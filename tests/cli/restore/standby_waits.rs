@@ -1,5 +1,5 @@
-//! What a standby's call waits for: brief failures to pass, an archive that hangs once, and anything that moves. No answer
-//! comes from what earlier calls have noted.
+//! Waits of a standby's calls: for brief failures to pass, once for an archive that hangs, and for anything that
+//! moves. No answer depends on notes of earlier calls.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -26,12 +26,12 @@ use support::{
     store_scene::{StoreScene, at_once},
 };
 
-/// Half of what a call would take that waits until its time limit, and far more than one that does not.
+/// Half of the time of a call that waits until its time limit, and much more than one that does not.
 const SOON: Duration = Duration::from_secs(15);
 
 const BUSY: Fault = Fault::Answer { status: 503, code: "SlowDown", message: "Please reduce" };
 
-/// A store with a segment, and nothing set but how soon it is taken to hang.
+/// Creates a store with a segment, and sets only the time after which it counts as hanging.
 fn scene(read_timeout: &str) -> (StoreScene, Vec<u8>) {
     let (mut scene, content) = StoreScene::with_segment();
     scene.set("AWS_READ_TIMEOUT", read_timeout);
@@ -42,7 +42,7 @@ fn call(scene: &StoreScene) -> Outcome {
     outcome_of(scene.restore(&scene.standby, SEGMENT))
 }
 
-/// Restores on the standby, which must succeed.
+/// Asserts that a restore on the standby succeeds.
 fn restores(scene: &StoreScene, content: &[u8]) {
     let Outcome { status, stderr } = call(scene);
     assert_eq!(status, 0, "{stderr}");
@@ -51,7 +51,7 @@ fn restores(scene: &StoreScene, content: &[u8]) {
     fs::remove_file(target).unwrap();
 }
 
-/// Calls on the standby, and is told that the store hangs, after so many seconds.
+/// Asserts that a call on the standby reports a hanging store after that many seconds.
 fn hangs(scene: &StoreScene, seconds: u32) {
     let Outcome { status, stderr } = call(scene);
     let words = format!("nothing was sent or received for {seconds} seconds");
@@ -59,7 +59,7 @@ fn hangs(scene: &StoreScene, seconds: u32) {
     assert!(stderr.contains(&words) && stderr.lines().count() == 1, "{seconds}: {stderr}");
 }
 
-/// The note about an archive that hangs.
+/// Returns the note on a hanging archive.
 fn note(spool: &Path) -> Option<PathBuf> {
     let notes: Vec<_> = files_below(spool).into_iter().filter(|file| file.contains(".note")).collect();
     assert!(notes.len() < 2, "{notes:?}");
@@ -67,7 +67,7 @@ fn note(spool: &Path) -> Option<PathBuf> {
 }
 
 #[test]
-fn an_archive_that_is_away_holds_a_standby_for_moments() {
+fn an_unavailable_archive_delays_a_standby_only_briefly() {
     let refused = DeadEnd::refused();
     let refusing = || {
         let (mut scene, _) = scene("10s");
@@ -129,7 +129,7 @@ fn a_store_that_hangs_is_waited_for_once_and_asked_by_every_call() {
 }
 
 #[test]
-fn what_was_noted_counts_for_one_run_of_the_server_and_half_a_minute() {
+fn a_note_counts_for_one_run_of_the_server_and_half_a_minute() {
     let (scene, _) = scene("4s");
     let spool = || scene.sandbox.join("spool");
     let lock = |started: u32| scene.standby.file("postmaster.pid", format!("17\n/data\n{started}\n"));
@@ -140,7 +140,7 @@ fn what_was_noted_counts_for_one_run_of_the_server_and_half_a_minute() {
     lock(1_700_000_001);
     hangs(&scene, 4);
     hangs(&scene, 2);
-    // The note of a call that waits less is not made anew, or a store that is merely slow would never be heard again.
+    // A call that waits less does not renew the note, or a merely slow store would never be asked again.
     let noted = note(&spool()).unwrap();
     let written = SystemTime::now() - Duration::from_secs(29);
     File::options().write(true).open(&noted).unwrap().set_modified(written).unwrap();
@@ -153,7 +153,7 @@ fn what_was_noted_counts_for_one_run_of_the_server_and_half_a_minute() {
 }
 
 #[test]
-fn a_failure_that_is_an_answer_is_not_noted() {
+fn a_failure_that_is_an_answer_leaves_no_note() {
     let (scene, _) = scene("4s");
     for fault in [BUSY, Fault::ResetBeforeReading] {
         scene.store.break_with(Any, fault);
@@ -164,7 +164,7 @@ fn a_failure_that_is_an_answer_is_not_noted() {
 }
 
 #[test]
-fn recovery_waits_as_long_as_ever_whatever_has_been_noted() {
+fn recovery_waits_for_its_full_time_despite_any_note() {
     let (scene, content) = scene("3s");
     scene.recovery.file("standby.signal", "");
     scene.store.break_with(Any, Fault::Hang);

@@ -1,5 +1,5 @@
-//! A restore that waits or hangs: it waits for an archive that may come back, ends within its time limit, and ends
-//! at once when it is told to.
+//! A restore that waits or hangs: it waits for an archive that may return, ends within its time limit, and ends at
+//! once on a signal.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -21,10 +21,10 @@ use support::{
     wait_until,
 };
 
-/// Far less than any time limit that is not meant to be reached, and far more than a busy machine needs.
+/// Much less than any time limit that must not be reached, and much more than a busy machine needs.
 const PROMPTLY: Duration = Duration::from_secs(5);
 
-/// An archive in which reading the segment never ends, as on a network file system whose server has gone.
+/// Creates an archive in which reading the segment never ends, as on a network file system whose server failed.
 fn hanging() -> Scene {
     let scene = Scene::new();
     scene.put(SEGMENT, "");
@@ -33,7 +33,7 @@ fn hanging() -> Scene {
     scene
 }
 
-/// A restore of the segment with such settings in a configuration file.
+/// Starts a restore of the segment with these settings in a configuration file.
 fn restore_with(scene: &Scene, server: &DataDirectory, settings: &str) -> Running {
     let file = scene.sandbox.join(format!("{}.toml", settings.len()));
     let configuration = format!("archive = '{}'\n{settings}", scene.archive.url());
@@ -48,7 +48,7 @@ fn assert_nothing_is_left(server: &DataDirectory) {
 }
 
 #[test]
-fn a_file_system_that_hangs_holds_no_restore_beyond_its_time_limit() {
+fn a_hanging_file_system_blocks_no_restore_beyond_its_time_limit() {
     let scene = hanging();
     let started = Instant::now();
     let calls = [(&scene.recovery, 255), (&scene.standby, 75)];
@@ -99,7 +99,7 @@ fn check_status(running: Running, status: i32) -> Outcome {
 }
 
 #[test]
-fn signals_end_a_restore_that_hangs_at_once() {
+fn signals_end_a_hanging_restore_at_once() {
     let scene = hanging();
     let mut calls = Vec::new();
     for (server, cannot_tell) in [(&scene.recovery, 255), (&scene.standby, 75)] {
@@ -126,7 +126,7 @@ fn signals_end_a_restore_that_hangs_at_once() {
 }
 
 #[test]
-fn a_restore_waits_for_an_archive_that_comes_back() {
+fn a_restore_waits_for_an_archive_that_returns() {
     for standby in [false, true] {
         let (scene, content) = Scene::with_segment();
         let server = if standby { &scene.standby } else { &scene.recovery };
@@ -143,7 +143,7 @@ fn a_restore_waits_for_an_archive_that_comes_back() {
 }
 
 #[test]
-fn a_file_that_is_absent_from_the_archive_that_came_back_is_absent() {
+fn a_file_absent_from_an_archive_that_returned_is_absent() {
     let (scene, _) = Scene::with_segment();
     let before = "000000010000000000000000";
     scene.primary.segment(before, 0);
@@ -158,7 +158,7 @@ fn a_file_that_is_absent_from_the_archive_that_came_back_is_absent() {
 }
 
 #[test]
-fn signals_end_a_restore_that_waits_at_once() {
+fn signals_end_a_waiting_restore_at_once() {
     for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 255), (Signal::QUIT, 255)] {
         let (scene, _) = Scene::with_segment();
         scene.archive.vanish();
@@ -173,22 +173,22 @@ fn signals_end_a_restore_that_waits_at_once() {
 }
 
 #[test]
-fn signals_leave_nothing_whatever_they_interrupt() {
+fn signals_at_any_step_leave_nothing() {
     let (scene, content) = Scene::with_segment();
     let path = scene.recovery.join(TARGET);
-    // The file beside %p has just been made; it is complete and about to get its name.
+    // The file next to %p was just created; it is complete and about to get its name.
     for (system_calls, delay) in
         [("openat", "delay_exit=100000"), ("rename,renameat,renameat2", "delay_enter=500000")]
     {
         for (signal, stopped) in [(Signal::TERM, 143), (Signal::INT, 255)] {
-            // Looking for a prefetcher opens files, too, and there is none.
+            // Looking for a prefetcher opens files as well, and there is none.
             let restore = scene.restore_with(&["--prefetch-size", "0MB"], &scene.recovery, SEGMENT);
             let running = Running::start(scene.slowed(system_calls, delay, &restore));
             wait_until("there is a file", || !names_in(&scene.recovery.join("pg_wal")).is_empty());
             running.signal(signal);
             let Outcome { status, stderr } = running.end();
             match status {
-                // Finishing what cannot be cut short is as good as stopping.
+                // Finishing what must not be interrupted is as good as stopping.
                 0 => assert!(std::fs::read(&path).unwrap() == content),
                 _ => assert_eq!(status, stopped, "{stderr}"),
             }

@@ -1,4 +1,4 @@
-//! Whose file `walkeep-restore` fetches when archive and machine know several clusters.
+//! The cluster whose file `walkeep-restore` fetches, if archive and machine have several.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -42,7 +42,7 @@ impl Neighbours {
         Self { archive, clusters, segments, sandbox }
     }
 
-    /// The command in such a working directory, for the segment, with such a `%p`.
+    /// Returns the command for the segment with that working directory and `%p`.
     fn restore(&self, working_directory: &Path, path: impl AsRef<Path>) -> Command {
         let mut command = self.sandbox.walkeep_restore();
         command.current_dir(working_directory).args(["--archive", self.archive.url(), "--timeout", "1s"]);
@@ -50,12 +50,12 @@ impl Neighbours {
         command
     }
 
-    /// Restores the segment, and tells whose it is.
+    /// Restores the segment and returns its owner.
     fn owner(&self, working_directory: &Path, path: impl AsRef<Path>) -> usize {
         self.owner_with(&[], working_directory, path)
     }
 
-    /// As [`Neighbours::owner`], with more options.
+    /// Does the same as [`Neighbours::owner`] with additional options.
     fn owner_with(&self, options: &[&str], working_directory: &Path, path: impl AsRef<Path>) -> usize {
         let mut restore = self.restore(working_directory, &path);
         restore.args(options);
@@ -82,7 +82,7 @@ fn a_relative_path_belongs_to_the_working_directory() {
 fn an_absolute_path_decides_wherever_the_command_runs() {
     let neighbours = Neighbours::new();
     let [first, second] = &neighbours.clusters;
-    // As pg_rewind -c does, called from wherever its user is: here in another cluster's data directory.
+    // As pg_rewind -c does, called from any directory: here from another cluster's data directory.
     assert_eq!(neighbours.owner(&first.join(""), second.join(TARGET)), 1);
     assert_eq!(neighbours.owner(&second.join(""), first.join(TARGET)), 0);
     assert_eq!(neighbours.owner(Path::new("/"), second.join(TARGET)), 1);
@@ -94,7 +94,7 @@ fn an_absolute_path_decides_wherever_the_command_runs() {
 fn a_pg_wal_on_another_disk_belongs_to_its_data_directory() {
     let neighbours = Neighbours::new();
     let [first, second] = &neighbours.clusters;
-    // The directory two levels above the real place is the other cluster.
+    // The directory two levels above the real path is the other cluster's.
     fs::create_dir(first.join("wal_of_the_other")).unwrap();
     support::user::hand_over(&first.join("wal_of_the_other"));
     fs::remove_dir(second.join("pg_wal")).unwrap();
@@ -104,7 +104,7 @@ fn a_pg_wal_on_another_disk_belongs_to_its_data_directory() {
 }
 
 #[test]
-fn the_mode_is_that_of_the_cluster_whose_file_is_wanted() {
+fn the_mode_is_that_of_the_cluster_whose_file_is_requested() {
     let neighbours = Neighbours::new();
     let [first, second] = &neighbours.clusters;
     second.file("standby.signal", "");
@@ -118,7 +118,7 @@ fn the_mode_is_that_of_the_cluster_whose_file_is_wanted() {
 }
 
 #[test]
-fn the_identifier_on_the_command_line_goes_before_everything() {
+fn the_identifier_on_the_command_line_takes_precedence() {
     let neighbours = Neighbours::new();
     let plain = neighbours.sandbox.directory("plain");
     let option = format!("--system-identifier={}", SYSTEMS[1]);
@@ -127,7 +127,7 @@ fn the_identifier_on_the_command_line_goes_before_everything() {
 }
 
 #[test]
-fn without_a_data_directory_the_only_system_of_the_archive_is_meant() {
+fn without_a_data_directory_the_only_cluster_of_the_archive_is_used() {
     let neighbours = Neighbours::new();
     let plain = neighbours.sandbox.directory("plain");
     fs::remove_dir_all(neighbours.sandbox.join("archive").join(SYSTEMS[0].to_string())).unwrap();
@@ -138,7 +138,7 @@ fn without_a_data_directory_the_only_system_of_the_archive_is_meant() {
 }
 
 #[test]
-fn several_systems_are_named_and_none_is_guessed() {
+fn several_clusters_are_named_and_none_is_guessed() {
     let neighbours = Neighbours::new();
     let plain = neighbours.sandbox.directory("plain");
     for (option, status) in [("--on-error=stop", 255), ("--on-error=retry", 75)] {
@@ -154,7 +154,7 @@ fn several_systems_are_named_and_none_is_guessed() {
 }
 
 #[test]
-fn an_archive_of_no_system_proves_nothing() {
+fn an_archive_without_a_cluster_proves_nothing() {
     let neighbours = Neighbours::new();
     let plain = neighbours.sandbox.directory("plain");
     for system in SYSTEMS {
@@ -165,7 +165,7 @@ fn an_archive_of_no_system_proves_nothing() {
 }
 
 #[test]
-fn another_clusters_wal_is_no_substitute_for_ones_own() {
+fn another_clusters_wal_is_no_substitute() {
     let neighbours = Neighbours::new();
     let [first, _] = &neighbours.clusters;
     fs::remove_dir_all(neighbours.sandbox.join("archive").join(SYSTEMS[0].to_string())).unwrap();
@@ -175,7 +175,7 @@ fn another_clusters_wal_is_no_substitute_for_ones_own() {
 }
 
 #[test]
-fn a_control_file_that_cannot_be_read_is_no_reason_to_guess() {
+fn with_an_unreadable_control_file_nothing_is_guessed() {
     let neighbours = Neighbours::new();
     let [first, second] = &neighbours.clusters;
     let fails = || {

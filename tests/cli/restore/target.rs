@@ -1,5 +1,5 @@
-//! What `walkeep-restore` makes of `%p`: a complete file with the permissions that the server's umask wants, or
-//! exactly what was there before.
+//! The target `%p` of `walkeep-restore`: a complete file with the permissions of the server's umask, or exactly what
+//! was there before.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use support::{
 const ABSENT: &str = "000000010000000000000002";
 
 #[test]
-fn a_file_that_is_there_is_replaced_by_the_complete_one() {
+fn an_existing_file_is_replaced_by_the_complete_one() {
     let (scene, content) = Scene::with_segment();
     for before in [&b""[..], b"rubbish", &vec![7; 3 << 20]] {
         scene.recovery.file(TARGET, before);
@@ -27,7 +27,7 @@ fn a_file_that_is_there_is_replaced_by_the_complete_one() {
 }
 
 #[test]
-fn whoever_has_the_old_file_open_keeps_the_old_file() {
+fn an_open_old_file_stays_unchanged() {
     let (scene, content) = Scene::with_segment();
     // A second name shows it as well as an open descriptor does: nothing is written into the old file.
     let path = scene.recovery.file(TARGET, "old");
@@ -46,7 +46,7 @@ fn a_symbolic_link_is_replaced_and_not_followed() {
 }
 
 #[test]
-fn a_file_that_is_there_stays_as_it_is_when_the_restore_fails() {
+fn an_existing_file_stays_unchanged_if_the_restore_fails() {
     let (scene, _) = Scene::with_segment();
     let path = scene.recovery.file(TARGET, "what was here before");
     let before = fs::metadata(&path).unwrap();
@@ -64,8 +64,8 @@ fn a_file_that_is_there_stays_as_it_is_when_the_restore_fails() {
 #[test]
 fn the_umask_decides_who_may_read_the_restored_file() {
     let (scene, _) = Scene::with_segment();
-    // 077 is what a server sets, 027 what it sets for a cluster that grants its group access. 022 is what a shell
-    // happens to have, and nobody's wish that WAL be readable by all.
+    // 077 is the server's umask, 027 that of a cluster that grants access to its group. 022 is a shell's default, and
+    // nobody wants WAL to be readable for all.
     for (umask, mode) in [("077", 0o600), ("027", 0o640), ("022", 0o600)] {
         let restore = scene.restore(&scene.recovery, SEGMENT);
         let restore = in_shell(&scene.sandbox, &format!("umask {umask}; exec \"$@\""), &restore);
@@ -92,7 +92,7 @@ fn a_missing_directory_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_directory_that_may_not_be_written_is_an_error_that_names_it() {
+fn a_directory_without_write_permission_is_an_error_that_names_it() {
     let (scene, _) = Scene::with_segment();
     let servers = [&scene.recovery, &scene.standby];
     let _closed = servers.map(|server| Permissions::set(&server.join("pg_wal"), 0o555));
@@ -111,7 +111,7 @@ fn a_directory_under_the_files_name_is_an_error() {
 }
 
 #[test]
-fn a_path_without_a_directory_is_in_the_working_directory() {
+fn a_path_without_a_directory_is_relative_to_the_working_directory() {
     let (scene, content) = Scene::with_segment();
     let mut restore = scene.command(&scene.recovery);
     restore.args([SEGMENT, "file"]);

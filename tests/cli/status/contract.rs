@@ -1,5 +1,4 @@
-//! `walkeep status` tells how well the archive keeps up: to people, to programs and to Prometheus, by its exit status, and
-//! also where the archive cannot be asked.
+//! `walkeep status`: output for people, programs and Prometheus, exit status, and an archive that cannot be asked.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -37,7 +36,7 @@ const PRUNED: &str = r#"{"at":"2001-02-01T02:00:00Z","ok":true,"deleted_files":3
 const VERIFIED: &str = r#"{"at":"2001-02-02T02:00:00Z","ok":true,"deep":true,"checked_files":12,"failures":0,"notes":1,
     "totals":{"files":12,"segments":10,"stored_bytes":4194304,"original_bytes":10485760}}"#;
 
-/// Two segments, a promotion after them, a base backup; archived long ago.
+/// Creates two segments, a promotion after them, and a base backup; archived long ago.
 fn archive() -> Pusher {
     let pusher = Pusher::new();
     for (seed, name) in (0..).zip([FIRST, SECOND, ON_2]) {
@@ -51,14 +50,14 @@ fn archive() -> Pusher {
     }
     succeeds(pusher.push(ON_2));
     set_archived(&pusher.file(ON_2), NIGHT);
-    // The server has dropped them.
+    // The server has removed them.
     for name in [FIRST, SECOND, ON_2] {
         fs::remove_file(pusher.data.join("pg_wal").join(name)).unwrap();
     }
     pusher
 }
 
-/// As [`archive`], pruned and verified, and with two files that wait.
+/// Creates [`archive`], pruned and verified, and with two waiting files.
 fn archive_with_everything() -> Pusher {
     let pusher = archive();
     noted(&pusher, "prune", PRUNED);
@@ -71,7 +70,7 @@ fn archive_with_everything() -> Pusher {
 }
 
 #[test]
-fn people_are_told_everything() {
+fn text_output_contains_everything() {
     let pusher = archive_with_everything();
     let text = without_ages(&told_well(status(&pusher, &DATA)));
     let expected = format!(
@@ -95,7 +94,7 @@ last verify      2001-02-02T02:00:00Z, AGE ago: no failure, 1 note, 12 files che
 }
 
 #[test]
-fn programs_are_told_the_same_in_a_shape_that_stays() {
+fn json_output_contains_the_same_in_a_stable_shape() {
     let pusher = archive_with_everything();
     let mut json = json_of(status(&pusher, &[&DATA[..], &["--json"]].concat()), 0);
     for age in [
@@ -158,7 +157,7 @@ fn programs_are_told_the_same_in_a_shape_that_stays() {
 }
 
 #[test]
-fn prometheus_is_told_the_same_in_its_own_way() {
+fn prometheus_output_contains_the_same() {
     let pusher = archive_with_everything();
     let text = told_well(status(&pusher, &[&DATA[..], &["--prometheus"]].concat()));
     let found = metrics(&text);
@@ -183,7 +182,7 @@ fn prometheus_is_told_the_same_in_its_own_way() {
 }
 
 #[test]
-fn what_is_not_known_is_not_made_up() {
+fn unknown_values_are_left_out() {
     let pusher = archive();
     let text = told_well(status(&pusher, &[]));
     for words in [
@@ -208,7 +207,7 @@ fn what_is_not_known_is_not_made_up() {
 }
 
 #[test]
-fn the_recovery_window_begins_with_a_backup_whose_first_segment_is_there() {
+fn the_recovery_window_starts_with_a_backup_whose_first_segment_exists() {
     let pusher = archive();
     let newer = "000000010000000000000002.00000028.backup";
     let content = BACKUP_CONTENT
@@ -240,7 +239,7 @@ fn the_recovery_window_begins_with_a_backup_whose_first_segment_is_there() {
 }
 
 #[test]
-fn reports_of_a_newer_walkeep_are_read_and_those_that_cannot_be_are_told() {
+fn reports_of_a_newer_walkeep_are_read_and_unreadable_ones_are_reported() {
     let pusher = archive();
     noted(&pusher, "prune", &PRUNED.replace("\"ok\"", "\"new\":[1],\"ok\""));
     noted(&pusher, "verify", "{\"at\":");
@@ -260,7 +259,7 @@ fn reports_of_a_newer_walkeep_are_read_and_those_that_cannot_be_are_told() {
 }
 
 #[test]
-fn a_moment_in_the_future_is_no_age() {
+fn a_time_in_the_future_has_no_age() {
     let pusher = archive();
     set_time(&pusher.file(ON_2), "2200-01-01T00:00:00Z");
     let json = json_of(status(&pusher, &["--json", "--max-lag", "0s"]), 0);
@@ -272,7 +271,7 @@ fn a_moment_in_the_future_is_no_age() {
 }
 
 #[test]
-fn metrics_are_written_when_the_archive_is_away() {
+fn metrics_are_written_while_the_archive_is_away() {
     let pusher = archive_with_everything();
     pusher.archive.vanish();
     let with_data = [&DATA[..], &["--prometheus", "--max-backlog", "1"]].concat();
@@ -295,7 +294,7 @@ fn metrics_are_written_when_the_archive_is_away() {
 }
 
 #[test]
-fn what_is_not_the_servers_or_not_of_the_system_is_told() {
+fn a_wrong_data_directory_or_cluster_is_reported() {
     let pusher = archive();
     let away = pusher.sandbox.join("away");
     let away = ["--pgdata", away.to_str().unwrap()];
@@ -306,7 +305,7 @@ fn what_is_not_the_servers_or_not_of_the_system_is_told() {
     Told::by(status(&pusher, &other)).is_error(1, &["holds no file of system", other[1], "mounted"]);
     let both = [&DATA[..], &other].concat();
     Told::by(status(&pusher, &both)).is_error(2, &["is of system", &SYSTEM.to_string(), other[1]]);
-    // Nobody has made it.
+    // Nobody has created it.
     Told::by(status(&pusher, &DATA)).is_error(1, &["cannot list ", "pg_wal/archive_status"]);
 }
 
@@ -324,7 +323,7 @@ fn a_file_is_replaced_in_one_step_for_everybody_to_read() {
         assert_eq!(names_in(&directory), ["walkeep.prom"]);
     }
     assert_eq!(metrics(&fs::read_to_string(&file).unwrap())["walkeep_up"], "1");
-    // Also where there is something to complain of, which is then said elsewhere.
+    // Even if there are problems, which are logged.
     let told = Told::by(status(&pusher, &["--output", file.to_str().unwrap(), "--max-prune-age", "1d"]));
     told.is_error(1, &["no prune is known of"]);
     assert!(fs::read_to_string(&file).unwrap().contains("✗ no prune"));
@@ -335,7 +334,7 @@ fn a_file_is_replaced_in_one_step_for_everybody_to_read() {
     Told::by(status(&pusher, &["--json", "--prometheus"])).is_error(2, &["--prometheus"]);
 }
 
-/// A store with two groups of segments on timeline 1, one on timeline 2, and a backup.
+/// Creates a store with two groups of segments on timeline 1, one on timeline 2, and a backup.
 fn store() -> StoreScene {
     let scene = StoreScene::new();
     let later = "000000010000000100000000";
@@ -359,7 +358,7 @@ fn status_of(scene: &StoreScene, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_store_is_asked_for_no_more_than_the_newest_segments() {
+fn only_the_newest_segments_of_a_store_are_listed() {
     let scene = store();
     let json = json_of(status_of(&scene, &["--json"]), 0);
     let newest: Vec<_> = json["timelines"].as_array().unwrap().iter().map(|t| &t["newest_segment"]).collect();
@@ -376,7 +375,7 @@ fn a_store_is_asked_for_no_more_than_the_newest_segments() {
         })
         .collect();
     prefixes.sort();
-    // The first directory of timeline 1 tells where the log begins, and what it held where timeline 2 left it.
+    // The first directory of timeline 1 contains the start of the WAL, and its content at the fork of timeline 2.
     let expected = [
         "backups/",
         "timelines/",
@@ -386,8 +385,8 @@ fn a_store_is_asked_for_no_more_than_the_newest_segments() {
         "wal/0000000200000000/",
     ];
     assert_eq!(prefixes, expected.map(|prefix| format!("main/{SYSTEM}/{prefix}")));
-    // And for the text files, the two reports, the first segment of the oldest backup, and the newest segment's size. Timeline 1
-    // goes on behind the place where it was left: so it is asked when that was, and when timeline 2 had begun.
+    // Plus the text files, the two reports, the first segment of the oldest backup, and the newest segment's size.
+    // Timeline 1 continues after its fork, so the times of that and of timeline 2's start are requested.
     let mut others: Vec<_> = requests.iter().filter(|request| request.query.is_none()).collect();
     others.sort_by_key(|request| request.path.clone());
     let asked: Vec<String> =
@@ -408,7 +407,7 @@ fn a_store_is_asked_for_no_more_than_the_newest_segments() {
 }
 
 #[test]
-fn a_store_that_does_not_answer_costs_the_time_limit_and_no_metric_of_this_machine() {
+fn a_store_that_does_not_answer_takes_the_time_limit_and_hides_no_local_metric() {
     let mut scene = store();
     fs::create_dir(scene.primary.join("pg_wal/archive_status")).unwrap();
     scene.primary.file(&format!("pg_wal/archive_status/{THIRD}.ready"), "");
@@ -421,7 +420,7 @@ fn a_store_that_does_not_answer_costs_the_time_limit_and_no_metric_of_this_machi
     told.is_error(1, &["gave up after 2s"]);
     let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
     assert_eq!([&found["walkeep_up"], &found["walkeep_backlog_files"]], ["0", "1"]);
-    // One that refuses is told before the limit ends, with the reason.
+    // A refusal is reported before the limit ends, with the reason.
     scene.hurry();
     scene.move_to("http://127.0.0.1:1");
     let told = Told::by(status_of(&scene, &["--prometheus", "--timeout", "4s"]));

@@ -1,5 +1,5 @@
-//! `walkeep status` and `walkeep check` see the hole that a failover has left, and a second server that still writes, without a
-//! look at the whole archive.
+//! `walkeep status` and `walkeep check` find a hole left by a failover, and a second server that still writes,
+//! without listing the whole archive.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -24,7 +24,7 @@ fn status(kept: &Kept, arguments: &[&str]) -> Command {
     status
 }
 
-/// The finding of a check that has this name.
+/// Returns the check with this name.
 fn finding(kept: &Kept, name: &str) -> Value {
     let mut check = kept.walkeep("check", &["--json"]);
     check.stdout(Stdio::piped());
@@ -34,7 +34,7 @@ fn finding(kept: &Kept, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("{name} is not in {report:#}")).clone()
 }
 
-/// Asserts what a check finds of the timelines.
+/// Asserts the outcome of the check of timelines.
 fn checked(kept: &Kept, outcome: &str, words: &[&str]) {
     let finding = finding(kept, "timelines");
     assert_eq!(finding["outcome"], outcome, "{finding:#}");
@@ -69,7 +69,8 @@ fn remove(kept: &Kept, name: &str) -> Vec<u8> {
     bytes
 }
 
-/// A server that was promoted 50 hours ago at `left_at`, in or at the beginning of segment 10, and a base backup from before.
+/// Creates a server that was promoted 50 hours ago at `left_at`, in or at the start of segment 10, and a base backup
+/// from before.
 fn promoted_at(left_at: String) -> Kept {
     let kept = Kept::new();
     segments(&kept, 1, 1..=9, minutes_ago(60 * HOURS));
@@ -80,7 +81,7 @@ fn promoted_at(left_at: String) -> Kept {
 }
 
 #[test]
-fn a_hole_that_a_failover_has_left_is_a_problem_until_it_is_filled() {
+fn a_hole_left_by_a_failover_is_a_problem_until_it_is_filled() {
     for left_at in [position(10, 0x90), position(10, 0)] {
         let kept = promoted_at(left_at.clone());
         told_well(status(&kept, &[]));
@@ -112,7 +113,7 @@ fn a_hole_that_a_failover_has_left_is_a_problem_until_it_is_filled() {
 }
 
 #[test]
-fn a_hole_is_history_once_the_log_before_it_is_gone_and_a_note_once_a_base_backup_comes_after_it() {
+fn a_hole_is_ignored_once_wal_before_it_is_deleted_and_a_note_once_a_base_backup_follows() {
     let kept = promoted_at(position(10, 0x90));
     remove(&kept, &name(1, 9));
     kept.backup(2, 11, 11, 0);
@@ -127,20 +128,20 @@ fn a_hole_is_history_once_the_log_before_it_is_gone_and_a_note_once_a_base_backu
 }
 
 #[test]
-fn what_no_base_backup_needs_is_no_hole() {
+fn missing_segments_that_no_base_backup_needs_are_no_hole() {
     let kept = promoted_at(position(10, 0x90));
     remove(&kept, &name(1, 9));
     for file in kept.names().iter().filter(|name| name.ends_with(".backup")) {
         remove(&kept, file);
     }
-    // As long as none is known, all is needed.
+    // While none is known, everything is needed.
     says(status(&kept, &[]), 1, &[&name(1, 9)]);
     kept.backup(2, 11, 11, 0);
     assert!(!told_well(status(&kept, &[])).contains('!'));
 }
 
 #[test]
-fn the_ancestors_of_the_newest_timeline_are_looked_at_and_no_other_branch() {
+fn only_ancestors_of_the_newest_timeline_are_checked() {
     let kept = promoted_at(position(10, 0x90));
     history(&kept, 4, &[(1, position(10, 0x90)), (2, position(13, 0x28))], minutes_ago(40 * HOURS));
     segments(&kept, 4, 13..=14, minutes_ago(40 * HOURS));
@@ -155,7 +156,7 @@ fn the_ancestors_of_the_newest_timeline_are_looked_at_and_no_other_branch() {
 }
 
 #[test]
-fn a_timeline_that_was_left_within_the_segment_in_which_it_began_has_none_of_its_own() {
+fn a_timeline_left_within_its_first_segment_needs_no_segment() {
     let kept = promoted_at(position(10, 0x90));
     for number in 10..=12 {
         remove(&kept, &name(2, number));
@@ -166,7 +167,7 @@ fn a_timeline_that_was_left_within_the_segment_in_which_it_began_has_none_of_its
 }
 
 #[test]
-fn a_timeline_that_is_written_after_it_was_left_is_a_problem_and_a_note_a_day_later() {
+fn a_timeline_written_after_its_fork_is_a_problem_and_a_note_a_day_later() {
     let kept = promoted_at(position(10, 0x90));
     segments(&kept, 1, 10..=11, minutes_ago(30 * HOURS));
     says(status(&kept, &[]), 0, &["! ", &name(1, 11), "timeline 2"]);
@@ -183,18 +184,18 @@ fn a_timeline_that_is_written_after_it_was_left_is_a_problem_and_a_note_a_day_la
 }
 
 #[test]
-fn a_timeline_that_was_left_at_the_beginning_of_a_segment_has_none_of_that_number() {
+fn a_timeline_left_at_the_start_of_a_segment_needs_no_segment_of_that_number() {
     let kept = promoted_at(position(10, 0));
     segments(&kept, 1, 10..=10, minutes_ago(3));
     says(status(&kept, &[]), 1, &[&name(1, 10), "two servers"]);
 }
 
 #[test]
-fn what_a_recovery_to_the_past_has_given_up_is_no_second_server() {
+fn wal_abandoned_by_a_recovery_to_the_past_is_no_second_server() {
     let kept = promoted_at(position(10, 0x90));
     segments(&kept, 1, 10..=20, minutes_ago(51 * HOURS));
     assert!(!told_well(status(&kept, &[])).contains('!'));
-    // Copied without its times.
+    // Copied without file times.
     for name in kept.names() {
         let file = kept.archive.file(SYSTEM, &name);
         let at = if name.starts_with("00000001") { 1 } else { 2 };
@@ -205,14 +206,14 @@ fn what_a_recovery_to_the_past_has_given_up_is_no_second_server() {
 }
 
 #[test]
-fn the_forks_own_segment_may_be_archived_in_full_at_any_time() {
+fn the_segment_of_the_fork_may_be_archived_completely_at_any_time() {
     let kept = promoted_at(position(10, 0x90));
     segments(&kept, 1, 10..=10, minutes_ago(3));
     assert!(!told_well(status(&kept, &[])).contains('!'));
 }
 
 #[test]
-fn what_the_new_primary_had_in_its_queue_before_its_own_first_segment_is_no_second_server() {
+fn the_backlog_of_a_new_primary_is_no_second_server() {
     let kept = Kept::new();
     segments(&kept, 1, 1..=9, minutes_ago(60));
     kept.backup(1, 2, 2, 1);
@@ -220,7 +221,7 @@ fn what_the_new_primary_had_in_its_queue_before_its_own_first_segment_is_no_seco
     segments(&kept, 1, 10..=12, minutes_ago(49));
     segments(&kept, 2, 10..=10, minutes_ago(48));
     assert!(!told_well(status(&kept, &[])).contains('!'));
-    // Nor is it while the timeline has no segment of its own yet.
+    // Nor is it while the timeline has no segment of its own.
     remove(&kept, &name(2, 10));
     assert!(!told_well(status(&kept, &[])).contains('!'));
     segments(&kept, 1, 13..=13, minutes_ago(30));
@@ -228,9 +229,9 @@ fn what_the_new_primary_had_in_its_queue_before_its_own_first_segment_is_no_seco
 }
 
 #[test]
-fn another_branch_that_is_still_written_is_a_second_server_and_one_that_ended_is_not() {
+fn another_active_branch_is_a_second_server_and_an_ended_one_is_not() {
     let kept = promoted_at(position(10, 0x90));
-    // The server went on on timeline 1, and timeline 2 was a drill that archived.
+    // The server continued on timeline 1, and timeline 2 was a drill that archived.
     segments(&kept, 1, 10..=29, minutes_ago(45 * HOURS));
     history(&kept, 3, &[(1, position(30, 0x90))], minutes_ago(40 * HOURS));
     segments(&kept, 3, 30..=31, minutes_ago(39 * HOURS));

@@ -1,4 +1,4 @@
-//! `walkeep status` fails where a limit is exceeded, and says which: and an idle server exceeds none.
+//! Limits of `walkeep status`: it fails if one is exceeded, and names it; an idle server exceeds none.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -22,13 +22,14 @@ const SECOND: &str = "000000010000000000000002";
 const THIRD: &str = "000000010000000000000003";
 const FOURTH: &str = "000000010000000000000004";
 
-/// The moment that was so many hours ago, and a few minutes.
+/// Returns the time that many hours and a few minutes ago.
 fn hours_ago(hours: i64) -> String {
     let then = Timestamp::now() - SignedDuration::from_hours(hours) - SignedDuration::from_mins(5);
     Timestamp::from_second(then.as_second()).unwrap().to_string()
 }
 
-/// An archive whose newest segment is the second one, archived 50 hours ago, and a server that is writing the third.
+/// Creates an archive whose newest segment is the second one, archived 50 hours ago, and a server that writes the
+/// third.
 fn archive() -> Pusher {
     let pusher = Pusher::new();
     for (seed, name) in (0..).zip([FIRST, SECOND, THIRD]) {
@@ -42,16 +43,16 @@ fn archive() -> Pusher {
     pusher
 }
 
-/// The call that looks at the data directory, too.
+/// Adds the data directory to the arguments.
 fn with_data<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     [&DATA[..], arguments].concat()
 }
 
 #[test]
-fn an_idle_server_does_not_lag_where_it_can_be_seen_to_be_idle() {
+fn an_idle_server_with_a_known_data_directory_does_not_lag() {
     let pusher = archive();
     assert_eq!(json_of(status(&pusher, &with_data(&["--max-lag", "1m", "--json"])), 0)["lag_seconds"], 0);
-    // Elsewhere nobody can know.
+    // Without a data directory, this is unknown.
     let line = "✗ the newest segment was archived 2d 2h ago, which is longer than --max-lag 2d\n";
     says(status(&pusher, &["--max-lag", "2d"]), 1, &[line]);
     says(status(&pusher, &["--max-lag", "3d"]), 0, &["lag              2d 2h\n"]);
@@ -63,7 +64,7 @@ fn a_file_that_waits_too_long_exceeds_the_lag() {
     pusher.data.segment(FOURTH, 4);
     set_time(&pusher.data.join(&format!("pg_wal/{THIRD}")), &hours_ago(3));
     marked(&pusher, THIRD, &hours_ago(2));
-    // Just marked, and no alarm because the one before was archived long ago.
+    // Just marked; the age of the one before does not matter.
     marked(&pusher, "00000002.history", &Timestamp::now().to_string());
     says(
         status(&pusher, &with_data(&["--max-lag", "4h"])),
@@ -76,7 +77,7 @@ fn a_file_that_waits_too_long_exceeds_the_lag() {
     let line = "✗ a finished file has been waiting to be archived for 2h 5m";
     says(status(&pusher, &with_data(&["--max-lag", "2h"])), 1, &[line, "longer than --max-lag 2h"]);
     told_well(status(&pusher, &with_data(&["--max-lag", "3h"])));
-    // Only marks of WAL files count, and only those that are ready.
+    // Only WAL files that are ready count.
     fs::remove_file(pusher.data.join(&format!("pg_wal/archive_status/{THIRD}.ready"))).unwrap();
     marked(&pusher, "readme", &hours_ago(9));
     let done = format!("pg_wal/archive_status/{SECOND}.done");
@@ -88,7 +89,7 @@ fn a_file_that_waits_too_long_exceeds_the_lag() {
 #[test]
 fn a_server_that_archives_nothing_or_elsewhere_lags_without_a_mark() {
     let pusher = archive();
-    // Files that are kept for later use still begin as they did under their old names.
+    // Files prepared for reuse still start as under their old names.
     let old = fs::read(pusher.data.join(&format!("pg_wal/{FIRST}"))).unwrap();
     for (name, content) in [(FOURTH, old), ("000000010000000000000005", vec![0; 1 << 20])] {
         let file = pusher.data.file(&format!("pg_wal/{name}"), content);
@@ -115,13 +116,13 @@ fn a_server_that_archives_nothing_or_elsewhere_lags_without_a_mark() {
         (&json["unarchived"]["first_segment"], &json["unarchived"]["segments"]),
         (&THIRD.into(), &1.into())
     );
-    // Once it is there, all is well.
+    // Once it is archived, all is well.
     succeeds(pusher.push(THIRD));
     told_well(status(&pusher, &with_data(&["--max-lag", "1m"])));
 }
 
 #[test]
-fn a_long_backlog_is_told_and_needs_a_data_directory() {
+fn a_long_backlog_is_reported_and_needs_a_data_directory() {
     let pusher = archive();
     marked(&pusher, THIRD, &hours_ago(0));
     marked(&pusher, "00000002.history", &hours_ago(0));
@@ -181,7 +182,7 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     noted(&pusher, "verify", &verified(&hours_ago(1), "\"ok\":false,\"failures\":0,\"error\":\"stopped\""));
     says(status(&pusher, &demands), 1, &["failed: stopped\n"]);
     told_well(status(&pusher, &["--max-lag", "9d"]));
-    // A look at a part that finds nothing does not undo what a look at everything has found.
+    // A partial verification without findings does not outweigh a failure of a full one.
     let full = |ok| {
         format!(
             "{{\"at\":\"{}\",\"ok\":{ok},\"deep\":true,\"checked_files\":12,\"failures\":{},\"notes\":0}}",
@@ -196,12 +197,12 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     noted(&pusher, "verify", &verified(&hours_ago(1), &part(true)));
     says(status(&pusher, &demands), 0, &["no failure"]);
     assert_eq!(metrics(&told_prometheus(&pusher))["walkeep_last_verify_success"], "1");
-    // Nor does it make that one any younger.
+    // Nor does it renew that one.
     says(status(&pusher, &["--max-verify-age", "24h"]), 1, &["longer than --max-verify-age"]);
 }
 
 #[test]
-fn a_verify_at_work_leaves_the_last_ones_word() {
+fn a_running_verify_does_not_replace_the_last_result() {
     let pusher = archive();
     let demands = ["--max-verify-age", "7d"];
     let last = |ok, hours| {
@@ -234,7 +235,7 @@ fn the_newest_base_backup_must_be_new_enough_and_must_have_its_first_segment() {
         let digit = &start[23..];
         let content = BACKUP_CONTENT.replace("000000001)", &format!("00000000{digit})"));
         let content = content.replace("0/1", &format!("0/{digit}")).replace("nightly", label);
-        // Of a zone that is none for sure: the time of archiving tells.
+        // The time zone is ambiguous, so the archiving time counts.
         let content = content.replace("UTC", "CET");
         let name = format!("{start}.00000028.backup");
         pusher.data.file(&format!("pg_wal/{name}"), content);
@@ -259,7 +260,7 @@ fn the_newest_base_backup_must_be_new_enough_and_must_have_its_first_segment() {
         "✗ the newest base backup, \"nightly\" from {FIRST}, ended at {ended}, 1d 23h ago, longer than --max-backup-age 1d; take one"
     );
     says(status(&pusher, &["--max-backup-age", "1d"]), 1, &[&line]);
-    // A newer one counts as long as its first segment is there.
+    // A newer one counts while its first segment exists.
     backup(SECOND, "newer", &hours_ago(3));
     says(status(&pusher, &["--max-backup-age", "1d"]), 0, &["\"newer\""]);
     let second = fs::read(pusher.file(SECOND)).unwrap();
@@ -274,7 +275,7 @@ fn the_newest_base_backup_must_be_new_enough_and_must_have_its_first_segment() {
 }
 
 #[test]
-fn a_base_backup_that_is_kept_in_a_directory_counts() {
+fn a_base_backup_in_a_directory_counts() {
     let pusher = archive();
     let place = pusher.sandbox.directory("nightly");
     fs::write(place.join("backup_label"), BACKUP_CONTENT.replace("STOP", "OTHER")).unwrap();
@@ -283,7 +284,7 @@ fn a_base_backup_that_is_kept_in_a_directory_counts() {
     let place = place.to_str().unwrap();
     let demands = ["--max-backup-age", "2d", "--backup-dir", place];
     says(status(&pusher, &demands), 0, &["newest backup    the backup in ", place]);
-    // A directory that is away is told, and its backups count for nothing.
+    // An unavailable directory is reported, and its backups do not count.
     fs::remove_dir_all(place).unwrap();
     says(status(&pusher, &demands), 1, &["! cannot look into", "✗ no base backup is known"]);
 }

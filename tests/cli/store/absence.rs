@@ -1,5 +1,5 @@
-//! What it takes until an object store has proven that a file is absent: its own word about the key, in a place that holds
-//! files of the system, and for a segment that it is no gap.
+//! Proof of absence in an object store: the store's own answer about the key, under a prefix with files of the
+//! cluster; and, for a segment, the proof that it is no gap.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use support::{
@@ -14,13 +14,13 @@ use support::{
     store_scene::{StoreScene, at_once, key},
 };
 
-/// What somebody gets wrong.
+/// A mistake in the configuration.
 type Mistake = fn(&mut StoreScene);
 
 const LATER: &str = "000000010000000000000009";
 const MISSING: &str = "000000010000000000000005";
 
-/// A store that holds these segments, for long.
+/// Creates a store with these segments, which are old.
 fn scene(segments: &[&str]) -> StoreScene {
     let scene = StoreScene::new();
     for name in segments {
@@ -32,7 +32,7 @@ fn scene(segments: &[&str]) -> StoreScene {
     scene
 }
 
-/// How many listings the store has been asked for, how many objects, and that by `GET` alone.
+/// Returns the numbers of listings and of objects requested, which must be by `GET`.
 fn asked(scene: &StoreScene) -> (usize, usize) {
     let requests = scene.store.requests();
     assert!(requests.iter().all(|request| request.method == "GET"), "{requests:?}");
@@ -54,12 +54,12 @@ fn the_end_of_an_ordinary_recovery_takes_one_listing() {
     }
     scene.store.forget_requests();
     assert_eq!(outcome_of(scene.restore(&scene.recovery, "00000002.history")).status, 1);
-    // Whether its timeline has segments, and whether the archive is there.
+    // Whether its timeline has segments, and whether the archive is available.
     assert_eq!(asked(&scene), (2, 1));
 }
 
 #[test]
-fn no_question_takes_more_than_three_listings() {
+fn no_answer_takes_more_than_three_listings() {
     let scene = scene(&[SEGMENT, LATER, "000000020000000000000009"]);
     scene.primary.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
     succeeds(scene.push(HISTORY));
@@ -81,7 +81,7 @@ fn no_question_takes_more_than_three_listings() {
 }
 
 #[test]
-fn a_gap_is_none_of_the_answers_that_end_recovery() {
+fn a_gap_never_ends_recovery() {
     let scene = scene(&[SEGMENT, LATER]);
     let outcome = outcome_of(scene.restore(&scene.recovery, MISSING));
     assert_eq!(outcome.status, 255, "{}", outcome.stderr);
@@ -90,8 +90,8 @@ fn a_gap_is_none_of_the_answers_that_end_recovery() {
 }
 
 #[test]
-fn a_place_without_files_of_the_system_proves_nothing() {
-    // A mistyped prefix; a part of the bucket that only others use; an endpoint that has the bucket in it already.
+fn a_prefix_without_files_of_the_cluster_proves_nothing() {
+    // A mistyped prefix; a part of the bucket used by others; an endpoint that already contains the bucket.
     let cases: [(Mistake, &str); 3] = [
         (|scene| scene.archive_into("s3://wal/mian"), "--accept-empty"),
         (|scene| scene.archive_into("s3://wal"), "holds nothing of system"),
@@ -117,7 +117,7 @@ fn a_place_without_files_of_the_system_proves_nothing() {
 }
 
 #[test]
-fn nothing_is_waited_for_in_a_place_without_files_of_the_system() {
+fn a_prefix_without_files_of_the_cluster_is_not_waited_for() {
     let scene = scene(&[]);
     let begun = std::time::Instant::now();
     assert_eq!(outcome_of(scene.restore(&scene.recovery, SEGMENT)).status, 255);
@@ -139,7 +139,7 @@ fn a_store_that_cannot_be_listed_proves_nothing() {
 }
 
 #[test]
-fn an_answer_that_is_no_listing_or_a_part_of_one_proves_nothing() {
+fn a_malformed_or_partial_listing_proves_nothing() {
     let page = |body| Fault::Raw {
         status: 200,
         headers: vec![("content-type", "application/xml".to_owned())],
@@ -163,7 +163,7 @@ fn an_answer_that_is_no_listing_or_a_part_of_one_proves_nothing() {
 }
 
 #[test]
-fn a_missing_key_must_be_the_stores_own_word() {
+fn only_the_stores_own_error_code_proves_a_missing_key() {
     let mut scene = scene(&[SEGMENT]);
     scene.hurry();
     scene.store.break_with(Any, Fault::Raw { status: 404, headers: Vec::new(), body: "" });

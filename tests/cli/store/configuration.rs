@@ -1,5 +1,5 @@
-//! How a store and its credentials are found: configuration file, environment, the AWS tools' files, the servers that
-//! hand out credentials; and that no secret is ever told.
+//! Configuration of a store and its credentials: configuration file, environment, files of the AWS tools, and servers
+//! that issue credentials. Secrets are never printed.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
 use std::{fs, path::Path, process::Command};
@@ -23,18 +23,18 @@ use support::{
 const SECRET: &str = "the-Secret-that-nobody/may+see";
 const TOKEN: &str = "the-Token-that-nobody/may+see==";
 
-/// A variable's value, for a client of the store.
+/// Returns the value of a client's variable for the store.
 fn variable(store: &Store, name: &str) -> String {
     store.environment().into_iter().find(|(variable, _)| *variable == name).unwrap().1
 }
 
-/// A file of the AWS tools, with the store's key.
+/// Returns a file of the AWS tools with the store's key.
 fn shared_credentials(store: &Store, profile: &str) -> String {
     let [key, secret] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| variable(store, name));
     format!("[{profile}]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
 }
 
-/// What a server that hands out credentials answers, in JSON.
+/// Returns the JSON response of a server that issues credentials.
 fn handed_out(store: &Store) -> String {
     let [key, secret] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| variable(store, name));
     format!(
@@ -46,7 +46,7 @@ fn is_archived(store: &Store) -> bool {
     store.get(&segment_key()).is_some()
 }
 
-/// Runs a call that must be refused for its configuration, whatever it is.
+/// Asserts that every call is refused because of its configuration.
 fn is_refused(users: &StoreUsers, with: &dyn Fn(Command) -> Command, words: &[&str]) {
     Told::by(with(users.push())).is_error(2, words);
     Told::by(with(users.restore())).is_error(255, words);
@@ -64,7 +64,7 @@ fn a_configuration_file_is_all_that_is_needed() {
     push.arg("--config").arg(&file).arg(format!("pg_wal/{SEGMENT}"));
     succeeds(push);
     assert_eq!(store.keys(), [segment_key()]);
-    // Told that conditions are honoured, it does not ask first.
+    // With conditional writes configured, it asks nothing before.
     assert_eq!(store.requests().iter().map(|request| &*request.method).collect::<Vec<_>>(), ["PUT"]);
     let mut restore = users.recovery.run(users.sandbox.walkeep_restore());
     restore.env("WALKEEP_CONFIG", &file).args([SEGMENT, "pg_wal/RECOVERYXLOG"]);
@@ -73,21 +73,21 @@ fn a_configuration_file_is_all_that_is_needed() {
 }
 
 #[test]
-fn the_environment_goes_over_the_file() {
+fn the_environment_takes_precedence_over_the_file() {
     let (users, store, other) = (StoreUsers::new(), Store::new(), Store::new());
     let section = store_section(&changed(&other.environment(), "AWS_SECRET_ACCESS_KEY", "wrong"), "");
     let file = users.configuration(&section, 0o600);
     Told::by(configured(users.push(), &file)).is_error(2, &["403 Forbidden"]);
     succeeds(knowing(configured(users.push(), &file), &store.environment()));
     assert!(is_archived(&store) && !is_archived(&other));
-    // One variable alone, too.
+    // A single variable as well.
     let name = "AWS_SECRET_ACCESS_KEY";
     succeeds(knowing(configured(users.push(), &file), &[(name, variable(&other, name))]));
     assert!(is_archived(&other));
 }
 
 #[test]
-fn profiles_of_the_aws_tools_give_keys_region_and_endpoint() {
+fn profiles_of_the_aws_tools_provide_keys_region_and_endpoint() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let aws = users.sandbox.directory(".aws");
     let endpoint = store.endpoint();
@@ -100,14 +100,14 @@ fn profiles_of_the_aws_tools_give_keys_region_and_endpoint() {
         [("AWS_PROFILE", "wal"), ("AWS_ALLOW_HTTP", "true")].map(|(name, value)| (name, value.to_owned()));
     succeeds(knowing(users.push(), &profile));
     assert!(is_archived(&store));
-    // Named in the configuration file instead, which holds no secret then.
+    // Named in the configuration file, which then contains no secret.
     let file = users.configuration("[store]\nprofile = \"wal\"\nallow_http = true\n", 0o644);
     succeeds(configured(users.restore(), &file));
     assert!(users.restored() == users.segment);
     let nobody = [("AWS_PROFILE", "nobody".to_owned())];
     Told::by(knowing(configured(users.push(), &file), &nobody)).is_error(2, &["\"nobody\""]);
 
-    // The profile of whoever names none.
+    // The default profile.
     users.sandbox.file(aws.join("credentials"), shared_credentials(&store, "default"));
     succeeds(knowing(users.push(), &place(&store)));
 }
@@ -127,7 +127,7 @@ fn the_file_of_shared_credentials_can_be_elsewhere() {
 }
 
 #[test]
-fn a_profile_that_is_not_there_is_named() {
+fn a_missing_profile_is_named() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let nobody = changed(&place(&store), "AWS_PROFILE", "nobody");
     is_refused(&users, &|command| knowing(command, &nobody), &["\"nobody\"", "~/.aws/credentials"]);
@@ -137,7 +137,7 @@ fn a_profile_that_is_not_there_is_named() {
     assert_eq!(store.connections(), 0);
 }
 
-/// A way to credentials that others hand out at an address, and what says where they were looked for.
+/// A source of credentials at an address, with the words that name it in an error.
 struct Way {
     name: &'static str,
     place: &'static str,
@@ -185,7 +185,7 @@ impl Way {
 }
 
 #[test]
-fn the_machine_s_own_role_gives_credentials() {
+fn the_machines_own_role_provides_credentials() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let json = handed_out(&store);
     let metadata = Answering::start(move |head| match head.split(' ').take(2).collect::<Vec<_>>()[..] {
@@ -200,13 +200,13 @@ fn the_machine_s_own_role_gives_credentials() {
     succeeds(WAYS[0].push(&users, &store, &metadata.endpoint()));
     assert!(is_archived(&store));
     assert_eq!(metadata.heads().len(), 3);
-    // Disabled, it is not asked.
+    // If disabled, it is not asked.
     Told::by(knowing(users.push(), &place(&store))).is_error(2, &["AWS_ACCESS_KEY_ID", "AWS_PROFILE"]);
     assert_eq!(metadata.heads().len(), 3);
 }
 
 #[test]
-fn a_container_is_given_credentials() {
+fn a_container_gets_credentials() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let json = handed_out(&store);
     let server = Answering::start(move |head| {
@@ -240,14 +240,14 @@ fn a_web_identity_is_exchanged_for_credentials() {
     assert!(is_archived(&store));
 }
 
-/// What pushes say when those who hand out credentials repeat what they were told, with 500 and 403, or are not there.
+/// Returns the errors of pushes if the issuer of credentials repeats the request with 500 and 403, or is missing.
 fn without_credentials() -> Vec<(&'static Way, String)> {
     let (users, store) = (StoreUsers::new(), Store::new());
     let refused = DeadEnd::refused();
     let failing = [500, 403].map(|status| Answering::start(move |head| (status, format!("no, {head}"))));
     let addresses: Vec<_> = failing.iter().map(Answering::endpoint).chain([refused.http()]).collect();
     let pushes = WAYS.iter().flat_map(|way| addresses.iter().map(move |address| (way, address)));
-    // All at once: each takes as long as it may.
+    // Concurrently, because each takes as long as it may.
     let pushes: Vec<_> =
         pushes.map(|(way, address)| (way, Running::start(way.push(&users, &store, address)))).collect();
     let ends = pushes.into_iter().map(|(way, push)| {
@@ -261,7 +261,7 @@ fn without_credentials() -> Vec<(&'static Way, String)> {
 }
 
 #[test]
-fn credentials_that_cannot_be_had_are_tried_again_and_the_error_says_where() {
+fn unavailable_credentials_are_retried_and_the_error_names_the_source() {
     for (way, stderr) in without_credentials() {
         assert!(stderr.contains("; trying again for up to "), "{stderr}");
         for line in stderr.lines() {
@@ -275,21 +275,21 @@ fn credentials_that_cannot_be_had_are_tried_again_and_the_error_says_where() {
 }
 
 #[test]
-fn credentials_that_were_configured_are_not_said_to_be_missing() {
+fn configured_credentials_are_not_reported_as_missing() {
     for (way, stderr) in without_credentials().iter().filter(|(way, _)| way.name != WAYS[0].name) {
         assert!(!stderr.contains("none are configured"), "{}: {stderr}", way.name);
     }
 }
 
 #[test]
-fn what_credentials_are_asked_with_is_not_told() {
+fn the_request_for_credentials_is_not_printed() {
     for (way, stderr) in without_credentials() {
         assert!(!stderr.contains(BEARER), "{}: {stderr}", way.name);
     }
 }
 
 #[test]
-fn metadata_that_is_disabled_is_not_asked_for_whatever_else_is_half_configured() {
+fn disabled_metadata_is_not_asked_even_with_an_incomplete_configuration() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let metadata = Answering::start(|_| (200, "x".to_owned()));
     for (name, value) in [
@@ -305,7 +305,7 @@ fn metadata_that_is_disabled_is_not_asked_for_whatever_else_is_half_configured()
 }
 
 #[test]
-fn without_any_credentials_it_is_said_what_to_set() {
+fn without_any_credentials_the_error_names_the_settings() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let environment = place(&store);
     let words = ["no credentials", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
@@ -334,7 +334,7 @@ fn a_file_with_a_secret_is_for_its_owner_and_group() {
 }
 
 #[test]
-fn a_setting_that_is_none_is_named() {
+fn an_unknown_setting_is_named() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let environment = store.environment();
     for (line, words) in [
@@ -358,13 +358,13 @@ fn a_setting_that_is_none_is_named() {
 }
 
 #[test]
-fn encryption_at_the_store_is_asked_for() {
+fn server_side_encryption_is_requested() {
     let users = StoreUsers::new();
     let server = Answering::start(|_| (200, String::new()));
     let environment = changed(&Store::new().environment(), "AWS_ENDPOINT_URL", &server.endpoint());
     let file = users
         .configuration("[store]\nserver_side_encryption = \"AES256\"\nconditional_put = \"yes\"\n", 0o644);
-    // What becomes of the call is no matter: this server reads no bodies.
+    // The result does not matter: this server reads no bodies.
     outcome_of(knowing(configured(users.push(), &file), &environment));
     let heads = server.heads();
     let put = heads.iter().find(|head| head.starts_with("PUT ")).unwrap().to_ascii_lowercase();
@@ -396,7 +396,7 @@ fn keeps_secrets(what: &str, told: &Told) {
     }
 }
 
-/// Runs all calls at once; none of them may tell the secrets that it knows.
+/// Runs all calls concurrently, and asserts that none prints its secrets.
 fn nobody_tells(what: &str, users: &StoreUsers, environment: &Environment) -> Vec<Told> {
     let calls = users.all_calls().into_iter().map(|call| knowing(call, environment));
     let told: Vec<_> = std::thread::scope(|scope| {
@@ -409,7 +409,7 @@ fn nobody_tells(what: &str, users: &StoreUsers, environment: &Environment) -> Ve
     told
 }
 
-/// What a client with recognisable secrets is told of a store, which does not know them.
+/// Returns the messages of a client with recognizable secrets that the store does not know.
 fn secretive(store: &Store) -> Vec<(&'static str, String)> {
     let environment = changed(&store.environment(), "AWS_SECRET_ACCESS_KEY", SECRET);
     changed(&environment, "AWS_SESSION_TOKEN", TOKEN)
@@ -422,7 +422,7 @@ const REPEATS_IN_THE_MESSAGE: &str = "<Error><Code>InvalidToken</Code><Message>N
      the-Secret-that-nobody/may+see.</Message></Error>";
 
 #[test]
-fn secrets_are_not_told_when_all_is_well_or_the_store_does_not_know_them() {
+fn secrets_are_not_printed_on_success_or_with_unknown_keys() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let token = changed(&store.environment(), "AWS_SESSION_TOKEN", TOKEN);
     succeeds(knowing(users.push(), &token));
@@ -436,12 +436,12 @@ fn secrets_are_not_told_when_all_is_well_or_the_store_does_not_know_them() {
 }
 
 #[test]
-fn secrets_are_not_told_when_the_store_repeats_them_beside_its_message() {
+fn secrets_that_the_store_repeats_beside_its_message_are_not_printed() {
     repeated(REPEATS_BESIDE_THE_MESSAGE);
 }
 
 #[test]
-fn secrets_are_not_told_when_the_store_repeats_them_in_its_message() {
+fn secrets_that_the_store_repeats_in_its_message_are_not_printed() {
     repeated(REPEATS_IN_THE_MESSAGE);
 }
 
@@ -455,7 +455,7 @@ fn repeated(body: &'static str) {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_not_quoted() {
+fn a_malformed_configuration_is_not_quoted() {
     let users = StoreUsers::new();
     for line in [
         format!("secret_access_key = {SECRET}"),
@@ -476,7 +476,7 @@ fn a_configuration_that_cannot_be_read_is_not_quoted() {
 }
 
 #[test]
-fn secrets_are_in_no_command_line() {
+fn command_lines_contain_no_secrets() {
     let (users, store) = (StoreUsers::new(), Store::new());
     store.break_with(Matching::Any, Fault::Hang);
     let file = users
@@ -489,7 +489,7 @@ fn secrets_are_in_no_command_line() {
     running.end();
 }
 
-/// Of the processes that are told of `file`, as everyone on the machine can see them.
+/// Returns the command lines of all processes that mention `file`, as everyone on the machine can see them.
 fn command_lines(file: &Path) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     let lines = processes.filter_map(|process| fs::read(process.join("cmdline")).ok());

@@ -1,5 +1,5 @@
-//! Pushes into a store that misbehaves: they succeed only once the object is there, never leave another object than
-//! the right one, and say what went wrong and what to do.
+//! Pushes into a faulty store: they succeed only once the object is stored, never leave a different object, and
+//! report cause and advice.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use support::{
     store_scene::{StoreScene, at_once, check_lines, key, warns},
 };
 
-/// Far less than the time limit that is in force when nothing is to be tried again.
+/// Much less than the time limit that applies when nothing is retried.
 const PROMPTLY: Duration = Duration::from_secs(10);
 
-/// What a proxy or a captive portal says.
+/// Page of a proxy or a captive portal.
 const PAGE: &str = "<html><body><h1>Please log in</h1></body></html>";
 
-/// What is in the archive after a push that failed.
+/// Content of the archive after a failed push.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Leaves {
     Nothing,
@@ -43,7 +43,7 @@ fn redirect(status: u16) -> Fault {
     Fault::Raw { status, headers: vec![location], body: "" }
 }
 
-/// What ends a connection or lets it hang, what it leaves, and a word about it.
+/// Returns faults that break a connection or let it hang, with the resulting content and a word of the message.
 fn broken_connections() -> Vec<(Fault, Leaves, &'static str)> {
     let stalled = "nothing was sent or received for 0.5 seconds";
     vec![
@@ -56,7 +56,7 @@ fn broken_connections() -> Vec<(Fault, Leaves, &'static str)> {
     ]
 }
 
-/// Answers that the store or what is in between may take back in a moment, and words of the message.
+/// Returns temporary error responses of the store or a proxy, with words of the message.
 fn passing_answers() -> Vec<(Fault, &'static str)> {
     vec![
         (answer(500, "InternalError"), "500 Internal Server Error (InternalError: The store's own words.)"),
@@ -75,15 +75,15 @@ fn passing_answers() -> Vec<(Fault, &'static str)> {
     ]
 }
 
-/// A scene with a segment to be archived, and its content.
+/// Creates a scene with a segment to archive, and returns its content.
 fn scene_with(conditional_put: &str) -> (StoreScene, Vec<u8>) {
     let scene = StoreScene::with_conditional_put(conditional_put);
     let content = scene.primary.segment(SEGMENT, 0);
     (scene, content)
 }
 
-/// A push that does not get through ends with status 1, one line for the error and at most one before it; both
-/// together contain `words`. Once the store is sound, the same push succeeds.
+/// Asserts that a failing push ends with status 1, one line for the error and at most one before it, with `words` in
+/// them. Once the store works, the same push succeeds.
 fn fails_until_healed(scene: &mut StoreScene, content: &[u8], leaves: Leaves, words: &[&str]) {
     let Outcome { status, stderr } = outcome_of(scene.push(SEGMENT));
     assert_eq!(status, 1, "{stderr}");
@@ -101,12 +101,12 @@ fn fails_until_healed(scene: &mut StoreScene, content: &[u8], leaves: Leaves, wo
 }
 
 #[test]
-fn a_connection_that_keeps_breaking_fails_the_push_until_it_no_longer_does() {
+fn a_connection_that_keeps_breaking_fails_the_push_until_it_recovers() {
     let modes = [("yes", Any), ("auto", Puts), ("no", Puts)];
     let cases: Vec<_> = modes
         .iter()
         .flat_map(|mode| broken_connections().into_iter().map(move |fault| (*mode, fault)))
-        // Without conditions, each attempt asks whether the name is taken, and finds the first one's success.
+        // Without conditions, each attempt asks whether the name is taken, and finds the success of the first one.
         .filter(|((mode, _), (_, leaves, _))| *mode == "yes" || *leaves == Nothing)
         .collect();
     at_once(&cases, |((mode, matching), (fault, leaves, words))| {
@@ -122,7 +122,7 @@ fn a_store_that_cannot_say_whether_the_name_is_taken_is_not_written_to() {
     let mut cases: Vec<_> =
         broken_connections().into_iter().map(|(fault, _, words)| (fault, words.to_owned())).collect();
     for (fault, words) in passing_answers() {
-        // Nothing but the status: a HEAD's answer has no body. A 404 without one is an answer.
+        // Only the status: a response to HEAD has no body. A 404 without one is an answer.
         match fault {
             Fault::Answer { status: 400, .. } => {}
             Fault::Answer { status, .. } | Fault::Raw { status, .. } if status != 404 => {
@@ -141,7 +141,7 @@ fn a_store_that_cannot_say_whether_the_name_is_taken_is_not_written_to() {
 }
 
 #[test]
-fn an_answer_that_says_not_now_fails_the_push_until_it_no_longer_comes() {
+fn a_temporary_error_response_fails_the_push_until_it_ends() {
     let modes = [("yes", Any), ("auto", Puts), ("no", Puts)];
     let cases: Vec<_> = modes
         .iter()
@@ -156,7 +156,7 @@ fn an_answer_that_says_not_now_fails_the_push_until_it_no_longer_comes() {
 }
 
 #[test]
-fn a_success_that_no_store_reports_is_none() {
+fn a_success_without_an_etag_does_not_count() {
     at_once(&[page(200), page(204)], |fault| {
         for mode in ["yes", "no"] {
             let (mut scene, content) = scene_with(mode);
@@ -168,7 +168,7 @@ fn a_success_that_no_store_reports_is_none() {
 }
 
 #[test]
-fn what_happens_to_the_body_of_an_answer_that_has_none_harms_no_push() {
+fn faults_in_an_empty_body_harm_no_push() {
     let faults = [Fault::CutBody(0), Fault::HangInBody(0), Fault::Trickle, Fault::FlipByte(0)];
     at_once(&faults, |fault| {
         let (scene, content) = scene_with("yes");
@@ -181,11 +181,11 @@ fn what_happens_to_the_body_of_an_answer_that_has_none_harms_no_push() {
 }
 
 #[test]
-fn a_connection_that_is_reset_after_the_answer_leaves_nothing_but_the_right_file() {
+fn a_connection_reset_after_the_answer_leaves_only_the_right_file() {
     let (mut scene, content) = scene_with("yes");
     scene.hurry();
     scene.store.break_with(Any, Fault::ResetAfter(0));
-    // The kernel may drop what has arrived before the reset.
+    // The kernel may drop data that arrived before the reset.
     let Outcome { status, stderr } = outcome_of(scene.push(SEGMENT));
     assert!(matches!(status, 0 | 1), "{status}: {stderr}");
     scene.store.heal();
@@ -194,7 +194,7 @@ fn a_connection_that_is_reset_after_the_answer_leaves_nothing_but_the_right_file
     succeeds(scene.push(SEGMENT));
 }
 
-// What passes within the call.
+// Temporary faults within one call.
 
 #[test]
 fn a_connection_that_breaks_twice_delays_the_push() {
@@ -218,7 +218,7 @@ fn a_connection_that_breaks_twice_delays_the_push() {
 }
 
 #[test]
-fn an_answer_that_says_not_now_once_or_twice_delays_the_push() {
+fn one_or_two_temporary_error_responses_delay_the_push() {
     at_once(&passing_answers(), |(fault, words)| {
         for (times, mode) in [(2, "yes"), (1, "auto"), (1, "no")] {
             let (scene, content) = scene_with(mode);
@@ -233,7 +233,7 @@ fn an_answer_that_says_not_now_once_or_twice_delays_the_push() {
 }
 
 #[test]
-fn a_push_whose_success_went_unheard_finds_it_and_archives_once() {
+fn a_push_with_a_lost_success_finds_it_and_archives_once() {
     at_once(&[Fault::AnswerLost, Fault::HangAfterEffect], |fault| {
         for (mode, expected) in [
             ("yes", &["PUT if new", "PUT if new", "GET"][..]),
@@ -252,7 +252,7 @@ fn a_push_whose_success_went_unheard_finds_it_and_archives_once() {
 }
 
 #[test]
-fn a_large_upload_that_comes_to_a_halt_is_cut_and_sent_again() {
+fn a_large_upload_that_stands_still_is_stopped_and_sent_again() {
     at_once(&[Fault::StopReading(1 << 20), Fault::ResetUpload(1 << 20)], |fault| {
         let mut scene = StoreScene::with_conditional_put("yes");
         scene.cut_soon();
@@ -267,7 +267,7 @@ fn a_large_upload_that_comes_to_a_halt_is_cut_and_sent_again() {
     });
 }
 
-// What is compared with the object that is there already.
+// Comparison with an existing object.
 
 #[test]
 fn an_object_that_cannot_be_read_for_comparison_is_not_taken_for_the_same() {
@@ -293,7 +293,7 @@ fn an_object_that_cannot_be_read_for_comparison_is_not_taken_for_the_same() {
             fails_until_healed(&mut scene, &content, TheFile, &[]);
             assert!(scene.stored(SEGMENT) == before, "{mode} {fault:?}");
             scene.cut_soon();
-            // That the object has gone since is for the next attempt of the server.
+            // The next attempt of the server handles a deleted object.
             if !matches!(fault, Fault::Trickle | Fault::Answer { status: 404, .. }) {
                 scene.store.break_times(1, Gets, fault.clone());
                 warns("walkeep-archive", scene.push(SEGMENT), "trying again");
@@ -316,9 +316,10 @@ fn an_object_that_arrives_damaged_for_comparison_is_not_taken_for_the_same() {
     }
 }
 
-// What needs a person.
+// Permanent faults.
 
-/// Asserts that a push with plenty of time gives up at once, having `asked` no more than this, and archives nothing.
+/// Asserts that a push with plenty of time gives up at once, after at most the requests in `asked`, and archives
+/// nothing.
 fn is_given_up_at_once(scene: &mut StoreScene, asked: &[&str], words: &[&str]) {
     scene.set("WALKEEP_TIMEOUT", "1h");
     let started = Instant::now();
@@ -328,12 +329,12 @@ fn is_given_up_at_once(scene: &mut StoreScene, asked: &[&str], words: &[&str]) {
     assert_eq!(scene.store.keys(), [""; 0]);
 }
 
-/// What is asked of a store that refuses everything. Why it does, the answer to a HEAD cannot say.
+/// Requests to a store that refuses everything. The response to a HEAD cannot say why.
 const REFUSED: [(&str, &[&str]); 3] =
     [("yes", &["PUT if new"]), ("auto", &["HEAD", "GET"]), ("no", &["HEAD", "GET"])];
 
 #[test]
-fn what_needs_a_person_is_given_up_at_once_with_a_hint() {
+fn permanent_faults_fail_at_once_with_a_hint() {
     let moved = |status, body| {
         let region = ("x-amz-bucket-region", "eu-central-1".to_owned());
         Fault::Raw { status, headers: vec![region], body }
@@ -372,7 +373,7 @@ fn what_needs_a_person_is_given_up_at_once_with_a_hint() {
 }
 
 #[test]
-fn credentials_that_are_not_the_stores_are_named() {
+fn unknown_credentials_are_named() {
     for (variable, code, hint) in [
         ("AWS_SECRET_ACCESS_KEY", "SignatureDoesNotMatch", "secret key does not belong to the access key"),
         ("AWS_ACCESS_KEY_ID", "InvalidAccessKeyId", "does not know this access key"),
@@ -397,7 +398,7 @@ fn a_bucket_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_named_with_the_difference() {
+fn a_wrong_clock_is_named_with_the_difference() {
     for (offset, words) in [(3600, "behind the store's"), (-7200, "ahead of the store's")] {
         for (mode, asked) in REFUSED {
             let (mut scene, _) = scene_with(mode);

@@ -1,5 +1,5 @@
-//! Restores from a store that misbehaves: they succeed with the right bytes once they can, and until then tell the
-//! server that they could not tell. Nothing but the store's own word about the key means that a file is absent.
+//! Restores from a faulty store: they succeed with the right bytes once possible, and report an unknown answer until
+//! then. Only the store's own answer about the key means that a file is absent.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use support::{
     store_scene::{StoreScene, at_once, key},
 };
 
-/// Far less than the time limit that is in force when nothing is to be tried again.
+/// Much less than the time limit that applies when nothing is retried.
 const PROMPTLY: Duration = Duration::from_secs(10);
 
-/// What a proxy or a captive portal says.
+/// Page of a proxy or a captive portal.
 const PAGE: &str = "<html><body><h1>Please log in</h1></body></html>";
 
 const MISSING: &str = "000000010000000000000009";
@@ -32,7 +32,7 @@ fn raw(status: u16, body: &'static str) -> Fault {
     Fault::Raw { status, headers: vec![("content-type", "text/html".to_owned())], body }
 }
 
-/// What ends a connection or lets it hang, and a word about it.
+/// Returns faults that break a connection or let it hang, with a word of the message.
 fn broken_connections() -> Vec<(Fault, &'static str)> {
     let stalled = "nothing was sent or received for 0.5 seconds";
     vec![
@@ -54,7 +54,7 @@ fn broken_connections() -> Vec<(Fault, &'static str)> {
     ]
 }
 
-/// Answers that the store or what is in between may take back in a moment, and words of the message.
+/// Returns temporary error responses of the store or a proxy, with words of the message.
 fn passing_answers() -> Vec<(Fault, &'static str)> {
     let redirected = vec![("location", "http://127.0.0.1:1/elsewhere".to_owned())];
     vec![
@@ -77,7 +77,7 @@ fn passing_answers() -> Vec<(Fault, &'static str)> {
     ]
 }
 
-/// A restore cannot tell, with `words`, whether the file is there or not. Once the store is sound, it succeeds.
+/// Asserts that a restore reports an unknown answer with `words`. Once the store works, it succeeds.
 fn cannot_tell_until_healed(scene: &mut StoreScene, content: &[u8], words: &[&str]) {
     scene.cannot_tell(SEGMENT, words);
     scene.cannot_tell(MISSING, &[]);
@@ -102,7 +102,7 @@ fn a_connection_that_keeps_breaking_proves_nothing() {
 }
 
 #[test]
-fn a_word_about_the_key_that_does_not_arrive_whole_proves_nothing() {
+fn an_incomplete_error_about_the_key_proves_nothing() {
     for fault in [Fault::CutBody(20), Fault::ResetAfter(20), Fault::HangInBody(20), Fault::Trickle] {
         let (mut scene, _) = StoreScene::with_segment();
         scene.hurry();
@@ -115,7 +115,7 @@ fn a_word_about_the_key_that_does_not_arrive_whole_proves_nothing() {
 }
 
 #[test]
-fn an_answer_that_trickles_in_does_not_hold_a_restore_beyond_its_time_limit() {
+fn a_trickling_response_blocks_no_restore_beyond_its_time_limit() {
     let (mut scene, content) = StoreScene::with_segment();
     scene.hurry();
     scene.store.break_with(Any, Fault::Trickle);
@@ -123,7 +123,7 @@ fn an_answer_that_trickles_in_does_not_hold_a_restore_beyond_its_time_limit() {
 }
 
 #[test]
-fn an_answer_that_says_not_now_proves_nothing() {
+fn a_temporary_error_response_proves_nothing() {
     at_once(&passing_answers(), |(fault, words)| {
         let (mut scene, content) = StoreScene::with_segment();
         scene.hurry();
@@ -133,7 +133,7 @@ fn an_answer_that_says_not_now_proves_nothing() {
 }
 
 #[test]
-fn a_page_that_looks_like_an_object_is_no_file() {
+fn a_page_in_place_of_an_object_is_not_served() {
     let headers =
         vec![("etag", "\"1\"".to_owned()), ("last-modified", "Sat, 03 Jan 2026 04:05:06 GMT".to_owned())];
     for body in [PAGE, ""] {
@@ -143,7 +143,7 @@ fn a_page_that_looks_like_an_object_is_no_file() {
     }
 }
 
-// What passes within the call.
+// Temporary faults within one call.
 
 #[test]
 fn a_connection_that_breaks_twice_delays_the_restore() {
@@ -156,14 +156,14 @@ fn a_connection_that_breaks_twice_delays_the_restore() {
         scene.store.forget_requests();
         scene.store.heal();
         scene.store.break_times(1, Gets, fault.clone());
-        // A file that is not there has an answer with a body, too, which may or may not get through.
+        // A missing file has a response with a body as well, which may or may not arrive.
         let outcome = outcome_of(scene.restore(&scene.recovery, MISSING));
         assert_eq!(outcome.status, 1, "{fault:?}: {}", outcome.stderr);
     });
 }
 
 #[test]
-fn an_answer_that_says_not_now_twice_delays_the_restore() {
+fn two_temporary_error_responses_delay_the_restore() {
     at_once(&passing_answers(), |(fault, words)| {
         let (scene, content) = StoreScene::with_segment();
         scene.store.break_times(2, Gets, fault.clone());
@@ -191,7 +191,7 @@ fn a_large_segment_whose_transfer_breaks_anywhere_is_fetched_again() {
     }
 }
 
-// What waiting does not help.
+// Permanent faults.
 
 #[test]
 fn an_object_that_arrives_damaged_is_not_served() {
@@ -207,7 +207,7 @@ fn an_object_that_arrives_damaged_is_not_served() {
 }
 
 #[test]
-fn what_needs_a_person_is_given_up_at_once_with_a_hint_and_proves_nothing() {
+fn permanent_faults_fail_at_once_with_a_hint_and_prove_nothing() {
     let moved = Fault::Raw {
         status: 301,
         headers: vec![("x-amz-bucket-region", "eu-central-1".to_owned())],
@@ -241,14 +241,14 @@ fn what_needs_a_person_is_given_up_at_once_with_a_hint_and_proves_nothing() {
             &[&["cannot fetch", &*key(SEGMENT)], &words[..]].concat(),
         );
         assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
-        // Two servers wanted two files; then one of each was wanted, and for the missing one was looked around: near it, in
-        // all of the archive, and for a next timeline.
+        // Two servers requested two files each; then one of each was requested, and neighbours of the missing one
+        // were looked up: near it, in the whole archive, and for a next timeline.
         assert_eq!(scene.store.requests().len(), 6 + 3);
     });
 }
 
 #[test]
-fn credentials_that_are_not_the_stores_prove_nothing() {
+fn unknown_credentials_prove_nothing() {
     for (variable, code, hint) in [
         ("AWS_SECRET_ACCESS_KEY", "SignatureDoesNotMatch", "secret key does not belong to the access key"),
         ("AWS_ACCESS_KEY_ID", "InvalidAccessKeyId", "does not know this access key"),
@@ -273,7 +273,7 @@ fn a_bucket_that_does_not_exist_proves_nothing() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_named_with_the_difference() {
+fn a_wrong_clock_is_named_with_the_difference() {
     for (offset, words) in [(3600, "behind the store's"), (-7200, "ahead of the store's")] {
         let (mut scene, _) = StoreScene::with_segment();
         scene.set("WALKEEP_TIMEOUT", "1h");
@@ -284,14 +284,14 @@ fn a_clock_that_is_wrong_is_named_with_the_difference() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_harms_nothing_as_long_as_the_store_accepts_it() {
+fn a_wrong_clock_is_harmless_while_the_store_accepts_it() {
     let (scene, content) = StoreScene::with_segment();
     scene.store.set_clock_offset(3600);
     assert!(scene.restored(SEGMENT, "") == content);
 }
 
 #[test]
-fn a_timeline_history_that_the_store_cannot_give_is_the_servers_own() {
+fn a_timeline_history_that_the_store_cannot_provide_comes_from_the_server() {
     let (mut scene, _) = StoreScene::with_segment();
     scene.set("WALKEEP_TIMEOUT", "1h");
     scene.standby.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);

@@ -1,5 +1,5 @@
-//! What the programs ask of an object store: no more requests and connections than it takes, under the keys of the
-//! format, and with what a store says about its conditions.
+//! Requests to an object store: no more requests and connections than necessary, under the keys of the format, and
+//! with the answers to conditional writes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::fs;
@@ -17,10 +17,10 @@ use support::{
 const PARTIAL: &str = "000000010000000000000002.partial";
 const MISSING: &str = "000000010000000000000009";
 
-/// What `conditional_put` can be.
+/// Values of `conditional_put`.
 const MODES: [&str; 3] = ["yes", "auto", "no"];
 
-/// A scene in which the segment has been archived; then another one takes its place in `pg_wal`.
+/// Creates a scene in which the segment is archived and then replaced in `pg_wal`.
 fn with_another_content(conditional_put: &str) -> StoreScene {
     let scene = StoreScene::with_conditional_put(conditional_put);
     scene.primary.segment(SEGMENT, 0);
@@ -30,7 +30,7 @@ fn with_another_content(conditional_put: &str) -> StoreScene {
     scene
 }
 
-/// A file of each kind in the primary's `pg_wal`, and their contents.
+/// Creates a file of each kind in the primary's `pg_wal`, and returns their contents.
 fn all_kinds(scene: &StoreScene) -> [(&'static str, Vec<u8>); 4] {
     let files = [
         (SEGMENT, scene.primary.segment(SEGMENT, 0)),
@@ -47,7 +47,7 @@ fn all_kinds(scene: &StoreScene) -> [(&'static str, Vec<u8>); 4] {
 // Pushing.
 
 #[test]
-fn a_push_into_a_store_that_is_known_to_honour_conditions_is_one_request() {
+fn a_push_into_a_store_with_conditional_writes_is_one_request() {
     let scene = StoreScene::with_conditional_put("yes");
     let content = scene.primary.segment(SEGMENT, 0);
     succeeds(scene.push(SEGMENT));
@@ -79,9 +79,9 @@ fn nothing_set_means_auto() {
 }
 
 #[test]
-fn the_connection_is_made_while_the_segment_is_being_compressed() {
+fn the_connection_is_opened_while_the_segment_is_being_compressed() {
     let scene = StoreScene::with_conditional_put("yes");
-    // Takes many seconds to compress so hard.
+    // Takes many seconds to compress at that level.
     let large = segment(SEGMENT, SYSTEM, 64 << 20, 0);
     scene.primary.file(&format!("pg_wal/{SEGMENT}"), large);
     let mut push = scene.push(SEGMENT);
@@ -95,7 +95,7 @@ fn the_connection_is_made_while_the_segment_is_being_compressed() {
 }
 
 #[test]
-fn a_push_that_is_refused_for_its_file_never_calls_the_store() {
+fn a_push_of_an_unacceptable_file_never_calls_the_store() {
     let scene = StoreScene::with_conditional_put("yes");
     scene.primary.file(&format!("pg_wal/{SEGMENT}"), vec![0; 1 << 20]);
     fails(4, scene.push(SEGMENT), &[SEGMENT]);
@@ -103,7 +103,7 @@ fn a_push_that_is_refused_for_its_file_never_calls_the_store() {
 }
 
 #[test]
-fn an_identical_resend_reads_the_object_and_leaves_it_alone() {
+fn an_identical_resend_reads_the_object_and_does_not_change_it() {
     for (mode, expected) in
         [("yes", ["PUT if new", "GET"]), ("auto", ["HEAD", "GET"]), ("no", ["HEAD", "GET"])]
     {
@@ -113,7 +113,7 @@ fn an_identical_resend_reads_the_object_and_leaves_it_alone() {
             succeeds(scene.push(name));
             let before = scene.stored(name);
             scene.store.forget_requests();
-            // Whatever it would be stored as.
+            // In any compression.
             let mut push = scene.push(name);
             push.args(["--compression", "none"]);
             succeeds(push);
@@ -126,7 +126,7 @@ fn an_identical_resend_reads_the_object_and_leaves_it_alone() {
 }
 
 #[test]
-fn different_content_is_a_conflict_and_leaves_the_object_alone() {
+fn different_content_is_a_conflict_and_does_not_change_the_object() {
     for (mode, expected) in
         [("yes", ["PUT if new", "GET"]), ("auto", ["HEAD", "GET"]), ("no", ["HEAD", "GET"])]
     {
@@ -137,7 +137,7 @@ fn different_content_is_a_conflict_and_leaves_the_object_alone() {
             scene.push(SEGMENT),
             &[&format!("s3://wal/{}", key(SEGMENT)), "different content", "BLAKE3"],
         );
-        // In a conflict it also matters whether a timeline left this one in that segment: a listing shows the history files.
+        // A conflict also depends on timelines that left this one in that segment, so the history files are listed.
         assert_eq!(scene.asked_besides_listings(SEGMENT), expected, "{mode}");
         assert!(scene.stored(SEGMENT) == before, "{mode}");
     }
@@ -156,7 +156,7 @@ fn an_object_that_is_no_archived_file_is_a_conflict_and_stays() {
     }
 }
 
-// Conditions that are not honoured.
+// Conditions without effect.
 
 #[test]
 fn a_conflict_is_found_in_a_store_that_ignores_conditions() {
@@ -188,7 +188,7 @@ fn a_store_that_does_not_understand_conditions_is_asked_without_and_the_setting_
 }
 
 #[test]
-fn a_store_that_was_believed_to_honour_conditions_and_does_not_is_not_written_to() {
+fn a_store_wrongly_assumed_to_support_conditions_is_not_written_to() {
     let scene = StoreScene::with_conditional_put("yes");
     scene.store.refuse_conditions();
     scene.primary.segment(SEGMENT, 0);
@@ -244,7 +244,7 @@ fn concurrent_pushes_of_the_same_content_all_succeed() {
 // Keys.
 
 #[test]
-fn all_four_kinds_have_the_keys_of_the_format_and_come_back_with_one_request_each() {
+fn all_four_kinds_have_the_keys_of_the_format_and_are_restored_with_one_request_each() {
     let scene = StoreScene::with_conditional_put("yes");
     let files = all_kinds(&scene);
     for (name, content) in &files {

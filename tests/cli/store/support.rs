@@ -1,5 +1,4 @@
-//! What the other tests take for granted of the server that they talk to: that it answers as a store does, and that
-//! each fault happens as announced.
+//! The test server itself: it answers like a store, and each fault happens as announced.
 
 use std::{
     io::ErrorKind,
@@ -23,7 +22,7 @@ use support::{
 
 const CONTENT: &[u8] = b"0123456789";
 
-/// More than a socket's buffers hold that nobody reads.
+/// More than the buffers of a socket that nobody reads.
 const LARGE: usize = 32 << 20;
 
 const IF_NONE_MATCH: &str = "If-None-Match: *\r\n";
@@ -44,14 +43,14 @@ fn head(store: &Store) -> Answer {
     RawClient::new(store).answer("HEAD", "a/key", "", b"")
 }
 
-/// A store where `a/key` exists.
+/// Creates a store that contains `a/key`.
 fn filled() -> Store {
     let store = Store::new();
     store.put("a/key", CONTENT);
     store
 }
 
-/// As [`filled`], and all requests meet with `fault`.
+/// Creates [`filled`] with `fault` for all requests.
 fn broken(fault: Fault) -> Store {
     let store = filled();
     store.break_with(Matching::Any, fault);
@@ -155,7 +154,7 @@ fn an_object_is_made_only_once_under_the_condition() {
 async fn conditions_can_be_ignored() {
     let store = Store::new();
     store.ignore_conditions();
-    // This client makes the header part of the signature.
+    // This client signs the header.
     let client = object_store_client(&store.environment());
     for content in ["first", "second"] {
         client.put_opts(&"a/key".into(), content.into(), PutMode::Create.into()).await.unwrap();
@@ -248,7 +247,7 @@ fn reset_after_some_bytes_of_the_answer() {
         (answer.header("Content-Length"), answer.text(), &answer.end),
         (Some("10"), "012", &End::Reset)
     );
-    // A PUT's answer has no body, and HEAD's has none that is sent.
+    // A response to PUT has no body, and that to HEAD is sent without one.
     store.put("a/key", b"old");
     for answer in [put(&store), head(&store)] {
         assert_eq!((answer.status(), answer.end), (Some(200), End::Reset));
@@ -337,7 +336,7 @@ fn a_byte_can_flip() {
     assert_eq!(get(&broken(Fault::FlipByte(2))).body, b"01\xcd3456789");
 }
 
-/// What a fault does to a large answer is not hidden by buffers, nor limited by them.
+/// Buffers neither hide nor limit the effect of a fault on a large response.
 #[test]
 fn faults_reach_far_into_a_large_answer() {
     let content: Vec<_> = (0..LARGE).map(|index| u8::try_from(index % 251).unwrap()).collect();
@@ -380,7 +379,7 @@ fn the_end_waits_for_nothing() {
     }
 }
 
-/// Why no answer comes.
+/// Returns the reason why no response comes.
 async fn failure(client: &reqwest::Client, url: String) -> String {
     format!("{:?}", client.get(url).send().await)
 }
@@ -392,7 +391,7 @@ async fn tls_is_what_the_certificate_makes_it() {
     let store = Store::with_tls(&identity);
     assert!(store.environment().iter().all(|(name, _)| *name != "AWS_ALLOW_HTTP"));
     for endpoint in [store.endpoint(), format!("https://{}", store.address())] {
-        // Not signed.
+        // Unsigned.
         assert_eq!(identity.trusting_client().get(endpoint).send().await.unwrap().status(), 403);
     }
     let other_sandbox = Sandbox::new();
@@ -447,7 +446,7 @@ async fn a_proxy_adds_tls_and_takes_time() {
         assert_eq!(client.get(slow.endpoint()).send().await.unwrap().status(), 403);
         assert!(start.elapsed() >= ROUND_TRIP * round_trips, "{:?}", start.elapsed());
     }
-    // The client is done with its connections before the servers are.
+    // The client closes its connections before the servers do.
     drop((proxy, slow));
     assert!(failure(&client, store.endpoint().replace("http:", "https:")).await.contains("Connect"));
 }

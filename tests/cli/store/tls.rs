@@ -1,5 +1,5 @@
-//! TLS to a store: whom walkeep trusts, and what it says of everyone else; and an archive in a directory, for which no
-//! certificate is read and no connection made.
+//! TLS to a store: trusted certificates, and errors for all others; and an archive in a directory, for which no
+//! certificate is read and no connection opened.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
 use std::{
@@ -20,17 +20,17 @@ use support::{
     wrapper::wrapped,
 };
 
-/// The command, told of a store and not of its certificate.
+/// Returns the command with the settings of a store, but not of its certificate.
 fn told_of(store: &Store, command: Command) -> Command {
     knowing(command, &store.environment())
 }
 
-/// A configuration file that trusts that certificate.
+/// Writes a configuration file that trusts that certificate.
 fn trusting(users: &StoreUsers, ca_file: &Path) -> PathBuf {
     users.configuration(&format!("[store]\nca_file = \"{}\"\n", ca_file.display()), 0o644)
 }
 
-/// What a client is told of a store, at another endpoint.
+/// Returns a client's settings for a store at another endpoint.
 fn elsewhere(store: &Store, endpoint: String) -> Vec<(&'static str, String)> {
     let mut environment = store.environment();
     environment.retain(|(name, _)| !matches!(*name, "AWS_ENDPOINT_URL" | "AWS_ALLOW_HTTP"));
@@ -38,7 +38,7 @@ fn elsewhere(store: &Store, endpoint: String) -> Vec<(&'static str, String)> {
     environment
 }
 
-/// All calls must be refused, with these words, and the check must say the same.
+/// Asserts that all calls are refused with these words, and that the check says the same.
 fn is_refused(users: &StoreUsers, with: &dyn Fn(Command) -> Command, words: &[&str]) {
     Told::by(with(users.push())).is_error(2, words);
     Told::by(with(users.restore())).is_error(255, words);
@@ -50,7 +50,7 @@ fn is_refused(users: &StoreUsers, with: &dyn Fn(Command) -> Command, words: &[&s
     }
 }
 
-/// Pushes and restores, which must succeed without a word.
+/// Asserts that push and restore succeed without messages.
 fn works(users: &StoreUsers, store: &Store, with: &dyn Fn(Command) -> Command) {
     succeeds(with(users.push()));
     assert!(store.get(&segment_key()).is_some());
@@ -59,7 +59,7 @@ fn works(users: &StoreUsers, store: &Store, with: &dyn Fn(Command) -> Command) {
 }
 
 #[test]
-fn a_certificate_is_trusted_whose_issuer_is_in_the_ca_file() {
+fn a_certificate_with_an_issuer_in_the_ca_file_is_trusted() {
     let users = StoreUsers::new();
     let identity = Identity::new(&users.sandbox);
     let store = Store::with_tls(&identity);
@@ -90,7 +90,7 @@ fn a_certificate_of_an_unknown_issuer_is_refused_with_all_causes_and_the_remedy(
     let store = Store::with_tls(&Identity::new(&users.sandbox));
     let words = ["invalid peer certificate: UnknownIssuer", "ca_file in [store]"];
     is_refused(&users, &|command| told_of(&store, command), &words);
-    // The ca_file is of another authority: no other is trusted beside it.
+    // The ca_file contains another authority, and no other is trusted.
     let other_sandbox = Sandbox::new();
     let file = trusting(&users, Identity::new(&other_sandbox).ca_file());
     is_refused(&users, &|call| configured(told_of(&store, call), &file), &["invalid peer certificate"]);
@@ -98,7 +98,7 @@ fn a_certificate_of_an_unknown_issuer_is_refused_with_all_causes_and_the_remedy(
 }
 
 #[test]
-fn an_authority_s_certificate_is_no_server_s() {
+fn an_authoritys_certificate_is_refused_as_a_servers() {
     let users = StoreUsers::new();
     let identity = Identity::self_signed_ca(&users.sandbox);
     let store = Store::with_tls(&identity);
@@ -109,7 +109,7 @@ fn an_authority_s_certificate_is_no_server_s() {
 }
 
 #[test]
-fn a_certificate_that_has_expired_is_refused() {
+fn an_expired_certificate_is_refused() {
     let users = StoreUsers::new();
     let identity = Identity::expired(&users.sandbox);
     let store = Store::with_tls(&identity);
@@ -125,7 +125,7 @@ fn a_certificate_for_another_name_is_refused() {
     let identity = Identity::new(&users.sandbox);
     let store = Store::with_tls(&identity);
     let file = trusting(&users, identity.ca_file());
-    // The same server, by a name that its certificate does not have.
+    // The same server, by a name that is not in its certificate.
     let other_name = elsewhere(&store, format!("https://[::ffff:127.0.0.1]:{}", store.address().port()));
     let words = ["not valid for name", "another name than the endpoint's"];
     is_refused(&users, &|command| configured(knowing(command, &other_name), &file), &words);
@@ -133,7 +133,7 @@ fn a_certificate_for_another_name_is_refused() {
 }
 
 #[test]
-fn a_server_without_tls_is_told_from_one_with_a_wrong_certificate() {
+fn a_server_without_tls_is_distinguished_from_one_with_a_wrong_certificate() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let encrypted = elsewhere(&store, store.endpoint().replace("http://127.0.0.1", "https://localhost"));
     let words = ["does not speak TLS", "http://", "allow_http"];
@@ -142,7 +142,7 @@ fn a_server_without_tls_is_told_from_one_with_a_wrong_certificate() {
 }
 
 #[test]
-fn a_ca_file_that_is_none_is_a_mistake_in_the_configuration() {
+fn a_malformed_ca_file_is_a_configuration_error() {
     let users = StoreUsers::new();
     let identity = Identity::new(&users.sandbox);
     let store = Store::with_tls(&identity);
@@ -162,7 +162,7 @@ fn a_ca_file_that_is_none_is_a_mistake_in_the_configuration() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_read_is_named_by_its_file() {
+fn an_unreadable_certificate_is_named_by_its_file() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let broken = users.sandbox.file(
         "broken.pem",
@@ -173,7 +173,7 @@ fn a_certificate_that_cannot_be_read_is_named_by_its_file() {
 }
 
 #[test]
-fn certificates_are_not_looked_at_when_that_is_asked_for() {
+fn certificates_are_not_verified_if_turned_off() {
     let users = StoreUsers::new();
     let file = users.configuration("[store]\nallow_invalid_certificates = true\n", 0o644);
     let identities = [
@@ -188,7 +188,7 @@ fn certificates_are_not_looked_at_when_that_is_asked_for() {
 }
 
 #[test]
-fn a_connection_that_ends_in_the_handshake_is_tried_again() {
+fn a_connection_that_ends_in_the_handshake_is_retried() {
     let (users, end) = (StoreUsers::new(), DeadEnd::cuts_tls());
     let store = Store::new();
     let cut = elsewhere(&store, end.https());
@@ -205,7 +205,7 @@ fn a_connection_that_ends_in_the_handshake_is_tried_again() {
     }
 }
 
-/// The files that a command opens and the sockets that it makes, as strace tells them.
+/// Returns the files that a command opens and the sockets that it creates, according to strace.
 fn opened(sandbox: &Sandbox, command: &Command) -> String {
     let log = sandbox.join("strace.log");
     let mut strace = sandbox.command("strace");
@@ -235,7 +235,7 @@ fn an_archive_in_a_directory_needs_no_certificate_and_no_connection() {
             command
         });
     for mut command in [pusher.push(SEGMENT), pusher.push(SEGMENT), restore].into_iter().chain(versions) {
-        // Others may need them, who share the environment and the configuration.
+        // Other programs that share the environment and the configuration may need them.
         command.env("AWS_CA_BUNDLE", "/nowhere/bundle.pem").env("AWS_PROFILE", "nobody");
         command.env("WALKEEP_CONFIG", &file);
         let log = opened(sandbox, &command);
@@ -246,7 +246,7 @@ fn an_archive_in_a_directory_needs_no_certificate_and_no_connection() {
     assert!(pusher.file(SEGMENT).exists());
 }
 
-/// What the story above looks for is there to be found.
+/// Proves that the previous test would find something.
 #[test]
 fn an_archive_in_a_store_needs_both() {
     let users = StoreUsers::new();

@@ -1,5 +1,5 @@
-//! An archive that answers with nothing, or that may not be read, is no archive that will come back: whoever looks after it is
-//! told at once, and what to do.
+//! Maintenance commands fail at once, with advice, if the archive is empty or unreadable, because it will not recover
+//! by itself.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
 use std::process::Command;
@@ -13,11 +13,11 @@ use support::{
     store_scene::StoreScene,
 };
 
-/// Each command, with the least that it takes.
+/// Each command with its required arguments.
 const TOOLS: [&[&str]; 4] =
     [&["status"], &["list"], &["verify"], &["prune", "--keep-backups", "1", "--dry-run"]];
 
-/// Runs each command with its usual time limits. It must fail, with an error that has these words, and without waiting.
+/// Asserts that each command, with its default time limits, fails with these words without waiting.
 fn fail_at_once(words: &[&str], call: impl Fn(&[&str]) -> Command) {
     for tool in TOOLS {
         let Outcome { status, stderr } = outcome_of(call(tool));
@@ -30,7 +30,7 @@ fn fail_at_once(words: &[&str], call: impl Fn(&[&str]) -> Command) {
 }
 
 #[test]
-fn a_directory_that_holds_nothing_of_the_system_or_may_not_be_read() {
+fn a_directory_without_files_of_the_cluster_or_without_permission() {
     let pusher = Pusher::new();
     let call = |tool: &[&str]| {
         let mut command = pusher.sandbox.walkeep();
@@ -52,7 +52,7 @@ fn a_directory_that_holds_nothing_of_the_system_or_may_not_be_read() {
 }
 
 #[test]
-fn a_store_that_holds_nothing_of_the_system_or_refuses() {
+fn a_store_without_files_of_the_cluster_or_that_refuses() {
     let mut scene = StoreScene::new();
     let system = SYSTEM.to_string();
     let call = |scene: &StoreScene, tool: &[&str]| {

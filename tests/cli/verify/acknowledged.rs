@@ -1,4 +1,4 @@
-//! What cannot be mended and somebody knows of is a note of `walkeep verify`, with a date; what comes beside it is not.
+//! Acknowledged permanent failures are notes of `walkeep verify`, with a date; failures next to them are not.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,7 +20,7 @@ use support::{
     verified::Verdict,
 };
 
-/// Segments 1 to 12, of which some are missing; base backups from 2 and from 9.
+/// Segments 1 to 12, some of which are missing; base backups from 2 and from 9.
 struct Scene(Kept);
 
 impl Scene {
@@ -56,7 +56,7 @@ impl Scene {
         fs::remove_file(self.file(number)).unwrap();
     }
 
-    /// What is acknowledged.
+    /// Returns the acknowledged files.
     fn known(&self) -> Vec<String> {
         let Some(known) = self.0.report("acknowledged") else { return Vec::new() };
         let known = known["acknowledged"].as_array().unwrap();
@@ -69,7 +69,7 @@ fn range(first: u64, last: u64) -> String {
 }
 
 #[test]
-fn a_gap_that_somebody_knows_of_is_a_note_and_a_new_one_is_a_failure() {
+fn an_acknowledged_gap_is_a_note_and_a_new_one_is_a_failure() {
     let scene = Scene::without(&[4, 5]);
     let gap = range(4, 5);
     scene.verify(&["--names-only"]).says(&[("failure", "gap", &gap)]);
@@ -87,7 +87,7 @@ fn a_gap_that_somebody_knows_of_is_a_note_and_a_new_one_is_a_failure() {
     assert!(line.ends_with("Z: the disk of May"), "{line}");
     assert!(told.contains("0 failures and 1 note (1 acknowledged) in "), "{told}");
 
-    // Beside it, and elsewhere.
+    // Next to it, and elsewhere.
     for number in [6, 8] {
         scene.remove(number);
     }
@@ -96,7 +96,7 @@ fn a_gap_that_somebody_knows_of_is_a_note_and_a_new_one_is_a_failure() {
 }
 
 #[test]
-fn what_is_acknowledged_can_be_taken_back() {
+fn an_acknowledgement_can_be_revoked() {
     let scene = Scene::without(&[4]);
     let gap = name(1, 4);
     scene.verify(&["--names-only", "--acknowledge", &gap]).says(&[("note", "gap", &gap)]);
@@ -108,11 +108,11 @@ fn what_is_acknowledged_can_be_taken_back() {
 }
 
 #[test]
-fn only_what_is_found_to_fail_can_be_acknowledged() {
+fn only_failures_can_be_acknowledged() {
     let scene = Scene::without(&[4, 5, 12]);
     scene.remove(1);
     scene.remove(2);
-    // The first backup cannot be recovered, so that the gap behind it is a note.
+    // The first backup cannot be recovered, so the gap after it is a note.
     for (named, why) in [
         (name(1, 6), "nothing is found to be wrong"),
         ("00000002.history".to_owned(), "nothing is found to be wrong"),
@@ -137,7 +137,7 @@ fn only_what_is_found_to_fail_can_be_acknowledged() {
 }
 
 #[test]
-fn a_gap_that_somebody_knows_of_recovers_nothing() {
+fn an_acknowledged_gap_still_prevents_recovery() {
     let scene = Scene::without(&[11]);
     let gap = name(1, 11);
     scene.told(&["--names-only", "--acknowledge", "timeline 1"]).is_error(2, &["take a base backup"]);
@@ -148,7 +148,7 @@ fn a_gap_that_somebody_knows_of_recovers_nothing() {
 }
 
 #[test]
-fn what_is_not_wrong_any_more_is_forgotten_and_told_once() {
+fn outdated_acknowledgements_are_removed_and_reported_once() {
     let scene = Scene::without(&[4, 6]);
     scene
         .verify(&["--acknowledge", &name(1, 4), "--acknowledge", &name(1, 6)])
@@ -174,7 +174,7 @@ fn what_is_not_wrong_any_more_is_forgotten_and_told_once() {
 }
 
 #[test]
-fn damage_that_somebody_knows_of_is_a_note_however_closely_is_looked() {
+fn acknowledged_damage_is_a_note_in_every_kind_of_verification() {
     let scene = Scene::without(&[]);
     let sound = fs::read(scene.file(4)).unwrap();
     fs::write(scene.file(4), "rubbish").unwrap();
@@ -183,10 +183,10 @@ fn damage_that_somebody_knows_of_is_a_note_however_closely_is_looked() {
     scene.verify(&["--acknowledge", &damaged]).says(&[("note", "damaged", &damaged)]);
     scene.verify(&["--names-only"]).says(&[]);
     scene.verify(&["--deep"]).says(&[("note", "damaged", &damaged)]);
-    // Somebody has taken it away.
+    // Somebody has removed it.
     scene.remove(4);
     scene.verify(&[]).says(&[("note", "gap", &damaged)]);
-    // What a look at all is told of contents only a deep one can say.
+    // Only a deep verification finds some damage of contents.
     fs::write(scene.file(4), &sound).unwrap();
     scene.verify(&[]).says(&[]);
     assert_eq!(scene.known(), [&*damaged]);
@@ -195,7 +195,7 @@ fn damage_that_somebody_knows_of_is_a_note_however_closely_is_looked() {
 }
 
 #[test]
-fn a_backup_that_cannot_be_recovered_may_be_known_of() {
+fn an_unrecoverable_backup_can_be_acknowledged() {
     let scene = Scene::without(&[1, 2, 3]);
     scene.0.segments(1, 2..=2, 5);
     let broken = scene.0.backup(1, 3, 8, 1);
@@ -208,7 +208,7 @@ fn a_backup_that_cannot_be_recovered_may_be_known_of() {
 }
 
 #[test]
-fn notes_that_cannot_be_read_make_failures_again_and_are_not_replaced() {
+fn unreadable_acknowledgements_do_not_count_and_are_not_replaced() {
     let scene = Scene::without(&[4]);
     let gap = name(1, 4);
     scene.verify(&["--acknowledge", &gap]).says(&[("note", "gap", &gap)]);

@@ -1,4 +1,4 @@
-//! `walkeep verify` finds whatever happens to the content of an archived file, says what it means, and can be interrupted.
+//! `walkeep verify` of contents: it finds any damage of an archived file, says what it means, and can be interrupted.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -19,18 +19,18 @@ use support::{
     verified_store::{asked, interrupted, let_the_survey_through, report, store, verify},
 };
 
-/// What may happen to a file.
+/// Damage of a file.
 enum Damage {
     Cut(usize),
     CutAtTheEnd,
     FlippedInHeader,
     FlippedInBody,
     Extended,
-    /// Another file's bytes.
+    /// Bytes of another file.
     Of(&'static str),
     Foreign,
     OfAnotherSystem,
-    /// The header says that another content was archived, and is itself in order.
+    /// The header names other content, and is itself valid.
     OtherDigest,
 }
 
@@ -61,7 +61,7 @@ impl Damage {
 }
 
 #[test]
-fn whatever_happens_to_a_segment_is_found() {
+fn any_damage_of_a_segment_is_found() {
     let archive = Verified::new();
     let damages = [
         (Damage::Cut(0), "damaged"),
@@ -93,7 +93,7 @@ fn whatever_happens_to_a_segment_is_found() {
                 _ => verdict.means(file, &["no base backup that can be recovered needs it"]),
             }
             let shallow = archive.verify(&[]);
-            // What is stored is what the header says.
+            // The stored bytes match the header.
             if matches!(damage, Damage::OtherDigest) {
                 shallow.says(&[]);
             } else {
@@ -106,7 +106,7 @@ fn whatever_happens_to_a_segment_is_found() {
 }
 
 #[test]
-fn whatever_happens_to_a_text_file_is_a_failure_and_told_once() {
+fn any_damage_of_a_text_file_is_a_failure_and_reported_once() {
     let archive = Verified::new();
     let damages = [
         (Damage::Cut(0), "damaged"),
@@ -132,7 +132,7 @@ fn whatever_happens_to_a_text_file_is_a_failure_and_told_once() {
 }
 
 #[test]
-fn a_partial_segment_is_looked_at_and_no_recovery_needs_it() {
+fn a_partial_segment_is_verified_and_no_recovery_needs_it() {
     let archive = Verified::new();
     let partial = format!("{}.partial", name(1, 6));
     archive.put(&partial, "rubbish");
@@ -140,7 +140,7 @@ fn a_partial_segment_is_looked_at_and_no_recovery_needs_it() {
 }
 
 #[test]
-fn a_segment_that_another_timeline_has_written_is_found_by_a_deep_look() {
+fn a_segment_written_by_another_timeline_is_found_by_a_deep_verification() {
     let archive = Verified::new();
     // As if the old primary had archived under the new one's name.
     archive.remove(NEWEST);
@@ -149,19 +149,19 @@ fn a_segment_that_another_timeline_has_written_is_found_by_a_deep_look() {
     verdict.says(&[("failure", "wrong_timeline", NEWEST)]);
     verdict.means(NEWEST, &["timeline 1 has written it", "timeline 2 should"]);
     archive.verify(&[]).says(&[]);
-    // And the other way round: timeline 2 began within this one, so timeline 1 has written its first page.
+    // And vice versa: timeline 2 began within this one, so timeline 1 wrote its first page.
     archive.remove(NEWEST);
     archive.push(NEWEST, &content(NEWEST));
     archive.remove(FORK);
     archive.push(FORK, &content(FORK));
     archive.verify(&["--deep"]).says(&[("failure", "wrong_timeline", FORK)]);
-    // Where nothing says where timeline 2 began, either may be right.
+    // If the start of timeline 2 is unknown, either may be right.
     archive.remove(HISTORY);
     archive.verify(&["--deep"]).says(&[("failure", "missing_history", HISTORY)]);
 }
 
 #[test]
-fn a_sample_and_what_is_new_are_parts() {
+fn samples_and_new_files_are_partial_verifications() {
     let archive = Verified::new();
     // Eight segments, one of them partial, and two text files.
     let checked = |options: &[&str]| archive.verify(options).content("checked_files").as_u64().unwrap();
@@ -178,7 +178,7 @@ fn a_sample_and_what_is_new_are_parts() {
 }
 
 #[test]
-fn a_store_is_listed_once_and_each_file_is_asked_for_once() {
+fn a_store_is_listed_once_and_each_file_is_read_once() {
     let scene = store();
     let verdict = Verdict::of(verify(&scene, &["--deep", "--system-identifier", &SYSTEM.to_string()]));
     verdict.says(&[]);
@@ -188,8 +188,8 @@ fn a_store_is_listed_once_and_each_file_is_asked_for_once() {
     let mut gets = asked(&scene, "GET");
     gets.retain(|name| name.starts_with("0000"));
     gets.sort();
-    // The oldest and the newest one are asked for the size of segments first, and the newest for the moment when it was archived
-    // at the end.
+    // The oldest and the newest one are first read for the segment size, and the newest at the end for its archiving
+    // time.
     let mut expected: Vec<String> = (1..=6).map(|number| name(1, number)).collect();
     expected.extend([BACKUP.to_owned(), name(1, 1), name(1, 6), name(1, 6)]);
     expected.sort();
@@ -199,7 +199,7 @@ fn a_store_is_listed_once_and_each_file_is_asked_for_once() {
 }
 
 #[test]
-fn what_was_interrupted_goes_on_where_it_ended() {
+fn an_interrupted_verification_continues_where_it_ended() {
     let scene = store();
     let Outcome { status, stderr } = interrupted(&scene, &["--deep"], Signal::TERM);
     assert_eq!(status, 1, "{stderr}");
@@ -210,7 +210,7 @@ fn what_was_interrupted_goes_on_where_it_ended() {
     let noted = report(&scene);
     assert_eq!((&noted["checked_up_to"], &noted["ok"]), (&json!(NEEDED), &json!(false)));
 
-    // A look at a part leaves it as it is.
+    // A partial verification changes nothing.
     Verdict::of(verify(&scene, &["--names-only"])).says(&[]);
     scene.store.forget_requests();
     let verdict = Verdict::of(verify(&scene, &["--resume"]));
@@ -221,14 +221,14 @@ fn what_was_interrupted_goes_on_where_it_ended() {
     );
     assert_eq!(verdict.content("deep"), true, "as closely as before");
     let again = asked(&scene, "GET");
-    // The first one tells the size.
+    // The first one shows the size.
     for number in 2..=4 {
         assert!(!again.contains(&name(1, number)), "{again:?}");
     }
     assert!(again.contains(&LAST.to_owned()));
     assert_eq!((&report(&scene)["checked_up_to"], &report(&scene)["ok"]), (&Value::Null, &json!(true)));
 
-    // Nothing to go on with: from the beginning.
+    // Nothing to continue: it starts at the beginning.
     scene.store.forget_requests();
     let verdict = Verdict::of(verify(&scene, &["--resume"]));
     assert_eq!(
@@ -239,7 +239,7 @@ fn what_was_interrupted_goes_on_where_it_ended() {
 }
 
 #[test]
-fn what_was_killed_goes_on_where_it_noted_last() {
+fn a_killed_verification_continues_from_its_last_report() {
     let scene = store();
     let killed = interrupted(&scene, &["--deep"], Signal::KILL);
     assert_eq!(killed.status, -9);
@@ -249,14 +249,14 @@ fn what_was_killed_goes_on_where_it_noted_last() {
     verdict.says(&[("note", "damaged", OLD)]);
     assert_eq!(verdict.content("resumed_after"), NEEDED);
     assert_eq!(report(&scene)["ok"], true);
-    // While another one is at work, and after it was killed, that one's word counts.
+    // The previous report counts while another verification runs, and after that one was killed.
     interrupted(&scene, &["--deep"], Signal::KILL);
     let report = report(&scene);
     assert_eq!((&report["at_work"], &report["last_full"]["ok"]), (&json!(true), &json!(true)));
 }
 
 #[test]
-fn an_interrupted_one_is_begun_anew_without_resume() {
+fn an_interrupted_verification_starts_again_without_resume() {
     let scene = store();
     interrupted(&scene, &["--deep"], Signal::TERM);
     let verdict = Verdict::of(verify(&scene, &[]));
@@ -268,7 +268,7 @@ fn an_interrupted_one_is_begun_anew_without_resume() {
 }
 
 #[test]
-fn an_archive_that_goes_away_is_a_failure_and_no_finding() {
+fn an_archive_that_becomes_unavailable_is_a_failure_and_no_finding() {
     let mut scene = store();
     scene.hurry();
     let_the_survey_through(&scene);
@@ -288,7 +288,7 @@ fn an_archive_that_goes_away_is_a_failure_and_no_finding() {
 }
 
 #[test]
-fn a_file_that_the_archive_does_not_give_is_a_finding() {
+fn a_file_that_the_archive_does_not_return_is_a_finding() {
     let mut scene = store();
     scene.hurry();
     let_the_survey_through(&scene);
@@ -302,7 +302,7 @@ fn a_file_that_the_archive_does_not_give_is_a_finding() {
 }
 
 #[test]
-fn a_file_of_a_format_to_come_is_unreadable_and_not_damaged() {
+fn a_file_in_a_newer_format_is_unreadable_and_not_damaged() {
     let archive = Verified::new();
     let sound = fs::read(archive.file(NEEDED)).unwrap();
     archive.put(NEEDED, resealed(&sound, "\"format\":1", "\"format\":2"));
@@ -310,7 +310,7 @@ fn a_file_of_a_format_to_come_is_unreadable_and_not_damaged() {
 }
 
 #[test]
-fn pages_tell_the_position_even_where_the_header_was_forged() {
+fn a_wrong_position_is_found_even_with_a_forged_header() {
     let archive = Verified::new();
     // The content of segment 5 under the name of segment 4.
     archive.remove(NEEDED);

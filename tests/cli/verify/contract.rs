@@ -1,4 +1,4 @@
-//! `walkeep verify` says what base backups can be recovered to, and what is missing, from the names in the archive.
+//! `walkeep verify` of names: what base backups can be recovered to, and what is missing.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -25,7 +25,7 @@ use support::{
     },
 };
 
-/// JSON without what differs from run to run.
+/// Returns JSON without values that differ between runs.
 fn fixed(json: &Value) -> Value {
     let mut json = json.clone();
     json["archive"] = "ARCHIVE".into();
@@ -40,7 +40,7 @@ fn fixed(json: &Value) -> Value {
 }
 
 #[test]
-fn all_is_told_of_a_sound_archive() {
+fn everything_about_an_intact_archive_is_printed() {
     let archive = Verified::new();
     let verdict = archive.verify(&[]);
     verdict.says(&[]);
@@ -65,7 +65,7 @@ fn all_is_told_of_a_sound_archive() {
 }
 
 #[test]
-fn colours_and_a_bar_are_for_terminals_alone() {
+fn colours_and_a_bar_appear_only_on_terminals() {
     let archive = Verified::new();
     archive.remove(NEEDED);
     let mut line = format!("{:?}", archive.command(&["--deep"]).get_program());
@@ -73,7 +73,7 @@ fn colours_and_a_bar_are_for_terminals_alone() {
         line = format!("{line} {}", argument.to_str().unwrap());
     }
     let on_a_terminal = |colours: Option<&str>| {
-        // Gives the command a terminal, and prints what it writes to that.
+        // Runs the command in a terminal, and prints its output.
         let mut script = archive.pusher.sandbox.command("script");
         script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
         script.envs(colours.map(|value| ("NO_COLOR", value)));
@@ -117,7 +117,7 @@ fn a_segment_that_is_missing_before_the_backup_is_a_note() {
 }
 
 #[test]
-fn the_first_segment_of_a_timeline_is_needed_though_nothing_is_before_it() {
+fn the_first_segment_of_a_timeline_is_needed_even_with_nothing_before_it() {
     let archive = Verified::new();
     archive.remove(FORK);
     let verdict = archive.verify(&["--names-only"]);
@@ -126,7 +126,7 @@ fn the_first_segment_of_a_timeline_is_needed_though_nothing_is_before_it() {
 }
 
 #[test]
-fn where_no_backup_is_known_the_beginning_of_the_log_stands_for_it() {
+fn without_a_known_backup_the_start_of_the_wal_stands_in() {
     let archive = Verified::new();
     archive.remove(BACKUP);
     archive.remove(OLD);
@@ -163,7 +163,7 @@ fn a_backup_that_lacks_its_own_wal_is_a_failure_unless_a_newer_one_can_be_recove
 }
 
 #[test]
-fn a_backup_whose_last_wal_is_on_its_way_is_a_note() {
+fn a_backup_whose_last_wal_may_still_arrive_is_a_note() {
     let archive = Verified::of_one_timeline(5);
     let young = format!("{}.00000028.backup", name(1, 5));
     archive.push(&young, backup_history(5, 6, "young").as_bytes());
@@ -188,7 +188,7 @@ fn a_timeline_without_a_history_file_is_a_failure() {
 }
 
 #[test]
-fn what_is_no_archived_file_is_told_apart() {
+fn other_files_are_reported_separately() {
     let archive = Verified::new();
     let url = archive.pusher.archive.url();
     let below = |key: &str| format!("{url}/{SYSTEM}/{key}");
@@ -236,7 +236,7 @@ fn backups_in_directories_count_too() {
 }
 
 #[test]
-fn a_look_at_a_part_does_not_hide_what_the_last_look_at_all_has_found() {
+fn a_partial_verification_does_not_hide_findings_of_the_last_full_one() {
     let archive = Verified::new();
     let sound = fs::read(archive.file(NEEDED)).unwrap();
     archive.put(NEEDED, "rubbish");
@@ -263,7 +263,7 @@ fn a_look_at_a_part_does_not_hide_what_the_last_look_at_all_has_found() {
 }
 
 #[test]
-fn a_report_that_cannot_be_read_is_a_warning() {
+fn an_unreadable_report_is_a_warning() {
     let archive = Verified::new();
     archive.verify(&["--names-only"]).says(&[]);
     let report = format!("{}/{SYSTEM}/reports/verify.json", archive.pusher.archive.url());
@@ -276,7 +276,7 @@ fn a_report_that_cannot_be_read_is_a_warning() {
         told.stderr
     );
     assert_eq!(archive.report()["ok"], true, "and the next one is in its place");
-    // One of an older version.
+    // A report of an older version.
     let old = json!({"at": "2026-01-01T00:00:00Z", "ok": true, "deep": false, "checked_files": 1, "failures": 0, "notes": 0});
     fs::write(&report, old.to_string()).unwrap();
     archive.verify(&["--names-only"]).says(&[]);
@@ -284,7 +284,7 @@ fn a_report_that_cannot_be_read_is_a_warning() {
 }
 
 #[test]
-fn wrong_usage_is_told_as_such() {
+fn wrong_usage_is_reported_as_such() {
     let archive = Verified::of_one_timeline(3);
     for options in [
         &["--sample", "0"][..],
@@ -301,7 +301,7 @@ fn wrong_usage_is_told_as_such() {
 }
 
 #[test]
-fn a_label_cannot_make_lines_of_its_own() {
+fn a_label_cannot_add_lines() {
     let archive = Verified::of_one_timeline(3);
     let broken = format!("{}.00000028.backup", name(1, 2));
     archive.push(&broken, backup_history(2, 9, "a\u{1b}[31mb\u{7}").as_bytes());

@@ -1,4 +1,4 @@
-//! The first line of `walkeep verify`: whether what is written now can be recovered, and from when to when.
+//! The first line of `walkeep verify`: whether the WAL written now can be recovered, and from when to when.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -31,7 +31,7 @@ fn first_line(kept: &Kept, options: &[&str]) -> String {
     told.lines().next().unwrap().to_owned()
 }
 
-/// Segments 1 to 9, base backups from 2 and from 6.
+/// Creates segments 1 to 9, and base backups from 2 and from 6.
 fn two_backups() -> Kept {
     let kept = Kept::new();
     kept.segments(1, 1..=8, 5);
@@ -42,9 +42,9 @@ fn two_backups() -> Kept {
 }
 
 #[test]
-fn it_can_be_recovered_from_the_end_of_the_oldest_backup_without_a_gap_behind_it() {
+fn the_recoverable_time_starts_at_the_end_of_the_oldest_backup_without_a_later_gap() {
     let kept = two_backups();
-    // A copy of an archive is younger than what is in it.
+    // File times of a copied archive are newer than its headers.
     kept.put(&name(1, 9), archived_segment(&name(1, 9), days_ago(2)), Timestamp::now());
     let verdict = verify(&kept, &[]);
     verdict.says(&[]);
@@ -54,7 +54,7 @@ fn it_can_be_recovered_from_the_end_of_the_oldest_backup_without_a_gap_behind_it
         "others": [],
     });
     let present = &verdict.json["present"];
-    // A second may have passed since.
+    // A second may have passed.
     let at = |field: &str| present[field].as_str().unwrap().parse::<Timestamp>().unwrap().as_second();
     assert!(
         days_ago(5).as_second() - at("from") < 60 && days_ago(2).as_second() - at("to") < 60,
@@ -79,7 +79,7 @@ fn it_can_be_recovered_from_the_end_of_the_oldest_backup_without_a_gap_behind_it
     assert!(first_line(&kept, &[]).contains("\"3 days ago\""));
 }
 
-/// What is said where nothing recovers the present.
+/// Asserts the message that nothing recovers the present.
 fn lost(kept: &Kept, options: &[&str], timeline: u32, why: &str) -> Verdict {
     let verdict = verify(kept, options);
     let present = &verdict.json["present"];
@@ -101,11 +101,11 @@ fn lost(kept: &Kept, options: &[&str], timeline: u32, why: &str) -> Verdict {
 }
 
 #[test]
-fn a_backup_that_leads_elsewhere_recovers_nothing_of_what_is_written_now() {
+fn a_backup_that_leads_elsewhere_does_not_recover_the_present() {
     let kept = Kept::new();
     kept.segments(1, 1..=9, 5);
     kept.backup(1, 5, 5, 4);
-    // Recovered to a moment before that backup.
+    // Recovered to a time before that backup.
     kept.history(2, &[(1, position(3, 0x500))]);
     kept.segments(2, 3..=6, 1);
     lost(&kept, &["--names-only"], 2, "no base backup leads there").says(&[]);
@@ -116,11 +116,11 @@ fn a_backup_that_leads_elsewhere_recovers_nothing_of_what_is_written_now() {
 }
 
 #[test]
-fn a_timeline_that_was_given_up_is_not_what_is_written_now() {
+fn a_given_up_timeline_is_not_the_one_written_now() {
     let kept = Kept::new();
     kept.segments(1, 1..=9, 5);
     kept.backup(1, 5, 5, 4);
-    // A drill to a moment before that backup.
+    // A drill to a time before that backup.
     kept.history(2, &[(1, position(3, 0x500))]);
     kept.segments(2, 3..=6, 1);
     lost(&kept, &["--names-only"], 2, "no base backup leads there");
@@ -135,7 +135,7 @@ fn a_timeline_that_was_given_up_is_not_what_is_written_now() {
 }
 
 #[test]
-fn a_backup_whose_last_wal_is_on_its_way_endangers_nothing_yet() {
+fn a_backup_whose_last_wal_may_still_arrive_is_no_danger() {
     let kept = Kept::new();
     kept.segments(1, 4..=5, 0);
     let young = kept.backup(1, 5, 6, 0);
@@ -150,7 +150,7 @@ fn a_backup_whose_last_wal_is_on_its_way_endangers_nothing_yet() {
 }
 
 #[test]
-fn a_gap_or_damage_behind_the_newest_backup_is_told_first() {
+fn a_gap_or_damage_after_the_newest_backup_is_printed_first() {
     let kept = two_backups();
     let last = kept.archive.file(support::push::SYSTEM, &name(1, 9));
     let sound = std::fs::read(&last).unwrap();
@@ -164,7 +164,7 @@ fn a_gap_or_damage_behind_the_newest_backup_is_told_first() {
 }
 
 #[test]
-fn without_a_base_backup_nobody_can_tell() {
+fn without_a_base_backup_the_answer_is_unknown() {
     let kept = Kept::new();
     kept.segments(1, 1..=3, 5);
     let verdict = verify(&kept, &[]);
@@ -181,7 +181,7 @@ fn without_a_base_backup_nobody_can_tell() {
 #[test]
 fn the_backup_that_ended_last_is_a_failure_if_it_cannot_be_recovered() {
     let kept = Kept::new();
-    // It began before the other one, and a prune took what it needs.
+    // It started before the other one, and a prune deleted WAL that it needs.
     kept.segments(1, 4..=9, 2);
     let long = kept.backup(1, 2, 7, 1);
     kept.backup(1, 4, 4, 2);
@@ -195,14 +195,14 @@ fn the_backup_that_ended_last_is_a_failure_if_it_cannot_be_recovered() {
 }
 
 #[test]
-fn another_timeline_that_is_written_on_lately_is_named() {
+fn another_recently_written_timeline_is_named() {
     let kept = Kept::new();
     kept.segments(1, 1..=5, 5);
     kept.backup(1, 2, 2, 5);
     kept.history(2, &[(1, position(4, 0x500))]);
     kept.segments(2, 4..=6, 1);
     assert_eq!(verify(&kept, &["--names-only"]).json["present"]["others"], json!([]));
-    // Copied lately, and not written.
+    // Copied recently, and not written.
     kept.put(&name(1, 6), archived_segment(&name(1, 6), days_ago(5)), Timestamp::now());
     assert_eq!(verify(&kept, &["--names-only"]).json["present"]["others"], json!([]));
     kept.segments(1, 7..=7, 0);
@@ -212,7 +212,7 @@ fn another_timeline_that_is_written_on_lately_is_named() {
             && line.ends_with("timeline 1 was written on lately, too, and is not meant"),
         "{line}"
     );
-    // People live on timeline 1, and the drill's is the newest.
+    // Timeline 1 is in use, and the drill's is the newest.
     kept.backup(1, 6, 6, 0);
     let verdict = verify(&kept, &["--names-only"]);
     assert_eq!(verdict.findings(), [("failure", "present", "timeline 1")]);

@@ -1,4 +1,5 @@
-//! `walkeep verify` tells what goes while it is at work from what the archive lists and does not have; neither is sound.
+//! `walkeep verify` distinguishes files deleted while it runs from those that the archive lists and does not have;
+//! both are failures if needed.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -16,13 +17,13 @@ use support::{
     verified_store::{interrupted, remove, report, store, verified_while, verify},
 };
 
-/// What a store answers that has lost an object and lists it still.
+/// Response of a store that has lost an object and still lists it.
 fn lost() -> Fault {
     Fault::Answer { status: 404, code: "NoSuchKey", message: "The specified key does not exist." }
 }
 
 #[test]
-fn a_segment_that_is_listed_and_cannot_be_had_is_a_failure() {
+fn a_segment_that_is_listed_but_inaccessible_is_a_failure() {
     let scene = store();
     scene.store.break_with(Matching::Of(NEEDED), lost());
     for options in [&[][..], &["--deep"]] {
@@ -35,14 +36,14 @@ fn a_segment_that_is_listed_and_cannot_be_had_is_a_failure() {
         assert_eq!(counted, [Some(6), Some(1), Some(0)]);
     }
     assert_eq!((&report(&scene)["ok"], &report(&scene)["uncompared_files"]), (&false.into(), &1.into()));
-    // Nobody needs what comes before the base backup.
+    // WAL before the base backup is not needed.
     scene.store.heal();
     scene.store.break_with(Matching::Of(OLD), lost());
     Verdict::of(verify(&scene, &[])).says(&[("note", "unreadable", OLD)]);
 }
 
 #[test]
-fn a_text_file_that_is_listed_and_cannot_be_had_is_a_failure() {
+fn a_text_file_that_is_listed_but_inaccessible_is_a_failure() {
     let scene = store();
     scene.store.break_with(Matching::Of(BACKUP), lost());
     for options in [&["--names-only"][..], &[]] {
@@ -56,7 +57,7 @@ fn a_text_file_that_is_listed_and_cannot_be_had_is_a_failure() {
 }
 
 #[test]
-fn what_is_needed_and_goes_meanwhile_is_a_gap() {
+fn a_needed_file_deleted_in_the_meantime_is_a_gap() {
     let mut scene = store();
     let verdict = verified_while(&mut scene, &[], NEEDED, |scene| remove(scene, LAST));
     verdict.says(&[("failure", "gap", LAST)]);
@@ -66,7 +67,7 @@ fn what_is_needed_and_goes_meanwhile_is_a_gap() {
 }
 
 #[test]
-fn what_a_prune_deletes_meanwhile_is_no_failure() {
+fn files_deleted_by_a_prune_in_the_meantime_are_no_failure() {
     let mut scene = store();
     let newer = format!("{}.00000028.backup", name(1, 5));
     scene.primary.file(&format!("pg_wal/{newer}"), backup_history(5, 5, "newer"));
@@ -91,7 +92,7 @@ fn a_file_in_cold_storage_is_not_counted_as_compared() {
         scene.primary.file(&format!("pg_wal/{name}"), content(&name));
         succeeds(scene.push(&name));
     }
-    // More of them in a row than an archive may leave out that does not answer at all.
+    // More of them in a row than an unavailable archive may miss.
     scene.store.break_with(Matching::Of(BACKUP), Fault::None);
     scene.store.break_with(Matching::GetsBefore("000000010000000000000013"), cold());
     let verdict = Verdict::of(verify(&scene, &["--deep"]));
@@ -112,7 +113,7 @@ fn with_a_lost_segment(scene: &StoreScene) {
 }
 
 #[test]
-fn what_was_absent_before_an_interruption_is_looked_for_again() {
+fn files_absent_before_an_interruption_are_looked_for_again() {
     let scene = store();
     with_a_lost_segment(&scene);
     interrupted(&scene, &[], Signal::TERM);

@@ -1,4 +1,5 @@
-//! A base backup counts as complete where all is archived up to its end; of one whose end nobody tells, no one knows.
+//! Ends of base backups: a backup counts as complete if all WAL up to its end is archived. A backup with an unknown
+//! end is incomplete.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -25,7 +26,7 @@ use support::{
 };
 use walkeep::wal::{Lsn, SegmentName, SegmentSize, recovery_end_of_control_file};
 
-/// Forty segments, an older backup that is complete, and directories of base backups.
+/// Creates forty segments, an older complete backup, and a directory for base backups.
 fn scene() -> (Kept, PathBuf) {
     let kept = Kept::new();
     kept.segments(1, 1..=40, 2);
@@ -34,17 +35,17 @@ fn scene() -> (Kept, PathBuf) {
     (kept, place)
 }
 
-/// What a prune that keeps one backup would do.
+/// Returns the dry run of a prune that keeps one backup.
 fn plan(kept: &Kept, place: &Path) -> Value {
     kept.json("prune", &["--dry-run", "--keep-backups", "1", "--backup-dir", place.to_str().unwrap()])
 }
 
-/// One of a primary, without a manifest.
+/// Returns a backup of a primary, without a manifest.
 fn of_primary(start: u64) -> [Member<'static>; 2] {
     [("backup_label", label(start)), ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64))]
 }
 
-/// One of a standby, without a manifest, that ends in a segment.
+/// Returns a backup of a standby, without a manifest, that ends in a segment.
 fn of_standby(start: u64, end: u64) -> [Member<'static>; 2] {
     [
         ("backup_label", label_of_standby(start)),
@@ -53,24 +54,24 @@ fn of_standby(start: u64, end: u64) -> [Member<'static>; 2] {
 }
 
 #[test]
-fn one_whose_end_nobody_tells_takes_no_place_and_keeps_what_it_needs() {
+fn a_backup_with_an_unknown_end_does_not_count_and_keeps_its_wal() {
     let (kept, place) = scene();
     backup(&place, "unknown", &of_primary(30), 1);
     let told = plan(&kept, &place);
     assert_eq!(told["begins_at"], name(1, 10), "{told:#}");
     assert_eq!(told["kept_backups"].as_array().unwrap().len(), 2, "{told:#}");
-    // Older than what is asked for, it is still there.
+    // Older than the requested ones, but its files exist.
     backup(&place, "older", &of_primary(4), 9);
     assert_eq!(plan(&kept, &place)["begins_at"], name(1, 4));
 
-    // Alone, it is none.
+    // A single one does not count.
     let kept = Kept::new();
     kept.segments(1, 1..=40, 2);
     kept.fails(1, "prune", &["--backup-dir", place.to_str().unwrap()], "no complete base backup was found");
 }
 
 #[test]
-fn the_archive_tells_the_end_of_a_primarys() {
+fn the_archive_contains_the_end_of_a_primarys_backup() {
     let (kept, place) = scene();
     backup(&place, "joined", &of_primary(30), 1);
     kept.backup(1, 30, 31, 1);
@@ -82,7 +83,7 @@ fn the_archive_tells_the_end_of_a_primarys() {
 }
 
 #[test]
-fn its_own_pg_control_tells_the_end_of_a_standbys() {
+fn pg_control_contains_the_end_of_a_standbys_backup() {
     let tar = |start, end| {
         let [label, control] = of_standby(start, end);
         tar_of(&[label, ("base/1/1259", vec![7; 100_000]), control])
@@ -102,18 +103,18 @@ fn its_own_pg_control_tells_the_end_of_a_standbys() {
             assert_eq!(plan(&kept, &place)["begins_at"], name(1, begins_at), "{shape}, end in {end}");
         }
     }
-    // Its manifest tells it, too, and is asked first.
+    // Its manifest also contains the end, and takes precedence.
     let (kept, place) = scene();
     let files = [of_standby(30, 41).to_vec(), vec![("backup_manifest", manifest(30, 31, Some(SYSTEM)))]];
     backup(&place, "one", &files.concat(), 1);
     assert_eq!(plan(&kept, &place)["begins_at"], name(1, 30));
-    // What says another moment than that of a standby says nothing.
+    // A pg_control that is not a standby's, or of another time, is ignored.
     for control in [control(SYSTEM, SEGMENT_BYTES as u64), control_of_standby(SYSTEM, 29 << 20)] {
         let (kept, place) = scene();
         backup(&place, "odd", &[("backup_label", label_of_standby(30)), ("global/pg_control", control)], 1);
         assert_eq!(plan(&kept, &place)["begins_at"], name(1, 10));
     }
-    // One that is still being written.
+    // A backup in progress.
     let (kept, place) = scene();
     let files = [("base.tar", base_tar_without_an_owner(30)), ("pg_wal.tar", wal_tar(30, SYSTEM))];
     backup(&place, "half", &files, 1);
@@ -121,7 +122,7 @@ fn its_own_pg_control_tells_the_end_of_a_standbys() {
 }
 
 #[test]
-fn a_primarys_backup_history_file_says_nothing_of_a_standbys_that_starts_at_the_same_place() {
+fn a_primarys_backup_history_file_is_not_taken_for_a_standbys_with_the_same_start() {
     let (kept, place) = scene();
     let files = [
         ("backup_label", label_of_standby(30)),
@@ -135,7 +136,7 @@ fn a_primarys_backup_history_file_says_nothing_of_a_standbys_that_starts_at_the_
 }
 
 #[test]
-fn verify_tells_what_to_do_about_an_end_that_is_not_known() {
+fn verify_gives_advice_about_an_unknown_end() {
     let (kept, place) = scene();
     let unknown = backup(&place, "unknown", &of_primary(30), 1);
     let options = ["--names-only", "--backup-dir", place.to_str().unwrap()];
@@ -146,14 +147,14 @@ fn verify_tells_what_to_do_about_an_end_that_is_not_known() {
     assert_eq!(findings[0]["file"], unknown.to_str().unwrap());
     let meaning = findings[0]["meaning"].as_str().unwrap();
     assert!(meaning.contains("keep its backup_manifest beside it"), "{meaning}");
-    // Where there is no other, nobody can tell what can be recovered.
+    // Without another one, nobody can tell what can be recovered.
     let alone = Kept::new();
     alone.segments(1, 30..=40, 2);
     let told = alone.json("verify", &options);
     assert_eq!(told["present"]["recoverable"], Value::Null, "{told:#}");
 }
 
-/// The value that pg_controldata prints.
+/// Returns a value printed by pg_controldata.
 fn printed(controldata: &str, what: &str) -> String {
     let line = controldata.lines().find_map(|line| line.strip_prefix(what)).unwrap();
     line.trim_start_matches(':').trim().to_owned()

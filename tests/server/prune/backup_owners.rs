@@ -1,5 +1,4 @@
-//! Whose a base backup is must be known before it decides what is deleted: another cluster's has no say, and of one that
-//! cannot be told nothing follows.
+//! Clusters of base backups: another cluster's backup decides nothing, and one of an unknown cluster deletes nothing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, path::PathBuf};
@@ -22,7 +21,7 @@ use support::{
 
 const OTHER: u64 = SYSTEM + 1;
 
-/// The log, and directories of base backups.
+/// Creates an archive, and a directory for base backups.
 fn scene() -> (Kept, PathBuf) {
     let kept = Kept::new();
     kept.segments(1, 1..=8, 2);
@@ -34,7 +33,7 @@ fn first(kept: &Kept) -> u64 {
     (1..=8).find(|number| kept.archive.file(SYSTEM, &name(1, *number)).exists()).unwrap()
 }
 
-/// All shapes of a system's base backup that say whose it is.
+/// Returns all forms of a cluster's base backup that contain its system identifier.
 fn shapes(start: u64, system: u64) -> Vec<(&'static str, Vec<Member<'static>>)> {
     let bare = || base_tar_without_an_owner(start);
     let wal = || wal_tar(start, system);
@@ -81,7 +80,7 @@ fn another_clusters_base_backup_decides_nothing() {
         let directory = place.to_str().unwrap();
         kept.fails(1, "prune", &["--backup-dir", directory], "there is no base backup of this cluster in");
         assert_eq!(first(&kept), 1, "{shape}");
-        // Ours is not hidden by it.
+        // It does not hide this cluster's backup.
         backup(&place, "ours", &plain(3, SYSTEM), 9);
         kept.said("prune", &["--backup-dir", directory]);
         assert_eq!(first(&kept), 3, "{shape}");
@@ -89,7 +88,7 @@ fn another_clusters_base_backup_decides_nothing() {
 }
 
 #[test]
-fn our_own_is_known_by_whatever_says_it() {
+fn this_clusters_backup_is_recognized_by_any_of_its_files() {
     for (shape, files) in shapes(5, SYSTEM) {
         let (kept, place) = scene();
         backup(&place, "ours", &files, 3);
@@ -100,7 +99,7 @@ fn our_own_is_known_by_whatever_says_it() {
 }
 
 #[test]
-fn one_whose_owner_cannot_be_told_deletes_nothing() {
+fn a_backup_of_an_unknown_cluster_deletes_nothing() {
     let whole = base_tar(5, SYSTEM);
     let packed = gzipped(&whole);
     let some = segment(&name(1, 5), SYSTEM, SEGMENT_BYTES, 0);
@@ -165,9 +164,9 @@ fn one_whose_owner_cannot_be_told_deletes_nothing() {
     }
 }
 
-/// What the installed server's pg_basebackup writes, in its shapes.
+/// Takes backups with the installed pg_basebackup, in all its formats.
 #[test]
-fn what_a_server_has_written_tells_whose_it_is() {
+fn backups_of_a_real_server_are_recognized() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut cluster = Cluster::initialised_with(&sandbox, "cluster", &["--wal-segsize=1"]);
@@ -191,7 +190,7 @@ fn what_a_server_has_written_tells_whose_it_is() {
         );
         cluster.wait_until_archived();
         let mut prune = sandbox.walkeep();
-        // All was archived just now.
+        // Everything was archived just now.
         prune.args(["prune", "--json", "--archive", archive.url(), "--backup-may-take", "0s"]).args(options);
         let told: Value = serde_json::from_str(&output_of(&mut prune)).unwrap();
         let last = told["kept_backups"].as_array().unwrap().last().unwrap();

@@ -1,5 +1,5 @@
-//! What a standby that lags, or a recovery that is running, still needs is not pruned: a position that is given, or what running
-//! servers say of themselves and of their slots.
+//! WAL that a lagging standby or a running recovery still needs stays: given as a position, or by running servers
+//! about themselves and their slots.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -20,7 +20,7 @@ use support::{
     wait_until,
 };
 
-/// The command, which finds PostgreSQL's own psql.
+/// Adds PostgreSQL's own psql to the command's path.
 fn with_psql(mut command: Command) -> Command {
     let psql = postgres::program("psql").parent().unwrap().to_owned();
     let path = env::var_os("PATH").unwrap_or_default();
@@ -32,13 +32,13 @@ fn with_psql(mut command: Command) -> Command {
 fn prune(sandbox: &Sandbox, archive: &ArchiveDirectory, options: &[&str]) -> Told {
     let mut prune = sandbox.walkeep();
     prune.args(["prune", "--json", "--archive", archive.url(), "--timeout", "5s"]);
-    // All was archived just now.
+    // Everything was archived just now.
     prune.args(["--backup-may-take", "0s", "--backup-label", "*"]).args(options);
     Told::by(with_psql(prune))
 }
 
-/// The segment of 1 MB on the first timeline that holds a position. At the very beginning of one, `pg_walfile_name` has the one
-/// before.
+/// Returns the segment of 1 MB on the first timeline that contains a position. At the start of a segment,
+/// `pg_walfile_name` returns the one before.
 fn segment_of(position: &str) -> String {
     let (high, low) = position.split_once('/').unwrap();
     let number = |digits| u64::from_str_radix(digits, 16).unwrap();
@@ -46,7 +46,7 @@ fn segment_of(position: &str) -> String {
 }
 
 #[test]
-fn a_position_holds_back_every_policy_on_every_timeline() {
+fn a_position_limits_every_policy_on_every_timeline() {
     let policies: [(&[&str], u64); 4] = [
         (&["--keep-backups", "1"], 15),
         (&["--before", "00000001000000000000000E"], 14),
@@ -83,7 +83,7 @@ fn a_position_holds_back_every_policy_on_every_timeline() {
 }
 
 #[test]
-fn what_the_standby_of_a_slot_lacks_stays_while_its_primary_is_asked_and_goes_otherwise() {
+fn wal_for_the_standby_of_a_slot_stays_only_if_its_primary_is_asked() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let primary = primary(&sandbox, &archive);
@@ -103,7 +103,7 @@ fn what_the_standby_of_a_slot_lacks_stays_while_its_primary_is_asked_and_goes_ot
     let restart = primary.sql("select restart_lsn from pg_replication_slots");
     let segment = segment_of(&restart);
     (0..3).for_each(|_| drop(take_orders(&primary)));
-    // The newest base backup needs less than the standby that was left behind.
+    // The newest base backup needs less than the standby that lags.
     primary.base_backup("newest");
     take_orders(&primary);
 
@@ -113,7 +113,7 @@ fn what_the_standby_of_a_slot_lacks_stays_while_its_primary_is_asked_and_goes_ot
     assert_eq!(json["needed"]["from"], restart, "{json:#}");
     assert!(json["needed"]["by"].as_str().unwrap().contains("physical slot \"lagging\""), "{json:#}");
     assert_eq!(segments(&archive, system)[0], segment, "{json:#}");
-    // It goes on from the archive alone.
+    // It continues from the archive alone.
     let expected = count_orders(&primary);
     standby.set("primary_conninfo", "");
     standby.set("primary_slot_name", "");
@@ -150,7 +150,7 @@ fn a_standby_without_a_slot_is_asked_itself() {
     let json: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert!(json["needed"]["by"].as_str().unwrap().contains(&urls[1]), "{json:#}");
     assert_eq!(segments(&archive, system)[0], redo, "{json:#}");
-    // Started again, it begins there.
+    // After a restart, it starts there.
     standby.stop(Shutdown::Immediate);
     standby.start();
     wait_until("the standby has all rows", || {
@@ -180,7 +180,7 @@ fn a_server_that_cannot_be_asked_or_is_of_another_cluster_deletes_nothing() {
     let mut other = Cluster::new(&sandbox, "other");
     other.start();
     refused(&other.connection(), 2, &[&other.system_identifier().to_string(), "same cluster"]);
-    // A slot that has lost its place: how far its standby is nobody knows.
+    // A slot that has lost its WAL: the position of its standby is unknown.
     primary.sql("select pg_create_physical_replication_slot('lost', true)");
     primary.sql("alter system set max_slot_wal_keep_size = '1MB'");
     primary.sql("select pg_reload_conf()");
@@ -194,7 +194,7 @@ fn a_server_that_cannot_be_asked_or_is_of_another_cluster_deletes_nothing() {
     let told = prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", &primary.connection()]);
     told.is_error(1, &["nothing is deleted", "\"lost\"", "pg_drop_replication_slot('lost')"]);
     assert_eq!(archive.all_names(system), before);
-    // And one that is away.
+    // And one that is unavailable.
     let url = primary.connection();
     primary.stop(Shutdown::Fast);
     let before = archive.all_names(system);

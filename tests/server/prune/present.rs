@@ -1,4 +1,4 @@
-//! What people do to real servers between two nightly prunes, and what must be recovered after it all the same.
+//! Interventions on real servers between two nightly prunes, after which the current data must still be recoverable.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 
 use support::{archive::ArchiveDirectory, cluster::Cluster, output_of, sandbox::Sandbox, wait_until};
 
-/// A running primary that archives segments of 1 MB.
+/// Creates a running primary that archives segments of 1 MB.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
     let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     primary.archive_into(archive);
@@ -27,7 +27,7 @@ fn prune(sandbox: &Sandbox, archive: &ArchiveDirectory) -> String {
     output_of(&mut prune)
 }
 
-/// As if all that is archived had been there for days.
+/// Makes all archived files days old.
 fn age(archive: &ArchiveDirectory, system: u64) {
     for name in archive.all_names(system) {
         support::kept::touch(&archive.file(system, &name), support::kept::days_ago(3));
@@ -49,7 +49,7 @@ fn after_a_recovery_to_the_past_the_backup_that_led_there_outlives_the_next_prun
     first.archive_segment();
     first.stop(support::cluster::Shutdown::Fast);
 
-    // Back to before the accident; nothing of the new timeline is archived yet but its history.
+    // Back to before the accident; only the history of the new timeline is archived so far.
     let mut second = Cluster::from_backup(&sandbox, "second", monday.data());
     second.recover_from(&archive, &[("recovery_target_name", "good"), ("recovery_target_action", "promote")]);
     second.archive_into(&archive);
@@ -70,7 +70,7 @@ fn after_a_recovery_to_the_past_the_backup_that_led_there_outlives_the_next_prun
     assert_eq!(third.sql("select string_agg(step, '' order by step) from steps"), "ac");
 }
 
-/// A session that takes a base backup for as long as it is open.
+/// A session that takes a base backup while it is open.
 struct Session(Child);
 
 impl Session {
@@ -98,7 +98,7 @@ impl Drop for Session {
 }
 
 #[test]
-fn a_base_backup_that_is_at_work_while_a_short_one_ends_keeps_its_wal() {
+fn a_base_backup_in_progress_keeps_its_wal_while_a_shorter_one_ends() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let primary = primary(&sandbox, &archive);

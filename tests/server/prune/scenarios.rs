@@ -1,5 +1,5 @@
-//! After `walkeep prune`, every base backup that it has kept recovers, to wherever it could be recovered before; and one
-//! that it has not kept does not come up with rows missing.
+//! Recovery after `walkeep prune`: every kept base backup recovers to everything it did before, and one that was not
+//! kept does not come up with rows missing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, process::Command, sync::Arc};
@@ -16,7 +16,7 @@ use support::{
     sandbox::Sandbox,
 };
 
-/// A copy of an archive of three timelines, to delete from.
+/// A copy of an archive with three timelines, to delete from.
 struct Copy {
     sandbox: Sandbox,
     archive: ArchiveDirectory,
@@ -30,7 +30,7 @@ impl Copy {
         Self { sandbox, archive, original }
     }
 
-    /// With the base backups taken so many days ago.
+    /// Creates the copy with the base backups taken that many days ago.
     fn of_backups_taken(days_ago: [i64; 5]) -> Self {
         let copy = Self::new();
         for (label, days) in BACKUPS.into_iter().zip(days_ago) {
@@ -47,14 +47,14 @@ impl Copy {
 
     fn prune(&self, policy: &[&str]) -> Command {
         let mut prune = self.sandbox.walkeep();
-        // All was archived just now.
+        // Everything was archived just now.
         prune
             .args(["prune", "--json", "--archive", self.archive.url(), "--backup-may-take", "0s"])
             .args(policy);
         prune
     }
 
-    /// Verifies every file, decompressed, and the ways of all base backups.
+    /// Verifies every file, decompressed, and the paths of all base backups.
     fn assert_sound(&self) {
         output_of(self.sandbox.walkeep().args(["verify", "--deep", "--archive", self.archive.url()]));
     }
@@ -63,8 +63,7 @@ impl Copy {
         self.archive.all_names(self.original.system)
     }
 
-    /// Prunes as the dry run has announced, and returns the labels of the base backups that are kept, in the order in which
-    /// they were taken.
+    /// Prunes as announced by the dry run, and returns the labels of the kept base backups, in order of their ends.
     fn pruned(&self, policy: &[&str]) -> Vec<&'static str> {
         self.assert_sound();
         let before = self.names();
@@ -93,13 +92,13 @@ impl Copy {
         BACKUPS.into_iter().filter(is_kept).collect()
     }
 
-    /// A server on the base backup of that label.
+    /// Returns a server on the base backup with that label.
     fn server(&self, label: &str) -> Cluster<'_> {
         let name = format!("{label}-{}", fs::read_dir(self.sandbox.path()).unwrap().count());
         Cluster::from_backup(&self.sandbox, &name, &self.original.backup(label))
     }
 
-    /// The rows after a recovery along a timeline, to a restore point or to the end.
+    /// Returns the rows after a recovery to a restore point or the end of a timeline.
     fn recovered(&self, label: &str, timeline: &str, point: Option<&str>) -> String {
         let mut server = self.server(label);
         let point = point.map(|point| ("recovery_target_name", point));
@@ -109,7 +108,8 @@ impl Copy {
         steps(&server)
     }
 
-    /// Recovers the base backup of that label to the end of every timeline that it can reach, and to places on the way.
+    /// Asserts that the base backup with that label recovers to the end of every reachable timeline, and to points in
+    /// between.
     fn assert_recovers(&self, label: &str) {
         let (first, second, third) = ("abcdefg", "abcdhij", "abcdhijklm");
         // Timeline, restore point, rows.
@@ -126,7 +126,7 @@ impl Copy {
                 ("1", Some("e"), "abcde"),
                 ("2", None, second),
                 ("latest", None, third),
-                // Where the second timeline begins.
+                // The start of the second timeline.
                 ("latest", Some("h"), "abcdh"),
             ],
             "astray" => &[("1", None, first), ("1", Some("f"), "abcdef")],
@@ -143,7 +143,7 @@ impl Copy {
         }
     }
 
-    /// Tries to recover a base backup that has not been kept.
+    /// Asserts that a base backup that was not kept is refused.
     fn assert_refused(&self, label: &str) {
         let start = self.original.start_of(label);
         for timeline in [start[..8].trim_start_matches('0'), "latest"] {
@@ -161,13 +161,13 @@ impl Copy {
         }
     }
 
-    /// Prunes, and holds everything against what it should come to.
+    /// Prunes, and compares everything with the expected result.
     fn assert_kept(&self, policy: &[&str], expected: &[&str]) {
         assert_eq!(self.pruned(policy), expected);
         for label in expected {
             self.assert_recovers(label);
         }
-        // The last of those before the first that is kept lacks the least.
+        // The last of those before the first kept one lacks the least.
         let gone = BACKUPS.into_iter().take_while(|label| *label != expected[0]);
         gone.filter(|label| !expected.contains(label))
             .last()
@@ -178,18 +178,18 @@ impl Copy {
 
 #[test]
 fn the_newest_backup_alone_recovers_when_one_is_kept() {
-    // What was written astray is young still.
+    // The WAL of the abandoned timeline is still young.
     Copy::new().assert_kept(&["--keep-backups", "1"], &["astray", "thursday"]);
     Copy::new().assert_kept(&["--keep-backups", "1", "--give-up-timeline", "1"], &["thursday"]);
 }
 
 #[test]
-fn two_backups_and_what_lies_behind_them_recover_when_two_are_kept() {
+fn two_backups_and_later_wal_recover_when_two_are_kept() {
     let copy = Copy::new();
-    // One that a former timeline has left behind starts later than the second newest.
+    // A backup on an abandoned timeline starts later than the second newest.
     copy.assert_kept(&["--keep-backups", "2"], &["astray", "wednesday", "thursday"]);
 
-    // The same boundary, in the other ways to say it: what has recovered above would recover here.
+    // The same oldest WAL, expressed in other ways: a recovery would give the same results.
     let [as_named, by_both] = [Copy::new(), Copy::of_backups_taken([30, 20, 9, 5, 2])];
     let wednesday = copy.original.start_of("wednesday");
     as_named.pruned(&["--before", &wednesday]);
@@ -206,9 +206,9 @@ fn two_backups_and_what_lies_behind_them_recover_when_two_are_kept() {
 }
 
 #[test]
-fn after_a_recovery_to_the_past_the_way_to_the_new_timeline_stays_although_a_newer_backup_leads_elsewhere() {
+fn after_a_recovery_to_the_past_a_backup_for_the_new_timeline_stays_despite_a_newer_one() {
     let copy = Copy::new();
-    // As it is when nobody has taken a base backup yet on the new timelines.
+    // As before the first base backup on the new timelines.
     for label in ["wednesday", "thursday"] {
         fs::remove_file(copy.archive.file(copy.original.system, &copy.original.history_of(label))).unwrap();
     }
@@ -216,8 +216,8 @@ fn after_a_recovery_to_the_past_the_way_to_the_new_timeline_stays_although_a_new
 }
 
 #[test]
-fn every_moment_of_a_window_is_recovered_on_whatever_timeline() {
-    // A week ago, the second timeline had only just begun, and the last backup was the one that cannot get there.
+fn every_moment_of_a_window_is_recoverable_on_any_timeline() {
+    // A week ago, the second timeline had just begun, and the last backup did not lead there.
     let copy = Copy::of_backups_taken([30, 20, 9, 5, 2]);
     copy.assert_kept(&["--keep-days", "7"], &["tuesday", "astray", "wednesday", "thursday"]);
     let both = Copy::of_backups_taken([30, 20, 9, 5, 2]);

@@ -1,4 +1,4 @@
-//! `walkeep prune` as a standby's `archive_cleanup_command`, and beside everything else that works with an archive.
+//! `walkeep prune` as a standby's `archive_cleanup_command`, and next to everything else that uses an archive.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -17,7 +17,7 @@ use support::{
     wait_until,
 };
 
-/// A standby that cleans up behind itself; `environment` is that of the command, in a shell's words.
+/// Creates a standby that deletes what it no longer needs; `environment` is that of the command, in shell syntax.
 fn standby<'a>(
     backup: Cluster<'a>,
     sandbox: &Sandbox,
@@ -32,21 +32,21 @@ fn standby<'a>(
     standby
 }
 
-/// Has the standby replay all of it up to a checkpoint of the primary, and restart from there if it is restarted. Returns
-/// the segment that it would begin with.
+/// Makes the standby replay up to a checkpoint of the primary and restart from there. Returns the segment with which
+/// it would start.
 fn restartpoint(primary: &Cluster, standby: &Cluster) -> String {
     take_orders(primary);
     primary.sql("checkpoint");
     take_orders(primary);
     let expected = count_orders(primary);
     wait_until("the standby has all rows", || count_orders(standby) == expected);
-    // Returns when the cleanup command has.
+    // Returns after the cleanup command.
     standby.sql("checkpoint");
     standby.sql("select redo_wal_file from pg_control_checkpoint()")
 }
 
 #[test]
-fn a_standby_deletes_behind_itself_what_it_needs_no_more_and_goes_on() {
+fn a_standby_deletes_wal_that_it_no_longer_needs_and_continues() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);
@@ -61,7 +61,7 @@ fn a_standby_deletes_behind_itself_what_it_needs_no_more_and_goes_on() {
         begins = first;
     }
     assert!(!standby.log().contains("archive_cleanup_command"), "{}", standby.log());
-    // The oldest that is left is what it begins with when it is started again.
+    // The oldest remaining segment is the one with which it restarts.
     standby.stop(Shutdown::Immediate);
     take_orders(&primary);
     standby.start();
@@ -73,7 +73,7 @@ fn a_standby_deletes_behind_itself_what_it_needs_no_more_and_goes_on() {
 }
 
 #[test]
-fn what_the_configured_policy_keeps_stays_although_the_standby_has_passed_it() {
+fn wal_kept_by_the_configured_policy_stays_although_the_standby_no_longer_needs_it() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);
@@ -105,7 +105,7 @@ fn what_the_configured_policy_keeps_stays_although_the_standby_has_passed_it() {
 }
 
 #[test]
-fn pruning_beside_pushes_recoveries_and_other_prunes_makes_nobody_fail() {
+fn pruning_next_to_pushes_recoveries_and_other_prunes_causes_no_failure() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let primary = primary(&sandbox, &archive);

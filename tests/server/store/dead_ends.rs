@@ -1,5 +1,5 @@
-//! Stores that are not there, or do not answer: every call ends within its time limit and says why, signals end it at
-//! once, and a server that is shut down is not held.
+//! Stores that are unavailable or do not answer: every call ends within its time limit and says why, signals end it
+//! at once, and a server that shuts down is not delayed.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
@@ -26,13 +26,13 @@ use support::{
     wait_until,
 };
 
-/// What a call may take that has [`HASTE`]: far less than any other limit, far more than a busy machine needs.
+/// Time for a call with [`HASTE`]: much less than any other limit, much more than a busy machine needs.
 const SOON: Duration = Duration::from_secs(15);
 
-/// As long as a hasty call's own limit, and what it may take to end.
+/// A hasty call's own limit, and the time that it may take to end.
 const PROMPTLY: Duration = Duration::from_secs(5);
 
-/// A scene with a segment to be archived and restored, and no store behind `endpoint`.
+/// Creates a scene with a segment to archive and restore, and no store behind `endpoint`.
 fn without_store(endpoint: &str) -> StoreScene {
     let mut scene = StoreScene::with_conditional_put("yes");
     scene.primary.segment(SEGMENT, 0);
@@ -41,7 +41,7 @@ fn without_store(endpoint: &str) -> StoreScene {
     scene
 }
 
-/// Runs push and restores, which must all end within their limit, with `words` in what they write.
+/// Asserts that push and restores end within their limit, with `words` in their messages.
 fn all_end_in_time(scene: &StoreScene, words: &[&str]) {
     let started = Instant::now();
     let push = Running::start(scene.push(SEGMENT));
@@ -57,7 +57,7 @@ fn all_end_in_time(scene: &StoreScene, words: &[&str]) {
 }
 
 #[test]
-fn an_endpoint_where_nobody_listens_is_tried_until_the_limit() {
+fn an_endpoint_without_a_listener_is_retried_until_the_limit() {
     let dead_end = DeadEnd::refused();
     let scene = without_store(&dead_end.http());
     let started = Instant::now();
@@ -66,7 +66,7 @@ fn an_endpoint_where_nobody_listens_is_tried_until_the_limit() {
 }
 
 #[test]
-fn an_endpoint_that_never_answers_is_given_up_at_the_limit() {
+fn an_endpoint_that_never_answers_is_abandoned_at_the_limit() {
     let dead_end = DeadEnd::silent();
     let scene = without_store(&dead_end.http());
     let stalled = "nothing was sent or received for 0.5 seconds";
@@ -74,7 +74,7 @@ fn an_endpoint_that_never_answers_is_given_up_at_the_limit() {
 }
 
 #[test]
-fn an_endpoint_that_never_answers_is_given_up_at_the_limit_even_while_it_is_waited_for() {
+fn an_endpoint_that_never_answers_is_abandoned_at_the_limit_even_during_a_retry() {
     let dead_end = DeadEnd::silent();
     let mut scene = without_store(&dead_end.http());
     scene.set("AWS_READ_TIMEOUT", "1h");
@@ -82,7 +82,7 @@ fn an_endpoint_that_never_answers_is_given_up_at_the_limit_even_while_it_is_wait
 }
 
 #[test]
-fn an_endpoint_that_never_shakes_hands_is_given_up_at_the_limit() {
+fn an_endpoint_without_a_tls_handshake_is_abandoned_at_the_limit() {
     let dead_end = DeadEnd::silent();
     let mut scene = without_store(&dead_end.https());
     scene.set("AWS_READ_TIMEOUT", "1h");
@@ -91,19 +91,19 @@ fn an_endpoint_that_never_shakes_hands_is_given_up_at_the_limit() {
 }
 
 #[test]
-fn an_endpoint_that_cuts_the_handshake_is_tried_until_the_limit() {
+fn an_endpoint_that_cuts_the_handshake_is_retried_until_the_limit() {
     let dead_end = DeadEnd::cuts_tls();
     let scene = without_store(&dead_end.https());
     all_end_in_time(&scene, &["cannot", &key(SEGMENT), "handshake", "trying again"]);
 }
 
 #[test]
-fn a_store_that_hangs_or_trickles_holds_no_call_beyond_its_limit() {
+fn a_store_that_hangs_or_trickles_blocks_no_call_beyond_its_limit() {
     at_once(&[Fault::Hang, Fault::HangAfterEffect, Fault::HangInBody(500), Fault::Trickle], |fault| {
         let (mut scene, content) = StoreScene::with_segment();
         scene.set("WALKEEP_TIMEOUT", "2s");
         scene.store.break_with(Any, fault.clone());
-        // Nothing is cut for standing still within such a limit.
+        // Nothing is stopped for standing still within such a limit.
         all_end_in_time(&scene, &["gave up after 2s, the time limit", "does the archive answer?"]);
         scene.store.heal();
         scene.set("WALKEEP_TIMEOUT", "1m");
@@ -113,7 +113,7 @@ fn a_store_that_hangs_or_trickles_holds_no_call_beyond_its_limit() {
 }
 
 #[test]
-fn a_transfer_that_stands_still_is_cut_and_tried_again() {
+fn a_transfer_that_stands_still_is_stopped_and_retried() {
     let faults = [Fault::Hang, Fault::HangAfterEffect, Fault::HangInBody(500), Fault::StopReading(0)];
     at_once(&faults, |fault| {
         let mut scene = StoreScene::with_conditional_put("yes");
@@ -135,7 +135,7 @@ fn a_transfer_that_stands_still_is_cut_and_tried_again() {
 }
 
 #[test]
-fn a_store_that_comes_back_is_waited_for() {
+fn a_store_that_returns_is_waited_for() {
     let mut scene = StoreScene::new();
     let content = scene.primary.segment(SEGMENT, 0);
     scene.store.break_with(Any, Fault::ResetBeforeReading);
@@ -154,7 +154,7 @@ fn a_store_that_comes_back_is_waited_for() {
 
 // Signals.
 
-/// A restore or push that a store lets hang, for as long as it takes.
+/// Creates a restore or push that a store lets hang, for as long as it takes.
 fn hanging(fault: Fault) -> StoreScene {
     let (mut scene, _) = StoreScene::with_segment();
     scene.set("WALKEEP_TIMEOUT", "1h");
@@ -164,7 +164,7 @@ fn hanging(fault: Fault) -> StoreScene {
 }
 
 #[test]
-fn signals_end_a_call_at_once_that_a_store_lets_hang() {
+fn signals_end_a_call_that_hangs_on_a_store_at_once() {
     let cases = [
         (Fault::Hang, Signal::TERM, "SIGTERM", [143, 143]),
         (Fault::Hang, Signal::INT, "SIGINT", [255, 75]),
@@ -197,7 +197,7 @@ fn signals_end_a_call_at_once_that_a_store_lets_hang() {
 }
 
 #[test]
-fn sigterm_ends_a_push_whose_success_is_unheard_and_the_next_one_finds_it() {
+fn sigterm_ends_a_push_with_a_lost_success_and_the_next_one_finds_it() {
     let mut scene = StoreScene::with_conditional_put("yes");
     let content = scene.primary.segment(SEGMENT, 0);
     scene.set("AWS_READ_TIMEOUT", "1h");
@@ -212,7 +212,7 @@ fn sigterm_ends_a_push_whose_success_is_unheard_and_the_next_one_finds_it() {
 }
 
 #[test]
-fn sigterm_ends_a_call_at_once_that_waits_to_try_again() {
+fn sigterm_ends_a_call_that_waits_to_retry_at_once() {
     let dead_end = DeadEnd::refused();
     let mut scene = without_store(&dead_end.http());
     scene.set("WALKEEP_TIMEOUT", "1h");
@@ -229,7 +229,7 @@ fn sigterm_ends_a_call_at_once_that_waits_to_try_again() {
 
 // A server.
 
-/// An `archive_command` for the store that these variables lead to.
+/// Returns an `archive_command` for the store in these variables.
 fn archive_command(sandbox: &Sandbox, environment: &[(&str, String)]) -> String {
     let variables: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let program = sandbox.program("walkeep-archive");
@@ -282,7 +282,7 @@ fn a_fast_shutdown_takes_seconds_although_its_store_never_answers_and_a_call_may
     cluster.sql("create table t as select generate_series(1, 100) as i");
     cluster.finish_segment();
     wait_until("the command runs", || is_archiving_in(cluster.data()));
-    // Waits for a minute, six times of which would be the limit.
+    // Waits for a minute; six times the limit would be longer.
     cluster.stop(Shutdown::Fast);
     let log = cluster.log();
     for seconds in [10, 2] {
@@ -293,20 +293,20 @@ fn a_fast_shutdown_takes_seconds_although_its_store_never_answers_and_a_call_may
 }
 
 #[test]
-fn what_moves_has_all_its_time_while_the_server_is_shut_down() {
+fn transfers_that_move_keep_their_time_during_a_shutdown() {
     let (mut scene, content) = StoreScene::with_segment();
     scene.set("WALKEEP_TIMEOUT", "1h");
     scene.primary.file("postmaster.pid", "17\n/data\n1700000000\n5432\n/tmp\n*\n  1 1\nstopping\n");
-    // The answer takes longer than a call would wait for one that hangs; what is said of it then is the comparison.
+    // The response takes longer than a call would wait for a hanging store; the comparison then logs it.
     scene.store.break_times(1, Any, Fault::Late(Duration::from_secs(4)));
     succeeds(scene.push(SEGMENT));
-    // And brief failures are waited out.
+    // Brief failures are retried.
     scene.store.break_times(1, Any, Fault::ResetBeforeReading);
     warns("walkeep-archive", scene.push(SEGMENT), "trying again");
     assert!(scene.original(SEGMENT) == content);
 }
 
-/// Whether a process works in this directory and runs walkeep-archive.
+/// Returns `true` if a process works in this directory and runs walkeep-archive.
 fn is_archiving_in(directory: &Path) -> bool {
     fs::read_dir("/proc").unwrap().any(|entry| {
         let process = entry.unwrap().path();

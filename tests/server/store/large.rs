@@ -1,5 +1,5 @@
-//! Segments that are too large to be kept in memory on their way into an object store: one request as for any other, after
-//! one that asks whether it is worth the while, and the same promises.
+//! Segments too large for memory, sent to an object store: one upload like any other, after one request whether it is
+//! needed, and the same guarantees.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, fs::File, path::Path};
@@ -21,10 +21,10 @@ use support::{
 };
 use walkeep::frame::Archived;
 
-/// Far into an upload.
+/// Position far into an upload.
 const MIDDLE: u64 = LARGE / 2;
 
-/// A scene in which a store may be busy for long.
+/// Creates a scene in which a store may be busy for long.
 fn patient_scene(conditional_put: &str) -> StoreScene {
     let mut scene = StoreScene::with_conditional_put(conditional_put);
     scene.wait_long();
@@ -32,12 +32,12 @@ fn patient_scene(conditional_put: &str) -> StoreScene {
     scene
 }
 
-/// A large segment in the primary's `pg_wal`.
+/// Creates a large segment in the primary's `pg_wal`.
 fn make_segment(scene: &StoreScene, seed: u64) {
     segment_of(&scene.primary, SYSTEM, SEGMENT, LARGE, seed);
 }
 
-/// Asserts that a restore gives back what is in `pg_wal`.
+/// Asserts that a restore returns the content of `pg_wal`.
 fn assert_comes_back(scene: &StoreScene) {
     succeeds(scene.restore(&scene.recovery, SEGMENT));
     let restored = scene.recovery.join(TARGET);
@@ -46,7 +46,7 @@ fn assert_comes_back(scene: &StoreScene) {
 }
 
 #[test]
-fn it_is_sent_as_one_request_and_leaves_nothing_but_the_object() {
+fn a_large_segment_is_sent_as_one_request_and_leaves_only_the_object() {
     at_once(
         &[("yes", &["HEAD", "PUT if new"][..]), ("auto", &["HEAD", "PUT if new"]), ("no", &["HEAD", "PUT"])],
         |case| {
@@ -67,7 +67,7 @@ fn it_is_sent_as_one_request_and_leaves_nothing_but_the_object() {
 }
 
 #[test]
-fn however_requests_say_what_they_hold_the_store_believes_it() {
+fn the_store_accepts_every_kind_of_signature() {
     let cases = [
         ("AWS_UNSIGNED_PAYLOAD", "true"),
         ("AWS_CHECKSUM_ALGORITHM", "sha256"),
@@ -84,7 +84,7 @@ fn however_requests_say_what_they_hold_the_store_believes_it() {
 }
 
 #[test]
-fn the_same_content_is_found_archived_and_another_one_is_a_conflict() {
+fn the_same_content_is_found_archived_and_different_content_is_a_conflict() {
     at_once(&["yes", "auto", "no"], |mode| {
         let scene = patient_scene(mode);
         make_segment(&scene, 1);
@@ -95,7 +95,7 @@ fn the_same_content_is_found_archived_and_another_one_is_a_conflict() {
         succeeds(scene.push(SEGMENT));
         make_segment(&scene, 2);
         fails(3, scene.push(SEGMENT), &["different content", &key(SEGMENT)]);
-        // Besides, the history files are listed: a timeline may have left this one in that segment.
+        // In addition, the history files are listed: a timeline may have left this one in that segment.
         let asked = scene.asked_besides_listings(SEGMENT);
         assert_eq!(asked, ["HEAD", "GET", "HEAD", "GET"], "{mode}: nothing is sent in vain");
         assert_eq!(fs::metadata(&archived).unwrap().modified().unwrap(), before, "{mode}: untouched");
@@ -105,7 +105,7 @@ fn the_same_content_is_found_archived_and_another_one_is_a_conflict() {
 }
 
 #[test]
-fn of_two_at_once_one_wins() {
+fn of_two_concurrent_uploads_one_wins() {
     let scene = patient_scene("yes");
     let servers = ["one", "two"].map(|name| DataDirectory::new(&scene.sandbox, name, SYSTEM));
     for (server, seed) in servers.iter().zip(1..) {
@@ -131,7 +131,7 @@ fn a_store_that_does_not_understand_conditions_is_asked_without() {
 }
 
 #[test]
-fn an_upload_that_breaks_off_is_begun_again() {
+fn an_interrupted_upload_is_started_again() {
     let scene = patient_scene("yes");
     make_segment(&scene, 1);
     scene.store.break_times(2, Matching::Puts, Fault::ResetUpload(MIDDLE));
@@ -141,11 +141,11 @@ fn an_upload_that_breaks_off_is_begun_again() {
 }
 
 #[test]
-fn a_store_that_fails_in_the_middle_of_it_keeps_nothing_and_gets_it_once_it_is_well() {
+fn a_store_that_fails_during_an_upload_keeps_nothing_and_receives_it_once_it_works() {
     let mut scene = patient_scene("yes");
     make_segment(&scene, 1);
     scene.store.break_with(Matching::Puts, Fault::ResetUpload(MIDDLE));
-    // Eight times as much, for a segment of that size.
+    // Eight times as long for a segment of that size.
     scene.set("WALKEEP_TIMEOUT", "2s");
     let outcome = outcome_of(scene.push(SEGMENT));
     assert_eq!(outcome.status, 1, "{}", outcome.stderr);
@@ -158,7 +158,7 @@ fn a_store_that_fails_in_the_middle_of_it_keeps_nothing_and_gets_it_once_it_is_w
 }
 
 #[test]
-fn an_answer_says_as_much_as_to_any_other_request() {
+fn error_responses_are_reported_as_for_any_other_request() {
     let cases = [(403, "AccessDenied", 2, "1m"), (503, "SlowDown", 1, "2s")];
     at_once(&cases, |(status, code, ends, limit)| {
         let mut scene = patient_scene("yes");
@@ -174,7 +174,7 @@ fn an_answer_says_as_much_as_to_any_other_request() {
 }
 
 #[test]
-fn whoever_is_killed_or_told_to_stop_in_the_middle_of_it_leaves_nothing() {
+fn a_push_killed_or_stopped_during_an_upload_leaves_nothing() {
     at_once(&[(Signal::KILL, -9), (Signal::TERM, 1)], |(signal, ends)| {
         let scene = patient_scene("yes");
         make_segment(&scene, 1);
@@ -194,7 +194,7 @@ fn whoever_is_killed_or_told_to_stop_in_the_middle_of_it_leaves_nothing() {
 }
 
 #[test]
-fn garage_takes_it_and_gives_it_back() {
+fn a_large_segment_survives_the_round_trip_through_garage() {
     let mut scene = patient_scene("auto");
     let sandbox = support::sandbox::Sandbox::new();
     let garage = Garage::start(&sandbox);
@@ -209,8 +209,8 @@ fn garage_takes_it_and_gives_it_back() {
     fails(3, scene.push(SEGMENT), &["different content"]);
 }
 
-/// Pushes a large segment to an address that takes whatever comes, and asserts that it was one request for a new object,
-/// and held the segment.
+/// Pushes a large segment to an address that accepts everything, and asserts that it was one request for a new object
+/// with the segment.
 fn is_sent_as_one_request(url: &'static str, settings: impl Fn(&str) -> String, head: &[&str]) {
     let mut scene = patient_scene("auto");
     let recorder = Recorder::start(&scene.sandbox.join("recorded"));
@@ -233,7 +233,7 @@ fn is_sent_as_one_request(url: &'static str, settings: impl Fn(&str) -> String, 
     ));
 }
 
-/// Whether an archived file holds the original.
+/// Returns `true` if an archived file contains the original.
 fn holds(archived: &Path, original: &Path, scratch: &Path) -> bool {
     let length = fs::metadata(archived).unwrap().len();
     let archived = Archived::open(File::open(archived).unwrap(), length).unwrap();
@@ -242,7 +242,7 @@ fn holds(archived: &Path, original: &Path, scratch: &Path) -> bool {
 }
 
 #[test]
-fn azure_is_sent_one_request_that_says_how_long_it_is() {
+fn azure_receives_one_request_with_its_length() {
     let settings = |endpoint: &str| {
         format!("account_name = \"me\"\naccount_key = \"c2VjcmV0\"\nendpoint = \"{endpoint}\"\n")
     };
@@ -251,7 +251,7 @@ fn azure_is_sent_one_request_that_says_how_long_it_is() {
 }
 
 #[test]
-fn google_is_sent_one_request_that_says_how_long_it_is() {
+fn google_receives_one_request_with_its_length() {
     let settings =
         |endpoint: &str| format!("google_base_url = \"{endpoint}\"\ngoogle_bearer_token = \"secret\"\n");
     let head = ["PUT /wal/main", "x-goog-if-generation-match: 0", "authorization: Bearer secret"];

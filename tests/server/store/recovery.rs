@@ -1,5 +1,5 @@
-//! A real server archives into a store and gets its rows back from there, over TLS: a store that fails on demand, and
-//! Garage, which knows no conditions.
+//! A real server archives into a store and recovers its rows from there, over TLS: a store that fails on demand, and
+//! Garage, which has no conditional writes.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
 use std::{
@@ -28,7 +28,7 @@ use support::{
     wait_until,
 };
 
-/// A configuration file for an archive in a store that the identity's authority vouches for.
+/// Writes a configuration file for an archive in a store with the identity's certificate.
 fn configure(sandbox: &Sandbox, identity: &Identity, environment: &Environment, more: &str) -> PathBuf {
     let timeouts = "connect_timeout = \"2s\"\nread_timeout = \"5s\"\n";
     let ca_file = format!("ca_file = \"{}\"\n{timeouts}", identity.ca_file().display());
@@ -36,9 +36,9 @@ fn configure(sandbox: &Sandbox, identity: &Identity, environment: &Environment, 
     configuration(sandbox, &format!("archive = \"{ARCHIVE}\"\n{more}\n{section}"), 0o600)
 }
 
-/// A running primary that archives, with an empty table of orders.
+/// Creates a running primary that archives, with an empty table of orders.
 fn primary<'a>(sandbox: &'a Sandbox, configuration: &Path) -> Cluster<'a> {
-    // Small segments: it is not their size that matters here.
+    // Small segments, because their size does not matter here.
     let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     archive_by(sandbox, &primary, configuration);
     primary.start();
@@ -54,13 +54,13 @@ fn count_orders(cluster: &Cluster) -> Result<String, String> {
     cluster.try_sql("select count(*) from orders")
 }
 
-/// The names of the archived files of one kind, such as `wal/0000000100000000`.
+/// Lists the archived files of one kind, such as `wal/0000000100000000`.
 fn names(store: &Store, cluster: &Cluster, kind: &str) -> Vec<String> {
     let prefix = format!("main/{}/{kind}/", cluster.system_identifier());
     store.keys().iter().filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())).collect()
 }
 
-/// Archives three segments into what the configuration says, and recovers from them.
+/// Archives three segments with that configuration, and recovers from them.
 fn archives_and_recovers(sandbox: &Sandbox, configuration: &Path) {
     let mut primary = primary(sandbox, configuration);
     let mut recovered = primary.base_backup("recovered");
@@ -74,16 +74,16 @@ fn archives_and_recovers(sandbox: &Sandbox, configuration: &Path) {
     restore_by(sandbox, &recovered, configuration, "recovery.signal");
     recovered.start();
     assert_eq!(count_orders(&recovered).as_deref(), Ok("300"));
-    // Promoted, it goes on archiving where it has recovered from.
+    // Promoted, it continues to archive into the same archive.
     recovered.wait_until_archived();
     let logs = primary.log() + &recovered.log();
-    // Of what was missing at the end of the log, recovery leaves a line.
+    // Recovery logs the missing segment at the end of the WAL.
     let complaints = ["walkeep-archive: ", "walkeep-restore: warning", "walkeep-restore: error"];
     assert!(!complaints.iter().any(|complaint| logs.contains(complaint)), "{logs}");
 }
 
 #[test]
-fn a_store_over_tls_brings_back_every_archived_row() {
+fn a_store_over_tls_restores_every_archived_row() {
     let sandbox = Sandbox::new();
     let identity = Identity::new(&sandbox);
     let store = Store::with_tls(&identity);
@@ -93,7 +93,7 @@ fn a_store_over_tls_brings_back_every_archived_row() {
 }
 
 #[test]
-fn garage_over_tls_brings_back_every_archived_row() {
+fn garage_over_tls_restores_every_archived_row() {
     let sandbox = Sandbox::new();
     let identity = Identity::new(&sandbox);
     let garage = Garage::start(&sandbox);
@@ -102,7 +102,7 @@ fn garage_over_tls_brings_back_every_archived_row() {
     archives_and_recovers(&sandbox, &configuration);
 }
 
-/// What a client is told of Garage behind TLS.
+/// Returns a client's settings for Garage behind TLS.
 fn behind(garage: &Garage, proxy: &TlsProxy) -> Vec<(&'static str, String)> {
     let mut environment = garage.environment();
     environment.retain(|(name, _)| !matches!(*name, "AWS_ENDPOINT_URL" | "AWS_ALLOW_HTTP"));
@@ -110,7 +110,7 @@ fn behind(garage: &Garage, proxy: &TlsProxy) -> Vec<(&'static str, String)> {
     environment
 }
 
-/// A primary whose last three segments hold a hundred orders each, and a base backup from before them.
+/// A primary whose last three segments contain a hundred orders each, and a base backup from before.
 struct Lost<'a> {
     recovered: Cluster<'a>,
     segments: [String; 3],
@@ -127,17 +127,18 @@ fn lose<'a>(sandbox: &'a Sandbox, configuration: &Path) -> Lost<'a> {
     Lost { recovered, segments }
 }
 
-/// Recovers while the store fails from the second segment on, which must stop the server; then from the healed store.
+/// Recovers while the store fails from the second segment on, which must stop the server; then from the working
+/// store.
 fn stops_and_goes_on(fault: &Fault) {
     let sandbox = Sandbox::new();
     let identity = Identity::new(&sandbox);
     let store = Store::with_tls(&identity);
-    // What is fetched ahead would have come before the store fails.
+    // Prefetched segments would arrive before the store fails.
     let settings = "timeout = \"1s\"\nprefetch_size = \"0MB\"";
     let configuration = configure(&sandbox, &identity, &store.environment(), settings);
     let Lost { mut recovered, segments: [before, lost, _] } = lose(&sandbox, &configuration);
     restore_by(&sandbox, &recovered, &configuration, "recovery.signal");
-    // The command hides the rest of the archive behind a store that fails: it is told where the failure begins.
+    // The command replaces the rest of the archive by a failing store: the test says from which segment on.
     let failing = sandbox.join("failing");
     let restore = sandbox.program("walkeep-restore");
     let script = format!(
@@ -210,7 +211,7 @@ fn a_standby_waits_for_a_store_that_is_away_and_catches_up() {
 }
 
 #[test]
-fn on_garage_other_content_under_a_taken_name_is_refused_and_the_check_says_what_cannot_be_promised() {
+fn on_garage_different_content_is_refused_and_the_check_names_the_limitation() {
     let users = StoreUsers::new();
     let identity = Identity::new(&users.sandbox);
     let garage = Garage::start(&users.sandbox);
