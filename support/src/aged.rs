@@ -1,4 +1,4 @@
-//! Files that look as if they had been written at another moment, and texts without the ages that follow from it.
+//! Files with other modification times, and texts without the ages that depend on them.
 
 use std::{
     fs::{self, File},
@@ -10,13 +10,13 @@ use jiff::Timestamp;
 
 use super::forged::resealed;
 
-/// Makes a file look as if it had been written at `moment`, such as `2001-02-03T04:05:06Z`.
+/// Sets the modification time of a file, such as `2001-02-03T04:05:06Z`.
 pub fn set_time(path: &Path, moment: &str) {
     let moment: Timestamp = moment.parse().unwrap();
     File::options().write(true).open(path).unwrap().set_modified(SystemTime::from(moment)).unwrap();
 }
 
-/// Makes an archived file look as if it had been archived at `moment`, by its header, too.
+/// Sets the modification time of an archived file, and the archiving time in its header.
 pub fn set_archived(path: &Path, moment: &str) {
     let archived = fs::read(path).unwrap();
     let header = String::from_utf8_lossy(&archived[..1024]).into_owned();
@@ -29,7 +29,7 @@ pub fn set_archived(path: &Path, moment: &str) {
     set_time(path, moment);
 }
 
-/// The text with `AGE` for what is an age, such as `3d 4h`.
+/// Replaces ages such as `3d 4h` in a text by `AGE`.
 pub fn without_ages(text: &str) -> String {
     text.split_inclusive('\n').map(line_without_ages).collect()
 }

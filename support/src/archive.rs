@@ -1,29 +1,29 @@
-//! An archive directory as the tests see it: its keys, and its absence.
+//! An archive directory: its keys, and its absence.
 
 use std::{fs, io::ErrorKind, path::PathBuf};
 
 use super::{postgres::copy_directory, sandbox::Sandbox};
 
-/// The directory that `--archive` names; it can vanish, as a mount does, and come back.
+/// Directory for `--archive`, which can vanish, as a mount does, and return.
 pub struct ArchiveDirectory {
     path: PathBuf,
     away: PathBuf,
 }
 
 impl ArchiveDirectory {
-    /// An empty archive in `sandbox`.
+    /// Creates an empty archive in `sandbox`.
     pub fn new(sandbox: &Sandbox) -> Self {
         Self { path: sandbox.directory("archive"), away: sandbox.join("archive.away") }
     }
 
-    /// A copy in another sandbox, for work that must not touch the first.
+    /// Copies the archive to another sandbox, for changes that must not affect the first.
     pub fn copy(&self, sandbox: &Sandbox) -> Self {
         let path = sandbox.join("archive");
         copy_directory(&self.path, &path);
         Self { path, away: sandbox.join("archive.away") }
     }
 
-    /// The names of all files that the archive holds of a system, sorted; not those of reports.
+    /// Lists the names of all archived files of a cluster, sorted, without reports.
     pub fn all_names(&self, system_identifier: u64) -> Vec<String> {
         let groups = self.names(system_identifier, "wal").into_iter().map(|group| format!("wal/{group}"));
         let directories = groups.chain(["timelines".to_owned(), "backups".to_owned()]);
@@ -33,12 +33,12 @@ impl ArchiveDirectory {
         names
     }
 
-    /// The archive's URL in its short form.
+    /// Returns the archive's URL in its short form.
     pub fn url(&self) -> &str {
         self.path.to_str().unwrap()
     }
 
-    /// Where the archive is while it has vanished.
+    /// Returns the path of the archive while it has vanished.
     pub fn away(&self) -> &str {
         self.away.to_str().unwrap()
     }
@@ -47,8 +47,8 @@ impl ArchiveDirectory {
         fs::rename(&self.path, &self.away).unwrap();
     }
 
-    /// Puts it back. A push that was at work when it vanished may have made directories in its place; it knows that, and
-    /// does not answer for what it has put there.
+    /// Puts it back. A push that was running when it vanished may have created directories in its place; it notices,
+    /// and does not confirm files created there.
     pub fn come_back(&self) {
         while let Err(error) = fs::rename(&self.away, &self.path) {
             assert_eq!(error.kind(), ErrorKind::DirectoryNotEmpty);
@@ -56,7 +56,7 @@ impl ArchiveDirectory {
         }
     }
 
-    /// Where the archive keeps the WAL file `name` of a system.
+    /// Returns the path of the archived file `name` of a cluster.
     pub fn file(&self, system_identifier: u64, name: &str) -> PathBuf {
         let system = self.path.join(system_identifier.to_string());
         match name.rsplit_once('.') {
@@ -66,7 +66,7 @@ impl ArchiveDirectory {
         }
     }
 
-    /// The names of the files in one of a system's directories, sorted; empty when there is no such directory.
+    /// Lists the files in one of a cluster's directories, sorted; empty if there is no such directory.
     pub fn names(&self, system_identifier: u64, directory: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path.join(system_identifier.to_string()).join(directory)) else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! A server whose `pg_wal` is made up, and what `walkeep backfill` does with it.
+//! A server with a `pg_wal` written by the test, and runs of `walkeep backfill`.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -12,7 +12,7 @@ use super::{
 
 pub const MIB: usize = 1 << 20;
 
-/// A server whose log begins with the first segment, which is in the archive.
+/// A server whose first segment is archived.
 pub struct Server {
     pub pusher: Pusher,
 }
@@ -28,25 +28,25 @@ impl Server {
         server
     }
 
-    /// Where `pg_wal` has a file of that name.
+    /// Returns the path of a file in `pg_wal`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.pusher.data.join("pg_wal").join(name)
     }
 
-    /// Puts a file into `pg_wal`, and marks it as if it were in the archive.
+    /// Writes a file into `pg_wal`, and marks it as archived.
     pub fn put(&self, name: &str, content: impl AsRef<[u8]>) {
         self.pusher.data.file(&format!("pg_wal/{name}"), content);
         self.pusher.data.file(&format!("pg_wal/archive_status/{name}.done"), "");
     }
 
-    /// Puts the segments of a log into `pg_wal`, which begins with segment `number`.
+    /// Writes the segments of `log` into `pg_wal`, from segment `number` on.
     pub fn has(&self, log: &WalWriter, number: u64) {
         for (segment, number) in log.segments().iter().zip(number..) {
             self.put(&name(log.timeline, number), segment);
         }
     }
 
-    /// Puts the history of a timeline into `pg_wal`, whose ancestors were left inside segment 3.
+    /// Writes the history of a timeline into `pg_wal`, whose ancestors were left inside segment 3.
     pub fn history(&self, timeline: u32, ancestors: &[u32]) {
         let lines = ancestors
             .iter()
@@ -54,7 +54,7 @@ impl Server {
         self.put(&format!("{timeline:08X}.history"), lines.collect::<String>());
     }
 
-    /// Moves a file of `pg_wal` into the archive: another server has put it there.
+    /// Moves a file of `pg_wal` into the archive, as if another server had archived it.
     pub fn is_archived_elsewhere(&self, name: &str, content: impl AsRef<[u8]>) {
         self.put(name, content);
         succeeds(self.pusher.push(name));
@@ -73,7 +73,7 @@ impl Server {
         command
     }
 
-    /// What it says and does, which must be what it has said before that it would do.
+    /// Runs it, and returns status and output, which must be those announced by a dry run.
     pub fn backfilled(&self) -> (i32, Vec<String>) {
         let archived = self.pusher.files();
         let would = Told::by(self.backfill(&["--dry-run"]));
@@ -92,7 +92,7 @@ impl Server {
         (done.status, text.lines().map(str::to_owned).collect())
     }
 
-    /// What is in the archive.
+    /// Lists the archived files.
     pub fn archived(&self) -> Vec<String> {
         self.pusher.archive.all_names(SYSTEM)
     }
@@ -102,7 +102,7 @@ pub fn log(timeline: u32, number: u64) -> WalWriter {
     WalWriter::new(SYSTEM, timeline, number, MIB as u64)
 }
 
-/// A log of so many segments that are full, and one that has been begun.
+/// Creates WAL with `full` full segments, and one that has begun.
 pub fn log_of(timeline: u32, number: u64, full: u64) -> WalWriter {
     let mut log = log(timeline, number);
     (0..full).for_each(|_| log.fill());

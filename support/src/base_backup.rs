@@ -1,4 +1,5 @@
-//! Directories as `pg_basebackup` leaves them, made by hand: plain files or tar archives, with or without a manifest.
+//! Directories as written by `pg_basebackup`, created by hand: plain files or tar archives, with or without a
+//! manifest.
 
 use std::{
     fs,
@@ -13,10 +14,10 @@ use super::{
     kept::{days_ago, name, position, put_file},
 };
 
-/// A file of a base backup: its name and content.
+/// A file of a base backup, as name and content.
 pub type Member<'a> = (&'a str, Vec<u8>);
 
-/// The label of a backup that starts in a segment of timeline 1.
+/// Returns the label of a backup that starts in a segment of timeline 1.
 pub fn label(start: u64) -> Vec<u8> {
     labelled(start, "nightly")
 }
@@ -32,12 +33,12 @@ pub fn labelled(start: u64, label: &str) -> Vec<u8> {
     text.into()
 }
 
-/// The label of a backup that a standby gave.
+/// Returns the label of a backup taken from a standby.
 pub fn label_of_standby(start: u64) -> Vec<u8> {
     String::from_utf8(label(start)).unwrap().replace("FROM: primary", "FROM: standby").into()
 }
 
-/// The `pg_control` of a system's standby, whose data is consistent from that position of timeline 1 on.
+/// Returns the `pg_control` of a standby whose data is consistent from that position of timeline 1 on.
 pub fn control_of_standby(system: u64, end: u64) -> Vec<u8> {
     let mut control = control(system, SEGMENT_BYTES as u64);
     control[16..20].copy_from_slice(&5u32.to_ne_bytes());
@@ -46,12 +47,12 @@ pub fn control_of_standby(system: u64, end: u64) -> Vec<u8> {
     control
 }
 
-/// A manifest as version 17 writes it, or as those before do, which name no system.
+/// Returns a manifest as written by version 17 or, without a system identifier, by earlier ones.
 pub fn manifest(start: u64, stop: u64, system: Option<u64>) -> Vec<u8> {
     manifest_of(&[(1, position(start, 0x28), position(stop, 0x138))], system)
 }
 
-/// As [`manifest`], of these ranges of WAL: a timeline, where it begins and where it ends.
+/// Returns a manifest with these ranges of WAL: timeline, start and end.
 pub fn manifest_of(ranges: &[(u32, String, String)], system: Option<u64>) -> Vec<u8> {
     let system = system.map_or_else(String::new, |system| format!("\"System-Identifier\": {system},\n"));
     let range = |(timeline, start, end): &(u32, String, String)| {
@@ -67,12 +68,12 @@ pub fn manifest_of(ranges: &[(u32, String, String)], system: Option<u64>) -> Vec
     text.into()
 }
 
-/// A tar archive of these members.
+/// Returns a tar archive of these members.
 pub fn tar_of(members: &[Member]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, content) in members {
         let mut header = tar::Header::new_ustar();
-        // Whatever it is; the library's own way takes some paths only.
+        // The library's own method refuses some paths.
         header.as_ustar_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_size(content.len() as u64);
         header.set_mode(0o600);
@@ -82,7 +83,7 @@ pub fn tar_of(members: &[Member]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// `base.tar` of a system: its label is not the first member, and `pg_control` is the last one.
+/// Returns the `base.tar` of a cluster: the label is not the first member, and `pg_control` is the last one.
 pub fn base_tar(start: u64, system: u64) -> Vec<u8> {
     tar_of(&[
         ("tablespace_map", Vec::new()),
@@ -93,12 +94,12 @@ pub fn base_tar(start: u64, system: u64) -> Vec<u8> {
     ])
 }
 
-/// `base.tar` without `pg_control`, as one that is still being written.
+/// Returns a `base.tar` without `pg_control`, as one that is still being written.
 pub fn base_tar_without_an_owner(start: u64) -> Vec<u8> {
     tar_of(&[("backup_label", label(start)), ("PG_VERSION", b"15\n".to_vec())])
 }
 
-/// `pg_wal.tar` of a system, with that segment of timeline 1.
+/// Returns the `pg_wal.tar` of a cluster, with that segment of timeline 1.
 pub fn wal_tar(number: u64, system: u64) -> Vec<u8> {
     let name = name(1, number);
     tar_of(&[
@@ -117,12 +118,12 @@ pub fn zstd(content: &[u8]) -> Vec<u8> {
     zstd::encode_all(content, 1).unwrap()
 }
 
-/// A base backup of these files, written so many days ago.
+/// Writes a base backup of these files, dated that many days ago.
 pub fn backup(place: &Path, name: &str, files: &[Member], days: i64) -> PathBuf {
     written(place, name, files, days_ago(days))
 }
 
-/// As [`backup`], at that moment.
+/// Does the same as [`backup`] with an exact time.
 pub fn written(place: &Path, name: &str, files: &[Member], at: Timestamp) -> PathBuf {
     let directory = place.join(name);
     fs::create_dir(&directory).unwrap();
@@ -133,7 +134,7 @@ pub fn written(place: &Path, name: &str, files: &[Member], at: Timestamp) -> Pat
     directory
 }
 
-/// A plain one of a system, as those before version 17 write it.
+/// Returns a plain backup of a cluster, as versions before 17 write it.
 pub fn plain(start: u64, system: u64) -> [Member<'static>; 3] {
     [
         ("backup_label", label(start)),

@@ -1,4 +1,4 @@
-//! A throwaway PostgreSQL cluster that archives and recovers with walkeep.
+//! A temporary PostgreSQL cluster that archives and recovers with walkeep.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use super::{
     try_output_of, wait_until,
 };
 
-/// Small, and without the fsyncs that a crash of the machine would need.
+/// Small, and without the fsyncs that only a crash of the machine would need.
 const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("shared_buffers", "16MB"),
@@ -28,7 +28,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_line_prefix", "%m [%p] %b "),
 ];
 
-/// How the server is told to stop.
+/// Mode of a shutdown.
 #[derive(Clone, Copy)]
 pub enum Shutdown {
     /// With a shutdown checkpoint, and everything archived.
@@ -37,23 +37,23 @@ pub enum Shutdown {
     Immediate,
 }
 
-/// A data directory and, once started, its server, reached through a socket of its own.
+/// A data directory and, once started, its server, reached through its own socket.
 pub struct Cluster<'a> {
     sandbox: &'a Sandbox,
     name: String,
     data: PathBuf,
-    // Not in the sandbox, whose path may be longer than the 107 bytes that a socket's name can have.
+    // Not in the sandbox, whose path may exceed the 107 bytes of a socket's name.
     socket: TempDir,
     server: Option<Child>,
 }
 
 impl<'a> Cluster<'a> {
-    /// A cluster as initdb makes it, with 16 MB segments.
+    /// Creates a cluster with initdb's defaults, and so 16 MB segments.
     pub fn new(sandbox: &'a Sandbox, name: &str) -> Self {
         Self::initialised_with(sandbox, name, &[])
     }
 
-    /// A cluster made by initdb with more arguments, such as `--wal-segsize=1`.
+    /// Creates a cluster with additional arguments of initdb, such as `--wal-segsize=1`.
     pub fn initialised_with(sandbox: &'a Sandbox, name: &str, initdb_arguments: &[&str]) -> Self {
         let cluster = Self::without_data(sandbox, name);
         postgres::initialise(&cluster.data, initdb_arguments);
@@ -73,7 +73,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// A copy of this data directory, whose server must not be running: a base backup serves more than once.
+    /// Copies this data directory, whose server must not be running: a base backup is used several times.
     pub fn copy(&self, name: &str) -> Self {
         assert!(self.server.is_none(), "a running cluster cannot be copied");
         let copy = Self::without_data(self.sandbox, name);
@@ -81,7 +81,7 @@ impl<'a> Cluster<'a> {
         copy
     }
 
-    /// A copy of a base backup that lies in another sandbox; it archives nothing.
+    /// Copies a base backup from another sandbox; it archives nothing.
     pub fn from_backup(sandbox: &'a Sandbox, name: &str, backup: &Path) -> Self {
         let cluster = Self::without_data(sandbox, name);
         postgres::copy_directory(backup, &cluster.data);
@@ -89,7 +89,7 @@ impl<'a> Cluster<'a> {
         cluster
     }
 
-    /// A base backup without WAL, which the archive has to supply.
+    /// Takes a base backup without WAL, which the archive must provide.
     pub fn base_backup(&self, name: &str) -> Self {
         // With --wal-method=none, PostgreSQL would wait for the archive, and look at it once a second.
         output_of(self.base_backup_command(name).arg("--wal-method=fetch"));
@@ -102,13 +102,13 @@ impl<'a> Cluster<'a> {
         backup
     }
 
-    /// A base backup with the WAL that it needs.
+    /// Takes a base backup with the WAL that it needs.
     pub fn streaming_backup(&self, name: &str) -> Self {
         output_of(self.base_backup_command(name).arg("--wal-method=stream"));
         Self::without_data(self.sandbox, name)
     }
 
-    /// A `pg_basebackup` into the sandbox, labelled with its name; how it gets the WAL is left open.
+    /// Returns a `pg_basebackup` into the sandbox, labeled with its name, without a WAL method.
     pub fn base_backup_command(&self, name: &str) -> Command {
         let mut command = self.client("pg_basebackup");
         command.args(["--no-sync", "--no-manifest", "--checkpoint=fast", "--label", name]);
@@ -116,52 +116,52 @@ impl<'a> Cluster<'a> {
         command
     }
 
-    /// The segment that is being written.
+    /// Returns the segment being written.
     pub fn current_segment(&self) -> String {
         self.sql("select pg_walfile_name(pg_current_wal_lsn())")
     }
 
-    /// The data directory.
+    /// Returns the data directory.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// The path of a file in `pg_wal`.
+    /// Returns the path of a file in `pg_wal`.
     pub fn wal(&self, name: impl AsRef<Path>) -> PathBuf {
         self.data.join("pg_wal").join(name)
     }
 
-    /// The system identifier, from `pg_control`.
+    /// Returns the system identifier, from `pg_control`.
     pub fn system_identifier(&self) -> u64 {
         let control = fs::read(self.data.join("global/pg_control")).unwrap();
         u64::from_ne_bytes(control[..8].try_into().unwrap())
     }
 
-    /// Sets a parameter in postgresql.conf; a running server does not learn of it.
+    /// Sets a parameter in postgresql.conf; a running server is not told.
     pub fn set(&self, parameter: &str, value: &str) {
         let mut configuration = File::options().append(true).open(self.data.join("postgresql.conf")).unwrap();
         writeln!(configuration, "{parameter} = '{}'", value.replace('\'', "''")).unwrap();
     }
 
-    /// Whether the server has a parameter, which need not run for that.
+    /// Returns `true` if the server has a parameter. It need not be running.
     pub fn knows(&self, parameter: &str) -> bool {
         let mut command = self.sandbox.command(postgres::program("postgres"));
         try_output_of(command.arg("-D").arg(&self.data).args(["-C", parameter])).is_ok()
     }
 
-    /// Archives with `walkeep-archive`.
+    /// Configures archiving with `walkeep-archive`.
     pub fn archive_into(&self, archive: &ArchiveDirectory) {
         let program = self.sandbox.program("walkeep-archive");
         self.set("archive_mode", "on");
         self.set("archive_command", &format!("{} --archive {} %p", program.display(), archive.url()));
     }
 
-    /// Restores with `walkeep-restore`.
+    /// Configures restoring with `walkeep-restore`.
     pub fn restore_from(&self, archive: &ArchiveDirectory) {
         self.restore_with("", archive);
     }
 
-    /// As [`Cluster::restore_from`], with more `options` such as `--timeout 1s`.
+    /// Does the same as [`Cluster::restore_from`] with additional options such as `--timeout 1s`.
     pub fn restore_with(&self, options: &str, archive: &ArchiveDirectory) {
         let program = self.sandbox.program("walkeep-restore");
         let command = format!("{} --archive {} {options} %f %p", program.display(), archive.url());
@@ -178,13 +178,13 @@ impl<'a> Cluster<'a> {
         self.sandbox.file(self.data.join("recovery.signal"), "");
     }
 
-    /// Prepares a standby that the archive alone feeds.
+    /// Prepares a standby fed only by the archive.
     pub fn follow(&self, archive: &ArchiveDirectory) {
         self.restore_from(archive);
         self.sandbox.file(self.data.join("standby.signal"), "");
     }
 
-    /// Prepares a standby that a running server feeds, and no archive.
+    /// Prepares a standby fed by a running server, without an archive.
     pub fn stream_from(&self, upstream: &Self) {
         self.set("primary_conninfo", &upstream.connection());
         self.sandbox.file(self.data.join("standby.signal"), "");
@@ -202,7 +202,7 @@ impl<'a> Cluster<'a> {
         });
     }
 
-    /// Starts the server and does not wait.
+    /// Starts the server without waiting.
     pub fn launch(&mut self) {
         assert!(self.server.is_none(), "{} is running", self.name);
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
@@ -211,7 +211,7 @@ impl<'a> Cluster<'a> {
             .command(postgres::program("postgres"))
             .arg("-D")
             .arg(&self.data)
-            // Not in postgresql.conf, which base backups and pg_rewind carry to other clusters.
+            // Not in postgresql.conf, which base backups and pg_rewind copy to other clusters.
             .arg("-k")
             .arg(self.socket.path())
             .args(["-c", "listen_addresses="])
@@ -223,7 +223,7 @@ impl<'a> Cluster<'a> {
         self.server = Some(server);
     }
 
-    /// Whether the running server says so in postmaster.pid; in recovery it may, too.
+    /// Returns `true` if postmaster.pid says that the server accepts connections, which it may in recovery, too.
     fn accepts_connections(&self) -> bool {
         let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
         let lines: Vec<_> = file.lines().map(str::trim).collect();
@@ -237,7 +237,7 @@ impl<'a> Cluster<'a> {
         self.wait_for_exit();
     }
 
-    /// Kills the server and all of its processes. What its archiver has started goes on.
+    /// Kills the server and all of its processes, but not the archiver's children.
     pub fn kill(&mut self) {
         let server = self.server.as_ref().expect("the server is running");
         let children = children_of(server.id());
@@ -266,7 +266,7 @@ impl<'a> Cluster<'a> {
         assert_eq!(self.sql("select pg_promote()"), "t");
     }
 
-    /// The server's log so far.
+    /// Returns the server's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
@@ -275,14 +275,14 @@ impl<'a> Cluster<'a> {
         self.sandbox.join(format!("{}.log", self.name))
     }
 
-    /// One of PostgreSQL's client programs, told where this server is.
+    /// Returns one of PostgreSQL's client programs, with this server's address.
     pub fn client(&self, program: &str) -> Command {
         let mut command = self.sandbox.command(postgres::program(program));
         command.env("PGHOST", self.socket.path()).env("PGUSER", "walkeep").env("PGDATABASE", "postgres");
         command
     }
 
-    /// The connection string for programs that take one.
+    /// Returns the connection string.
     pub fn connection(&self) -> String {
         format!("host={} user=walkeep dbname=postgres", self.socket.path().display())
     }
@@ -292,24 +292,24 @@ impl<'a> Cluster<'a> {
         self.try_sql(statement).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    /// As [`Cluster::sql`], with psql's message as the error.
+    /// Does the same as [`Cluster::sql`] with psql's message as the error.
     pub fn try_sql(&self, statement: &str) -> Result<String, String> {
         try_output_of(self.client("psql").args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement]))
     }
 
-    /// Ends the current segment, which must hold something, and returns its name; it is ready to be archived.
+    /// Ends the current segment, which must not be empty, and returns its name; it is ready to be archived.
     pub fn finish_segment(&self) -> String {
         self.sql("select pg_walfile_name(pg_switch_wal())")
     }
 
-    /// Ends the current segment and waits until PostgreSQL knows it archived.
+    /// Ends the current segment and waits until PostgreSQL has recorded it as archived.
     pub fn archive_segment(&self) -> String {
         let name = self.finish_segment();
         self.wait_until_archived();
         name
     }
 
-    /// The names that PostgreSQL wants archived, sorted.
+    /// Lists the files that PostgreSQL wants to archive, sorted.
     pub fn backlog(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.wal("archive_status"))
             .unwrap()
@@ -327,7 +327,7 @@ impl<'a> Cluster<'a> {
         wait_until(&format!("{} has archived everything", self.name), || self.backlog().is_empty());
     }
 
-    /// How often `archive_command` failed since the statistics were last reset, as a crash does.
+    /// Returns the number of failures of `archive_command` since the statistics were last reset, as a crash does.
     pub fn failed_count(&self) -> u64 {
         self.sql("select failed_count from pg_stat_archiver").parse().unwrap()
     }
@@ -335,7 +335,7 @@ impl<'a> Cluster<'a> {
 
 fn children_of(parent: u32) -> Vec<Pid> {
     let is_child = |stat: &str| {
-        // The name, in brackets, may hold anything.
+        // The name, in parentheses, may contain anything.
         let (_, after_name) = stat.rsplit_once(')').unwrap();
         after_name.split_whitespace().nth(1).unwrap() == parent.to_string()
     };
@@ -359,7 +359,7 @@ fn signal(server: &Child, shutdown: Shutdown) {
 
 impl Drop for Cluster<'_> {
     fn drop(&mut self) {
-        // One that has ended by itself cannot be told anything any more.
+        // A server that has ended receives no signal.
         if let Some(server) = &mut self.server
             && server.try_wait().unwrap().is_none()
         {

@@ -1,17 +1,17 @@
-//! A data directory as far as walkeep looks at one: `pg_control` and WAL files, made by hand, so that a test can have
-//! any system identifier, name, size and damage it likes without a server.
+//! A data directory as far as walkeep reads it: `pg_control` and WAL files, created by hand, so that a test may
+//! choose system identifier, name, size and damage without a server.
 
 use std::{fs, path::PathBuf, process::Command};
 
 use super::{sandbox::Sandbox, user};
 
-/// The size of the segments that [`DataDirectory::segment`] makes, the smallest legal one: 1 MiB.
+/// Size of the segments of [`DataDirectory::segment`], the smallest legal one: 1 MiB.
 pub const SEGMENT_BYTES: usize = 1 << 20;
 
-/// The name of the first segment that a test usually wants.
+/// Name of the first segment that tests use.
 pub const SEGMENT: &str = "000000010000000000000001";
 
-/// What `pg_control` says of a standby, and of a server that recovers.
+/// State in `pg_control` of a standby, and of a server in recovery.
 pub const IN_ARCHIVE_RECOVERY: u32 = 5;
 
 /// A data directory in a sandbox.
@@ -33,19 +33,19 @@ impl DataDirectory {
         directory
     }
 
-    /// Writes what `pg_control` says the server does, such as [`IN_ARCHIVE_RECOVERY`].
+    /// Writes the server's state to `pg_control`, such as [`IN_ARCHIVE_RECOVERY`].
     pub fn set_state(&self, state: u32) {
         let mut control = control(self.system_identifier, SEGMENT_BYTES as u64);
         control[16..20].copy_from_slice(&state.to_ne_bytes());
         self.file("global/pg_control", control);
     }
 
-    /// Writes into `pg_control` that the cluster's segments are of so many bytes.
+    /// Writes the segment size to `pg_control`.
     pub fn set_segment_bytes(&self, bytes: u64) {
         self.file("global/pg_control", control(self.system_identifier, bytes));
     }
 
-    /// Writes where a standby begins again: `pg_control` of version 15 with that timeline and that position.
+    /// Writes a restart point: `pg_control` of version 15 with that timeline and position.
     pub fn set_restart_point(&self, timeline: u32, redo: u64) {
         let mut control = fs::read(self.join("global/pg_control")).unwrap();
         control[40..48].copy_from_slice(&redo.to_ne_bytes());
@@ -65,21 +65,21 @@ impl DataDirectory {
         path
     }
 
-    /// Writes a segment of 1 MiB into `pg_wal`; `seed` makes its content differ. Returns the content.
+    /// Writes a segment of 1 MiB into `pg_wal`, with content that depends on `seed`. Returns the content.
     pub fn segment(&self, name: &str, seed: u8) -> Vec<u8> {
         let content = segment(name, self.system_identifier, SEGMENT_BYTES, seed);
         self.file(&format!("pg_wal/{name}"), &content);
         content
     }
 
-    /// The command, started where the server starts it.
+    /// Sets the command's working directory as the server does.
     pub fn run(&self, mut command: Command) -> Command {
         command.current_dir(&self.path);
         command
     }
 }
 
-/// A `pg_control` as far as walkeep reads it, of a cluster with segments of so many bytes.
+/// Returns a `pg_control` as far as walkeep reads it, of a cluster with that segment size.
 pub fn control(system_identifier: u64, segment_bytes: u64) -> Vec<u8> {
     let sizes = [8_192u32, 131_072, 8_192, u32::try_from(segment_bytes).unwrap()];
     let sizes: Vec<u8> = sizes.iter().flat_map(|size| size.to_ne_bytes()).collect();
@@ -87,8 +87,8 @@ pub fn control(system_identifier: u64, segment_bytes: u64) -> Vec<u8> {
     [beginning, 1_234_567f64.to_ne_bytes().to_vec(), sizes, vec![0; 224]].concat()
 }
 
-/// A segment (or, named so, a `.partial` one) of `bytes` bytes: a long page header as PostgreSQL 15 writes it, then
-/// content that compresses somewhat.
+/// Returns a segment or `.partial` of `bytes` bytes: a long page header as written by PostgreSQL 15, then moderately
+/// compressible content.
 pub fn segment(name: &str, system_identifier: u64, bytes: usize, seed: u8) -> Vec<u8> {
     let mut content = long_header(name, system_identifier, bytes as u64);
     content.reserve_exact(bytes);
@@ -102,7 +102,7 @@ pub fn segment(name: &str, system_identifier: u64, bytes: usize, seed: u8) -> Ve
     content
 }
 
-/// What a segment of `bytes` bytes begins with.
+/// Returns the header of a segment of `bytes` bytes.
 pub fn long_header(name: &str, system_identifier: u64, bytes: u64) -> Vec<u8> {
     let field = |at: usize| u64::from_str_radix(&name[at..at + 8], 16).unwrap();
     let per_log = (1u64 << 32) / bytes;

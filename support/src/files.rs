@@ -1,4 +1,4 @@
-//! What is in a directory, named pipes, and permissions taken away for a while.
+//! Directory listings, named pipes, and permissions withdrawn for a while.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::user;
 
-/// The names in a directory, sorted.
+/// Lists the names in a directory, sorted.
 pub fn names_in(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -18,13 +18,13 @@ pub fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Makes a named pipe, owned by the unprivileged user. Nobody ever writes into it.
+/// Creates a named pipe, owned by the unprivileged user. Nobody ever writes to it.
 pub fn make_fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     user::hand_over(path);
 }
 
-/// A file or directory with other permissions, which it loses when this is dropped: its owner has to remove it.
+/// A file or directory with other permissions, restored on drop, so that its owner can remove it.
 pub struct Permissions {
     path: PathBuf,
     before: fs::Permissions,

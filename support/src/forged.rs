@@ -2,7 +2,7 @@
 
 use walkeep::frame::Digest;
 
-/// The archived file with its header's JSON changed and its header's digest made to match.
+/// Changes the JSON in an archived file's header, and updates the header's digest.
 pub fn resealed(archived: &[u8], from: &str, to: &str) -> Vec<u8> {
     const SEAL_BYTES: usize = 66;
     let json = String::from_utf8(archived[8..1024 - SEAL_BYTES].to_vec()).unwrap();

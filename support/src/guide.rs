@@ -6,22 +6,22 @@ use std::{fs, path::Path};
 
 use super::{archive::ArchiveDirectory, output_of, package, postgres, sandbox::Sandbox};
 
-/// The archive's path in the guides.
+/// Path of the archive in the guides.
 pub const ARCHIVE: &str = "/mnt/archive";
 
-/// The system identifier in the guides.
+/// System identifier in the guides.
 pub const SYSTEM: &str = "7381092445103374871";
 
-/// A page, by its path in the package.
+/// Reads a page, by its path in the package.
 pub fn page(name: &str) -> String {
     fs::read_to_string(package().join(name)).unwrap()
 }
 
-/// What stands below a heading of a page, such as `## Drills`, up to the next heading of any level.
+/// Returns the text below a heading of a page, such as `## Drills`, up to the next heading of any level.
 pub fn section(name: &str, heading: &str) -> String {
     let page = page(name);
     let (_, rest) = page.split_once(&format!("{heading}\n")).unwrap_or_else(|| panic!("{heading} in {name}"));
-    // A comment in a block of commands begins like a heading.
+    // A comment in a block of commands looks like a heading.
     let mut in_block = false;
     let is_part = |line: &&str| {
         in_block ^= line.trim_start().starts_with("```");
@@ -30,13 +30,13 @@ pub fn section(name: &str, heading: &str) -> String {
     rest.lines().take_while(is_part).fold(String::new(), |section, line| section + line + "\n")
 }
 
-/// The blocks of shell commands in a text, without their indentation.
+/// Returns the blocks of shell commands in a text, without their indentation.
 pub fn blocks(text: &str) -> Vec<String> {
     let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     blocks.map(|block| block.lines().map(|line| line.trim().to_owned() + "\n").collect()).collect()
 }
 
-/// The one block of a text that holds `part`.
+/// Returns the one block of a text that contains `part`.
 pub fn block_with(text: &str, part: &str) -> String {
     let mut found = blocks(text).into_iter().filter(|block| block.contains(part));
     let block = found.next().unwrap_or_else(|| panic!("no block with {part} in {text}"));
@@ -45,7 +45,7 @@ pub fn block_with(text: &str, part: &str) -> String {
 }
 
 /// Runs a block in a directory as the servers' user, with the tests' names in place of the guide's, all of which must
-/// occur; gives what it prints.
+/// occur; returns its output.
 pub fn run(sandbox: &Sandbox, directory: &Path, block: &str, names: &[(&str, &str)]) -> String {
     let script = names.iter().fold(block.to_owned(), |script, (from, to)| {
         assert!(script.contains(from), "{from} in {block}");
@@ -58,12 +58,12 @@ pub fn run(sandbox: &Sandbox, directory: &Path, block: &str, names: &[(&str, &st
     output_of(sandbox.command("sh").args(["-c", &script]).current_dir(directory))
 }
 
-/// What the guide says about two servers that archive under the same names.
+/// Returns the guide's section about two servers that archive under the same names.
 pub fn conflict() -> String {
     page("docs/guide/conflict.md")
 }
 
-/// Moves files out of an archive of one system, by the recipe for a conflict that holds `part`.
+/// Moves files out of a cluster's archive, by the recipe for a conflict that contains `part`.
 pub fn move_aside(sandbox: &Sandbox, archive: &ArchiveDirectory, part: &str, names: &[(&str, &str)]) {
     let systems = fs::read_dir(archive.url()).unwrap().map(|entry| entry.unwrap().file_name());
     let systems: Vec<_> = systems.map(|name| name.into_string().unwrap()).collect();

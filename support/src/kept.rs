@@ -1,4 +1,4 @@
-//! An archive that has been written to for a long time: archived files as walkeep would have left them at any moment.
+//! An archive that has been used for long: archived files as walkeep would have left them at any time.
 
 use std::{
     fs::{self, File},
@@ -24,28 +24,28 @@ use super::{
     user,
 };
 
-/// Segments of 1 MiB.
+/// Number of segments of 1 MiB that share the middle third of a name.
 const PER_LOG: u64 = 4096;
 
-/// The name of a segment of 1 MiB.
+/// Returns the name of a segment of 1 MiB.
 pub fn name(timeline: u32, number: u64) -> String {
     format!("{timeline:08X}{:08X}{:08X}", number / PER_LOG, number % PER_LOG)
 }
 
-/// The position of so many bytes in a segment of 1 MiB.
+/// Returns the position at that offset in a segment of 1 MiB.
 pub fn position(number: u64, offset: u64) -> String {
     let position = (number << 20) + offset;
     format!("{:X}/{:X}", position >> 32, position & 0xFFFF_FFFF)
 }
 
-/// So many days before now, to the second.
+/// Returns the time that many days ago, in whole seconds.
 pub fn days_ago(days: i64) -> Timestamp {
-    // Never rounded up: what is to be a day old is to be no moment younger when a program looks at it.
+    // Never rounded up: a file that should be a day old must not be younger when a program looks at it.
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
     now - SignedDuration::from_hours(24 * days)
 }
 
-/// The archived file of that content, as a push would have written it at that moment.
+/// Returns the archived file with that content, as written by a push at that time.
 pub fn archived(name: &str, content: &[u8], at: Timestamp) -> Vec<u8> {
     let wal: WalName = name.parse().unwrap();
     let facts = Facts {
@@ -62,12 +62,13 @@ pub fn archived(name: &str, content: &[u8], at: Timestamp) -> Vec<u8> {
     }
 }
 
-/// The archived file of a segment.
+/// Returns the archived file of a segment.
 pub fn archived_segment(name: &str, at: Timestamp) -> Vec<u8> {
     archived(name, &segment(&name[..24], SYSTEM, SEGMENT_BYTES, 0), at)
 }
 
-/// The name and the archived file of a backup that starts in one segment and stops in another, of timeline `timeline`.
+/// Returns name and archived file of the backup history file of a backup that starts in one segment and stops in
+/// another.
 pub fn archived_backup(
     timeline: u32,
     start: u64,
@@ -91,7 +92,7 @@ pub fn archived_backup(
     (name, bytes)
 }
 
-/// The name and the archived file of a timeline's history: the ancestors, and where each was left.
+/// Returns name and archived file of a timeline's history: the ancestors, and the positions at which each was left.
 pub fn archived_history(timeline: u32, ancestors: &[(u32, String)], at: Timestamp) -> (String, Vec<u8>) {
     let line = |(of, left_at): &(u32, String)| format!("{of}\t{left_at}\tno recovery target specified\n");
     let content: String = ancestors.iter().map(line).collect();
@@ -100,7 +101,7 @@ pub fn archived_history(timeline: u32, ancestors: &[(u32, String)], at: Timestam
     (name, bytes)
 }
 
-/// Puts bytes into a file, as if that had been done at that moment, and makes the directories above it.
+/// Writes bytes to a file with that modification time, and creates the directories above it.
 pub fn put_file(file: &Path, bytes: impl AsRef<[u8]>, at: Timestamp) {
     let above: Vec<&Path> = file.ancestors().skip(1).take_while(|dir| !dir.exists()).collect();
     for directory in above.into_iter().rev() {
@@ -112,12 +113,12 @@ pub fn put_file(file: &Path, bytes: impl AsRef<[u8]>, at: Timestamp) {
     touch(file, at);
 }
 
-/// Sets when a file was written.
+/// Sets the modification time of a file.
 pub fn touch(path: &Path, at: Timestamp) {
     File::open(path).unwrap().set_modified(at.into()).unwrap();
 }
 
-/// An archive in a directory, and `walkeep` to look after it.
+/// An archive in a directory, and `walkeep` to maintain it.
 pub struct Kept {
     pub archive: ArchiveDirectory,
     pub sandbox: Sandbox,
@@ -130,12 +131,12 @@ impl Kept {
         Self { archive, sandbox }
     }
 
-    /// Puts bytes under a name, as if that had been done at that moment.
+    /// Writes bytes under a name, with that modification time.
     pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>, at: Timestamp) {
         put_file(&self.archive.file(SYSTEM, name), bytes, at);
     }
 
-    /// Segments that were archived so many days ago.
+    /// Archives segments that many days ago.
     pub fn segments(&self, timeline: u32, numbers: RangeInclusive<u64>, days: i64) {
         for number in numbers {
             let name = name(timeline, number);
@@ -143,7 +144,7 @@ impl Kept {
         }
     }
 
-    /// A backup that ended so many days ago; its backup history file's name.
+    /// Archives a backup that ended that many days ago; returns the name of its backup history file.
     pub fn backup(&self, timeline: u32, start: u64, stop: u64, days: i64) -> String {
         let (name, bytes) =
             archived_backup(timeline, start, stop, &format!("{days} days ago"), days_ago(days));
@@ -151,20 +152,20 @@ impl Kept {
         name
     }
 
-    /// A timeline that left its ancestors there.
+    /// Archives the history of a timeline that left its ancestors at these positions.
     pub fn history(&self, timeline: u32, ancestors: &[(u32, String)]) {
         let (name, bytes) = archived_history(timeline, ancestors, days_ago(1));
         self.put(&name, bytes, days_ago(1));
     }
 
-    /// All files of the system, but for what walkeep notes of its own work: paths below the system's directory.
+    /// Lists all files of the cluster except reports: paths below the cluster's directory.
     pub fn files(&self) -> Vec<String> {
         let mut files = files_below(&Path::new(self.archive.url()).join(SYSTEM.to_string()));
         files.retain(|file| !file.starts_with("reports/"));
         files
     }
 
-    /// The names of the files of the system.
+    /// Lists the names of the cluster's files.
     pub fn names(&self) -> Vec<String> {
         let files = self.files();
         files.iter().map(|file| file.rsplit('/').next().unwrap().to_owned()).collect()
@@ -179,7 +180,7 @@ impl Kept {
         Path::new(self.archive.url()).join(format!("{SYSTEM}/reports/{command}.json"))
     }
 
-    /// A command of `walkeep` on this archive.
+    /// Returns a command of `walkeep` on this archive.
     pub fn walkeep(&self, command: &str, options: &[&str]) -> Command {
         let mut walkeep = self.sandbox.walkeep();
         walkeep.args([command, "--archive", self.archive.url(), "--timeout", "1s"]).args(options);
@@ -187,7 +188,7 @@ impl Kept {
         walkeep
     }
 
-    /// What a command says that must succeed without a word on standard error.
+    /// Returns the output of a command that must succeed without messages.
     pub fn said(&self, command: &str, options: &[&str]) -> String {
         let output = self.walkeep(command, options).stdout(Stdio::piped()).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{options:?}");
@@ -195,7 +196,7 @@ impl Kept {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// As [`Kept::said`], with `--json`.
+    /// Does the same as [`Kept::said`] with `--json`.
     pub fn json(&self, command: &str, options: &[&str]) -> Value {
         let said = self.said(command, &[&["--json"], options].concat());
         serde_json::from_str(&said).unwrap()

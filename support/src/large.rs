@@ -1,4 +1,4 @@
-//! Segments too large to be kept in memory, here as well: they are made, and compared, a piece at a time.
+//! Segments too large for memory, also in tests: they are written and compared in pieces.
 
 use std::{
     fs::{self, File},
@@ -11,14 +11,14 @@ use super::{
     user,
 };
 
-/// A segment that is compressed to more than a push keeps in memory: the smallest there is.
+/// Size of the smallest segment whose compressed data exceeds a push's memory limit.
 pub const LARGE: u64 = 128 << 20;
 
-/// The largest segment that PostgreSQL can have.
+/// Size of the largest segment of PostgreSQL.
 pub const LARGEST: u64 = 1 << 30;
 
-/// Writes a segment of `bytes` bytes that nothing compresses into the `pg_wal` of a cluster whose segments are of that size;
-/// `seed` makes its content differ.
+/// Writes an incompressible segment of `bytes` bytes into the `pg_wal` of a cluster with that segment size; the
+/// content depends on `seed`.
 pub fn segment_of(data: &DataDirectory, system: u64, name: &str, bytes: u64, seed: u64) -> PathBuf {
     let path = data.join(&format!("pg_wal/{name}"));
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).unwrap());
@@ -42,12 +42,12 @@ pub fn segment_of(data: &DataDirectory, system: u64, name: &str, bytes: u64, see
     path
 }
 
-/// The name of the segment number `number`.
+/// Returns the name of segment `number`.
 pub fn name(number: u64) -> String {
     format!("0000000100000000{number:08X}")
 }
 
-/// As [`segment_of`], for the numbers from 1 on, marked as the server marks what is ready.
+/// Does the same as [`segment_of`] for the numbers from 1 on, and marks them as ready.
 pub fn make_ready(data: &DataDirectory, system: u64, count: u64, bytes: u64) {
     let status = data.join("pg_wal/archive_status");
     fs::create_dir(&status).unwrap();
@@ -58,7 +58,7 @@ pub fn make_ready(data: &DataDirectory, system: u64, count: u64, bytes: u64) {
     }
 }
 
-/// Whether two files hold the same.
+/// Returns `true` if two files have the same content.
 pub fn same_content(one: &Path, other: &Path) -> bool {
     let length = |path: &Path| fs::metadata(path).unwrap().len();
     if length(one) != length(other) {
@@ -80,7 +80,7 @@ pub fn same_content(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Fails clearly where a test would run out of space later.
+/// Fails clearly if a test would run out of space later.
 pub fn assert_space(directory: &Path, bytes: u64) {
     let found = rustix::fs::statvfs(directory).unwrap();
     let free = found.f_bavail * found.f_frsize;

@@ -1,7 +1,7 @@
-//! What the tests share: a sandbox that an unprivileged user owns, throwaway PostgreSQL clusters, an archive
+//! Shared code of the tests: a sandbox owned by an unprivileged user, temporary PostgreSQL clusters, an archive
 //! directory, and waiting without sleeping.
 //!
-//! Whatever these types start or create is gone when they are dropped, also when the test panics.
+//! Everything that these types start or create is gone when they are dropped, even if the test panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -57,21 +57,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The directory of the package whose programs are tested.
+/// Returns the directory of the package whose programs are tested.
 pub fn package() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Where Cargo puts the programs of the profile that the running test was built with.
+/// Returns the directory of the programs built with the profile of the running test.
 pub fn built() -> PathBuf {
     // The test itself is one level below, in `deps`.
     env::current_exe().unwrap().parent().and_then(Path::parent).unwrap().to_owned()
 }
 
-/// How long a condition may take; far more than needed, because other work shares the machine.
+/// Maximum time to wait for a condition; much more than needed, because other work shares the machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Polls `condition` until it holds; panics with `what` when it does not within [`PATIENCE`].
+/// Polls `condition` until it is true; panics with `what` if that takes longer than [`PATIENCE`].
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -85,7 +85,7 @@ pub fn output_of(command: &mut Command) -> String {
     try_output_of(command).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-/// As [`output_of`]; the error holds the command, its exit status and what it wrote.
+/// Does the same as [`output_of`]; the error contains the command, its exit status and its output.
 pub fn try_output_of(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("cannot start {command:?}: {error}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout);

@@ -1,4 +1,4 @@
-//! How much memory a command takes.
+//! Memory of a command.
 
 use std::{
     fs,
@@ -10,19 +10,19 @@ use std::{
 
 use super::running::Outcome;
 
-/// For what is done to files of a gigabyte, on a machine that others share.
+/// For operations on files of a gigabyte, on a shared machine.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Runs the command to its end; the most memory it ever had resident, in MiB.
+/// Runs the command to its end; returns the maximum resident memory, in MiB.
 ///
-/// By `VmHWM`, which never falls, and begins anew with the program, unlike `ru_maxrss`, which begins with what the process
-/// that started it had.
+/// Reads `VmHWM`, which never falls and starts again with each program, unlike `ru_maxrss`, which starts with the
+/// value of the parent process.
 pub fn peak_of(mut command: Command) -> (Outcome, u64) {
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
     let mut peak = 0;
     let status = loop {
-        // Gone for a moment before the end.
+        // It disappears just before the end.
         peak = peak.max(peak_so_far(child.id()).unwrap_or(0));
         if let Some(status) = child.try_wait().unwrap() {
             break status;
@@ -39,7 +39,7 @@ pub fn peak_of(mut command: Command) -> (Outcome, u64) {
     (Outcome { status: status.code().unwrap_or(-1), stderr }, peak)
 }
 
-/// The most memory that a process ever had resident, in MiB; `None` once it has ended.
+/// Returns the maximum resident memory of a process so far, in MiB; `None` once it has ended.
 pub fn peak_so_far(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -2,7 +2,7 @@
 
 use super::{archive::ArchiveDirectory, cluster::Cluster, sandbox::Sandbox};
 
-/// A running primary that archives segments of 1 MB, with an empty table of orders.
+/// Creates a running primary that archives segments of 1 MB, with an empty table of orders.
 pub fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
     let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
     primary.archive_into(archive);
@@ -11,7 +11,7 @@ pub fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<
     primary
 }
 
-/// Takes a hundred orders and archives them; returns the segment.
+/// Commits a hundred orders and archives them; returns the segment.
 pub fn take_orders(primary: &Cluster) -> String {
     primary.sql("insert into orders select generate_series(1, 100)");
     primary.archive_segment()
@@ -21,7 +21,7 @@ pub fn count_orders(cluster: &Cluster) -> String {
     cluster.sql("select count(*) from orders")
 }
 
-/// The segments that are archived, sorted.
+/// Lists the archived segments, sorted.
 pub fn segments(archive: &ArchiveDirectory, system: u64) -> Vec<String> {
     archive.all_names(system).into_iter().filter(|name| name.len() == 24).collect()
 }

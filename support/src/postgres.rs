@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are, and freshly initialised data directories.
+//! PostgreSQL's programs, and new data directories.
 
 use std::{
     env, fs,
@@ -47,25 +47,25 @@ fn pg_config() -> Option<PathBuf> {
     has_server(&directory).then_some(directory)
 }
 
-/// The path of one of PostgreSQL's own programs.
+/// Returns the path of one of PostgreSQL's own programs.
 pub fn program(name: &str) -> PathBuf {
     BIN_DIRECTORY.join(name)
 }
 
-/// Makes `data` a new data directory; `initdb_arguments` such as `--wal-segsize=1`.
+/// Creates the data directory `data`; `initdb_arguments` such as `--wal-segsize=1`.
 ///
-/// It is a copy of one that is kept in Cargo's target directory: copying takes a tenth of the time of initdb. So
-/// all clusters made with the same arguments share one system identifier.
+/// Copies one from Cargo's target directory, which takes a tenth of the time of initdb. All clusters with the same
+/// arguments therefore share a system identifier.
 pub fn initialise(data: &Path, initdb_arguments: &[&str]) {
     copy_directory(&template(initdb_arguments), data);
 }
 
-/// Copies a directory with its owners and permissions.
+/// Copies a directory with owners and permissions.
 pub fn copy_directory(from: &Path, to: &Path) {
     output_of(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to));
 }
 
-/// The directory for what outlives a run of the tests, beside what Cargo builds.
+/// Returns the directory for data that outlives a test run, next to Cargo's output.
 fn kept() -> PathBuf {
     let directory = built().parent().unwrap().join("tmp");
     fs::create_dir_all(&directory).unwrap();
@@ -90,7 +90,7 @@ fn template(initdb_arguments: &[&str]) -> PathBuf {
                 .arg(&fresh)
                 .args(initdb_arguments),
         );
-        // Renamed into place, so that a test in another process sees all of it or nothing; the first one stays.
+        // Renamed to its final name, so that another process sees all of it or nothing; the first one stays.
         let staging = temporary_directory(&kept());
         copy_directory(&fresh, &staging.path().join("data"));
         let renamed = fs::rename(staging.path().join("data"), &template);

@@ -1,4 +1,4 @@
-//! The prefetchers that restores leave behind, as anybody on the machine sees them: through /proc.
+//! Prefetchers started by restores, observed through /proc.
 
 use std::{
     fs,
@@ -20,12 +20,12 @@ use super::{
     wait_until,
 };
 
-/// All prefetchers that were started in a sandbox; killed when dropped.
+/// All prefetchers started in a sandbox; killed on drop.
 pub struct Prefetchers {
     sandbox: PathBuf,
 }
 
-/// One of them.
+/// A prefetcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefetcher(i32);
 
@@ -34,7 +34,7 @@ impl Prefetchers {
         Self { sandbox: sandbox.path().to_owned() }
     }
 
-    /// Those that live. One that has ended and was not waited for has no command line any more.
+    /// Lists the running prefetchers. A zombie has no command line any more.
     pub fn all(&self) -> Vec<Prefetcher> {
         let home = format!("HOME={}", self.sandbox.display());
         let has = |pid: i32, file: &str, line: &dyn Fn(&[u8]) -> bool| {
@@ -45,7 +45,7 @@ impl Prefetchers {
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .filter(|pid| has(*pid, "cmdline", &|word| word.starts_with(b"--prefetch-after=")))
             .filter(|pid| has(*pid, "environ", &|line| line == home.as_bytes()))
-            // strace's own command line has that of the program in it.
+            // strace's own command line contains that of the program.
             .filter(|pid| {
                 fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name != "strace\n")
             })
@@ -53,7 +53,7 @@ impl Prefetchers {
             .collect()
     }
 
-    /// Waits until there is exactly one that can be met.
+    /// Waits until exactly one prefetcher is ready for calls.
     pub fn only(&self) -> Prefetcher {
         let mut all = Vec::new();
         wait_until("there is one prefetcher", || {
@@ -63,7 +63,7 @@ impl Prefetchers {
         all[0]
     }
 
-    /// Waits until there is exactly one, and it has so many complete segments of 1 MiB in hand.
+    /// Waits until there is exactly one, with that many complete segments of 1 MiB.
     pub fn wait_until_held(&self, segments: usize) -> Prefetcher {
         let mut prefetcher = None;
         wait_until(&format!("a prefetcher holds {segments} segments"), || {
@@ -74,7 +74,7 @@ impl Prefetchers {
         prefetcher.unwrap()
     }
 
-    /// Sends them all a signal; one may have ended.
+    /// Sends a signal to all of them; any may have ended.
     pub fn signal_all(&self, signal: Signal) {
         for prefetcher in self.all() {
             prefetcher.try_signal(signal);
@@ -88,7 +88,7 @@ impl Prefetchers {
 
 impl Drop for Prefetchers {
     fn drop(&mut self) {
-        // A call that is still at work may leave another one.
+        // A call in progress may start another one.
         for _ in 0..100 {
             let all = self.all();
             if all.is_empty() {
@@ -103,7 +103,7 @@ impl Drop for Prefetchers {
 }
 
 impl Prefetcher {
-    /// The sizes of the files without a name that it has open.
+    /// Returns the sizes of its open unnamed files.
     pub fn unnamed_files(self) -> Vec<u64> {
         let mut sizes = Vec::new();
         for (path, file) in self.open_files() {
@@ -117,12 +117,12 @@ impl Prefetcher {
         sizes
     }
 
-    /// How many complete segments of 1 MiB it has in hand.
+    /// Returns the number of its complete segments of 1 MiB.
     pub fn held(self) -> usize {
         self.unnamed_files().into_iter().filter(|size| *size == SEGMENT_BYTES as u64).count()
     }
 
-    /// What it has open: where that leads, and the path in /proc.
+    /// Lists its open files: the target, and the path in /proc.
     pub fn open_files(self) -> Vec<(PathBuf, PathBuf)> {
         let Ok(entries) = fs::read_dir(self.proc("fd")) else { return Vec::new() };
         let open = entries.filter_map(|entry| {
@@ -132,13 +132,13 @@ impl Prefetcher {
         open.collect()
     }
 
-    /// Whether it has taken the place where it is met. It has its signals in its own hands by then.
+    /// Returns `true` if it has opened its meeting point. It then also handles signals.
     pub fn is_met(self) -> bool {
         let seen = |path: &Path| self.proc("root").join(path.strip_prefix("/").unwrap());
         self.spool().is_some_and(|spool| seen(&spool).join("prefetcher.socket").exists())
     }
 
-    /// The directory that its lock is in, as it sees that itself.
+    /// Returns the directory of its lock, as it sees that itself.
     pub fn spool(self) -> Option<PathBuf> {
         let lock = self.open_files().into_iter().map(|(path, _)| path);
         lock.filter(|path| path.ends_with("prefetcher.lock")).find_map(|path| Some(path.parent()?.to_owned()))
@@ -148,12 +148,12 @@ impl Prefetcher {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// As [`Prefetcher::signal`], unless it has ended.
+    /// Does the same as [`Prefetcher::signal`], unless it has ended.
     pub fn try_signal(self, signal: Signal) {
         let _ = kill_process(self.pid(), signal);
     }
 
-    /// Kills it and waits until it is gone, with all its threads: until then its files are open and take space.
+    /// Kills it and waits until all its threads are gone: until then its files are open and take space.
     pub fn kill(self) {
         self.try_signal(Signal::KILL);
         wait_until("the prefetcher is gone", || {
@@ -162,7 +162,7 @@ impl Prefetcher {
         });
     }
 
-    /// Stops it in its tracks.
+    /// Stops it with SIGSTOP.
     pub fn stop(self) {
         self.signal(Signal::STOP);
         wait_until("the prefetcher is stopped", || self.field(3) == "T");
@@ -172,14 +172,14 @@ impl Prefetcher {
         fs::read(self.proc("cmdline")).is_ok_and(|text| !text.is_empty())
     }
 
-    /// A field of `/proc/PID/stat`, counted from 1 as in its manual; from the third on.
+    /// Returns a field of `/proc/PID/stat`, counted from 1 as in its manual; from the third on.
     pub fn field(self, number: usize) -> String {
         let stat = fs::read_to_string(self.proc("stat")).unwrap_or_default();
         let after_the_name = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
         after_the_name.split(' ').nth(number - 3).unwrap_or_default().to_owned()
     }
 
-    /// Its arguments, as everybody can read them.
+    /// Returns its arguments, as everybody can read them.
     pub fn command_line(self) -> String {
         String::from_utf8(fs::read(self.proc("cmdline")).unwrap()).unwrap()
     }
@@ -193,7 +193,7 @@ impl Prefetcher {
     }
 }
 
-/// Where a restored file came from, as `-v` tells.
+/// Source of a restored file, according to `-v`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     Archive,
@@ -201,7 +201,7 @@ pub enum From {
 }
 
 impl From {
-    /// Of what a call with `-v` wrote to standard error.
+    /// Parses the standard error of a call with `-v`.
     pub fn told_in(stderr: &str) -> Self {
         let told = |from: &str| stderr.contains(&format!(" from=\"{from}\" ms="));
         match (told("archive"), told("prefetcher")) {
@@ -212,19 +212,19 @@ impl From {
     }
 }
 
-/// The name of a segment of the first log on the first timeline.
+/// Returns the name of a segment on the first timeline.
 pub fn name(number: usize) -> String {
     format!("0000000100000000{number:08X}")
 }
 
-/// A segment of 1 MiB whose content no other one has.
+/// Returns a segment of 1 MiB with unique content.
 pub fn content(name: &str) -> Vec<u8> {
     segment(name, SYSTEM, SEGMENT_BYTES, name.bytes().fold(0, u8::wrapping_add))
 }
 
-/// An archive, a server that recovers from it, and the prefetchers that its calls leave behind.
+/// An archive, a server that recovers from it, and the prefetchers started by its calls.
 pub struct PrefetchScene {
-    // Ends before the directory goes: fields are dropped in this order.
+    // Ends before the directory is removed: fields are dropped in this order.
     pub prefetchers: Prefetchers,
     pub scene: Scene,
 }
@@ -235,7 +235,7 @@ impl PrefetchScene {
         Self { prefetchers: Prefetchers::of(&scene.sandbox), scene }
     }
 
-    /// The archive holds these segments.
+    /// Creates an archive with these segments.
     pub fn with(numbers: RangeInclusive<usize>) -> Self {
         let scene = Self::new();
         scene.archive(numbers);
@@ -254,29 +254,29 @@ impl PrefetchScene {
     /// Archives a file with that content.
     pub fn archive_content(&self, name: &str, content: impl AsRef<[u8]>) {
         self.scene.primary.file(&format!("pg_wal/{name}"), content);
-        // Elsewhere, so that the spools are those of the restores alone.
+        // Separate, so that the spools are only those of the restores.
         let spool = self.scene.sandbox.join("spool-of-pushes");
         self.scene.push_with(&self.scene.primary, name, &["--spool", spool.to_str().unwrap()]);
     }
 
-    /// The command with `-v` as a server runs it.
+    /// Returns the command with `-v` as run by a server.
     pub fn call(&self, server: &DataDirectory, name: &str) -> Command {
         self.call_with(&[], server, name)
     }
 
-    /// As [`PrefetchScene::call`], with more options.
+    /// Does the same as [`PrefetchScene::call`] with additional options.
     pub fn call_with(&self, options: &[&str], server: &DataDirectory, name: &str) -> Command {
         let mut command = server.run(self.scene.sandbox.walkeep_restore());
         command.args(["--archive", self.scene.archive.url(), "-v"]).args(options).args([name, TARGET]);
         command
     }
 
-    /// Restores a segment in recovery, which must succeed with the right bytes; where it came from.
+    /// Restores a segment in recovery, which must succeed with the right bytes; returns its source.
     pub fn restored(&self, name: &str) -> From {
         restored_by(self.call(&self.scene.recovery, name), &self.scene.recovery, name)
     }
 
-    /// Restores these segments in recovery; how many of them come from the prefetcher.
+    /// Restores these segments in recovery; returns the number that came from the prefetcher.
     pub fn restored_all(&self, numbers: RangeInclusive<usize>) -> usize {
         numbers.filter(|number| self.restored(&name(*number)) == From::Prefetcher).count()
     }
@@ -288,7 +288,7 @@ impl PrefetchScene {
         assert_eq!(names_in(&self.scene.recovery.join("pg_wal")), [""; 0]);
     }
 
-    /// Asserts that a segment is missing where later ones are.
+    /// Asserts that a segment is missing although later ones exist.
     pub fn is_gap(&self, name: &str) {
         let mut call = self.call(&self.scene.recovery, name);
         call.env("WALKEEP_TIMEOUT", "2s");
@@ -297,13 +297,13 @@ impl PrefetchScene {
         assert_eq!(names_in(&self.scene.recovery.join("pg_wal")), [""; 0]);
     }
 
-    /// Restores a segment from the archive, and waits until what follows is in hand.
+    /// Restores a segment from the archive, and waits until the following ones are prefetched.
     pub fn prefetched(&self, number: usize, segments: usize) -> Prefetcher {
         assert_eq!(self.restored(&name(number)), From::Archive);
         self.prefetchers.wait_until_held(segments)
     }
 
-    /// Writes a configuration file, and gives its path.
+    /// Writes a configuration file, and returns its path.
     pub fn configuration(&self, settings: &str) -> String {
         let file = self.scene.sandbox.file("walkeep.toml", settings);
         file.to_str().unwrap().to_owned()
@@ -313,7 +313,7 @@ impl PrefetchScene {
         self.scene.sandbox.join("spool")
     }
 
-    /// Asserts that a server's directories hold nothing that has to be cleared away.
+    /// Asserts that a server's directories contain nothing to clean up.
     pub fn nothing_is_left(&self) {
         assert_eq!(names_in(&self.scene.recovery.join("pg_wal")), [""; 0]);
         let left = left_in_spools(&self.spool_base());
@@ -321,7 +321,7 @@ impl PrefetchScene {
     }
 }
 
-/// All that is in spools but for locks, sockets and notes, of which there is one each.
+/// Lists everything in spools except locks, sockets and notes, of which there is one each.
 pub fn left_in_spools(base: &Path) -> Vec<String> {
     let mut files = files_below(base);
     files.retain(|file| {
@@ -331,7 +331,7 @@ pub fn left_in_spools(base: &Path) -> Vec<String> {
     files
 }
 
-/// Runs a call of a server, which must restore exactly that; where it came from. The file is removed.
+/// Runs a server's call, which must restore exactly that content; returns its source. Removes the file.
 pub fn restored_as(call: Command, server: &DataDirectory, name: &str, content: &[u8]) -> From {
     let outcome = outcome_of(call);
     assert_eq!(outcome.status, 0, "{name}: {}", outcome.stderr);
@@ -341,7 +341,7 @@ pub fn restored_as(call: Command, server: &DataDirectory, name: &str, content: &
     From::told_in(&outcome.stderr)
 }
 
-/// As [`restored_as`], for a segment with the content of its own, and leaves nothing in `pg_wal`.
+/// Does the same as [`restored_as`] for a segment with its own content, and leaves nothing in `pg_wal`.
 pub fn restored_by(call: Command, server: &DataDirectory, name: &str) -> From {
     let from = restored_as(call, server, name, &content(name));
     assert_eq!(names_in(&server.join("pg_wal")), [""; 0]);

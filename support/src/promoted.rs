@@ -23,24 +23,24 @@ use super::{
     wait_until,
 };
 
-/// The archive of all three timelines, and where the base backups are.
+/// The archive of all three timelines, with the base backups.
 pub struct Promoted {
     sandbox: Sandbox,
     pub archive: ArchiveDirectory,
     pub system: u64,
 }
 
-/// The labels of the base backups, in the order in which they were taken.
+/// Labels of the base backups, in the order in which they were taken.
 pub const BACKUPS: [&str; 5] = ["monday", "tuesday", "astray", "wednesday", "thursday"];
 
-/// A segment that a backup history file is named after, of 1 MB.
+/// Returns the number of the segment of 1 MB that a backup history file is named after.
 fn number(segment: &str) -> u64 {
     u64::from_str_radix(&segment[8..16], 16).unwrap() * 4096
         + u64::from_str_radix(&segment[16..24], 16).unwrap()
 }
 
 impl Promoted {
-    /// One serves all tests of this process that run at the same time, and goes with the last of them.
+    /// Returns the instance shared by all concurrent tests of this process, which the last one drops.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Promoted>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +67,7 @@ impl Promoted {
         made
     }
 
-    /// All that happens; returns the system identifier.
+    /// Performs all events; returns the system identifier.
     fn live(sandbox: &Sandbox, archive: &ArchiveDirectory) -> u64 {
         let mut first = Cluster::initialised_with(sandbox, "first", &["--wal-segsize=1"]);
         first.archive_into(archive);
@@ -80,7 +80,7 @@ impl Promoted {
         let tuesday = first.base_backup("tuesday");
         write(&first, "d");
         write(&first, "e");
-        // Its last backup starts at a later place of the log than the first one of the second timeline.
+        // The position of its last backup is higher than that of the second timeline's first one.
         (0..6).for_each(|_| write(&first, "e"));
         first.base_backup("astray");
         first.wait_until_archived();
@@ -92,10 +92,10 @@ impl Promoted {
         let mut second = tuesday.copy("second");
         second.recover_from(archive, &[("recovery_target_name", "d")]);
         second.start();
-        // Its base backups take the configuration along.
+        // Its base backups include the configuration.
         second.set("recovery_target_name", "");
         write(&second, "h");
-        // Which of the two is the newer one is told by whole seconds, to which the time of archiving is rounded.
+        // The newer of the two is determined in whole seconds, to which archiving times are rounded.
         wait_until("the second after the next has come", || Timestamp::now().as_second() > astray_ended + 1);
         let wednesday = second.base_backup("wednesday");
         write(&second, "i");
@@ -115,17 +115,17 @@ impl Promoted {
         third.system_identifier()
     }
 
-    /// Where the base backup of that label is.
+    /// Returns the path of the base backup with that label.
     pub fn backup(&self, label: &str) -> PathBuf {
         self.sandbox.join(label)
     }
 
-    /// The segment in which the base backup of that label starts.
+    /// Returns the segment in which the base backup with that label starts.
     pub fn start_of(&self, label: &str) -> String {
         started_in(&self.backup(label))
     }
 
-    /// The name of the backup history file of that label.
+    /// Returns the name of the backup history file with that label.
     pub fn history_of(&self, label: &str) -> String {
         let start = self.start_of(label);
         let names = self.archive.names(self.system, "backups");
@@ -133,21 +133,21 @@ impl Promoted {
     }
 }
 
-/// The segment that a base backup's `backup_label` names.
+/// Returns the segment in a base backup's `backup_label`.
 fn started_in(backup: &Path) -> String {
     let label = std::fs::read_to_string(backup.join("backup_label")).unwrap();
     let (_, rest) = label.split_once("(file ").unwrap();
     rest[..24].to_owned()
 }
 
-/// Writes a row, a restore point of its name and another row's worth of log behind it, and archives the segment.
+/// Writes a row, a restore point of the same name and another row, and archives the segment.
 fn write(cluster: &Cluster, step: &str) {
     cluster.sql(&format!("insert into orders values ('{step}')"));
     cluster.sql(&format!("select pg_create_restore_point('{step}')"));
     cluster.archive_segment();
 }
 
-/// Which rows there are.
+/// Returns the rows.
 pub fn steps(cluster: &Cluster) -> String {
     let steps = "select coalesce(string_agg(step, '' order by step), '') from (select distinct step from orders) as s";
     cluster.try_sql(steps).unwrap_or_default()

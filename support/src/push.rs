@@ -13,13 +13,13 @@ use super::{
     sandbox::Sandbox,
 };
 
-/// The system that the data directory belongs to.
+/// System identifier of the data directory.
 pub const SYSTEM: u64 = 7_381_092_445_103_374_871;
 
-/// Another one.
+/// Another system identifier.
 pub const OTHER_SYSTEM: u64 = SYSTEM + 1;
 
-/// Where the archive keeps the segment [`SEGMENT`](super::data_directory::SEGMENT).
+/// Key of the segment [`SEGMENT`](super::data_directory::SEGMENT).
 pub const SEGMENT_KEY: &str = "7381092445103374871/wal/0000000100000000/000000010000000000000001";
 
 /// A timeline history file.
@@ -40,7 +40,7 @@ STOP TIME: 2026-01-02 03:04:06 UTC
 STOP TIMELINE: 1
 ";
 
-/// A data directory whose WAL goes into an archive.
+/// A data directory whose WAL is archived.
 pub struct Pusher {
     pub archive: ArchiveDirectory,
     pub data: DataDirectory,
@@ -55,34 +55,34 @@ impl Pusher {
         Self { archive, data, sandbox }
     }
 
-    /// The program, started where the server starts it, with no arguments.
+    /// Returns the program without arguments, in the directory in which the server starts it.
     pub fn program(&self) -> Command {
         self.data.run(self.sandbox.walkeep_archive())
     }
 
-    /// The command as the server runs it for a file of `pg_wal`.
+    /// Returns the command as run by the server for a file of `pg_wal`.
     pub fn push(&self, name: &str) -> Command {
         self.push_with(&[], name)
     }
 
-    /// As [`Pusher::push`], with more options.
+    /// Does the same as [`Pusher::push`] with additional options.
     pub fn push_with(&self, options: &[&str], name: &str) -> Command {
         let mut command = self.program();
         command.args(["--archive", self.archive.url()]).args(options).arg(format!("pg_wal/{name}"));
         command
     }
 
-    /// Where the archive keeps the file.
+    /// Returns the path of an archived file.
     pub fn file(&self, name: &str) -> PathBuf {
         self.archive.file(SYSTEM, name)
     }
 
-    /// The bytes of the archived file as they are stored.
+    /// Returns the stored bytes of an archived file.
     pub fn stored(&self, name: &str) -> Vec<u8> {
         fs::read(self.file(name)).unwrap()
     }
 
-    /// The bytes that were archived, as `walkeep cat` gives them.
+    /// Returns the original bytes of an archived file, from `walkeep cat`.
     pub fn original(&self, name: &str) -> Vec<u8> {
         let mut cat = self.sandbox.walkeep();
         let output = cat.args(["cat", "--archive", self.archive.url(), name]).output().unwrap();
@@ -90,13 +90,13 @@ impl Pusher {
         output.stdout
     }
 
-    /// The files of the archive, whatever their names, as sorted paths below it.
+    /// Lists all files in the archive, as sorted paths below it.
     pub fn files(&self) -> Vec<String> {
         files_below(Path::new(self.archive.url()))
     }
 }
 
-/// All that is not a directory below `root`, as sorted paths relative to it.
+/// Lists everything below `root` except directories, as sorted relative paths.
 pub fn files_below(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut directories = vec![root.to_owned()];
@@ -113,7 +113,7 @@ pub fn files_below(root: &Path) -> Vec<String> {
     found
 }
 
-/// Runs a push, which must succeed without a word.
+/// Runs a push, which must succeed without messages.
 pub fn succeeds(command: Command) {
     let Outcome { status, stderr } = outcome_of(command);
     assert_eq!((status, stderr.as_str()), (0, ""));
@@ -132,7 +132,7 @@ pub fn fails(status: i32, command: Command, words: &[&str]) -> String {
     outcome.stderr
 }
 
-/// A data directory with a segment that is in the archive already; its content.
+/// Creates a data directory with an archived segment; returns its content.
 pub fn pusher_with_archived_segment() -> (Pusher, Vec<u8>) {
     let pusher = Pusher::new();
     let content = pusher.data.segment(SEGMENT, 0);

@@ -1,5 +1,4 @@
-//! Segments that wait in `pg_wal`, marked as the server marks what is ready to be archived, and the notes that calls leave
-//! about those that they have taken along.
+//! Segments that wait in `pg_wal`, marked as ready, and the notes that calls leave about additional files.
 
 use std::{
     fs,
@@ -16,7 +15,7 @@ use super::{
     user,
 };
 
-/// The name of the segment number `number`.
+/// Returns the name of segment `number`.
 pub fn name(number: usize) -> String {
     format!("0000000100000000{number:08X}")
 }
@@ -25,7 +24,7 @@ pub fn names(numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
     numbers.into_iter().map(name).collect()
 }
 
-/// Segments of these numbers in `pg_wal`, ready to be archived.
+/// Writes these segments to `pg_wal`, ready to be archived.
 pub fn make_ready(data: &DataDirectory, numbers: impl IntoIterator<Item = usize>) {
     make_marks(data);
     for number in numbers {
@@ -33,21 +32,21 @@ pub fn make_ready(data: &DataDirectory, numbers: impl IntoIterator<Item = usize>
     }
 }
 
-/// The directory of the server's marks.
+/// Creates the directory of the server's marks.
 fn make_marks(data: &DataDirectory) {
     let status = data.join("pg_wal/archive_status");
     fs::create_dir_all(&status).unwrap();
     user::hand_over(&status);
 }
 
-/// A segment, or a partial one, that is ready to be archived.
+/// Writes a segment, or a partial one, that is ready to be archived.
 pub fn make_segment_ready(data: &DataDirectory, name: &str) {
     let seed = u8::from_str_radix(&name[22..24], 16).unwrap() % 200;
     data.segment(name, seed);
     mark(data, name);
 }
 
-/// A file that is ready to be archived.
+/// Writes a file that is ready to be archived.
 pub fn make_file_ready(data: &DataDirectory, name: &str, content: &str) {
     data.file(&format!("pg_wal/{name}"), content);
     mark(data, name);
@@ -58,7 +57,7 @@ pub fn mark(data: &DataDirectory, name: &str) {
     data.file(&format!("pg_wal/archive_status/{name}.ready"), "");
 }
 
-/// Takes all marks away: the server has nothing more to archive, as far as it knows.
+/// Removes all marks, as if the server had nothing left to archive.
 pub fn unmark_all(data: &DataDirectory) {
     let status = data.join("pg_wal/archive_status");
     for mark in names_in(&status) {
@@ -72,12 +71,12 @@ pub fn pusher_with(numbers: impl IntoIterator<Item = usize>) -> Pusher {
     pusher
 }
 
-/// The names of the archived segments of timeline 1.
+/// Lists the archived segments of timeline 1.
 pub fn archived(pusher: &Pusher) -> Vec<String> {
     pusher.archive.names(SYSTEM, "wal/0000000100000000")
 }
 
-/// Runs a push with -v, which must succeed; what it says.
+/// Runs a push with -v, which must succeed; returns its log.
 pub fn said(mut push: Command) -> String {
     push.arg("-v");
     let Outcome { status, stderr } = outcome_of(push);
@@ -85,15 +84,15 @@ pub fn said(mut push: Command) -> String {
     stderr
 }
 
-/// What a call says that found its file acknowledged.
+/// Message of a call whose file is acknowledged.
 pub const BY_AN_EARLIER_CALL: &str = "archived by an earlier call";
 
-/// Whether the push of the segment finds that an earlier call has archived it.
+/// Returns `true` if the push of the segment finds that an earlier call has archived it.
 pub fn is_acknowledged(pusher: &Pusher, number: usize) -> bool {
     said(pusher.push(&name(number))).contains(BY_AN_EARLIER_CALL)
 }
 
-/// Where the only spool of a sandbox is.
+/// Returns the only spool of a sandbox.
 pub fn only_spool(sandbox: &Sandbox) -> PathBuf {
     let spools = sandbox.join("spool");
     let names = names_in(&spools);
@@ -101,13 +100,13 @@ pub fn only_spool(sandbox: &Sandbox) -> PathBuf {
     spools.join(&names[0])
 }
 
-/// The note about a segment.
+/// Returns the path of the note on a segment.
 pub fn note(sandbox: &Sandbox, number: usize) -> PathBuf {
     only_spool(sandbox).join(format!("{}.archived", name(number)))
 }
 
-/// Writes all notes of a sandbox anew, with other words in their last line, which tells when they were written: seconds since
-/// 1970, which run of the machine, seconds since its beginning.
+/// Rewrites all notes of a sandbox with another time in their last line: seconds since 1970, boot ID, and seconds
+/// since boot.
 pub fn date_notes(sandbox: &Sandbox, change: impl Fn(&mut [String; 3])) {
     let spool = only_spool(sandbox);
     for name in names_in(&spool).iter().filter(|name| name.ends_with(".archived")) {
@@ -122,23 +121,23 @@ pub fn date_notes(sandbox: &Sandbox, change: impl Fn(&mut [String; 3])) {
     }
 }
 
-/// Adds to a number in its text.
+/// Adds to a number in its text form.
 pub fn shift(text: &mut String, by: i64) {
     *text = (text.parse::<i64>().unwrap() + by).to_string();
 }
 
-/// Makes all notes of a sandbox look as if they had been written an hour ago.
+/// Makes all notes of a sandbox an hour old.
 pub fn make_notes_old(sandbox: &Sandbox) {
     date_notes(sandbox, |words| {
         shift(&mut words[0], -3600);
     });
 }
 
-/// A copy of a directory of files.
+/// Copies a directory of files.
 pub fn copy_of_files(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for name in names_in(from) {
-        // Sockets and locks are left out: nobody copies them.
+        // Not sockets and locks, which nobody copies.
         if name.ends_with(".archived") {
             fs::copy(from.join(&name), to.join(&name)).unwrap();
             user::hand_over(&to.join(&name));

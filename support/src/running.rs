@@ -1,4 +1,4 @@
-//! Commands at work: their standard error line by line, signals to them, and how they end.
+//! Running commands: their standard error line by line, signals, and results.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{PATIENCE, wait_until};
 
-/// How a call ended, and what it wrote to standard error.
+/// Exit status and standard error of a call.
 #[derive(Debug)]
 pub struct Outcome {
     pub status: i32,
@@ -26,7 +26,7 @@ pub fn outcome_of(command: Command) -> Outcome {
     Running::start(command).end()
 }
 
-/// A command at work; killed when dropped.
+/// A running command; killed on drop.
 pub struct Running {
     child: Child,
     lines: Receiver<String>,
@@ -38,12 +38,12 @@ impl Running {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
-        // Ends with the command. A thread, because reading has no time limit, and waiting on a channel has.
+        // Ends with the command. A thread, because reading has no timeout, while waiting on a channel has.
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, lines }
     }
 
-    /// Waits for the next line on standard error; `None` when it has been closed.
+    /// Waits for the next line on standard error; `None` once it is closed.
     pub fn line(&mut self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
@@ -52,7 +52,7 @@ impl Running {
         }
     }
 
-    /// Waits until the process takes signals into its own hands, which it does before it touches the archive.
+    /// Waits until the process handles signals, which it does before it touches the archive.
     pub fn wait_until_it_heeds_signals(&self) {
         // SIGINT, SIGQUIT and SIGTERM, numbered from 1.
         let wanted = 1 << 1 | 1 << 2 | 1 << 14;
@@ -63,7 +63,7 @@ impl Running {
         });
     }
 
-    /// The process.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -72,7 +72,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the end, and gives what has not been read of standard error. A signal `n` is the status -`n`.
+    /// Waits for the end, and returns the rest of standard error. A signal `n` is the status -`n`.
     pub fn end(mut self) -> Outcome {
         let mut stderr = String::new();
         while let Some(line) = self.line() {
@@ -86,7 +86,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Fails when the process has ended, and then nothing is left to do.
+        // Fails if the process has ended, and then nothing is left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

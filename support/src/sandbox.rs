@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{built, output_of, user};
 
-/// A directory that the unprivileged user owns and can reach; removed when dropped.
+/// A directory owned by the unprivileged user; removed on drop.
 pub struct Sandbox {
     directory: TempDir,
     programs: Arc<Programs>,
@@ -26,12 +26,12 @@ impl Sandbox {
         self.directory.path()
     }
 
-    /// The path of `name` in the sandbox, whether it exists or not.
+    /// Returns the path of `name` in the sandbox, whether it exists or not.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path().join(name)
     }
 
-    /// Makes a directory, owned by the unprivileged user.
+    /// Creates a directory owned by the unprivileged user.
     pub fn directory(&self, name: impl AsRef<Path>) -> PathBuf {
         let path = self.join(name);
         fs::create_dir(&path).unwrap();
@@ -39,7 +39,7 @@ impl Sandbox {
         path
     }
 
-    /// Writes a file, owned by the unprivileged user.
+    /// Writes a file owned by the unprivileged user.
     pub fn file(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
         fs::write(&path, content).unwrap();
@@ -47,7 +47,7 @@ impl Sandbox {
         path
     }
 
-    /// A command that runs here as the unprivileged user, and that no setting from outside reaches.
+    /// Returns a command that runs here as the unprivileged user, without settings from outside.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         user::drop_privileges(&mut command);
@@ -57,15 +57,15 @@ impl Sandbox {
                 command.env_remove(name);
             }
         }
-        // Nor may a test ask the network that this machine is in for credentials.
+        // A test must not ask the machine's network for credentials either.
         command.env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1").env("AWS_EC2_METADATA_DISABLED", "true");
-        // A configuration file of this machine must not reach the tests.
+        // A configuration file of this machine must not affect the tests.
         command.env("WALKEEP_CONFIG", "/dev/null").env("WALKEEP_SPOOL", self.join("spool"));
         command.current_dir(self.path()).env("HOME", self.path()).env("LC_ALL", "C");
         command
     }
 
-    /// The path of one of walkeep's programs, where the unprivileged user can execute it.
+    /// Returns the path of one of walkeep's programs that the unprivileged user can execute.
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.directory().join(name)
     }
@@ -83,21 +83,21 @@ impl Sandbox {
     }
 }
 
-/// A new directory of the unprivileged user in `parent`.
+/// Creates a directory of the unprivileged user in `parent`.
 pub fn temporary_directory(parent: &Path) -> TempDir {
     let directory = tempfile::Builder::new().prefix("walkeep-test-").tempdir_in(parent).unwrap();
     user::hand_over(directory.path());
     directory
 }
 
-/// Where walkeep's programs are: as Cargo built them or, when only root can reach that place, copied.
+/// Directory of walkeep's programs: Cargo's output or, if only root has access to that, a copy.
 enum Programs {
     Built(PathBuf),
     Copied(TempDir),
 }
 
 impl Programs {
-    /// One copy serves all sandboxes of this process and goes with the last of them: statics are never dropped.
+    /// Returns the copy shared by all sandboxes of this process, which the last one drops: statics are never dropped.
     fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Programs>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,8 +115,8 @@ impl Programs {
             return Self::Built(built);
         }
         let copies = temporary_directory(&env::temp_dir());
-        // Not fs::copy: a command that another test starts meanwhile would inherit the file open for writing, and
-        // executing it would fail with "text file busy".
+        // Not fs::copy: a command that another test starts at that moment would inherit the file open for writing,
+        // and executing it would fail with "text file busy".
         output_of(Command::new("cp").args(programs).arg(copies.path()));
         Self::Copied(copies)
     }

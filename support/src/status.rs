@@ -1,4 +1,4 @@
-//! Calls of `walkeep status`, what they look at, and a strict reader of what they tell Prometheus.
+//! Calls of `walkeep status`, their input, and a strict parser of their Prometheus output.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use super::{
     user,
 };
 
-/// The server's data directory, as an argument.
+/// Argument for the server's data directory.
 pub const DATA: [&str; 2] = ["--pgdata", "data"];
 
 pub fn status(pusher: &Pusher, arguments: &[&str]) -> Command {
@@ -25,7 +25,7 @@ pub fn status(pusher: &Pusher, arguments: &[&str]) -> Command {
     status
 }
 
-/// Lets the server's data directory be one where nothing waits to be archived.
+/// Creates a data directory where nothing waits to be archived.
 pub fn idle(pusher: &Pusher) {
     let marks = pusher.data.join("pg_wal/archive_status");
     if !marks.exists() {
@@ -40,21 +40,21 @@ pub fn marked(pusher: &Pusher, name: &str, moment: &str) {
     set_time(&pusher.data.file(&format!("pg_wal/archive_status/{name}.ready"), ""), moment);
 }
 
-/// Writes what a prune or a verify would have noted of itself.
+/// Writes a report of a prune or a verify.
 pub fn noted(pusher: &Pusher, work: &str, text: &str) {
     let reports = Path::new(pusher.archive.url()).join(SYSTEM.to_string()).join("reports");
     fs::create_dir_all(&reports).unwrap();
     fs::write(reports.join(format!("{work}.json")), text).unwrap();
 }
 
-/// What a call says that must succeed without complaint.
+/// Returns the output of a call that must succeed without messages.
 pub fn told_well(command: Command) -> String {
     let told = Told::by(command);
     assert_eq!((told.status, &*told.stderr), (0, ""), "{}", told.text());
     String::from_utf8(told.stdout).unwrap()
 }
 
-/// The JSON that a call prints that ends with this status.
+/// Returns the JSON of a call that must end with this status.
 pub fn json_of(command: Command, status: i32) -> Value {
     let told = Told::by(command);
     assert_eq!(told.status, status, "{}", told.text());
@@ -63,7 +63,7 @@ pub fn json_of(command: Command, status: i32) -> Value {
     json
 }
 
-/// Asserts how a call ends, and that what it prints has all of these words.
+/// Asserts the exit status of a call, and that its output contains all of these words.
 pub fn says(command: Command, status: i32, words: &[&str]) {
     let told = Told::by(command);
     let text = String::from_utf8_lossy(&told.stdout).into_owned();
@@ -74,7 +74,8 @@ pub fn says(command: Command, status: i32, words: &[&str]) {
     }
 }
 
-/// The samples of an exposition that obeys every rule of the text format, by name, with the timeline where there is one.
+/// Parses an exposition by all rules of the text format, and returns the samples by name, with the timeline if there
+/// is one.
 pub fn metrics(text: &str) -> BTreeMap<String, String> {
     assert!(text.ends_with('\n'), "{text:?}");
     let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());

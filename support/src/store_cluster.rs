@@ -1,5 +1,5 @@
-//! An archive in a store, and those who use it: data directories without a server, real servers, a configuration file;
-//! and a server on this machine that hands out credentials.
+//! An archive in a store, and its users: data directories without a server, real servers, a configuration file; and a
+//! server on this machine that issues credentials.
 
 use std::{
     fs,
@@ -24,18 +24,18 @@ use super::{
     store::Store,
 };
 
-/// Where the archive is: a prefix in the bucket of the tests' stores.
+/// URL of the archive: a prefix in the bucket of the tests' stores.
 pub const ARCHIVE: &str = "s3://wal/main";
 
-/// What a client is told of a store.
+/// A client's variables for a store.
 pub type Environment = [(&'static str, String)];
 
-/// The key of [`SEGMENT`] in the store.
+/// Returns the key of [`SEGMENT`] in the store.
 pub fn segment_key() -> String {
     format!("main/{SEGMENT_KEY}")
 }
 
-/// Data directories of one system with a segment to archive, and the calls that each makes.
+/// Data directories of one cluster with a segment to archive, and their calls.
 pub struct StoreUsers {
     pub primary: DataDirectory,
     pub recovery: DataDirectory,
@@ -55,12 +55,12 @@ impl StoreUsers {
         Self { primary, recovery, standby, segment, sandbox }
     }
 
-    /// The push of [`SEGMENT`], told nothing of the store but where it is.
+    /// Returns the push of [`SEGMENT`], with only the URL of the store.
     pub fn push(&self) -> Command {
         self.push_of(SEGMENT)
     }
 
-    /// The push of a backup history file.
+    /// Returns the push of a backup history file.
     pub fn push_of_backup(&self) -> Command {
         self.primary.file(&format!("pg_wal/{BACKUP}"), BACKUP_CONTENT);
         self.push_of(BACKUP)
@@ -72,12 +72,12 @@ impl StoreUsers {
         push
     }
 
-    /// Its restore, in recovery.
+    /// Returns the restore of the segment, in recovery.
     pub fn restore(&self) -> Command {
         self.restore_in(&self.recovery)
     }
 
-    /// Its restore, in one of the data directories.
+    /// Returns the restore of the segment, in one of the data directories.
     pub fn restore_in(&self, data: &DataDirectory) -> Command {
         let mut restore = with_archive(data.run(self.sandbox.walkeep_restore()));
         restore.args([SEGMENT, TARGET]);
@@ -98,7 +98,7 @@ impl StoreUsers {
         with_archive(check)
     }
 
-    /// All calls, in both forms of the log, as talkative as they can be.
+    /// Returns all calls, in both log formats, as verbose as possible.
     pub fn all_calls(&self) -> Vec<Command> {
         let calls = [Self::push, Self::restore, Self::cat, Self::check];
         let both = calls.iter().flat_map(|call| ["text", "json"].map(|format| (call(self), format)));
@@ -109,7 +109,7 @@ impl StoreUsers {
         .collect()
     }
 
-    /// What the restore in recovery has brought, which is removed.
+    /// Returns the file restored in recovery, and removes it.
     pub fn restored(&self) -> Vec<u8> {
         let target = self.recovery.join(TARGET);
         let content = fs::read(&target).unwrap();
@@ -117,13 +117,13 @@ impl StoreUsers {
         content
     }
 
-    /// A configuration file with these permissions.
+    /// Writes a configuration file with these permissions.
     pub fn configuration(&self, text: &str, mode: u32) -> PathBuf {
         configuration(&self.sandbox, text, mode)
     }
 }
 
-/// No call is to wait for long.
+/// Sets short time limits.
 fn with_archive(mut command: Command) -> Command {
     command.args(["--archive", ARCHIVE]).envs([
         ("WALKEEP_TIMEOUT", "3s"),
@@ -133,25 +133,25 @@ fn with_archive(mut command: Command) -> Command {
     command
 }
 
-/// The command, with more of an environment.
+/// Adds an environment to the command.
 pub fn knowing(mut command: Command, environment: &Environment) -> Command {
     command.envs(environment.iter().map(|(name, value)| (*name, value)));
     command
 }
 
-/// What a client is told of a store, but for the key.
+/// Returns a client's variables for a store, without the key.
 pub fn place(store: &Store) -> Vec<(&'static str, String)> {
     let is_key = |name: &str| matches!(name, "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY");
     store.environment().into_iter().filter(|(name, _)| !is_key(name)).collect()
 }
 
-/// The environment, with another value of one variable.
+/// Returns the environment with another value of one variable.
 pub fn changed(environment: &Environment, name: &'static str, value: &str) -> Vec<(&'static str, String)> {
     let others = environment.iter().filter(|(variable, _)| *variable != name).cloned();
     others.chain([(name, value.to_owned())]).collect()
 }
 
-/// The command, with a configuration file.
+/// Adds a configuration file to the command.
 pub fn configured(mut command: Command, file: &Path) -> Command {
     command.arg("--config").arg(file);
     command
@@ -164,7 +164,7 @@ pub fn configuration(sandbox: &Sandbox, text: &str, mode: u32) -> PathBuf {
     file
 }
 
-/// The section of a configuration file that says what the environment of a store's client does, and `more`.
+/// Returns the section of a configuration file that corresponds to the environment of a store's client, and `more`.
 pub fn store_section(environment: &Environment, more: &str) -> String {
     let names = [
         ("AWS_ENDPOINT_URL", "endpoint"),
@@ -181,7 +181,7 @@ pub fn store_section(environment: &Environment, more: &str) -> String {
     section + more
 }
 
-/// Lets the cluster archive into what `configuration` says.
+/// Makes the cluster archive with `configuration`.
 pub fn archive_by(sandbox: &Sandbox, cluster: &Cluster, configuration: &Path) {
     let program = sandbox.program("walkeep-archive");
     cluster.set("archive_mode", "on");
@@ -189,8 +189,8 @@ pub fn archive_by(sandbox: &Sandbox, cluster: &Cluster, configuration: &Path) {
     cluster.set("archive_command", &command);
 }
 
-/// Lets the cluster, once it starts, restore from there: to the end of WAL and promotion, or for ever as a standby, as
-/// `signal` (`recovery.signal` or `standby.signal`) says.
+/// Makes the cluster, once started, restore with `configuration`: to the end of WAL and promotion
+/// (`recovery.signal`), or forever as a standby (`standby.signal`).
 pub fn restore_by(sandbox: &Sandbox, cluster: &Cluster, configuration: &Path, signal: &str) {
     let program = sandbox.program("walkeep-restore");
     let command = format!("{} --config {} %f %p", program.display(), configuration.display());
@@ -199,7 +199,7 @@ pub fn restore_by(sandbox: &Sandbox, cluster: &Cluster, configuration: &Path, si
     sandbox.file(cluster.data().join(signal), "");
 }
 
-/// What a call has told: its status, and all that it wrote.
+/// Status and output of a call.
 #[derive(Debug)]
 pub struct Told {
     pub status: i32,
@@ -214,12 +214,12 @@ impl Told {
         Self { status: output.status.code().unwrap(), stdout: output.stdout, stderr }
     }
 
-    /// All of it as text.
+    /// Returns all output as text.
     pub fn text(&self) -> String {
         format!("{}{}", String::from_utf8_lossy(&self.stdout), self.stderr)
     }
 
-    /// Asserts the status, and that the last line of standard error is an error that has these words.
+    /// Asserts the status, and that the last line of standard error is an error with these words.
     pub fn is_error(&self, status: i32, words: &[&str]) {
         let line = self.stderr.lines().last().unwrap_or_default();
         assert_eq!(self.status, status, "{}", self.text());
@@ -230,7 +230,7 @@ impl Told {
     }
 }
 
-/// A server that answers each request, given by its head, with a status and a body. Ends when dropped.
+/// A server that answers each request, given by its head, with a status and a body. Ends on drop.
 pub struct Answering {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -250,7 +250,7 @@ impl Answering {
                     if ending.load(SeqCst) {
                         break;
                     }
-                    // Fails for a client that has gone.
+                    // Fails for a client that has disconnected.
                     let _ = socket.and_then(|socket| serve(&socket, &answer, &heads));
                 }
             }
@@ -263,7 +263,7 @@ impl Answering {
         format!("http://{}", self.address)
     }
 
-    /// The heads of all requests so far.
+    /// Returns the heads of all requests so far.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
@@ -291,7 +291,7 @@ fn serve(
 impl Drop for Answering {
     fn drop(&mut self) {
         self.ending.store(true, SeqCst);
-        // Wakes the thread up. Both fail only when it has ended, and then nothing is left to do.
+        // Wakes the thread up. Both fail only if it has ended, and then nothing is left to do.
         let _ = TcpStream::connect(self.address);
         let _ = self.thread.take().unwrap().join();
     }

@@ -12,16 +12,16 @@ use super::{
     store::Store,
 };
 
-/// The archive.
+/// URL of the archive.
 pub const URL: &str = "s3://wal/main";
 
-/// What its keys begin with, in the bucket `wal`.
+/// Prefix of its keys, in the bucket `wal`.
 const PREFIX: &str = "main/7381092445103374871";
 
-/// How long a hasty call may take.
+/// Time limit of a hasty call.
 pub const HASTE: Duration = Duration::from_secs(2);
 
-/// A store, and three data directories of one system: where its WAL is made, one in recovery, one of a standby.
+/// A store, and three data directories of one cluster: the source of its WAL, one in recovery, one of a standby.
 pub struct StoreScene {
     pub store: Store,
     pub primary: DataDirectory,
@@ -33,7 +33,7 @@ pub struct StoreScene {
 }
 
 impl StoreScene {
-    /// An empty store, of which walkeep knows nothing.
+    /// Creates an empty store, with default settings.
     pub fn new() -> Self {
         let sandbox = Sandbox::new();
         let [primary, recovery, standby] =
@@ -42,19 +42,19 @@ impl StoreScene {
         standby.file("standby.signal", "");
         let store = Store::new();
         let mut environment = store.environment();
-        // Every request is of the call at hand: nothing is fetched ahead, unless a test switches that on.
+        // Every request belongs to the call under test: nothing is prefetched unless a test turns that on.
         environment.push(("WALKEEP_PREFETCH_SIZE", "0MB".to_owned()));
         Self { store, primary, recovery, standby, sandbox, environment, url: URL }
     }
 
-    /// As [`StoreScene::new`], with `conditional_put` set to `auto`, `yes` or `no`.
+    /// Does the same as [`StoreScene::new`] with `conditional_put` set to `auto`, `yes` or `no`.
     pub fn with_conditional_put(value: &str) -> Self {
         let mut scene = Self::new();
         scene.configure(&format!("conditional_put = \"{value}\""));
         scene
     }
 
-    /// A store that holds [`SEGMENT`], and the segment's content; no requests have been noted.
+    /// Creates a store with [`SEGMENT`], and returns the segment's content. Requests are counted from here on.
     pub fn with_segment() -> (Self, Vec<u8>) {
         let scene = Self::new();
         let content = scene.primary.segment(SEGMENT, 0);
@@ -63,7 +63,7 @@ impl StoreScene {
         (scene, content)
     }
 
-    /// Sets a variable of the programs' environment.
+    /// Sets a variable in the programs' environment.
     pub fn set(&mut self, variable: &'static str, value: &str) {
         self.environment.retain(|(name, _)| *name != variable);
         self.environment.push((variable, value.to_owned()));
@@ -75,41 +75,41 @@ impl StoreScene {
         self.set("WALKEEP_CONFIG", file.to_str().unwrap());
     }
 
-    /// Archives elsewhere.
+    /// Archives to another URL.
     pub fn archive_into(&mut self, url: &'static str) {
         self.url = url;
     }
 
-    /// Looks for the store elsewhere.
+    /// Uses another endpoint for the store.
     pub fn move_to(&mut self, endpoint: &str) {
         self.set("AWS_ENDPOINT_URL", endpoint);
     }
 
-    /// Short limits, for calls that are to fail: half a second without movement, and [`HASTE`] in all.
+    /// Sets short limits, for calls that should fail: half a second without movement, and [`HASTE`] in all.
     pub fn hurry(&mut self) {
         self.set("AWS_READ_TIMEOUT", "500ms");
         self.set("AWS_CONNECT_TIMEOUT", "1s");
         self.set("WALKEEP_TIMEOUT", "2s");
     }
 
-    /// A short limit for time without movement, for calls that are to succeed after all: a busy machine must not pass for a
-    /// store that stands still.
+    /// Sets a short limit for standing still, for calls that should succeed after all: a busy machine must not count
+    /// as a store that stands still.
     pub fn cut_soon(&mut self) {
         self.set("AWS_READ_TIMEOUT", "1500ms");
     }
 
-    /// A long limit for time without movement: a store that is to take a large file may be busy with it for long.
+    /// Sets a long limit for standing still: a store that receives a large file may be busy for long.
     pub fn wait_long(&mut self) {
         self.set("AWS_READ_TIMEOUT", "50s");
     }
 
-    /// Ends what [`StoreScene::hurry`] began, for calls that are to succeed at once.
+    /// Reverts [`StoreScene::hurry`], for calls that should succeed at once.
     pub fn relax(&mut self) {
         let short = ["AWS_READ_TIMEOUT", "AWS_CONNECT_TIMEOUT", "WALKEEP_TIMEOUT"];
         self.environment.retain(|(name, _)| !short.contains(name));
     }
 
-    /// A command in a data directory, which knows where the archive is.
+    /// Returns a command in a data directory, with the archive's settings.
     pub fn command(&self, server: &DataDirectory, program: Command) -> Command {
         let mut command = server.run(program);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -117,7 +117,7 @@ impl StoreScene {
         command
     }
 
-    /// Archives a file of the primary's `pg_wal`.
+    /// Returns the push of a file of the primary's `pg_wal`.
     pub fn push(&self, name: &str) -> Command {
         self.push_from(&self.primary, name)
     }
@@ -128,40 +128,40 @@ impl StoreScene {
         command
     }
 
-    /// Restores a file as the server does.
+    /// Returns the restore of a file, as run by the server.
     pub fn restore(&self, server: &DataDirectory, name: &str) -> Command {
         let mut command = self.command(server, self.sandbox.walkeep_restore());
         command.args(["--archive", self.url, name, TARGET]);
         command
     }
 
-    /// Writes the original of an archived file to standard output.
+    /// Returns the command that prints the original of an archived file.
     pub fn cat(&self, name: &str) -> Command {
         let mut command = self.command(&self.primary, self.sandbox.walkeep());
         command.args(["cat", "--archive", self.url, "--system-identifier", &SYSTEM.to_string(), name]);
         command
     }
 
-    /// The original of an archived file, verified.
+    /// Returns the verified original of an archived file.
     pub fn original(&self, name: &str) -> Vec<u8> {
         let output = self.cat(name).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }
 
-    /// The object as it is stored; `None` when there is none.
+    /// Returns the stored object; `None` if it does not exist.
     pub fn stored(&self, name: &str) -> Option<Vec<u8>> {
         self.store.get(&key(name))
     }
 
-    /// What the store was asked for, all of it about the file `name`: methods, `PUT if new` for a conditional one.
+    /// Lists the requests to the store, all about the file `name`: methods, `PUT if new` for a conditional one.
     pub fn asked(&self, name: &str) -> Vec<String> {
         let requests = self.store.requests();
         assert!(requests.iter().all(|request| request.query.is_none()), "{requests:?}");
         self.asked_besides_listings(name)
     }
 
-    /// As [`StoreScene::asked`], with listings left out.
+    /// Does the same as [`StoreScene::asked`] without listings.
     pub fn asked_besides_listings(&self, name: &str) -> Vec<String> {
         let requests = self.store.requests().into_iter().filter(|request| request.query.is_none());
         let asked = requests.map(|request| {
@@ -180,8 +180,8 @@ impl StoreScene {
         content
     }
 
-    /// Asserts that a restore tells the server of each mode that it could not tell and leaves nothing; all of `words`
-    /// are in what it writes.
+    /// Asserts that a restore reports an unknown answer in each mode and leaves nothing; its messages contain all of
+    /// `words`.
     pub fn cannot_tell(&self, name: &str, words: &[&str]) {
         let calls = [(&self.recovery, 255), (&self.standby, 75)]
             .map(|(server, status)| (Running::start(self.restore(server, name)), server, status));
@@ -194,7 +194,7 @@ impl StoreScene {
     }
 }
 
-/// Where the store keeps the system's file `name`.
+/// Returns the key of the file `name`.
 pub fn key(name: &str) -> String {
     match name.rsplit_once('.') {
         Some((_, "history")) => format!("{PREFIX}/timelines/{name}"),
@@ -203,7 +203,8 @@ pub fn key(name: &str) -> String {
     }
 }
 
-/// Runs a command, which must succeed: without a word if `words` are empty, else with one warning that contains them.
+/// Runs a command, which must succeed: without messages if `words` are empty, otherwise with one warning that
+/// contains them.
 pub fn warns(program: &str, command: Command, words: &str) {
     let description = format!("{command:?}");
     let Outcome { status, stderr } = outcome_of(command);
@@ -216,7 +217,7 @@ pub fn warns(program: &str, command: Command, words: &str) {
     }
 }
 
-/// Asserts that there is one error, after at most one warning, and that all of `words` are in them.
+/// Asserts that there is one error, after at most one warning, and that both together contain all of `words`.
 pub fn check_lines(program: &str, stderr: &str, words: &[&str]) {
     let lines: Vec<_> = stderr.lines().collect();
     let (error, others) = lines.split_last().expect("it says why");
@@ -228,7 +229,7 @@ pub fn check_lines(program: &str, stderr: &str, words: &[&str]) {
     }
 }
 
-/// Runs the cases beside each other, because many of them wait.
+/// Runs the cases concurrently, because many of them wait.
 pub fn at_once<Case: Sync>(cases: &[Case], check: impl Fn(&Case) + Sync) {
     thread::scope(|scope| {
         for case in cases {

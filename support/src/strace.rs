@@ -1,4 +1,4 @@
-//! The system calls of a command as strace sees them, and the signals and failures with which it meets them.
+//! System calls of a command, observed with strace, and signals and failures injected into them.
 
 use std::{
     collections::HashMap,
@@ -14,25 +14,24 @@ use super::{
     wrapper::wrapped,
 };
 
-/// The calls that change a file system, or make a change durable. Where one has a question mark, not every
-/// architecture has the call.
+/// Calls that change a file system, or make a change durable. A question mark marks those that not every architecture
+/// has.
 pub const CHANGES: &str =
     "?mkdir,mkdirat,openat,write,fsync,fdatasync,?link,linkat,?unlink,unlinkat,?rename,renameat,renameat2";
 
-/// Runs the command and gives its [`CHANGES`], whatever they change, and its last call, `exit_group`.
+/// Runs the command and returns its [`CHANGES`], and its last call, `exit_group`.
 pub fn trace(sandbox: &Sandbox, command: &Command) -> (Outcome, Vec<Call>) {
     trace_calls(CHANGES, sandbox, command)
 }
 
-/// As [`trace`], but other calls.
+/// Does the same as [`trace`] for other calls.
 pub fn trace_calls(names: &str, sandbox: &Sandbox, command: &Command) -> (Outcome, Vec<Call>) {
     let options = ["-e", &format!("trace={names},exit_group")];
     let outcome = outcome_of(under_strace(sandbox, &options, command));
     (outcome, parse(&fs::read_to_string(log(sandbox)).unwrap()))
 }
 
-/// Runs the command, which may fail, and gives those of the system calls `names` that it makes, and its last one,
-/// `exit_group`.
+/// Runs the command, which may fail, and returns its system calls `names`, and its last one, `exit_group`.
 pub fn calls_of(sandbox: &Sandbox, names: &[&str], command: &Command) -> Vec<Call> {
     let options = ["-e", &format!("trace={},exit_group", names.join(","))];
     outcome_of(under_strace(sandbox, &options, command));
@@ -48,30 +47,30 @@ fn under_strace(sandbox: &Sandbox, options: &[&str], command: &Command) -> Comma
     wrapped(strace, command)
 }
 
-/// Where strace itself writes, because the standard error is the command's.
+/// Returns the path of strace's log, because standard error is the command's.
 fn log(sandbox: &Sandbox) -> PathBuf {
     sandbox.join("strace.log")
 }
 
-/// One of the [`CHANGES`] that a command makes in a place.
+/// One of the [`CHANGES`] that a command makes in a directory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     call: String,
     pub path: PathBuf,
-    /// Of how many such calls on this path it is the last.
+    /// Rank among such calls on this path.
     count: usize,
 }
 
 impl Change {
-    /// The command, which will have `effect`, `signal=KILL` or an error such as `error=EIO`, instead of this change.
+    /// Returns the command with this change replaced by `effect`: `signal=KILL` or an error such as `error=EIO`.
     pub fn replaced(&self, effect: &str, sandbox: &Sandbox, command: &Command) -> Command {
         let Self { call, path, count } = self;
         let inject = format!("inject={call}:{effect}:when={count}");
         under_strace(sandbox, &["-P", path.to_str().unwrap(), "-e", &inject], command)
     }
 
-    /// The command, which will wait that long before this change. It is the process that is started; strace is none of
-    /// its parents.
+    /// Returns the command with a pause before this change. It is the started process itself; strace is none of its
+    /// parents.
     pub fn held(&self, pause: Duration, sandbox: &Sandbox, command: &Command) -> Command {
         let Self { call, path, count } = self;
         let inject = format!("inject={call}:delay_enter={}:when={count}", pause.as_micros());
@@ -83,7 +82,7 @@ impl Change {
     }
 }
 
-/// The changes that the calls make to `root` and what is below, in order.
+/// Returns the changes made to `root` and everything below, in order.
 pub fn changes_of(calls: &[Call], root: &Path) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     for call in calls {
@@ -101,17 +100,17 @@ pub fn changes_of(calls: &[Call], root: &Path) -> Vec<Change> {
 #[derive(Debug)]
 pub struct Call {
     pub name: String,
-    /// As strace writes them, descriptors with their paths: `3</a/file>, "/a/path"`.
+    /// Arguments as strace prints them, descriptors with their paths: `3</a/file>, "/a/path"`.
     arguments: String,
-    /// Likewise: `0`, `-1 ENOSPC (…)`, `?`.
+    /// Result as strace prints it: `0`, `-1 ENOSPC (…)`, `?`.
     result: String,
-    /// The lines of strace's log in which it begins and ends.
+    /// Lines of strace's log in which it starts and ends.
     began: usize,
     ended: usize,
 }
 
 impl Call {
-    /// Whether this one had ended when the other one began.
+    /// Returns `true` if this call had ended when the other one started.
     pub fn is_before(&self, other: &Self) -> bool {
         self.ended < other.began
     }
@@ -120,7 +119,7 @@ impl Call {
         self.result == "0"
     }
 
-    /// The path that the call is about: that of the descriptor which is its first argument, or the last one it names.
+    /// Returns the path of the call: that of the descriptor in its first argument, or the last one it names.
     pub fn path(&self) -> Option<&Path> {
         match self.arguments.split_once('<') {
             Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -130,27 +129,27 @@ impl Call {
         }
     }
 
-    /// The first path that the call names.
+    /// Returns the first path that the call names.
     pub fn first_path(&self) -> Option<&Path> {
         self.arguments.split('"').nth(1).map(Path::new)
     }
 
-    /// Whether this has a network file system ask its server for what is in the directory `path`.
+    /// Returns `true` if this makes a network file system ask its server for the directory `path`.
     pub fn compares(&self, path: &Path) -> bool {
         self.name == "statx" && self.path() == Some(path) && self.arguments.contains("AT_STATX_FORCE_SYNC")
     }
 
-    /// Whether this opens `path`, or tries to.
+    /// Returns `true` if this opens `path`, or tries to.
     pub fn opens(&self, path: &Path) -> bool {
         self.name == "openat" && self.path() == Some(path)
     }
 
-    /// Whether this flushes `path`, successfully.
+    /// Returns `true` if this flushes `path` successfully.
     pub fn flushes(&self, path: &Path) -> bool {
         matches!(self.name.as_str(), "fsync" | "fdatasync") && self.path() == Some(path) && self.succeeded()
     }
 
-    /// The status that the process ended with, if this is its last call.
+    /// Returns the exit status of the process, if this is its last call.
     pub fn exit_status(&self) -> Option<&str> {
         (self.name == "exit_group").then_some(self.arguments.as_str())
     }

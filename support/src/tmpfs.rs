@@ -1,7 +1,7 @@
-//! A small tmpfs in a mount namespace of its own: a disk that can be full, and a mount that can be gone.
+//! A small tmpfs in its own mount namespace: a disk that can be full, and a mount that can disappear.
 //!
-//! The namespace ends with the process that holds it, and that one with the test, however the test ends: nothing of it
-//! is ever seen outside.
+//! The namespace ends with the process that holds it, and that one with the test, however the test ends. It is never
+//! visible outside.
 
 use std::{
     ffi::OsStr,
@@ -14,17 +14,17 @@ use std::{
 
 use super::{output_of, user, wrapper::wrapped};
 
-/// A file system of so many bytes, and commands that see it.
+/// A file system of limited size, and commands that see it.
 pub struct Tmpfs {
     mount_point: PathBuf,
     holder: Child,
 }
 
 impl Tmpfs {
-    /// Mounts one of `bytes` bytes on a directory of the unprivileged user, which will own it.
+    /// Mounts a tmpfs of `bytes` bytes on a directory of the unprivileged user, who will own it.
     pub fn mount(mount_point: &Path, bytes: u64) -> Self {
         let mut unshare = Command::new("unshare");
-        // Whoever is not root is root in a namespace of his own users.
+        // A user other than root is root in a user namespace of its own.
         unshare.arg(if is_root() { "-m" } else { "-Urm" });
         let script =
             "mount -t tmpfs -o mode=0700,size=$1 tmpfs \"$2\" && echo mounted && exec cat >/dev/null";
@@ -43,14 +43,14 @@ impl Tmpfs {
         tmpfs
     }
 
-    /// The command, with the tmpfs in its sight; still as the unprivileged user.
+    /// Returns the command within the namespace, still as the unprivileged user.
     pub fn run(&self, command: &Command) -> Command {
         let owner = fs::metadata(&self.mount_point).unwrap();
         let mut enter = self.enter();
         if is_root() {
             enter.args(["--setuid", &owner.uid().to_string(), "--setgid", &owner.gid().to_string()]);
         }
-        // Entering the namespace leaves the working directory behind, and a relative %p counts from there.
+        // Entering the namespace leaves the working directory, and a relative %p depends on it.
         enter.args(["env", "--chdir"]).arg(command.get_current_dir().unwrap_or(Path::new("/")));
         let mut entered = wrapped(enter, command);
         entered.current_dir("/");
@@ -66,7 +66,7 @@ impl Tmpfs {
         enter
     }
 
-    /// The path under which the test itself finds what commands of [`Tmpfs::run`] find under `path`.
+    /// Returns the path under which the test itself finds the `path` of commands in [`Tmpfs::run`].
     pub fn seen_outside(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         root.join(path.strip_prefix("/").unwrap())
@@ -86,7 +86,7 @@ impl Tmpfs {
         ballast.set_len(length - u64::try_from(left).unwrap()).unwrap();
     }
 
-    /// Frees what [`Tmpfs::fill`] took.
+    /// Reverts [`Tmpfs::fill`].
     pub fn free(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
@@ -100,12 +100,12 @@ impl Tmpfs {
         self.run_as_root(["mount", "-o", "remount,bind,ro"]);
     }
 
-    /// Takes it away; the directory it was mounted on remains.
+    /// Unmounts it; the mount point remains.
     pub fn unmount(&self) {
         self.run_as_root(["umount"]);
     }
 
-    /// Takes it away, and mounts an empty one in its place.
+    /// Unmounts it, and mounts an empty one in its place.
     pub fn mount_anew(&mut self) {
         self.unmount();
         self.run_as_root(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs"]);
@@ -127,7 +127,7 @@ fn is_root() -> bool {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        // Both fail only when the process has ended, and with it the namespace.
+        // Both fail only if the process has ended, and with it the namespace.
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }

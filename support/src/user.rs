@@ -1,8 +1,8 @@
-//! The user that servers and commands run as: PostgreSQL refuses root, and root is stopped by no permission.
+//! The user that runs servers and commands: PostgreSQL refuses root, and permissions do not stop root.
 
 use std::{os::unix, os::unix::process::CommandExt, path::Path, process::Command, sync::LazyLock};
 
-/// What root drops to; `None` when the tests run as an ordinary user already.
+/// The user to which root switches; `None` if the tests already run as an ordinary user.
 static UNPRIVILEGED: LazyLock<Option<User>> = LazyLock::new(|| {
     rustix::process::geteuid().is_root().then(|| {
         ["postgres", "nobody"]
@@ -25,7 +25,7 @@ impl User {
     }
 }
 
-/// The user id that servers and commands run as.
+/// Returns the user ID that runs servers and commands.
 pub fn uid() -> u32 {
     UNPRIVILEGED.map_or_else(|| rustix::process::geteuid().as_raw(), |user| user.uid)
 }
@@ -44,7 +44,7 @@ pub fn hand_over(path: &Path) {
     }
 }
 
-/// Whether the unprivileged user can execute `program`: a target directory below /root is closed to it.
+/// Returns `true` if the unprivileged user can execute `program`, which it cannot in a target directory below /root.
 pub fn can_execute(program: &Path) -> bool {
     let mut test = Command::new("test");
     test.arg("-x").arg(program).current_dir("/");

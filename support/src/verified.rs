@@ -1,4 +1,4 @@
-//! An archive of two timelines and a base backup, and what `walkeep verify` says of it.
+//! An archive of two timelines with a base backup, and the output of `walkeep verify`.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -10,26 +10,26 @@ use super::{
     store_cluster::Told,
 };
 
-/// Before the base backup.
+/// A segment before the base backup.
 pub const OLD: &str = "000000010000000000000002";
-/// In which the base backup begins and ends.
+/// The segment in which the base backup starts and ends.
 pub const START: &str = "000000010000000000000003";
-/// After it.
+/// A segment after it.
 pub const NEEDED: &str = "000000010000000000000004";
-/// The last one that timeline 1 has whole.
+/// The last complete segment of timeline 1.
 pub const LAST: &str = "000000010000000000000005";
-/// In which timeline 2 begins.
+/// The segment in which timeline 2 begins.
 pub const FORK: &str = "000000020000000000000006";
 pub const NEWEST: &str = "000000020000000000000007";
 pub const HISTORY: &str = "00000002.history";
 pub const BACKUP: &str = "000000010000000000000003.00000028.backup";
 
-/// The name of a segment of timeline 1 or 2.
+/// Returns the name of a segment of timeline 1 or 2.
 pub fn name(timeline: u32, number: u32) -> String {
     format!("{timeline:08X}00000000{number:08X}")
 }
 
-/// What the backup history file of a base backup says that begins in a segment of timeline 1 and ends in another.
+/// Returns the backup history file of a base backup that starts in one segment of timeline 1 and ends in another.
 pub fn backup_history(first: u32, last: u32, label: &str) -> String {
     let position = |number| format!("0/{number:X}00138 (file {})", name(1, number));
     format!(
@@ -45,19 +45,19 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Timeline 1 has segments 1 to 5, and a part of 6, in which timeline 2 begins and goes on to 7. There is a base backup
-    /// from 3.
+    /// Creates timeline 1 with segments 1 to 5 and a part of 6, in which timeline 2 begins and continues to 7, and a
+    /// base backup from 3.
     pub fn new() -> Self {
         let archive = Self::of_one_timeline(5);
         archive.push(&format!("{}.partial", name(1, 6)), &content(&name(1, 6)));
         archive.push(HISTORY, b"1\t0/600100\tno recovery target specified\n");
-        // What comes before the point where it began is copied.
+        // The part before the fork is copied.
         archive.push(FORK, &content(&name(1, 6)));
         archive.push(NEWEST, &content(NEWEST));
         archive
     }
 
-    /// Timeline 1 has segments from 1 on. There is a base backup from 3.
+    /// Creates timeline 1 with segments from 1 on, and a base backup from 3.
     pub fn of_one_timeline(last: u32) -> Self {
         let archive = Self { pusher: Pusher::new() };
         for number in 1..=last {
@@ -73,7 +73,7 @@ impl Verified {
         succeeds(self.pusher.push(name));
     }
 
-    /// What another system has archived under that name.
+    /// Returns another cluster's archived file of that name.
     pub fn of_another_system(&self, name: &str) -> Vec<u8> {
         let data = DataDirectory::new(&self.pusher.sandbox, "another", OTHER_SYSTEM);
         data.segment(name, 9);
@@ -98,7 +98,7 @@ impl Verified {
         fs::write(self.file(name), bytes).unwrap();
     }
 
-    /// The command.
+    /// Returns the command.
     pub fn command(&self, options: &[&str]) -> Command {
         let mut command = self.pusher.sandbox.walkeep();
         command.args(["verify", "--archive", self.pusher.archive.url()]).args(options);
@@ -106,29 +106,29 @@ impl Verified {
         command
     }
 
-    /// What it tells programs.
+    /// Returns the JSON output.
     pub fn verify(&self, options: &[&str]) -> Verdict {
         Verdict::of(self.command(options))
     }
 
-    /// What it tells people.
+    /// Returns the text output.
     pub fn told(&self, options: &[&str]) -> Told {
         Told::by(self.command(options))
     }
 
-    /// What the last one has noted in the archive.
+    /// Returns the report of the last verification in the archive.
     pub fn report(&self) -> Value {
         let file = format!("{}/{SYSTEM}/reports/verify.json", self.pusher.archive.url());
         serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
     }
 }
 
-/// The content of a segment.
+/// Returns the content of a segment.
 pub fn content(name: &str) -> Vec<u8> {
     segment(name, SYSTEM, SEGMENT_BYTES, 0)
 }
 
-/// What `walkeep verify --json` has said.
+/// JSON output of `walkeep verify`.
 #[derive(Debug)]
 pub struct Verdict {
     pub status: i32,
@@ -145,7 +145,7 @@ impl Verdict {
         Self { status: told.status, stderr: told.stderr, json }
     }
 
-    /// Severity, kind and file of all findings.
+    /// Returns severity, kind and file of all findings.
     pub fn findings(&self) -> Vec<(&str, &str, &str)> {
         let findings = self.json["findings"].as_array().unwrap_or_else(|| panic!("{:#}", self.json));
         findings
@@ -157,8 +157,8 @@ impl Verdict {
             .collect()
     }
 
-    /// Asserts all findings but the one that the present cannot be recovered, which follows from the answer to that; and that
-    /// the exit status follows from all of them.
+    /// Asserts all findings except the one that the present cannot be recovered, which depends on another answer; and
+    /// that the exit status agrees with them.
     pub fn says(&self, findings: &[(&str, &str, &str)]) {
         let (mut found, mut expected) = (self.findings(), findings.to_vec());
         let of_present = |finding: &&(&str, &str, &str)| finding.1 == "present";
@@ -173,7 +173,7 @@ impl Verdict {
         assert_eq!((self.status, self.stderr.as_str()), (i32::from(failed), ""));
     }
 
-    /// Asserts what the finding about a file means, in these words.
+    /// Asserts that the meaning of the finding about a file contains these words.
     pub fn means(&self, file: &str, words: &[&str]) {
         let findings = self.json["findings"].as_array().unwrap();
         let finding = findings.iter().find(|finding| finding["file"] == file).unwrap();

@@ -1,4 +1,4 @@
-//! An archive in a store and a base backup, and `walkeep verify` that asks for one file at a time.
+//! An archive in a store with a base backup, and `walkeep verify` that reads one file at a time.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use super::{
     wrapper::wrapped,
 };
 
-/// One file at a time: on one of the cores.
+/// Restricts the command to one CPU, so that it reads one file at a time.
 fn one_by_one(scene: &StoreScene, command: &Command) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
@@ -30,7 +30,7 @@ fn one_by_one(scene: &StoreScene, command: &Command) -> Command {
     wrapped(taskset, command)
 }
 
-/// A store with six segments and a base backup from the third; the calls ask for one file at a time.
+/// Creates a store with six segments and a base backup from the third.
 pub fn store() -> StoreScene {
     let mut scene = StoreScene::new();
     let file = scene.sandbox.file("walkeep.toml", "connections = 1\n");
@@ -52,7 +52,7 @@ pub fn verify(scene: &StoreScene, options: &[&str]) -> Command {
     one_by_one(scene, &command)
 }
 
-/// The names of the objects that were asked for, of the requests with this method.
+/// Lists the names of the objects requested with this method.
 pub fn asked(scene: &StoreScene, method: &str) -> Vec<String> {
     let requests = scene.store.requests().into_iter().filter(|request| request.method == method);
     let names = requests.map(|request| request.path.rsplit('/').next().unwrap().to_owned());
@@ -64,16 +64,16 @@ pub fn report(scene: &StoreScene) -> Value {
     serde_json::from_slice(&report).unwrap()
 }
 
-/// Three requests for late names come first: for the last report, for what was acknowledged, and for the newest segment,
-/// which tells the size of all.
+/// Admits three requests with names that sort late: for the last report, the acknowledgements, and the newest
+/// segment, which determines the size.
 pub fn let_the_survey_through(scene: &StoreScene) {
     scene.store.break_times(3, Matching::GetsFrom("000000010000000000000006"), Fault::None);
 }
 
-/// Verifies until segment 5 hangs, with segment 2 damaged, and ends it there.
+/// Verifies until segment 5 hangs, with segment 2 damaged, and stops it there.
 pub fn interrupted(scene: &StoreScene, options: &[&str], signal: Signal) -> Outcome {
     scene.store.put(&key(OLD), "rubbish");
-    // As if it had been archived so: in the order of names, the two at the ends tell the size of all.
+    // As if archived in the order of names: the two at the ends then determine the size.
     for number in 1..=6 {
         touch(&scene.store.file(&key(&name(1, number))), days_ago(1));
     }
@@ -94,7 +94,7 @@ pub fn interrupted(scene: &StoreScene, options: &[&str], signal: Signal) -> Outc
     outcome
 }
 
-/// Verifies, and does something when all that comes before a segment has been looked at.
+/// Runs a verification, and an action once everything before a segment is verified.
 pub fn verified_while(
     scene: &mut StoreScene,
     options: &[&str],
@@ -121,7 +121,7 @@ pub fn verified_while(
     verdict
 }
 
-/// Removes an object behind the server's back.
+/// Removes an object without a request.
 pub fn remove(scene: &StoreScene, name: &str) {
     fs::remove_file(scene.store.file(&key(name))).unwrap();
 }

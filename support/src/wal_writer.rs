@@ -1,51 +1,51 @@
-//! WAL as a server of version 15 writes it, record by record, so that a test can have any segments it likes.
+//! WAL as written by version 15, record by record, so that a test can build any segments.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
 const PAGE_BYTES: u64 = 8192;
-/// A resource manager whose records are nothing special, and that of records about the log itself.
+/// An ordinary resource manager, and that of records about the WAL itself.
 const HEAP: u8 = 10;
 const XLOG: u8 = 0;
 const SWITCH: u8 = 0x40;
 
-/// The log of one timeline from the start of a segment on.
+/// The WAL of one timeline from the start of a segment on.
 pub struct WalWriter {
     pub system: u64,
     pub timeline: u32,
     pub segment_bytes: u64,
-    /// Where `bytes` begin.
+    /// Position of the start of `bytes`.
     start: u64,
     bytes: Vec<u8>,
-    /// Where the last record begins.
+    /// Position of the last record.
     last: u64,
 }
 
 impl WalWriter {
-    /// A log that begins with segment `number`.
+    /// Creates WAL that starts with segment `number`.
     pub fn new(system: u64, timeline: u32, number: u64, segment_bytes: u64) -> Self {
         let start = number * segment_bytes;
-        // As if a record lay right before.
+        // As if a record ended just before.
         Self { system, timeline, segment_bytes, start, bytes: Vec::new(), last: start - 64 }
     }
 
-    /// Where the next byte goes.
+    /// Returns the position of the next byte.
     pub fn position(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
-    /// Writes a record with a body of so many bytes; returns where it begins.
+    /// Writes a record with a body of that many bytes; returns its position.
     pub fn record(&mut self, body: usize) -> u64 {
         self.write(HEAP, 0, &vec![b'x'; body])
     }
 
-    /// Writes records with bodies of so many bytes.
+    /// Writes records with bodies of these sizes.
     pub fn records(&mut self, bodies: &[usize]) {
         for body in bodies {
             self.record(*body);
         }
     }
 
-    /// Ends the segment: with the empty pages of version 10, or with zeros. Returns where the record begins that does it.
+    /// Ends the segment, with the empty pages of version 10 or with zeros. Returns the position of the switch record.
     pub fn switch(&mut self, with_page_headers: bool) -> u64 {
         let at = self.write(XLOG, SWITCH, b"");
         while !self.position().is_multiple_of(self.segment_bytes) {
@@ -59,11 +59,11 @@ impl WalWriter {
         at
     }
 
-    /// Writes records until one of them ends exactly where the segment does.
+    /// Writes records until one of them ends exactly at the end of the segment.
     pub fn fill(&mut self) {
         loop {
             let room = self.room();
-            // Never so little left that the last record would not fit in.
+            // Never leaves so little that the last record would not fit.
             let total = if room <= 4096 { room } else { 2048 };
             self.record(usize::try_from(total).unwrap() - 24);
             if self.position().is_multiple_of(self.segment_bytes) {
@@ -72,7 +72,7 @@ impl WalWriter {
         }
     }
 
-    /// How many bytes of records fit into what is left of the segment.
+    /// Returns the number of bytes of records that fit into the rest of the segment.
     fn room(&self) -> u64 {
         let end = (self.position() / self.segment_bytes + 1) * self.segment_bytes;
         let pages = (end - self.position()) / PAGE_BYTES;
@@ -82,7 +82,7 @@ impl WalWriter {
         end - self.position() - headers - long
     }
 
-    /// Leaves the record that is begun last unfinished at the end of its page, as a crash does, and says so on the next page.
+    /// Leaves the last record incomplete at the end of its page, as a crash does, and marks that on the next page.
     pub fn break_off(&mut self, body: usize) {
         let before = (self.last, self.bytes.len());
         let at = self.record(body);
@@ -144,7 +144,7 @@ impl WalWriter {
         }
     }
 
-    /// The segments so far; the last one is filled up with zeros.
+    /// Returns the segments so far; the last one is filled up with zeros.
     pub fn segments(&self) -> Vec<Vec<u8>> {
         let size = usize::try_from(self.segment_bytes).unwrap();
         let fill_up = |part: &[u8]| [part, &vec![0; size - part.len()]].concat();

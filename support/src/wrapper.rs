@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::sandbox::Sandbox;
 
-/// `wrapper`, followed by the program and the arguments of `command`, with its environment and in its directory.
+/// Returns `wrapper` followed by the program and the arguments of `command`, with its environment and directory.
 pub fn wrapped(mut wrapper: Command, command: &Command) -> Command {
     wrapper.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
@@ -19,7 +19,7 @@ pub fn wrapped(mut wrapper: Command, command: &Command) -> Command {
     wrapper
 }
 
-/// The command as `"$@"` of a shell script, as in `umask 022; exec "$@"`.
+/// Returns the command as `"$@"` of a shell script, as in `umask 022; exec "$@"`.
 pub fn in_shell(sandbox: &Sandbox, script: &str, command: &Command) -> Command {
     let mut shell = sandbox.command("sh");
     shell.args(["-c", script, "sh"]);

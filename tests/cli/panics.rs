@@ -114,11 +114,7 @@ fn an_answer_that_needs_no_archive_survives_a_panic() {
         ("000000010000000000000001", 255, None),
     ] {
         let mut child = Command::new(env::current_exe().unwrap());
-        child.args([
-            "--exact",
-            "panics::an_answer_that_needs_no_archive_survives_a_panic",
-            "--nocapture",
-        ]);
+        child.args(["--exact", "panics::an_answer_that_needs_no_archive_survives_a_panic", "--nocapture"]);
         child.env(ASKED, name).stdin(Stdio::null()).stdout(Stdio::null()).current_dir(data.path());
         let Output { status: ended, stderr, .. } = child.output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();

@@ -1,18 +1,18 @@
-//! A thread that serves connections, and ends with the value that stands for it.
+//! A thread that serves connections until its owner is dropped.
 
 use std::{net::TcpListener, thread, thread::JoinHandle};
 
 use tokio::{net::TcpStream, runtime, sync::oneshot};
 
-/// A thread with a tokio runtime that serves a listener's connections. Dropping it ends them all, whatever they are
-/// waiting for, and waits for the thread.
+/// A thread with a tokio runtime that serves a listener's connections. Dropping it ends them all, whatever they wait
+/// for, and waits for the thread.
 pub(super) struct Background {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Background {
-    /// Calls `serve` for each connection, and runs what it returns beside the others.
+    /// Calls `serve` for each connection, and runs the returned futures concurrently.
     pub(super) fn accepting<Serving>(
         listener: TcpListener,
         serve: impl Fn(TcpStream) -> Serving + Send + 'static,
@@ -41,9 +41,9 @@ where
     listener.set_nonblocking(true).unwrap();
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     loop {
-        // Fails for a connection that the client has already given up.
+        // Fails for a connection that the client has already closed.
         let Ok((socket, _)) = listener.accept().await else { continue };
-        // What is written byte by byte is to arrive byte by byte.
+        // Bytes written one by one must arrive one by one.
         socket.set_nodelay(true).unwrap();
         tokio::spawn(serve(socket));
     }
@@ -51,7 +51,7 @@ where
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // The thread's end, should it have panicked, has been reported by the panic itself.
+        // If the thread has panicked, the panic itself has been reported.
         let _ = self.stop.take().unwrap().send(());
         let _ = self.thread.take().unwrap().join();
     }

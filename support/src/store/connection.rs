@@ -1,4 +1,4 @@
-//! The life of a connection and its requests, and of a request that meets with a fault.
+//! Connections and their requests, and requests with a fault.
 
 use std::{
     fmt,
@@ -32,21 +32,21 @@ use super::{
     wire::{Channel, Control, Mishap, Wire},
 };
 
-/// What is larger is put as it arrives, and not collected before.
+/// Size above which an object is stored while it arrives, instead of being collected before.
 const LARGE: u64 = 64 << 20;
 
 type Answer = Response<Full<Bytes>>;
 
-/// What all connections share.
+/// State shared by all connections.
 pub(super) struct Server {
     s3: S3Service,
     pub(super) rules: Rules,
     pub(super) faults: Mutex<Faults>,
     pub(super) requests: Mutex<Vec<Request>>,
     pub(super) connections: AtomicUsize,
-    /// In seconds, of the clock that the answers are dated by.
+    /// Offset in seconds of the clock in the responses.
     pub(super) clock_offset: AtomicI64,
-    /// s3s-fs looks whether an object exists before it puts one; in between, no other may be put.
+    /// s3s-fs looks whether an object exists before it stores one; no other may be stored in between.
     change: tokio::sync::Mutex<()>,
 }
 
@@ -67,21 +67,21 @@ impl Server {
         }
     }
 
-    /// Answers the requests of a connection until one of its ends closes it.
+    /// Answers the requests of a connection until either end closes it.
     pub(super) async fn serve(self: Arc<Self>, socket: TcpStream, tls: Option<TlsAcceptor>) {
         self.connections.fetch_add(1, SeqCst);
         let channel: Box<dyn Channel> = match tls {
             None => Box::new(socket),
             Some(tls) => match tls.accept(socket).await {
                 Ok(stream) => Box::new(stream),
-                // The client does not trust the certificate, or has gone.
+                // The client does not trust the certificate, or has disconnected.
                 Err(_) => return,
             },
         };
         let control = Control::default();
         let wire = Wire::new(channel, control.clone());
         let service = service_fn(move |request| Arc::clone(&self).answer(control.clone(), request));
-        // Fails with what a fault has done to the connection, or the client.
+        // Fails because of a fault, or of the client.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(wire), service).await;
     }
 
@@ -121,7 +121,7 @@ impl Server {
             Some(Fault::Hang) => return pending().await,
             Some(Fault::Answer { status, code, message }) => error_document(*status, code, message),
             Some(Fault::Raw { status, headers, body }) => raw(*status, headers, body),
-            // On its own: a store performs what has arrived, also when the client has gone meanwhile.
+            // Detached: a store executes what has arrived, even if the client has disconnected.
             _ => tokio::spawn(Arc::clone(&self).perform(head, body)).await.map_err(|_| Broken)?,
         };
         answer.headers_mut().insert(header::DATE, self.date());
@@ -141,7 +141,7 @@ impl Server {
         Ok(answer)
     }
 
-    /// Takes note of a request, and says what it is to meet with.
+    /// Records a request, and returns its fault.
     fn note(&self, request: Request) -> Option<Fault> {
         let fault = self.faults.lock().unwrap().take(&request);
         self.requests.lock().unwrap().push(request);
@@ -165,7 +165,7 @@ impl Server {
     }
 }
 
-/// Reads at least `length` bytes, if there are so many; they come in pieces of some kB.
+/// Reads at least `length` bytes, if there are that many; they arrive in pieces of some kB.
 async fn read(body: &mut Incoming, length: u64) -> Result<(), Broken> {
     let mut read = 0;
     while read < length {
@@ -194,7 +194,7 @@ fn raw(status: u16, headers: &[(&'static str, String)], body: &'static str) -> A
     answer
 }
 
-/// Ends a connection without an answer.
+/// Ends a connection without a response.
 #[derive(Debug)]
 struct Broken;
 

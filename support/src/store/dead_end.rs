@@ -6,13 +6,13 @@ use tokio::{io::AsyncReadExt, net::TcpSocket};
 
 use super::{background::Background, http, https, loopback_listener};
 
-/// An endpoint with no server behind it, for as long as this lives.
+/// An endpoint without a server, until it is dropped.
 pub struct DeadEnd {
     address: SocketAddr,
     _occupant: Occupant,
 }
 
-/// Held for what it does to the port.
+/// Occupies the port.
 #[expect(dead_code, reason = "held until it is dropped")]
 enum Occupant {
     Bound(TcpSocket),
@@ -21,7 +21,7 @@ enum Occupant {
 }
 
 impl DeadEnd {
-    /// Connections are refused.
+    /// Creates an endpoint that refuses connections.
     pub fn refused() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -29,14 +29,14 @@ impl DeadEnd {
         Self { address: socket.local_addr().unwrap(), _occupant: Occupant::Bound(socket) }
     }
 
-    /// Connections succeed, and are never answered or read from.
+    /// Creates an endpoint that accepts connections, and never reads from or answers them.
     pub fn silent() -> Self {
         let listener = loopback_listener();
         // The kernel establishes connections before they are accepted.
         Self { address: listener.local_addr().unwrap(), _occupant: Occupant::Listening(listener) }
     }
 
-    /// Connections are closed as soon as the client has said something, such as TLS's ClientHello.
+    /// Creates an endpoint that closes connections once the client has sent something, such as TLS's ClientHello.
     pub fn cuts_tls() -> Self {
         let listener = loopback_listener();
         let address = listener.local_addr().unwrap();

@@ -1,10 +1,10 @@
-//! What can be made to go wrong, and with which requests it does.
+//! Faults, and the requests to which they apply.
 
 use std::time::Duration;
 
 use super::request::Request;
 
-/// Which requests meet with a fault.
+/// Requests to which a fault applies.
 #[derive(Clone, Copy, Debug)]
 pub enum Matching {
     Any,
@@ -13,17 +13,17 @@ pub enum Matching {
     Puts,
     /// GETs of objects; listings are not among them.
     Gets,
-    /// Those of objects whose names, without what is before the last slash, are not before this one.
+    /// GETs of objects whose names, after the last slash, do not sort before this one.
     GetsFrom(&'static str),
     /// HEADs of objects.
     Heads,
     /// Requests for listings.
     Listings,
-    /// GETs of objects whose names, without what is before the last slash, are before this one.
+    /// GETs of objects whose names, after the last slash, sort before this one.
     GetsBefore(&'static str),
-    /// GETs and HEADs of objects of this name, whatever is before the last slash.
+    /// GETs and HEADs of objects with this name after the last slash.
     Of(&'static str),
-    /// HEADs of objects of this name, whatever is before the last slash.
+    /// HEADs of objects with this name after the last slash.
     HeadsOf(&'static str),
 }
 
@@ -45,52 +45,52 @@ impl Matching {
     }
 }
 
-/// What becomes of a request. "Performed" means that it has taken effect before anything goes wrong. Bytes of the
-/// answer are counted from the start of its body, and stand for its end when there are fewer.
+/// A fault of a request. "Executed" means that the request has taken effect before the fault. Bytes of the response
+/// are counted from the start of its body; a number beyond its end means the end.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// None: it is answered as it should be. For those that come before others that meet with one.
+    /// No fault: the request is answered normally. For requests before others with a fault.
     None,
-    /// It is read, not performed, and answered with S3's error document; after HEAD without it.
+    /// The request is read, not executed, and answered with S3's error document; after HEAD without it.
     Answer { status: u16, code: &'static str, message: &'static str },
-    /// It is read, not performed, and answered with this.
+    /// The request is read, not executed, and answered with this.
     Raw { status: u16, headers: Vec<(&'static str, String)>, body: &'static str },
-    /// The connection is reset as soon as the head has arrived. Not performed.
+    /// The connection is reset once the head has arrived. Not executed.
     ResetBeforeReading,
-    /// Performed; the connection is reset after so many bytes of the answer's body.
+    /// Executed; the connection is reset after this many bytes of the response body.
     ResetAfter(u64),
-    /// Performed; the connection is closed without a byte of an answer.
+    /// Executed; the connection is closed without a response.
     AnswerLost,
-    /// Performed; the connection is closed after so many bytes of the answer's body, whose full length the head has
-    /// announced.
+    /// Executed; the connection is closed after this many bytes of the response body, whose full length was announced
+    /// in the head.
     CutBody(u64),
-    /// It is read, not performed, and never answered.
+    /// The request is read, not executed, and never answered.
     Hang,
-    /// Performed, and answered after so long.
+    /// Executed, and answered after this time.
     Late(Duration),
-    /// Performed, and never answered.
+    /// Executed, and never answered.
     HangAfterEffect,
-    /// Performed; after so many bytes of the answer's body nothing more comes.
+    /// Executed; nothing follows this many bytes of the response body.
     HangInBody(u64),
-    /// Performed; the answer's body comes one byte each 200 ms.
+    /// Executed; the response body arrives at one byte per 200 ms.
     Trickle,
-    /// Not performed: after so many bytes of its body, or a few kB more, nothing is read or answered. A client that
-    /// connects later than this comes into force can write what its own kernel takes, about 3 MB, and no more.
+    /// Not executed: after this many bytes of the request body, or a few kB more, nothing is read or answered. A
+    /// client that connects later can write only what its own kernel buffers, about 3 MB.
     StopReading(u64),
-    /// The connection is reset after so many bytes of the request's body, or a few kB more. Not performed.
+    /// The connection is reset after this many bytes of the request body, or a few kB more. Not executed.
     ResetUpload(u64),
-    /// Performed; this byte of the answer's body is inverted.
+    /// Executed; this byte of the response body is inverted.
     FlipByte(u64),
 }
 
-/// The faults that are in force.
+/// Active faults.
 #[derive(Default)]
 pub(super) struct Faults(Vec<Expected>);
 
 struct Expected {
     matching: Matching,
     fault: Fault,
-    /// How often it is still to happen; `None` without a limit.
+    /// Remaining number of times; `None` for no limit.
     times: Option<usize>,
 }
 
@@ -103,7 +103,7 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault that `request` meets with, which has thereby happened once more.
+    /// Returns the fault of `request`, and counts it.
     pub(super) fn take(&mut self, request: &Request) -> Option<Fault> {
         let expected = self
             .0

@@ -1,4 +1,4 @@
-//! A real S3 server: Garage, with a single node. It does not know `If-None-Match` for PUT.
+//! A real S3 server: Garage, with a single node. It does not support `If-None-Match` for PUT.
 
 use std::{
     env,
@@ -14,15 +14,15 @@ use std::{
 use super::{BUCKET, client_environment, http, loopback_listener};
 use crate::{sandbox::Sandbox, wait_until};
 
-/// Where `scripts/garage` installs it, in walkeep's directory of the cache.
+/// Path to which `scripts/garage` installs it, in walkeep's directory of the cache.
 const INSTALLED: &str = "garage-2.5.0/bin/garage";
 const REGION: &str = "garage";
 
-// Of the form that Garage gives to the keys it makes.
+// In the form of Garage's own keys.
 const ACCESS_KEY: &str = "GK0123456789abcdef01234567";
 const SECRET_KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A Garage server with the empty bucket `wal`; killed when dropped. All it keeps is in the sandbox.
+/// A Garage server with the empty bucket `wal`; killed on drop. All its data is in the sandbox.
 pub struct Garage<'a> {
     sandbox: &'a Sandbox,
     address: SocketAddr,
@@ -43,7 +43,7 @@ impl<'a> Garage<'a> {
         }
     }
 
-    /// Whether the server got its ports, once it has come so far: another process may have been quicker.
+    /// Returns `true` if the server got its ports, once it has come that far: another process may have taken them.
     fn serves(&mut self) -> bool {
         let mut got_ports = None;
         wait_until("Garage serves", || {
@@ -61,7 +61,7 @@ impl<'a> Garage<'a> {
         got_ports.unwrap()
     }
 
-    /// Where its S3 API listens.
+    /// Returns the address of its S3 API.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -71,17 +71,17 @@ impl<'a> Garage<'a> {
         http(self.address)
     }
 
-    /// The name of the bucket.
+    /// Returns the name of the bucket.
     pub const fn bucket() -> &'static str {
         BUCKET
     }
 
-    /// What a client finds the server and its key by.
+    /// Returns a client's variables for the server and its key.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         client_environment(&self.endpoint(), ACCESS_KEY, SECRET_KEY, REGION)
     }
 
-    /// The server's log so far.
+    /// Returns the server's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(log_file(self.sandbox)).unwrap_or_default()
     }
@@ -89,7 +89,7 @@ impl<'a> Garage<'a> {
 
 impl Drop for Garage<'_> {
     fn drop(&mut self) {
-        // Fails when the process has ended, and then nothing is left to do.
+        // Fails if the process has ended, and then nothing is left to do.
         let _ = self.server.kill();
         let _ = self.server.wait();
         if thread::panicking() {
@@ -98,14 +98,14 @@ impl Drop for Garage<'_> {
     }
 }
 
-/// The one in WALKEEP_GARAGE, else the one that `scripts/garage` has installed.
+/// Returns the path in WALKEEP_GARAGE, or that of `scripts/garage`.
 fn program() -> PathBuf {
     let program = env::var_os("WALKEEP_GARAGE").map_or_else(|| cache().join(INSTALLED), PathBuf::from);
     assert!(program.is_file(), "Garage is missing; run scripts/garage");
     program
 }
 
-/// As in `scripts/garage`, where an empty variable is none.
+/// As in `scripts/garage`, where an empty variable counts as unset.
 fn cache() -> PathBuf {
     let directory = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     directory("WALKEEP_CACHE").unwrap_or_else(|| {
@@ -115,14 +115,14 @@ fn cache() -> PathBuf {
     })
 }
 
-/// Two that are different: both listen at the same time.
+/// Returns two different addresses: both listen at the same time.
 fn free_addresses() -> (SocketAddr, SocketAddr) {
     let listeners: [TcpListener; 2] = [loopback_listener(), loopback_listener()];
     let [s3, rpc] = listeners.map(|listener| listener.local_addr().unwrap());
     (s3, rpc)
 }
 
-/// Starts the server, as the user who runs the tests: no other may be able to reach that user's cache.
+/// Starts the server as the user who runs the tests, whose cache may be inaccessible to others.
 fn launch(program: &Path, sandbox: &Sandbox, s3: SocketAddr, rpc: SocketAddr) -> Child {
     let directory = sandbox.join("garage");
     let configuration = directory.join("garage.toml");
@@ -132,7 +132,7 @@ fn launch(program: &Path, sandbox: &Sandbox, s3: SocketAddr, rpc: SocketAddr) ->
         .arg("--config")
         .arg(&configuration)
         .args(["server", "--single-node", "--default-bucket"])
-        // It takes settings from the environment, too.
+        // It also reads settings from the environment.
         .env_clear()
         .env("GARAGE_DEFAULT_BUCKET", BUCKET)
         .env("GARAGE_DEFAULT_ACCESS_KEY", ACCESS_KEY)
@@ -169,7 +169,7 @@ root_domain = ".s3.localhost"
     )
 }
 
-/// So that no other Garage takes this node for one of its own.
+/// Returns a secret by which no other Garage accepts this node as its own.
 fn random_secret() -> String {
     let mut bytes = [0; 32];
     File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();

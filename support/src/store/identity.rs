@@ -20,26 +20,26 @@ use tokio_rustls::{
 
 use crate::sandbox::Sandbox;
 
-/// A server certificate for `localhost` and 127.0.0.1, its key, and the certificate that clients are to trust.
+/// A server certificate for `localhost` and 127.0.0.1, its key, and the certificate that clients trust.
 pub struct Identity {
     acceptor: TlsAcceptor,
     ca_file: PathBuf,
 }
 
 impl Identity {
-    /// Signed by a certificate authority of its own.
+    /// Creates a certificate signed by its own authority.
     pub fn new(sandbox: &Sandbox) -> Self {
         Self::signed(sandbox, "ca.pem", &server_certificate())
     }
 
-    /// As [`Identity::new`], but expired since the year 2000.
+    /// Does the same as [`Identity::new`] with a certificate that expired in 2000.
     pub fn expired(sandbox: &Sandbox) -> Self {
         let mut certificate = server_certificate();
         certificate.not_after = date_time_ymd(2000, 1, 1);
         Self::signed(sandbox, "ca-of-expired.pem", &certificate)
     }
 
-    /// A certificate authority's self-signed certificate, served as the server's own.
+    /// Creates an authority's self-signed certificate, used as the server's own.
     pub fn self_signed_ca(sandbox: &Sandbox) -> Self {
         let mut certificate = server_certificate();
         certificate.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -59,7 +59,7 @@ impl Identity {
 
     fn write(sandbox: &Sandbox, ca_file: &str, ca: &str, certificate: &Certificate, key: &KeyPair) -> Self {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        // Not the process's default provider, which the code under test may want to install.
+        // Not the process's default provider, which the code under test may install.
         let configuration = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -69,12 +69,12 @@ impl Identity {
         Self { acceptor: TlsAcceptor::from(Arc::new(configuration)), ca_file: sandbox.file(ca_file, ca) }
     }
 
-    /// What clients are to trust, in PEM.
+    /// Returns the path of the trusted certificate, in PEM.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// A client that trusts this certificate alone.
+    /// Returns a client that trusts only this certificate.
     pub fn trusting_client(&self) -> reqwest::Client {
         choose_crypto();
         let ca = reqwest::Certificate::from_pem(&fs::read(&self.ca_file).unwrap()).unwrap();
@@ -86,9 +86,9 @@ impl Identity {
     }
 }
 
-/// What a client of this process needs to have done before it is built.
+/// Installs the crypto provider that a client of this process needs.
 pub fn choose_crypto() {
-    // Fails when another test has done it.
+    // Fails if another test has done it.
     let _ = ring::default_provider().install_default();
 }
 

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The near end of a link that `socket` is at the far end of. It delays, and does not limit how much is under way.
+/// Returns the near end of a link to `socket`. It delays, and does not limit the amount in flight.
 pub(super) fn slow_link(socket: TcpStream, round_trip: Duration) -> DuplexStream {
     let (near, far) = duplex(64 << 10);
     let (from_client, to_client) = split(socket);
@@ -33,7 +33,7 @@ async fn carry(
                 return;
             }
         }
-        // Fails when the other end has gone before.
+        // Fails if the other end has closed before.
         let _ = to.shutdown().await;
     });
     let mut buffer = vec![0; 64 << 10];

@@ -1,5 +1,5 @@
-//! An S3 server in the test's own process, which misbehaves on demand; a real one, Garage; and what stands between
-//! a client and its server: TLS, a slow link, and ends where no server answers.
+//! An S3 server in the test's own process that fails on demand; a real one, Garage; and components between client and
+//! server: TLS, a slow link, and endpoints without a server.
 
 pub mod dead_end;
 pub mod fault;
@@ -41,24 +41,24 @@ const BUCKET: &str = "wal";
 const ACCESS_KEY: &str = "AKIAWALKEEPTEST";
 const SECRET_KEY: &str = "the-secret-key-of-the-tests";
 
-/// An S3 server with the empty bucket `wal`: s3s-fs in a temporary directory, behind a layer that takes note of
-/// every request and misbehaves on demand. Gone when dropped, however many requests hang.
+/// An S3 server with the empty bucket `wal`: s3s-fs in a temporary directory, behind a layer that records every
+/// request and fails on demand. Gone on drop, even if requests hang.
 pub struct Store {
     server: Arc<Server>,
     listener: TcpListener,
     endpoint: String,
-    // Ends before the directory goes: fields are dropped in this order.
+    // Ends before the directory is removed: fields are dropped in this order.
     _background: Background,
     directory: TempDir,
 }
 
 impl Store {
-    /// A server that speaks plain HTTP.
+    /// Creates a server with plain HTTP.
     pub fn new() -> Self {
         Self::start(None)
     }
 
-    /// A server that speaks HTTPS, as `localhost`.
+    /// Creates a server with HTTPS, as `localhost`.
     pub fn with_tls(identity: &Identity) -> Self {
         Self::start(Some(identity.acceptor()))
     }
@@ -82,29 +82,29 @@ impl Store {
         self.endpoint.clone()
     }
 
-    /// Where the server listens.
+    /// Returns the address of the server.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }
 
-    /// What a client finds the server and its key by; a certificate authority is not part of it.
+    /// Returns a client's variables for the server and its key, without a certificate authority.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         client_environment(&self.endpoint, ACCESS_KEY, SECRET_KEY, "us-east-1")
     }
 
-    /// Where the object `key` is kept. Its ETag is kept elsewhere, and survives what is done to this file.
+    /// Returns the path of the object `key`. Its ETag is stored elsewhere, and survives changes of this file.
     pub fn file(&self, key: &str) -> PathBuf {
         self.bucket().join(key)
     }
 
-    /// Writes an object behind the server's back.
+    /// Writes an object without a request.
     pub fn put(&self, key: &str, content: impl AsRef<[u8]>) {
         let file = self.file(key);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, content).unwrap();
     }
 
-    /// Reads an object behind the server's back; `None` when there is none.
+    /// Reads an object without a request; `None` if it does not exist.
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
         match fs::read(self.file(key)) {
             Ok(content) => Some(content),
@@ -113,7 +113,7 @@ impl Store {
         }
     }
 
-    /// The keys of all objects, sorted.
+    /// Lists the keys of all objects, sorted.
     pub fn keys(&self) -> Vec<String> {
         let mut keys = Vec::new();
         let mut directories = vec![self.bucket()];
@@ -135,7 +135,7 @@ impl Store {
         self.directory.path().join(BUCKET)
     }
 
-    /// The requests whose head has arrived since [`Store::forget_requests`], in the order of their arrival.
+    /// Lists the requests whose head has arrived since [`Store::forget_requests`], in order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         self.server.requests.lock().unwrap().clone()
     }
@@ -144,58 +144,57 @@ impl Store {
         self.server.requests.lock().unwrap().clear();
     }
 
-    /// How many TCP connections have been accepted.
+    /// Returns the number of accepted TCP connections.
     pub fn connections(&self) -> usize {
         self.server.connections.load(SeqCst)
     }
 
-    /// Lets every request that matches meet with `fault`, until [`Store::heal`]. Of several, the first that matches
-    /// counts.
+    /// Applies `fault` to every matching request, until [`Store::heal`]. Of several, the first that matches applies.
     pub fn break_with(&self, matching: Matching, fault: Fault) {
         self.add_fault(matching, fault, None);
     }
 
-    /// Lets the next `times` requests that match meet with `fault`.
+    /// Applies `fault` to the next `times` matching requests.
     pub fn break_times(&self, times: usize, matching: Matching, fault: Fault) {
         self.add_fault(matching, fault, Some(times));
     }
 
     fn add_fault(&self, matching: Matching, fault: Fault, times: Option<usize>) {
         if matches!(fault, Fault::StopReading(_)) {
-            // A connection has its buffer from the listener. The kernel makes more of it, 8 kB.
+            // A connection inherits its buffer from the listener. The kernel doubles it, to 8 kB.
             self.set_receive_buffer(4 << 10);
         }
         self.server.faults.lock().unwrap().add(matching, fault, times);
     }
 
-    /// Ends all faults for requests to come; what hangs goes on hanging.
+    /// Removes all faults for future requests; those that hang stay so.
     pub fn heal(&self) {
         self.set_receive_buffer(256 << 10);
         self.server.faults.lock().unwrap().clear();
     }
 
-    /// For the connections that will be accepted.
+    /// Applies to connections accepted later.
     fn set_receive_buffer(&self, bytes: usize) {
         set_socket_recv_buffer_size(&self.listener, bytes).unwrap();
     }
 
-    /// From now on `If-None-Match` has no effect, as on servers that do not know it for PUT.
+    /// Ignores `If-None-Match` from now on, as servers do that do not support it for PUT.
     pub fn ignore_conditions(&self) {
         self.server.rules.set_conditions(Conditions::Ignored);
     }
 
-    /// From now on a PUT with `If-None-Match` is answered with 501 NotImplemented.
+    /// Answers a PUT with `If-None-Match` with 501 NotImplemented from now on.
     pub fn refuse_conditions(&self) {
         self.server.rules.set_conditions(Conditions::Refused);
     }
 
-    /// Makes the `Date` of the answers differ from the real time.
+    /// Sets an offset for the `Date` of responses.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.server.clock_offset.store(seconds, SeqCst);
     }
 }
 
-/// The variables that S3 clients read. None of them looks for credentials anywhere else.
+/// Returns the variables that S3 clients read. With them, none looks for credentials elsewhere.
 fn client_environment(
     endpoint: &str,
     access_key: &str,
@@ -224,7 +223,7 @@ fn http(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// By name, so that the name is what the certificate is checked for.
+/// By name, because the certificate is verified for the name.
 fn https(address: SocketAddr) -> String {
     format!("https://localhost:{}", address.port())
 }

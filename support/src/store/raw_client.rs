@@ -1,4 +1,4 @@
-//! A client that sees how each connection ends, to test the server with.
+//! A client that observes the end of each connection, to test the server itself.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -15,24 +15,24 @@ use object_store::{
 use super::{BUCKET, Store};
 use crate::PATIENCE;
 
-/// How long nothing must happen to count as silence.
+/// Time without data that counts as silence.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// The client of one store that speaks plain HTTP. Each request has a connection of its own.
+/// A client of one store with plain HTTP. Each request has its own connection.
 pub struct RawClient<'a> {
     store: &'a Store,
 }
 
-/// A request that has been sent as far as the server took it.
+/// A request that was sent as far as the server accepted it.
 pub struct Call {
     connection: TcpStream,
-    /// How many bytes of the request's body the kernel took.
+    /// Number of bytes of the request body that the kernel accepted.
     pub written: usize,
-    /// Why it took no more, when it did not take all of it.
+    /// Reason why it accepted no more, if not all.
     pub stopped_by: Option<ErrorKind>,
 }
 
-/// What came of a request.
+/// Result of a request.
 #[derive(Debug)]
 pub struct Answer {
     pub head: String,
@@ -40,7 +40,7 @@ pub struct Answer {
     pub end: End,
 }
 
-/// How a connection ended, or that it did not.
+/// End of a connection, if it has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
     Closed,
@@ -58,12 +58,12 @@ impl<'a> RawClient<'a> {
         self.call(method, key, headers, body).answer(PATIENCE)
     }
 
-    /// As [`RawClient::answer`], for an answer that is expected to come to a halt.
+    /// Does the same as [`RawClient::answer`] for a response that should come to a halt.
     pub fn answer_until_silence(&self, method: &str, key: &str, body: &[u8]) -> Answer {
         self.call(method, key, "", body).answer(SILENCE)
     }
 
-    /// Sends a request for an object, until it has been sent or nothing more is taken.
+    /// Sends a request for an object, until all is sent or nothing more is accepted.
     pub fn call(&self, method: &str, key: &str, headers: &str, body: &[u8]) -> Call {
         let url = self.signed_url(method, key);
         let mut connection = TcpStream::connect(self.store.address()).unwrap();
@@ -95,12 +95,12 @@ impl<'a> RawClient<'a> {
     }
 }
 
-/// The library's own client, which finds the server by these variables.
+/// Returns `object_store`'s own client with these variables.
 pub fn object_store_client(environment: &[(&str, String)]) -> AmazonS3 {
     super::identity::choose_crypto();
     let mut builder = AmazonS3Builder::new().with_bucket_name(BUCKET);
     for (name, value) in environment {
-        // It reads all but the ones that are meant for other clients.
+        // It reads all except those for other clients.
         if let Ok(key) = name.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);
         }
@@ -109,12 +109,12 @@ pub fn object_store_client(environment: &[(&str, String)]) -> AmazonS3 {
 }
 
 impl Call {
-    /// Reads the answer until the connection ends, or nothing has come for as long as `patience`.
+    /// Reads the response until the connection ends, or nothing has arrived for `patience`.
     pub fn answer(mut self, patience: Duration) -> Answer {
         self.connection.set_read_timeout(Some(patience)).unwrap();
         let mut bytes = Vec::new();
         let end = match self.connection.read_to_end(&mut bytes) {
-            // The kernel reports a reset once, and may have done so when the request was written.
+            // The kernel reports a reset once, perhaps while the request was written.
             Ok(_) if self.stopped_by == Some(ErrorKind::ConnectionReset) => End::Reset,
             Ok(_) => End::Closed,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => End::Reset,
@@ -128,7 +128,7 @@ impl Call {
 }
 
 impl Answer {
-    /// The status; `None` without an answer.
+    /// Returns the status; `None` without a response.
     pub fn status(&self) -> Option<u16> {
         self.head.split(' ').nth(1)?.parse().ok()
     }

@@ -1,4 +1,4 @@
-//! A server that has nothing, takes one upload by whatever protocol, and keeps what it was sent.
+//! A server without data that accepts one upload with any protocol, and stores what was sent.
 
 use std::{
     fs::File,
@@ -10,22 +10,22 @@ use std::{
 
 use super::{http, loopback_listener};
 
-/// Listens for the upload.
+/// A server waiting for the upload.
 pub struct Recorder {
     address: SocketAddr,
     thread: JoinHandle<Recorded>,
 }
 
-/// The request that it came with.
+/// The recorded request.
 pub struct Recorded {
-    /// Its first line, and its headers, in lower case.
+    /// First line and headers, in lower case.
     pub head: Vec<String>,
-    /// Where its body is.
+    /// Path of the body.
     pub body: PathBuf,
 }
 
 impl Recorder {
-    /// Will keep the body as `file`, and answer that the object has been created.
+    /// Starts a server that stores the body as `file`, and responds that the object was created.
     pub fn start(file: &Path) -> Self {
         let listener = loopback_listener();
         let (address, body) = (listener.local_addr().unwrap(), file.to_owned());
@@ -37,7 +37,7 @@ impl Recorder {
         http(self.address)
     }
 
-    /// What has been sent, once a client says that it has been.
+    /// Returns the upload, once a client has finished it.
     pub fn recorded(self) -> Recorded {
         self.thread.join().unwrap()
     }
@@ -69,7 +69,7 @@ fn record(listener: &TcpListener, body: PathBuf) -> Recorded {
     }
 }
 
-/// The head of the next request; nothing when the connection has ended.
+/// Returns the head of the next request; empty if the connection has ended.
 fn head_of(reader: &mut impl BufRead) -> Vec<String> {
     let mut head: Vec<String> = Vec::new();
     loop {

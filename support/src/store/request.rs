@@ -1,4 +1,4 @@
-//! A request as the tests see it.
+//! A recorded request.
 
 use http::{HeaderMap, header, request::Parts};
 
@@ -6,10 +6,10 @@ use http::{HeaderMap, header, request::Parts};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub method: String,
-    /// With the bucket, as in `/wal/some/key`, and encoded as it was sent.
+    /// Path with the bucket, such as `/wal/some/key`, encoded as sent.
     pub path: String,
     pub query: Option<String>,
-    /// Whether it has `If-None-Match: *`.
+    /// `true` if it has `If-None-Match: *`.
     pub conditional: bool,
     pub content_length: Option<u64>,
 }
@@ -26,12 +26,12 @@ impl Request {
         }
     }
 
-    /// Whether it is about an object, not about the bucket, as listings are.
+    /// Returns `true` for requests about an object, `false` for those about the bucket, such as listings.
     pub(super) fn names_an_object(&self) -> bool {
         self.path.trim_start_matches('/').split_once('/').is_some_and(|(_bucket, key)| !key.is_empty())
     }
 
-    /// What follows the last slash of its path.
+    /// Returns the part of its path after the last slash.
     pub(super) fn file_name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Where s3s-fs differs from the stores it stands for, or from those that a test wants it to stand for.
+//! Differences of s3s-fs from the stores that it replaces, or from those that a test needs.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use s3s::{
 
 use super::{ACCESS_KEY, SECRET_KEY};
 
-/// What becomes of `If-None-Match` when an object is put.
+/// Treatment of `If-None-Match` when an object is stored.
 #[derive(Clone, Copy)]
 pub(super) enum Conditions {
     Honoured,
@@ -26,7 +26,7 @@ pub(super) enum Conditions {
     Refused,
 }
 
-/// Asked for each request after its signature has been checked.
+/// Applied to each request after its signature was verified.
 #[derive(Clone)]
 pub(super) struct Rules {
     root: PathBuf,
@@ -50,13 +50,13 @@ impl S3Access for Rules {
             return Err(s3_error!(AccessDenied));
         }
         match context.s3_path() {
-            // s3s-fs answers a GET with NoSuchKey, and makes the bucket for a PUT.
+            // s3s-fs answers a GET with NoSuchKey, and creates the bucket for a PUT.
             S3Path::Bucket { bucket } | S3Path::Object { bucket, .. }
                 if !self.root.join(&**bucket).is_dir() =>
             {
                 Err(s3_error!(NoSuchBucket))
             }
-            // A directory of s3s-fs is what keys begin with, not an object.
+            // A directory of s3s-fs is a prefix of keys, not an object.
             S3Path::Object { bucket, key }
                 if matches!(context.s3_op().name(), "GetObject" | "HeadObject")
                     && self.root.join(&**bucket).join(&**key).is_dir() =>
@@ -71,7 +71,7 @@ impl S3Access for Rules {
         let conditions = *self.conditions.lock().unwrap();
         match conditions {
             Conditions::Refused if request.input.if_none_match.is_some() => {
-                // With a body unread the connection would be reset, and the answer be lost now and then.
+                // With an unread body, the connection would be reset, and the response sometimes lost.
                 if let Some(mut body) = request.input.body.take() {
                     while body.next().await.is_some() {}
                 }
@@ -80,7 +80,7 @@ impl S3Access for Rules {
                     "A header you provided implies functionality that is not implemented"
                 ))
             }
-            // Only here, because the header is part of what has been signed.
+            // Only here, because the header is part of the signature.
             Conditions::Ignored => {
                 request.input.if_none_match = None;
                 Ok(())
@@ -90,7 +90,7 @@ impl S3Access for Rules {
     }
 }
 
-/// The one key there is. s3s's own provider answers for others with a code that no store uses.
+/// Provider of the only key. s3s's own one answers for others with a code that no store uses.
 pub(super) struct OneKey;
 
 #[async_trait]

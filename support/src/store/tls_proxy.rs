@@ -1,4 +1,4 @@
-//! TLS in front of a server that does not speak it.
+//! TLS in front of a server without it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,21 +10,21 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{background::Background, https, identity::Identity, link::slow_link, loopback_listener};
 
-/// Terminates TLS and passes on what it decrypts. Gone when dropped, with all its connections.
+/// Proxy that terminates TLS. Gone on drop, with all its connections.
 pub struct TlsProxy {
     address: SocketAddr,
     _background: Background,
 }
 
 impl TlsProxy {
-    /// In front of the server at `target`.
+    /// Starts it in front of the server at `target`.
     pub fn start(target: SocketAddr, identity: &Identity) -> Self {
         let acceptor = identity.acceptor();
         Self::accepting(move |socket| pass_on(socket, acceptor.clone(), target))
     }
 
-    /// As [`TlsProxy::start`], behind a link that takes `round_trip` to and fro, also for TLS's handshake; TCP's is
-    /// the kernel's and takes no time.
+    /// Does the same as [`TlsProxy::start`] behind a link with that round-trip time, also for the TLS handshake; the
+    /// TCP handshake is the kernel's and takes no time.
     pub fn start_slow(target: SocketAddr, identity: &Identity, round_trip: Duration) -> Self {
         let acceptor = identity.acceptor();
         Self::accepting(move |socket| {
@@ -48,7 +48,7 @@ impl TlsProxy {
 }
 
 async fn pass_on(client: impl AsyncRead + AsyncWrite + Unpin, acceptor: TlsAcceptor, target: SocketAddr) {
-    // Each of these fails when one of the two ends has had enough, and then the other learns it by the closing.
+    // Each of these fails when one end has closed, which the other notices by the closing.
     let Ok(mut client) = acceptor.accept(client).await else { return };
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     let _ = server.set_nodelay(true);

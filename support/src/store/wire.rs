@@ -1,4 +1,4 @@
-//! The server's end of a connection, where an answer on its way out can be cut, held up or changed.
+//! The server's end of a connection, where a response can be cut off, delayed or changed.
 
 use std::{
     io,
@@ -15,10 +15,10 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// How long each byte takes that trickles.
+/// Time per byte of a trickling response.
 const TRICKLE: Duration = Duration::from_millis(200);
 
-/// What a connection's bytes go through.
+/// Transport of a connection.
 pub(super) trait Channel: AsyncRead + AsyncWrite + Send + Unpin {
     fn socket(&self) -> &TcpStream;
 }
@@ -35,23 +35,23 @@ impl Channel for TlsStream<TcpStream> {
     }
 }
 
-/// What happens to an answer at a certain byte of its body.
+/// Fault at a certain byte of a response body.
 #[derive(Clone, Copy)]
 pub(super) enum Mishap {
     Reset,
     Close,
     Silence,
-    /// To this byte and all that follow.
+    /// Applies to this byte and all that follow.
     Trickle,
     Flip,
 }
 
-/// A mishap on its way: the answer passes up to where it happens.
+/// A planned fault: the response passes up to its position.
 #[derive(Clone, Copy)]
 struct Plan {
-    /// How much of the empty line that ends the head has been seen.
+    /// Number of bytes seen of the empty line that ends the head.
     blank_line: usize,
-    /// How many bytes of the body are still to pass.
+    /// Number of bytes of the body still to pass.
     body: u64,
     mishap: Mishap,
 }
@@ -59,7 +59,7 @@ struct Plan {
 impl Plan {
     const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
-    /// How many of the bytes that are to be written come before the mishap.
+    /// Returns the number of bytes to write before the fault.
     fn harmless(mut self, bytes: &[u8]) -> usize {
         for (index, byte) in bytes.iter().enumerate() {
             if self.is_due() {
@@ -85,7 +85,7 @@ impl Plan {
     }
 }
 
-/// What whoever answers requests can ask of the connection that they came by.
+/// Controls for the connection of a request.
 #[derive(Clone, Default)]
 pub(super) struct Control(Arc<Mutex<State>>);
 
@@ -96,17 +96,17 @@ struct State {
 }
 
 impl Control {
-    /// Lets the next answer have a mishap after `body` bytes of its body.
+    /// Plans a fault of the next response after `body` bytes of its body.
     pub(super) fn plan(&self, body: u64, mishap: Mishap) {
         self.0.lock().unwrap().plan = Some(Plan { blank_line: 0, body, mishap });
     }
 
-    /// The answer has been written; the next is not concerned.
+    /// Discards the plan: the response has been written.
     pub(super) fn forget_plan(&self) {
         self.0.lock().unwrap().plan = None;
     }
 
-    /// Lets the connection's end, whenever it comes, be a reset.
+    /// Makes the connection end with a reset, whenever it ends.
     pub(super) fn end_with_reset(&self) {
         self.0.lock().unwrap().reset = true;
     }
@@ -140,7 +140,7 @@ impl Wire {
         Pin::new(&mut self.channel).poll_write(context, bytes)
     }
 
-    /// Ends the answer once everything before has been sent; an error makes the server drop the connection.
+    /// Ends the response once everything before is sent; an error makes the server drop the connection.
     fn end(&mut self, context: &mut Context<'_>, mishap: Mishap) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.channel).poll_flush(context))?;
         match mishap {
@@ -149,7 +149,7 @@ impl Wire {
                 Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
             }
             Mishap::Close => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            // Nothing wakes this up but the client's end.
+            // Only the client's end wakes this up.
             Mishap::Silence => Poll::Pending,
             Mishap::Trickle | Mishap::Flip => Poll::Ready(Ok(())),
         }
@@ -197,7 +197,7 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.control.current_plan() {
-            // The mishap may come after the last byte, when nothing more is written.
+            // The fault may come after the last byte, when nothing more is written.
             Some(plan) if plan.is_due() => self.end(context, plan.mishap),
             _ => Pin::new(&mut self.channel).poll_flush(context),
         }
@@ -211,7 +211,7 @@ impl AsyncWrite for Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if self.control.0.lock().unwrap().reset {
-            // A socket that does not linger is closed with RST instead of FIN. Fails when the client has ended it.
+            // A socket that does not linger is closed with RST instead of FIN. Fails if the client has ended it.
             let _ = self.channel.socket().set_zero_linger();
         }
     }
