@@ -115,7 +115,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// How that archive is read where a store is asked for so many files at a time, and each request for so long.
+    /// Returns the settings for reading this archive, with that number of concurrent requests to a store, each retried for `patience`.
     #[must_use]
     pub fn of(archive: &Archive, connections: NonZeroUsize, patience: Duration) -> Self {
         Self { at_once: if archive.is_remote() { connections.get() } else { 1 }, patience }

@@ -23,7 +23,7 @@ pub use settings::ServerSettings;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDirectory(PathBuf);
 
-/// What a server does when its `restore_command` finds no more WAL.
+/// Behaviour of a server when its `restore_command` finds no more WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryMode {
     /// It retries, and may stream in between.

@@ -7,7 +7,7 @@ use crate::archive::{ArchivedFile, OtherFile};
 use crate::error::Error;
 use crate::reports::PruneReport;
 
-/// Log target of the lines that name deleted files. They are always logged, for users who audit the log.
+/// Log target of the lines that name deleted files, for users who audit the log. Shown with `-v`, and always in a JSON log.
 pub const AUDIT: &str = "walkeep::audit";
 
 /// Files of a plan that were deleted.

@@ -81,7 +81,7 @@ pub struct PushReport {
     pub header: Header,
     /// Size in the archive, in bytes.
     pub stored_size: u64,
-    /// Whether it was created, or existed with the same content.
+    /// Result: created, or existing with the same content.
     pub created: Created,
     /// Totals of the additional files archived by the same call.
     pub along: TakenAlong,

@@ -43,7 +43,7 @@ pub struct RestoreRequest {
     pub path: PathBuf,
     /// System identifier, if no data directory provides it.
     pub system: Option<SystemIdentifier>,
-    /// What the server does when it finds no more WAL.
+    /// Behaviour of the server when it finds no more WAL.
     pub mode: RecoveryMode,
     /// Segments at which recovery may end although later ones were written.
     pub accept_gaps: Vec<SegmentName>,

@@ -25,7 +25,7 @@ pub use moment::Moment;
 pub use note::Note;
 pub use overflow::OverflowPlace;
 
-/// How the files of a spool are written: only their user may read them, and none is flushed, as an incomplete one is ignored.
+/// Way to write the files of a spool: readable only for their user, and not flushed, because an incomplete one is ignored.
 const LEFT: WholeFile =
     WholeFile { prefix: "staged.", readers: Readers::Owner, durable: false, if_taken: IfTaken::Replace };
 

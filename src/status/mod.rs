@@ -142,19 +142,19 @@ impl ArchiveStatus {
     }
 }
 
-/// What is to be found out.
+/// A status request.
 #[derive(Debug, Clone)]
 pub struct StatusRequest {
     /// The cluster, where somebody has said which.
     pub system: Option<SystemIdentifier>,
-    /// What is looked at besides the archive.
+    /// Sources other than the archive.
     pub beside: Beside,
-    /// How many files are asked for at a time of a store.
+    /// Maximum number of concurrent requests to a store.
     pub connections: NonZeroUsize,
 }
 
-/// Finds out what can be, first what this machine knows: it may be all. What cannot be is told by what is found; so is that the
-/// time limit is over, because whoever watches needs what is known most when nothing answers.
+/// Collects the status, local facts first, because there may be no others. Failures and the end of the time limit are part of the
+/// status: monitoring needs the known facts most when nothing answers.
 pub async fn gather(
     opening: impl Future<Output = Result<Archive, Error>>,
     request: StatusRequest,

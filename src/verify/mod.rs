@@ -79,7 +79,7 @@ pub struct Survey {
     pub acknowledged: Acknowledgements,
     /// Findings from names.
     pub names: Names,
-    /// Whether the WAL written now can be recovered, once determined.
+    /// Answer whether the WAL written now can be recovered, once determined.
     pub present: Option<Present>,
     /// Number of text files read.
     pub text_files: u64,

@@ -1,4 +1,4 @@
-//! Whether the WAL written now can be recovered: the one question that an archive must answer. Reads nothing.
+//! Answer to the main question about an archive: whether the WAL written now can be recovered. Reads nothing.
 //!
 //! The WAL written now is on the newest timeline known to the archive. It can be recovered if a complete base backup
 //! leads to the end of all archived WAL of that timeline.
@@ -12,7 +12,7 @@ use super::names::put_back;
 use crate::coverage::{Coverage, Reach};
 use crate::wal::{TimelineId, WalName};
 
-/// Whether the WAL written now can be recovered.
+/// Answer whether the WAL written now can be recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Present {
     /// Timeline written now.

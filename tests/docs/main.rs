@@ -1,4 +1,4 @@
-//! What the documentation, the packaging and the order of the sources promise.
+//! Tests of the documentation, the packaging and the structure of the sources.
 
 mod documentation;
 mod layers;

@@ -23,7 +23,7 @@ pub(super) struct Answer {
     pub(super) message: Option<String>,
     /// Region of the bucket, according to the store.
     pub(super) region: Option<String>,
-    /// How far the store's clock is ahead of the local one.
+    /// Lead of the store's clock over the local one.
     pub(super) clock_ahead: Option<SignedDuration>,
     /// `true` if the newest version of the object is a delete marker (S3): the object existed.
     pub(super) is_deleted: bool,

@@ -23,7 +23,7 @@ pub struct StoreOptions {
     pub file: BTreeMap<String, String>,
     /// Settings from the environment. They take precedence over the file.
     pub environment: BTreeMap<String, String>,
-    /// What code has handed over instead; a user cannot.
+    /// Object store provided by code. Users cannot set it.
     pub objects: Option<Objects>,
 }
 

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use crate::archive::content::{for_each_part, next_part};
 use crate::blocking::blocking;
 
-/// What a provider's requests state about their content.
+/// Statement of a provider's requests about their content.
 #[derive(Debug, Clone)]
 pub(super) enum Claim {
     /// Only its length.

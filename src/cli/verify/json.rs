@@ -38,7 +38,7 @@ struct Printed<'a> {
     totals: Totals,
 }
 
-/// Whether the WAL written now can be recovered.
+/// Answer whether the WAL written now can be recovered.
 #[derive(Serialize)]
 struct PrintedPresent {
     timeline: u32,

@@ -1,4 +1,4 @@
-//! What holds of `backfill`.
+//! Tests of `walkeep backfill`.
 
 mod branches;
 mod contract;

@@ -1,4 +1,4 @@
-//! What holds of `check`.
+//! Tests of `walkeep check`.
 
 mod archiving;
 mod contract;

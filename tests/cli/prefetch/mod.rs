@@ -1,4 +1,4 @@
-//! What holds of `prefetch`.
+//! Tests of the prefetcher.
 
 mod contract;
 mod ends;

@@ -1,4 +1,4 @@
-//! What holds of `prune`.
+//! Tests of `walkeep prune`.
 
 mod backup_dir;
 mod branches;

@@ -1,4 +1,4 @@
-//! What holds of `push`.
+//! Tests of `walkeep-archive`.
 
 mod acknowledgements;
 mod acknowledgements_store;

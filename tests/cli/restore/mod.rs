@@ -1,4 +1,4 @@
-//! What holds of `restore`.
+//! Tests of `walkeep-restore`.
 
 mod cannot_tell;
 mod contract;

@@ -1,4 +1,4 @@
-//! What holds of `status`.
+//! Tests of `walkeep status`.
 
 mod contract;
 mod forks;

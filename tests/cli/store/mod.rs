@@ -1,4 +1,4 @@
-//! What holds of `store`.
+//! Tests with an object store.
 
 mod absence;
 mod configuration;

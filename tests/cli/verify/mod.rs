@@ -1,4 +1,4 @@
-//! What holds of `verify`.
+//! Tests of `walkeep verify`.
 
 mod acknowledged;
 mod content;

@@ -1,5 +1,5 @@
-//! Where walkeep and the model disagree: which kinds of that there are, how often each occurs, and the least history that
-//! shows it.
+//! Disagreements between walkeep and the model: their kinds, their frequency, and the smallest history that shows
+//! each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::fmt;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// What was found wrong in one history, by kind.
+/// Disagreements in one history, by kind.
 #[derive(Debug, Default)]
 pub(crate) struct Disagreements(Vec<(&'static str, String)>);
 
 impl Disagreements {
-    /// Notes that something does not hold.
+    /// Records a disagreement unless `holds`.
     pub(crate) fn unless(&mut self, holds: bool, kind: &'static str, what: impl FnOnce() -> String) {
         if !holds {
             self.0.push((kind, what()));
@@ -24,27 +24,27 @@ impl Disagreements {
     }
 }
 
-/// How many histories were looked at, and what was found.
+/// Number of histories examined, and their disagreements.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     histories: u64,
-    /// By kind: how many histories show it, and the least of them, with what is wrong.
+    /// By kind: the number of histories with it, and the smallest of them, with a description.
     kinds: BTreeMap<&'static str, (u64, String)>,
 }
 
-/// How many simpler histories are tried for each kind.
+/// Maximum number of smaller histories tried per kind.
 const STEPS: usize = 3_000;
 
-/// What a value is looked at for.
+/// Purpose of an examination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It is one of the random ones.
+    /// A random value.
     Survey,
-    /// It may be a simpler one that shows the same.
+    /// A smaller value that may show the same disagreement.
     Simplify,
 }
 
-/// Looks at so many random values; a seed gives the same ones again.
+/// Examines random values; a seed reproduces them.
 pub(crate) fn survey<S: Strategy>(
     strategy: &S,
     number: u64,
@@ -67,7 +67,7 @@ pub(crate) fn survey<S: Strategy>(
             *count += 1;
             if text.is_empty() && least.is_none() {
                 *text = simplest(&mut tree, kind, |value| look(value, Purpose::Simplify));
-                // The tree is of that one now.
+                // The tree now has that value.
                 least = Some(kind);
             }
         }
@@ -75,7 +75,7 @@ pub(crate) fn survey<S: Strategy>(
     survey
 }
 
-/// The simplest value that shows that kind, and what is wrong there.
+/// Returns the smallest value with that kind of disagreement, and its description.
 fn simplest<T: ValueTree>(
     tree: &mut T,
     kind: &str,
@@ -101,7 +101,7 @@ fn simplest<T: ValueTree>(
 }
 
 impl Survey {
-    /// How many kinds of disagreement there are.
+    /// Returns the number of kinds.
     pub(crate) fn kinds(&self) -> usize {
         self.kinds.len()
     }

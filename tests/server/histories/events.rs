@@ -1,44 +1,44 @@
-//! What happens to a cluster and its archive, drawn at random. An event says "the third part of what there is", so that it
-//! means something whatever came before it, and what is left of a history without some of its events is one, too.
+//! Random events of a cluster and its archive. An event refers to "the third part of what exists", so it has a
+//! meaning after any other events, and a history without some of its events is still valid.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// Something that happens.
+/// An event.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// A server writes so many eighths of a segment.
+    /// A server writes that many eighths of a segment.
     Write { on: Index, eighths: u8 },
-    /// A server goes on in the next segment (`pg_switch_wal`).
+    /// A server switches to the next segment (`pg_switch_wal`).
     Switch { on: Index },
-    /// A server dies, and its standby takes over, which had so many eighths less.
+    /// A server fails, and its standby takes over, which had that many eighths less.
     Promote { on: Index, lag: u8, place: ForkPlace, parent: ParentSegment, rescued: bool },
-    /// A base backup is recovered to a part of its way to a timeline, and the server goes on there: instead of the one that
-    /// was written to last, or beside it.
+    /// A base backup is recovered to a part of its path to a timeline, and the server continues there: instead of the
+    /// most recently written one, or in parallel.
     Return { backup: Index, to: Index, permille: u16, drill: bool },
     /// A server that is not the only one ends.
     Stop { on: Index },
-    /// A base backup is begun, on a standby so many eighths back: where its last restartpoint is.
+    /// A base backup is started, on a standby that lags by that many eighths, at its last restartpoint.
     StartBackup { on: Index, standby_since: Option<u8>, checkpoint: u8 },
-    /// One that was begun ends. Its files may be kept where walkeep finds them.
+    /// A base backup ends. Its files may be in a directory known to walkeep.
     EndBackup { which: Index, found: bool },
     /// Archiving stops on a server.
     Stall { on: Index },
-    /// It goes on; what has waited is archived late, or so many of the oldest are lost.
+    /// Archiving continues; waiting files are archived late, or some of the oldest are lost.
     CatchUp { on: Index, lost: u8 },
-    /// Some segments in a row vanish from the archive.
+    /// Some consecutive segments disappear from the archive.
     LoseSegments { from: Index, number: u8 },
-    /// A segment that a base backup needs to be consistent does.
+    /// A segment that makes a base backup consistent disappears.
     LoseSegmentOfBackup { which: Index, part: Index },
-    /// A timeline history file does.
+    /// A timeline history file disappears.
     LoseHistory { which: Index },
-    /// A backup history file does.
+    /// A backup history file disappears.
     LoseBackupFile { which: Index },
     /// The archive is copied without the times of its files.
     Copy,
-    /// Two files are archived at each other's time.
+    /// Two files swap their archiving times.
     Disorder { one: Index, other: Index },
     /// Some hours pass.
     Wait { hours: u16 },
@@ -46,26 +46,26 @@ pub(crate) enum Event {
     Prune(Wish),
 }
 
-/// Where a promotion's fork is, as far as one can choose.
+/// Position of a promotion's fork, as far as it can be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForkPlace {
     AsItComes,
-    /// Where one segment ends and the next begins.
+    /// Between two segments.
     AtABoundary,
     /// In the segment in which the parent itself begins.
     InTheFirstSegment,
 }
 
-/// What becomes of the parent's last segment.
+/// Treatment of the parent's last segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ParentSegment {
     Partial,
-    /// Under its full name, as `archive_mode = always` does.
+    /// Archived under its full name, as with `archive_mode = always`.
     Full,
     Nothing,
 }
 
-/// What somebody wants to keep.
+/// A retention wish.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
     pub(crate) keep_backups: usize,
@@ -74,24 +74,24 @@ pub(crate) struct Wish {
     pub(crate) before: Option<Index>,
     pub(crate) backup_may_take_hours: i64,
     pub(crate) accept_no_backup: bool,
-    /// Whether base backups are looked for where they are kept.
+    /// `true` to look for base backups in directories.
     pub(crate) looks_elsewhere: bool,
 }
 
 /// A cluster's history.
 #[derive(Debug, Clone)]
 pub(crate) struct History {
-    /// How large a segment is, in MB.
+    /// Segment size in MB.
     pub(crate) segment_mb: u64,
-    /// The number of the segment in which it begins.
+    /// Number of the first segment.
     pub(crate) begins_in: u64,
     pub(crate) events: Vec<Event>,
-    /// How somebody prunes at the end.
+    /// Prune at the end.
     pub(crate) last: Wish,
 }
 
 impl Event {
-    /// What it is called in a count.
+    /// Returns the name for counts.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Write { .. } => "writing",
@@ -117,7 +117,7 @@ impl Event {
     }
 }
 
-/// How often what occurred.
+/// Number of occurrences by kind.
 pub(crate) type Counts = BTreeMap<&'static str, u64>;
 
 fn event() -> impl Strategy<Value = Event> {
@@ -179,9 +179,9 @@ fn wish() -> impl Strategy<Value = Wish> {
     )
 }
 
-/// Histories of clusters.
+/// Generates histories of clusters.
 pub(crate) fn histories() -> impl Strategy<Value = History> {
-    // Where the first eight digits behind the timeline change, and where they do not.
+    // Near and far from a change of the first eight digits after the timeline.
     let size = prop_oneof![
         (Just(1u64), prop_oneof![Just(1u64), Just(4090)]),
         (Just(16), prop_oneof![Just(1u64), Just(250)]),

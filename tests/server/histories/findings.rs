@@ -1,4 +1,4 @@
-//! What `verify` says of the names in an archive, held against what recoveries come to, and against what was written.
+//! Comparison of `verify`'s findings from names with recoveries, and with what was written.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::recovery::{Archive, BaseBackup, Tli};
 use super::view::{self, index_of};
 use super::world::{World, known_timelines};
 
-/// Looks at all that verify tells by names.
+/// Checks all findings that verify makes from names.
 pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreements) {
     let files = &world.files;
     if files.is_empty() {
@@ -63,7 +63,7 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
         found.unless(told.contains(segment), kind, || format!("{segment:?}\n{world}"));
     }
     for (tli, number) in told.difference(&expected) {
-        // What an incomplete backup lacks of its own, wherever recoveries to other timelines would find it.
+        // Missing segments of an incomplete backup itself, wherever recoveries to other timelines would find them.
         let own = |is: &BaseBackup| {
             let stop = world.number_of(is.stop.saturating_sub(1));
             (start(is)..=stop.max(start(is))).contains(number) && [is.tli, is.stop_tli].contains(tli)
@@ -75,7 +75,8 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
     }
 }
 
-/// Whether recoveries are told of to a timeline: not where others left it before it had a segment of its own.
+/// Returns `true` if recoveries to a timeline are listed: not where others left it before it had a segment of its
+/// own.
 fn is_an_end(archive: &Archive, target: Tli) -> bool {
     let has_segments = archive.segments.iter().any(|(tli, _)| *tli == target);
     has_segments || archive.last_left(target).is_none()
@@ -102,7 +103,7 @@ fn state_is_right(
             None if outcome.consistent => differs("a timeline can be reached", told),
             Some(_) if !outcome.may_be => differs("a timeline can not be reached", told),
             Some(reach) if outcome.consistent => {
-                // The segment that the ancestor has in common counts, unless the archive shows that the target's own was written.
+                // The ancestor's segment counts, unless the archive shows that the target's own was written.
                 let in_part = outcome.in_part.filter(|(_, number)| !goes_on(archive, *target, *number));
                 let last = in_part.or(outcome.last);
                 let lacks = missing_from(archive, is.redo / archive.segment_bytes, *target);
@@ -117,14 +118,14 @@ fn state_is_right(
     }
 }
 
-/// Whether the archive shows that the log on the way to a timeline went on behind a segment.
+/// Returns `true` if the archive shows that the WAL on the path to a timeline continued after a segment.
 pub(crate) fn goes_on(archive: &Archive, target: Tli, number: u64) -> bool {
     let begin = archive.histories.get(&target).and_then(|lines| lines.last()).map_or(0, |(_, at)| *at);
     number < begin.max(archive.last_left(target).unwrap_or(0)) / archive.segment_bytes
         || archive.segments.range((target, number + 1)..).next().is_some_and(|(tli, _)| *tli == target)
 }
 
-/// The segments that are missing on the way to a timeline, from one on.
+/// Returns the missing segments on the path to a timeline, from one on.
 fn missing_from(archive: &Archive, first: u64, target: Tli) -> BTreeSet<(Tli, u64)> {
     (first..u64::MAX)
         .take_while(|number| goes_on(archive, target, *number))
@@ -133,7 +134,8 @@ fn missing_from(archive: &Archive, first: u64, target: Tli) -> BTreeSet<(Tli, u6
         .collect()
 }
 
-/// The segments that the recoveries of these backups lack, as far as the archive shows that they were written.
+/// Returns the segments that the recoveries of these backups lack, as far as the archive shows that they were
+/// written.
 fn missing(
     world: &World,
     archive: &Archive,
@@ -146,7 +148,8 @@ fn missing(
         .collect()
 }
 
-/// The same where no backup is known: all that is missing behind the first segment from which a way leads to a timeline.
+/// Returns the same without a known backup: all segments missing after the first one from which a path leads to a
+/// timeline.
 fn missing_after_the_first(archive: &Archive, targets: &BTreeSet<Tli>) -> BTreeSet<(Tli, u64)> {
     let leads = |tli: Tli, number: u64, target: Tli| {
         let left = archive.left(target, tli).map(|left| left / archive.segment_bytes);
@@ -160,7 +163,7 @@ fn missing_after_the_first(archive: &Archive, targets: &BTreeSet<Tli>) -> BTreeS
     ways.flat_map(|(target, first)| missing_from(archive, first, target)).collect()
 }
 
-/// The segments that failures say are missing.
+/// Returns the segments that are missing according to failures.
 fn failures(world: &World, findings: &Findings) -> BTreeSet<(Tli, u64)> {
     let gaps =
         findings.listed.iter().filter(|f| f.kind == FindingKind::Gap && f.severity == Severity::Failure);

@@ -1,5 +1,4 @@
-//! Random histories of clusters, and what `prune` and `verify` make of them, held against a naive model of a server's
-//! recovery.
+//! Random histories of clusters: `prune` and `verify` compared with a simple model of a server's recovery.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -23,7 +22,7 @@ use disagreements::{Disagreements, Purpose, survey};
 use events::{Counts, Event, History, histories};
 use world::World;
 
-/// Lets a history happen, and looks at every prune in it.
+/// Runs a history, and checks every prune in it.
 fn live(history: &History, counts: &mut Counts) -> Disagreements {
     let mut found = Disagreements::default();
     let mut world = World::new(history);
@@ -49,7 +48,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 }
 
 #[test]
-fn whatever_a_cluster_goes_through_prune_keeps_what_it_promises_and_verify_tells_the_truth() {
+fn prune_keeps_its_promises_and_verify_is_right_in_random_histories() {
     let mut counts = Counts::new();
     let number = setting("WALKEEP_HISTORIES", 1_000);
     let seed = setting("WALKEEP_HISTORIES_SEED", 1);

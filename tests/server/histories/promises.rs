@@ -1,4 +1,4 @@
-//! What a prune promises, told anew: by looking at what could be recovered before it, and what can be after it.
+//! Promises of a prune, implemented a second time, by comparing what is recoverable before and after it.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -18,8 +18,8 @@ use super::world::{Backup, Files, World, known_timelines, timeline};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// Whether there is any way on which the server reaches the end of the backup. Where an ancestor's segment would do for one
-/// that was written and is missing, `walkeep-restore` says that there is a gap, and the server does not get to ask for it.
+/// Returns `true` if the server reaches the end of the backup on any path. If an ancestor's segment would do for one
+/// that was written and is missing, `walkeep-restore` reports a gap, and the server does not get to request it.
 pub(crate) fn is_complete(archive: &Archive, targets: &BTreeSet<Tli>, is: &BaseBackup) -> bool {
     let end = is.stop.saturating_sub(1) / archive.segment_bytes;
     targets.iter().any(|target| {
@@ -30,14 +30,14 @@ pub(crate) fn is_complete(archive: &Archive, targets: &BTreeSet<Tli>, is: &BaseB
     })
 }
 
-/// Whether a recovery of the backup gets to where the timeline begins, or is on it already.
+/// Returns `true` if a recovery of the backup reaches the start of the timeline, or is on it already.
 fn arrives(archive: &Archive, is: &BaseBackup, target: Tli) -> bool {
     let outcome = archive.recover(is, target);
     let begin = archive.histories.get(&target).and_then(|lines| lines.last()).map_or(0, |(_, at)| *at);
     outcome.consistent && outcome.reached >= begin / archive.segment_bytes * archive.segment_bytes
 }
 
-/// What a wish comes to.
+/// Converts a wish into a policy.
 fn policy(wish: &Wish, files: &Files) -> Policy {
     let segments: Vec<_> = files.keys().filter_map(|name| name.segment()).collect();
     let before = wish.before.filter(|_| !segments.is_empty());
@@ -54,7 +54,7 @@ fn policy(wish: &Wish, files: &Files) -> Policy {
     }
 }
 
-/// A prune that is about to happen.
+/// A prune about to happen.
 struct Prune<'a> {
     world: &'a World,
     wish: &'a Wish,
@@ -64,7 +64,7 @@ struct Prune<'a> {
     complete: Vec<Known>,
 }
 
-/// What has to be there still: base backups, which must come as far as before on every timeline.
+/// A base backup that must stay, and must recover as far as before on every timeline.
 struct Promised {
     why: &'static str,
     index: usize,
@@ -72,7 +72,7 @@ struct Promised {
     outcomes: Vec<Outcome>,
 }
 
-/// Prunes: says what is left, having looked at all that was promised.
+/// Prunes, checks all promises, and returns the remaining files.
 pub(crate) fn prune(world: &World, wish: &Wish, found: &mut Disagreements) -> Option<Files> {
     let files = &world.files;
     if files.is_empty() {
@@ -105,7 +105,7 @@ pub(crate) fn prune(world: &World, wish: &Wish, found: &mut Disagreements) -> Op
 }
 
 impl Prune<'_> {
-    /// The files that the policy lets go, in order; none where walkeep is in doubt, and then that is looked into.
+    /// Returns the files that the policy deletes, in order; `None` if walkeep is in doubt, which is then checked.
     fn plan(&self, files: &Files, found: &mut Disagreements) -> Option<Vec<WalName>> {
         let elsewhere = view::elsewhere(self.world, self.wish.looks_elsewhere);
         match PrunePlan::of(
@@ -130,7 +130,7 @@ impl Prune<'_> {
         let days = backups.keep_days.or(*wal_days).map(|days| i32::try_from(days.max(1)).unwrap());
         let is_old =
             |newest: &Timestamp| days.is_some_and(|days| self.world.now.duration_since(*newest) > DAY * days);
-        // Where nothing is asked for but what is kept elsewhere, one of those has to be complete.
+        // With a policy only for backups kept elsewhere, one of those must be complete.
         let counts = |known: &Known| *backups != BackupPolicy::default() || known.found;
         (doubt.contains("base backup was found") && !self.complete.iter().any(counts))
             || (doubt.contains("nothing has been archived since") && files.values().max().is_some_and(is_old))
@@ -141,7 +141,7 @@ impl Prune<'_> {
                 && !self.known.is_empty())
     }
 
-    /// Whether there is a timeline without a history file, which older backups might lead to.
+    /// Returns `true` if a timeline has no history file and older backups may lead to it.
     fn begins_somewhere(&self, files: &Files) -> bool {
         let has_history = |tli: &Tli| files.keys().any(|name| *name == WalName::History(timeline(*tli)));
         self.targets.iter().any(|tli| *tli > 1 && !has_history(tli))
@@ -160,7 +160,7 @@ impl Prune<'_> {
                 });
             }
         }
-        // One that the archive tells of can be recovered as before.
+        // A backup in the archive can be recovered as before.
         let before = self.world.archive(&self.world.files);
         for Known { index, is, .. } in view::known(self.world, left, false) {
             let lost = |target: &Tli| archive.recover(&is, *target) != before.recover(&is, *target);
@@ -179,7 +179,7 @@ impl Prune<'_> {
         found.unless(holds, "a hole is made", || format!("{goes:?}\n{}", self.world));
     }
 
-    /// The base backups that have to stay, and why.
+    /// Returns the base backups that must stay, with reasons.
     fn promised(&self, archive: &Archive) -> Vec<Promised> {
         let mut promised = Vec::new();
         let mut keep = |why, index: usize, is: BaseBackup| {
@@ -191,7 +191,7 @@ impl Prune<'_> {
         }
         let BackupPolicy { keep_backups, keep_days } = self.policy.backups;
         let number = keep_backups.map_or(0, NonZeroUsize::get);
-        // Which of several that ended at the same second is the newest, nobody knows.
+        // Which of several that ended in the same second is the newest is undefined.
         let as_new = |than: &Known| self.complete.iter().filter(|other| other.ended >= than.ended).count();
         for backup in self.complete.iter().filter(|backup| as_new(backup) <= number) {
             keep("one of the newest backups is lost", backup.index, backup.is);
@@ -235,7 +235,7 @@ impl Prune<'_> {
         promised
     }
 
-    /// The newest of these; none if several ended at once.
+    /// Returns the newest of these; `None` if several ended at the same time.
     fn newest(&self, of: impl Fn(&Known) -> bool) -> Option<&Known> {
         let newest = self.complete.iter().filter(|backup| of(backup)).max_by_key(|backup| backup.ended)?;
         let as_new = self.complete.iter().filter(|other| of(other) && other.ended == newest.ended);
@@ -247,30 +247,30 @@ impl Prune<'_> {
         segments.any(|(name, since)| name.timeline().get() == tli && *since > moment)
     }
 
-    /// Whether it is a timeline that nobody left later on, and that was written on within 14 days.
+    /// Returns `true` for a timeline that was not left later on, and was written within 14 days.
     fn is_young_tip(&self, archive: &Archive, tli: Tli) -> bool {
         let begin = self.world.now - DAY * 14;
         let name = WalName::History(timeline(tli));
         let is_young = self.was_written_since(begin, tli)
             || self.world.files.get(&name).is_some_and(|since| *since >= begin);
-        // What comes behind the last place where others left it is nobody else's.
+        // WAL after the last fork belongs to this timeline alone.
         let left = archive.last_left(tli);
         let behind = |number: u64| left.is_none_or(|left| number > (left - 1) / archive.segment_bytes);
         let mut own = archive.segments.range((tli, 0)..).take_while(|(of, _)| *of == tli);
         is_young && (left.is_none() || own.any(|(_, number)| behind(*number)))
     }
 
-    /// A backup that has not been at work for longer than the policy grants, as if it ended now.
+    /// Returns a backup that has not run for longer than the policy allows, as if it ended now.
     fn running(&self, backup: &Backup) -> Option<BaseBackup> {
         let lasts = self.world.now.duration_since(backup.began);
         let on = backup.on.filter(|_| backup.ended.is_none() && lasts < self.policy.backup_may_take)?;
         let (stop_tli, stop) = self.world.writer_before_end(on);
-        // Where its replay begins may be older than it.
+        // Its replay may start before the backup.
         let number = self.world.number_of(backup.is.redo);
         let home = self.world.archive(&self.world.files).home(on, number);
         let first = WalName::Segment(self.world.segment(home, number));
         let since = self.world.files.get(&first);
-        // Of one that is being written nothing can be deleted.
+        // The segment being written cannot be deleted.
         let is_young = since.is_some_and(|since| *since >= backup.began);
         is_young.then_some(BaseBackup { stop, stop_tli, ..backup.is })
     }

@@ -1,29 +1,29 @@
-//! What a PostgreSQL server does that recovers a base backup from an archive, told as simply as can be: which files it asks
-//! for, one after the other, and what makes it stop. It knows nothing of walkeep, of stretches, ways or gaps.
+//! Model of a PostgreSQL server that recovers a base backup from an archive, as simple as possible: the files that it
+//! requests one after the other, and the reason why it stops. It shares no concept with walkeep's own code.
 //!
-//! After `access/transam/timeline.c` and `access/transam/xlogrecovery.c` of PostgreSQL 15. An archive that has no file says
-//! so, and the server's own `pg_wal` is empty.
+//! Source: `access/transam/timeline.c` and `access/transam/xlogrecovery.c` of PostgreSQL 15. The archive reports
+//! missing files as absent, and the server's own `pg_wal` is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A timeline's number.
 pub(crate) type Tli = u32;
-/// A position in the log, in bytes.
+/// A WAL position, in bytes.
 pub(crate) type Position = u64;
 
-/// What a restore_command can find.
+/// Files that a restore_command can find.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Archive {
     pub(crate) segment_bytes: u64,
-    /// By timeline and number.
+    /// Segments, by timeline and number.
     pub(crate) segments: BTreeSet<(Tli, u64)>,
-    /// The lines of history files: a timeline, and where it was left.
+    /// Entries of history files: a timeline, and the position at which it was left.
     pub(crate) histories: BTreeMap<Tli, Vec<(Tli, Position)>>,
-    /// What is in the files of a timeline, whether they are there or not.
+    /// Contents of a timeline's files, whether these exist or not.
     pub(crate) contents: BTreeMap<Tli, Content>,
 }
 
-/// Who wrote what the files of a timeline hold: up to which position, oldest first. Behind the last there is nothing.
+/// Writers of a timeline's files, each up to a position, oldest first. Nothing follows the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Content(pub(crate) Vec<(Tli, Position)>);
 
@@ -33,20 +33,20 @@ impl Content {
     }
 }
 
-/// What a base backup says of itself, in its backup_label and its pg_control.
+/// Contents of a base backup's backup_label and pg_control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BaseBackup {
-    /// The timeline of its checkpoint.
+    /// Timeline of its checkpoint.
     pub(crate) tli: Tli,
     pub(crate) redo: Position,
     pub(crate) checkpoint: Position,
-    /// Where the record is that ends it, or the minimum recovery point; and on which timeline that was written.
+    /// Position of the record that ends it, or minimum recovery point; and the timeline of that.
     pub(crate) stop: Position,
     pub(crate) stop_tli: Tli,
     pub(crate) from_standby: bool,
 }
 
-/// Why a recovery ends.
+/// Reason why a recovery ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// "recovery target timeline %u does not exist"
@@ -55,28 +55,27 @@ pub(crate) enum Stop {
     NoCheckpoint,
     /// "requested timeline %u is not a child of this server's history", or "does not contain minimum recovery point"
     NotAChild,
-    /// No file has that segment, or it ends there: the server takes it for the end of the log.
+    /// No file has that segment, or it ends there: the server takes it for the end of the WAL.
     EndOfLog,
-    /// A file of an ancestor goes on there with what came after the target had left it. The server reads it and ends up
-    /// elsewhere.
+    /// A file of an ancestor continues with WAL from after the fork. The server reads it and diverges.
     Astray,
 }
 
-/// How far a recovery comes.
+/// Result of a recovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) stop: Stop,
-    /// Up to where it has replayed the target's log.
+    /// Position up to which it has replayed the target's WAL.
     pub(crate) reached: Position,
-    /// The last file that it has replayed to its end: timeline and number.
+    /// Last file that it has replayed to its end, as timeline and number.
     pub(crate) last: Option<(Tli, u64)>,
-    /// One behind that of which the beginning is on the way: what it has in common with the target's own, which is absent.
+    /// A later file whose start is on the path: the part shared with the target's own, which is absent.
     pub(crate) in_part: Option<(Tli, u64)>,
-    /// Unless that is so, "WAL ends before end of online backup", and the server does not start.
+    /// `false` for "WAL ends before end of online backup", when the server does not start.
     pub(crate) consistent: bool,
-    /// Whether it could be consistent if nothing were missing: the target's history has the end of the backup in it.
+    /// `true` if it could be consistent with all files: the target's history includes the end of the backup.
     pub(crate) may_be: bool,
-    /// The segments that it asked for, whether they were there or not.
+    /// Requested segments, whether they exist or not.
     pub(crate) asked: Vec<(Tli, u64)>,
 }
 
@@ -109,7 +108,7 @@ impl Archive {
         entries
     }
 
-    /// `XLogFileReadAnyTLI`: the file that has the segment, on the newest timeline that may have it.
+    /// `XLogFileReadAnyTLI`: the file that contains the segment, on the newest timeline that may have it.
     fn read_any(
         &self,
         number: u64,
@@ -132,7 +131,7 @@ impl Archive {
         None
     }
 
-    /// The positions of a segment, from `from` on, at which anything can change.
+    /// Returns the positions in a segment, from `from` on, at which anything can change.
     fn turns(&self, number: u64, from: Position, file: Tli, tles: &[Entry]) -> Vec<Position> {
         let segment = number * self.segment_bytes..(number + 1) * self.segment_bytes;
         let forks = tles.iter().filter_map(|entry| entry.end);
@@ -154,13 +153,13 @@ impl Archive {
             may_be: false,
             asked: Vec::new(),
         };
-        // The timeline of pg_control needs no history file: it is the one of `recovery_target_timeline = current`.
+        // The timeline of pg_control needs no history file: it is that of `recovery_target_timeline = current`.
         if target != 1 && target != backup.stop_tli && !self.histories.contains_key(&target) {
             return outcome;
         }
         let tles = self.read_history(target);
         let has = |position, tli| tli_of_point(&tles, position) == Some(tli);
-        // What `CheckRecoveryConsistency` waits for is on the timeline where the backup ended.
+        // `CheckRecoveryConsistency` waits for a position on the timeline where the backup ended.
         let has_its_end = has(backup.stop - 1, backup.stop_tli);
         outcome.may_be = has(backup.checkpoint, backup.tli) && has_its_end;
         let number_of = |position| position / self.segment_bytes;
@@ -204,7 +203,7 @@ impl Archive {
         outcome
     }
 
-    /// Where the way to a timeline leaves an ancestor; none if that begins later.
+    /// Returns the position at which the path to a timeline leaves an ancestor; `None` if that begins later.
     pub(crate) fn left(&self, target: Tli, ancestor: Tli) -> Option<Position> {
         let tles = self.read_history(target);
         let at = tles.iter().position(|entry| entry.tli == ancestor)?;
@@ -212,12 +211,12 @@ impl Archive {
         tles[at].begin.is_none_or(|begin| begin <= upto).then_some(upto)
     }
 
-    /// The last place where a timeline was left, as far as history files tell.
+    /// Returns the last position at which a timeline was left, according to history files.
     pub(crate) fn last_left(&self, tli: Tli) -> Option<Position> {
         self.histories.keys().filter_map(|target| self.left(*target, tli)).max()
     }
 
-    /// The timeline whose file has all of the target's log that is in a segment. A server asks for it first.
+    /// Returns the timeline whose file contains all of the target's WAL in a segment. A server requests it first.
     pub(crate) fn home(&self, target: Tli, number: u64) -> Tli {
         let tles = self.read_history(target);
         let begins = |entry: &&Entry| entry.begin.is_none_or(|begin| begin / self.segment_bytes <= number);
@@ -225,7 +224,7 @@ impl Archive {
     }
 }
 
-/// `tliOfPointInHistory`: the timeline on which the log was written there.
+/// `tliOfPointInHistory`: the timeline on which the WAL was written there.
 fn tli_of_point(tles: &[Entry], position: Position) -> Option<Tli> {
     let holds = |entry: &&Entry| {
         entry.begin.is_none_or(|begin| begin <= position) && entry.end.is_none_or(|end| position < end)
@@ -239,7 +238,8 @@ mod stories {
 
     const BYTES: u64 = 100;
 
-    /// An archive of segments of 100 bytes; of timelines that were left, the parent and where; and how far each was written.
+    /// Builds an archive with segments of 100 bytes; with timelines that were left, their parents and positions; and
+    /// with their ends.
     fn archive(segments: &[(Tli, u64)], forks: &[(Tli, &[(Tli, Position)])], ends: &[Position]) -> Archive {
         let history = |tli: Tli| forks.iter().find(|(of, _)| *of == tli).map_or(&[][..], |(_, lines)| *lines);
         let content = |(index, end): (usize, &Position)| {
@@ -258,7 +258,7 @@ mod stories {
         BaseBackup { tli, redo, checkpoint: redo, stop, stop_tli: tli, from_standby: false }
     }
 
-    /// Why it ends, where, the last file, and whether the server starts.
+    /// Reason, position, last file, and whether the server starts.
     type End = (Stop, Position, Option<(Tli, u64)>, bool);
 
     fn end(archive: &Archive, backup: BaseBackup, target: Tli) -> End {
@@ -267,7 +267,7 @@ mod stories {
     }
 
     #[test]
-    fn the_log_is_replayed_to_its_end_or_to_a_gap() {
+    fn wal_is_replayed_to_its_end_or_to_a_gap() {
         let whole = archive(&[(1, 3), (1, 4), (1, 5)], &[], &[600]);
         assert_eq!(end(&whole, primary(1, 310, 330), 1), (Stop::EndOfLog, 600, Some((1, 5)), true));
         let gap = archive(&[(1, 3), (1, 5)], &[], &[600]);
@@ -278,7 +278,7 @@ mod stories {
 
     #[test]
     fn the_segment_of_a_fork_is_read_from_the_newest_timeline_that_has_it() {
-        // Timeline 2 left 1 at 450. Both have that segment, and timeline 1 went on.
+        // Timeline 2 left 1 at 450. Both have that segment, and timeline 1 continued.
         let fork: (Tli, &[_]) = (2, &[(1, 450)]);
         let both = archive(&[(1, 3), (1, 4), (1, 5), (2, 4), (2, 5)], &[fork], &[600, 600]);
         assert_eq!(end(&both, primary(1, 310, 330), 2), (Stop::EndOfLog, 600, Some((2, 5)), true));
@@ -292,19 +292,19 @@ mod stories {
     }
 
     #[test]
-    fn a_fork_inside_a_backups_own_segments_is_no_harm_behind_its_end() {
+    fn a_fork_after_the_end_of_a_backup_is_harmless() {
         let child_only = archive(&[(2, 4), (2, 5)], &[(2, &[(1, 450)])], &[450, 600]);
         assert_eq!(end(&child_only, primary(1, 410, 440), 2), (Stop::EndOfLog, 600, Some((2, 5)), true));
         assert_eq!(end(&child_only, primary(1, 410, 440), 1), (Stop::NoCheckpoint, 0, None, false));
         assert!(!end(&child_only, primary(1, 410, 460), 2).3, "left before it had ended");
-        // What the child's file has there is no checkpoint of timeline 1.
+        // The child's file has no checkpoint of timeline 1 there.
         assert_eq!(end(&child_only, primary(1, 460, 480), 2).0, Stop::NoCheckpoint);
         let went_on = archive(&[(1, 5)], &[(2, &[(1, 450)])], &[600, 600]);
         assert_eq!(end(&went_on, primary(1, 510, 530), 2).0, Stop::NotAChild);
     }
 
     #[test]
-    fn two_promotions_within_one_segment_leave_all_of_it_to_the_last() {
+    fn after_two_promotions_within_one_segment_the_last_timeline_provides_it() {
         let forks: [(Tli, &[_]); 2] = [(2, &[(1, 430)]), (3, &[(1, 430), (2, 460)])];
         let last = archive(&[(1, 3), (3, 4)], &forks, &[430, 460, 500]);
         assert_eq!(end(&last, primary(1, 310, 330), 3), (Stop::EndOfLog, 500, Some((3, 4)), true));
@@ -317,7 +317,7 @@ mod stories {
         let probed = archive(&[(1, 3)], &forks, &[430, 460, 0, 500]);
         assert_eq!([probed.newest_timeline(1), probed.newest_timeline(3)], [2, 4]);
         assert_eq!(end(&probed, primary(1, 310, 330), 3).0, Stop::NoSuchTimeline);
-        // Of its own timeline, a backup needs none.
+        // On its own timeline, a backup needs none.
         let own = archive(&[(2, 5)], &[], &[0, 600]);
         assert_eq!(end(&own, primary(2, 510, 520), 2), (Stop::EndOfLog, 600, Some((2, 5)), true));
     }
@@ -334,8 +334,8 @@ mod stories {
     }
 
     #[test]
-    fn positions_that_descend_pass_a_timeline_by() {
-        // Measured: on the way to timeline 2, which had left 1 at 700, a recovery ended at 430.
+    fn descending_positions_skip_a_timeline() {
+        // Measured: on the path to timeline 2, which had left 1 at 700, a recovery ended at 430.
         let forks: [(Tli, &[_]); 2] = [(2, &[(1, 700)]), (3, &[(1, 700), (2, 430)])];
         let mut passed = archive(&[(1, 3), (1, 4), (1, 5), (3, 4)], &forks, &[700, 750, 500]);
         passed.contents.insert(3, Content(vec![(1, 430), (3, 500)]));

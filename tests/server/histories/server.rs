@@ -1,5 +1,5 @@
-//! The model of a recovery, held against real servers: they ask for the same segments in the same order, and come to the same
-//! end.
+//! Comparison of the model with real servers: they request the same segments in the same order, and end in the same
+//! way.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,8 @@ impl<'a> Scene<'a> {
         cluster.set("archive_command", &format!("test ! -e {archive}/%f && cp %p {archive}/%f"));
     }
 
-    /// A copy of a base backup, about to recover without the files in `lost`; the names that it asks for go into a file.
+    /// Copies a base backup, and prepares a recovery without the files in `lost` that records the requested names in
+    /// a file.
     fn recovering(&self, backup: &Cluster<'a>, name: &str, lost: &[&str]) -> (Cluster<'a>, PathBuf) {
         let copy = backup.copy(name);
         let asked = self.sandbox.join(format!("{name}.asked"));
@@ -51,7 +52,7 @@ impl<'a> Scene<'a> {
         (copy, asked)
     }
 
-    /// Recovers a base backup in part, on the way to the latest timeline, and writes two segments on the new one.
+    /// Recovers a base backup in part, on the path to the latest timeline, and writes two segments on the new one.
     fn branch(&self, backup: &Cluster<'a>, name: &str, until: Option<&str>) {
         let (mut branch, _) = self.recovering(backup, name, &[]);
         self.archives(&branch);
@@ -67,7 +68,7 @@ impl<'a> Scene<'a> {
         branch.stop(Shutdown::Immediate);
     }
 
-    /// What the archive has, but for the files in `lost`.
+    /// Returns the content of the archive without the files in `lost`.
     fn archive(&self, lost: &[&str]) -> Archive {
         let mut archive = Archive { segment_bytes: SIZE.bytes(), ..Archive::default() };
         let mut newest = Vec::new();
@@ -100,7 +101,7 @@ impl<'a> Scene<'a> {
         archive
     }
 
-    /// What the archive says of the base backup with that label.
+    /// Returns the archive's facts about the base backup with that label.
     fn backup(&self, label: &str) -> BaseBackup {
         let texts = names_in(&self.archive).into_iter().filter(|name| name.ends_with(".backup"));
         let texts = texts.map(|name| fs::read_to_string(self.archive.join(name)).unwrap());
@@ -119,7 +120,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Recovers a base backup on the way to a timeline, by a server and by the model.
+    /// Recovers a base backup on the path to a timeline, with a server and with the model.
     fn compare(&self, backup: &Cluster<'a>, label: &str, target: Tli, lost: &[&str]) -> Stop {
         let name = format!("{label}-to-{target}-without-{}", lost.len());
         let (mut server, asked) = self.recovering(backup, &name, lost);
@@ -142,7 +143,7 @@ impl<'a> Scene<'a> {
         let model = each_once(outcome.asked.iter().copied());
         let mut real = each_once(segments);
         if outcome.stop == Stop::Astray {
-            // Where it goes from there, the model does not say.
+            // The model does not say how it continues.
             real.truncate(model.len());
         }
         assert_eq!(real, model, "{name}: {outcome:?}\n{log}");
@@ -178,7 +179,7 @@ fn each_once<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 #[test]
-fn a_real_server_asks_for_what_the_model_says_and_comes_to_the_same_end() {
+fn a_real_server_requests_the_same_segments_and_ends_in_the_same_way() {
     let sandbox = Sandbox::new();
     let scene = Scene { sandbox: &sandbox, archive: sandbox.directory("wal") };
     let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
@@ -194,7 +195,7 @@ fn a_real_server_asks_for_what_the_model_says_and_comes_to_the_same_end() {
     primary.sql("insert into orders values (1)");
     primary.archive_segment();
     primary.stop(Shutdown::Immediate);
-    // 2 goes on where 1 ended. 3 leaves 1 in the middle of a segment, on the way to 2; 4 goes on where 3 ended.
+    // 2 continues where 1 ended. 3 leaves 1 in the middle of a segment, on the path to 2; 4 continues where 3 ended.
     scene.branch(&early, "second", None);
     scene.branch(&early, "third", Some("point"));
     scene.branch(&early, "fourth", None);
@@ -209,7 +210,7 @@ fn a_real_server_asks_for_what_the_model_says_and_comes_to_the_same_end() {
         assert_eq!(scene.compare(&early, "early", target, &[]), Stop::EndOfLog);
     }
     assert_eq!(scene.compare(&late, "late", 2, &[]), Stop::EndOfLog);
-    // Timeline 3 has something else where the checkpoint is that the backup begins with.
+    // Timeline 3 has something else at the position of the backup's checkpoint.
     let other = format!("00000003{}", &late_from[8..24]);
     assert!(names.contains(&other), "{names:?}");
     assert_eq!(scene.compare(&late, "late", 3, &[]), Stop::NoCheckpoint);

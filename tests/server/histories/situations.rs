@@ -1,4 +1,4 @@
-//! What makes a history more than a sequence of events: the situations that each property is about.
+//! Situations in which a property of prune or verify matters, so that a history is more than a sequence of events.
 
 use walkeep::wal::WalName;
 
@@ -7,7 +7,7 @@ use super::promises::is_complete;
 use super::view;
 use super::world::{World, known_timelines};
 
-/// Counts the situations that a prune, or a verification, finds.
+/// Counts the situations at a prune or a verification.
 pub(crate) fn count(world: &World, counts: &mut Counts) {
     let archive = world.archive(&world.files);
     let targets = known_timelines(&world.files);

@@ -1,4 +1,4 @@
-//! What walkeep is told of a cluster and its archive.
+//! View of a cluster and its archive that walkeep gets.
 
 use std::{
     collections::BTreeMap,
@@ -14,18 +14,18 @@ use walkeep::wal::{BackupHistory, BackupWal, Lsn, SystemIdentifier, TimelineHist
 use super::recovery::BaseBackup;
 use super::world::{Backup, Files, World, timeline};
 
-/// A base backup that walkeep can know of.
+/// A base backup known to walkeep.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
-    /// Its number in the world.
+    /// Index in the world.
     pub(crate) index: usize,
     pub(crate) is: BaseBackup,
-    /// When it ended, as far as anybody can tell.
+    /// End of the backup, as far as anybody can know.
     pub(crate) ended: Timestamp,
     pub(crate) found: bool,
 }
 
-/// What a base backup is called: its label, or the directory it is kept in.
+/// Returns the name of a base backup: its label, or its directory.
 fn title(index: usize) -> String {
     format!("b{index}")
 }
@@ -36,7 +36,7 @@ pub(crate) fn index_of(label: Option<&String>, directory: Option<&Path>) -> usiz
     name.trim_start_matches('b').parse().unwrap()
 }
 
-/// All that an archive of these files, and the directories, tell of base backups.
+/// Returns the base backups known from an archive with these files, and from directories.
 pub(crate) fn known(world: &World, files: &Files, looks_elsewhere: bool) -> Vec<Known> {
     let of = |(index, backup): (usize, &Backup)| {
         let found = backup.found && looks_elsewhere;
@@ -49,7 +49,7 @@ pub(crate) fn known(world: &World, files: &Files, looks_elsewhere: bool) -> Vec<
     world.backups.iter().enumerate().filter_map(of).collect()
 }
 
-/// The base backups that are found where they are kept.
+/// Returns the base backups found in directories.
 pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<BackupElsewhere> {
     let found = world.backups.iter().enumerate().filter(|(_, backup)| backup.found && looks_elsewhere);
     let seen = |(index, backup): (usize, &Backup)| BackupElsewhere {
@@ -65,7 +65,7 @@ pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<BackupElsew
     found.map(seen).collect()
 }
 
-/// What a catalog of the archive's files says.
+/// Returns a catalog of the archive's files.
 pub(crate) fn catalog(world: &World, files: &Files) -> Catalog {
     let entry = |(name, since): (&WalName, &Timestamp)| ArchivedFile {
         name: (*name).into(),

@@ -1,4 +1,4 @@
-//! A cluster and its archive: what its servers wrote, in truth, and what has become of that.
+//! A cluster and its archive: everything that its servers wrote, and the current state of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,22 +10,22 @@ use walkeep::wal::{Lsn, SegmentName, SegmentSize, TimelineId, WalName};
 use super::events::{Event, ForkPlace, History, ParentSegment};
 use super::recovery::{Archive, BaseBackup, Content, Position, Tli};
 
-/// The archived files, and when they were archived.
+/// Archived files, with their archiving times.
 pub(crate) type Files = BTreeMap<WalName, Timestamp>;
 
-/// A timeline, and the server that writes on it.
+/// A timeline with its server.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
-    /// The lines of its history file.
+    /// Entries of its history file.
     pub(crate) history: Vec<(Tli, Position)>,
-    /// Who wrote what comes before it, in truth.
+    /// Actual writers of the WAL before it.
     before: Vec<(Tli, Position)>,
     pub(crate) begin: Position,
     pub(crate) end: Position,
     alive: bool,
-    /// What waits for being archived, if archiving has stopped.
+    /// Files waiting to be archived, if archiving has stopped.
     stalled: Option<Vec<WalName>>,
-    /// The first segment that was not finished.
+    /// First segment that was not finished.
     pub(crate) unfinished: u64,
 }
 
@@ -35,21 +35,21 @@ pub(crate) struct Backup {
     pub(crate) is: BaseBackup,
     pub(crate) began: Timestamp,
     pub(crate) ended: Option<Timestamp>,
-    /// The server on which it runs; none if that died meanwhile.
+    /// Server on which it runs; `None` if that has failed.
     pub(crate) on: Option<Tli>,
-    /// How far that had come when it began.
+    /// Position of that server at its start.
     from: Position,
-    /// Its files are kept where walkeep can find them.
+    /// `true` if its files are in a directory known to walkeep.
     pub(crate) found: bool,
 }
 
-/// All there is.
+/// The whole state.
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) size: SegmentSize,
     pub(crate) lines: BTreeMap<Tli, Line>,
     pub(crate) files: Files,
-    /// When backup history files were first archived, which a copy does not change.
+    /// First archiving times of backup history files, which a copy does not change.
     pub(crate) first_archived: Files,
     pub(crate) backups: Vec<Backup>,
     pub(crate) now: Timestamp,
@@ -66,7 +66,7 @@ fn pick<T: Clone>(index: Index, among: impl IntoIterator<Item = T>) -> Option<T>
     (!all.is_empty()).then(|| all[index.index(all.len())].clone())
 }
 
-/// As short as a person needs it who looks for what went wrong.
+/// A short form for people who look for the cause of a failure.
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at =
@@ -128,19 +128,19 @@ impl World {
         SegmentName::from_number(timeline(tli), number, self.size).unwrap()
     }
 
-    /// The name of a base backup's backup history file.
+    /// Returns the name of a base backup's backup history file.
     pub(crate) fn backup_file(&self, backup: &BaseBackup) -> WalName {
         let segment = self.segment(backup.tli, self.number_of(backup.redo));
         WalName::Backup { segment, offset: u32::try_from(backup.redo % self.size.bytes()).unwrap() }
     }
 
-    /// What the files of a timeline hold.
+    /// Returns the contents of a timeline's files.
     fn content(&self, tli: Tli) -> Content {
         let line = &self.lines[&tli];
         Content(line.before.iter().copied().chain([(tli, line.end)]).collect())
     }
 
-    /// What a server can find in an archive of these files.
+    /// Returns what a server can find in an archive with these files.
     pub(crate) fn archive(&self, files: &Files) -> Archive {
         let mut archive = Archive { segment_bytes: self.size.bytes(), ..Archive::default() };
         for name in files.keys() {
@@ -204,7 +204,8 @@ impl World {
         }
     }
 
-    /// A new timeline, which begins at a position of another one's way, by what that one's archived history file says.
+    /// Creates a timeline that begins at a position on the path of another one, according to that one's archived
+    /// history file.
     fn branch(
         &mut self,
         parent: Tli,
@@ -238,9 +239,9 @@ impl World {
         tli
     }
 
-    /// Lets it happen, unless there is nothing to which it could.
+    /// Performs an event; returns `false` if it has no object.
     pub(crate) fn happen(&mut self, event: &Event) -> bool {
-        // Backups may end at one moment.
+        // Backups may end at the same time.
         if !matches!(event, Event::EndBackup { .. }) {
             self.now += MINUTE;
         }
@@ -354,7 +355,7 @@ impl World {
         if parent == ParentSegment::Full && at == end && at % self.size.bytes() > 0 {
             self.put(WalName::Segment(self.segment(tli, self.number_of(at))));
         }
-        // A backup that runs on a standby goes on along the new timeline.
+        // A backup that runs on a standby continues along the new timeline.
         for backup in &mut self.backups {
             if backup.on == Some(tli) && backup.is.from_standby && backup.ended.is_none() {
                 backup.on = (backup.from <= at).then_some(child);
@@ -399,7 +400,7 @@ impl World {
                 let redo = end.saturating_sub((1 + u64::from(since)) * eighth).max(oldest);
                 let content = self.content(tli);
                 let (writer, upto) = *content.0.iter().find(|(_, upto)| redo < *upto)?;
-                // A shutdown's checkpoint record is where its redo is.
+                // A shutdown's checkpoint record is at its redo position.
                 let record = redo + checkpoint * eighth;
                 let checkpoint = if record < upto.min(end) { record } else { redo };
                 BaseBackup { tli: writer, redo, checkpoint, stop: 0, stop_tli: tli, from_standby: true }
@@ -410,7 +411,7 @@ impl World {
         Some(())
     }
 
-    /// Where a timeline's log ends, and who wrote the last of it.
+    /// Returns the end of a timeline's WAL, with the writer of its last part.
     pub(crate) fn writer_before_end(&self, tli: Tli) -> (Tli, Position) {
         let end = self.lines[&tli].end;
         let writer =
@@ -431,7 +432,7 @@ impl World {
             self.write(on, self.eighth());
         }
         let (stop_tli, stop) = self.writer_before_end(on);
-        // Two that begin in one segment and end at the same place need the same, and count as one.
+        // Two that start in one segment and end at the same position need the same WAL, and count as one.
         let start = self.number_of(self.backups[index].is.redo);
         let is_same = |other: &BaseBackup| other.stop == stop && self.number_of(other.redo) == start;
         let is_new = !self.ended().iter().any(is_same);
@@ -449,7 +450,7 @@ impl World {
         Some(())
     }
 
-    /// The text of a timeline's history file.
+    /// Returns the text of a timeline's history file.
     pub(crate) fn history_text(&self, tli: Tli) -> String {
         let line = |(ancestor, at): &(Tli, Position)| {
             format!("{ancestor}\t{}\tno recovery target specified", Lsn(*at))
@@ -459,7 +460,7 @@ impl World {
     }
 }
 
-/// The timelines that the archive knows of.
+/// Returns the timelines known to the archive.
 pub(crate) fn known_timelines(files: &Files) -> BTreeSet<Tli> {
     let of = |name: &WalName| match name {
         WalName::Backup { .. } => None,
