@@ -16,7 +16,7 @@ pub type Clock<'a> = &'a dyn Fn() -> Timestamp;
 pub struct Work<'a> {
     /// Signal to end early.
     pub stop: &'a CancellationToken,
-    /// Tells the time.
+    /// Source of the current time.
     pub clock: Clock<'a>,
     /// Receiver of progress.
     pub progress: &'a dyn Progress,

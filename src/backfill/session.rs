@@ -14,7 +14,7 @@ use crate::spool::OverflowPlace;
 use crate::wal::SegmentSize;
 use crate::work::Work;
 
-/// More threads would wait for each other to read and hash, and each costs memory.
+/// Maximum number of threads. More would only wait for each other to read and hash, and each takes memory.
 const MOST_THREADS: usize = 4;
 
 /// How files are archived.
@@ -26,7 +26,7 @@ pub struct Means {
     pub cores: NonZeroUsize,
     /// Bytes that files in work at a time may have together, unless one alone has more.
     pub memory: u64,
-    /// Where it goes that is compressed to more than is kept in memory.
+    /// Where to spill compressed data that is too large for memory.
     pub overflow: OverflowPlace,
     /// Whether nothing is archived.
     pub dry_run: bool,
