@@ -13,8 +13,8 @@ use super::stop::out_of_time;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 
-/// What may still be taken after a signal or the time limit, in all, to finish what cannot be cut short, such as
-/// publishing a file, and to remove temporary files. A file system that hangs is not waited for any longer.
+/// Time after a signal or the time limit to finish what must not be interrupted, such as publishing a file, and to
+/// remove temporary files. A file system that hangs is not waited for any longer.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A signal that tells a call to end.
@@ -88,12 +88,12 @@ pub fn run<T, S: Future<Output = Caught>>(
         .map_err(|error| Error::new(ErrorKind::Local, "cannot start").because(error))?;
     match runtime.block_on(to_its_end(limit, listen, work)) {
         Ending::Done(result) => {
-            // The process ends in a moment, and takes idle threads with it faster than they can be told to stop.
+            // The process ends at once, and with it idle threads, faster than they can be stopped.
             std::mem::forget(runtime);
             Ok(result?)
         }
         Ending::Cut { by, at } => {
-            // A thread may just have created a temporary file that nobody waits for any more, and removes it when it ends.
+            // A thread may have created a temporary file that nobody waits for, and removes it when it ends.
             runtime.shutdown_timeout(GRACE.saturating_sub(at.elapsed()));
             Err(by.map_or_else(|| out_of_time(limit).into(), Ended::by))
         }
@@ -102,7 +102,7 @@ pub fn run<T, S: Future<Output = Caught>>(
 
 enum Ending<T> {
     Done(Result<T, Error>),
-    /// By a signal, or by the time limit.
+    /// Interrupted by a signal or by the time limit.
     Cut {
         by: Option<Caught>,
         at: Instant,
@@ -132,13 +132,13 @@ async fn to_its_end<T, S: Future<Output = Caught>>(
     };
     stop.cancel();
     match tokio::time::timeout(GRACE, work).await {
-        // Finished after all, and so it is told.
+        // It finished after all, so its result counts.
         Ok(Ok(result)) => Ending::Done(Ok(result)),
         _ => ending,
     }
 }
 
-/// Waits for the end of a limit that may be extended meanwhile.
+/// Waits for the end of a limit that may be extended in the meantime.
 async fn end_of(limit: &TimeLimit) {
     while !limit.left().is_zero() {
         tokio::time::sleep(limit.left()).await;

@@ -12,7 +12,7 @@ pub fn found_within<T: Default + Send + 'static>(
 ) -> T {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        // Nobody waits for what comes too late.
+        // Nobody waits for a late result.
         let _ = sender.send(look());
     });
     receiver.recv_timeout(patience).unwrap_or_default()
