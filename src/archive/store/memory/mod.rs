@@ -56,10 +56,10 @@ use crate::archive::url::{ArchiveUrl, Provider, StoreUrl};
 use orders::{Action, Ordered, Orders};
 pub use orders::{Fault, When};
 
-/// The bucket of its URL, for messages.
+/// Bucket of its URL, for messages.
 const BUCKET: &str = "memory";
 
-/// A store in memory. Clones are the same store, and so are all archives that are opened over it.
+/// A store in memory. Clones are the same store, and so are all archives opened on it.
 #[derive(Clone, Default)]
 pub struct Memory {
     inner: Arc<Inner>,
@@ -70,7 +70,7 @@ struct Inner {
     objects: InMemory,
     orders: Mutex<Orders>,
     asked: Mutex<Vec<(Asked, String)>>,
-    /// How much older objects are than they are.
+    /// Additional age of objects.
     ages: Mutex<HashMap<Key, Duration>>,
 }
 
@@ -81,19 +81,19 @@ impl fmt::Debug for Memory {
 }
 
 impl Memory {
-    /// An empty one.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What opens the archive that is all of it.
+    /// Returns the options to open the whole store as an archive.
     #[must_use]
     pub fn options(&self) -> ArchiveOptions {
         self.options_at("")
     }
 
-    /// What opens the archive whose keys begin with a prefix, such as `main/cluster`.
+    /// Returns the options to open the part with a prefix, such as `main/cluster`, as an archive.
     #[must_use]
     pub fn options_at(&self, prefix: &str) -> ArchiveOptions {
         let url = StoreUrl { provider: Provider::S3, bucket: BUCKET.to_owned(), prefix: Key::from(prefix) };
@@ -103,53 +103,53 @@ impl Memory {
         ArchiveOptions { url: ArchiveUrl::Store(url), require_mount: false, store }
     }
 
-    /// Orders a fault. Of several for one request, the one that was ordered first counts.
+    /// Orders a fault. Of several for one request, the first order applies.
     pub fn order(&self, when: When, fault: Fault) {
         held(&self.inner.orders).add(when, Ordered::Fault(fault));
     }
 
-    /// Has something happen right before a request is answered: another process is at work.
+    /// Runs `action` just before a request is executed, as another process might.
     pub fn before(&self, when: When, action: impl Fn(&Self) + Send + Sync + 'static) {
         held(&self.inner.orders).add(when, Ordered::Before(Arc::new(action)));
     }
 
-    /// Has something happen right after a request has been done, and before its answer is heard.
+    /// Runs `action` just after a request is executed, before its response arrives.
     pub fn after(&self, when: When, action: impl Fn(&Self) + Send + Sync + 'static) {
         held(&self.inner.orders).add(when, Ordered::After(Arc::new(action)));
     }
 
-    /// Takes back all orders.
+    /// Revokes all orders.
     pub fn heal(&self) {
         held(&self.inner.orders).clear();
     }
 
-    /// What has been asked so far, in that order, each with its key: for a listing, the directory.
+    /// Returns the requests so far, in order, each with its key: for a listing, the directory.
     #[must_use]
     pub fn asked(&self) -> Vec<(Asked, String)> {
         held(&self.inner.asked).clone()
     }
 
-    /// How often that has been asked so far.
+    /// Returns the number of requests of that kind so far.
     #[must_use]
     pub fn times(&self, asked: Asked) -> usize {
         held(&self.inner.asked).iter().filter(|(what, _)| *what == asked).count()
     }
 
-    /// Puts an object there behind everybody's back.
+    /// Stores an object without a request.
     pub fn put(&self, key: &str, content: impl Into<Bytes>) {
         let key = parsed(key);
         held(&self.inner.ages).remove(&key);
         let _ = self.inner.objects.put(&key, content.into().into()).now_or_never();
     }
 
-    /// Reads an object behind everybody's back; `None` where there is none.
+    /// Reads an object without a request; `None` if it does not exist.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Bytes> {
         let reading = async { self.inner.objects.get(&parsed(key)).await?.bytes().await };
         reading.now_or_never()?.ok()
     }
 
-    /// Deletes an object behind everybody's back.
+    /// Deletes an object without a request.
     pub fn remove(&self, key: &str) {
         let key = parsed(key);
         held(&self.inner.ages).remove(&key);
@@ -161,7 +161,7 @@ impl Memory {
         held(&self.inner.ages).insert(parsed(key), by);
     }
 
-    /// The keys of all objects, sorted.
+    /// Returns the keys of all objects, sorted.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let listing =
@@ -170,7 +170,7 @@ impl Memory {
         keys.into_iter().flatten().flatten().collect()
     }
 
-    /// The actions and the fault that are ordered for a request, which is noted.
+    /// Records a request, and returns the actions and the fault ordered for it.
     fn hear(&self, asked: Asked, key: &Key) -> (Vec<Action>, Option<Fault>, Vec<Action>) {
         held(&self.inner.asked).push((asked, key.to_string()));
         held(&self.inner.orders).due(asked, key.as_ref())
@@ -212,7 +212,7 @@ mod tests {
         Content::Memory(vec![Bytes::copy_from_slice(text.as_bytes())])
     }
 
-    /// What becomes of a request of each kind that meets with a fault: the kind of the error, and whether nothing answered.
+    /// Returns the result of each kind of request with a fault: the kind of the error, and `true` for a timeout.
     fn outcomes(fault: &Fault) -> [Option<(ErrorKind, bool)>; 5] {
         let (memory, archive, system, name) = scene();
         memory.put(KEY, "x");
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_means_what_it_means_in_a_real_store() {
+    fn faults_have_the_same_meaning_as_in_a_real_store() {
         use ErrorKind::{Refused, Unavailable};
         let all = |kind, timed_out| [Some((kind, timed_out)); 5];
         assert_eq!(outcomes(&Fault::Busy), all(Unavailable, false));
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(outcomes(&Fault::TimedOut), all(Unavailable, true));
         assert_eq!(outcomes(&Fault::BrokenOff), all(Unavailable, false));
         assert_eq!(outcomes(&Fault::AnswerLost), all(Unavailable, false));
-        // The answer to a HEAD says nothing but that.
+        // The response to a HEAD contains only the status.
         let mut no_bucket = all(Refused, false);
         no_bucket[2] = None;
         assert_eq!(outcomes(&Fault::NoBucket), no_bucket);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_create_whose_answer_is_lost_has_been_done_and_one_that_broke_off_has_not() {
+    fn a_create_with_a_lost_answer_was_executed_and_a_broken_one_was_not() {
         let (memory, archive, system, name) = scene();
         for (fault, is_there) in [(Fault::BrokenOff, false), (Fault::AnswerLost, true)] {
             memory.order(When::first(Asked::Create), fault);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_ends_in_the_middle_is_an_error_after_what_came() {
+    fn a_truncated_body_is_an_error_after_the_received_part() {
         let (memory, archive, system, name) = scene();
         memory.put(KEY, "all of it");
         memory.order(When::first(Asked::Read), Fault::TornAfter(3));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_that_is_torn_is_a_failure_and_no_short_one() {
+    fn a_truncated_listing_is_a_failure() {
         let (memory, archive, system, _) = scene();
         for number in 1..=2500 {
             memory.put(&format!("7/timelines/{number:08X}.history"), "x");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_at_work_right_before_and_right_after() {
+    fn actions_run_just_before_and_just_after_a_request() {
         let (memory, archive, system, name) = scene();
         memory.before(When::first(Asked::Create), |memory| memory.put(KEY, "theirs"));
         assert_eq!(run(archive.create(system, name, content("ours"))).unwrap(), Created::Exists);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn two_archives_in_one_store_are_apart_and_two_stores_are_not_the_same() {
+    fn archives_in_one_store_are_separate_and_stores_are_distinct() {
         let (memory, archive, system, name) = scene();
         let main = run(Archive::open(&memory.options_at("main/a"))).unwrap();
         run(main.create(system, name, content("x"))).unwrap();

@@ -1,4 +1,4 @@
-//! The requests that are asked of it, and the errors that a client makes of a store's answers.
+//! Requests to a store in memory, and the errors that a client makes of a store's responses.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -25,7 +25,7 @@ use crate::archive::store::answer::Answer;
 use crate::archive::store::stall::Stalled;
 use crate::archive::store::upload::Upload;
 
-/// How many names a page of a listing has. Each is a request of its own.
+/// Number of names per page of a listing. Each page is one request.
 const PAGE: usize = 1000;
 
 impl fmt::Display for Memory {
@@ -34,7 +34,7 @@ impl fmt::Display for Memory {
     }
 }
 
-/// What is still to become of a request that has arrived.
+/// What remains to be done for a request that has arrived.
 struct Arrived {
     after: Vec<Action>,
     answer_lost: bool,
@@ -42,13 +42,13 @@ struct Arrived {
 }
 
 impl Memory {
-    /// Receives a request, unless it fails before it is done.
+    /// Receives a request, unless it fails before it is executed.
     async fn receive(&self, asked: Asked, key: &Key) -> Result<Arrived> {
         let (before, fault, after) = self.hear(asked, key);
         for action in before {
             action(self);
         }
-        // The answer to a HEAD has no body, and so no word of the store's own.
+        // The response to a HEAD has no body and therefore no error code.
         let word = |word| (asked != Asked::Look).then_some(word);
         let mut arrived = Arrived { after, answer_lost: false, torn_after: None };
         match fault {
@@ -68,7 +68,7 @@ impl Memory {
         Ok(arrived)
     }
 
-    /// Answers it.
+    /// Responds to the request.
     fn answer<T>(&self, arrived: &Arrived, outcome: Result<T>) -> Result<T> {
         for action in &arrived.after {
             action(self);
@@ -83,7 +83,7 @@ impl Memory {
         found
     }
 
-    /// The next page of a listing, and whether there is more.
+    /// Returns the next page of a listing, with a continuation if there is more.
     async fn page(&self, prefix: Option<Key>, after: Option<Key>) -> Result<Page> {
         let arrived = self.receive(Asked::List, &prefix.clone().unwrap_or_default()).await?;
         let objects = &self.inner.objects;
@@ -117,7 +117,7 @@ impl Memory {
     }
 }
 
-/// Names, and after which of them the next page begins.
+/// Names, with the one after which the next page starts.
 type Page = (Vec<Result<ObjectMeta>>, Option<Key>);
 
 #[async_trait]
@@ -212,7 +212,7 @@ impl ObjectStore for Memory {
     }
 }
 
-/// What walkeep's client, and the library above it, make of an answer that is no success.
+/// Creates the error that walkeep's client and `object_store` make of an error response.
 fn answered(status: u16, code: Option<&str>) -> Error {
     broken(Answer { status, code: code.map(str::to_owned), ..Answer::default() })
 }
@@ -225,7 +225,7 @@ fn broken_off() -> Error {
     broken(io::Error::from(io::ErrorKind::ConnectionReset))
 }
 
-/// The answer that S3 gives.
+/// Converts an error to the response of S3.
 fn as_answered(error: Error) -> Error {
     match error {
         Error::NotFound { .. } => answered(404, Some("NoSuchKey")),

@@ -1,4 +1,4 @@
-//! What is to go wrong, and with which request.
+//! Orders of faults and actions for requests to a store in memory.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,68 +7,68 @@ use std::time::Duration;
 use super::Memory;
 use crate::archive::failure::Asked;
 
-/// What a store does, and the way to it.
+/// A fault of a store, or of the connection to it.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// It says that it is busy. Nothing is done.
+    /// The store responds that it is busy, and executes nothing.
     Busy,
-    /// It says that the credentials do not allow it.
+    /// The store responds that the credentials lack permission.
     Refused,
-    /// It says that there is no such bucket.
+    /// The store responds that the bucket does not exist.
     NoBucket,
-    /// Something in between says that there is no such page.
+    /// Something other than a store responds that the page does not exist.
     NoStore,
-    /// It does not know conditions.
+    /// The store does not support conditions.
     Unconditional,
-    /// Nothing moves for as long as anybody waits, which is noticed at once.
+    /// Nothing moves, and the timeout is reported at once.
     TimedOut,
-    /// The connection breaks off before the request has arrived.
+    /// The connection breaks before the request arrives.
     BrokenOff,
-    /// It is done, and the connection breaks off before that is heard.
+    /// The request is executed, but the connection breaks before the response.
     AnswerLost,
-    /// It is answered after so long.
+    /// The response is delayed by this time.
     Slow(Duration),
-    /// It is not answered, and nobody notices.
+    /// No response comes, and no timeout is reported.
     Silent,
-    /// The connection breaks off after so many bytes of an object, or names of a listing.
+    /// The connection breaks after this many bytes of an object, or names of a listing.
     TornAfter(usize),
 }
 
-/// Which requests an order is about.
+/// Requests that an order applies to.
 #[derive(Debug, Clone)]
 pub struct When {
     asked: Asked,
     key: String,
-    /// How many such requests until it is carried out, once; `None`: at every one.
+    /// Number of requests until the order is executed once; `None` executes it for each.
     left: Option<usize>,
 }
 
 impl When {
-    /// The next request of that kind.
+    /// Selects the next request of that kind.
     #[must_use]
     pub fn first(asked: Asked) -> Self {
         Self::nth(1, asked)
     }
 
-    /// The `n`th request of that kind from now on.
+    /// Selects the `n`th request of that kind from now on.
     #[must_use]
     pub fn nth(n: usize, asked: Asked) -> Self {
         Self { asked, key: String::new(), left: Some(n) }
     }
 
-    /// Every request of that kind.
+    /// Selects every request of that kind.
     #[must_use]
     pub fn every(asked: Asked) -> Self {
         Self { asked, key: String::new(), left: None }
     }
 
-    /// Only those with that in their key.
+    /// Restricts the selection to keys that contain this text.
     #[must_use]
     pub fn on(self, key: impl Into<String>) -> Self {
         Self { key: key.into(), ..self }
     }
 
-    /// Whether the order is due with this request.
+    /// Returns `true` if the order applies to this request.
     fn meets(&mut self, asked: Asked, key: &str) -> bool {
         if asked != self.asked || !key.contains(&self.key) {
             return false;
@@ -85,7 +85,7 @@ impl When {
 
 pub(super) type Action = Arc<dyn Fn(&Memory) + Send + Sync>;
 
-/// What is ordered.
+/// Action or fault of an order.
 #[derive(Clone)]
 pub(super) enum Ordered {
     Fault(Fault),
@@ -103,7 +103,7 @@ impl fmt::Debug for Ordered {
     }
 }
 
-/// The orders that stand.
+/// Pending orders.
 #[derive(Debug, Default)]
 pub(super) struct Orders(Vec<(When, Ordered)>);
 
@@ -116,7 +116,7 @@ impl Orders {
         self.0.clear();
     }
 
-    /// What is due with this request. What was ordered for it alone stands no longer.
+    /// Returns the orders for this request, and removes those that apply only once.
     pub(super) fn due(&mut self, asked: Asked, key: &str) -> (Vec<Action>, Option<Fault>, Vec<Action>) {
         let (mut before, mut fault, mut after) = (Vec::new(), None, Vec::new());
         self.0.retain_mut(|(when, ordered)| {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_carried_out_with_the_request_it_is_about_and_no_other() {
+    fn an_order_applies_only_to_its_own_request() {
         use Asked::{List, Read};
         let mut orders = Orders::default();
         orders.add(When::nth(2, Read).on("b"), Ordered::Fault(Fault::Busy));
