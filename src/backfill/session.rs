@@ -1,4 +1,4 @@
-//! A backfill from its request to what it has done.
+//! A backfill from its request to its result.
 
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
@@ -17,22 +17,23 @@ use crate::work::Work;
 /// Maximum number of threads. More would only wait for each other to read and hash, and each takes memory.
 const MOST_THREADS: usize = 4;
 
-/// How files are archived.
+/// Settings for archiving.
 #[derive(Debug, Clone)]
 pub struct Means {
-    /// How to compress, where somebody has said.
+    /// Compression set by the user.
     pub codec: Option<Codec>,
-    /// Threads that this machine can run at a time.
+    /// Number of concurrent threads of this machine.
     pub cores: NonZeroUsize,
-    /// Bytes that files in work at a time may have together, unless one alone has more.
+    /// Total size of files in progress, in bytes. One file is always allowed.
     pub memory: u64,
     /// Where to spill compressed data that is too large for memory.
     pub overflow: OverflowPlace,
-    /// Whether nothing is archived.
+    /// `true` to archive nothing.
     pub dry_run: bool,
 }
 
-/// Archives what the server's `pg_wal` has and the archive lacks. A file that fails is no failure of it all, but told.
+/// Archives the files in the server's `pg_wal` that the archive lacks. A file that fails is part of the result, not
+/// an error.
 pub async fn backfill(
     archive: &Archive,
     request: BackfillRequest,
@@ -43,7 +44,7 @@ pub async fn backfill(
     let reading = request.reading;
     let plan = work.unless_stopped(plan(archive, request), "stopped before anything was archived").await?;
     if means.dry_run {
-        // As if all went well.
+        // As if all were archived.
         let BackfillPlan { goes, left, held, .. } = plan;
         return Ok(Backfilled { archived: goes, left, held, ..Backfilled::default() });
     }
@@ -63,7 +64,8 @@ pub async fn backfill(
 }
 
 impl Means {
-    /// How many files are in work at a time, each of at most so many bytes, and how many threads compress each.
+    /// Returns the number of files in progress, given their maximum size in bytes, and the number of threads per
+    /// file.
     fn division(&self, at_once: usize, largest: u64) -> (NonZeroUsize, NonZeroUsize) {
         let room = usize::try_from(self.memory / largest.max(1)).unwrap_or(usize::MAX);
         let at_once = NonZeroUsize::new(at_once.min(room)).unwrap_or(NonZeroUsize::MIN);
@@ -73,21 +75,21 @@ impl Means {
 }
 
 impl Backfilled {
-    /// Whether nothing is missing any more that should be in the archive.
+    /// Returns `true` if no file is missing any more that should be archived.
     #[must_use]
     pub fn is_well(&self) -> bool {
         let Self { left, failed, untried, .. } = self;
         failed.is_empty() && untried.is_empty() && !left.iter().any(|(_, reason)| reason.is_problem())
     }
 
-    /// How many bytes the archived files had before.
+    /// Returns the uncompressed size of the archived files in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.archived.iter().map(|file: &Missing| file.bytes).sum()
     }
 }
 
-/// Refuses what would put files into the archive that others cannot use.
+/// Refuses an archive or data directory that would make files unusable for others.
 async fn check_place(archive: &Archive, request: &BackfillRequest) -> Result<(), Error> {
     let BackfillRequest { data, system, .. } = request;
     let directory = DataDirectory::named(data.clone());
@@ -116,7 +118,8 @@ mod tests {
 
     const HISTORY: &str = "00000002.history";
 
-    /// A server with the history of its timeline and a segment that is being written; the archive has what came before.
+    /// Creates a server with the history of its timeline and an unfinished segment, and an archive with the earlier
+    /// files.
     async fn scene() -> Scene {
         let scene = Scene::new().await;
         scene.segments(1, 1..=3, 4);
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_complete_is_archived_once_and_what_is_being_written_stays() {
+    async fn complete_files_are_archived_once_and_the_current_one_stays() {
         let scene = scene().await;
         let outcome = backfill(&scene.archive, request(&scene), &means(&scene), &scene.work()).await.unwrap();
         assert_eq!((archived(&outcome), outcome.bytes()), (vec![HISTORY.to_owned()], 40));
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dry_run_tells_the_same_and_archives_nothing() {
+    async fn a_dry_run_has_the_same_result_and_archives_nothing() {
         let scene = scene().await;
         let (before, dry) = (scene.names(), Means { dry_run: true, ..means(&scene) });
         let outcome = backfill(&scene.archive, request(&scene), &dry, &scene.work()).await.unwrap();
@@ -165,9 +168,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_fails_or_is_not_tried_is_told_and_nothing_is_well_then() {
+    async fn failed_and_untried_files_are_listed_and_make_it_fail() {
         let scene = scene().await;
-        // Nothing can be put where its directory should be.
+        // Nothing can be created where its directory should be.
         write(scene.archived(HISTORY).parent().unwrap(), b"in the way", NOW);
         let outcome = backfill(&scene.archive, request(&scene), &means(&scene), &scene.work()).await.unwrap();
         assert_eq!(outcome.failed[0].0.to_string(), HISTORY);
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_data_directory_of_another_cluster_is_refused_and_so_is_an_archive_that_knows_nothing_of_it() {
+    async fn another_clusters_data_directory_and_an_archive_without_the_cluster_are_refused() {
         let scene = scene().await;
         let other = BackfillRequest { system: "7".parse().unwrap(), ..request(&scene) };
         let error = backfill(&scene.archive, other, &means(&scene), &scene.work()).await.unwrap_err();
@@ -195,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_bounds_how_many_files_are_in_work_and_threads_go_to_one_alone() {
+    async fn memory_limits_the_files_in_progress_and_a_single_file_gets_all_threads() {
         let scene = scene().await;
         let means = Means { cores: NonZeroUsize::new(8).unwrap(), memory: 64 << 20, ..means(&scene) };
         let division = |at_once, megabytes: u64| {

@@ -1,4 +1,4 @@
-//! One call: within its time limit, until a signal ends it, again while that may help, and whatever hangs.
+//! Execution of one call: time limit, end by a signal, retries, and operations that hang.
 
 mod retry;
 mod run;

@@ -15,7 +15,7 @@ const MOST_SLEEP: Duration = Duration::from_millis(250);
 /// Minimum time left for another attempt, if the limit is long enough.
 const LEAST_ROOM: Duration = Duration::from_secs(2);
 
-/// Warns of the first failure that [`retry`] meets, and says for how long it goes on.
+/// Returns a callback for [`retry`] that warns of the first failure, with the time for which it is retried.
 pub fn warning(for_how_long: impl FnOnce() -> String) -> impl FnOnce(&Error) {
     move |error| tracing::warn!("{}; trying again for up to {}", error.report(), for_how_long())
 }

@@ -1,7 +1,7 @@
-//! Running a call under its time limit, and ending it on a signal.
+//! Execution of a call under its time limit, until it ends or a signal stops it.
 //!
-//! The first thread does nothing but wait: for the work, for a signal, for the end of the time limit. All that can block happens
-//! on other threads, so a file system that hangs cannot hold the call.
+//! The main thread only waits: for the work, for a signal, and for the time limit. Everything that may block runs on
+//! other threads, so a file system that hangs cannot block the call.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use crate::limit::TimeLimit;
 /// remove temporary files. A file system that hangs is not waited for any longer.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A signal that tells a call to end.
+/// A signal that requests a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caught {
-    /// SIGTERM, and what is taken for it.
+    /// SIGTERM, or a signal treated like it.
     Terminate,
     /// SIGINT.
     Interrupt,
@@ -28,12 +28,12 @@ pub enum Caught {
     Quit,
 }
 
-/// Why a call has given nothing.
+/// Reason why a call has no result.
 #[derive(Debug)]
 pub struct Ended {
-    /// What to say of it.
+    /// Error to report.
     pub error: Error,
-    /// The signal that ended it, if one did.
+    /// Signal that ended it, if any.
     pub by: Option<Caught>,
 }
 
@@ -58,7 +58,7 @@ impl From<Signal> for Caught {
 }
 
 impl Ended {
-    /// By that signal.
+    /// Creates the end by that signal.
     #[must_use]
     pub fn by(signal: Caught) -> Self {
         let error = Error::new(ErrorKind::Stopped, format!("stopped by {}", signal.name()));
@@ -72,11 +72,11 @@ impl From<Error> for Ended {
     }
 }
 
-/// Runs `work` and returns what it gives; or why it gives nothing: a failure of its own, the time limit, or a signal. `listen`
-/// begins to wait for that signal, before the work begins.
+/// Runs `work` and returns its result; or the reason why there is none: an error of its own, the time limit, or a
+/// signal. Calls `listen`, which waits for that signal, before the work begins.
 ///
-/// `work` is given a token that is cancelled when it should end. What it holds is dropped before this returns, so that its
-/// temporary files go. A thread that hangs is not waited for: it ends with the process.
+/// `work` receives a token that is cancelled when it should end. Its state is dropped before this returns, which
+/// removes its temporary files. A thread that hangs is not waited for: it ends with the process.
 pub fn run<T, S: Future<Output = Caught>>(
     limit: &TimeLimit,
     listen: impl FnOnce() -> io::Result<S>,
@@ -153,10 +153,10 @@ mod tests {
     use super::*;
     use crate::blocking::blocking;
 
-    /// Far more than a busy machine needs, and far less than for ever.
+    /// Much more than a busy machine needs, and much less than forever.
     const PROMPTLY: Duration = Duration::from_secs(20);
 
-    /// A call with that limit; what it gives, or what is said of it and by which signal it was ended.
+    /// Runs a call with that limit; returns its result, or the error and the signal that ended it.
     fn called<T>(
         limit: Duration,
         signal: impl Future<Output = Caught>,
@@ -169,7 +169,7 @@ mod tests {
         outcome.map_err(|ended| (ended.error.report(), ended.by))
     }
 
-    /// What makes a thread hang, until the other end is dropped; or for too long.
+    /// Returns work that hangs until the sender is dropped, or for too long.
     fn hang() -> (Sender<()>, impl FnOnce() + Send + 'static) {
         let (end, hangs): (_, Receiver<()>) = channel();
         (end, move || assert!(hangs.recv_timeout(2 * PROMPTLY).is_err(), "nothing is sent"))
@@ -179,7 +179,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(50);
 
     #[test]
-    fn a_call_that_is_done_does_not_wait_for_a_thread_that_hangs() {
+    fn a_finished_call_does_not_wait_for_a_hanging_thread() {
         let (_end, hangs) = hang();
         let done = called(HOUR, pending(), async |_| {
             tokio::task::spawn_blocking(hangs);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_hangs_ends_with_its_limit_and_at_a_signal() {
+    fn a_hanging_call_ends_at_its_limit_and_on_a_signal() {
         let (_end, hangs) = hang();
         let ended = called(SOON, pending(), async |_| Ok(blocking(hangs).await));
         assert_eq!(
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_finished_in_spite_of_the_end_is_told_and_what_fails_by_it_is_not() {
+    fn work_that_finishes_after_the_signal_counts_and_a_failure_does_not() {
         for (limit, signal) in [(SOON, None), (HOUR, Some(Caught::Terminate))] {
             let signal = || async move { if let Some(signal) = signal { signal } else { pending().await } };
             let finished = called(limit, signal(), async |stop: CancellationToken| {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_call_holds_is_dropped_before_it_is_told_how_it_ended() {
+    fn the_state_of_a_call_is_dropped_before_it_returns() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("temporary");
         let ended = called(HOUR, ready(Caught::Interrupt), async |_| {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_cannot_be_ended_is_not_begun() {
+    fn a_call_that_cannot_be_stopped_is_not_started() {
         let limit = TimeLimit::new(Instant::now(), HOUR);
         let listen = || Err::<std::future::Pending<_>, _>(io::Error::other("no"));
         let ended = run(&limit, listen, async |_| -> Result<(), Error> { panic!("begun") }).unwrap_err();

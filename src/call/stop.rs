@@ -1,4 +1,4 @@
-//! What is said of a call that is to end before it is done.
+//! Errors of calls that end early.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 
-/// Does a part of a call that may be dropped as soon as `stop` is cancelled; `stopped` says what that means then.
+/// Runs a part of a call that may be dropped once `stop` is cancelled. `stopped` is the resulting error message.
 pub async fn unless_stopped<T>(
     stop: &CancellationToken,
     part: impl Future<Output = Result<T, Error>>,
@@ -17,7 +17,7 @@ pub async fn unless_stopped<T>(
     stop.run_until_cancelled(part).await.ok_or_else(error).flatten()
 }
 
-/// The failure of a call whose time limit is over.
+/// Creates the error of a call whose time limit is over.
 #[must_use]
 pub fn out_of_time(limit: &TimeLimit) -> Error {
     let what = format!("gave up after {}, the time limit", limit.total_as_text());
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dropped_is_told_and_what_is_done_is_not() {
+    fn a_dropped_part_is_an_error_and_a_finished_one_is_not() {
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let done = runtime.block_on(unless_stopped(&stop, async { Ok(1) }, "stopped before it began"));
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_that_is_over_is_named() {
+    fn the_exceeded_limit_is_named() {
         let limit = TimeLimit::new(Instant::now(), Duration::from_secs(90));
         limit.allow_for(64 << 20);
         let told = "gave up after 6m, the time limit; does the archive answer?";

@@ -1,11 +1,11 @@
-//! A look that may hang, before a call is at work.
+//! Operations that may hang before a call begins its work.
 
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Gives what `look` finds, and nothing where that takes longer than `patience`: on a thread of its own, because a file system
-/// that hangs must not hold the call, which then goes on under its time limit.
+/// Returns the result of `look`, or the default if it takes longer than `patience`. Runs it on a thread of its own,
+/// because a file system that hangs must not delay the call, which continues under its time limit.
 pub fn found_within<T: Default + Send + 'static>(
     patience: Duration,
     look: impl FnOnce() -> T + Send + 'static,
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_that_hangs_finds_nothing_and_holds_nobody() {
+    fn a_hanging_look_returns_the_default_in_time() {
         let hour = Duration::from_hours(1);
         assert_eq!(found_within(hour, || 1), 1);
         let (end, hangs) = mpsc::channel::<()>();

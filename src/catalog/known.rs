@@ -11,7 +11,7 @@ use crate::wal::{SegmentName, WalName};
 /// A base backup, as far as recovery is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownBackup {
-    /// Where it is known from.
+    /// Source of the knowledge about it.
     pub known_from: KnownFrom,
     /// Label of the backup.
     pub label: Option<String>,
@@ -31,10 +31,10 @@ pub struct KnownBackup {
     pub counts: bool,
 }
 
-/// Where a base backup is known from.
+/// Source of the knowledge about a base backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnownFrom {
-    /// Its backup history file, which the archive has.
+    /// Its backup history file in the archive.
     History(WalName),
     /// Its files, in this directory.
     Directory(PathBuf),
