@@ -35,7 +35,7 @@ use crate::spool::{Meeting, Spool};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
 pub use ask::{ask, tell_restored};
-use window::{Room, Window};
+use window::{Limits, Window};
 use wire::{COMING, LONGEST_LINE, Message, hand_over};
 
 /// Limits of a prefetcher.
@@ -116,11 +116,11 @@ struct Coming {
 impl Prefetcher {
     fn new(job: PrefetchJob, run: String, archive: Archive) -> Self {
         let PrefetchBounds { bytes, connections, .. } = job.bounds;
-        let room = Room {
+        let limits = Limits {
             files: usize::try_from(bytes / job.size.bytes()).unwrap_or(usize::MAX),
-            at_once: if archive.is_remote() { connections.get() } else { job.threads.get() },
+            at_once: if archive.is_store() { connections.get() } else { job.threads.get() },
         };
-        let window = Window::after(job.last, job.size, room);
+        let window = Window::after(job.last, job.size, limits);
         let (fetches, coming, last_heard) = (JoinSet::new(), BTreeMap::new(), Instant::now());
         Self { job, run, archive, window, fetches, coming, last_heard }
     }

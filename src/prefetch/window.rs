@@ -10,7 +10,7 @@ const GROWTH: usize = 3;
 
 /// Maximum number of segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct Limits {
     /// Segments in progress or present; at least one.
     pub(super) files: usize,
     /// Segments in progress.
@@ -20,7 +20,7 @@ pub(super) struct Room {
 /// The segments of a prefetcher, each in progress or present.
 #[derive(Debug)]
 pub(super) struct Window<T> {
-    room: Room,
+    limits: Limits,
     size: SegmentSize,
     /// Next segment to fetch; `None` once the archive has no more.
     next: Option<SegmentName>,
@@ -37,8 +37,8 @@ enum Held<T> {
 
 impl<T> Window<T> {
     /// Creates a window that starts after `last`, for a cluster with that segment size.
-    pub(super) fn after(last: SegmentName, size: SegmentSize, room: Room) -> Self {
-        Self { room, size, next: last.next(size), held: BTreeMap::new(), come: 0 }
+    pub(super) fn after(last: SegmentName, size: SegmentSize, limits: Limits) -> Self {
+        Self { limits, size, next: last.next(size), held: BTreeMap::new(), come: 0 }
     }
 
     /// Returns the next segment to fetch now, if any.
@@ -47,8 +47,8 @@ impl<T> Window<T> {
     /// must not ask for a dozen segments beyond the end of the archive.
     pub(super) fn begin(&mut self) -> Option<SegmentName> {
         let coming = self.held.values().filter(|held| matches!(held, Held::Coming)).count();
-        if self.held.len() >= self.room.files.max(1)
-            || coming >= self.room.at_once.min(1 + self.come * GROWTH)
+        if self.held.len() >= self.limits.files.max(1)
+            || coming >= self.limits.at_once.min(1 + self.come * GROWTH)
         {
             return None;
         }
@@ -102,7 +102,7 @@ impl<T> Window<T> {
     /// Moves the window after `last`, which was restored from elsewhere. Segments that still belong to the window
     /// stay.
     pub(super) fn move_after(&mut self, last: SegmentName, size: SegmentSize) {
-        let fresh = Self::after(last, size, self.room);
+        let fresh = Self::after(last, size, self.limits);
         let begins = fresh.next.is_some_and(|next| self.held.contains_key(&next) || self.next == Some(next));
         if begins && size == self.size {
             self.pass(last);
@@ -121,8 +121,8 @@ impl<T> Window<T> {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { files: 4, at_once: 3 };
-    const LARGE: Room = Room { files: 99, at_once: 12 };
+    const LIMITS: Limits = Limits { files: 4, at_once: 3 };
+    const LARGE: Limits = Limits { files: 99, at_once: 12 };
 
     fn name(text: &str) -> SegmentName {
         text.parse().unwrap()
@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn window() -> Window<u8> {
-        Window::after(segment(9), SegmentSize::DEFAULT, ROOM)
+        Window::after(segment(9), SegmentSize::DEFAULT, LIMITS)
     }
 
     #[test]
@@ -176,9 +176,9 @@ mod tests {
             (1024, "000000020000000100000003", "000000020000000200000000"),
         ] {
             let size = SegmentSize::new(megabytes << 20).unwrap();
-            assert_eq!(Window::<u8>::after(name(last), size, ROOM).begin(), Some(name(next)));
+            assert_eq!(Window::<u8>::after(name(last), size, LIMITS).begin(), Some(name(next)));
         }
-        let none = Window::<u8>::after(name("00000002FFFFFFFF000000FF"), SegmentSize::DEFAULT, ROOM);
+        let none = Window::<u8>::after(name("00000002FFFFFFFF000000FF"), SegmentSize::DEFAULT, LIMITS);
         assert!(none.is_done(), "after the last there is none");
     }
 
@@ -230,7 +230,8 @@ mod tests {
 
     #[test]
     fn one_segment_of_any_size_is_allowed() {
-        let mut window = Window::<u8>::after(segment(9), SegmentSize::DEFAULT, Room { files: 0, at_once: 9 });
+        let mut window =
+            Window::<u8>::after(segment(9), SegmentSize::DEFAULT, Limits { files: 0, at_once: 9 });
         assert_eq!(begun(&mut window), [segment(10)]);
     }
 }

@@ -101,20 +101,20 @@ pub(super) async fn take_along(
     }
     // Leaves as much time as a file may need, so that the time limit never cuts off the result.
     let deadline = begun + bounds.time.min(limit.left() / 2);
-    let room = Room::new(asked.threads, bounds.memory, deadline, stop);
+    let resources = Resources::new(asked.threads, bounds.memory, deadline, stop);
     let at_once = at_once(archive, asked, bounds);
     let neighbour = |name: WalName| {
         let request = PushRequest { path: directory.join(name.to_string()), name, ..asked.clone() };
-        let room = &room;
+        let resources = &resources;
         let fence = &fence;
-        async move { (name, push_neighbour(archive, request, spool, fence, limit, room).await) }
+        async move { (name, push_neighbour(archive, request, spool, fence, limit, resources).await) }
     };
     let dividing = by_what_hangs_on_them(archive, fate, spool, names, &fence, at_once);
     let Some(groups) = stop.run_until_cancelled(dividing).await else { return TakenAlong::default() };
     let [there, histories, rest] = groups;
     let pushing = |names, at_once| {
         stream::iter(names)
-            .take_while(|_| std::future::ready(room.is_open()))
+            .take_while(|_| std::future::ready(resources.is_open()))
             .map(neighbour)
             .buffer_unordered(at_once)
     };
@@ -124,7 +124,7 @@ pub(super) async fn take_along(
     // A publication into a directory may finish if it does so soon. A store never keeps half a file.
     let cut = async {
         stop.cancelled().await;
-        if !archive.is_remote() {
+        if !archive.is_store() {
             tokio::time::sleep(PUBLISHING).await;
         }
     };
@@ -147,7 +147,9 @@ pub(super) async fn take_along(
                 tracing::debug!("left {name} to its own call: {}", error.report());
                 match error.kind() {
                     // An unavailable archive fails for all files. One bad file is no reason to stop.
-                    ErrorKind::Unavailable | ErrorKind::Refused => room.ended.store(true, Ordering::Relaxed),
+                    ErrorKind::Unavailable | ErrorKind::Refused => {
+                        resources.ended.store(true, Ordering::Relaxed)
+                    }
                     ErrorKind::Conflict => fence.raise(name),
                     // Whatever the failure of a history file, nothing of its timeline is archived before it.
                     _ if matches!(name, WalName::History(_)) => fence.raise(name),
@@ -205,7 +207,7 @@ async fn by_what_hangs_on_them(
     let system = spool.system();
     let asking = |name: WalName| async move {
         let is_there = match fate {
-            _ if !archive.is_remote() => archive.is_taken(system, name).await,
+            _ if !archive.is_store() => archive.is_taken(system, name).await,
             Fate::There | Fate::Conflict(_) => archive.holds(system, name).await,
             Fate::New | Fate::Unacceptable => Ok(false),
         };
@@ -233,11 +235,11 @@ async fn by_what_hangs_on_them(
 /// a directory, twice the number of cores, because half of the files wait for the disk while the others are
 /// compressed.
 fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead) -> usize {
-    if archive.is_remote() { bounds.connections.get() } else { asked.threads.get() * 2 }
+    if archive.is_store() { bounds.connections.get() } else { asked.threads.get() * 2 }
 }
 
 /// Resources shared by the files in progress, and their limits.
-struct Room<'a> {
+struct Resources<'a> {
     cores: Semaphore,
     /// Free memory in MiB.
     memory: Semaphore,
@@ -247,7 +249,7 @@ struct Room<'a> {
     stop: &'a CancellationToken,
 }
 
-impl<'a> Room<'a> {
+impl<'a> Resources<'a> {
     fn new(cores: NonZeroUsize, memory: u64, deadline: Instant, stop: &'a CancellationToken) -> Self {
         let most_memory = u16::try_from(memory >> 20).unwrap_or(u16::MAX).max(1);
         let (cores, memory) = (Semaphore::new(cores.get()), Semaphore::new(most_memory.into()));
@@ -282,7 +284,7 @@ async fn push_neighbour(
     spool: &Spool,
     fence: &Fence,
     limit: &TimeLimit,
-    room: &Room<'_>,
+    resources: &Resources<'_>,
 ) -> Result<Option<PushReport>, Error> {
     let (name, path) = (request.name, request.path.clone());
     if fence.keeps_out(name) {
@@ -303,10 +305,10 @@ async fn push_neighbour(
         return Err(error);
     }
     // Held until the file is archived.
-    let Some(_memory) = room.memory_for(examined.size).await else { return Ok(None) };
+    let Some(_memory) = resources.memory_for(examined.size).await else { return Ok(None) };
     let compressing = async {
         // The semaphore is never closed.
-        let _core = room.cores.acquire().await;
+        let _core = resources.cores.acquire().await;
         blocking(move || compress(examined, &request)).await
     };
     let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
@@ -374,25 +376,26 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
     }
 
-    fn room(memory: u64, stop: &CancellationToken) -> Room<'_> {
-        Room::new(NonZeroUsize::MIN, memory, Instant::now() + Duration::from_hours(1), stop)
+    fn resources(memory: u64, stop: &CancellationToken) -> Resources<'_> {
+        Resources::new(NonZeroUsize::MIN, memory, Instant::now() + Duration::from_hours(1), stop)
     }
 
     #[test]
     fn files_get_memory_by_size_and_a_file_of_any_size_gets_some() {
         let stop = CancellationToken::new();
         run(async {
-            let room = room(256 * MIB, &stop);
-            let taken = [room.memory_for(16 * MIB).await.unwrap(), room.memory_for(1).await.unwrap()];
-            assert_eq!(room.memory.available_permits(), 256 - 17);
+            let resources = resources(256 * MIB, &stop);
+            let taken =
+                [resources.memory_for(16 * MIB).await.unwrap(), resources.memory_for(1).await.unwrap()];
+            assert_eq!(resources.memory.available_permits(), 256 - 17);
             drop(taken);
-            let largest = room.memory_for(1 << 30).await.unwrap();
-            assert_eq!(room.memory.available_permits(), 0, "one at a time");
+            let largest = resources.memory_for(1 << 30).await.unwrap();
+            assert_eq!(resources.memory.available_permits(), 0, "one at a time");
             drop(largest);
         });
         for memory in [0, 1, MIB, u64::MAX] {
-            let room = room(memory, &stop);
-            assert!(run(room.memory_for(1 << 30)).is_some(), "{memory}");
+            let resources = resources(memory, &stop);
+            assert!(run(resources.memory_for(1 << 30)).is_some(), "{memory}");
         }
     }
 
@@ -400,14 +403,14 @@ mod tests {
     fn a_file_that_waited_too_long_for_memory_is_not_started() {
         let stop = CancellationToken::new();
         run(async {
-            let room = room(MIB, &stop);
-            let taken = room.memory_for(MIB).await.unwrap();
-            let (waited, ()) = tokio::join!(room.memory_for(MIB), async {
-                room.ended.store(true, Ordering::Relaxed);
+            let resources = resources(MIB, &stop);
+            let taken = resources.memory_for(MIB).await.unwrap();
+            let (waited, ()) = tokio::join!(resources.memory_for(MIB), async {
+                resources.ended.store(true, Ordering::Relaxed);
                 drop(taken);
             });
             assert!(waited.is_none());
-            assert_eq!(room.memory.available_permits(), 1);
+            assert_eq!(resources.memory.available_permits(), 1);
         });
     }
 }
