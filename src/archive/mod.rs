@@ -226,9 +226,9 @@ impl Archive {
         &self.url
     }
 
-    /// Returns `true` if write failures may pass within moments, as those of a network do.
+    /// Returns `true` if it is in an object store: a request costs a round trip, and a failure may pass within moments.
     #[must_use]
-    pub fn is_remote(&self) -> bool {
+    pub fn is_store(&self) -> bool {
         matches!(self.place, Place::Store(_))
     }
 

@@ -286,7 +286,7 @@ impl Shared<'_> {
         let limit = TimeLimit::new(Instant::now(), self.pushing.patience);
         let pushing = push_unchanged(self.archive, request, file.identity.clone(), &limit);
         // A publication into a directory finishes, because an interruption would leave a staging file.
-        let pushed = if self.archive.is_remote() {
+        let pushed = if self.archive.is_store() {
             match self.stop.run_until_cancelled(pushing).await {
                 Some(pushed) => pushed,
                 None => return Became::Untried,

@@ -118,7 +118,7 @@ impl Reading {
     /// Returns the settings for reading this archive, with that number of concurrent requests to a store, each retried for `patience`.
     #[must_use]
     pub fn of(archive: &Archive, connections: NonZeroUsize, patience: Duration) -> Self {
-        Self { at_once: if archive.is_remote() { connections.get() } else { 1 }, patience }
+        Self { at_once: if archive.is_store() { connections.get() } else { 1 }, patience }
     }
 
     /// Retries `attempt` while its failure may be temporary.

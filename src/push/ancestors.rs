@@ -58,7 +58,7 @@ pub(super) async fn parted_patiently(
     request: &PushRequest,
     limit: &TimeLimit,
 ) -> Result<Option<Parted>, Error> {
-    if !archive.is_remote() {
+    if !archive.is_store() {
         return parted(archive, system, request, limit).await;
     }
     let waiting = warning(|| limit.left_as_text());
@@ -234,7 +234,7 @@ fn beside(path: &Path, name: WalName) -> PathBuf {
 }
 
 async fn is_there(archive: &Archive, system: SystemIdentifier, name: WalName) -> Result<bool, Error> {
-    if archive.is_remote() { archive.holds(system, name).await } else { archive.is_taken(system, name).await }
+    if archive.is_store() { archive.holds(system, name).await } else { archive.is_taken(system, name).await }
 }
 
 /// Compares a segment with the archive's, up to where its timeline was left. A segment that its own call will refuse

@@ -150,7 +150,7 @@ async fn push_asked(
         return Err(error);
     }
     let publishing = publish_patiently(&archive, taken, &header, content, &path, limit);
-    let created = if archive.is_remote() {
+    let created = if archive.is_store() {
         unless_stopped(stop, publishing, &stopped).await?
     } else {
         publishing.await?
@@ -168,7 +168,7 @@ async fn publish_patiently(
     path: &Path,
     limit: &TimeLimit,
 ) -> Result<Created, Error> {
-    if !archive.is_remote() {
+    if !archive.is_store() {
         return publish(archive, taken?, header, content, path).await;
     }
     let waiting = warning(|| limit.left_as_text());
@@ -232,7 +232,7 @@ async fn publish_as(
             Some(Held::Same) if archive.make_durable(system, name).await? => return Ok(Ok(Created::Exists)),
             Some(Held::Other(theirs)) => return Ok(Err(theirs)),
             // A prune has deleted it. A store is asked for the name once more before the file is sent.
-            Some(Held::Same) | None if archive.is_remote() => break,
+            Some(Held::Same) | None if archive.is_store() => break,
             Some(Held::Same) | None => taken = false,
         }
     }

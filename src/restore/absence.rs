@@ -247,7 +247,7 @@ impl Known {
             around.later.is_none() && own.later.is_none() && !matches!(own.way(timeline), Way::To(..));
         let has_branches = branches_decide
             && (around.higher_timelines
-                || !archive.is_remote()
+                || !archive.is_store()
                 // A standby keeps asking, whatever the answer.
                 || request.mode == RecoveryMode::Recovery
                     && has_next_timeline(archive, system, timeline).await?);
