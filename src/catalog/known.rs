@@ -77,7 +77,7 @@ impl KnownBackup {
             Self {
                 known_from: match found {
                     None => KnownFrom::History(backup.name),
-                    Some(other) => KnownFrom::Both(backup.name, other.place.clone()),
+                    Some(other) => KnownFrom::Both(backup.name, other.directory.clone()),
                 },
                 label: backup.history.label.clone(),
                 start: backup.history.wal.start_segment,
@@ -96,7 +96,7 @@ impl KnownBackup {
             .collect();
         let is_new = |other: &&BackupElsewhere| !archived.iter().any(|backup| other.is(&backup.history));
         all.extend(elsewhere.iter().filter(is_new).map(|other| Self {
-            known_from: KnownFrom::Directory(other.place.clone()),
+            known_from: KnownFrom::Directory(other.directory.clone()),
             label: None,
             start: other.wal.start_segment,
             ended: other.ended,
@@ -198,7 +198,7 @@ mod tests {
     /// Creates the same backup in a directory that does not contain its end.
     fn found_of(backup: &ArchivedBackup) -> BackupElsewhere {
         BackupElsewhere {
-            place: PathBuf::from("/mnt/backup"),
+            directory: PathBuf::from("/mnt/backup"),
             wal: BackupWal { end: None, ..backup.history.wal },
             from_standby: false,
             ended: backup.archived_at,
@@ -236,7 +236,7 @@ mod tests {
             let all = KnownBackup::all(archived, elsewhere, &Labels::default(), &sizes);
             all.into_iter().map(|backup| backup.known_from).collect::<Vec<_>>()
         };
-        let (name, directory) = (backup.name, found.place.clone());
+        let (name, directory) = (backup.name, found.directory.clone());
         let archived = std::slice::from_ref(&backup);
         let (history, files) = (KnownFrom::History(name), KnownFrom::Directory(directory.clone()));
         assert_eq!(known(archived, &[]), [history.clone()]);

@@ -67,7 +67,7 @@ pub(super) fn look_into(
         failed(directory, "there is no place in the log for the start of the base backup in")
     })?;
     Ok(Content::Backup(BackupElsewhere {
-        place: directory.to_owned(),
+        directory: directory.to_owned(),
         wal: BackupWal { start_segment, start, end: stop },
         ended: manifest.as_ref().map_or(written, |manifest| manifest.written.max(written)),
         from_standby: label.as_ref().is_some_and(|label| label.from_standby),

@@ -26,7 +26,7 @@ use directory::{Content, look_into};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupElsewhere {
     /// Directory that contains it.
-    pub place: PathBuf,
+    pub directory: PathBuf,
     /// WAL that it needs.
     pub wal: BackupWal,
     /// `true` if its files say that it was taken from a standby.

@@ -53,7 +53,7 @@ pub(crate) fn known(world: &World, files: &Files, looks_elsewhere: bool) -> Vec<
 pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<BackupElsewhere> {
     let found = world.backups.iter().enumerate().filter(|(_, backup)| backup.found && looks_elsewhere);
     let seen = |(index, backup): (usize, &Backup)| BackupElsewhere {
-        place: PathBuf::from(title(index)),
+        directory: PathBuf::from(title(index)),
         wal: BackupWal {
             start_segment: world.segment(backup.is.tli, world.number_of(backup.is.redo)),
             start: Lsn(backup.is.redo),
