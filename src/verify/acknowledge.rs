@@ -11,7 +11,7 @@ use crate::wal::SystemIdentifier;
 impl VerifyRequest {
     /// Reads the acknowledgements, without those to be revoked.
     pub(super) async fn acknowledged(&self, archive: &Archive) -> Result<Acknowledgements, Error> {
-        let system = self.place.system;
+        let system = self.target.system;
         let mut known = match Acknowledgements::read(archive, system).await {
             Ok(known) => known,
             // Replacing the list would lose acknowledgements of others.
@@ -59,7 +59,7 @@ impl VerifyRequest {
         }
         self.check_acknowledged(survey, run)?;
         survey.acknowledge(run, &self.acknowledge, at, self.reason.as_deref());
-        survey.acknowledged.write(archive, self.place.system).await
+        survey.acknowledged.write(archive, self.target.system).await
     }
 }
 

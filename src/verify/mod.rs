@@ -50,7 +50,7 @@ use sizes::other_sizes;
 
 /// Cluster to verify, with settings.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Target {
     /// System identifier of the cluster.
     pub system: SystemIdentifier,
     /// Directories that contain base backups.
@@ -103,11 +103,11 @@ impl Survey {
     /// Lists the archive and reads its text files.
     async fn of(
         archive: &Archive,
-        place: Place,
+        target: Target,
         acknowledged: Acknowledgements,
         clock: Clock<'_>,
     ) -> Result<Self, Error> {
-        let Place { system, backup_directories, labels, given_up, reading } = place;
+        let Target { system, backup_directories, labels, given_up, reading } = target;
         let catalog = catalog(archive, system, reading).await?;
         let size = catalog.coverage.size();
         let elsewhere = blocking(move || backups_elsewhere(&backup_directories, system, size)).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::acknowledge::drop_useless;
-use super::{ContentRequest, Interval, Place, Run, Survey};
+use super::{ContentRequest, Interval, Run, Survey, Target};
 use crate::archive::Archive;
 use crate::error::Error;
 use crate::reports::{Acknowledgement, Extent, Finding, Scope, Severity, VerifyReport};
@@ -17,7 +17,7 @@ use crate::work::Work;
 #[derive(Debug, Clone)]
 pub struct VerifyRequest {
     /// Cluster to verify, with settings.
-    pub place: Place,
+    pub target: Target,
     /// Contents to verify; `None` for names and text files only.
     pub contents: Option<ContentRequest>,
     /// `true` to continue the last interrupted verification of everything.
@@ -60,11 +60,11 @@ const STOPPED: &str = "stopped before all was verified";
 
 /// Verifies an archive, and writes a report to it. Returns an error if not even the names could be read.
 pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) -> Result<Verified, Error> {
-    let system = request.place.system;
+    let system = request.target.system;
     let last_full = last_full(archive, system).await;
     let resumed = last_full.as_ref().filter(|report| request.resumes(report));
     let acknowledged = request.acknowledged(archive).await?;
-    let surveying = Survey::of(archive, request.place.clone(), acknowledged, work.clock);
+    let surveying = Survey::of(archive, request.target.clone(), acknowledged, work.clock);
     let mut survey = match work.unless_stopped(surveying, STOPPED).await {
         Ok(survey) => survey,
         Err(error) => {
@@ -117,7 +117,7 @@ impl VerifyRequest {
             work.progress.add(1);
             if self.scope() == Scope::All && interval.is_due() {
                 let report = run.report_so_far(survey, work.now());
-                if let Err(error) = report.write(archive, self.place.system).await {
+                if let Err(error) = report.write(archive, self.target.system).await {
                     tracing::debug!("{}", error.report());
                 }
             }
@@ -226,7 +226,7 @@ mod tests {
 
     fn request(scene: &Scene, contents: Option<ContentRequest>) -> VerifyRequest {
         VerifyRequest {
-            place: Place {
+            target: Target {
                 system: scene.system,
                 backup_directories: Vec::new(),
                 labels: Labels::default(),

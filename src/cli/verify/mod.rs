@@ -17,7 +17,7 @@ use crate::cli::progress::Bar;
 use crate::cli::tool::{Opened, Tool};
 use crate::config::{Given, Settings, Timeline};
 use crate::reports::Extent;
-use crate::verify::{ContentRequest, Percent, Place, Since, VerifyRequest, verify};
+use crate::verify::{ContentRequest, Percent, Since, Target, VerifyRequest, verify};
 use crate::work::Work;
 
 /// Print what base backups can be recovered to, what is missing, and what is damaged
@@ -114,7 +114,7 @@ impl Verify {
 
     fn request(&self, settings: &Settings, opened: &Opened) -> VerifyRequest {
         VerifyRequest {
-            place: Place {
+            target: Target {
                 system: opened.system,
                 backup_directories: settings.backup_dirs.clone(),
                 labels: settings.backup_labels.clone(),
