@@ -23,7 +23,7 @@ use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
 /// The server that requests a segment, with the meeting point of its prefetcher.
 #[derive(Debug, Clone)]
-pub(super) struct Server {
+pub(super) struct Requester {
     data: DataDirectory,
     system: SystemIdentifier,
     /// Identity of the server's run.
@@ -32,7 +32,7 @@ pub(super) struct Server {
     segment: SegmentName,
 }
 
-impl Server {
+impl Requester {
     /// Creates it; `None` outside a data directory, for files that are not segments, and if prefetching is turned
     /// off.
     pub(super) fn of(settings: &Settings, request: &RestoreRequest) -> Option<Self> {
@@ -120,7 +120,7 @@ fn prefetch_after(settings: Settings, request: &RestoreRequest, size: u64) -> Re
     let settings = Settings { spool: std::path::absolute(&settings.spool).map_err(cannot)?, ..settings };
     let path = std::path::absolute(&request.path).map_err(cannot)?;
     let request = RestoreRequest { path, ..request.clone() };
-    let Some(server) = Server::of(&settings, &request) else { return Ok(()) };
+    let Some(server) = Requester::of(&settings, &request) else { return Ok(()) };
     let data = std::path::absolute(server.data.path().join(".")).map_err(cannot)?;
     let job = PrefetchJob {
         archive: settings.archive,

@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use super::arguments::{self, Common, Spooling};
 use super::exit::Failure;
 use super::hang::Hangs;
-use super::prefetch::Server;
+use super::prefetch::Requester;
 use super::signals::Early;
 use super::spool::patiently;
 use super::supervise::supervise;
@@ -145,7 +145,7 @@ fn run(arguments: &Arguments, early: &Early, started: Instant) -> Result<ExitCod
     }
     let server = {
         let (settings, request) = (settings.clone(), request.clone());
-        patiently(move || Server::of(&settings, &request))
+        patiently(move || Requester::of(&settings, &request))
     };
     let prefetched = server.as_ref().and_then(|server| server.ask(&limit));
     if let Some(verified) = &prefetched
@@ -179,7 +179,7 @@ fn run(arguments: &Arguments, early: &Early, started: Instant) -> Result<ExitCod
 }
 
 /// Warns of a gap that stops a standby, once per run of the server, which retries every few seconds.
-fn warn_of_gap(server: Option<Server>, error: &Error) {
+fn warn_of_gap(server: Option<Requester>, error: &Error) {
     // If the spool does not answer, twice is better than never.
     let is_new = move || patiently(move || server.map(|server| server.is_new("gap"))).unwrap_or(true);
     if error.kind() == ErrorKind::Gap && is_new() {
