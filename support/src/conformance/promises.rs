@@ -206,7 +206,7 @@ pub fn whoever_asks_whether_a_file_is_there_hears_the_same(place: &dyn Place) {
             assert!(archive.holds(system, name(file)).await.unwrap(), "{file}");
             assert!(archive.make_durable(system, name(file)).await.unwrap(), "{file}");
             // Where creating tells, it is not asked.
-            let tells = archive.conditional_put().1 && archive.is_remote();
+            let tells = archive.conditional_put().1 && archive.is_store();
             assert_eq!(archive.is_taken(system, name(file)).await.unwrap(), !tells, "{file}");
             // Of a `.partial`, a store cannot tell which one it is.
             let is_told = place.is_directory() || file != PARTIAL;
