@@ -234,4 +234,45 @@ mod tests {
         assert_eq!(coverage.odd(), [names[1].segment().unwrap()]);
         assert_eq!(coverage.timelines().next().unwrap().1.stretches, [255..=256]);
     }
+
+    #[test]
+    fn without_a_segment_a_stretch_falls_apart_and_the_others_stay() {
+        let names: Vec<WalName> = [(1, 1), (1, 2), (1, 3), (1, 4), (2, 2)]
+            .map(|(timeline, number)| WalName::Segment(name(timeline, number)))
+            .into();
+        let coverage = Coverage::new(SegmentSize::DEFAULT, names, BTreeMap::new());
+        let stretches = |coverage: &Coverage| -> Vec<Vec<RangeInclusive<u64>>> {
+            coverage.timelines().map(|(_, timeline)| timeline.stretches.clone()).collect()
+        };
+        assert_eq!(stretches(&coverage.without(&[name(1, 2)].into())), [vec![1..=1, 3..=4], vec![2..=2]]);
+        assert_eq!(stretches(&coverage.without(&[name(1, 1), name(2, 2)].into())), [vec![2..=4], vec![]]);
+        assert_eq!(stretches(&coverage.without(&BTreeSet::new())), stretches(&coverage));
+        assert_eq!(stretches(&coverage), [vec![1..=4], vec![2..=2]], "it is a copy");
+    }
+
+    #[test]
+    fn the_newest_timeline_has_wal_or_a_history_file() {
+        let [one, three] = [1, 3].map(|number| TimelineId::new(number).unwrap());
+        let history = TimelineHistory::parse(three, b"1\t0/2000000\tx\n").unwrap();
+        let of = |histories| {
+            Coverage::new(
+                SegmentSize::DEFAULT,
+                [WalName::Segment(name(1, 1))],
+                BTreeMap::from_iter(histories),
+            )
+        };
+        let without_history = of(None);
+        assert_eq!((without_history.newest_timeline(), without_history.history(three)), (Some(one), None));
+        let with_history = of(Some((three, history.clone())));
+        assert_eq!(
+            (with_history.newest_timeline(), with_history.history(three)),
+            (Some(three), Some(&history))
+        );
+        assert_eq!(with_history.name(three, 0x1_02), Some(name(3, 0x1_02)));
+        assert_eq!(with_history.name(three, u64::MAX), None);
+    }
+
+    fn name(timeline: u32, number: u64) -> SegmentName {
+        SegmentName::from_number(TimelineId::new(timeline).unwrap(), number, SegmentSize::DEFAULT).unwrap()
+    }
 }
