@@ -186,6 +186,8 @@ mod tests {
         assert_eq!(without(8).judge(), Absence::Outside);
         let with_two = MissingSegment { lowest: Some(segment(2, 6)), ..without(8) };
         assert!(is_gap(&with_two));
+        let arrived = MissingSegment { lowest: Some(segment(2, 8)), ..without(8) };
+        assert!(is_gap(&arrived), "it was archived since it was asked for");
     }
 
     #[test]
