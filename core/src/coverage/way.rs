@@ -433,6 +433,14 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_without_any_wal_lacks_its_first_segment() {
+        let nothing = archive(&[], &[]);
+        assert_eq!(missing(&nothing, origin(1, 3, 3 * MB + 5)), [(1, 3, 3)]);
+        let unknown = Origin { stop_timeline: id(2), ..origin(1, 3, 4 * MB + 5) };
+        assert_eq!(missing(&nothing, unknown), [], "no way leads there that could lack something");
+    }
+
+    #[test]
     fn the_ends_of_branches_are_leaves_and_timelines_that_continue_after_a_fork() {
         let tips = |segments: &[(u32, RangeInclusive<u64>)], left| -> Vec<u32> {
             archive(segments, left).tips().into_iter().map(TimelineId::get).collect()
