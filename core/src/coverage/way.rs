@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn a_backup_without_any_wal_lacks_its_first_segment() {
         let nothing = archive(&[], &[]);
-        assert_eq!(missing(&nothing, origin(1, 3, 3 * MB + 5)), [(1, 3, 3)]);
+        assert_eq!(missing(&nothing, origin(1, 3, 5 * MB + 5)), [(1, 3, 3)]);
         let unknown = Origin { stop_timeline: id(2), ..origin(1, 3, 4 * MB + 5) };
         assert_eq!(missing(&nothing, unknown), [], "no way leads there that could lack something");
     }
