@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{Archive, Created, TextFiles};
 use crate::blocking::blocking;
 use crate::catalog::Reading;
+use crate::cluster::Caller;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Codec;
 use crate::limit::TimeLimit;
@@ -276,6 +277,7 @@ impl Shared<'_> {
         }
         let request = PushRequest {
             path: self.wal.path(file.name),
+            caller: Caller::at(self.wal.path(file.name)),
             name: file.name,
             system: Some(self.system),
             codec: self.pushing.codec,

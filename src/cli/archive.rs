@@ -16,7 +16,7 @@ use super::stopping::hurry_at_shutdown;
 use super::supervise::supervise;
 use super::{log, signals, umask};
 use crate::archive::Created;
-use crate::cluster::DataDirectory;
+use crate::cluster::Caller;
 use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
@@ -99,7 +99,7 @@ fn run(started: Instant, failure: Failure) -> Result<ExitCode, ExitCode> {
     let request = PushRequest { codec, threads, ..request };
     let limit = TimeLimit::new(started, settings.timeouts.push);
     let report = supervise(&limit, async |stop| {
-        let (path, system) = (request.path.clone(), request.system);
+        let (caller, system) = (request.caller.clone(), request.system);
         let work = async {
             if let (Earlier::Noted(stored), Some(spool)) = (earlier, &spool) {
                 let asking = ask(&settings.archive, spool, name, stored, &limit);
@@ -111,7 +111,7 @@ fn run(started: Instant, failure: Failure) -> Result<ExitCode, ExitCode> {
             let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
             push(&settings.archive, request, spool, &limit, &stop).await.map(Some)
         };
-        hurry_at_shutdown(&settings, &path, system, &limit, work).await
+        hurry_at_shutdown(&settings, &caller, system, &limit, work).await
     });
     let report = report.map_err(|ended| failure.report_ended(&ended))?;
     let Some(report) = report else { return Ok(archived_earlier(spool.as_ref(), name, started)) };
@@ -166,9 +166,9 @@ fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
     if settings.look_ahead.files == 0 {
         return None;
     }
-    let data = DataDirectory::of(&request.path);
+    let data = request.caller.data();
     let system = data.system_identifier().ok().flatten()?;
-    spool_of(settings, &data, system)
+    spool_of(settings, data, system)
 }
 
 fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogFormat)> {
@@ -184,6 +184,7 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
     let name = arguments.name.or_else(|| arguments.path.file_name().map(OsString::from)).unwrap_or_default();
     let name = arguments::wal_name(&name, ErrorKind::Unacceptable).map_err(|error| (error, format))?;
     let request = PushRequest {
+        caller: Caller::at(arguments.path.clone()),
         path: arguments.path,
         name,
         system: arguments.common.system_identifier,

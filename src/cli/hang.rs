@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::spool::patiently;
-use crate::cluster::DataDirectory;
+use crate::cluster::{Caller, DataDirectory};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
@@ -36,10 +36,10 @@ pub(super) struct Hangs {
 }
 
 impl Hangs {
-    /// Reads the note of the server whose file is at `path`.
-    pub(super) fn look(settings: &Settings, path: &Path, system: Option<SystemIdentifier>) -> Self {
-        let (settings, path) = (settings.clone(), path.to_owned());
-        let place = patiently(move || place(&settings, &path, system));
+    /// Reads the note of the server that calls.
+    pub(super) fn look(settings: &Settings, caller: &Caller, system: Option<SystemIdentifier>) -> Self {
+        let (settings, caller) = (settings.clone(), caller.clone());
+        let place = patiently(move || place(&settings, caller.data(), system));
         let noted = place.as_ref().and_then(|(spool, run)| spool.noted(SUBJECT, run, SystemTime::now()));
         Self { place, noted: noted.is_some_and(|note| note.age < COUNTS_FOR) }
     }
@@ -79,8 +79,11 @@ impl Hangs {
 }
 
 /// Returns the spool of the server's calls, and the server's run. Does not look at the archive, which may hang.
-fn place(settings: &Settings, path: &Path, system: Option<SystemIdentifier>) -> Option<(Spool, String)> {
-    let data = DataDirectory::of(path);
+fn place(
+    settings: &Settings,
+    data: &DataDirectory,
+    system: Option<SystemIdentifier>,
+) -> Option<(Spool, String)> {
     let run = data.run().ok()?;
     let system = system.or(data.system_identifier().ok().flatten())?;
     let archive = settings.archive.url.to_string();

@@ -11,7 +11,7 @@ use super::exit::{Failure, exit_on_panic};
 use super::spool::spool_of;
 use super::supervise::Signals;
 use super::umask;
-use crate::cluster::DataDirectory;
+use crate::cluster::{Caller, DataDirectory};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Header;
@@ -40,7 +40,7 @@ impl Requester {
         if settings.prefetch.bytes == 0 {
             return None;
         }
-        let data = DataDirectory::of(&request.path);
+        let data = request.caller.data().clone();
         let own_system = data.system_identifier().ok().flatten()?;
         let system = request.system.unwrap_or(own_system);
         let run = data.run().ok()?;
@@ -119,7 +119,7 @@ fn prefetch_after(settings: Settings, request: &RestoreRequest, size: u64) -> Re
     // Relative paths refer to a directory that is left below.
     let settings = Settings { spool: std::path::absolute(&settings.spool).map_err(cannot)?, ..settings };
     let path = std::path::absolute(&request.path).map_err(cannot)?;
-    let request = RestoreRequest { path, ..request.clone() };
+    let request = RestoreRequest { caller: Caller::at(path.clone()), path, ..request.clone() };
     let Some(server) = Requester::of(&settings, &request) else { return Ok(()) };
     let data = std::path::absolute(server.data.path().join(".")).map_err(cannot)?;
     let job = PrefetchJob {

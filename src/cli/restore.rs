@@ -78,8 +78,8 @@ enum OnError {
 }
 
 impl Arguments {
-    fn mode(&self) -> RecoveryMode {
-        match (Question::new(&self.name, &self.path).mode(), self.on_error) {
+    fn mode(&self, question: &Question) -> RecoveryMode {
+        match (question.mode(), self.on_error) {
             // To stop is no longer possible: it would lead back to the old timeline.
             (RecoveryMode::Ending, _) => RecoveryMode::Ending,
             (_, Some(OnError::Retry)) => RecoveryMode::Standby,
@@ -90,13 +90,14 @@ impl Arguments {
 
     /// Returns the time limit for a server in that mode; and `true` if the server must not be delayed, because it
     /// retries by itself or must continue.
-    fn time_limit(&self, mode: RecoveryMode, timeouts: Timeouts) -> (Duration, bool) {
-        let by_server = Question::new(&self.name, &self.path).is_of_a_server();
+    fn time_limit(&self, question: &Question, mode: RecoveryMode, timeouts: Timeouts) -> (Duration, bool) {
         match (mode, self.on_error) {
             (RecoveryMode::Recovery, _) | (RecoveryMode::Ending, Some(OnError::Stop)) => {
                 (timeouts.recovery, false)
             }
-            (RecoveryMode::Standby | RecoveryMode::Ending, _) => (timeouts.standby, by_server),
+            (RecoveryMode::Standby | RecoveryMode::Ending, _) => {
+                (timeouts.standby, question.is_of_a_server())
+            }
         }
     }
 }
@@ -120,26 +121,32 @@ pub fn main() -> ExitCode {
         .map_err(|nothing| {
             nothing.end(|error| unread.report_early(PROGRAM, failure, LogFormat::default(), error).into())
         })
-        .and_then(|arguments| run(&arguments, &early, started));
+        .and_then(|arguments| run(&arguments, &unread, &early, started));
     status
 }
 
-fn run(arguments: &Arguments, early: &Early, started: Instant) -> Result<ExitCode, ExitCode> {
+fn run(
+    arguments: &Arguments,
+    unread: &Question,
+    early: &Early,
+    started: Instant,
+) -> Result<ExitCode, ExitCode> {
+    let question = unread.understood(&arguments.name, &arguments.path);
+    let mode = arguments.mode(&question);
+    let prepare = || prepare(arguments, &question, mode);
     if let Some(size) = arguments.prefetch_after {
         early.are(Failure::OfTool);
-        return Ok(prefetch::main(PROGRAM, size, || prepare(arguments).map_err(|(error, _)| error)));
+        return Ok(prefetch::main(PROGRAM, size, || prepare().map_err(|(error, _)| error)));
     }
-    let mode = arguments.mode();
     let failure = Failure::OfRestore(mode);
-    let question = Question::new(&arguments.name, &arguments.path);
     early.are(failure);
     question.exit_on_panic(PROGRAM, failure);
-    let (settings, request) = prepare(arguments)
-        .map_err(|(error, format)| question.report_early(PROGRAM, failure, format, &error))?;
-    let (timeout, hurried) = arguments.time_limit(mode, settings.timeouts);
+    let (settings, request) =
+        prepare().map_err(|(error, format)| question.report_early(PROGRAM, failure, format, &error))?;
+    let (timeout, hurried) = arguments.time_limit(&question, mode, settings.timeouts);
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
-    let hangs = hurried.then(|| Hangs::look(&settings, &request.path, request.system));
+    let hangs = hurried.then(|| Hangs::look(&settings, &request.caller, request.system));
     if let Some(hangs) = &hangs {
         hangs.hurry(&limit);
     }
@@ -187,7 +194,11 @@ fn warn_of_gap(server: Option<Requester>, error: &Error) {
     }
 }
 
-fn prepare(arguments: &Arguments) -> Result<(Settings, RestoreRequest), (Error, LogFormat)> {
+fn prepare(
+    arguments: &Arguments,
+    question: &Question,
+    mode: RecoveryMode,
+) -> Result<(Settings, RestoreRequest), (Error, LogFormat)> {
     let given = Given {
         spool: arguments.spooling.spool.clone(),
         prefetch_size: arguments.prefetch_size,
@@ -201,8 +212,9 @@ fn prepare(arguments: &Arguments) -> Result<(Settings, RestoreRequest), (Error, 
     let request = RestoreRequest {
         name,
         path: arguments.path.clone(),
+        caller: question.caller(),
         system: arguments.common.system_identifier,
-        mode: arguments.mode(),
+        mode,
         accept_gaps: arguments.accept_gap.clone(),
         accept_empty: arguments.accept_empty,
     };

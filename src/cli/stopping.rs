@@ -4,12 +4,11 @@
 //! A smart shutdown may take hours, with clients still connected. Therefore only waiting is shortened: a transfer
 //! that moves keeps its full time.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::hang::Hangs;
 use crate::blocking::blocking;
-use crate::cluster::DataDirectory;
+use crate::cluster::Caller;
 use crate::config::Settings;
 use crate::error::Error;
 use crate::limit::TimeLimit;
@@ -18,11 +17,11 @@ use crate::wal::SystemIdentifier;
 /// Interval between checks for a shutdown. Most pushes are done before the first one.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Runs the work. Once the server of the file at `path` is shutting down, the time limit no longer waits for hanging
-/// or failing requests.
+/// Runs the work. Once the server that calls is shutting down, the time limit no longer waits for hanging or failing
+/// requests.
 pub(super) async fn hurry_at_shutdown<T>(
     settings: &Settings,
-    path: &Path,
+    caller: &Caller,
     system: Option<SystemIdentifier>,
     limit: &TimeLimit,
     work: impl Future<Output = Result<T, Error>>,
@@ -30,13 +29,13 @@ pub(super) async fn hurry_at_shutdown<T>(
     let hurrying = async {
         loop {
             tokio::time::sleep(TICK).await;
-            let data = DataDirectory::of(path);
-            if blocking(move || data.is_stopping()).await {
+            let caller = caller.clone();
+            if blocking(move || caller.data().is_stopping()).await {
                 break;
             }
         }
-        let (settings, path) = (settings.clone(), path.to_owned());
-        let hangs = blocking(move || Hangs::look(&settings, &path, system)).await;
+        let (settings, caller) = (settings.clone(), caller.clone());
+        let hangs = blocking(move || Hangs::look(&settings, &caller, system)).await;
         hangs.hurry_at_shutdown(limit);
         hangs
     };

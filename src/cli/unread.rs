@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit::{Failure, exit_on_panic_unless};
 use super::log;
-use crate::cluster::{DataDirectory, RecoveryMode};
+use crate::cluster::{Caller, RecoveryMode};
 use crate::config::LogFormat;
 use crate::error::Error;
 use crate::restore::{cannot_exist, restore_own_history};
@@ -26,6 +26,7 @@ pub(super) struct Question {
     name: Option<WalName>,
     /// Empty if unrecognized.
     path: PathBuf,
+    caller: Caller,
 }
 
 /// An answer that needs no archive.
@@ -37,9 +38,10 @@ pub(super) struct Known {
 }
 
 impl Question {
-    /// Creates it from a parsed command line.
-    pub(super) fn new(name: &OsString, path: &Path) -> Self {
-        Self { name: name.to_str().and_then(|text| text.parse().ok()), path: path.to_owned() }
+    /// Creates the same question from the parsed command line.
+    pub(super) fn understood(&self, name: &OsString, path: &Path) -> Self {
+        let caller = if path == self.path { self.caller.clone() } else { Caller::at(path.to_owned()) };
+        Self { name: name.to_str().and_then(|text| text.parse().ok()), path: path.to_owned(), caller }
     }
 
     /// Creates it from the arguments, whatever flags are among them: the server's `%p`, and the last name of a WAL
@@ -52,12 +54,18 @@ impl Question {
         let named = before.iter().rposition(|argument| name_of(argument).is_some());
         let at = |place: usize| arguments.get(place);
         let path = target.or(named.map(|place| place + 1)).and_then(at);
-        Self { name: named.and_then(at).and_then(name_of), path: path.map(PathBuf::from).unwrap_or_default() }
+        let path = path.map(PathBuf::from).unwrap_or_default();
+        Self { name: named.and_then(at).and_then(name_of), caller: Caller::at(path.clone()), path }
+    }
+
+    /// Returns the requesting server.
+    pub(super) fn caller(&self) -> Caller {
+        self.caller.clone()
     }
 
     /// Returns what the requesting server does when it finds no more WAL.
     pub(super) fn mode(&self) -> RecoveryMode {
-        match (DataDirectory::of(&self.path).recovery_mode(), self.name) {
+        match (self.caller.data().recovery_mode(), self.name) {
             // At the end it requests a history file. For other files, somebody has removed the file that selects
             // recovery.
             (RecoveryMode::Ending, Some(name)) if !matches!(name, WalName::History(_)) => {

@@ -1,6 +1,7 @@
 //! PostgreSQL data directories: the system identifier, the state of recovery, the contents of `pg_wal`, and the
 //! server's settings.
 
+mod caller;
 mod own_wal;
 mod settings;
 
@@ -16,6 +17,7 @@ use crate::wal::{
     system_identifier_of_control_file,
 };
 
+pub use caller::Caller;
 pub use own_wal::{breaks_off, held_after, histories, holds_segment};
 pub use settings::ServerSettings;
 
@@ -57,7 +59,7 @@ impl DataDirectory {
     /// be another cluster. The levels are removed from the text of the path, because `pg_wal` is often a symbolic
     /// link.
     #[must_use]
-    pub fn of(wal_path: &Path) -> Self {
+    fn of(wal_path: &Path) -> Self {
         let above = wal_path.parent().and_then(Path::parent).map(|dir| Self(dir.join("")));
         above.filter(Self::has_control_file).unwrap_or_else(Self::current)
     }

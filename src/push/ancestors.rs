@@ -20,7 +20,6 @@ use super::{PushRequest, compress};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::call::{retry, warning};
-use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
@@ -217,7 +216,7 @@ struct First {
 /// Returns the first segment of the history file's timeline, if its file exists.
 fn first_segment(request: &PushRequest) -> Option<First> {
     let begins_at = history(request)?.begins_at()?;
-    let size = DataDirectory::of(&request.path).segment_size()?;
+    let size = request.caller.data().segment_size()?;
     let segment = SegmentName::containing(request.name.timeline(), begins_at, size)?;
     let (name, start) = (WalName::Segment(segment), segment.start(size)?);
     let mut file = fs::File::open(beside(&request.path, name)).ok()?;

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{Archive, ArchiveOptions, ArchivedName, Created};
 use crate::blocking::blocking;
 use crate::call::{retry, unless_stopped, warning};
-use crate::cluster::DataDirectory;
+use crate::cluster::Caller;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Codec, Content, EncodeError, Encoded, Facts, Header, MAX_TEXT_BYTES, Overflow, encode};
 use crate::limit::TimeLimit;
@@ -60,6 +60,8 @@ const TRIES_TO_COMPARE: usize = 3;
 pub struct PushRequest {
     /// Path of the file, relative to the working directory, as PostgreSQL's `%p`.
     pub path: PathBuf,
+    /// The server that it belongs to.
+    pub caller: Caller,
     /// Name to archive it under.
     pub name: WalName,
     /// System identifier to assume for a text file outside of a data directory.
@@ -306,7 +308,7 @@ fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> 
             let page = LongPageHeader::parse(&checked)
                 .and_then(|page| page.check(segment, size).map(|()| page))
                 .map_err(|error| refuse(error.to_string()))?;
-            if let Some(expected) = system_of_data_directory(path, request.system)? {
+            if let Some(expected) = system_of_data_directory(&request.caller, request.system)? {
                 page.check_system(expected).map_err(|error| {
                     refuse(error.to_string())
                         .hint("it is another cluster's file; it must not be archived as this one's")
@@ -320,7 +322,7 @@ fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> 
         None => {
             (&mut file).take(MAX_TEXT_BYTES + 1).read_to_end(&mut checked).map_err(&cannot_read)?;
             check_text(*name, &checked).map_err(refuse)?;
-            (system_of_text(path, request.system)?, None, None)
+            (system_of_text(request)?, None, None)
         }
     };
     let facts = Facts { name: *name, system, wal_magic, archived_at: request.now };
@@ -434,10 +436,10 @@ fn check_text(name: WalName, bytes: &[u8]) -> Result<(), String> {
 
 /// Returns the system identifier of the data directory or, without one, the given one.
 fn system_of_data_directory(
-    path: &Path,
+    caller: &Caller,
     given: Option<SystemIdentifier>,
 ) -> Result<Option<SystemIdentifier>, Error> {
-    let found = DataDirectory::of(path).system_identifier()?;
+    let found = caller.data().system_identifier()?;
     match (found, given) {
         (Some(found), Some(given)) if found != given => {
             let what = format!("the data directory belongs to system {found}, but {given} was given");
@@ -448,8 +450,9 @@ fn system_of_data_directory(
 }
 
 /// A text file does not contain its cluster.
-fn system_of_text(path: &Path, given: Option<SystemIdentifier>) -> Result<SystemIdentifier, Error> {
-    system_of_data_directory(path, given)?.ok_or_else(|| {
+fn system_of_text(request: &PushRequest) -> Result<SystemIdentifier, Error> {
+    let PushRequest { path, caller, system, .. } = request;
+    system_of_data_directory(caller, *system)?.ok_or_else(|| {
         let what = format!("cannot tell which cluster {} belongs to", path.display());
         Error::new(ErrorKind::Configuration, what).hint(
             "run walkeep-archive in the data directory, as PostgreSQL does, or give --system-identifier",

@@ -5,7 +5,6 @@
 //! decides; this module collects the facts, cheapest first, and words the result.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,9 +14,7 @@ use super::astray::astray;
 use crate::archive::{Archive, Surroundings};
 use crate::archived_file::{read_text, size_and_time_of};
 use crate::blocking::blocking;
-use crate::cluster::{
-    DataDirectory, RecoveryMode, TargetTimeline, breaks_off, held_after, histories, holds_segment,
-};
+use crate::cluster::{RecoveryMode, TargetTimeline, breaks_off, held_after, histories, holds_segment};
 use crate::coverage::{Absence, Evidence, MissingSegment, Way};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
@@ -103,8 +100,8 @@ async fn explain_segment(
         return Ok(Answer::IsThere);
     }
     let own = {
-        let (path, goes_on) = (request.path.clone(), around.later.is_some());
-        blocking(move || OwnFacts::gather(&path, system, segment, goes_on)).await
+        let (request, goes_on) = (request.clone(), around.later.is_some());
+        blocking(move || OwnFacts::gather(&request, system, segment, goes_on)).await
     };
     if own.has_segment {
         tell(&own, &format!("{}; the server has it in its own pg_wal", absent.report()));
@@ -164,12 +161,17 @@ struct OwnFacts {
 
 impl OwnFacts {
     /// Reads the facts; empty outside a data directory. `goes_on` is `true` if a later segment is archived.
-    fn gather(path: &Path, system: SystemIdentifier, segment: SegmentName, goes_on: bool) -> Self {
-        let data = DataDirectory::of(path);
+    fn gather(
+        request: &RestoreRequest,
+        system: SystemIdentifier,
+        segment: SegmentName,
+        goes_on: bool,
+    ) -> Self {
+        let data = request.caller.data();
         if !matches!(data.system_identifier(), Ok(Some(own)) if own == system) {
             return Self::default();
         }
-        let wal = directory_of(path).to_owned();
+        let wal = directory_of(&request.path).to_owned();
         let label = fs::read(data.path().join("backup_label")).ok();
         Self {
             is_standby: data.recovery_mode() == RecoveryMode::Standby,

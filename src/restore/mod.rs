@@ -10,7 +10,7 @@ mod place;
 mod watch;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempPath;
@@ -19,7 +19,7 @@ use crate::archive::{Archive, ArchiveOptions, ArchiveUrl, ArchivedName};
 use crate::archived_file::{Threads, decode_verified};
 use crate::blocking::blocking;
 use crate::call::{retry, warning};
-use crate::cluster::{DataDirectory, RecoveryMode};
+use crate::cluster::{Caller, RecoveryMode};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Header;
 use crate::limit::TimeLimit;
@@ -41,6 +41,8 @@ pub struct RestoreRequest {
     pub name: WalName,
     /// Target path, relative to the working directory, as PostgreSQL's `%p`.
     pub path: PathBuf,
+    /// The server that requests it.
+    pub caller: Caller,
     /// System identifier, if no data directory provides it.
     pub system: Option<SystemIdentifier>,
     /// Behaviour of the server when it finds no more WAL.
@@ -132,12 +134,12 @@ async fn restore_from_archive(
 ) -> Result<Restored, Error> {
     let archive = Archive::open(options).await?;
     archive.heed(limit);
-    let system = system_to_restore(&archive, request.path.clone(), request.system).await?;
+    let system = system_to_restore(&archive, request.caller.clone(), request.system).await?;
     let (header, stored_size, file) = fetch_or_explain(&archive, system, request, limit, &progress).await?;
     let (path, name, location) = (request.path.clone(), request.name, archive.location(system, request.name));
-    let size = header.original_size;
+    let (size, caller) = (header.original_size, request.caller.clone());
     let publishing = blocking(move || {
-        check_size(&path, name, size, &location)?;
+        check_size(&caller, name, size, &location)?;
         publish(file, &path)
     });
     publishing.await?;
@@ -146,9 +148,9 @@ async fn restore_from_archive(
 
 /// Refuses a segment of another size than those of the requesting server, if its data directory contains that. The
 /// server itself would end recovery with an unclear error or, as a standby, request the segment forever.
-fn check_size(path: &Path, name: WalName, bytes: u64, location: &str) -> Result<(), Error> {
+fn check_size(caller: &Caller, name: WalName, bytes: u64, location: &str) -> Result<(), Error> {
     let (WalName::Segment(_), Ok(size)) = (name, SegmentSize::new(bytes)) else { return Ok(()) };
-    match DataDirectory::of(path).segment_size() {
+    match caller.data().segment_size() {
         Some(own) if own != size => {
             let what = format!("{location} is of {size}, and the segments of this server are of {own}");
             Err(Error::new(ErrorKind::Damaged, what).hint(
@@ -227,7 +229,7 @@ pub async fn read_verified(
     limit: &TimeLimit,
 ) -> Result<(Header, std::fs::File), Error> {
     let archive = Archive::open(options).await?;
-    let system = system_to_restore(&archive, PathBuf::new(), system).await?;
+    let system = system_to_restore(&archive, Caller::at(PathBuf::new()), system).await?;
     let mut fetched = archive.fetch(system, name).await?;
     let _transfer = fetched.transfer.take();
     let limit = limit.clone();
@@ -243,13 +245,13 @@ pub async fn read_verified(
 /// Returns the system identifier: as given, from the data directory, or of the only cluster in the archive.
 async fn system_to_restore(
     archive: &Archive,
-    path: PathBuf,
+    caller: Caller,
     given: Option<SystemIdentifier>,
 ) -> Result<SystemIdentifier, Error> {
     if let Some(system) = given {
         return Ok(system);
     }
-    if let Some(system) = blocking(move || DataDirectory::of(&path).system_identifier()).await? {
+    if let Some(system) = blocking(move || caller.data().system_identifier()).await? {
         return Ok(system);
     }
     archive.only_system().await
