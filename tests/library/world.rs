@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use walkeep::{
     archive::{ArchiveOptions, memory::Memory},
-    cluster::RecoveryMode,
+    cluster::{Caller, RecoveryMode},
     error::Error,
     frame::Codec,
     limit::TimeLimit,
@@ -100,6 +100,7 @@ impl World {
     pub(crate) fn request(&self, name: &str) -> PushRequest {
         PushRequest {
             path: self.path(&format!("pg_wal/{name}")),
+            caller: Caller::at(self.path(&format!("pg_wal/{name}"))),
             name: name.parse().unwrap(),
             system: None,
             codec: Codec::default(),
@@ -145,6 +146,7 @@ impl World {
         let mut request = RestoreRequest {
             name: name.parse().unwrap(),
             path: self.path(TARGET),
+            caller: Caller::at(self.path(TARGET)),
             system: None,
             mode: RecoveryMode::Recovery,
             accept_gaps: Vec::new(),
