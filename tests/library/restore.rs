@@ -7,7 +7,7 @@ use walkeep::{
         Asked::{self, List, Read},
         memory::{Fault, When},
     },
-    cluster::RecoveryMode,
+    cluster::{Caller, RecoveryMode},
     error::ErrorKind,
     restore::Restored,
 };
@@ -152,6 +152,7 @@ fn a_file_that_goes_between_a_listing_and_a_look_into_it_proves_no_end() {
     let restored = run(world.restore_with(SEGMENTS[2], Duration::from_secs(2), |request| {
         request.system = Some(system());
         request.path = elsewhere.path().join("target");
+        request.caller = Caller::at(request.path.clone());
     }));
     assert_eq!(kind(restored), ErrorKind::Gap);
 }
