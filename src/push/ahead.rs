@@ -148,7 +148,7 @@ pub(super) async fn take_along(
                 match error.kind() {
                     // An unavailable archive fails for all files. One bad file is no reason to stop.
                     ErrorKind::Unavailable | ErrorKind::Refused => {
-                        resources.ended.store(true, Ordering::Relaxed)
+                        resources.ended.store(true, Ordering::Relaxed);
                     }
                     ErrorKind::Conflict => fence.raise(name),
                     // Whatever the failure of a history file, nothing of its timeline is archived before it.
