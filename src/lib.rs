@@ -16,6 +16,7 @@
 //! - [`prefetch`]: the process that fetches the next segments before they are requested.
 //! - [`catalog`]: contents of an archive, and the base backups that it can recover.
 //! - [`reports`]: reports of prunes and verifications in an archive, their findings, and acknowledgements of these.
+//! - [`list`]: lists of an archive's timelines, base backups and files.
 //! - [`backfill`]: archiving of files in `pg_wal` that no server will archive.
 //! - [`prune`]: deletion of files that need not be kept.
 //! - [`status`]: cheap monitoring of how well an archive keeps up with its server.
@@ -35,6 +36,7 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod list;
 pub mod prefetch;
 pub mod prune;
 pub mod push;

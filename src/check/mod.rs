@@ -141,6 +141,7 @@ fn configuration(file: Option<&(PathBuf, u32)>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scene::{IN_PRODUCTION, Scene, position};
 
     #[test]
     fn a_world_writable_configuration_fails() {
@@ -150,5 +151,34 @@ mod tests {
         assert_eq!(outcome(0o100_646), Outcome::Fail);
         assert_eq!(outcome(0o020_666), Outcome::Pass, "such as /dev/null");
         assert_eq!(configuration(None).outcome, Outcome::Pass);
+    }
+
+    #[tokio::test]
+    async fn what_will_not_work_is_a_cross_and_nothing_is_left_behind() {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 1);
+        scene.control(IN_PRODUCTION, 1, position(4, 0x28));
+        scene.finish(1, 3..=4, 1);
+        let before = scene.names();
+        let request = |configuration| CheckRequest {
+            configuration,
+            data: Some(scene.data()),
+            server: None,
+            restore: false,
+            backup_directories: Vec::new(),
+            labels: Labels::default(),
+        };
+        let limit = TimeLimit::new(std::time::Instant::now(), std::time::Duration::from_secs(9));
+        let found = check(&scene.options(), request(Some((PathBuf::from("/x"), 0o100_666))), &limit).await;
+        let outcome = |name| found.iter().find(|finding| finding.name == name).map(|finding| finding.outcome);
+        assert_eq!(outcome("configuration"), Some(Outcome::Fail));
+        for name in ["archive", "create", "read", "list", "delete", "newest"] {
+            assert_eq!(outcome(name), Some(Outcome::Pass), "{name}: {found:?}");
+        }
+        assert_eq!(scene.names(), before);
+        let elsewhere = ArchiveOptions { url: "/nowhere/at/all".parse().unwrap(), ..scene.options() };
+        let found = check(&elsewhere, request(None), &limit).await;
+        let told: Vec<_> = found.iter().map(|finding| (finding.name, finding.outcome)).collect();
+        assert_eq!(told, [("configuration", Outcome::Pass), ("archive", Outcome::Fail)]);
     }
 }

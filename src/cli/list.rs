@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::json::Problem;
@@ -12,11 +13,10 @@ use super::shape::{ReachShape, TimelineShape};
 use super::table::table;
 use super::tool::{Opened, Tool};
 use crate::archive::ArchivedFile;
-use crate::call::unless_stopped;
-use crate::catalog::{ArchivedBackup, Catalog, KnownBackup, Labels, Totals, catalog};
-use crate::coverage::{Origin, Timeline};
-use crate::error::{Error, ErrorKind};
-use crate::wal::{SegmentName, TimelineId, WalName};
+use crate::catalog::{Catalog, Totals};
+use crate::list::{self, ListRequest, Listed, ListedBackup, ListedTimeline, check_range, list};
+use crate::wal::SegmentName;
+use crate::work::Work;
 
 /// List the contents of the archive: timelines and base backups, or files
 ///
@@ -107,164 +107,139 @@ struct Unreadable {
 impl List {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let settings = self.tool.start(program, |given| given)?;
-        self.check_range().map_err(|error| self.tool.failure().report(&error))?;
-        let archive = settings.archive.url.to_string();
-        let catalog = self.tool.work(&settings, async |opened, stop| {
+        let what = self.what.map_or(list::What::Both, What::asked);
+        check_range(what, self.from, self.to).map_err(|error| self.tool.failure().report(&error))?;
+        let listed = self.tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
-            let listing = catalog(&archive, system, reading);
-            unless_stopped(&stop, listing, "stopped before all was listed").await
+            let labels = settings.backup_labels.clone();
+            let request = ListRequest { system, reading, what, from: self.from, to: self.to, labels };
+            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &() };
+            list(&archive, request, &work).await
         })?;
         if self.tool.json {
-            print(|to| write_json(to, &self.printed(archive, &catalog, &settings.backup_labels)))?;
+            print(|to| write_json(to, &printed(settings.archive.url.to_string(), &listed)))?;
         } else {
-            self.print_text(&catalog, &settings.backup_labels)?;
+            print_listed(&listed, !settings.backup_labels.is_empty())?;
         }
-        let unreadable = self.problems(&catalog);
-        for error in &unreadable {
+        for error in listed.problems() {
             tracing::error!("{}", error.report());
         }
-        if let Some(odd) = catalog.coverage.odd().first() {
-            let (names, size) = (count(catalog.coverage.odd().len(), "name"), catalog.sizes.current());
-            tracing::warn!("{names} such as {odd} no segment of {size} has, as what is archived now");
-        }
-        for other in catalog.sizes.others().iter().filter(|other| !other.segments.is_empty()) {
-            let (segments, current) = (count(other.segments.len(), "segment"), catalog.sizes.current());
-            let (size, range) = (other.size, other.range());
-            tracing::warn!(
-                "{segments} of {size} ({range}) in no timeline that is listed: pg_resetwal has changed the size of segments, to {current}"
-            );
-        }
-        Ok(u8::from(!unreadable.is_empty()).into())
+        warn_of_sizes(&listed.catalog);
+        Ok(u8::from(listed.problems().next().is_some()).into())
     }
+}
 
-    fn check_range(&self) -> Result<(), Error> {
-        let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
-        match (self.what, self.from, self.to) {
-            (Some(What::Backups | What::Timelines), Some(_), _) => {
-                wrong("only files can be listed from a segment on")
-            }
-            (_, Some(from), Some(to)) if from.order() > to.order() => wrong("FROM comes after TO in the log"),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns the errors of unreadable files. Listing files ignores their content.
-    fn problems(&self, catalog: &Catalog) -> Vec<Error> {
-        let unreadable = if self.wants(What::Files) { &[][..] } else { &catalog.unreadable };
-        let told = |(name, error): &(WalName, Error)| {
-            Error::new(error.kind(), format!("cannot tell what {name} says: {}", error.report()))
-        };
-        unreadable.iter().map(told).collect()
-    }
-
-    /// Returns `true` if `what` was requested. Timelines and backups are the default.
-    fn wants(&self, what: What) -> bool {
-        self.what.map_or(what != What::Files, |wanted| wanted == what)
-    }
-
-    /// Iterates over the requested files. With a range, files without a position are left out.
-    fn files<'a>(&self, catalog: &'a Catalog) -> impl Iterator<Item = &'a ArchivedFile> + Clone {
-        let (from, to) = (self.from.map(SegmentName::order), self.to.map(SegmentName::order));
-        let is_asked_for = move |file: &&ArchivedFile| {
-            let place = match file.name.wal() {
-                WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. } => {
-                    segment.order()
-                }
-                WalName::History(_) => return from.is_none(),
-            };
-            from.is_none_or(|from| from <= place) && to.is_none_or(|to| place <= to)
-        };
-        catalog.inventory.files.iter().filter(is_asked_for)
-    }
-
-    fn print_text(&self, catalog: &Catalog, labels: &Labels) -> Result<(), ExitCode> {
-        if self.wants(What::Files) {
-            return self.print_files(catalog);
-        }
-        let mut parts = Vec::new();
-        if self.wants(What::Timelines) {
-            parts.push(timelines_as_text(&timelines(catalog)));
-        }
-        if self.wants(What::Backups) {
-            parts.push(backups_as_text(catalog, labels));
-        }
-        print_text(&parts.join("\n"))
-    }
-
-    /// Prints in pieces, because there may be millions of files; columns therefore have fixed widths.
-    fn print_files(&self, catalog: &Catalog) -> Result<(), ExitCode> {
-        let mut text = format!("{:40}  {:20}  {:>9}  {:>9}\n", "NAME", "ARCHIVED", "SIZE", "STORED");
-        for file in self.files(catalog) {
-            let size = file
-                .name
-                .segment()
-                .map_or_else(|| "-".to_owned(), |_| bytes(catalog.sizes.of(file.name).bytes()));
-            let (name, since) = (file.name.to_string(), time(file.since));
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name:40}  {since:20}  {size:>9}  {:>9}", bytes(file.stored_size));
-            if text.len() > 1 << 16 {
-                print_text(&std::mem::take(&mut text))?;
-            }
-        }
-        let totals = Totals::of(self.files(catalog), &catalog.sizes);
-        let ratio = ratio(&totals).map_or_else(String::new, |ratio| format!(", ratio {ratio}"));
-        let _ = writeln!(
-            text,
-            "{}: {} of segments, {} stored{ratio}",
-            count(usize::try_from(totals.files).unwrap_or(usize::MAX), "file"),
-            bytes(totals.original_bytes),
-            bytes(totals.stored_bytes),
-        );
-        print_text(&text)
-    }
-
-    fn printed(&self, archive: String, catalog: &Catalog, labels: &Labels) -> Printed {
-        let printed = |file: &ArchivedFile| PrintedFile {
-            name: file.name.to_string(),
-            archived_at: time(file.since),
-            original_bytes: file.name.segment().map(|_| catalog.sizes.of(file.name).bytes()),
-            stored_bytes: file.stored_size,
-        };
-        let totals = Totals::of(self.files(catalog), &catalog.sizes);
-        let total = PrintedTotals { totals, ratio: totals.ratio() };
-        let unreadable = catalog.unreadable.iter();
-        let problem = self.problems(catalog).first().map(Problem::from);
-        Printed {
-            archive,
-            system_identifier: catalog.system.to_string(),
-            ok: problem.is_none(),
-            problem,
-            segment_bytes: catalog.sizes.current().bytes(),
-            timelines: self.wants(What::Timelines).then(|| timelines(catalog)),
-            backups: self.wants(What::Backups).then(|| backups(catalog, labels)),
-            files: self.wants(What::Files).then(|| self.files(catalog).map(printed).collect()),
-            total: self.wants(What::Files).then_some(total),
-            unreadable: unreadable
-                .map(|(name, error)| Unreadable { name: name.to_string(), error: error.report() })
-                .collect(),
+impl What {
+    fn asked(self) -> list::What {
+        match self {
+            Self::Backups => list::What::Backups,
+            Self::Timelines => list::What::Timelines,
+            Self::Files => list::What::Files,
         }
     }
 }
 
-/// Returns all timelines that have files, even if only a history file.
-fn timelines(catalog: &Catalog) -> Vec<TimelineShape> {
-    let coverage = &catalog.coverage;
-    let with_history = catalog.inventory.files.iter().filter_map(|file| match file.name.wal() {
-        WalName::History(timeline) => Some(timeline),
-        _ => None,
-    });
-    let mut ids: Vec<TimelineId> = coverage.timelines().map(|(id, _)| id).chain(with_history).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let gaps = coverage.gaps();
-    let printed = |id: TimelineId| {
-        let held = coverage.timelines().find(|(other, _)| *other == id).map(|(_, held)| held);
-        let parent = coverage.history(id).and_then(|history| history.ancestors.last());
-        let parent = parent.map(|parent| (parent.timeline, parent.left_at));
-        let of_it = gaps.iter().filter(|gap| gap.timeline == id);
-        TimelineShape::new(coverage, id, parent, held.unwrap_or(&Timeline::default()), of_it)
+fn warn_of_sizes(catalog: &Catalog) {
+    if let Some(odd) = catalog.coverage.odd().first() {
+        let (names, size) = (count(catalog.coverage.odd().len(), "name"), catalog.sizes.current());
+        tracing::warn!("{names} such as {odd} no segment of {size} has, as what is archived now");
+    }
+    for other in catalog.sizes.others().iter().filter(|other| !other.segments.is_empty()) {
+        let (segments, current) = (count(other.segments.len(), "segment"), catalog.sizes.current());
+        let (size, range) = (other.size, other.range());
+        tracing::warn!(
+            "{segments} of {size} ({range}) in no timeline that is listed: pg_resetwal has changed the size of segments, to {current}"
+        );
+    }
+}
+
+/// Prints a text. `with_counts`: show which base backups count, if not all do.
+fn print_listed(listed: &Listed, with_counts: bool) -> Result<(), ExitCode> {
+    if let (Some(files), Some(totals)) = (listed.files(), listed.totals()) {
+        return print_files(files, &totals, &listed.catalog);
+    }
+    let mut parts = Vec::new();
+    parts.extend(listed.timelines().map(|timelines| timelines_as_text(&shapes(listed, &timelines))));
+    parts.extend(listed.backups().map(|backups| backups_as_text(&backups, with_counts)));
+    print_text(&parts.join("\n"))
+}
+
+/// Prints in pieces, because there may be millions of files; columns therefore have fixed widths.
+fn print_files<'a>(
+    files: impl Iterator<Item = &'a ArchivedFile>,
+    totals: &Totals,
+    catalog: &Catalog,
+) -> Result<(), ExitCode> {
+    let mut text = format!("{:40}  {:20}  {:>9}  {:>9}\n", "NAME", "ARCHIVED", "SIZE", "STORED");
+    for file in files {
+        let size = file
+            .name
+            .segment()
+            .map_or_else(|| "-".to_owned(), |_| bytes(catalog.sizes.of(file.name).bytes()));
+        let (name, since) = (file.name.to_string(), time(file.since));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:40}  {since:20}  {size:>9}  {:>9}", bytes(file.stored_size));
+        if text.len() > 1 << 16 {
+            print_text(&std::mem::take(&mut text))?;
+        }
+    }
+    let ratio = ratio(totals).map_or_else(String::new, |ratio| format!(", ratio {ratio}"));
+    let _ = writeln!(
+        text,
+        "{}: {} of segments, {} stored{ratio}",
+        count(usize::try_from(totals.files).unwrap_or(usize::MAX), "file"),
+        bytes(totals.original_bytes),
+        bytes(totals.stored_bytes),
+    );
+    print_text(&text)
+}
+
+fn printed(archive: String, listed: &Listed) -> Printed {
+    let catalog = &listed.catalog;
+    let printed = |file: &ArchivedFile| PrintedFile {
+        name: file.name.to_string(),
+        archived_at: time(file.since),
+        original_bytes: file.name.segment().map(|_| catalog.sizes.of(file.name).bytes()),
+        stored_bytes: file.stored_size,
     };
-    ids.into_iter().map(printed).collect()
+    let problem = listed.problems().next().as_ref().map(Problem::from);
+    Printed {
+        archive,
+        system_identifier: catalog.system.to_string(),
+        ok: problem.is_none(),
+        problem,
+        segment_bytes: catalog.sizes.current().bytes(),
+        timelines: listed.timelines().map(|timelines| shapes(listed, &timelines)),
+        backups: listed.backups().map(|backups| backups.iter().map(printed_backup).collect()),
+        files: listed.files().map(|files| files.map(printed).collect()),
+        total: listed.totals().map(|totals| PrintedTotals { totals, ratio: totals.ratio() }),
+        unreadable: catalog
+            .unreadable
+            .iter()
+            .map(|(name, error)| Unreadable { name: name.to_string(), error: error.report() })
+            .collect(),
+    }
+}
+
+fn shapes(listed: &Listed, timelines: &[ListedTimeline]) -> Vec<TimelineShape> {
+    let coverage = &listed.catalog.coverage;
+    let shape = |ListedTimeline { timeline, parent, held, gaps }: &ListedTimeline| {
+        TimelineShape::new(coverage, *timeline, *parent, held, gaps)
+    };
+    timelines.iter().map(shape).collect()
+}
+
+fn printed_backup(listed: &ListedBackup<'_>) -> PrintedBackup {
+    let ListedBackup { backup, coverage, ended, complete, counts, reaches } = listed;
+    PrintedBackup {
+        name: backup.name.to_string(),
+        label: backup.history.label.clone(),
+        start_segment: backup.history.wal.start_segment.to_string(),
+        ended: time(*ended),
+        complete: *complete,
+        counts: *counts,
+        reaches: reaches.iter().map(|reach| ReachShape::new(coverage, *reach)).collect(),
+    }
 }
 
 /// Formats a line for each range, gap and partial segment.
@@ -294,38 +269,13 @@ fn timelines_as_text(timelines: &[TimelineShape]) -> String {
     table(&["TIMELINE", "PARENT", "LEFT IT AT", "SEGMENTS", "FIRST", "LAST", "NUMBER"], &[0, 1, 6], rows)
 }
 
-/// Returns the backups, sorted by the names of their backup history files.
-fn backups(catalog: &Catalog, labels: &Labels) -> Vec<PrintedBackup> {
-    let known = KnownBackup::all(&catalog.backups, &[], labels, &catalog.sizes);
-    let printed = |backup: &ArchivedBackup| {
-        let coverage = catalog.coverage_of(backup);
-        let origin = Origin::of(backup.history.wal, coverage.size());
-        let known = known.iter().find(|known| known.known_from.history() == Some(backup.name));
-        PrintedBackup {
-            name: backup.name.to_string(),
-            label: backup.history.label.clone(),
-            start_segment: backup.history.wal.start_segment.to_string(),
-            ended: time(known.map_or(backup.archived_at, |known| known.ended)),
-            complete: backup.history.wal.end.is_some() && coverage.is_complete(origin),
-            counts: known.is_none_or(|known| known.counts),
-            reaches: coverage
-                .reaches(origin)
-                .into_iter()
-                .map(|reach| ReachShape::new(coverage, reach))
-                .collect(),
-        }
-    };
-    catalog.backups.iter().map(printed).collect()
-}
-
-/// Formats a line for each timeline that a backup can be recovered to. Shows which backups count if not all do.
-fn backups_as_text(catalog: &Catalog, labels: &Labels) -> String {
-    let backups = backups(catalog, labels);
+/// Formats a line for each timeline that a backup can be recovered to.
+fn backups_as_text(backups: &[ListedBackup<'_>], with_counts: bool) -> String {
     if backups.is_empty() {
         return "no base backup is known\n".to_owned();
     }
     let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let rows = backups.into_iter().map(|printed| {
+    let rows = backups.iter().map(printed_backup).map(|printed| {
         let reaches = printed.reaches.iter().map(|reach| {
             let (last, why) = match (&reach.last_segment, reach.to_the_end) {
                 (Some(last), true) => (last.as_str(), ""),
@@ -339,12 +289,12 @@ fn backups_as_text(catalog: &Catalog, labels: &Labels) -> String {
         let label = plain(printed.label.as_deref().unwrap_or("-"));
         let mut row =
             vec![printed.name, label, printed.start_segment, printed.ended, yes_or_no(printed.complete)];
-        row.extend((!labels.is_empty()).then(|| yes_or_no(printed.counts)));
+        row.extend(with_counts.then(|| yes_or_no(printed.counts)));
         row.push(reaches);
         row
     });
     let mut heads = vec!["BACKUP", "LABEL", "START", "ENDED", "COMPLETE"];
-    heads.extend((!labels.is_empty()).then_some("COUNTS"));
+    heads.extend(with_counts.then_some("COUNTS"));
     heads.push("RECOVERABLE TO");
     table(&heads, &[], rows)
 }

@@ -1,0 +1,275 @@
+//! Contents of an archive: timelines, base backups and files, each as far as somebody asks for them.
+
+use crate::archive::{Archive, ArchivedFile};
+use crate::catalog::{ArchivedBackup, Catalog, KnownBackup, Labels, Reading, Totals, catalog};
+use crate::coverage::{Coverage, Gap, Origin, Reach, Timeline};
+use crate::error::{Error, ErrorKind};
+use crate::wal::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalName};
+use crate::work::Work;
+
+/// What to list.
+#[derive(Debug, Clone)]
+pub struct ListRequest {
+    /// The cluster.
+    pub system: SystemIdentifier,
+    /// How to read the archive.
+    pub reading: Reading,
+    /// Timelines and base backups, or files.
+    pub what: What,
+    /// Of the files, only those from this segment on, on all timelines.
+    pub from: Option<SegmentName>,
+    /// Of the files, only those up to this segment, on all timelines.
+    pub to: Option<SegmentName>,
+    /// Labels of the base backups that count.
+    pub labels: Labels,
+}
+
+/// Which contents to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Timelines and base backups.
+    Both,
+    /// Base backups.
+    Backups,
+    /// Timelines.
+    Timelines,
+    /// Files.
+    Files,
+}
+
+/// What was listed.
+#[derive(Debug)]
+pub struct Listed {
+    /// Contents of the archive.
+    pub catalog: Catalog,
+    request: ListRequest,
+}
+
+/// A timeline.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ListedTimeline {
+    /// Its number.
+    pub timeline: TimelineId,
+    /// Its parent, and where it left that; where its history can be read.
+    pub parent: Option<(TimelineId, Lsn)>,
+    /// What there is of it; nothing where only its history file is there.
+    pub held: Timeline,
+    /// What is missing in between.
+    pub gaps: Vec<Gap>,
+}
+
+/// A base backup.
+#[derive(Debug)]
+pub struct ListedBackup<'a> {
+    /// What its backup history file says.
+    pub backup: &'a ArchivedBackup,
+    /// Coverage of the segments that are of the same size as those it needs.
+    pub coverage: &'a Coverage,
+    /// When it ended.
+    pub ended: jiff::Timestamp,
+    /// Whether all segments that it needs are there.
+    pub complete: bool,
+    /// Whether its label counts.
+    pub counts: bool,
+    /// How far it can be recovered.
+    pub reaches: Vec<Reach>,
+}
+
+/// Lists an archive.
+pub async fn list(archive: &Archive, request: ListRequest, work: &Work<'_>) -> Result<Listed, Error> {
+    let listing = catalog(archive, request.system, request.reading);
+    let catalog = work.unless_stopped(listing, "stopped before all was listed").await?;
+    Ok(Listed { catalog, request })
+}
+
+/// Refuses what makes no sense to be asked for.
+pub fn check_range(what: What, from: Option<SegmentName>, to: Option<SegmentName>) -> Result<(), Error> {
+    let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
+    match (what, from, to) {
+        (What::Backups | What::Timelines, Some(_), _) => wrong("only files can be listed from a segment on"),
+        (_, Some(from), Some(to)) if from.order() > to.order() => wrong("FROM comes after TO in the log"),
+        _ => Ok(()),
+    }
+}
+
+impl Listed {
+    /// What could not be read. Files are listed whatever is in them.
+    pub fn problems(&self) -> impl Iterator<Item = Error> {
+        let unreadable = if self.request.what == What::Files { &[][..] } else { &self.catalog.unreadable };
+        unreadable.iter().map(|(name, error)| {
+            Error::new(error.kind(), format!("cannot tell what {name} says: {}", error.report()))
+        })
+    }
+
+    /// The timelines of which there is anything, even if only a history file; `None` where they are not wanted.
+    #[must_use]
+    pub fn timelines(&self) -> Option<Vec<ListedTimeline>> {
+        matches!(self.request.what, What::Both | What::Timelines).then(|| timelines(&self.catalog))
+    }
+
+    /// The base backups, in the order of their names; `None` where they are not wanted.
+    #[must_use]
+    pub fn backups(&self) -> Option<Vec<ListedBackup<'_>>> {
+        matches!(self.request.what, What::Both | What::Backups)
+            .then(|| backups(&self.catalog, &self.request.labels))
+    }
+
+    /// The files that were asked for; `None` where none were. In a range are only those that have a place in the log.
+    pub fn files(&self) -> Option<impl Iterator<Item = &ArchivedFile> + Clone> {
+        let ListRequest { what, from, to, .. } = self.request;
+        let (from, to) = (from.map(SegmentName::order), to.map(SegmentName::order));
+        let is_asked_for = move |file: &&ArchivedFile| {
+            let place = match file.name.wal() {
+                WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. } => {
+                    segment.order()
+                }
+                WalName::History(_) => return from.is_none(),
+            };
+            from.is_none_or(|from| from <= place) && to.is_none_or(|to| place <= to)
+        };
+        (what == What::Files).then(|| self.catalog.inventory.files.iter().filter(is_asked_for))
+    }
+
+    /// What these files amount to.
+    #[must_use]
+    pub fn totals(&self) -> Option<Totals> {
+        self.files().map(|files| Totals::of(files, &self.catalog.sizes))
+    }
+}
+
+fn timelines(catalog: &Catalog) -> Vec<ListedTimeline> {
+    let coverage = &catalog.coverage;
+    let with_history = catalog.inventory.files.iter().filter_map(|file| match file.name.wal() {
+        WalName::History(timeline) => Some(timeline),
+        _ => None,
+    });
+    let mut ids: Vec<TimelineId> = coverage.timelines().map(|(id, _)| id).chain(with_history).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let gaps = coverage.gaps();
+    let listed = |timeline: TimelineId| {
+        let held = coverage.timelines().find(|(other, _)| *other == timeline).map(|(_, held)| held.clone());
+        let parent = coverage.history(timeline).and_then(|history| history.ancestors.last());
+        ListedTimeline {
+            timeline,
+            parent: parent.map(|parent| (parent.timeline, parent.left_at)),
+            held: held.unwrap_or_default(),
+            gaps: gaps.iter().filter(|gap| gap.timeline == timeline).cloned().collect(),
+        }
+    };
+    ids.into_iter().map(listed).collect()
+}
+
+fn backups<'a>(catalog: &'a Catalog, labels: &Labels) -> Vec<ListedBackup<'a>> {
+    let known = KnownBackup::all(&catalog.backups, &[], labels, &catalog.sizes);
+    let listed = |backup: &'a ArchivedBackup| {
+        let coverage = catalog.coverage_of(backup);
+        let origin = Origin::of(backup.history.wal, coverage.size());
+        let known = known.iter().find(|known| known.known_from.history() == Some(backup.name));
+        ListedBackup {
+            backup,
+            coverage,
+            ended: known.map_or(backup.archived_at, |known| known.ended),
+            complete: backup.history.wal.end.is_some() && coverage.is_complete(origin),
+            counts: known.is_none_or(|known| known.counts),
+            reaches: coverage.reaches(origin),
+        }
+    };
+    catalog.backups.iter().map(listed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scene::{READING, Scene, days_ago, position, segment, timeline};
+
+    /// Two timelines, a gap on the first one, and a history file of a third one, of which there is nothing else.
+    async fn scene() -> Scene {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 9);
+        scene.segments(1, 5..=6, 8);
+        scene.segments(2, 6..=7, 2);
+        scene.history(2, 1, 6, 2);
+        scene.history(3, 1, 4, 1);
+        scene.backup(1, 2, 3, 9);
+        scene.backup(1, 4, 5, 8);
+        scene
+    }
+
+    fn request(scene: &Scene, what: What) -> ListRequest {
+        let (system, labels) = (scene.system, Labels::default());
+        ListRequest { system, reading: READING, what, from: None, to: None, labels }
+    }
+
+    async fn listed(scene: &Scene, request: ListRequest) -> Listed {
+        list(&scene.archive, request, &scene.work()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_timeline_is_listed_with_its_parent_and_gaps_even_if_only_its_history_is_there() {
+        let scene = scene().await;
+        let listed = listed(&scene, request(&scene, What::Timelines)).await;
+        let timelines = listed.timelines().unwrap();
+        let told = |listed: &ListedTimeline| {
+            (listed.timeline.get(), listed.parent, listed.held.segments(), listed.gaps.len())
+        };
+        let left_at = |number| Some((timeline(1), position(number, 0x100)));
+        let expected = [(1, None, 5, 1), (2, left_at(6), 2, 0), (3, left_at(4), 0, 0)];
+        assert_eq!(timelines.iter().map(told).collect::<Vec<_>>(), expected);
+        assert_eq!((timelines[0].gaps[0].first, timelines[0].gaps[0].last), (4, 4));
+        assert!(listed.backups().is_none() && listed.files().is_none() && listed.totals().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_base_backup_is_complete_only_with_all_segments_it_needs_and_reaches_up_to_a_gap() {
+        let scene = scene().await;
+        let labels = Labels::from(vec!["8 *".parse().unwrap()]);
+        let listed = listed(&scene, ListRequest { labels, ..request(&scene, What::Both) }).await;
+        let backups = listed.backups().unwrap();
+        let told = |listed: &ListedBackup<'_>| (listed.ended, listed.complete, listed.counts);
+        let expected = [(days_ago(9), true, false), (days_ago(8), false, true)];
+        assert_eq!(backups.iter().map(told).collect::<Vec<_>>(), expected);
+        let first = &backups[0].reaches[0];
+        assert_eq!(
+            (first.timeline, first.last, first.to_the_end),
+            (timeline(1), Some((timeline(1), 3)), false)
+        );
+        assert_eq!(listed.timelines().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_range_of_files_is_one_of_all_timelines_and_has_no_history_files() {
+        let scene = scene().await;
+        let names = |listed: &Listed| -> Vec<String> {
+            listed.files().unwrap().map(|file| file.name.to_string()).collect()
+        };
+        let all = listed(&scene, request(&scene, What::Files)).await;
+        assert_eq!((names(&all).len(), all.totals().unwrap().files), (11, 11));
+        let (from, to) = (Some(segment(9, 5)), Some(segment(1, 6)));
+        let part = listed(&scene, ListRequest { from, to, ..request(&scene, What::Files) }).await;
+        assert_eq!(names(&part), [segment(1, 5), segment(1, 6), segment(2, 6)].map(|name| name.to_string()));
+        assert_eq!(part.totals().unwrap().original_bytes, 3 << 20);
+        let up_to =
+            listed(&scene, ListRequest { to: Some(segment(1, 1)), ..request(&scene, What::Files) }).await;
+        assert_eq!(names(&up_to).len(), 3, "with history files, which come before all");
+        let wrong = [(What::Files, from, Some(segment(1, 4))), (What::Backups, from, None)];
+        for (what, from, to) in wrong {
+            let error = check_range(what, from, to).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+        }
+        check_range(What::Files, from, to).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_a_problem_unless_only_files_are_listed() {
+        let scene = scene().await;
+        std::fs::write(scene.archived("00000003.history"), "damaged").unwrap();
+        for (what, problems) in [(What::Both, 1), (What::Timelines, 1), (What::Files, 0)] {
+            let listed = listed(&scene, request(&scene, what)).await;
+            assert_eq!(listed.problems().count(), problems, "{what:?}");
+        }
+        scene.stop.cancel();
+        let error = list(&scene.archive, request(&scene, What::Both), &scene.work()).await.unwrap_err();
+        assert_eq!(error.report(), "stopped before all was listed");
+    }
+}
