@@ -111,7 +111,7 @@ fn run(started: Instant, failure: Failure) -> Result<ExitCode, ExitCode> {
             let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
             push(&settings.archive, request, spool, &limit, &stop).await.map(Some)
         };
-        hurry_at_shutdown(&settings, &caller, system, &limit, work).await
+        Box::pin(hurry_at_shutdown(&settings, &caller, system, &limit, work)).await
     });
     let report = report.map_err(|ended| failure.report_ended(&ended))?;
     let Some(report) = report else { return Ok(archived_earlier(spool.as_ref(), name, started)) };

@@ -82,7 +82,7 @@ impl Check {
         let limit = TimeLimit::new(started, settings.timeouts.push);
         let archive = settings.archive;
         let findings = supervise(&limit, async |stop| {
-            let checking = async { Ok(check(&archive, request, &limit).await) };
+            let checking = Box::pin(async { Ok(check(&archive, request, &limit).await) });
             unless_stopped(&stop, checking, "stopped before all was checked").await
         });
         let findings = findings.map_err(|ended| failure.report_ended(&ended))?;
