@@ -111,7 +111,7 @@ impl Scene {
     /// Archives segments that many days ago.
     pub(crate) fn segments(&self, of: u32, numbers: RangeInclusive<u64>, days: i64) {
         for number in numbers {
-            self.put(&segment(of, number).to_string(), &self.content(of, number), days_ago(days));
+            self.put(&segment(of, number).to_string(), &content(of, number), days_ago(days));
         }
     }
 
@@ -134,21 +134,6 @@ impl Scene {
     pub(crate) fn history(&self, of: u32, parent: u32, left_in: u64, days: i64) {
         let content = format!("{parent}\t{}\tno recovery target specified\n", position(left_in, 0x100));
         self.put(&format!("{of:08X}.history"), content.as_bytes(), days_ago(days));
-    }
-
-    /// Returns a segment that is valid as far as its first page.
-    pub(crate) fn content(&self, of: u32, number: u64) -> Vec<u8> {
-        let mut content = Vec::new();
-        content.extend(0xD110u16.to_ne_bytes());
-        content.extend(2u16.to_ne_bytes());
-        content.extend(of.to_ne_bytes());
-        content.extend(position(number, 0).0.to_ne_bytes());
-        content.extend([0; 8]);
-        content.extend(SYSTEM.to_ne_bytes());
-        content.extend(u32::try_from(SIZE.bytes()).unwrap().to_ne_bytes());
-        content.extend(8192u32.to_ne_bytes());
-        content.resize(usize::try_from(SIZE.bytes()).unwrap(), 7);
-        content
     }
 
     /// Writes a `pg_control` with that state and restart point.
@@ -174,7 +159,7 @@ impl Scene {
     pub(crate) fn finish(&self, of: u32, numbers: RangeInclusive<u64>, days: i64) {
         for number in numbers {
             let path = self.path(&format!("data/pg_wal/{}", segment(of, number)));
-            write(&path, &self.content(of, number), days_ago(days));
+            write(&path, &content(of, number), days_ago(days));
         }
     }
 
@@ -208,13 +193,15 @@ pub(crate) fn write(path: &Path, content: &[u8], at: Timestamp) {
     File::open(path).unwrap().set_modified(at.into()).unwrap();
 }
 
+type Then = Box<dyn FnOnce()>;
+
 /// Records progress, and runs an action after a number of pieces.
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) begun: Cell<usize>,
     pub(crate) done: Cell<usize>,
     pub(crate) ended: Cell<bool>,
-    then: RefCell<Option<(usize, Box<dyn FnOnce()>)>>,
+    then: RefCell<Option<(usize, Then)>>,
 }
 
 impl Heard {
@@ -246,4 +233,19 @@ impl Progress for Heard {
     fn end(&self) {
         self.ended.set(true);
     }
+}
+
+/// Returns a segment that is valid as far as its first page.
+fn content(of: u32, number: u64) -> Vec<u8> {
+    let mut content = Vec::new();
+    content.extend(0xD110u16.to_ne_bytes());
+    content.extend(2u16.to_ne_bytes());
+    content.extend(of.to_ne_bytes());
+    content.extend(position(number, 0).0.to_ne_bytes());
+    content.extend([0; 8]);
+    content.extend(SYSTEM.to_ne_bytes());
+    content.extend(u32::try_from(SIZE.bytes()).unwrap().to_ne_bytes());
+    content.extend(8192u32.to_ne_bytes());
+    content.resize(usize::try_from(SIZE.bytes()).unwrap(), 7);
+    content
 }

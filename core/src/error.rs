@@ -153,7 +153,6 @@ impl Error {
 }
 
 /// Iterates over an error and its causes, the deepest cause last.
-#[must_use]
 pub fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())
 }

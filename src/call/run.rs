@@ -197,13 +197,19 @@ mod tests {
     #[test]
     fn a_hanging_call_ends_at_its_limit_and_on_a_signal() {
         let (_end, hangs) = hang();
-        let ended = called(SOON, pending(), async |_| Ok(blocking(hangs).await));
+        let ended = called(SOON, pending(), async |_| {
+            blocking(hangs).await;
+            Ok(())
+        });
         assert_eq!(
             ended,
             Err(("gave up after 1s, the time limit; does the archive answer?".to_owned(), None))
         );
         let (_end, hangs) = hang();
-        let ended = called(HOUR, ready(Caught::Quit), async |_| Ok(blocking(hangs).await));
+        let ended = called(HOUR, ready(Caught::Quit), async |_| {
+            blocking(hangs).await;
+            Ok(())
+        });
         assert_eq!(ended, Err(("stopped by SIGQUIT".to_owned(), Some(Caught::Quit))));
     }
 

@@ -239,8 +239,8 @@ mod tests {
         let (name, directory) = (backup.name, found.directory.clone());
         let archived = std::slice::from_ref(&backup);
         let (history, files) = (KnownFrom::History(name), KnownFrom::Directory(directory.clone()));
-        assert_eq!(known(archived, &[]), [history.clone()]);
-        assert_eq!(known(&[], std::slice::from_ref(&found)), [files.clone()]);
+        assert_eq!(known(archived, &[]), std::slice::from_ref(&history));
+        assert_eq!(known(&[], std::slice::from_ref(&found)), std::slice::from_ref(&files));
         assert_eq!(known(archived, &[found]), [KnownFrom::Both(name, directory)]);
         assert_eq!(known(archived, &[of_standby]), [history, files]);
     }

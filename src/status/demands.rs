@@ -102,6 +102,7 @@ pub enum Why<'a> {
 }
 
 /// The part of a report that limits depend on.
+#[derive(Clone, Copy)]
 struct Noted<'a> {
     work: Chore,
     at: Timestamp,

@@ -64,7 +64,7 @@ pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) 
     let last_full = last_full(archive, system).await;
     let resumed = last_full.as_ref().filter(|report| request.resumes(report));
     let acknowledged = request.acknowledged(archive).await?;
-    let surveying = Survey::of(archive, request.target.clone(), acknowledged, work.clock);
+    let surveying = Box::pin(Survey::of(archive, request.target.clone(), acknowledged, work.clock));
     let mut survey = match work.unless_stopped(surveying, STOPPED).await {
         Ok(survey) => survey,
         Err(error) => {
@@ -80,7 +80,7 @@ pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) 
     let mut run = Run::new(&mut survey, contents, resumed, last_full.clone());
     // Contents may take hours, so everything that can be checked before is.
     request.check_acknowledged(&survey, &run)?;
-    let looked = request.look(archive, &mut survey, &mut run, work).await;
+    let looked = Box::pin(request.look(archive, &mut survey, &mut run, work)).await;
     if looked.is_err() {
         survey.conclude(None, &run.so_far.bad).await;
     }

@@ -11,6 +11,8 @@
     clippy::print_stderr,
     clippy::missing_panics_doc,
     clippy::must_use_candidate,
+    clippy::new_without_default,
+    clippy::return_self_not_must_use,
     missing_docs,
     reason = "here, too, a failed expectation is the point"
 )]

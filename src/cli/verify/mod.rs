@@ -98,7 +98,7 @@ impl Verify {
         let verified = self.tool.work(&settings, async |opened, stop| {
             let request = self.request(&settings, &opened);
             let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("verifying") };
-            verify(&opened.archive, request, &work).await.map(|verified| (opened.system, verified))
+            Box::pin(verify(&opened.archive, request, &work)).await.map(|verified| (opened.system, verified))
         });
         let (system, verified) = verified?;
         print_text(&if self.tool.json {
