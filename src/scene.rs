@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{Archive, ArchiveOptions, ArchivedName, StoreOptions};
 use crate::catalog::Reading;
 use crate::cluster::DataDirectory;
-use crate::frame::{Codec, Content, Facts, Overflow, encode};
+use crate::frame::{Codec, Content, HeaderFields, Overflow, encode};
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalMagic, WalName};
 use crate::work::{Progress, Work};
 
@@ -102,8 +102,8 @@ impl Scene {
     pub(crate) fn put(&self, name: &str, content: &[u8], at: Timestamp) {
         let name: WalName = name.parse().unwrap();
         let wal_magic = name.segment().map(|_| WalMagic(0xD110));
-        let facts = Facts { name, system: self.system, wal_magic, archived_at: at };
-        let encoded = encode(content, &facts, Codec::None, NonZeroUsize::MIN, Overflow::never()).unwrap();
+        let fields = HeaderFields { name, system: self.system, wal_magic, archived_at: at };
+        let encoded = encode(content, &fields, Codec::None, NonZeroUsize::MIN, Overflow::never()).unwrap();
         let Content::Memory(chunks) = encoded.content else { panic!("it was to be kept in memory") };
         write(&self.archived(&name.to_string()), &chunks.concat(), at);
     }

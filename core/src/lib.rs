@@ -34,22 +34,22 @@
 //!
 //! ```
 //! use std::num::NonZeroUsize;
-//! use walkeep_core::frame::{Archived, Codec, Content, Facts, Overflow, encode};
+//! use walkeep_core::frame::{Archived, Codec, Content, HeaderFields, Overflow, encode};
 //!
 //! let history = b"1\t0/3000000\tno recovery target specified\n";
-//! let facts = Facts {
+//! let fields = HeaderFields {
 //!     name: "00000002.history".parse()?,
 //!     system: "7381092445103374871".parse()?,
 //!     wal_magic: None,
 //!     archived_at: "2026-01-31T12:00:00Z".parse()?,
 //! };
-//! let file = encode(&history[..], &facts, Codec::default(), NonZeroUsize::MIN, Overflow::never())?;
+//! let file = encode(&history[..], &fields, Codec::default(), NonZeroUsize::MIN, Overflow::never())?;
 //! let Content::Memory(chunks) = file.content else { return Err("no memory limit was set".into()) };
 //! let stored = chunks.concat();
 //!
 //! let mut restored = Vec::new();
 //! let header = Archived::open(&stored[..], stored.len() as u64)?.decode(&mut restored)?;
-//! assert_eq!(header.name, facts.name);
+//! assert_eq!(header.name, fields.name);
 //! assert_eq!(restored, history);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

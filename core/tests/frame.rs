@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 use walkeep_core::frame::{
-    Archived, Codec, Content, Digest, Facts, FrameError, Header, Level, Overflow, encode,
+    Archived, Codec, Content, Digest, FrameError, Header, HeaderFields, Level, Overflow, encode,
 };
 use walkeep_core::wal::{SystemIdentifier, WalMagic, WalName};
 
@@ -15,21 +15,21 @@ const HISTORY: &str = "00000002.history";
 
 fn archived(name: &str, original: &[u8], codec: Codec, threads: usize) -> Vec<u8> {
     let name: WalName = name.parse().unwrap();
-    let facts = Facts {
+    let fields = HeaderFields {
         name,
         system: SystemIdentifier::new(7_381_092_445_103_374_871).unwrap(),
         wal_magic: name.segment().map(|_| WalMagic(0xD110)),
         archived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
     };
     let threads = NonZeroUsize::new(threads).unwrap();
-    let content = encode(original, &facts, codec, threads, Overflow::never()).unwrap().content;
+    let content = encode(original, &fields, codec, threads, Overflow::never()).unwrap().content;
     let size = content.size();
     let Content::Memory(chunks) = content else { panic!("it is not in memory") };
     let bytes = chunks.concat();
     assert_eq!(size, bytes.len() as u64);
     // The same bytes, in memory and in a file.
     let in_a_file = Overflow { beyond: 0, open: || Ok(Vec::new()) };
-    match encode(original, &facts, codec, threads, in_a_file).unwrap().content {
+    match encode(original, &fields, codec, threads, in_a_file).unwrap().content {
         Content::Overflow { head, file, .. } => assert!([&head, &file[..]].concat() == bytes),
         Content::Memory(chunks) => assert!(original.is_empty() && chunks.concat() == bytes),
     }

@@ -20,7 +20,7 @@ pub enum Asked {
 }
 
 /// Meaning of a failed request.
-pub(super) enum Failure {
+pub(super) enum RequestFailure {
     /// The name is taken.
     Taken,
     /// The store does not support conditions.
@@ -29,7 +29,7 @@ pub(super) enum Failure {
     Error(Error),
 }
 
-impl Failure {
+impl RequestFailure {
     /// Returns the error for a caller that handles neither of the other two.
     pub(super) fn into_error(self) -> Error {
         let unexpected = |what| Error::new(ErrorKind::Unavailable, what);

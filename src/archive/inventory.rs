@@ -10,7 +10,7 @@ use object_store::{ListResult, ObjectMeta};
 use super::failure::Asked;
 use super::key::{self, Kind};
 use super::surroundings::holds_nothing;
-use super::{Archive, ArchivedName, Place};
+use super::{Archive, ArchivedName, Backend};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
@@ -103,9 +103,9 @@ impl Archive {
 
     /// Lists all files of a cluster. A partial listing is an error. A store returns a thousand names per request.
     pub async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
-        let mut inventory = match &self.place {
-            Place::Local(local) => local.inventory(system).await?,
-            Place::Store(_) => self.list_all(system).await?,
+        let mut inventory = match &self.backend {
+            Backend::Local(local) => local.inventory(system).await?,
+            Backend::Store(_) => self.list_all(system).await?,
         };
         inventory.files.sort_unstable_by_key(|file| file.name);
         if inventory.files.is_empty() {
@@ -212,7 +212,7 @@ impl Archive {
 
     /// Lists one directory of keys, or the top directory of the archive.
     pub(super) async fn list_directory(&self, directory: Option<&Key>) -> Result<ListResult, Error> {
-        if let Place::Local(local) = &self.place {
+        if let Backend::Local(local) = &self.backend {
             local.prepare_listing(directory).await;
         }
         self.objects().list_with_delimiter(directory).await.map_err(|error| {

@@ -37,7 +37,7 @@ use crate::wal::SystemIdentifier;
 
 pub use clock::{MUCH_SKEW, clock_difference};
 pub use failure::Asked;
-use failure::Failure;
+use failure::RequestFailure;
 pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
 pub use name::{ArchivedName, Mismatch};
@@ -74,11 +74,11 @@ impl ArchiveOptions {
 #[derive(Debug, Clone)]
 pub struct Archive {
     url: ArchiveUrl,
-    place: Place,
+    backend: Backend,
 }
 
 #[derive(Debug, Clone)]
-enum Place {
+enum Backend {
     Local(Local),
     Store(Box<Store>),
 }
@@ -117,35 +117,35 @@ impl Archive {
     }
 
     fn find(options: ArchiveOptions) -> Result<Self, Error> {
-        let place = match &options.url {
-            ArchiveUrl::Directory(path) => Place::Local(Local::open(path, options.require_mount)?),
-            ArchiveUrl::Store(url) => Place::Store(Box::new(Store::open(url, &options.store)?)),
+        let backend = match &options.url {
+            ArchiveUrl::Directory(path) => Backend::Local(Local::open(path, options.require_mount)?),
+            ArchiveUrl::Store(url) => Backend::Store(Box::new(Store::open(url, &options.store)?)),
         };
-        Ok(Self { url: options.url, place })
+        Ok(Self { url: options.url, backend })
     }
 
     /// Limits waits without progress to those of `limit`, which may shrink at any time. Has no effect on a directory.
     pub fn heed(&self, limit: &TimeLimit) {
-        match &self.place {
-            Place::Local(_) => {}
-            Place::Store(store) => store.heed(limit),
+        match &self.backend {
+            Backend::Local(_) => {}
+            Backend::Store(store) => store.heed(limit),
         }
     }
 
-    /// Returns `true` if the name is visibly taken.
+    /// Returns `true` if the name is known to be taken; `false` proves nothing.
     ///
     /// A directory is looked at, because creating a file in one that is full or read-only does not report that the
     /// name is taken; creating still decides. A store is asked only if creating does not report it. Call this while
     /// the file is being prepared: with a store, it opens the connection.
-    pub async fn is_taken(
+    pub async fn is_known_taken(
         &self,
         system: SystemIdentifier,
         name: impl Into<ArchivedName>,
     ) -> Result<bool, Error> {
         let key = key::key(system, name.into());
-        match &self.place {
-            Place::Local(local) => Ok(local.is_taken(&key).await),
-            Place::Store(store) => store.is_taken(&key).await,
+        match &self.backend {
+            Backend::Local(local) => Ok(local.is_known_taken(&key).await),
+            Backend::Store(store) => store.is_known_taken(&key).await,
         }
     }
 
@@ -157,9 +157,9 @@ impl Archive {
         content: Content<File>,
     ) -> Result<Created, Error> {
         let key = key::key(system, name.into());
-        match &self.place {
-            Place::Local(local) => local.create(&key, content).await,
-            Place::Store(store) => store.create(&key, content).await,
+        match &self.backend {
+            Backend::Local(local) => local.create(&key, content).await,
+            Backend::Store(store) => store.create(&key, content).await,
         }
     }
 
@@ -169,10 +169,10 @@ impl Archive {
         system: SystemIdentifier,
         name: impl Into<ArchivedName>,
     ) -> Result<bool, Error> {
-        match &self.place {
-            Place::Local(local) => local.make_durable(&key::key(system, name.into())).await,
+        match &self.backend {
+            Backend::Local(local) => local.make_durable(&key::key(system, name.into())).await,
             // A file that a store shows is durable.
-            Place::Store(_) => Ok(true),
+            Backend::Store(_) => Ok(true),
         }
     }
 
@@ -184,9 +184,9 @@ impl Archive {
     ) -> Result<Fetched, Error> {
         let name = name.into();
         let key = key::key(system, name);
-        let fetched = match &self.place {
-            Place::Local(local) => local.fetch(system, &key).await,
-            Place::Store(store) => store.fetch(&key).await,
+        let fetched = match &self.backend {
+            Backend::Local(local) => local.fetch(system, &key).await,
+            Backend::Store(store) => store.fetch(&key).await,
         };
         fetched.map_err(|error| match error.kind() {
             ErrorKind::Absent => {
@@ -208,7 +208,7 @@ impl Archive {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => match self.failure("cannot ask for", &key, Asked::Look, error) {
-                Failure::Error(error) if error.kind() == ErrorKind::Absent => Ok(false),
+                RequestFailure::Error(error) if error.kind() == ErrorKind::Absent => Ok(false),
                 failure => Err(failure.into_error()),
             },
         }
@@ -229,65 +229,71 @@ impl Archive {
     /// Returns `true` if it is in an object store: a request costs a round trip, and a failure may pass within moments.
     #[must_use]
     pub fn is_store(&self) -> bool {
-        matches!(self.place, Place::Store(_))
+        matches!(self.backend, Backend::Store(_))
     }
 
     /// Returns `true` if the archive is on a mount point and the configuration does not require one.
     pub async fn is_unguarded_mount(&self) -> bool {
-        match &self.place {
-            Place::Local(local) => local.is_unguarded_mount().await,
-            Place::Store(_) => false,
+        match &self.backend {
+            Backend::Local(local) => local.is_unguarded_mount().await,
+            Backend::Store(_) => false,
         }
     }
 
     /// Returns how far the store's clock was ahead of the local one at its last answer.
     #[must_use]
     pub fn clock_ahead(&self) -> Option<SignedDuration> {
-        match &self.place {
-            Place::Local(_) => None,
-            Place::Store(store) => store.clock_ahead(),
+        match &self.backend {
+            Backend::Local(_) => None,
+            Backend::Store(store) => store.clock_ahead(),
         }
     }
 
     /// Returns scheme and host of a store; `None` for a directory.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
-        match &self.place {
-            Place::Local(_) => None,
-            Place::Store(store) => Some(store.address()),
+        match &self.backend {
+            Backend::Local(_) => None,
+            Backend::Store(store) => Some(store.address()),
         }
     }
 
     /// Returns `true` if encrypted connections verify the server's certificate.
     #[must_use]
     pub fn verifies_certificate(&self) -> bool {
-        match &self.place {
-            Place::Local(_) => true,
-            Place::Store(store) => store.verifies_certificate(),
+        match &self.backend {
+            Backend::Local(_) => true,
+            Backend::Store(store) => store.verifies_certificate(),
         }
     }
 
     /// Returns the setting for conditional writes, and `true` if the store is known to support them.
     #[must_use]
     pub fn conditional_put(&self) -> (ConditionalPut, bool) {
-        match &self.place {
-            Place::Local(_) => (ConditionalPut::Auto, true),
-            Place::Store(store) => store.conditional_put(),
+        match &self.backend {
+            Backend::Local(_) => (ConditionalPut::Auto, true),
+            Backend::Store(store) => store.conditional_put(),
         }
     }
 
     fn objects(&self) -> &dyn ObjectStore {
-        match &self.place {
-            Place::Local(local) => local.objects(),
-            Place::Store(store) => store.objects(),
+        match &self.backend {
+            Backend::Local(local) => local.objects(),
+            Backend::Store(store) => store.objects(),
         }
     }
 
     /// Returns the meaning of a failure; the key's location is appended to `attempted`.
-    fn failure(&self, attempted: &str, key: &Key, asked: Asked, error: object_store::Error) -> Failure {
-        match &self.place {
-            Place::Local(_) => Local::failure(format!("{attempted} {}/{key}", self.url), asked, error),
-            Place::Store(store) => {
+    fn failure(
+        &self,
+        attempted: &str,
+        key: &Key,
+        asked: Asked,
+        error: object_store::Error,
+    ) -> RequestFailure {
+        match &self.backend {
+            Backend::Local(_) => Local::failure(format!("{attempted} {}/{key}", self.url), asked, error),
+            Backend::Store(store) => {
                 store.failure(format!("{attempted} {}", store.location(key)), asked, &error)
             }
         }

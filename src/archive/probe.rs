@@ -5,7 +5,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutMode};
 
 use super::Archive;
-use super::failure::{Asked, Failure};
+use super::failure::{Asked, RequestFailure};
 use crate::error::{Error, ErrorKind};
 
 /// A key for tests.
@@ -46,8 +46,10 @@ impl Probe<'_> {
     /// Creates the file, conditionally if the archive supports that.
     pub async fn create(&self) -> Result<(), Error> {
         match self.put(PutMode::Create).await {
-            Err(Failure::Unconditional) => self.put(PutMode::Overwrite).await.map_err(Failure::into_error),
-            outcome => outcome.map_err(Failure::into_error),
+            Err(RequestFailure::Unconditional) => {
+                self.put(PutMode::Overwrite).await.map_err(RequestFailure::into_error)
+            }
+            outcome => outcome.map_err(RequestFailure::into_error),
         }
     }
 
@@ -55,13 +57,13 @@ impl Probe<'_> {
     pub async fn create_again(&self) -> Result<Conditions, Error> {
         match self.put(PutMode::Create).await {
             Ok(()) => Ok(Conditions::Ignored),
-            Err(Failure::Taken) => Ok(Conditions::Honoured),
-            Err(Failure::Unconditional) => Ok(Conditions::NotUnderstood),
-            Err(Failure::Error(error)) => Err(error),
+            Err(RequestFailure::Taken) => Ok(Conditions::Honoured),
+            Err(RequestFailure::Unconditional) => Ok(Conditions::NotUnderstood),
+            Err(RequestFailure::Error(error)) => Err(error),
         }
     }
 
-    async fn put(&self, mode: PutMode) -> Result<(), Failure> {
+    async fn put(&self, mode: PutMode) -> Result<(), RequestFailure> {
         let put = self.archive.objects().put_opts(&self.key, self.content.clone().into(), mode.into()).await;
         put.map(drop).map_err(|error| self.archive.failure("cannot create", &self.key, Asked::Create, error))
     }

@@ -4,7 +4,7 @@ use object_store::path::Path as Key;
 use tokio_util::sync::CancellationToken;
 
 use super::inventory::{ArchivedFile, OtherFile};
-use super::{Archive, Place, key};
+use super::{Archive, Backend, key};
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
 
@@ -22,9 +22,9 @@ impl Archive {
         gone: &mut impl FnMut(usize),
     ) -> Result<(), Error> {
         let keys = files.iter().map(|file| key::key(system, file.name)).collect();
-        match &self.place {
-            Place::Local(local) => local.delete(keys, stop, gone).await,
-            Place::Store(store) => store.delete(keys, stop, gone).await,
+        match &self.backend {
+            Backend::Local(local) => local.delete(keys, stop, gone).await,
+            Backend::Store(store) => store.delete(keys, stop, gone).await,
         }
     }
 
@@ -35,9 +35,9 @@ impl Archive {
         stop: &CancellationToken,
         gone: &mut impl FnMut(usize),
     ) -> Result<(), Error> {
-        match &self.place {
-            Place::Local(local) => local.delete_files(staged, stop, gone).await,
-            Place::Store(store) => {
+        match &self.backend {
+            Backend::Local(local) => local.delete_files(staged, stop, gone).await,
+            Backend::Store(store) => {
                 // The key as it was listed: `Key::from` encodes the `#` and deletes nothing.
                 let keys = staged.iter().map(|file| Key::parse(&file.key)).collect::<Result<Vec<_>, _>>();
                 let keys = keys.map_err(|error| {
@@ -51,7 +51,7 @@ impl Archive {
 
     /// Removes directories that are still empty, and calls `gone` with the index of each one removed.
     pub async fn remove_empty(&self, directories: &[OtherFile], gone: &mut impl FnMut(usize)) {
-        if let Place::Local(local) = &self.place {
+        if let Backend::Local(local) = &self.backend {
             local.remove_empty(directories, gone).await;
         }
     }

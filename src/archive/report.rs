@@ -6,7 +6,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 
 use super::failure::Asked;
 use super::local::despite_sweepers;
-use super::{Archive, Place};
+use super::{Archive, Backend};
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
 
@@ -81,7 +81,7 @@ impl Archive {
         let key = report.key(system);
         let text = PutPayload::from(text);
         despite_sweepers(async || {
-            if let Place::Local(local) = &self.place {
+            if let Backend::Local(local) = &self.backend {
                 local.prepare_reports(system).await?;
             }
             let written = self.objects().put(&key, text.clone()).await;

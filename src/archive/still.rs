@@ -6,7 +6,7 @@ use std::io;
 use object_store::path::Path as Key;
 
 use super::local::{self, Local};
-use super::{Archive, ArchiveOptions, ArchiveUrl, ArchivedName, Place, key};
+use super::{Archive, ArchiveOptions, ArchiveUrl, ArchivedName, Backend, key};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, Digest, FrameError, Header};
@@ -68,14 +68,14 @@ impl Archive {
         stored: StoredFile,
     ) -> Result<bool, Error> {
         let key = key::key(system, name.into());
-        match &self.place {
-            Place::Local(local) => {
+        match &self.backend {
+            Backend::Local(local) => {
                 let root = Local::root(local).to_owned();
                 blocking(move || in_directory(&root, &key, system, name, stored)).await
             }
             // Of two `.partial` files, the one under this name may be the other one and have the same size.
-            Place::Store(_) if matches!(name, WalName::Partial(_)) => Ok(false),
-            Place::Store(store) => Ok(store.size_of(&key).await? == Some(stored.bytes)),
+            Backend::Store(_) if matches!(name, WalName::Partial(_)) => Ok(false),
+            Backend::Store(store) => Ok(store.size_of(&key).await? == Some(stored.bytes)),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::{Archive, Place, TextFiles};
+use super::{Archive, Backend, TextFiles};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
@@ -52,25 +52,25 @@ impl Archive {
         system: SystemIdentifier,
         segment: SegmentName,
     ) -> Result<Surroundings, Error> {
-        match &self.place {
-            Place::Local(local) => local.surroundings(system, segment).await,
-            Place::Store(store) => store.surroundings(system, segment).await,
+        match &self.backend {
+            Backend::Local(local) => local.surroundings(system, segment).await,
+            Backend::Store(store) => store.surroundings(system, segment).await,
         }
     }
 
     /// Checks with a fresh lookup that the archive contains any file of the cluster.
     pub async fn confirm_holds(&self, system: SystemIdentifier) -> Result<(), Error> {
-        match &self.place {
-            Place::Local(local) => local.confirm_holds(system).await,
-            Place::Store(store) => store.confirm_holds(system).await,
+        match &self.backend {
+            Backend::Local(local) => local.confirm_holds(system).await,
+            Backend::Store(store) => store.confirm_holds(system).await,
         }
     }
 
     /// Lists the timelines that have a history file in the archive, readable or not.
     pub async fn timelines(&self, system: SystemIdentifier) -> Result<Vec<TimelineId>, Error> {
-        match &self.place {
-            Place::Local(local) => local.timelines(system).await,
-            Place::Store(_) => {
+        match &self.backend {
+            Backend::Local(local) => local.timelines(system).await,
+            Backend::Store(_) => {
                 let files = self.text_files(system, TextFiles::Histories).await?;
                 Ok(files.iter().map(|file| file.name.wal().timeline()).collect())
             }
@@ -83,9 +83,9 @@ impl Archive {
         system: SystemIdentifier,
         timeline: TimelineId,
     ) -> Result<Option<SegmentName>, Error> {
-        match &self.place {
-            Place::Local(local) => local.lowest_segment(system, timeline).await,
-            Place::Store(store) => store.lowest_segment(system, timeline).await,
+        match &self.backend {
+            Backend::Local(local) => local.lowest_segment(system, timeline).await,
+            Backend::Store(store) => store.lowest_segment(system, timeline).await,
         }
     }
 }

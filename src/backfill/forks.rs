@@ -59,7 +59,7 @@ impl Both<'_> {
         if !is_archived {
             return ours().await;
         }
-        match self.reading.patiently(async || read_text(self.archive, self.system, name).await).await {
+        match self.reading.retry(async || read_text(self.archive, self.system, name).await).await {
             Ok((_, theirs)) => Ok(Some(theirs)),
             Err(error) if says_something_of_the_file(error.kind()) => {
                 ours().await?.map_or(Err(error), |ours| Ok(Some(ours)))

@@ -128,7 +128,7 @@ pub async fn plan(archive: &Archive, request: BackfillRequest) -> Result<Backfil
     // The archive may have history files of timelines unknown here.
     let histories = WalName::History(TimelineId::FIRST);
     let archived = reading
-        .patiently(async || archive.held_among(system, names.iter().copied().chain([histories])).await)
+        .retry(async || archive.held_among(system, names.iter().copied().chain([histories])).await)
         .await?;
     if archived.is_empty() {
         refuse_unknown(archive, system, reading).await?;
@@ -198,7 +198,7 @@ impl BackfillPlan {
             (Ok(()), Some((identity, bytes))) => self.goes.push(Missing { name, bytes, identity }),
             (Err(Reason::Gone), _) | (Ok(()), None) => {
                 // Probably archived in the meantime.
-                if reading.patiently(async || archive.holds(self.system, name).await).await? {
+                if reading.retry(async || archive.holds(self.system, name).await).await? {
                     self.held += 1;
                 } else {
                     self.left.push((name, Reason::Gone));
@@ -329,7 +329,7 @@ impl Shared<'_> {
 
 /// Refuses an archive without any file of the cluster: files in the wrong archive are missing where they are needed.
 async fn refuse_unknown(archive: &Archive, system: SystemIdentifier, reading: Reading) -> Result<(), Error> {
-    let is_known = reading.patiently(async || {
+    let is_known = reading.retry(async || {
         Ok(archive.newest_segment(system).await?.is_some()
             || !archive.text_files(system, TextFiles::Histories).await?.is_empty())
     });

@@ -105,7 +105,7 @@ impl Both<'_> {
 
     /// Returns `true` if the archive has later segments of the timeline in directories that were not listed.
     async fn has_later(&self, name: WalName) -> Result<bool, Error> {
-        let newest = self.reading.patiently(async || self.archive.newest_segments(self.system).await).await?;
+        let newest = self.reading.retry(async || self.archive.newest_segments(self.system).await).await?;
         Ok(newest.iter().map(|file| file.name.wal()).any(|newest| {
             matches!(newest, WalName::Segment(_)) && newest.timeline() == name.timeline() && newest > name
         }))
@@ -115,7 +115,7 @@ impl Both<'_> {
     async fn has_same_text(&self, name: WalName) -> Result<bool, Error> {
         let wal = self.wal.clone();
         let Some(ours) = blocking(move || wal.text(name)).await? else { return Ok(true) };
-        match self.reading.patiently(async || read_text(self.archive, self.system, name).await).await {
+        match self.reading.retry(async || read_text(self.archive, self.system, name).await).await {
             Ok((_, theirs)) => Ok(theirs == ours),
             Err(error) if says_something_of_the_file(error.kind()) => {
                 tracing::warn!("{}", error.report());
@@ -129,7 +129,7 @@ impl Both<'_> {
     async fn has_same_segment(&self, name: WalName) -> Result<Option<bool>, Error> {
         let wal = self.wal.clone();
         let Some(ours) = blocking(move || digest_of_complete(&wal, name)).await? else { return Ok(None) };
-        match self.reading.patiently(async || self.archived_digest(name).await).await {
+        match self.reading.retry(async || self.archived_digest(name).await).await {
             Ok(theirs) => Ok(Some(theirs == ours)),
             Err(error) if says_something_of_the_file(error.kind()) => Ok(None),
             Err(error) => Err(error),

@@ -122,10 +122,7 @@ impl Reading {
     }
 
     /// Retries `attempt` while its failure may be temporary.
-    pub(crate) async fn patiently<T>(
-        self,
-        attempt: impl AsyncFnMut() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    pub(crate) async fn retry<T>(self, attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
         let limit = TimeLimit::new(Instant::now(), self.patience);
         let waiting = warning(|| limit.left_as_text());
         retry(&limit, waiting, attempt).await
@@ -139,7 +136,7 @@ pub async fn catalog(
     system: SystemIdentifier,
     reading: Reading,
 ) -> Result<Catalog, Error> {
-    let mut inventory = reading.patiently(async || archive.inventory(system).await).await?;
+    let mut inventory = reading.retry(async || archive.inventory(system).await).await?;
     let is_text = |file: &&ArchivedFile| file.name.segment().is_none();
     let texts: Vec<ArchivedFile> = inventory.files.iter().filter(is_text).copied().collect();
     let read = read_texts(archive, system, texts, reading).await?;
@@ -193,7 +190,7 @@ async fn list_texts(
 ) -> Result<Vec<ArchivedFile>, Error> {
     let mut files = Vec::new();
     for kind in [TextFiles::Histories, TextFiles::Backups] {
-        files.extend(reading.patiently(async || archive.text_files(system, kind).await).await?);
+        files.extend(reading.retry(async || archive.text_files(system, kind).await).await?);
     }
     Ok(files)
 }
@@ -206,7 +203,7 @@ async fn read_texts(
 ) -> Result<Texts, Error> {
     let read = |file: ArchivedFile| async move {
         let name = file.name.wal();
-        let content = reading.patiently(async || read_text(archive, system, name).await).await;
+        let content = reading.retry(async || read_text(archive, system, name).await).await;
         match content {
             Err(error) if !says_something_of_the_file(error.kind()) => Err(error),
             content => Ok((name, content)),

@@ -190,7 +190,7 @@ impl Asking<'_> {
     ) -> Result<(Vec<Said>, Option<Error>), Error> {
         let Self { archive, system, reading } = self;
         let ask = |name: ArchivedName| async move {
-            match reading.patiently(async || size_and_time_of(archive, system, name).await).await {
+            match reading.retry(async || size_and_time_of(archive, system, name).await).await {
                 Ok((size, at)) => Ok(Ok(Said { name, size, at })),
                 // A file in cold storage is refused, while others are not.
                 Err(error)

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Finding, Outcome};
+use super::{CheckFinding, Outcome};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
@@ -10,15 +10,15 @@ use crate::status::{ArchiveStatus, Backlog, Unarchived, unarchived};
 use crate::wal::{SystemIdentifier, WalName};
 
 /// Reports on the newest segment.
-pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>) -> Finding {
+pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>) -> CheckFinding {
     let name = "newest";
     match known.and_then(ArchiveStatus::newest) {
         Some(newest) => {
             let age = Timestamp::now().duration_since(newest.since).max(SignedDuration::ZERO);
             let age = SignedDuration::from_secs(age.as_secs());
-            Finding::pass(name, format!("the newest archived segment is {}, {age:#} old", newest.name))
+            CheckFinding::pass(name, format!("the newest archived segment is {}, {age:#} old", newest.name))
         }
-        None => Finding::note(name, format!("no segment of system {system} has been archived yet")),
+        None => CheckFinding::note(name, format!("no segment of system {system} has been archived yet")),
     }
 }
 
@@ -30,11 +30,11 @@ pub(super) async fn backlog(
     data: DataDirectory,
     known: Option<&ArchiveStatus>,
     arrived: bool,
-) -> Finding {
+) -> CheckFinding {
     let left = known.map(|known| known.unarchived);
     let url = archive.url().to_string();
     blocking(move || match Backlog::of(&data) {
-        Err(error) => Finding::failed("backlog", &error),
+        Err(error) => CheckFinding::failed("backlog", &error),
         Ok(backlog) => {
             let left = left.unwrap_or_else(|| unarchived(&data, system, &[]));
             let left =
@@ -52,7 +52,7 @@ fn of_backlog(
     left: Option<Unarchived>,
     now: Timestamp,
     command: impl Fn(WalName) -> String,
-) -> Finding {
+) -> CheckFinding {
     let name = "backlog";
     if let Some((next, since)) = backlog.held_up(now) {
         let since = to_the_second(since);
@@ -60,18 +60,18 @@ fn of_backlog(
             "files have waited to be archived since {since}; {next} is the next one, and holds up the others"
         );
         let hint = format!("to see why, type as the server's user: {}", command(next));
-        return Finding::fail(name, what).hint(hint);
+        return CheckFinding::fail(name, what).hint(hint);
     }
     if let Some(left) = left.filter(|left| left.is_overdue(now)) {
         let (first, since) = (left.first, to_the_second(left.since));
         let what = format!(
             "{first} was finished at {since} and is not in this archive, and nothing says that the server will archive it"
         );
-        return Finding::fail(name, what).hint(
+        return CheckFinding::fail(name, what).hint(
             "is the archive of archive_command, its --archive, this one? With --pg-url it is tried out",
         );
     }
-    Finding::pass(
+    CheckFinding::pass(
         name,
         match backlog.files {
             0 => "nothing waits to be archived".to_owned(),
@@ -83,7 +83,7 @@ fn of_backlog(
 
 /// Checks for the history file of the server's timeline, for holes left by a failover, and for other servers that
 /// write.
-pub(super) fn timelines(known: &ArchiveStatus) -> Finding {
+pub(super) fn timelines(known: &ArchiveStatus) -> CheckFinding {
     let now = Timestamp::now();
     let holes = known.holes.iter().map(|hole| (!hole.passed, hole.what(), hole.remedy()));
     let others = known.parallel.iter();
@@ -92,32 +92,38 @@ pub(super) fn timelines(known: &ArchiveStatus) -> Finding {
     let told: Vec<_> = without.chain(holes).chain(others).collect();
     let name = "timelines";
     if told.is_empty() {
-        return Finding::pass(name, "nothing is missing where a timeline was left, and nobody else writes");
+        return CheckFinding::pass(
+            name,
+            "nothing is missing where a timeline was left, and nobody else writes",
+        );
     }
     let what = told.iter().map(|(_, what, _)| what.as_str()).collect::<Vec<_>>().join("; ");
     let mut hints: Vec<&str> = told.iter().map(|(_, _, hint)| *hint).collect();
     hints.dedup();
     let outcome = if told.iter().any(|(urgent, ..)| *urgent) { Outcome::Fail } else { Outcome::Note };
-    Finding { outcome, ..Finding::pass(name, what) }.hint(hints.join("; "))
+    CheckFinding { outcome, ..CheckFinding::pass(name, what) }.hint(hints.join("; "))
 }
 
 /// Checks that the archive can feed a standby.
-pub(super) fn standby(known: &ArchiveStatus) -> Option<Finding> {
+pub(super) fn standby(known: &ArchiveStatus) -> Option<CheckFinding> {
     let (name, standby) = ("standby", known.standby?);
     let wrongs: Vec<(String, &str)> = standby.wrongs().collect();
     Some(if !wrongs.is_empty() {
         let (what, hints): (Vec<String>, Vec<&str>) = wrongs.into_iter().unzip();
-        Finding::fail(name, what.join("; ")).hint(hints.join("; "))
+        CheckFinding::fail(name, what.join("; ")).hint(hints.join("; "))
     } else if standby.archived {
-        Finding::pass(name, format!("{}, which it needs next, is in the archive", standby.needs))
+        CheckFinding::pass(name, format!("{}, which it needs next, is in the archive", standby.needs))
     } else {
-        Finding::pass(name, format!("it has all that is in the archive, and needs {} next", standby.needs))
+        CheckFinding::pass(
+            name,
+            format!("it has all that is in the archive, and needs {} next", standby.needs),
+        )
     })
 }
 
 /// Checks that there is a base backup, without which WAL recovers nothing. `before` are the findings of all other
 /// checks.
-pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Finding {
+pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding]) -> CheckFinding {
     let name = "backup";
     let alone = before.iter().all(|finding| finding.outcome != Outcome::Fail);
     let hint = format!(
@@ -128,20 +134,23 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[Finding]) -> Findi
     if let Some(newest) = newest {
         let ended = to_the_second(newest.ended);
         let what = format!("the newest base backup is {}, ended at {ended}", newest.title());
-        return Finding::pass(name, what);
+        return CheckFinding::pass(name, what);
     }
     if number > 0 {
         let what = format!("of the base backups that are known ({number}), the first segment is missing");
-        return Finding::fail(name, what).hint(hint);
+        return CheckFinding::fail(name, what).hint(hint);
     }
     if known.and_then(ArchiveStatus::newest).is_none() {
-        return Finding::note(name, "no base backup is known yet").hint(hint);
+        return CheckFinding::note(name, "no base backup is known yet").hint(hint);
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
     let unreadable: Vec<String> = unreadable.iter().map(|what| format!("; {what}")).collect();
     let unreadable = unreadable.concat();
-    Finding::fail(name, format!("no base backup is known, and WAL alone brings nothing back{unreadable}"))
-        .hint(hint)
+    CheckFinding::fail(
+        name,
+        format!("no base backup is known, and WAL alone brings nothing back{unreadable}"),
+    )
+    .hint(hint)
 }
 
 /// Whole seconds are enough for people.

@@ -38,7 +38,7 @@ pub struct CheckRequest {
 
 /// A finding.
 #[derive(Debug, Clone, Serialize)]
-pub struct Finding {
+pub struct CheckFinding {
     /// Name of the check, which stays the same across versions.
     pub name: &'static str,
     /// Outcome of the check.
@@ -62,7 +62,7 @@ pub enum Outcome {
     Fail,
 }
 
-impl Finding {
+impl CheckFinding {
     fn pass(name: &'static str, detail: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Pass, detail: detail.into(), hint: None }
     }
@@ -93,12 +93,12 @@ impl Finding {
 }
 
 /// Runs all checks, in an order that suits people.
-pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &TimeLimit) -> Vec<Finding> {
+pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &TimeLimit) -> Vec<CheckFinding> {
     let mut findings = vec![configuration(request.configuration.as_ref())];
     let archive = match Archive::open(options).await {
         Ok(archive) => archive,
         Err(error) => {
-            findings.push(Finding::failed("archive", &error));
+            findings.push(CheckFinding::failed("archive", &error));
             return findings;
         }
     };
@@ -116,18 +116,18 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     findings
 }
 
-fn configuration(file: Option<&(PathBuf, u32)>) -> Finding {
+fn configuration(file: Option<&(PathBuf, u32)>) -> CheckFinding {
     let name = "configuration";
     let Some((path, mode)) = file else {
-        return Finding::pass(name, "no file; flags and environment");
+        return CheckFinding::pass(name, "no file; flags and environment");
     };
     let path = path.display();
     let regular = mode & 0o170_000 == 0o100_000;
     if !regular {
-        return Finding::pass(name, format!("{path}, which is no regular file"));
+        return CheckFinding::pass(name, format!("{path}, which is no regular file"));
     }
     if mode & 0o002 != 0 {
-        return Finding::fail(name, format!("everyone can write {path}"))
+        return CheckFinding::fail(name, format!("everyone can write {path}"))
             .hint("whoever writes it chooses where the WAL goes: chmod o-w");
     }
     let readers = match (mode & 0o040 != 0, mode & 0o004 != 0) {
@@ -135,7 +135,7 @@ fn configuration(file: Option<&(PathBuf, u32)>) -> Finding {
         (true, false) => "its owner and group can read it",
         (false, false) => "its owner alone can read it",
     };
-    Finding::pass(name, format!("{path}; {readers}"))
+    CheckFinding::pass(name, format!("{path}; {readers}"))
 }
 
 #[cfg(test)]

@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use jiff::SignedDuration;
 
-use super::{Finding, Outcome};
+use super::{CheckFinding, Outcome};
 use crate::archive::{Archive, ConditionalPut, Conditions, MUCH_SKEW, Probe, clock_difference};
 
 /// Clock skew worth mentioning: times in the archive are by its clock, others by the local one.
 const SOME_SKEW: SignedDuration = SignedDuration::from_secs(30);
 
-pub(super) async fn check(archive: &Archive, findings: &mut Vec<Finding>) {
+pub(super) async fn check(archive: &Archive, findings: &mut Vec<CheckFinding>) {
     let started = Instant::now();
     let reached = archive.systems().await;
     let took = started.elapsed().as_millis();
     let reachable = reached.is_ok();
-    findings.push(Finding::of(
+    findings.push(CheckFinding::of(
         "archive",
         reached.map(|systems| match systems.len() {
             0 => format!("{} answers in {took} ms and holds nothing yet", archive.url()),
@@ -33,104 +33,104 @@ pub(super) async fn check(archive: &Archive, findings: &mut Vec<Finding>) {
     findings.extend(archive.clock_ahead().map(clock));
     let probe = archive.probe();
     if let Err(error) = probe.create().await {
-        findings.push(Finding::failed("create", &error));
+        findings.push(CheckFinding::failed("create", &error));
         return;
     }
-    findings.push(Finding::pass("create", "a file can be created"));
+    findings.push(CheckFinding::pass("create", "a file can be created"));
     try_out(archive, &probe, findings).await;
     // Whatever else has failed. Archiving and restoring need no deletion, and some archives forbid it on purpose.
     findings.push(match probe.remove().await {
-        Ok(()) => Finding::pass("delete", "a file can be deleted"),
-        Err(error) => Finding { outcome: Outcome::Note, ..Finding::failed("delete", &error) }
+        Ok(()) => CheckFinding::pass("delete", "a file can be deleted"),
+        Err(error) => CheckFinding { outcome: Outcome::Note, ..CheckFinding::failed("delete", &error) }
             .hint(format!("nothing can be pruned; {} is left in the archive", probe.name())),
     });
 }
 
-async fn try_out(archive: &Archive, probe: &Probe<'_>, findings: &mut Vec<Finding>) {
-    findings.push(Finding::of(
+async fn try_out(archive: &Archive, probe: &Probe<'_>, findings: &mut Vec<CheckFinding>) {
+    findings.push(CheckFinding::of(
         "read",
         probe.read().await.map(|()| "a file reads back as it was written".to_owned()),
     ));
     findings.push(match probe.is_listed().await {
-        Ok(true) => Finding::pass("list", "a file is listed"),
-        Ok(false) => Finding::fail("list", "a file that was just created is not listed"),
-        Err(error) => Finding::failed("list", &error),
+        Ok(true) => CheckFinding::pass("list", "a file is listed"),
+        Ok(false) => CheckFinding::fail("list", "a file that was just created is not listed"),
+        Err(error) => CheckFinding::failed("list", &error),
     });
     findings.push(match probe.create_again().await {
         Ok(conditions) => conditional(conditions, archive.conditional_put()),
-        Err(error) => Finding::failed("conditional", &error),
+        Err(error) => CheckFinding::failed("conditional", &error),
     });
 }
 
 /// Compares the archive's reaction to creating an existing file with the setting.
-fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> Finding {
+fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> CheckFinding {
     let name = "conditional";
     let race = "two servers that archive the same name at the same moment could overwrite each other";
     match (found, set) {
         (Conditions::Honoured, ConditionalPut::Auto) if !known => {
-            Finding::pass(name, "what exists is not overwritten").hint(
+            CheckFinding::pass(name, "what exists is not overwritten").hint(
                 "conditional_put = \"yes\" in [store] would save the request that asks first; the store does not need it",
             )
         }
         (Conditions::Honoured, ConditionalPut::No) => {
-            Finding::note(name, format!("the store would refuse to overwrite, but is not asked to: {race}"))
+            CheckFinding::note(name, format!("the store would refuse to overwrite, but is not asked to: {race}"))
                 .hint("set conditional_put = \"yes\" in [store]")
         }
-        (Conditions::Honoured, _) => Finding::pass(name, "what exists is not overwritten"),
+        (Conditions::Honoured, _) => CheckFinding::pass(name, "what exists is not overwritten"),
         (Conditions::Ignored, ConditionalPut::Yes) => {
-            Finding::fail(name, "the store overwrites what exists, although conditional_put says that it does not")
+            CheckFinding::fail(name, "the store overwrites what exists, although conditional_put says that it does not")
                 .hint("set conditional_put = \"auto\" in [store]")
         }
         (Conditions::Ignored, ConditionalPut::Auto) if known => {
-            Finding::fail(name, "the store overwrites what exists").hint("set conditional_put = \"no\" in [store]")
+            CheckFinding::fail(name, "the store overwrites what exists").hint("set conditional_put = \"no\" in [store]")
         }
         (Conditions::Ignored, _) => {
-            Finding::note(name, format!("the store cannot refuse to overwrite, so walkeep asks first; {race}"))
+            CheckFinding::note(name, format!("the store cannot refuse to overwrite, so walkeep asks first; {race}"))
         }
         (Conditions::NotUnderstood, ConditionalPut::No) => {
-            Finding::note(name, format!("the store knows no conditional writes, so walkeep asks first; {race}"))
+            CheckFinding::note(name, format!("the store knows no conditional writes, so walkeep asks first; {race}"))
         }
         (Conditions::NotUnderstood, ConditionalPut::Auto) if !known => {
-            Finding::note(name, format!("the store knows no conditional writes, so walkeep asks first; {race}"))
+            CheckFinding::note(name, format!("the store knows no conditional writes, so walkeep asks first; {race}"))
                 .hint("conditional_put = \"no\" in [store] saves trying them every time")
         }
-        (Conditions::NotUnderstood, _) => Finding::fail(name, "the store knows no conditional writes")
+        (Conditions::NotUnderstood, _) => CheckFinding::fail(name, "the store knows no conditional writes")
             .hint("set conditional_put = \"no\" in [store]"),
     }
 }
 
-fn unguarded_mount() -> Finding {
-    Finding::note("mount", "the archive directory is a mount point, and nothing insists that it is mounted").hint(
+fn unguarded_mount() -> CheckFinding {
+    CheckFinding::note("mount", "the archive directory is a mount point, and nothing insists that it is mounted").hint(
         "set require_mount = true: otherwise pushes go to the disk below while it is not mounted, and a restore takes \
          what they leave there for the archive",
     )
 }
 
-fn encryption(address: &str, verifies_certificate: bool) -> Finding {
+fn encryption(address: &str, verifies_certificate: bool) -> CheckFinding {
     let name = "tls";
     if !address.starts_with("https://") {
-        return Finding::note(name, format!("{address} is not encrypted"))
+        return CheckFinding::note(name, format!("{address} is not encrypted"))
             .hint("whoever listens in between can read the WAL");
     }
     if verifies_certificate {
-        Finding::pass(name, format!("{address} has proven who it is"))
+        CheckFinding::pass(name, format!("{address} has proven who it is"))
     } else {
-        Finding::note(name, format!("{address} has not been asked to prove who it is"))
+        CheckFinding::note(name, format!("{address} has not been asked to prove who it is"))
             .hint("give ca_file in [store] instead of allow_invalid_certificates")
     }
 }
 
-fn clock(ahead: SignedDuration) -> Finding {
+fn clock(ahead: SignedDuration) -> CheckFinding {
     let name = "clock";
     let by = SignedDuration::from_secs(ahead.abs().as_secs());
     let detail = clock_difference(ahead);
     let hint = "set this machine's clock, for example with NTP";
     if by > MUCH_SKEW {
-        Finding::fail(name, detail).hint(hint)
+        CheckFinding::fail(name, detail).hint(hint)
     } else if by > SOME_SKEW {
-        Finding::note(name, detail).hint(hint)
+        CheckFinding::note(name, detail).hint(hint)
     } else {
-        Finding::pass(name, "this machine's clock agrees with the store's")
+        CheckFinding::pass(name, "this machine's clock agrees with the store's")
     }
 }
 

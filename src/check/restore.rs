@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use super::Finding;
+use super::CheckFinding;
 use crate::archive::{Archive, ArchiveOptions, TextFiles};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
@@ -44,10 +44,10 @@ pub(super) async fn check(
     data: DataDirectory,
     system: SystemIdentifier,
     limit: &TimeLimit,
-) -> Finding {
+) -> CheckFinding {
     match try_out(options, archive, data, system, limit).await {
         Ok(finding) => finding,
-        Err(error) => Finding::failed(NAME, &error),
+        Err(error) => CheckFinding::failed(NAME, &error),
     }
 }
 
@@ -57,9 +57,9 @@ async fn try_out(
     data: DataDirectory,
     system: SystemIdentifier,
     limit: &TimeLimit,
-) -> Result<Finding, Error> {
+) -> Result<CheckFinding, Error> {
     let fail = |detail: String| {
-        Ok(Finding::fail(NAME, detail).hint("set restore_command = 'walkeep-restore %f %p'"))
+        Ok(CheckFinding::fail(NAME, detail).hint("set restore_command = 'walkeep-restore %f %p'"))
     };
     let asked = data.clone();
     let Some(command) = blocking(move || asked.restore_command()).await? else {
@@ -205,11 +205,11 @@ fn filled_in(command: &str, name: WalName, target: &Path) -> String {
 }
 
 /// Interprets the result as the server would.
-fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128) -> Finding {
+fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128) -> CheckFinding {
     let Tried { status, brought, said } = tried;
     let says = if said.is_empty() { String::new() } else { format!("; it says: {said}") };
     let hint = "a standby that is promoted, and a recovery, depend on it";
-    let fail = |what: String| Finding::fail(NAME, format!("{what}{says}")).hint(hint);
+    let fail = |what: String| CheckFinding::fail(NAME, format!("{what}{says}")).hint(hint);
     let Some(status) = status else {
         return fail(format!("restore_command is still at work on {name} after {took} ms"));
     };
@@ -218,9 +218,9 @@ fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128) -> 
         (Some(archived), 0) if *brought == Some(archived) => {
             let what = format!("restore_command brings {name} back, in {took} ms");
             if said.is_empty() {
-                Finding::pass(NAME, what)
+                CheckFinding::pass(NAME, what)
             } else {
-                Finding::note(NAME, format!("{what}{says}"))
+                CheckFinding::note(NAME, format!("{what}{says}"))
             }
         }
         (Some(_), 0) => {
@@ -230,7 +230,7 @@ fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128) -> 
             fail(format!("restore_command has status {code} for {name}, which the archive holds"))
         }
         (None, 1) => {
-            Finding::pass(NAME, format!("restore_command finds that there is no {name}, in {took} ms"))
+            CheckFinding::pass(NAME, format!("restore_command finds that there is no {name}, in {took} ms"))
         }
         (None, 0) => fail(format!("restore_command succeeds for {name}, which the archive does not hold")),
         (None, 2..126) => fail(format!("restore_command has status {code} for {name}, and cannot tell")),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CheckRequest, Finding, Outcome, keeping};
+use super::{CheckFinding, CheckRequest, Outcome, keeping};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::Reading;
@@ -21,7 +21,7 @@ pub(super) async fn check(
     archive: &Archive,
     request: CheckRequest,
     limit: &TimeLimit,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<CheckFinding>,
 ) -> (Option<SystemIdentifier>, Option<Option<ArchiveStatus>>) {
     let CheckRequest { data, server, backup_directories, labels, .. } = request;
     let facts = blocking({
@@ -31,7 +31,7 @@ pub(super) async fn check(
     let system = match facts.await {
         None => None,
         Some(Err(error)) => {
-            findings.push(Finding::failed("system", &error));
+            findings.push(CheckFinding::failed("system", &error));
             return (None, None);
         }
         Some(Ok((system, settings))) => {
@@ -54,7 +54,7 @@ pub(super) async fn check(
     let known = match ask_if_any(archive, whose, beside, reading).await {
         Ok(known) => known,
         Err(error) => {
-            findings.push(Finding::failed("newest", &error));
+            findings.push(CheckFinding::failed("newest", &error));
             return (system, None);
         }
     };
@@ -74,10 +74,10 @@ pub(super) async fn check(
 }
 
 /// System identifier, with findings about the settings.
-type Facts = (SystemIdentifier, Vec<Finding>);
+type ServerFindings = (SystemIdentifier, Vec<CheckFinding>);
 
 /// Determines the cluster and its archiving settings, from the running server or else from its files.
-fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result<Facts, Error>> {
+fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result<ServerFindings, Error>> {
     let of_data = data.map(|data| {
         data.system_identifier()?.ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "what was given as --pgdata is no data directory")
@@ -96,7 +96,7 @@ fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result
 }
 
 /// Returns the findings about the settings.
-fn settings(data: Option<&DataDirectory>, server: Option<&Server>) -> Vec<Finding> {
+fn settings(data: Option<&DataDirectory>, server: Option<&Server>) -> Vec<CheckFinding> {
     let found = match (server, data) {
         (Some(server), _) => server.settings().and_then(|settings| Ok((settings, server.is_in_recovery()?))),
         (None, Some(data)) if !data.has_settings() => return vec![elsewhere(data)],
@@ -107,31 +107,31 @@ fn settings(data: Option<&DataDirectory>, server: Option<&Server>) -> Vec<Findin
     };
     match found {
         Ok((settings, standby)) => archiving(&settings, standby),
-        Err(error) => vec![Finding::failed("archive_mode", &error)],
+        Err(error) => vec![CheckFinding::failed("archive_mode", &error)],
     }
 }
 
 /// Reports that the settings are in another directory, such as below `/etc`.
-fn elsewhere(data: &DataDirectory) -> Finding {
+fn elsewhere(data: &DataDirectory) -> CheckFinding {
     let data = data.path().display();
     let what =
         format!("unknown: there is no postgresql.conf in {data}, as on Debian, which keeps it below /etc");
-    Finding::note("archive_mode", what).hint("give --pg-url, and the running server is asked")
+    CheckFinding::note("archive_mode", what).hint("give --pg-url, and the running server is asked")
 }
 
-async fn known_system(archive: &Archive, system: SystemIdentifier) -> Finding {
+async fn known_system(archive: &Archive, system: SystemIdentifier) -> CheckFinding {
     let name = "system";
     match archive.systems().await {
         Ok(systems) if systems.contains(&system) => {
-            Finding::pass(name, format!("the archive holds WAL of system {system}"))
+            CheckFinding::pass(name, format!("the archive holds WAL of system {system}"))
         }
-        Ok(_) => Finding::note(name, format!("the archive holds no WAL of system {system} yet")),
-        Err(error) => Finding::failed(name, &error),
+        Ok(_) => CheckFinding::note(name, format!("the archive holds no WAL of system {system} yet")),
+        Err(error) => CheckFinding::failed(name, &error),
     }
 }
 
 /// Checks the settings for archiving. A standby need not archive unless it is to be promoted.
-fn archiving(settings: &ServerSettings, standby: bool) -> Vec<Finding> {
+fn archiving(settings: &ServerSettings, standby: bool) -> Vec<CheckFinding> {
     let setting = |name: &str| settings.get(name).map_or("", String::as_str);
     let (mode, command) = (setting("archive_mode"), setting("archive_command"));
     let library = setting("archive_library");
@@ -139,19 +139,19 @@ fn archiving(settings: &ServerSettings, standby: bool) -> Vec<Finding> {
     if standby && !on {
         let what = "archive_mode is off: a standby archives nothing, nor will this one once it is promoted";
         let hint = "set archive_mode = on, and restart it, if it may ever be promoted";
-        return vec![Finding::note("archive_mode", what).hint(hint)];
+        return vec![CheckFinding::note("archive_mode", what).hint(hint)];
     }
     let mode = if on {
-        Finding::pass("archive_mode", format!("archive_mode is {mode}"))
+        CheckFinding::pass("archive_mode", format!("archive_mode is {mode}"))
     } else {
-        Finding::fail("archive_mode", "archive_mode is off: the server archives nothing")
+        CheckFinding::fail("archive_mode", "archive_mode is off: the server archives nothing")
             .hint("set archive_mode = on, and restart the server")
     };
     let fail = |detail: String| {
-        Finding::fail("archive_command", detail).hint("set archive_command = 'walkeep-archive %p'")
+        CheckFinding::fail("archive_command", detail).hint("set archive_command = 'walkeep-archive %p'")
     };
     let command = if !library.is_empty() {
-        Finding::fail(
+        CheckFinding::fail(
             "archive_command",
             format!("archive_library is {library}, which the server uses instead"),
         )
@@ -163,13 +163,18 @@ fn archiving(settings: &ServerSettings, standby: bool) -> Vec<Finding> {
     } else if !command.contains("%p") {
         fail(format!("archive_command does not name the file: {command}"))
     } else {
-        Finding::pass("archive_command", format!("archive_command is {command}"))
+        CheckFinding::pass("archive_command", format!("archive_command is {command}"))
     };
     vec![mode, command]
 }
 
 /// Makes the server end a segment, and waits until the archive has it.
-async fn switch(archive: &Archive, server: Server, system: SystemIdentifier, limit: &TimeLimit) -> Finding {
+async fn switch(
+    archive: &Archive,
+    server: Server,
+    system: SystemIdentifier,
+    limit: &TimeLimit,
+) -> CheckFinding {
     let name = "switch";
     let asked = server.clone();
     let switched =
@@ -177,15 +182,15 @@ async fn switch(archive: &Archive, server: Server, system: SystemIdentifier, lim
     let segment = match switched.await {
         Ok(Some(segment)) => segment,
         Ok(None) => {
-            return Finding::note(name, "the server is in recovery: it ends no segments of its own");
+            return CheckFinding::note(name, "the server is in recovery: it ends no segments of its own");
         }
-        Err(error) => return Finding::failed(name, &error),
+        Err(error) => return CheckFinding::failed(name, &error),
     };
     let started = Instant::now();
     match wait_for(archive, system, segment, limit).await {
         Ok(true) => {
             let took = started.elapsed().as_millis();
-            Finding::pass(
+            CheckFinding::pass(
                 name,
                 format!("{segment} was in the archive {took} ms after the server had ended it"),
             )
@@ -194,10 +199,10 @@ async fn switch(archive: &Archive, server: Server, system: SystemIdentifier, lim
             let failure = blocking(move || server.archiver_failure()).await.ok().flatten();
             let failure =
                 failure.map_or_else(String::new, |failure| format!("; its last failure was {failure}"));
-            Finding::fail(name, format!("the server has not archived {segment}{failure}"))
+            CheckFinding::fail(name, format!("the server has not archived {segment}{failure}"))
                 .hint("its log says why; is its archive this one?")
         }
-        Err(error) => Finding::failed(name, &error),
+        Err(error) => CheckFinding::failed(name, &error),
     }
 }
 

@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser};
 use jiff::Timestamp;
 
 use super::arguments::{self, Common, Spooling};
-use super::exit::{Failure, exit_on_panic};
+use super::exit::{ExitStatuses, exit_on_panic};
 use super::spool::{patiently, spool_of};
 use super::stopping::hurry_at_shutdown;
 use super::supervise::supervise;
@@ -74,15 +74,15 @@ pub(super) fn command() -> clap::Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let started = Instant::now();
-    let failure = Failure::OfArchive;
-    signals::hold().exit_as(PROGRAM, failure);
-    exit_on_panic(PROGRAM, failure);
-    let (Ok(status) | Err(status)) = run(started, failure);
+    let statuses = ExitStatuses::OfArchive;
+    signals::hold().exit_as(PROGRAM, statuses);
+    exit_on_panic(PROGRAM, statuses);
+    let (Ok(status) | Err(status)) = run(started, statuses);
     status
 }
 
-fn run(started: Instant, failure: Failure) -> Result<ExitCode, ExitCode> {
-    let early = |format, error: &Error| failure.report_early(PROGRAM, format, error);
+fn run(started: Instant, statuses: ExitStatuses) -> Result<ExitCode, ExitCode> {
+    let early = |format, error: &Error| statuses.report_early(PROGRAM, format, error);
     let arguments = arguments::parse_servers(std::env::args_os().collect())
         .map_err(|nothing| nothing.end(|error| early(LogFormat::default(), error).into()))?;
     let (settings, request) = prepare(arguments).map_err(|(error, format)| early(format, &error))?;
@@ -113,7 +113,7 @@ fn run(started: Instant, failure: Failure) -> Result<ExitCode, ExitCode> {
         };
         Box::pin(hurry_at_shutdown(&settings, &caller, system, &limit, work)).await
     });
-    let report = report.map_err(|ended| failure.report_ended(&ended))?;
+    let report = report.map_err(|ended| statuses.report_ended(&ended))?;
     let Some(report) = report else { return Ok(archived_earlier(spool.as_ref(), name, started)) };
     let what = if report.created == Created::New { "archived" } else { "already archived" };
     log::file_done(what, &report.header, report.stored_size, started);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::arguments::Common;
-use super::exit::Failure;
+use super::exit::ExitStatuses;
 use super::json::Problem;
 use super::print::{bytes, count, print, write_json};
 use super::progress::Bar;
@@ -115,7 +115,7 @@ impl Backfill {
 
 /// Returns the exit status.
 fn status(outcome: &Backfilled) -> u8 {
-    let of_failed = |(_, error): &(WalName, Error)| Failure::OfTool.status(error.kind());
+    let of_failed = |(_, error): &(WalName, Error)| ExitStatuses::OfTool.status(error.kind());
     let failed = outcome.failed.iter().map(of_failed).max();
     failed.unwrap_or_else(|| u8::from(!outcome.is_well()))
 }

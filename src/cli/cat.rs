@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::arguments::{self, Common};
-use super::exit::Failure;
+use super::exit::ExitStatuses;
 use super::log;
 use super::supervise::supervise;
 use crate::archive::ArchivedName;
@@ -37,7 +37,7 @@ impl Cat {
         let started = Instant::now();
         let given = self.common.given();
         let format = given.log_format.unwrap_or_default();
-        let early = |error: Error| Failure::OfTool.report_early(program, format, &error);
+        let early = |error: Error| ExitStatuses::OfTool.report_early(program, format, &error);
         let settings = Settings::load(&given).map_err(early)?;
         log::start(program, settings.log_format, self.common.verbose);
         let name = arguments::name::<ArchivedName>(&self.name, ErrorKind::Configuration).map_err(early)?;
@@ -53,7 +53,7 @@ impl Cat {
             // A file is finished, because that is quick; a reader of standard output may never finish.
             if to_stdout { unless_stopped(&stop, writing, stopped).await } else { writing.await }
         });
-        written.map_err(|ended| Failure::OfTool.report_ended(&ended))?;
+        written.map_err(|ended| ExitStatuses::OfTool.report_ended(&ended))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,12 +7,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::arguments::Common;
-use super::exit::{Failure, exit_on_panic};
+use super::exit::{ExitStatuses, exit_on_panic};
 use super::log;
 use super::print::{print, write_json};
 use super::supervise::supervise;
 use crate::call::unless_stopped;
-use crate::check::{CheckRequest, Finding, Outcome, check};
+use crate::check::{CheckFinding, CheckRequest, Outcome, check};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, Settings};
 use crate::limit::TimeLimit;
@@ -57,24 +57,24 @@ struct Report<'a> {
     /// First check that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    checks: &'a [Finding],
+    checks: &'a [CheckFinding],
 }
 
 impl Check {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let started = Instant::now();
-        let failure = Failure::of_tool(self.json);
-        exit_on_panic(program, failure);
+        let statuses = ExitStatuses::of_tool(self.json);
+        exit_on_panic(program, statuses);
         let given = Given { backup_dirs: self.backup_dir, ..self.common.given() };
         let format = given.log_format.unwrap_or_default();
         let settings =
-            Settings::load(&given).map_err(|error| failure.report_early(program, format, &error))?;
+            Settings::load(&given).map_err(|error| statuses.report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
         let server = self.pg_url.as_deref().map(Server::new).transpose();
         let request = CheckRequest {
             configuration: settings.file,
             data: self.pgdata.map(DataDirectory::named),
-            server: server.map_err(|error| failure.report_early(program, format, &error))?,
+            server: server.map_err(|error| statuses.report_early(program, format, &error))?,
             restore: self.restore,
             backup_directories: settings.backup_dirs,
             labels: settings.backup_labels,
@@ -85,10 +85,10 @@ impl Check {
             let checking = Box::pin(async { Ok(check(&archive, request, &limit).await) });
             unless_stopped(&stop, checking, "stopped before all was checked").await
         });
-        let findings = findings.map_err(|ended| failure.report_ended(&ended))?;
+        let findings = findings.map_err(|ended| statuses.report_ended(&ended))?;
         let ok = findings.iter().all(|finding| finding.outcome != Outcome::Fail);
         let failed = findings.iter().find(|finding| finding.outcome == Outcome::Fail);
-        let error = failed.map(|Finding { name, detail, .. }| format!("{name}: {detail}"));
+        let error = failed.map(|CheckFinding { name, detail, .. }| format!("{name}: {detail}"));
         let report = Report { archive: archive.url.to_string(), ok, error, checks: &findings };
         print(
             |to| {
@@ -99,9 +99,9 @@ impl Check {
     }
 }
 
-fn as_text(findings: &[Finding]) -> String {
+fn as_text(findings: &[CheckFinding]) -> String {
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or_default();
-    let lines = findings.iter().map(|Finding { name, outcome, detail, hint }| {
+    let lines = findings.iter().map(|CheckFinding { name, outcome, detail, hint }| {
         let mark = match outcome {
             Outcome::Pass => '✓',
             Outcome::Note => '!',

@@ -13,9 +13,9 @@ use crate::cluster::RecoveryMode;
 use crate::config::LogFormat;
 use crate::error::{Error, ErrorKind};
 
-/// Table of exit statuses that applies to a failure.
+/// Table of exit statuses that applies to failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub enum ExitStatuses {
     /// Table of `walkeep-archive`.
     OfArchive,
     /// Table of `walkeep-restore`, with what the server does when it finds no more WAL.
@@ -30,7 +30,7 @@ pub enum Failure {
 /// Exit status of a restore ended by SIGTERM. The server regards it as part of its own shutdown.
 const TERMINATED: u8 = 128 + 15;
 
-impl Failure {
+impl ExitStatuses {
     /// Returns the table of a command of `walkeep`, with or without `--json`.
     pub(super) fn of_tool(json: bool) -> Self {
         if json { Self::OfToolInJson } else { Self::OfTool }
@@ -61,13 +61,13 @@ impl Failure {
         }
     }
 
-    /// Calls [`Failure::report`] before the log was started.
+    /// Calls [`ExitStatuses::report`] before the log was started.
     pub(super) fn report_early(self, program: &'static str, format: LogFormat, error: &Error) -> u8 {
         log::start(program, format, false);
         self.report(error)
     }
 
-    /// Calls [`Failure::report`] for a call that ended without a result.
+    /// Calls [`ExitStatuses::report`] for a call that ended without a result.
     pub(super) fn report_ended(self, ended: &Ended) -> u8 {
         let status = self.report(&ended.error);
         if ended.by == Some(Caught::Terminate) { self.status_of_sigterm() } else { status }
@@ -91,28 +91,28 @@ impl Failure {
 
 /// Turns a panic anywhere in the process into one log line and an exit status of the table, because a bug in walkeep
 /// must not be taken for an answer of the archive.
-pub fn exit_on_panic(program: &'static str, failure: Failure) {
-    exit_on_panic_unless(program, failure, || None);
+pub fn exit_on_panic(program: &'static str, statuses: ExitStatuses) {
+    exit_on_panic_unless(program, statuses, || None);
 }
 
 /// Does the same as [`exit_on_panic`], except that `known` may provide an exit status with a message.
 pub(super) fn exit_on_panic_unless(
     program: &'static str,
-    failure: Failure,
+    statuses: ExitStatuses,
     known: impl Fn() -> Option<(u8, String)> + Send + Sync + 'static,
 ) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
         let what = panic.payload_as_str().unwrap_or("no message").replace(char::is_control, " ");
         let (status, known) = known().map_or_else(
-            || (failure.status(ErrorKind::Stopped), String::new()),
+            || (statuses.status(ErrorKind::Stopped), String::new()),
             |(status, known)| (status, format!("; {known}")),
         );
         let told =
             format!("internal error{place}: {what}; this is a bug in walkeep, please report it{known}");
         // Not through the log, which may have panicked. If this fails, nothing can be done.
         let _ = writeln!(std::io::stderr(), "{program}: error: {told}");
-        if failure == Failure::OfToolInJson {
+        if statuses == ExitStatuses::OfToolInJson {
             json::print_failure(&Error::new(ErrorKind::Stopped, told));
         }
         // Threads that wait for the panicked one would wait forever.
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn only_proven_absence_lets_recovery_end() {
         for kind in ALL {
-            let restore = |mode| Failure::OfRestore(mode).status(kind);
+            let restore = |mode| ExitStatuses::OfRestore(mode).status(kind);
             let expected = if kind == Absent { (1, 1) } else { (75, 255) };
             assert_eq!(
                 (restore(RecoveryMode::Standby), restore(RecoveryMode::Recovery)),
@@ -158,7 +158,7 @@ mod tests {
                 "stopping it there would lead it back: {kind:?}"
             );
         }
-        assert_eq!(Failure::OfRestore(RecoveryMode::Standby).status_of_sigterm(), 143);
+        assert_eq!(ExitStatuses::OfRestore(RecoveryMode::Standby).status_of_sigterm(), 143);
     }
 
     #[test]
@@ -170,8 +170,8 @@ mod tests {
                 Unacceptable => 4,
                 _ => 1,
             };
-            assert_eq!(Failure::OfArchive.status(kind), expected, "{kind:?}");
+            assert_eq!(ExitStatuses::OfArchive.status(kind), expected, "{kind:?}");
         }
-        assert_eq!(Failure::OfArchive.status_of_sigterm(), 1);
+        assert_eq!(ExitStatuses::OfArchive.status_of_sigterm(), 1);
     }
 }

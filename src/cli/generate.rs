@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::exit::Failure;
+use super::exit::ExitStatuses;
 use super::print::print_text;
 use super::{archive, restore};
 use crate::config::LogFormat;
@@ -59,7 +59,7 @@ fn together(scripts: &[String]) -> String {
 
 impl Manual {
     pub(super) fn run(self, program: &'static str, walkeep: clap::Command) -> Result<ExitCode, ExitCode> {
-        let early = |error: Error| Failure::OfTool.report_early(program, LogFormat::default(), &error);
+        let early = |error: Error| ExitStatuses::OfTool.report_early(program, LogFormat::default(), &error);
         let mut programs = programs(walkeep).into_iter();
         programs.try_for_each(|command| write(command, &self.directory)).map_err(early)?;
         Ok(ExitCode::SUCCESS)

@@ -108,7 +108,7 @@ impl List {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let settings = self.tool.start(program, |given| given)?;
         let what = self.what.map_or(list::What::Both, What::asked);
-        check_range(what, self.from, self.to).map_err(|error| self.tool.failure().report(&error))?;
+        check_range(what, self.from, self.to).map_err(|error| self.tool.statuses().report(&error))?;
         let listed = self.tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
             let labels = settings.backup_labels.clone();

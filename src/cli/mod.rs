@@ -30,7 +30,7 @@ mod verify;
 mod walkeep;
 
 pub use archive::main as archive_main;
-pub use exit::{Failure, exit_on_panic};
+pub use exit::{ExitStatuses, exit_on_panic};
 pub use restore::main as restore_main;
 pub use unread::exit_on_panic_of_restore;
 pub use walkeep::main as walkeep_main;

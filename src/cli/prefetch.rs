@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::SystemTime;
 
-use super::exit::{Failure, exit_on_panic};
+use super::exit::{ExitStatuses, exit_on_panic};
 use super::spool::spool_of;
 use super::supervise::Signals;
 use super::umask;
@@ -106,7 +106,7 @@ pub(super) fn main(
     size: u64,
     prepare: impl FnOnce() -> Result<(Settings, RestoreRequest), Error>,
 ) -> ExitCode {
-    exit_on_panic(program, Failure::OfTool);
+    exit_on_panic(program, ExitStatuses::OfTool);
     umask::keep_others_out();
     let outcome = prepare().and_then(|(settings, request)| prefetch_after(settings, &request, size));
     // Nobody reads a message.

@@ -8,7 +8,7 @@ use humansize::{WINDOWS, format_size};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::exit::Failure;
+use super::exit::ExitStatuses;
 use crate::catalog::Totals;
 use crate::error::{Error, ErrorKind};
 
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), ExitCode> {
     try_print(write).map_err(|error| {
         let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
-        Failure::OfTool.report(&error).into()
+        ExitStatuses::OfTool.report(&error).into()
     })
 }
 

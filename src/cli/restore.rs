@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory, Parser, ValueEnum};
 
 use super::arguments::{self, Common, Spooling};
-use super::exit::Failure;
+use super::exit::ExitStatuses;
 use super::hang::Hangs;
 use super::prefetch::Requester;
 use super::signals::Early;
@@ -114,12 +114,12 @@ pub fn main() -> ExitCode {
     let held = signals::hold();
     let line: Vec<_> = std::env::args_os().collect();
     let unread = Question::among(line.get(1..).unwrap_or_default());
-    let failure = Failure::OfRestore(unread.mode());
-    let early = held.exit_as(PROGRAM, failure);
-    unread.exit_on_panic(PROGRAM, failure);
+    let statuses = ExitStatuses::OfRestore(unread.mode());
+    let early = held.exit_as(PROGRAM, statuses);
+    unread.exit_on_panic(PROGRAM, statuses);
     let (Ok(status) | Err(status)) = arguments::parse_servers(line)
         .map_err(|nothing| {
-            nothing.end(|error| unread.report_early(PROGRAM, failure, LogFormat::default(), error).into())
+            nothing.end(|error| unread.report_early(PROGRAM, statuses, LogFormat::default(), error).into())
         })
         .and_then(|arguments| run(&arguments, &unread, &early, started));
     status
@@ -135,14 +135,14 @@ fn run(
     let mode = arguments.mode(&question);
     let prepare = || prepare(arguments, &question, mode);
     if let Some(size) = arguments.prefetch_after {
-        early.are(Failure::OfTool);
+        early.are(ExitStatuses::OfTool);
         return Ok(prefetch::main(PROGRAM, size, || prepare().map_err(|(error, _)| error)));
     }
-    let failure = Failure::OfRestore(mode);
-    early.are(failure);
-    question.exit_on_panic(PROGRAM, failure);
+    let statuses = ExitStatuses::OfRestore(mode);
+    early.are(statuses);
+    question.exit_on_panic(PROGRAM, statuses);
     let (settings, request) =
-        prepare().map_err(|(error, format)| question.report_early(PROGRAM, failure, format, &error))?;
+        prepare().map_err(|(error, format)| question.report_early(PROGRAM, statuses, format, &error))?;
     let (timeout, hurried) = arguments.time_limit(&question, mode, settings.timeouts);
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
@@ -172,7 +172,7 @@ fn run(
         }
         outcome
     });
-    match restored.map_err(|ended| failure.report_ended(&ended))? {
+    match restored.map_err(|ended| statuses.report_ended(&ended))? {
         Restored::FromArchive { header, stored_size } => {
             log::restored(&header, stored_size, started);
             if let Some(server) = server {

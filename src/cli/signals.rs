@@ -11,7 +11,7 @@ use std::thread;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::exit::Failure;
+use super::exit::ExitStatuses;
 use super::log;
 use crate::call::{Caught, Ended};
 use crate::config::LogFormat;
@@ -49,7 +49,7 @@ pub(super) struct Held(SigSet);
 
 /// Meaning of signals at this moment.
 #[derive(Clone)]
-pub(super) struct Early(Arc<Mutex<Failure>>);
+pub(super) struct Early(Arc<Mutex<ExitStatuses>>);
 
 /// Blocks signals on this thread and on all later ones. Must be called while there is only one thread.
 pub(super) fn hold() -> Held {
@@ -61,14 +61,14 @@ pub(super) fn hold() -> Held {
 
 impl Held {
     /// Ends the process on a stop signal from now on, with the status of that table.
-    pub(super) fn exit_as(self, program: &'static str, failure: Failure) -> Early {
-        let early = Early(Arc::new(Mutex::new(failure)));
-        let failure = early.clone();
+    pub(super) fn exit_as(self, program: &'static str, statuses: ExitStatuses) -> Early {
+        let early = Early(Arc::new(Mutex::new(statuses)));
+        let statuses = early.clone();
         let waiting = thread::Builder::new().spawn(move || {
             loop {
                 let Ok(signal) = self.0.wait() else { return };
                 if STOPPING.contains(&signal) {
-                    failure.hear(program, signal);
+                    statuses.hear(program, signal);
                 }
             }
         });
@@ -81,8 +81,8 @@ impl Held {
 
 impl Early {
     /// Changes the table from now on.
-    pub(super) fn are(&self, failure: Failure) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    pub(super) fn are(&self, statuses: ExitStatuses) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
     }
 
     fn hear(&self, program: &'static str, signal: Signal) {
@@ -92,11 +92,11 @@ impl Early {
             // It may have ended in the meantime, and the process is about to.
             Some(listener) => drop(listener.send(signal)),
             None => {
-                let failure = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let statuses = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 let ended = Ended::by(Caught::from(signal));
                 log::start(program, LogFormat::default(), false);
                 // The work cannot be stopped: the main thread may wait forever.
-                std::process::exit(i32::from(failure.report_ended(&ended)))
+                std::process::exit(i32::from(statuses.report_ended(&ended)))
             }
         }
     }

@@ -8,7 +8,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::Common;
-use super::exit::{Failure, exit_on_panic};
+use super::exit::{ExitStatuses, exit_on_panic};
 use super::supervise::supervise;
 use super::{log, umask};
 use crate::archive::Archive;
@@ -45,8 +45,8 @@ pub(super) struct Opened {
 
 impl Tool {
     /// Returns the table of exit statuses while nothing has been printed.
-    pub(super) fn failure(&self) -> Failure {
-        Failure::of_tool(self.json)
+    pub(super) fn statuses(&self) -> ExitStatuses {
+        ExitStatuses::of_tool(self.json)
     }
 
     /// Reads the settings and starts the log.
@@ -56,11 +56,11 @@ impl Tool {
         given: impl FnOnce(Given) -> Given,
     ) -> Result<Settings, ExitCode> {
         umask::keep_others_out();
-        exit_on_panic(program, self.failure());
+        exit_on_panic(program, self.statuses());
         let given = given(self.common.given());
         let format = given.log_format.unwrap_or_default();
         let settings =
-            Settings::load(&given).map_err(|error| self.failure().report_early(program, format, &error))?;
+            Settings::load(&given).map_err(|error| self.statuses().report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
         Ok(settings)
     }
@@ -77,7 +77,7 @@ impl Tool {
             let opened = unless_stopped(&stop, opening, "stopped before anything was done").await?;
             work(opened, stop).await
         });
-        Ok(done.map_err(|ended| self.failure().report_ended(&ended))?)
+        Ok(done.map_err(|ended| self.statuses().report_ended(&ended))?)
     }
 
     /// Opens the archive and determines the cluster: as given, from the data directory, or the only one in the
@@ -94,7 +94,7 @@ impl Tool {
                     Error::new(ErrorKind::Configuration, what).hint("name the server's data directory")
                 })?
             }
-            (None, None) => reading.patiently(async || archive.only_system().await).await?,
+            (None, None) => reading.retry(async || archive.only_system().await).await?,
         };
         Ok(Opened { archive, system, reading })
     }

@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::exit::{Failure, exit_on_panic_unless};
+use super::exit::{ExitStatuses, exit_on_panic_unless};
 use super::log;
 use crate::cluster::{Caller, RecoveryMode};
 use crate::config::LogFormat;
@@ -95,20 +95,20 @@ impl Question {
     pub(super) fn report_early(
         &self,
         program: &'static str,
-        failure: Failure,
+        statuses: ExitStatuses,
         format: LogFormat,
         error: &Error,
     ) -> u8 {
-        let Some(known) = self.known() else { return failure.report_early(program, format, error) };
+        let Some(known) = self.known() else { return statuses.report_early(program, format, error) };
         log::start(program, format, false);
         tracing::warn!("{}; {}", error.report(), known.what);
         known.status
     }
 
     /// Calls [`super::exit_on_panic`], unless the answer is known without the part that panicked.
-    pub(super) fn exit_on_panic(&self, program: &'static str, failure: Failure) {
+    pub(super) fn exit_on_panic(&self, program: &'static str, statuses: ExitStatuses) {
         let question = self.clone();
-        exit_on_panic_unless(program, failure, move || {
+        exit_on_panic_unless(program, statuses, move || {
             question.known().map(|known| (known.status, known.what))
         });
     }
@@ -117,7 +117,7 @@ impl Question {
 /// Turns a panic anywhere in a process with these arguments into a log line and an exit status of `walkeep-restore`.
 pub fn exit_on_panic_of_restore(program: &'static str, arguments: &[OsString]) {
     let question = Question::among(arguments);
-    question.exit_on_panic(program, Failure::OfRestore(question.mode()));
+    question.exit_on_panic(program, ExitStatuses::OfRestore(question.mode()));
 }
 
 /// Returns `true` for the names under which a server requests files.

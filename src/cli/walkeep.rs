@@ -8,7 +8,7 @@ use super::arguments;
 use super::backfill::Backfill;
 use super::cat::Cat;
 use super::check::Check;
-use super::exit::{Failure, exit_on_panic};
+use super::exit::{ExitStatuses, exit_on_panic};
 use super::generate::{Completions, Manual};
 use super::list::List;
 use super::prune::Prune;
@@ -46,8 +46,8 @@ enum Command {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    exit_on_panic(PROGRAM, Failure::OfTool);
-    let early = |error: &Error| Failure::OfTool.report_early(PROGRAM, LogFormat::default(), error);
+    exit_on_panic(PROGRAM, ExitStatuses::OfTool);
+    let early = |error: &Error| ExitStatuses::OfTool.report_early(PROGRAM, LogFormat::default(), error);
     let (Ok(status) | Err(status)) = arguments::parse(std::env::args_os())
         .map_err(|nothing| nothing.end(|error| early(error).into()))
         .and_then(run);

@@ -25,7 +25,7 @@ impl PrunePlan {
             let batch = first..self.goes.len().min(first + AT_A_TIME);
             let number = batch.len();
             reading
-                .patiently(async || {
+                .retry(async || {
                     let left: Vec<usize> = batch.clone().filter(|place| !deleted.has_file(*place)).collect();
                     let files: Vec<ArchivedFile> =
                         left.iter().filter_map(|place| self.goes.get(*place).copied()).collect();
@@ -40,7 +40,7 @@ impl PrunePlan {
             done(number);
         }
         reading
-            .patiently(async || {
+            .retry(async || {
                 archive.delete_staged(&self.staged, stop, &mut |place| deleted.leftover(self, place)).await
             })
             .await?;

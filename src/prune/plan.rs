@@ -10,7 +10,7 @@ use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Labels, OtherSize, T
 use crate::coverage::Coverage;
 use crate::error::{Error, ErrorKind};
 use crate::retention::{
-    Backup, Boundary, Decision, Doubt, Facts, GivenUp, KeptBackup, Policy, Tip, Young, decide,
+    Backup, Boundary, Decision, Doubt, GivenUp, KeptBackup, Policy, PolicyInput, Tip, Young, decide,
     order_of_deletion,
 };
 use crate::server::Need;
@@ -102,7 +102,7 @@ impl PrunePlan {
             files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
         let newest = files.iter().map(|file| file.since).max();
         let tips = tips(&catalog);
-        let facts = Facts {
+        let facts = PolicyInput {
             backups: &backups,
             segments: &segments,
             tips: &tips,

@@ -207,7 +207,7 @@ async fn by_what_hangs_on_them(
     let system = spool.system();
     let asking = |name: WalName| async move {
         let is_there = match fate {
-            _ if !archive.is_store() => archive.is_taken(system, name).await,
+            _ if !archive.is_store() => archive.is_known_taken(system, name).await,
             Fate::There | Fate::Conflict(_) => archive.holds(system, name).await,
             Fate::New | Fate::Unacceptable => Ok(false),
         };
@@ -299,7 +299,7 @@ async fn push_neighbour(
         blocking(move || look_at(request, &limit))
     };
     let Neighbour { request, identity, examined } = looking.await?;
-    let system = examined.facts.system;
+    let system = examined.fields.system;
     if let Some(Parted { segment, error }) = parted(archive, system, &request, limit).await? {
         fence.raise(segment);
         return Err(error);
@@ -311,7 +311,7 @@ async fn push_neighbour(
         let _core = resources.cores.acquire().await;
         blocking(move || compress(examined, &request)).await
     };
-    let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
+    let (taken, compressed) = tokio::join!(archive.is_known_taken(system, name), compressing);
     let Encoded { header, content } = compressed?;
     let stored_size = content.size();
     // Another file may have raised the fence in the meantime.

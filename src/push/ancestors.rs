@@ -233,7 +233,11 @@ fn beside(path: &Path, name: WalName) -> PathBuf {
 }
 
 async fn is_there(archive: &Archive, system: SystemIdentifier, name: WalName) -> Result<bool, Error> {
-    if archive.is_store() { archive.holds(system, name).await } else { archive.is_taken(system, name).await }
+    if archive.is_store() {
+        archive.holds(system, name).await
+    } else {
+        archive.is_known_taken(system, name).await
+    }
 }
 
 /// Compares a segment with the archive's, up to where its timeline was left. A segment that its own call will refuse

@@ -28,7 +28,9 @@ use crate::blocking::blocking;
 use crate::call::{retry, unless_stopped, warning};
 use crate::cluster::Caller;
 use crate::error::{Error, ErrorKind};
-use crate::frame::{Codec, Content, EncodeError, Encoded, Facts, Header, MAX_TEXT_BYTES, Overflow, encode};
+use crate::frame::{
+    Codec, Content, EncodeError, Encoded, Header, HeaderFields, MAX_TEXT_BYTES, Overflow, encode,
+};
 use crate::limit::TimeLimit;
 use crate::spool::{FileIdentity, OverflowPlace, Spool};
 use crate::wal::{
@@ -179,7 +181,7 @@ async fn publish_patiently(
         // Asked again before each retry: an attempt whose answer was lost may have succeeded.
         let taken = match taken.take() {
             Some(taken) => taken,
-            None => archive.is_taken(header.system_identifier, header.name).await,
+            None => archive.is_known_taken(header.system_identifier, header.name).await,
         };
         publish(archive, taken?, header, content.clone(), path).await
     })
@@ -205,7 +207,7 @@ async fn publish(
     let Some(second) = ArchivedName::by_content(name, header.blake3) else {
         return Err(Box::pin(conflict(archive, header, theirs, path)).await);
     };
-    let taken = archive.is_taken(system, second).await?;
+    let taken = archive.is_known_taken(system, second).await?;
     match publish_as(archive, second, taken, header, content, path).await? {
         Ok(created) => {
             warn_of_second(&theirs, header, &archive.location(system, second), path);
@@ -260,11 +262,11 @@ async fn prepare(
         let limit = limit.clone();
         blocking(move || examine(&request, &limit).map(|examined| (examined, request))).await?
     };
-    let system = examined.facts.system;
+    let system = examined.fields.system;
     let getting_in_touch = async {
         let archive = Archive::open(options).await?;
         archive.heed(limit);
-        let taken = archive.is_taken(system, name).await;
+        let taken = archive.is_known_taken(system, name).await;
         Ok((archive, taken))
     };
     let compressing = blocking(move || compress(examined, &request));
@@ -275,7 +277,7 @@ async fn prepare(
 
 /// A file that was found acceptable.
 struct Examined {
-    facts: Facts,
+    fields: HeaderFields,
     /// Size in bytes.
     size: u64,
     /// Identity of the file before any of it was read.
@@ -325,8 +327,8 @@ fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> 
             (system_of_text(request)?, None, None)
         }
     };
-    let facts = Facts { name: *name, system, wal_magic, archived_at: request.now };
-    Ok(Examined { facts, size, identity, pages, checked, file })
+    let fields = HeaderFields { name: *name, system, wal_magic, archived_at: request.now };
+    Ok(Examined { fields, size, identity, pages, checked, file })
 }
 
 fn changed(path: &Path) -> Error {
@@ -343,7 +345,7 @@ fn unacceptable(path: &Path, why: &str) -> Error {
 /// A call that the server no longer waits for may be too late: another call has archived the file, and the server has
 /// reused it for new WAL while it was read.
 fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, Error> {
-    let Examined { facts, size, identity, pages, checked, file } = examined;
+    let Examined { fields, size, identity, pages, checked, file } = examined;
     let path = &request.path;
     let mut content = Looked { input: Cursor::new(checked).chain(file), pages };
     let mut place = None;
@@ -353,7 +355,7 @@ fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, 
         Ok(file)
     };
     let overflow = Overflow { beyond: MOST_IN_MEMORY, open };
-    let encoded = encode(&mut content, &facts, request.codec, request.threads, overflow).map_err(
+    let encoded = encode(&mut content, &fields, request.codec, request.threads, overflow).map_err(
         |error| match error {
             EncodeError::Input(error) => cannot_read(path)(error),
             EncodeError::Overflow(error) => cannot_overflow(path, place.as_deref(), error),
@@ -473,12 +475,12 @@ mod tests {
         let url = ArchiveUrl::Directory(place.path().to_owned());
         let options = ArchiveOptions { url, require_mount: false, store: StoreOptions::default() };
         let (name, system) = ("00000002.history".parse().unwrap(), SystemIdentifier::new(7).unwrap());
-        let facts = Facts { name, system, wal_magic: None, archived_at: Timestamp::UNIX_EPOCH };
+        let fields = HeaderFields { name, system, wal_magic: None, archived_at: Timestamp::UNIX_EPOCH };
         let overflow: Overflow<fn() -> io::Result<File>> =
             Overflow { beyond: MOST_IN_MEMORY, open: || Err(io::Error::other("it is small")) };
         let content = &b"1\t0/600000\tx\n"[..];
         let Encoded { header, content } =
-            encode(content, &facts, Codec::default(), NonZeroUsize::MIN, overflow).unwrap();
+            encode(content, &fields, Codec::default(), NonZeroUsize::MIN, overflow).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let archive = Archive::open(&options).await.unwrap();

@@ -25,9 +25,9 @@ pub async fn push_unchanged(
     if examined.identity != identity {
         return Err(changed(&path));
     }
-    let system = examined.facts.system;
+    let system = examined.fields.system;
     let compressing = blocking(move || compress(examined, &request));
-    let (taken, compressed) = tokio::join!(archive.is_taken(system, name), compressing);
+    let (taken, compressed) = tokio::join!(archive.is_known_taken(system, name), compressing);
     let Encoded { header, content } = compressed?;
     if let Some(parted) = parted_patiently(archive, system, &asked, limit).await? {
         return Err(parted.error);

@@ -101,9 +101,9 @@ fn if_taken(path: &Path) -> IfTaken {
 
 fn cannot_give_name(path: &Path) -> impl Fn(io::Error) -> Error {
     move |error| {
-        let is_taken = error.kind() == io::ErrorKind::AlreadyExists;
+        let is_occupied = error.kind() == io::ErrorKind::AlreadyExists;
         let failure = cannot_write(path)(error);
-        if is_taken { failure.hint("it may be the server's own, so move it away first") } else { failure }
+        if is_occupied { failure.hint("it may be the server's own, so move it away first") } else { failure }
     }
 }
 

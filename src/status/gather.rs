@@ -46,9 +46,9 @@ pub async fn ask_if_any(
     }
     let mut unreadable: Vec<String> =
         unreadable.iter().map(|(name, error)| format!("{name}: {}", error.report())).collect();
-    let prune = reading.patiently(async || PruneReport::read(archive, system).await).await;
+    let prune = reading.retry(async || PruneReport::read(archive, system).await).await;
     let prune = known(prune, &mut unreadable)?;
-    let verify = reading.patiently(async || VerifyReport::read(archive, system).await).await;
+    let verify = reading.retry(async || VerifyReport::read(archive, system).await).await;
     let verify = known(verify, &mut unreadable)?;
     let Beside { data, backup_directories, labels } = beside;
     let size = match data.clone().and_then(|data| data.segment_size()) {

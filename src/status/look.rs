@@ -22,7 +22,7 @@ impl<'a> Look<'a> {
         system: SystemIdentifier,
         reading: Reading,
     ) -> Result<Self, Error> {
-        let groups = reading.patiently(async || archive.latest_segments(system).await).await?;
+        let groups = reading.retry(async || archive.latest_segments(system).await).await?;
         Ok(Self { archive, system, reading, groups })
     }
 
@@ -40,7 +40,7 @@ impl<'a> Look<'a> {
             return Ok(Vec::new());
         }
         let (archive, system) = (self.archive, self.system);
-        let listed = self.reading.patiently(async || archive.segments_of(system, group).await).await?;
+        let listed = self.reading.retry(async || archive.segments_of(system, group).await).await?;
         self.groups.listed.insert(group.to_owned(), listed.clone());
         Ok(listed)
     }
@@ -62,12 +62,12 @@ impl<'a> Look<'a> {
 
     /// Returns `true` if the archive has the file.
     pub(super) async fn holds(&self, name: WalName) -> Result<bool, Error> {
-        self.reading.patiently(async || self.archive.holds(self.system, name).await).await
+        self.reading.retry(async || self.archive.holds(self.system, name).await).await
     }
 
     /// Returns the header of a file; `None` if it is unreadable or missing.
     pub(super) async fn header(&self, name: WalName) -> Result<Option<Header>, Error> {
-        let read = self.reading.patiently(async || header_of(self.archive, self.system, name).await).await;
+        let read = self.reading.retry(async || header_of(self.archive, self.system, name).await).await;
         known(read)
     }
 
@@ -76,7 +76,7 @@ impl<'a> Look<'a> {
         for file in self.newest().into_iter().rev() {
             let read = self
                 .reading
-                .patiently(async || size_and_time_of(self.archive, self.system, file.name).await)
+                .retry(async || size_and_time_of(self.archive, self.system, file.name).await)
                 .await;
             if let Some((size, _)) = known(read)? {
                 return Ok(Some(size));

@@ -203,7 +203,7 @@ async fn gather_into(
         let reading = Reading::of(&archive, connections, limit.total() / 2);
         let system = match *system {
             Some(system) => system,
-            None => *system.insert(reading.patiently(async || archive.only_system().await).await?),
+            None => *system.insert(reading.retry(async || archive.only_system().await).await?),
         };
         ask(&archive, system, beside, reading).await
     };

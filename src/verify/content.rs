@@ -45,14 +45,14 @@ pub(super) async fn check(
     depth: Depth,
     reading: Reading,
 ) -> Result<Verdict, Error> {
-    let checked = reading.patiently(async || attempt(archive, system, name, size, depth).await).await;
+    let checked = reading.retry(async || attempt(archive, system, name, size, depth).await).await;
     let Err(error) = checked else { return checked };
     if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Refused) {
         return Err(error);
     }
     // Without retries: the time for them has passed.
     let impatient = Reading { patience: Duration::ZERO, ..reading };
-    match impatient.patiently(async || archive.holds(system, name).await).await {
+    match impatient.retry(async || archive.holds(system, name).await).await {
         Ok(true) => Ok(Verdict::Unreadable(error)),
         Ok(false) => Ok(Verdict::Gone),
         Err(_) => Err(error),
@@ -88,7 +88,7 @@ pub(super) async fn archived_at(
     name: WalName,
     reading: Reading,
 ) -> Result<Timestamp, Error> {
-    Ok(reading.patiently(async || header_of(archive, system, name).await).await?.archived_at)
+    Ok(reading.retry(async || header_of(archive, system, name).await).await?.archived_at)
 }
 
 fn judge(

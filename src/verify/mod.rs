@@ -39,7 +39,7 @@ use crate::work::Clock;
 use acknowledged::Known;
 pub use backups::{BackupState, Need};
 use content::{Depth, Verdict, archived_at, check};
-pub use names::{Facts, Names, TimelineState};
+pub use names::{NameFacts, Names, TimelineState};
 pub use present::{Answer, Present, Question, Written};
 use run::Interval;
 pub use run::{ContentRequest, Run, SoFar};
@@ -170,7 +170,7 @@ impl Survey {
             _ => None,
         });
         self.unreadable = of_timelines.collect();
-        let facts = Facts {
+        let facts = NameFacts {
             coverage: &catalog.coverage,
             unreadable: &self.unreadable,
             staged: &catalog.inventory.staged,
@@ -351,7 +351,7 @@ async fn has_arrived_meanwhile(
         (*first..=*last).filter_map(|number| coverage.name(*timeline, number)).map(WalName::Segment)
     });
     let missing: Vec<WalName> = missing.collect();
-    let look = |name: WalName| reading.patiently(async move || archive.holds(system, name).await);
+    let look = |name: WalName| reading.retry(async move || archive.holds(system, name).await);
     let looks = futures_util::stream::iter(missing).map(look).buffered(reading.at_once);
     let there = looks.try_any(std::future::ready).await?;
     Ok(there)

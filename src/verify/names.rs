@@ -14,7 +14,7 @@ use crate::wal::{Lsn, TimelineId, WalName};
 
 /// Facts about an archive that need no look at its segments.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct NameFacts<'a> {
     /// Coverage of the archive.
     pub coverage: &'a Coverage,
     /// Timelines with unreadable history files, which are reported elsewhere.
@@ -58,8 +58,8 @@ pub struct TimelineState {
 impl Names {
     /// Evaluates the facts.
     #[must_use]
-    pub fn of(facts: Facts<'_>, backups: Vec<KnownBackup>) -> Self {
-        let Facts { coverage, .. } = facts;
+    pub fn of(facts: NameFacts<'_>, backups: Vec<KnownBackup>) -> Self {
+        let NameFacts { coverage, .. } = facts;
         let backups = states(backups, coverage, facts.now);
         let beginnings = beginnings(&backups, coverage);
         let mut findings = Findings::default();
@@ -195,8 +195,8 @@ fn incomplete(state: &BackupState) -> Finding {
     finding(severity, FindingKind::BackupIncomplete, backup.file(), what, meaning)
 }
 
-fn histories(facts: Facts<'_>, beginnings: &[Beginning]) -> Vec<Finding> {
-    let Facts { coverage, unreadable, .. } = facts;
+fn histories(facts: NameFacts<'_>, beginnings: &[Beginning]) -> Vec<Finding> {
+    let NameFacts { coverage, unreadable, .. } = facts;
     let unknown = coverage
         .timelines()
         .filter(|(id, _)| id.get() > 1 && coverage.history(*id).is_none() && !unreadable.contains(id));
@@ -224,7 +224,7 @@ pub(super) fn put_back(timeline: TimelineId) -> String {
     )
 }
 
-fn other_files(facts: Facts<'_>, findings: &mut Findings) {
+fn other_files(facts: NameFacts<'_>, findings: &mut Findings) {
     let size = facts.coverage.size();
     for odd in facts.coverage.odd() {
         let what = format!("no segment of {size}, as what is archived now, has such a name");
@@ -307,8 +307,8 @@ mod tests {
         coverage: &'a Coverage,
         unreadable: &'a BTreeSet<TimelineId>,
         acknowledged: &'a Acknowledgements,
-    ) -> Facts<'a> {
-        Facts { coverage, unreadable, staged: &[], unknown: &[], acknowledged, now: Timestamp::MAX }
+    ) -> NameFacts<'a> {
+        NameFacts { coverage, unreadable, staged: &[], unknown: &[], acknowledged, now: Timestamp::MAX }
     }
 
     fn found(coverage: &Coverage, backups: Vec<KnownBackup>) -> Vec<(Severity, FindingKind, String)> {

@@ -11,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use walkeep::{
-    frame::{Codec, Content, Facts, Level, Overflow, encode},
+    frame::{Codec, Content, HeaderFields, Level, Overflow, encode},
     wal::{SystemIdentifier, WalMagic, WalName},
 };
 
@@ -48,14 +48,14 @@ pub fn days_ago(days: i64) -> Timestamp {
 /// Returns the archived file with that content, as written by a push at that time.
 pub fn archived(name: &str, content: &[u8], at: Timestamp) -> Vec<u8> {
     let wal: WalName = name.parse().unwrap();
-    let facts = Facts {
+    let fields = HeaderFields {
         name: wal,
         system: SystemIdentifier::new(SYSTEM).unwrap(),
         wal_magic: wal.segment().map(|_| WalMagic(0xD110)),
         archived_at: at,
     };
     let codec = Codec::Zstd(Level::default());
-    let encoded = encode(content, &facts, codec, NonZeroUsize::MIN, Overflow::never()).unwrap();
+    let encoded = encode(content, &fields, codec, NonZeroUsize::MIN, Overflow::never()).unwrap();
     match encoded.content {
         Content::Memory(chunks) => chunks.concat(),
         Content::Overflow { .. } => panic!("it was to be kept in memory"),

@@ -107,8 +107,8 @@ impl Verified {
     }
 
     /// Returns the JSON output.
-    pub fn verify(&self, options: &[&str]) -> Verdict {
-        Verdict::of(self.command(options))
+    pub fn verify(&self, options: &[&str]) -> VerifyOutput {
+        VerifyOutput::of(self.command(options))
     }
 
     /// Returns the text output.
@@ -130,13 +130,13 @@ pub fn content(name: &str) -> Vec<u8> {
 
 /// JSON output of `walkeep verify`.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct VerifyOutput {
     pub status: i32,
     pub stderr: String,
     pub json: Value,
 }
 
-impl Verdict {
+impl VerifyOutput {
     pub fn of(mut command: Command) -> Self {
         command.arg("--json");
         let told = Told::by(command);

@@ -15,7 +15,7 @@ use super::{
     running::{Outcome, Running},
     store::fault::{Fault, Matching},
     store_scene::{StoreScene, key},
-    verified::{BACKUP, LAST, NEEDED, OLD, Verdict, backup_history, content, name},
+    verified::{BACKUP, LAST, NEEDED, OLD, VerifyOutput, backup_history, content, name},
     wait_until,
     wrapper::wrapped,
 };
@@ -100,7 +100,7 @@ pub fn verified_while(
     options: &[&str],
     segment: &'static str,
     meanwhile: impl FnOnce(&StoreScene) + Send,
-) -> Verdict {
+) -> VerifyOutput {
     scene.cut_soon();
     scene.store.break_with(Matching::Of(segment), Fault::Hang);
     let scene = &*scene;
@@ -110,7 +110,7 @@ pub fn verified_while(
             meanwhile(scene);
             scene.store.heal();
         });
-        Verdict::of(verify(scene, options))
+        VerifyOutput::of(verify(scene, options))
     });
     assert!(
         verdict.stderr.contains(": warning: ") && verdict.stderr.lines().count() == 1,

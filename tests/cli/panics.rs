@@ -17,18 +17,18 @@ use std::{
 };
 
 use walkeep::{
-    cli::{Failure, exit_on_panic, exit_on_panic_of_restore},
+    cli::{ExitStatuses, exit_on_panic, exit_on_panic_of_restore},
     cluster::RecoveryMode,
 };
 
 /// Variable that tells a child which failure to panic with, and how.
 const CHILD: &str = "WALKEEP_TEST_PANIC";
 
-const FAILURES: [(&str, Failure, i32); 4] = [
-    ("archive", Failure::OfArchive, 1),
-    ("standby", Failure::OfRestore(RecoveryMode::Standby), 75),
-    ("recovery", Failure::OfRestore(RecoveryMode::Recovery), 255),
-    ("tool", Failure::OfTool, 1),
+const FAILURES: [(&str, ExitStatuses, i32); 4] = [
+    ("archive", ExitStatuses::OfArchive, 1),
+    ("standby", ExitStatuses::OfRestore(RecoveryMode::Standby), 75),
+    ("recovery", ExitStatuses::OfRestore(RecoveryMode::Recovery), 255),
+    ("tool", ExitStatuses::OfTool, 1),
 ];
 
 const MANY: usize = 8;

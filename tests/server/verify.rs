@@ -13,7 +13,7 @@ use support::{
     cluster::Cluster,
     promoted::{BACKUPS, Promoted, steps},
     sandbox::Sandbox,
-    verified::Verdict,
+    verified::VerifyOutput,
 };
 
 #[test]
@@ -27,7 +27,7 @@ fn a_backup_recovers_the_present_exactly_if_verify_says_so() {
         }
         let mut verify = sandbox.walkeep();
         verify.args(["verify", "--names-only", "--archive", archive.url()]);
-        let verdict = Verdict::of(verify);
+        let verdict = VerifyOutput::of(verify);
         verdict.says(&[]);
         let present = &verdict.json["present"];
         // Later WAL was abandoned.

@@ -16,7 +16,7 @@ use crate::wal::{SystemIdentifier, WalMagic, WalName};
 
 /// Facts about a WAL file that its header records and only the caller knows.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts {
+pub struct HeaderFields {
     /// Name of the WAL file.
     pub name: WalName,
     /// System identifier of the cluster.
@@ -42,7 +42,7 @@ pub struct Encoded<F> {
 /// 256 KiB and the codec's tables for each thread; and a few blocks that wait for earlier ones.
 pub fn encode<F: Write + Send>(
     input: impl Read + Send,
-    facts: &Facts,
+    fields: &HeaderFields,
     codec: Codec,
     threads: NonZeroUsize,
     overflow: Overflow<impl FnOnce() -> io::Result<F> + Send>,
@@ -62,7 +62,7 @@ pub fn encode<F: Write + Send>(
         body_size: body.bytes,
         sha256: body.sha256,
     };
-    let header = Header::new(facts, body_codec, measured);
+    let header = Header::new(fields, body_codec, measured);
     let head = Bytes::from(header.to_bytes().map_err(io::Error::from)?);
     Ok(Encoded { header, content: body.behind(head) })
 }

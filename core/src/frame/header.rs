@@ -105,19 +105,19 @@ pub(super) struct Measured {
 }
 
 impl Header {
-    pub(super) fn new(facts: &super::Facts, codec: BodyCodec, measured: Measured) -> Self {
+    pub(super) fn new(fields: &super::HeaderFields, codec: BodyCodec, measured: Measured) -> Self {
         Self {
             format: FORMAT,
-            name: facts.name,
+            name: fields.name,
             original_size: measured.original_size,
             blake3: measured.blake3,
             codec,
             encryption: Encryption::None,
             body_size: measured.body_size,
             sha256: measured.sha256,
-            system_identifier: facts.system,
-            wal_magic: facts.wal_magic,
-            archived_at: facts.archived_at,
+            system_identifier: fields.system,
+            wal_magic: fields.wal_magic,
+            archived_at: fields.archived_at,
             walkeep: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        let facts = super::super::Facts {
+        let fields = super::super::HeaderFields {
             name: "000000010000000000000001".parse().unwrap(),
             system: SystemIdentifier::new(u64::MAX).unwrap(),
             wal_magic: Some(WalMagic(0xD110)),
@@ -245,7 +245,7 @@ mod tests {
         };
         let digest = Digest::sha256(b"");
         let measured = Measured { original_size: 1 << 20, blake3: digest, body_size: 7, sha256: digest };
-        Header::new(&facts, BodyCodec::Zstd, measured)
+        Header::new(&fields, BodyCodec::Zstd, measured)
     }
 
     /// Builds a header from JSON and adds a valid digest.

@@ -19,7 +19,7 @@ pub use body::{Content, Overflow};
 pub use codec::{Codec, Level, LevelError};
 pub use decode::Archived;
 pub use digest::Digest;
-pub use encode::{Encoded, Facts, encode};
+pub use encode::{Encoded, HeaderFields, encode};
 pub use error::{EncodeError, FrameError};
 pub use header::{BodyCodec, Header, MAX_TEXT_BYTES};
 

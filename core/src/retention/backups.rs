@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Doubt, Facts, KeptBackup, Policy, Tip, Why, is_future};
+use super::{Doubt, KeptBackup, Policy, PolicyInput, Tip, Why, is_future};
 use crate::wal::{SegmentName, TimelineId};
 
 /// A base backup, as far as retention is concerned.
@@ -53,8 +53,8 @@ pub(super) fn newest_first(backups: &[Backup]) -> Vec<&Backup> {
 ///
 /// A backup that lacks WAL does not count: it must not take the place of a complete one, and it is not enough on its
 /// own.
-pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBackup>, Doubt> {
-    let Facts { backups, segments, now, .. } = facts;
+pub(super) fn by_backups(policy: &Policy, input: PolicyInput<'_>) -> Result<Vec<KeptBackup>, Doubt> {
+    let PolicyInput { backups, segments, now, .. } = input;
     if let Some(backup) = backups.iter().find(|backup| is_future(backup.ended, now)) {
         return Err(Doubt::FromTheFuture { what: backup.title.clone(), since: backup.ended });
     }
@@ -64,7 +64,7 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
         now.checked_sub(DAY * i32::try_from(days).unwrap_or(i32::MAX)).unwrap_or(Timestamp::MIN)
     });
     let mut covered = window.map(|begin| Covered::new(begin, segments));
-    let ways = ways(policy, facts, &newest_first)?;
+    let ways = ways(policy, input, &newest_first)?;
     let of = policy.backups.keep_backups.map_or(0, NonZeroUsize::get);
     let mut kept: Vec<KeptBackup> = Vec::new();
     for (index, backup) in newest_first.iter().enumerate() {
@@ -102,16 +102,16 @@ pub(super) fn by_backups(policy: &Policy, facts: Facts<'_>) -> Result<Vec<KeptBa
 /// that counts does, another one is taken: its files may be gone, but without its WAL it is lost for certain.
 fn ways<'a>(
     policy: &'a Policy,
-    facts: Facts<'a>,
+    input: PolicyInput<'a>,
     newest_first: &[&'a Backup],
 ) -> Result<Vec<(&'a Tip, &'a Backup)>, Doubt> {
-    let others = facts.backups.iter().filter(|backup| backup.complete && !backup.counts);
+    let others = input.backups.iter().filter(|backup| backup.complete && !backup.counts);
     let other = |tip: &Tip| {
         let leading = others.clone().filter(|backup| backup.leads_to.contains(&tip.timeline));
         leading.max_by_key(|backup| (backup.ended, backup.start.order()))
     };
     let mut ways = Vec::new();
-    for tip in policy.ends(facts).wanted() {
+    for tip in policy.ends(input).wanted() {
         let reaches = newest_first.iter().find(|backup| backup.reaches.contains(&tip.timeline));
         let leads = || newest_first.iter().find(|backup| backup.leads_to.contains(&tip.timeline));
         match reaches.or_else(leads).copied().or_else(|| other(tip)) {
@@ -206,7 +206,7 @@ mod tests {
         let policy = Policy { backups: policy, ..Policy::default() };
         let decision = decide(
             &policy,
-            Facts { backups, segments, tips, newest: None, now: now(), size: SegmentSize::DEFAULT },
+            PolicyInput { backups, segments, tips, newest: None, now: now(), size: SegmentSize::DEFAULT },
         )?;
         Ok((decision.boundary.unwrap(), decision.kept))
     }

@@ -23,7 +23,7 @@ pub use before::{Before, BeforeError};
 pub use branches::{BranchPolicy, GivenUp, Tip};
 pub use doubt::Doubt;
 pub use kept::{KeptBackup, Why};
-pub use policy::{Decision, Facts, Policy, Young, decide};
+pub use policy::{Decision, Policy, PolicyInput, Young, decide};
 
 /// The oldest WAL kept: a position at the start of a segment, the same on every timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -35,7 +35,7 @@ pub struct Policy {
 
 /// Facts that a policy is applied to.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct PolicyInput<'a> {
     /// Known base backups.
     pub backups: &'a [Backup],
     /// Archived segments with the times of archiving.
@@ -85,8 +85,8 @@ impl Policy {
 }
 
 /// Applies a policy.
-pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
-    let Facts { backups, segments, tips, newest, now, size } = facts;
+pub fn decide(policy: &Policy, input: PolicyInput<'_>) -> Result<Decision, Doubt> {
+    let PolicyInput { backups, segments, tips, newest, now, size } = input;
     if let Some(since) = newest.filter(|newest| is_future(*newest, now)) {
         return Err(Doubt::FromTheFuture { what: "the newest file".to_owned(), since });
     }
@@ -102,7 +102,7 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     let mut boundaries = Vec::new();
     let mut kept = Vec::new();
     if policy.backups != BackupPolicy::default() || backups.iter().any(|backup| backup.found) {
-        kept = by_backups(policy, facts)?;
+        kept = by_backups(policy, input)?;
         boundaries.push(kept.iter().map(|kept| Boundary::from(kept.backup.start)).min());
     }
     if let Some(days) = policy.wal_days {
@@ -130,7 +130,7 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     let boundary = boundary.map(|boundary| needed.map_or(boundary, |needed| needed.min(boundary)));
     let mut decision = Decision { boundary, kept, young, ..Decision::default() };
     let Some(boundary) = boundary else { return Ok(decision) };
-    if let Some(doubt) = taken(policy, facts, boundary) {
+    if let Some(doubt) = taken(policy, input, boundary) {
         if !policy.accept_no_backup && !policy.is_of_a_standby() {
             return Err(doubt);
         }
@@ -148,15 +148,15 @@ pub fn decide(policy: &Policy, facts: Facts<'_>) -> Result<Decision, Doubt> {
     };
     let given_up = tips.iter().filter(is_cut_off);
     decision.given_up = given_up.map(|tip| GivenUp { timeline: tip.timeline, since: tip.since }).collect();
-    let alive = policy.ends(facts).given_up_and_alive();
+    let alive = policy.ends(input).given_up_and_alive();
     decision.alive = alive.map(|tip| GivenUp { timeline: tip.timeline, since: tip.since }).collect();
     Ok(decision)
 }
 
 impl Policy {
     /// Returns the ends of the branches, with the settings that decide which are wanted.
-    pub(super) fn ends<'a>(&'a self, facts: Facts<'a>) -> Branches<'a> {
-        let Facts { tips, now, .. } = facts;
+    pub(super) fn ends<'a>(&'a self, input: PolicyInput<'a>) -> Branches<'a> {
+        let PolicyInput { tips, now, .. } = input;
         Branches { policy: &self.branches, tips, now, young: self.backup_may_take }
     }
 
@@ -199,15 +199,15 @@ fn youngest_part(
 }
 
 /// Returns the doubt if `boundary` deletes the last complete backup's WAL, or the last that leads to a wanted end.
-fn taken(policy: &Policy, facts: Facts<'_>, boundary: Boundary) -> Option<Doubt> {
-    let complete = newest_first(facts.backups);
+fn taken(policy: &Policy, input: PolicyInput<'_>, boundary: Boundary) -> Option<Doubt> {
+    let complete = newest_first(input.backups);
     let stays = |backup: &&&Backup| Boundary::from(backup.start) >= boundary;
     let title = |backup: &Backup| backup.title.clone();
     let newest = complete.first()?;
     if !complete.iter().any(|backup| stays(&backup)) {
         return Some(Doubt::TakesLastBackup { title: title(newest) });
     }
-    policy.ends(facts).wanted().find_map(|tip| {
+    policy.ends(input).wanted().find_map(|tip| {
         let mut leading = complete.iter().filter(|backup| backup.leads_to.contains(&tip.timeline));
         let newest = leading.clone().next()?;
         (!leading.any(|backup| stays(&backup)))
@@ -264,9 +264,15 @@ mod tests {
             (name("000000010000000000000009"), days_ago(1)),
         ];
         let newest = Some(days_ago(newest));
-        let facts =
-            Facts { backups, segments: &segments, tips: &[], newest, now: now(), size: SegmentSize::DEFAULT };
-        decide(policy, facts).map(|decision| decision.boundary)
+        let input = PolicyInput {
+            backups,
+            segments: &segments,
+            tips: &[],
+            newest,
+            now: now(),
+            size: SegmentSize::DEFAULT,
+        };
+        decide(policy, input).map(|decision| decision.boundary)
     }
 
     #[test]
@@ -305,7 +311,14 @@ mod tests {
         let newest = Some(days_ago(0));
         decide(
             policy,
-            Facts { backups, segments: &segments, tips, newest, now: now(), size: SegmentSize::DEFAULT },
+            PolicyInput {
+                backups,
+                segments: &segments,
+                tips,
+                newest,
+                now: now(),
+                size: SegmentSize::DEFAULT,
+            },
         )
     }
 

@@ -19,7 +19,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
 
-use crate::archive::failure::{Asked, Failure};
+use crate::archive::failure::{Asked, RequestFailure};
 use crate::archive::{Created, Fetched};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, chain};
@@ -50,8 +50,8 @@ impl Local {
         self.directory.root()
     }
 
-    /// Returns `true` if a file of that name is visible. If `false`, only creating it gives certainty.
-    pub(super) async fn is_taken(&self, key: &Key) -> bool {
+    /// Returns `true` if a file of that name is visible; `false` proves nothing, and only creating it gives certainty.
+    pub(super) async fn is_known_taken(&self, key: &Key) -> bool {
         let (root, key) = (self.root().to_owned(), key.clone());
         blocking(move || matches!(open_file(&root, &key), Ok(Some(_)))).await
     }
@@ -169,11 +169,11 @@ impl Local {
     }
 
     /// Returns the meaning of a failure; `what` names the attempted action.
-    pub(super) fn failure(what: String, asked: Asked, error: object_store::Error) -> Failure {
+    pub(super) fn failure(what: String, asked: Asked, error: object_store::Error) -> RequestFailure {
         if matches!(error, object_store::Error::AlreadyExists { .. }) {
-            return Failure::Taken;
+            return RequestFailure::Taken;
         }
-        Failure::Error(failed_for_good(what, asked, error))
+        RequestFailure::Error(failed_for_good(what, asked, error))
     }
 
     fn path(&self, key: &Key) -> Result<PathBuf, Error> {

@@ -76,13 +76,13 @@ fn element(body: &str, name: &str) -> Option<String> {
 /// Meaning of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meaning {
-    pub(super) verdict: Verdict,
+    pub(super) kind: AnswerKind,
     /// Hint for the user.
     pub(super) hint: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum AnswerKind {
     /// The name is taken.
     Taken,
     /// The store does not support conditions.
@@ -93,10 +93,10 @@ pub(super) enum Verdict {
 
 /// Interprets a response.
 pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meaning {
-    let verdict = |verdict| Meaning { verdict, hint: None };
-    let absent = || verdict(Verdict::Failure(ErrorKind::Absent));
-    let retry = || verdict(Verdict::Failure(ErrorKind::Unavailable));
-    let hinted = |kind, hint: String| Meaning { verdict: Verdict::Failure(kind), hint: Some(hint) };
+    let of_kind = |kind| Meaning { kind, hint: None };
+    let absent = || of_kind(AnswerKind::Failure(ErrorKind::Absent));
+    let retry = || of_kind(AnswerKind::Failure(ErrorKind::Unavailable));
+    let hinted = |kind, hint: String| Meaning { kind: AnswerKind::Failure(kind), hint: Some(hint) };
     let refused = |hint: &str| hinted(ErrorKind::Refused, hint.to_owned());
     let code = answer.code.as_deref().unwrap_or_default();
     match (answer.status, code) {
@@ -114,9 +114,9 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
         ),
         // S3 and Google return 412; Azure's emulator and some versions of Azure return 409.
         (412, _) | (_, "BlobAlreadyExists" | "PreconditionFailed") if asked == Asked::Create => {
-            verdict(Verdict::Taken)
+            of_kind(AnswerKind::Taken)
         }
-        (501, _) if asked == Asked::Create => verdict(Verdict::Unconditional),
+        (501, _) if asked == Asked::Create => of_kind(AnswerKind::Unconditional),
         (_, "RequestTimeTooSkewed" | "RequestExpired" | "RequestNotYetValid") => refused(&clock(answer)),
         (403, "AuthenticationFailed") if is_skewed(answer) => refused(&clock(answer)),
         (_, "InvalidAccessKeyId" | "InvalidClientTokenId" | "AuthFailure") => {
@@ -200,46 +200,42 @@ mod tests {
         Answer { status, code: (!code.is_empty()).then(|| code.to_owned()), ..Answer::default() }
     }
 
-    fn verdict(status: u16, code: &str, asked: Asked) -> Verdict {
-        judge(&answer(status, code), asked, Provider::S3).verdict
+    fn kind(status: u16, code: &str, asked: Asked) -> AnswerKind {
+        judge(&answer(status, code), asked, Provider::S3).kind
     }
 
-    const ABSENT: Verdict = Verdict::Failure(ErrorKind::Absent);
-    const RETRY: Verdict = Verdict::Failure(ErrorKind::Unavailable);
-    const REFUSED: Verdict = Verdict::Failure(ErrorKind::Refused);
+    const ABSENT: AnswerKind = AnswerKind::Failure(ErrorKind::Absent);
+    const RETRY: AnswerKind = AnswerKind::Failure(ErrorKind::Unavailable);
+    const REFUSED: AnswerKind = AnswerKind::Failure(ErrorKind::Refused);
 
     #[test]
     fn only_an_error_code_about_the_key_proves_absence() {
-        assert_eq!(verdict(404, "NoSuchKey", Asked::Read), ABSENT);
-        assert_eq!(verdict(404, "BlobNotFound", Asked::Read), ABSENT);
-        assert_eq!(verdict(404, "", Asked::Look), ABSENT, "a HEAD's answer has no body");
-        assert_eq!(verdict(404, "NoSuchKey", Asked::List), REFUSED, "a listing names no key");
-        assert_eq!(verdict(404, "NoSuchBucket", Asked::Read), REFUSED);
-        assert_eq!(verdict(404, "ContainerNotFound", Asked::Look), REFUSED);
-        assert_eq!(verdict(404, "", Asked::Read), RETRY);
-        assert_eq!(verdict(404, "NoSuchUpload", Asked::Read), RETRY);
-        assert_eq!(
-            verdict(404, "NoSuchKey", Asked::Create),
-            RETRY,
-            "creating does not need what is not there"
-        );
+        assert_eq!(kind(404, "NoSuchKey", Asked::Read), ABSENT);
+        assert_eq!(kind(404, "BlobNotFound", Asked::Read), ABSENT);
+        assert_eq!(kind(404, "", Asked::Look), ABSENT, "a HEAD's answer has no body");
+        assert_eq!(kind(404, "NoSuchKey", Asked::List), REFUSED, "a listing names no key");
+        assert_eq!(kind(404, "NoSuchBucket", Asked::Read), REFUSED);
+        assert_eq!(kind(404, "ContainerNotFound", Asked::Look), REFUSED);
+        assert_eq!(kind(404, "", Asked::Read), RETRY);
+        assert_eq!(kind(404, "NoSuchUpload", Asked::Read), RETRY);
+        assert_eq!(kind(404, "NoSuchKey", Asked::Create), RETRY, "creating does not need what is not there");
         for status in [301, 307, 400, 401, 403, 405, 409, 410, 412, 429, 500, 503] {
             for asked in [Asked::Read, Asked::Look] {
-                assert_ne!(verdict(status, "", asked), ABSENT, "{status}");
+                assert_ne!(kind(status, "", asked), ABSENT, "{status}");
             }
         }
     }
 
     #[test]
     fn only_a_failed_condition_means_taken() {
-        assert_eq!(verdict(412, "PreconditionFailed", Asked::Create), Verdict::Taken);
-        assert_eq!(verdict(412, "", Asked::Create), Verdict::Taken);
-        assert_eq!(verdict(409, "BlobAlreadyExists", Asked::Create), Verdict::Taken);
-        assert_eq!(verdict(409, "ConditionalRequestConflict", Asked::Create), RETRY);
-        assert_eq!(verdict(409, "OperationAborted", Asked::Create), RETRY);
-        assert_eq!(verdict(501, "NotImplemented", Asked::Create), Verdict::Unconditional);
+        assert_eq!(kind(412, "PreconditionFailed", Asked::Create), AnswerKind::Taken);
+        assert_eq!(kind(412, "", Asked::Create), AnswerKind::Taken);
+        assert_eq!(kind(409, "BlobAlreadyExists", Asked::Create), AnswerKind::Taken);
+        assert_eq!(kind(409, "ConditionalRequestConflict", Asked::Create), RETRY);
+        assert_eq!(kind(409, "OperationAborted", Asked::Create), RETRY);
+        assert_eq!(kind(501, "NotImplemented", Asked::Create), AnswerKind::Unconditional);
         for status in [304, 400, 403, 404, 409, 429, 500, 503] {
-            assert_ne!(verdict(status, "", Asked::Create), Verdict::Taken, "{status}");
+            assert_ne!(kind(status, "", Asked::Create), AnswerKind::Taken, "{status}");
         }
     }
 
@@ -258,8 +254,8 @@ mod tests {
             (400, "BadDigest"),
             (307, "TemporaryRedirect"),
         ] {
-            assert_eq!(verdict(status, code, Asked::Create), RETRY, "{status} {code}");
-            assert_eq!(verdict(status, code, Asked::Read), RETRY, "{status} {code}");
+            assert_eq!(kind(status, code, Asked::Create), RETRY, "{status} {code}");
+            assert_eq!(kind(status, code, Asked::Read), RETRY, "{status} {code}");
         }
         for (status, code) in [
             (301, "PermanentRedirect"),
@@ -276,7 +272,7 @@ mod tests {
         ] {
             for asked in [Asked::Create, Asked::Read, Asked::Look, Asked::List, Asked::Write, Asked::Delete] {
                 let meaning = judge(&answer(status, code), asked, Provider::S3);
-                assert_eq!(meaning.verdict, REFUSED, "{status} {code}");
+                assert_eq!(meaning.kind, REFUSED, "{status} {code}");
                 assert!(meaning.hint.is_some(), "{status} {code} says what to do");
             }
         }

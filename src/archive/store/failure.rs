@@ -6,10 +6,10 @@ use std::fmt;
 use object_store::client::HttpError;
 use rustls::CertificateError;
 
-use super::answer::{Answer, Meaning, Verdict, judge};
+use super::answer::{Answer, AnswerKind, Meaning, judge};
 use super::credentials::NoCredentials;
 use super::stall::Stalled;
-use crate::archive::failure::{Asked, Failure};
+use crate::archive::failure::{Asked, RequestFailure};
 use crate::archive::url::Provider;
 use crate::error::{Error, ErrorKind, chain, joined};
 
@@ -19,15 +19,15 @@ pub(super) fn failure(
     asked: Asked,
     provider: Provider,
     error: &object_store::Error,
-) -> Failure {
+) -> RequestFailure {
     if let Some(answer) = find::<Answer>(error) {
-        let Meaning { verdict, hint } = judge(answer, asked, provider);
-        return match verdict {
-            Verdict::Taken => Failure::Taken,
-            Verdict::Unconditional => Failure::Unconditional,
-            Verdict::Failure(kind) => {
+        let Meaning { kind, hint } = judge(answer, asked, provider);
+        return match kind {
+            AnswerKind::Taken => RequestFailure::Taken,
+            AnswerKind::Unconditional => RequestFailure::Unconditional,
+            AnswerKind::Failure(kind) => {
                 let failure = Error::new(kind, what).because(answer.clone());
-                Failure::Error(if let Some(hint) = hint { failure.hint(hint) } else { failure })
+                RequestFailure::Error(if let Some(hint) = hint { failure.hint(hint) } else { failure })
             }
         };
     }
@@ -36,7 +36,7 @@ pub(super) fn failure(
         Some((kind, hint)) => Error::new(kind, what).because(causes).hint(hint),
         None => Error::new(ErrorKind::Unavailable, what).because(causes),
     };
-    Failure::Error(failure.timed_out(is_timeout(error)))
+    RequestFailure::Error(failure.timed_out(is_timeout(error)))
 }
 
 /// Returns `true` if nothing answered in the time allowed.

@@ -31,7 +31,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload};
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::failure::{Asked, Failure};
+use crate::archive::failure::{Asked, RequestFailure};
 use crate::archive::remove::stopped_deleting;
 use crate::archive::url::{Provider, StoreUrl};
 use crate::archive::{Created, Fetched};
@@ -120,9 +120,9 @@ impl Store {
         Ok(told.fold(format!("store {url}"), |place, (name, value)| format!("{place}\n{name} {value}")))
     }
 
-    /// Returns `true` if the name is taken. Asks only if creating a file would not report that; otherwise it opens
+    /// Returns `true` if the name is known to be taken. Asks only if creating a file would not report that; otherwise it opens
     /// the connection.
-    pub(super) async fn is_taken(&self, key: &Path) -> Result<bool, Error> {
+    pub(super) async fn is_known_taken(&self, key: &Path) -> Result<bool, Error> {
         if self.creating_tells() {
             if let Some(client) = &self.client {
                 client.connect_early(&self.address).await;
@@ -194,9 +194,9 @@ impl Store {
         let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
         let Err(error) = put(mode).await else { return Ok(Created::New) };
         match self.failure(what(), Asked::Create, &error) {
-            Failure::Taken => Ok(Created::Exists),
+            RequestFailure::Taken => Ok(Created::Exists),
             // The name was checked just before, which is all that can be done for this store.
-            Failure::Unconditional if conditional && !self.creating_tells() => {
+            RequestFailure::Unconditional if conditional && !self.creating_tells() => {
                 tracing::warn!(
                     "{} does not understand conditional writes; conditional_put = \"no\" in [store] saves trying them",
                     self.url
@@ -206,10 +206,10 @@ impl Store {
                     Err(error) => Err(self.failed(what(), Asked::Create, &error)),
                 }
             }
-            Failure::Unconditional => Err(Error::new(ErrorKind::Refused, what())
+            RequestFailure::Unconditional => Err(Error::new(ErrorKind::Refused, what())
                 .because(failure::Causes::of(&error))
                 .hint("the store does not understand conditional writes; set conditional_put = \"no\" in [store]")),
-            Failure::Error(failure) => Err(failure),
+            RequestFailure::Error(failure) => Err(failure),
         }
     }
 
@@ -345,7 +345,7 @@ impl Store {
     }
 
     /// Returns the meaning of a failure; `what` names the attempted action.
-    pub(super) fn failure(&self, what: String, asked: Asked, error: &object_store::Error) -> Failure {
+    pub(super) fn failure(&self, what: String, asked: Asked, error: &object_store::Error) -> RequestFailure {
         failure::failure(what, asked, self.url.provider, error)
     }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use crate::catalog::LabelPattern;
-use crate::cli::exit::Failure;
+use crate::cli::exit::ExitStatuses;
 use crate::cli::print::{plain, print, time, write_json};
 use crate::cli::progress::Bar;
 use crate::cli::tool::{Opened, Tool};
@@ -103,7 +103,7 @@ impl Prune {
             backup_labels: self.backup_label.clone(),
             ..given
         })?;
-        let servers = self.servers(&settings).map_err(|error| self.tool.failure().report(&error))?;
+        let servers = self.servers(&settings).map_err(|error| self.tool.statuses().report(&error))?;
         let (system, pruned) = self.tool.work(&settings, async |opened, stop| {
             let request = self.request(&settings, &opened, servers);
             let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("deleting") };
@@ -132,7 +132,7 @@ impl Prune {
                 text::write(to, &pruned, self.dry_run)
             }
         })?;
-        let status = pruned.error.as_ref().map(|error| Failure::OfTool.report(error));
+        let status = pruned.error.as_ref().map(|error| ExitStatuses::OfTool.report(error));
         Ok(status.unwrap_or_default().into())
     }
 

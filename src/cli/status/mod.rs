@@ -13,7 +13,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::archive::Archive;
-use crate::cli::exit::Failure;
+use crate::cli::exit::ExitStatuses;
 use crate::cli::print::print_text;
 use crate::cli::supervise::supervise;
 use crate::cli::tool::Tool;
@@ -81,7 +81,7 @@ impl Status {
             let work = Work { stop: &stop, clock: &Timestamp::now, progress: &() };
             status::gather(Archive::open(&settings.archive), request, &limit, &work).await
         });
-        let status = status.map_err(|ended| self.tool.failure().report_ended(&ended))?;
+        let status = status.map_err(|ended| self.tool.statuses().report_ended(&ended))?;
         let problems = self.limits.demands().problems(&status).iter().map(limits::told).collect();
         let data = self.tool.pgdata.as_deref();
         let told = Told { archive: settings.archive.url.to_string(), data, status: &status, problems };
@@ -106,7 +106,7 @@ impl Status {
     fn exit_status(&self, told: &Told<'_>, written: &Result<(), Error>) -> u8 {
         let backlog = told.status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
         let failures = [backlog, told.status.archive.as_ref().err(), written.as_ref().err()];
-        let statuses = failures.into_iter().flatten().map(|error| Failure::OfTool.report(error));
+        let statuses = failures.into_iter().flatten().map(|error| ExitStatuses::OfTool.report(error));
         let failed = statuses.max().unwrap_or_default();
         if self.prometheus || self.output.is_some() {
             told.problems.iter().for_each(|problem| tracing::error!("{problem}"));

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::catalog::LabelPattern;
 use crate::cli::arguments;
-use crate::cli::exit::Failure;
+use crate::cli::exit::ExitStatuses;
 use crate::cli::print::print_text;
 use crate::cli::progress::Bar;
 use crate::cli::tool::{Opened, Tool};
@@ -107,7 +107,7 @@ impl Verify {
             text::told(&verified)
         })?;
         if let Some(error) = &verified.error {
-            return Ok(Failure::OfTool.report(error).into());
+            return Ok(ExitStatuses::OfTool.report(error).into());
         }
         Ok(u8::from(!verified.report.ok).into())
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use walkeep::{
     archive::{Archive, Created, Fetched, StoredFile},
     error::{Error, ErrorKind},
-    frame::{Codec, Content, Facts, Overflow, encode},
+    frame::{Codec, Content, HeaderFields, Overflow, encode},
     wal::{LongPageHeader, SystemIdentifier, WalName},
 };
 
@@ -46,7 +46,7 @@ impl Scene<'_> {
     }
 
     pub async fn create_in(&self, system: SystemIdentifier, file: &str, content: Content<File>) -> Created {
-        if self.archive.is_taken(system, name(file)).await.unwrap() {
+        if self.archive.is_known_taken(system, name(file)).await.unwrap() {
             return Created::Exists;
         }
         self.archive.create(system, name(file), content).await.unwrap()
@@ -200,14 +200,14 @@ pub fn whoever_asks_whether_a_file_is_there_hears_the_same(place: &dyn Place) {
         for file in NAMES {
             let (framed, stored) = framed(system, name(file));
             assert!(!archive.holds(system, name(file)).await.unwrap(), "{file}");
-            assert!(!archive.is_taken(system, name(file)).await.unwrap(), "{file}");
+            assert!(!archive.is_known_taken(system, name(file)).await.unwrap(), "{file}");
             assert!(!archive.still_holds(system, name(file), stored).await.unwrap(), "{file}");
             scene.create(file, framed).await;
             assert!(archive.holds(system, name(file)).await.unwrap(), "{file}");
             assert!(archive.make_durable(system, name(file)).await.unwrap(), "{file}");
             // Where creating tells, it is not asked.
             let tells = archive.conditional_put().1 && archive.is_store();
-            assert_eq!(archive.is_taken(system, name(file)).await.unwrap(), !tells, "{file}");
+            assert_eq!(archive.is_known_taken(system, name(file)).await.unwrap(), !tells, "{file}");
             // Of a `.partial`, a store cannot tell which one it is.
             let is_told = place.is_directory() || file != PARTIAL;
             assert_eq!(archive.still_holds(system, name(file), stored).await.unwrap(), is_told, "{file}");
@@ -236,11 +236,11 @@ fn framed(system: SystemIdentifier, name: WalName) -> (Content<File>, StoredFile
         }
         _ => (b"1\t0/600000\tno recovery target specified\n".to_vec(), None),
     };
-    let facts = Facts { name, system, wal_magic, archived_at: jiff::Timestamp::UNIX_EPOCH };
+    let fields = HeaderFields { name, system, wal_magic, archived_at: jiff::Timestamp::UNIX_EPOCH };
     let never: Overflow<fn() -> std::io::Result<File>> =
         Overflow { beyond: u64::MAX, open: || Err(std::io::Error::other("it is small")) };
     let encoded =
-        encode(&original[..], &facts, Codec::default(), std::num::NonZeroUsize::MIN, never).unwrap();
+        encode(&original[..], &fields, Codec::default(), std::num::NonZeroUsize::MIN, never).unwrap();
     let stored = StoredFile { bytes: encoded.content.size(), blake3: encoded.header.blake3 };
     (encoded.content, stored)
 }

@@ -17,7 +17,7 @@ use support::{
     running::outcome_of,
 };
 use walkeep::{
-    frame::{Codec, Content, Facts, Overflow, encode},
+    frame::{Codec, Content, HeaderFields, Overflow, encode},
     wal::{SystemIdentifier, WalMagic, WalName},
 };
 
@@ -29,13 +29,13 @@ const OTHER_SYSTEM: u64 = 7_000_000_000_000_000_001;
 /// Returns an archived file with the header of `name` and valid digests, whatever its content.
 fn well_sealed(name: &str, system: u64, content: &[u8]) -> Vec<u8> {
     let name: WalName = name.parse().unwrap();
-    let facts = Facts {
+    let fields = HeaderFields {
         name,
         system: SystemIdentifier::new(system).unwrap(),
         wal_magic: name.segment().map(|_| WalMagic(0xD110)),
         archived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
     };
-    let encoded = encode(content, &facts, Codec::default(), NonZeroUsize::MIN, Overflow::never()).unwrap();
+    let encoded = encode(content, &fields, Codec::default(), NonZeroUsize::MIN, Overflow::never()).unwrap();
     let Content::Memory(chunks) = encoded.content else { panic!("it is not in memory") };
     chunks.concat()
 }

@@ -17,7 +17,7 @@ use support::{
     kept::{Kept, archived_segment, days_ago, name},
     push::SYSTEM,
     store_cluster::Told,
-    verified::Verdict,
+    verified::VerifyOutput,
 };
 
 /// Segments 1 to 12, some of which are missing; base backups from 2 and from 9.
@@ -40,8 +40,8 @@ impl Scene {
         command
     }
 
-    fn verify(&self, options: &[&str]) -> Verdict {
-        Verdict::of(self.command(options))
+    fn verify(&self, options: &[&str]) -> VerifyOutput {
+        VerifyOutput::of(self.command(options))
     }
 
     fn told(&self, options: &[&str]) -> Told {

@@ -15,7 +15,9 @@ use support::{
     push::SYSTEM,
     running::Outcome,
     store::fault::{Fault, Matching},
-    verified::{BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verdict, Verified, content, name},
+    verified::{
+        BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verified, VerifyOutput, content, name,
+    },
     verified_store::{asked, interrupted, let_the_survey_through, report, store, verify},
 };
 
@@ -180,7 +182,7 @@ fn samples_and_new_files_are_partial_verifications() {
 #[test]
 fn a_store_is_listed_once_and_each_file_is_read_once() {
     let scene = store();
-    let verdict = Verdict::of(verify(&scene, &["--deep", "--system-identifier", &SYSTEM.to_string()]));
+    let verdict = VerifyOutput::of(verify(&scene, &["--deep", "--system-identifier", &SYSTEM.to_string()]));
     verdict.says(&[]);
     assert_eq!(verdict.content("checked_files"), 7);
     let lists = scene.store.requests().into_iter().filter(|request| request.query.is_some()).count();
@@ -211,9 +213,9 @@ fn an_interrupted_verification_continues_where_it_ended() {
     assert_eq!((&noted["checked_up_to"], &noted["ok"]), (&json!(NEEDED), &json!(false)));
 
     // A partial verification changes nothing.
-    Verdict::of(verify(&scene, &["--names-only"])).says(&[]);
+    VerifyOutput::of(verify(&scene, &["--names-only"])).says(&[]);
     scene.store.forget_requests();
-    let verdict = Verdict::of(verify(&scene, &["--resume"]));
+    let verdict = VerifyOutput::of(verify(&scene, &["--resume"]));
     verdict.says(&[("note", "damaged", OLD)]);
     assert_eq!(
         (verdict.content("resumed_after"), verdict.content("checked_files")),
@@ -230,7 +232,7 @@ fn an_interrupted_verification_continues_where_it_ended() {
 
     // Nothing to continue: it starts at the beginning.
     scene.store.forget_requests();
-    let verdict = Verdict::of(verify(&scene, &["--resume"]));
+    let verdict = VerifyOutput::of(verify(&scene, &["--resume"]));
     assert_eq!(
         (verdict.content("resumed_after"), verdict.content("checked_files")),
         (&Value::Null, &json!(7))
@@ -245,7 +247,7 @@ fn a_killed_verification_continues_from_its_last_report() {
     assert_eq!(killed.status, -9);
     assert_eq!(report(&scene)["checked_up_to"], NEEDED);
     assert_eq!((&report(&scene)["at_work"], &report(&scene)["last_full"]), (&json!(true), &Value::Null));
-    let verdict = Verdict::of(verify(&scene, &["--resume"]));
+    let verdict = VerifyOutput::of(verify(&scene, &["--resume"]));
     verdict.says(&[("note", "damaged", OLD)]);
     assert_eq!(verdict.content("resumed_after"), NEEDED);
     assert_eq!(report(&scene)["ok"], true);
@@ -259,7 +261,7 @@ fn a_killed_verification_continues_from_its_last_report() {
 fn an_interrupted_verification_starts_again_without_resume() {
     let scene = store();
     interrupted(&scene, &["--deep"], Signal::TERM);
-    let verdict = Verdict::of(verify(&scene, &[]));
+    let verdict = VerifyOutput::of(verify(&scene, &[]));
     verdict.says(&[("note", "damaged", OLD)]);
     assert_eq!(
         (verdict.content("resumed_after"), verdict.content("checked_files")),
@@ -284,7 +286,7 @@ fn an_archive_that_becomes_unavailable_is_a_failure_and_no_finding() {
     assert_eq!(report(&scene)["checked_up_to"], NEEDED);
     scene.relax();
     scene.store.heal();
-    Verdict::of(verify(&scene, &["--resume"])).says(&[]);
+    VerifyOutput::of(verify(&scene, &["--resume"])).says(&[]);
 }
 
 #[test]
@@ -294,7 +296,7 @@ fn a_file_that_the_archive_does_not_return_is_a_finding() {
     let_the_survey_through(&scene);
     let broken = Fault::Answer { status: 500, code: "InternalError", message: "No" };
     scene.store.break_with(Matching::GetsFrom("000000010000000000000006"), broken);
-    let mut verdict = Verdict::of(verify(&scene, &[]));
+    let mut verdict = VerifyOutput::of(verify(&scene, &[]));
     assert!(verdict.stderr.lines().all(|line| line.starts_with("walkeep: warning: ")), "{}", verdict.stderr);
     verdict.stderr.clear();
     verdict.says(&[("failure", "unreadable", &name(1, 6))]);

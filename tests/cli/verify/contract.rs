@@ -20,8 +20,8 @@ use support::{
     push::SYSTEM,
     store_cluster::Told,
     verified::{
-        BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verdict, Verified, backup_history, content,
-        name,
+        BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verified, VerifyOutput, backup_history,
+        content, name,
     },
 };
 
@@ -146,7 +146,7 @@ fn a_backup_that_lacks_its_own_wal_is_a_failure_unless_a_newer_one_can_be_recove
     let verify = || {
         let mut command = kept.walkeep("verify", &["--names-only"]);
         command.stdout(Stdio::piped());
-        Verdict::of(command)
+        VerifyOutput::of(command)
     };
     let verdict = verify();
     verdict.says(&[("note", "gap", OLD), ("note", "backup_incomplete", &broken)]);

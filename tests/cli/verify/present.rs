@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::{
     kept::{Kept, archived_segment, days_ago, name, position},
     store_cluster::Told,
-    verified::Verdict,
+    verified::VerifyOutput,
 };
 
 fn command(kept: &Kept, options: &[&str]) -> Command {
@@ -22,8 +22,8 @@ fn command(kept: &Kept, options: &[&str]) -> Command {
     command
 }
 
-fn verify(kept: &Kept, options: &[&str]) -> Verdict {
-    Verdict::of(command(kept, options))
+fn verify(kept: &Kept, options: &[&str]) -> VerifyOutput {
+    VerifyOutput::of(command(kept, options))
 }
 
 fn first_line(kept: &Kept, options: &[&str]) -> String {
@@ -80,7 +80,7 @@ fn the_recoverable_time_starts_at_the_end_of_the_oldest_backup_without_a_later_g
 }
 
 /// Asserts the message that nothing recovers the present.
-fn lost(kept: &Kept, options: &[&str], timeline: u32, why: &str) -> Verdict {
+fn lost(kept: &Kept, options: &[&str], timeline: u32, why: &str) -> VerifyOutput {
     let verdict = verify(kept, options);
     let present = &verdict.json["present"];
     assert_eq!(

@@ -13,7 +13,7 @@ use support::{
     store::fault::{Fault, Matching},
     store_cluster::Told,
     store_scene::StoreScene,
-    verified::{BACKUP, LAST, NEEDED, OLD, START, Verdict, backup_history, content, name},
+    verified::{BACKUP, LAST, NEEDED, OLD, START, VerifyOutput, backup_history, content, name},
     verified_store::{interrupted, remove, report, store, verified_while, verify},
 };
 
@@ -27,7 +27,7 @@ fn a_segment_that_is_listed_but_inaccessible_is_a_failure() {
     let scene = store();
     scene.store.break_with(Matching::Of(NEEDED), lost());
     for options in [&[][..], &["--deep"]] {
-        let verdict = Verdict::of(verify(&scene, options));
+        let verdict = VerifyOutput::of(verify(&scene, options));
         verdict.says(&[("failure", "unreadable", NEEDED)]);
         verdict.means(NEEDED, &["lists it", "\"nightly\"", "cannot be recovered beyond"]);
         assert_eq!(verdict.json["present"]["recoverable"], false);
@@ -39,7 +39,7 @@ fn a_segment_that_is_listed_but_inaccessible_is_a_failure() {
     // WAL before the base backup is not needed.
     scene.store.heal();
     scene.store.break_with(Matching::Of(OLD), lost());
-    Verdict::of(verify(&scene, &[])).says(&[("note", "unreadable", OLD)]);
+    VerifyOutput::of(verify(&scene, &[])).says(&[("note", "unreadable", OLD)]);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_text_file_that_is_listed_but_inaccessible_is_a_failure() {
     let scene = store();
     scene.store.break_with(Matching::Of(BACKUP), lost());
     for options in [&["--names-only"][..], &[]] {
-        let verdict = Verdict::of(verify(&scene, options));
+        let verdict = VerifyOutput::of(verify(&scene, options));
         verdict.says(&[("failure", "unreadable", BACKUP), ("note", "no_backup", "base backups")]);
         assert_eq!(
             (verdict.content("uncompared_files"), verdict.content("gone_files")),
@@ -95,7 +95,7 @@ fn a_file_in_cold_storage_is_not_counted_as_compared() {
     // More of them in a row than an unavailable archive may miss.
     scene.store.break_with(Matching::Of(BACKUP), Fault::None);
     scene.store.break_with(Matching::GetsBefore("000000010000000000000013"), cold());
-    let verdict = Verdict::of(verify(&scene, &["--deep"]));
+    let verdict = VerifyOutput::of(verify(&scene, &["--deep"]));
     assert_eq!((verdict.status, verdict.stderr.as_str()), (1, ""));
     assert_eq!(
         (verdict.content("checked_files"), verdict.content("uncompared_files")),
@@ -123,7 +123,7 @@ fn files_absent_before_an_interruption_are_looked_for_again() {
         (&NEEDED.into(), &START.into(), &1.into())
     );
     with_a_lost_segment(&scene);
-    let verdict = Verdict::of(verify(&scene, &["--resume"]));
+    let verdict = VerifyOutput::of(verify(&scene, &["--resume"]));
     verdict.says(&[("note", "damaged", OLD), ("failure", "unreadable", START)]);
     let counted =
         ["checked_files", "uncompared_files", "gone_files"].map(|field| verdict.content(field).as_u64());

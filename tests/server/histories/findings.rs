@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use walkeep::catalog::{KnownBackup, Labels};
 use walkeep::reports::{Acknowledgements, FindingKind, Findings, Severity};
-use walkeep::verify::{BackupState, Facts, Names};
+use walkeep::verify::{BackupState, NameFacts, Names};
 use walkeep::wal::SegmentName;
 
 use super::disagreements::Disagreements;
@@ -25,8 +25,14 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
     let unreadable = BTreeSet::new();
     let coverage = &catalog.coverage;
     let acknowledged = &Acknowledgements::default();
-    let facts =
-        Facts { coverage, unreadable: &unreadable, staged: &[], unknown: &[], acknowledged, now: world.now };
+    let facts = NameFacts {
+        coverage,
+        unreadable: &unreadable,
+        staged: &[],
+        unknown: &[],
+        acknowledged,
+        now: world.now,
+    };
     let names = Names::of(facts, backups);
     let archive = world.archive(files);
     let targets = known_timelines(files);

@@ -233,7 +233,7 @@ fn tli_of_point(tles: &[Entry], position: Position) -> Option<Tli> {
 }
 
 #[cfg(test)]
-mod stories {
+mod scenarios {
     use super::*;
 
     const BYTES: u64 = 100;
