@@ -161,8 +161,8 @@ pub fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'
 #[must_use]
 pub fn joined<'a>(errors: impl Iterator<Item = &'a (dyn StdError + 'static)>) -> String {
     let mut text = String::new();
-    for (place, next) in errors.map(ToString::to_string).enumerate() {
-        if place == 0 {
+    for (index, next) in errors.map(ToString::to_string).enumerate() {
+        if index == 0 {
             text = next;
         } else if !text.contains(&next) {
             text.push_str(": ");

@@ -10,7 +10,7 @@ use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Labels, OtherSize, T
 use crate::coverage::Coverage;
 use crate::error::{Error, ErrorKind};
 use crate::retention::{
-    Backup, Boundary, Decision, Doubt, GivenUp, KeptBackup, Policy, PolicyInput, Tip, Young, decide,
+    Backup, BranchEnd, Decision, Doubt, GivenUp, KeptBackup, OldestKept, Policy, PolicyInput, Young, decide,
     order_of_deletion,
 };
 use crate::server::Need;
@@ -101,25 +101,27 @@ impl PrunePlan {
         let segments: Vec<(SegmentName, Timestamp)> =
             files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
         let newest = files.iter().map(|file| file.since).max();
-        let tips = tips(&catalog);
+        let ends = ends(&catalog);
         let facts = PolicyInput {
             backups: &backups,
             segments: &segments,
-            tips: &tips,
+            ends: &ends,
             newest,
             now,
             size: catalog.coverage.size(),
         };
-        let Decision { boundary, kept, young, given_up, alive, overruled } =
+        let Decision { oldest_kept, kept, young, given_up, alive, overruled } =
             decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
 
-        let is_forgotten =
-            |backup: &&Backup| boundary.is_some_and(|boundary| Boundary::from(backup.start) < boundary);
+        let is_forgotten = |backup: &&Backup| {
+            oldest_kept.is_some_and(|oldest_kept| OldestKept::from(backup.start) < oldest_kept)
+        };
         let forgotten = backups.iter().filter(is_forgotten).cloned().collect();
         // In place, because there may be millions.
         let mut goes = catalog.inventory.files;
-        let stays_here =
-            |file: &ArchivedFile| boundary.is_none_or(|boundary| !boundary.is_after(file.name.wal()));
+        let stays_here = |file: &ArchivedFile| {
+            oldest_kept.is_none_or(|oldest_kept| !oldest_kept.is_after(file.name.wal()))
+        };
         let stays = Totals::of(goes.iter().filter(|file| stays_here(file)), &catalog.sizes);
         let staying = goes.iter().filter(|file| stays_here(file)).filter_map(|file| file.name.segment());
         let begins_at = staying.min_by_key(|segment| segment.order());
@@ -230,7 +232,7 @@ fn strangers(coverage: &Coverage, policy: &Policy) -> Vec<TimelineId> {
 }
 
 /// Returns the ends of the branches, with the times of their newest files.
-fn tips(catalog: &Catalog) -> Vec<Tip> {
+fn ends(catalog: &Catalog) -> Vec<BranchEnd> {
     let coverage = &catalog.coverage;
     let mut last: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
     let mut begun: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
@@ -243,10 +245,10 @@ fn tips(catalog: &Catalog) -> Vec<Tip> {
             WalName::Partial(_) | WalName::Backup { .. } => {}
         }
     }
-    let tip = |timeline| Tip {
+    let end = |timeline| BranchEnd {
         timeline,
         since: last.get(&timeline).max(begun.get(&timeline)).copied().unwrap_or(Timestamp::MIN),
         way_is_known: timeline == TimelineId::FIRST || coverage.history(timeline).is_some(),
     };
-    coverage.tips().into_iter().map(tip).collect()
+    coverage.branch_ends().into_iter().map(end).collect()
 }

@@ -121,7 +121,7 @@ async fn explain_segment(
             {
                 tracing::warn!("{warning}");
             }
-            tell(&known.own, &end_of_log(archive, &absent, absence, segment, around.partial));
+            tell(&known.own, &end_of_wal(archive, &absent, absence, segment, around.partial));
             return Ok(Answer::Final(absent));
         }
         Absence::Gap(_) if request.accept_gaps.contains(&segment) => {
@@ -332,7 +332,7 @@ fn tell(own: &OwnFacts, text: &str) {
     }
 }
 
-fn end_of_log(
+fn end_of_wal(
     archive: &Archive,
     absent: &Error,
     absence: Absence,

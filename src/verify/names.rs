@@ -322,9 +322,9 @@ mod tests {
 
     #[test]
     fn a_gap_names_the_newest_affected_backup_and_the_number_of_others() {
-        let log = archive(&[(1, 1), (1, 2), (1, 3), (1, 6), (1, 7)], &[]);
+        let wal = archive(&[(1, 1), (1, 2), (1, 3), (1, 6), (1, 7)], &[]);
         let backups = vec![backup("a", 1, 1, 1), backup("b", 1, 2, 2), backup("c", 1, 6, 6)];
-        let found = found(&log, backups);
+        let found = found(&wal, backups);
         assert_eq!(found.len(), 1);
         let meaning = &found[0].2;
         assert!(meaning.contains("\"b\"") && meaning.contains("000000010000000000000003 "), "{meaning}");
@@ -341,24 +341,24 @@ mod tests {
                 .map(|(severity, kind, _)| (severity, kind))
                 .collect::<Vec<_>>()
         };
-        let log = archive(&[(1, 1), (1, 3), (1, 4), (1, 6)], &[]);
+        let wal = archive(&[(1, 1), (1, 3), (1, 4), (1, 6)], &[]);
         let old = || backup("old", 1, 1, 2);
         assert_eq!(
-            kinds(&log, vec![old(), backup("new", 1, 3, 4)]),
+            kinds(&wal, vec![old(), backup("new", 1, 3, 4)]),
             [(Failure, Gap), (Note, Gap), (Note, BackupIncomplete)],
             "segment 5 is needed, and segment 2 is not"
         );
         // A backup that ended after it is what somebody would recover today.
         let last = KnownBackup { ended: Timestamp::MAX, ..old() };
         assert_eq!(
-            kinds(&log, vec![backup("new", 1, 3, 4), last]),
+            kinds(&wal, vec![backup("new", 1, 3, 4), last]),
             [(Failure, Gap), (Note, Gap), (Failure, BackupIncomplete)],
         );
         let replica = KnownBackup { counts: false, ..old() };
-        assert_eq!(kinds(&log, vec![replica.clone(), backup("new", 1, 3, 4)])[2], (Note, BackupIncomplete));
-        assert_eq!(kinds(&log, vec![replica])[2], (Note, NoBackup), "nobody keeps one");
+        assert_eq!(kinds(&wal, vec![replica.clone(), backup("new", 1, 3, 4)])[2], (Note, BackupIncomplete));
+        assert_eq!(kinds(&wal, vec![replica])[2], (Note, NoBackup), "nobody keeps one");
         assert_eq!(
-            kinds(&log, vec![old(), backup("new", 1, 4, 5)]),
+            kinds(&wal, vec![old(), backup("new", 1, 4, 5)]),
             [(Failure, Gap), (Failure, Gap), (Failure, BackupIncomplete), (Failure, BackupIncomplete)],
             "neither can be recovered, so both count"
         );
@@ -366,16 +366,16 @@ mod tests {
 
     #[test]
     fn gaps_of_a_branch_without_a_backup_affect_no_recovery() {
-        let log = archive(&[(1, 1), (1, 2), (2, 2), (2, 4), (1, 3)], &[(2, 1, 2 * MB + 5)]);
-        assert_eq!(found(&log, vec![backup("a", 1, 3, 3)])[0].0, Severity::Note);
-        assert_eq!(found(&log, vec![backup("a", 1, 1, 1)])[0].0, Severity::Failure);
-        assert_eq!(found(&log, vec![])[0].0, Severity::Failure, "who knows what backups there are");
+        let wal = archive(&[(1, 1), (1, 2), (2, 2), (2, 4), (1, 3)], &[(2, 1, 2 * MB + 5)]);
+        assert_eq!(found(&wal, vec![backup("a", 1, 3, 3)])[0].0, Severity::Note);
+        assert_eq!(found(&wal, vec![backup("a", 1, 1, 1)])[0].0, Severity::Failure);
+        assert_eq!(found(&wal, vec![])[0].0, Severity::Failure, "who knows what backups there are");
     }
 
     #[test]
     fn a_missing_history_file_that_recoveries_request_is_a_failure() {
-        let log = archive(&[(2, 4), (2, 5)], &[]);
-        let found = found(&log, vec![backup("a", 2, 4, 4)]);
+        let wal = archive(&[(2, 4), (2, 5)], &[]);
+        let found = found(&wal, vec![backup("a", 2, 4, 4)]);
         assert_eq!(
             (found.len(), found[0].0, found[0].1),
             (1, Severity::Failure, FindingKind::MissingHistory)
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn segments_missing_next_to_an_acknowledged_gap_are_a_separate_failure() {
-        let log = archive(&[(1, 1), (1, 2), (1, 6), (1, 7), (1, 9)], &[]);
+        let wal = archive(&[(1, 1), (1, 2), (1, 6), (1, 7), (1, 9)], &[]);
         let known = |files: &[&str]| {
             let mut known = Acknowledgements::default();
             for file in files {
@@ -401,7 +401,7 @@ mod tests {
             known
         };
         let told = |known: &Acknowledgements| {
-            let names = Names::of(facts(&log, &BTreeSet::new(), known), vec![backup("a", 1, 1, 1)]);
+            let names = Names::of(facts(&wal, &BTreeSet::new(), known), vec![backup("a", 1, 1, 1)]);
             let told = names.findings.listed.into_iter().map(|found| (found.severity, found.file));
             assert_eq!(names.timelines[0].gaps.len(), 2, "what is missing is not cut");
             told.collect::<Vec<_>>()

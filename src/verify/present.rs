@@ -343,7 +343,7 @@ mod tests {
         }
     }
 
-    fn log(timeline: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<(u32, u64)> {
+    fn wal(timeline: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<(u32, u64)> {
         numbers.map(|number| (timeline, number)).collect()
     }
 
@@ -356,7 +356,7 @@ mod tests {
                 ended(3, backup("c", 1, 6, 6)),
             ]
         };
-        let mut scene = Scene::new(archive(&log(1, 1..=9), &[]), backups());
+        let mut scene = Scene::new(archive(&wal(1, 1..=9), &[]), backups());
         assert_eq!(scene.since(), (1, Some(1)));
         let Answer::Recoverable { backup, last, .. } = scene.present().answer else { panic!("it can") };
         assert!(backup.contains("\"a\""), "{backup}");
@@ -374,13 +374,13 @@ mod tests {
 
     #[test]
     fn an_inaccessible_last_segment_is_a_loss() {
-        let mut scene = Scene::new(archive(&log(1, 1..=5), &[]), vec![backup("a", 1, 2, 2)]);
+        let mut scene = Scene::new(archive(&wal(1, 1..=5), &[]), vec![backup("a", 1, 2, 2)]);
         scene.bad = vec![(1, 5)];
         assert_eq!(scene.since(), (1, None));
         scene.bad = vec![(1, 1)];
         assert_eq!(scene.since(), (1, Some(0)), "nothing needs it");
         // The only segment of the newest timeline.
-        let segments = [log(1, 1..=4), log(2, 4..=4)].concat();
+        let segments = [wal(1, 1..=4), wal(2, 4..=4)].concat();
         let mut scene = Scene::new(archive(&segments, &[(2, 1, 4 * MB + 5)]), vec![backup("a", 1, 2, 2)]);
         assert_eq!(scene.since(), (2, Some(0)));
         scene.bad = vec![(2, 4)];
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn backups_of_a_given_up_timeline_do_not_recover_the_present() {
         // Recovered to segment 3, before the only backup.
-        let segments = [log(1, 1..=9), log(2, 3..=6)].concat();
+        let segments = [wal(1, 1..=9), wal(2, 3..=6)].concat();
         let mut scene = Scene::new(archive(&segments, &[(2, 1, 3 * MB + 5)]), vec![backup("a", 1, 5, 5)]);
         assert_eq!(scene.since(), (2, None));
         assert!(scene.why().contains("no base backup leads there"), "{}", scene.why());
@@ -401,23 +401,23 @@ mod tests {
     #[test]
     fn a_timeline_with_an_unavailable_history_is_still_the_newest() {
         let mut scene =
-            Scene::new(archive(&[log(1, 1..=9), log(2, 9..=10)].concat(), &[]), vec![backup("a", 1, 5, 5)]);
+            Scene::new(archive(&[wal(1, 1..=9), wal(2, 9..=10)].concat(), &[]), vec![backup("a", 1, 5, 5)]);
         assert_eq!(scene.since(), (2, None));
         assert!(scene.why().contains("00000002.history is missing"), "{}", scene.why());
-        scene.coverage = archive(&log(1, 1..=9), &[]);
+        scene.coverage = archive(&wal(1, 1..=9), &[]);
         scene.unreadable.insert(id(3));
         assert_eq!(scene.since(), (3, None));
         assert!(scene.why().contains("00000003.history cannot be read"), "{}", scene.why());
         // A base backup of a timeline without any files.
         let scene =
-            Scene::new(archive(&log(1, 1..=9), &[]), vec![backup("a", 1, 5, 5), backup("b", 4, 20, 20)]);
+            Scene::new(archive(&wal(1, 1..=9), &[]), vec![backup("a", 1, 5, 5), backup("b", 4, 20, 20)]);
         assert_eq!(scene.since(), (4, None));
     }
 
     #[test]
     fn the_newest_timeline_that_is_not_given_up_is_written_now() {
         // A drill to segment 3, before the only backup, with the archive_command unchanged.
-        let segments = [log(1, 1..=9), log(2, 3..=6)].concat();
+        let segments = [wal(1, 1..=9), wal(2, 3..=6)].concat();
         let mut scene = Scene::new(archive(&segments, &[(2, 1, 3 * MB + 5)]), vec![backup("a", 1, 5, 5)]);
         let written =
             |timeline| Written { timeline: id(timeline), first: Timestamp::UNIX_EPOCH, last: Timestamp::MAX };
@@ -430,17 +430,17 @@ mod tests {
     #[test]
     fn without_a_history_file_that_a_recovery_requests_nothing_is_recovered() {
         // The archive was started on timeline 2.
-        let mut scene = Scene::new(archive(&log(2, 4..=9), &[]), vec![backup("a", 2, 5, 5)]);
+        let mut scene = Scene::new(archive(&wal(2, 4..=9), &[]), vec![backup("a", 2, 5, 5)]);
         assert_eq!(scene.since(), (2, None));
         assert!(scene.why().starts_with("00000002.history is missing"), "{}", scene.why());
         assert!(scene.cure().contains("walkeep backfill"), "{}", scene.cure());
         scene.unreadable.insert(id(2));
         assert!(scene.why().starts_with("00000002.history cannot be read"), "{}", scene.why());
         scene.unreadable.clear();
-        scene.coverage = archive(&log(2, 4..=9), &[(2, 1, 4 * MB + 5)]);
+        scene.coverage = archive(&wal(2, 4..=9), &[(2, 1, 4 * MB + 5)]);
         assert_eq!(scene.since(), (2, Some(0)));
         // A recovery from timeline 2 on never requests what is before it; one from before does.
-        let segments = [log(1, 1..=9), log(2, 6..=7), log(3, 8..=9)].concat();
+        let segments = [wal(1, 1..=9), wal(2, 6..=7), wal(3, 8..=9)].concat();
         scene.coverage = archive(&segments, &[(3, 1, 8 * MB + 5)]);
         scene.backups = vec![ended(1, backup("a", 1, 5, 5)), ended(2, backup("b", 3, 9, 9))];
         assert_eq!(scene.since(), (3, Some(2)));
@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn backups_that_lack_wal_or_are_not_kept_do_not_count() {
-        let mut scene = Scene::new(archive(&log(1, 1..=5), &[]), vec![backup("a", 1, 4, 6)]);
+        let mut scene = Scene::new(archive(&wal(1, 1..=5), &[]), vec![backup("a", 1, 4, 6)]);
         assert_eq!(scene.since(), (1, None));
         assert!(scene.why().contains("\"a\"") && scene.why().contains("consistent"), "{}", scene.why());
         assert_eq!(scene.present().is_recoverable(), Some(false));
@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn another_timeline_that_is_still_written_is_named() {
-        let segments = [log(1, 1..=9), log(2, 6..=7)].concat();
+        let segments = [wal(1, 1..=9), wal(2, 6..=7)].concat();
         let mut scene = Scene::new(archive(&segments, &[(2, 1, 6 * MB + 5)]), vec![backup("a", 1, 2, 2)]);
         let written = |timeline, first, last| {
             let at = |second| Timestamp::from_second(second).unwrap();
@@ -492,7 +492,7 @@ mod tests {
         scene.written[0] = written(1, 0, 30);
         assert_eq!(scene.present().others, [], "it was given up before");
         // The parent's last segments may be late.
-        scene.coverage = archive(&[log(1, 1..=5), log(2, 6..=7)].concat(), &[(2, 1, 6 * MB + 5)]);
+        scene.coverage = archive(&[wal(1, 1..=5), wal(2, 6..=7)].concat(), &[(2, 1, 6 * MB + 5)]);
         scene.written[0] = written(1, 0, 50);
         assert_eq!(scene.present().others, []);
     }

@@ -21,9 +21,9 @@ impl Server {
     pub fn new() -> Self {
         let server = Self { pusher: Pusher::new() };
         fs::create_dir(server.pusher.data.join("pg_wal/archive_status")).unwrap();
-        let mut log = log(1, 1);
-        log.fill();
-        server.has(&log, 1);
+        let mut wal = wal(1, 1);
+        wal.fill();
+        server.has(&wal, 1);
         succeeds(server.pusher.push(&name(1, 1)));
         server
     }
@@ -39,10 +39,10 @@ impl Server {
         self.pusher.data.file(&format!("pg_wal/archive_status/{name}.done"), "");
     }
 
-    /// Writes the segments of `log` into `pg_wal`, from segment `number` on.
-    pub fn has(&self, log: &WalWriter, number: u64) {
-        for (segment, number) in log.segments().iter().zip(number..) {
-            self.put(&name(log.timeline, number), segment);
+    /// Writes the segments of `wal` into `pg_wal`, from segment `number` on.
+    pub fn has(&self, wal: &WalWriter, number: u64) {
+        for (segment, number) in wal.segments().iter().zip(number..) {
+            self.put(&name(wal.timeline, number), segment);
         }
     }
 
@@ -98,14 +98,14 @@ impl Server {
     }
 }
 
-pub fn log(timeline: u32, number: u64) -> WalWriter {
+pub fn wal(timeline: u32, number: u64) -> WalWriter {
     WalWriter::new(SYSTEM, timeline, number, MIB as u64)
 }
 
 /// Creates WAL with `full` full segments, and one that has begun.
-pub fn log_of(timeline: u32, number: u64, full: u64) -> WalWriter {
-    let mut log = log(timeline, number);
-    (0..full).for_each(|_| log.fill());
-    log.record(100);
-    log
+pub fn wal_of(timeline: u32, number: u64, full: u64) -> WalWriter {
+    let mut wal = wal(timeline, number);
+    (0..full).for_each(|_| wal.fill());
+    wal.record(100);
+    wal
 }

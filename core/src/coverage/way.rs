@@ -213,7 +213,7 @@ impl Coverage {
     /// Returns the ends of all branches, in ascending order: timelines that no other left, and those that continued
     /// after the last fork.
     #[must_use]
-    pub fn tips(&self) -> Vec<TimelineId> {
+    pub fn branch_ends(&self) -> Vec<TimelineId> {
         let goes_on = |id: &TimelineId| {
             let Some(left_at) = self.left_last(*id) else { return true };
             self.timeline(*id).last().is_some_and(|last| last > self.segment_before(left_at))
@@ -281,49 +281,49 @@ mod tests {
 
     #[test]
     fn a_backup_is_recovered_to_the_end_of_its_timeline() {
-        let log = archive(&[(1, 2..=9)], &[]);
+        let wal = archive(&[(1, 2..=9)], &[]);
         let backup = origin(1, 3, 3 * MB + 5);
-        assert!(log.is_complete(backup));
-        assert_eq!(reaches(&log, backup), [(1, Some((1, 9)), true)]);
-        assert_eq!(missing(&log, backup), []);
-        assert!(!log.is_complete(origin(1, 9, 10 * MB + 1)));
-        assert!(log.is_complete(origin(1, 9, 10 * MB)), "ends with its segment");
-        assert_eq!(reaches(&log, origin(1, 1, 0)), [(1, None, false)], "its first segment is not there");
+        assert!(wal.is_complete(backup));
+        assert_eq!(reaches(&wal, backup), [(1, Some((1, 9)), true)]);
+        assert_eq!(missing(&wal, backup), []);
+        assert!(!wal.is_complete(origin(1, 9, 10 * MB + 1)));
+        assert!(wal.is_complete(origin(1, 9, 10 * MB)), "ends with its segment");
+        assert_eq!(reaches(&wal, origin(1, 1, 0)), [(1, None, false)], "its first segment is not there");
     }
 
     #[test]
     fn a_recovery_ends_at_a_gap() {
-        let log = archive(&[(1, 2..=4), (1, 7..=9)], &[]);
-        assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), false)]);
-        assert_eq!(missing(&log, origin(1, 3, 0)), [(1, 5, 6)]);
-        assert_eq!(missing(&log, origin(1, 7, 0)), [], "lies before it");
-        assert_eq!(log.gaps(), [Gap { timeline: id(1), first: 5, last: 6 }]);
+        let wal = archive(&[(1, 2..=4), (1, 7..=9)], &[]);
+        assert_eq!(reaches(&wal, origin(1, 3, 0)), [(1, Some((1, 4)), false)]);
+        assert_eq!(missing(&wal, origin(1, 3, 0)), [(1, 5, 6)]);
+        assert_eq!(missing(&wal, origin(1, 7, 0)), [], "lies before it");
+        assert_eq!(wal.gaps(), [Gap { timeline: id(1), first: 5, last: 6 }]);
     }
 
     #[test]
     fn the_segment_of_a_promotion_is_read_from_the_child() {
         // Timeline 2 left 1 inside segment 5, of which timeline 1 has nothing.
-        let log = archive(&[(1, 2..=4), (2, 5..=8)], &[(2, &[(1, 5 * MB + 7)])]);
-        assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), true), (2, Some((2, 8)), true)]);
-        assert_eq!(missing(&log, origin(1, 3, 0)), []);
-        let log = archive(&[(1, 2..=5), (2, 6..=8)], &[(2, &[(1, 5 * MB + 7)])]);
-        assert_eq!(missing(&log, origin(1, 3, 0)), [(2, 5, 5)]);
-        assert_eq!(reaches(&log, origin(1, 3, 0))[1], (2, Some((1, 4)), false));
+        let wal = archive(&[(1, 2..=4), (2, 5..=8)], &[(2, &[(1, 5 * MB + 7)])]);
+        assert_eq!(reaches(&wal, origin(1, 3, 0)), [(1, Some((1, 4)), true), (2, Some((2, 8)), true)]);
+        assert_eq!(missing(&wal, origin(1, 3, 0)), []);
+        let wal = archive(&[(1, 2..=5), (2, 6..=8)], &[(2, &[(1, 5 * MB + 7)])]);
+        assert_eq!(missing(&wal, origin(1, 3, 0)), [(2, 5, 5)]);
+        assert_eq!(reaches(&wal, origin(1, 3, 0))[1], (2, Some((1, 4)), false));
         // A fork between two segments.
-        let log = archive(&[(1, 2..=4), (2, 5..=8)], &[(2, &[(1, 5 * MB)])]);
-        assert_eq!(missing(&log, origin(1, 3, 0)), []);
+        let wal = archive(&[(1, 2..=4), (2, 5..=8)], &[(2, &[(1, 5 * MB)])]);
+        assert_eq!(missing(&wal, origin(1, 3, 0)), []);
     }
 
     #[test]
     fn timelines_left_before_the_backup_are_out_of_its_reach() {
         let history: (u32, &[(u32, u64)]) = (2, &[(1, 5 * MB + 7)]);
-        let log = archive(&[(1, 2..=9), (2, 7..=8)], &[history]);
-        assert_eq!(reaches(&log, origin(1, 6, 0)), [(1, Some((1, 9)), true)]);
-        assert_eq!(reaches(&log, origin(1, 5, 5 * MB + 8)).len(), 1, "left before it was consistent");
-        assert_eq!(reaches(&log, origin(1, 5, 5 * MB + 7)).len(), 2);
-        assert_eq!(missing(&log, origin(1, 6, 0)), []);
-        assert_eq!(missing(&log, origin(1, 5, 0)), [(2, 5, 6)]);
-        assert_eq!(reaches(&log, origin(2, 7, 0)), [(2, Some((2, 8)), true)]);
+        let wal = archive(&[(1, 2..=9), (2, 7..=8)], &[history]);
+        assert_eq!(reaches(&wal, origin(1, 6, 0)), [(1, Some((1, 9)), true)]);
+        assert_eq!(reaches(&wal, origin(1, 5, 5 * MB + 8)).len(), 1, "left before it was consistent");
+        assert_eq!(reaches(&wal, origin(1, 5, 5 * MB + 7)).len(), 2);
+        assert_eq!(missing(&wal, origin(1, 6, 0)), []);
+        assert_eq!(missing(&wal, origin(1, 5, 0)), [(2, 5, 6)]);
+        assert_eq!(reaches(&wal, origin(2, 7, 0)), [(2, Some((2, 8)), true)]);
     }
 
     #[test]
@@ -331,13 +331,13 @@ mod tests {
         let histories: [(u32, &[(u32, u64)]); 2] =
             [(2, &[(1, 5 * MB + 1)]), (3, &[(1, 5 * MB + 1), (2, 5 * MB + 9)])];
         // Two promotions within one segment: timeline 2 has no segment of its own on the path.
-        let log = archive(&[(1, 2..=4), (2, 5..=5), (3, 5..=7)], &histories);
-        assert_eq!(reaches(&log, origin(1, 2, 0))[2], (3, Some((3, 7)), true));
-        let log = archive(&[(1, 2..=4), (3, 5..=7)], &histories);
-        assert_eq!(reaches(&log, origin(1, 2, 0))[1], (3, Some((3, 7)), true));
+        let wal = archive(&[(1, 2..=4), (2, 5..=5), (3, 5..=7)], &histories);
+        assert_eq!(reaches(&wal, origin(1, 2, 0))[2], (3, Some((3, 7)), true));
+        let wal = archive(&[(1, 2..=4), (3, 5..=7)], &histories);
+        assert_eq!(reaches(&wal, origin(1, 2, 0))[1], (3, Some((3, 7)), true));
         // Timeline 3 has archived nothing, and timeline 2 only what matters.
-        let log = archive(&[(1, 2..=4)], &histories);
-        assert_eq!(reaches(&log, origin(1, 2, 0)), [(1, Some((1, 4)), true), (3, Some((1, 4)), true)]);
+        let wal = archive(&[(1, 2..=4)], &histories);
+        assert_eq!(reaches(&wal, origin(1, 2, 0)), [(1, Some((1, 4)), true), (3, Some((1, 4)), true)]);
     }
 
     #[test]
@@ -353,58 +353,58 @@ mod tests {
             (id(3), TimelineHistory { ancestors: vec![left(1, 5 * MB + 1), left(2, 5 * MB + 9)] }),
         ]);
         let names = whole.into_iter().chain([WalName::Partial(partial)]);
-        let log = Coverage::new(SegmentSize::DEFAULT, names, histories);
-        assert_eq!(missing(&log, origin(1, 3, 0)), []);
-        assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), true), (3, Some((3, 6)), true)]);
+        let wal = Coverage::new(SegmentSize::DEFAULT, names, histories);
+        assert_eq!(missing(&wal, origin(1, 3, 0)), []);
+        assert_eq!(reaches(&wal, origin(1, 3, 0)), [(1, Some((1, 4)), true), (3, Some((3, 6)), true)]);
     }
 
     #[test]
     fn a_history_file_proves_that_the_parent_continued() {
-        let log = archive(&[(1, 2..=4)], &[(2, &[(1, 7 * MB + 7)])]);
-        assert_eq!(missing(&log, origin(1, 3, 0)), [(1, 5, 6)]);
-        assert_eq!(reaches(&log, origin(1, 3, 0)), [(1, Some((1, 4)), false), (2, Some((1, 4)), false)]);
-        let log = archive(&[(1, 2..=4)], &[(2, &[(1, 5 * MB)])]);
-        assert_eq!(missing(&log, origin(1, 3, 0)), [], "it went on at the boundary of a segment");
+        let wal = archive(&[(1, 2..=4)], &[(2, &[(1, 7 * MB + 7)])]);
+        assert_eq!(missing(&wal, origin(1, 3, 0)), [(1, 5, 6)]);
+        assert_eq!(reaches(&wal, origin(1, 3, 0)), [(1, Some((1, 4)), false), (2, Some((1, 4)), false)]);
+        let wal = archive(&[(1, 2..=4)], &[(2, &[(1, 5 * MB)])]);
+        assert_eq!(missing(&wal, origin(1, 3, 0)), [], "it went on at the boundary of a segment");
         // WAL before the backup is irrelevant, and so is a branch that left before it.
-        let log = archive(&[(1, 5..=8)], &[(2, &[(1, 3 * MB + 7)])]);
-        assert_eq!(reaches(&log, origin(1, 5, 0)), [(1, Some((1, 8)), true)]);
+        let wal = archive(&[(1, 5..=8)], &[(2, &[(1, 3 * MB + 7)])]);
+        assert_eq!(reaches(&wal, origin(1, 5, 0)), [(1, Some((1, 8)), true)]);
     }
 
     #[test]
     fn a_backup_is_complete_if_the_next_timeline_has_the_rest() {
         // A standby promoted in the segment in which the backup ended.
         let left: [(u32, &[(u32, u64)]); 1] = [(2, &[(1, 3 * MB + 9)])];
-        let log = archive(&[(1, 1..=2), (2, 3..=4)], &left);
+        let wal = archive(&[(1, 1..=2), (2, 3..=4)], &left);
         let backup = origin(1, 2, 3 * MB + 5);
-        assert!(log.is_complete(backup));
-        assert_eq!(reaches(&log, backup), [(2, Some((2, 4)), true)], "timeline 1 ends before that");
-        assert_eq!(missing(&log, backup), []);
-        assert!(!log.is_complete(origin(1, 2, 3 * MB + 10)), "left before it had ended");
+        assert!(wal.is_complete(backup));
+        assert_eq!(reaches(&wal, backup), [(2, Some((2, 4)), true)], "timeline 1 ends before that");
+        assert_eq!(missing(&wal, backup), []);
+        assert!(!wal.is_complete(origin(1, 2, 3 * MB + 10)), "left before it had ended");
         // The whole backup in the segment of the fork.
-        assert!(log.is_complete(origin(1, 3, 3 * MB + 5)));
-        assert_eq!(missing(&log, origin(1, 3, 3 * MB + 5)), []);
-        let log = archive(&[(1, 1..=2)], &left);
-        assert!(!log.is_complete(backup), "timeline 2 has not archived it yet");
-        assert_eq!(missing(&log, backup), []);
+        assert!(wal.is_complete(origin(1, 3, 3 * MB + 5)));
+        assert_eq!(missing(&wal, origin(1, 3, 3 * MB + 5)), []);
+        let wal = archive(&[(1, 1..=2)], &left);
+        assert!(!wal.is_complete(backup), "timeline 2 has not archived it yet");
+        assert_eq!(missing(&wal, backup), []);
         // With archive_mode = always, timeline 1 has that segment, too.
-        let log = archive(&[(1, 1..=3)], &left);
-        assert!(log.is_complete(backup));
-        assert_eq!(reaches(&log, backup), [(1, Some((1, 3)), true), (2, Some((1, 3)), true)]);
+        let wal = archive(&[(1, 1..=3)], &left);
+        assert!(wal.is_complete(backup));
+        assert_eq!(reaches(&wal, backup), [(1, Some((1, 3)), true), (2, Some((1, 3)), true)]);
         // Two promotions in that segment, neither timeline with a segment so far.
         let twice: [(u32, &[(u32, u64)]); 2] = [left[0], (3, &[(1, 3 * MB + 9), (2, 3 * MB + 20)])];
-        let log = archive(&[(1, 1..=3)], &twice);
-        assert_eq!(reaches(&log, backup)[1], (3, Some((1, 3)), true));
+        let wal = archive(&[(1, 1..=3)], &twice);
+        assert_eq!(reaches(&wal, backup)[1], (3, Some((1, 3)), true));
         // On the path to 2, a recovery ended where 2 begins: the server reads that segment from 2.
         let at_once: [(u32, &[(u32, u64)]); 2] = [left[0], (3, &[(1, 3 * MB + 9), (2, 3 * MB + 9)])];
         assert_eq!(reaches(&archive(&[(1, 1..=2), (2, 3..=3)], &at_once), backup)[1].1, Some((2, 3)));
         // Or it ended earlier and skipped 2, which is still an end.
         let passed_by: [(u32, &[(u32, u64)]); 2] =
             [(2, &[(1, 9 * MB)]), (3, &[(1, 3 * MB + 9), (2, 3 * MB + 9)])];
-        let log_of_1 = archive(&[(1, 1..=8)], &passed_by);
-        assert_eq!(log_of_1.tips(), [id(2), id(3)]);
-        assert_eq!(reaches(&log_of_1, backup)[2], (3, Some((1, 3)), true));
+        let wal_of_1 = archive(&[(1, 1..=8)], &passed_by);
+        assert_eq!(wal_of_1.branch_ends(), [id(2), id(3)]);
+        assert_eq!(reaches(&wal_of_1, backup)[2], (3, Some((1, 3)), true));
         let ends_on_2 = Origin { stop_timeline: id(2), ..backup };
-        assert!(!log.is_complete(ends_on_2), "what timeline 2 wrote is not in it");
+        assert!(!wal.is_complete(ends_on_2), "what timeline 2 wrote is not in it");
     }
 
     #[test]
@@ -412,22 +412,22 @@ mod tests {
         let left: [(u32, &[(u32, u64)]); 2] =
             [(2, &[(1, 4 * MB + 9)]), (3, &[(1, 4 * MB + 9), (2, 5 * MB + 9)])];
         let backup = |stop| Origin { stop_timeline: id(2), ..origin(1, 2, stop) };
-        let log = archive(&[(1, 1..=9), (2, 4..=7), (3, 5..=8)], &left);
+        let wal = archive(&[(1, 1..=9), (2, 4..=7), (3, 5..=8)], &left);
         assert_eq!(
-            reaches(&log, backup(6 * MB)),
+            reaches(&wal, backup(6 * MB)),
             [(2, Some((2, 7)), true)],
             "not to 1, and 3 left before its end"
         );
-        assert_eq!(reaches(&log, backup(5 * MB + 9)), [(2, Some((2, 7)), true), (3, Some((3, 8)), true)]);
-        let log = archive(&[(1, 1..=9), (2, 5..=7)], &left);
-        assert!(!log.is_complete(backup(6 * MB)));
-        assert_eq!(missing(&log, backup(6 * MB)), [(2, 4, 4)]);
+        assert_eq!(reaches(&wal, backup(5 * MB + 9)), [(2, Some((2, 7)), true), (3, Some((3, 8)), true)]);
+        let wal = archive(&[(1, 1..=9), (2, 5..=7)], &left);
+        assert!(!wal.is_complete(backup(6 * MB)));
+        assert_eq!(missing(&wal, backup(6 * MB)), [(2, 4, 4)]);
         // Neither timeline 2 nor its child has a segment, and timeline 1 continued with WAL that the backup does not
         // need.
-        let log = archive(&[(1, 4..=9)], &left);
+        let wal = archive(&[(1, 4..=9)], &left);
         let short = Origin { stop_timeline: id(2), ..origin(1, 4, 4 * MB + 20) };
-        assert!(!log.is_complete(short));
-        assert_eq!(missing(&log, short), [(2, 4, 4)]);
+        assert!(!wal.is_complete(short));
+        assert_eq!(missing(&wal, short), [(2, 4, 4)]);
         let unknown = archive(&[(1, 4..=9)], &[]);
         assert!(!unknown.is_complete(short) && unknown.reaches(short).is_empty());
     }
@@ -442,20 +442,20 @@ mod tests {
 
     #[test]
     fn the_ends_of_branches_are_leaves_and_timelines_that_continue_after_a_fork() {
-        let tips = |segments: &[(u32, RangeInclusive<u64>)], left| -> Vec<u32> {
-            archive(segments, left).tips().into_iter().map(TimelineId::get).collect()
+        let branch_ends = |segments: &[(u32, RangeInclusive<u64>)], left| -> Vec<u32> {
+            archive(segments, left).branch_ends().into_iter().map(TimelineId::get).collect()
         };
-        assert_eq!(tips(&[(1, 1..=4)], &[(2, &[(1, 5 * MB + 7)])]), [2], "without a segment");
-        assert_eq!(tips(&[(1, 1..=5)], &[(2, &[(1, 5 * MB + 7)])]), [2], "5 was archived by both");
-        assert_eq!(tips(&[(1, 1..=6)], &[(2, &[(1, 5 * MB + 7)])]), [1, 2]);
-        assert_eq!(tips(&[(1, 1..=5)], &[(2, &[(1, 5 * MB)])]), [1, 2], "behind the boundary");
-        assert_eq!(tips(&[(1, 1..=4), (2, 4..=5), (3, 4..=4)], &[(3, &[(1, 3 * MB + 1)])]), [1, 2, 3]);
+        assert_eq!(branch_ends(&[(1, 1..=4)], &[(2, &[(1, 5 * MB + 7)])]), [2], "without a segment");
+        assert_eq!(branch_ends(&[(1, 1..=5)], &[(2, &[(1, 5 * MB + 7)])]), [2], "5 was archived by both");
+        assert_eq!(branch_ends(&[(1, 1..=6)], &[(2, &[(1, 5 * MB + 7)])]), [1, 2]);
+        assert_eq!(branch_ends(&[(1, 1..=5)], &[(2, &[(1, 5 * MB)])]), [1, 2], "behind the boundary");
+        assert_eq!(branch_ends(&[(1, 1..=4), (2, 4..=5), (3, 4..=4)], &[(3, &[(1, 3 * MB + 1)])]), [1, 2, 3]);
     }
 
     #[test]
     fn a_position_belongs_to_the_timeline_that_wrote_it() {
-        let log = archive(&[], &[(3, &[(1, 5 * MB + 7), (2, 8 * MB)])]);
-        let writer = |timeline, position| log.writer(id(timeline), Lsn(position)).get();
+        let wal = archive(&[], &[(3, &[(1, 5 * MB + 7), (2, 8 * MB)])]);
+        let writer = |timeline, position| wal.writer(id(timeline), Lsn(position)).get();
         assert_eq!(
             [writer(3, 5 * MB), writer(3, 6 * MB), writer(3, 8 * MB), writer(1, 99 * MB)],
             [1, 2, 3, 1]
@@ -464,15 +464,15 @@ mod tests {
 
     #[test]
     fn without_known_backups_the_starts_of_the_wal_stand_in() {
-        let log = archive(&[(1, 2..=4), (2, 5..=8), (4, 9..=9)], &[(2, &[(1, 5 * MB + 7)])]);
+        let wal = archive(&[(1, 2..=4), (2, 5..=8), (4, 9..=9)], &[(2, &[(1, 5 * MB + 7)])]);
         assert_eq!(
-            log.roots().iter().map(|root| (root.timeline.get(), root.start)).collect::<Vec<_>>(),
+            wal.roots().iter().map(|root| (root.timeline.get(), root.start)).collect::<Vec<_>>(),
             [(1, 2), (4, 9)]
         );
         // Timeline 2 left its parent before the parent's remaining WAL.
-        let log = archive(&[(1, 10..=12), (2, 10..=12), (2, 14..=15)], &[(2, &[(1, 5 * MB + 7)])]);
-        let roots = log.roots();
+        let wal = archive(&[(1, 10..=12), (2, 10..=12), (2, 14..=15)], &[(2, &[(1, 5 * MB + 7)])]);
+        let roots = wal.roots();
         assert_eq!(roots.iter().map(|root| root.timeline.get()).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(log.missing(roots[1]), [Gap { timeline: id(2), first: 13, last: 13 }]);
+        assert_eq!(wal.missing(roots[1]), [Gap { timeline: id(2), first: 13, last: 13 }]);
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Boundary, Doubt, is_future};
+use super::{Doubt, OldestKept, is_future};
 use crate::wal::SegmentName;
 
 /// Returns the oldest WAL to keep so that everything archived in the last `days` days stays; `None` keeps all.
@@ -13,7 +13,7 @@ pub fn by_age(
     segments: impl IntoIterator<Item = (SegmentName, Timestamp)>,
     days: u32,
     now: Timestamp,
-) -> Result<Option<Boundary>, Doubt> {
+) -> Result<Option<OldestKept>, Doubt> {
     let age = SignedDuration::from_hours(24) * i32::try_from(days).unwrap_or(i32::MAX);
     let Ok(begin) = now.checked_sub(age) else { return Ok(None) };
     let (mut oldest_young, mut newest) = (None, None);
@@ -21,10 +21,11 @@ pub fn by_age(
         if is_future(since, now) {
             return Err(Doubt::FromTheFuture { what: segment.to_string(), since });
         }
-        let boundary = Boundary::from(segment);
-        newest = newest.max(Some(boundary));
+        let oldest_kept = OldestKept::from(segment);
+        newest = newest.max(Some(oldest_kept));
         if since >= begin {
-            oldest_young = Some(oldest_young.map_or(boundary, |oldest: Boundary| oldest.min(boundary)));
+            oldest_young =
+                Some(oldest_young.map_or(oldest_kept, |oldest: OldestKept| oldest.min(oldest_kept)));
         }
     }
     // The newest segment always stays: it marks the end of the WAL.
@@ -42,7 +43,7 @@ mod tests {
     }
 
     /// Returns the oldest WAL kept, as a segment number, for segments archived that many days ago.
-    fn boundary(days_ago: &[(u64, i32)], days: u32) -> Result<Option<Boundary>, Doubt> {
+    fn oldest_kept(days_ago: &[(u64, i32)], days: u32) -> Result<Option<OldestKept>, Doubt> {
         let segments = days_ago.iter().map(|(segment, ago)| {
             let name: SegmentName = format!("00000001000000000000{segment:04X}").parse().unwrap();
             (name, now() - DAY * *ago)
@@ -52,25 +53,25 @@ mod tests {
 
     #[test]
     fn everything_before_the_first_young_segment_is_deleted() {
-        let log = [(1, 9), (2, 8), (3, 7), (4, 6)];
-        assert_eq!(boundary(&log, 7), Ok(Some(Boundary(3))));
-        assert_eq!(boundary(&log, 30), Ok(Some(Boundary(1))));
-        assert_eq!(boundary(&log, u32::MAX), Ok(None));
-        assert_eq!(boundary(&[], 7), Ok(None));
+        let wal = [(1, 9), (2, 8), (3, 7), (4, 6)];
+        assert_eq!(oldest_kept(&wal, 7), Ok(Some(OldestKept(3))));
+        assert_eq!(oldest_kept(&wal, 30), Ok(Some(OldestKept(1))));
+        assert_eq!(oldest_kept(&wal, u32::MAX), Ok(None));
+        assert_eq!(oldest_kept(&[], 7), Ok(None));
         assert_eq!(
-            boundary(&[(1, 9), (2, 1), (3, 8), (4, 6)], 7),
-            Ok(Some(Boundary(2))),
+            oldest_kept(&[(1, 9), (2, 1), (3, 8), (4, 6)], 7),
+            Ok(Some(OldestKept(2))),
             "no hole, although 3 is old enough"
         );
     }
 
     #[test]
     fn the_newest_segment_stays_at_any_age() {
-        assert_eq!(boundary(&[(2, 90), (1, 91)], 7), Ok(Some(Boundary(2))));
+        assert_eq!(oldest_kept(&[(2, 90), (1, 91)], 7), Ok(Some(OldestKept(2))));
     }
 
     #[test]
     fn a_wrong_clock_deletes_nothing() {
-        assert!(matches!(boundary(&[(1, 90), (2, -1)], 7), Err(Doubt::FromTheFuture { .. })));
+        assert!(matches!(oldest_kept(&[(1, 90), (2, -1)], 7), Err(Doubt::FromTheFuture { .. })));
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Doubt, KeptBackup, Policy, PolicyInput, Tip, Why, is_future};
+use super::{BranchEnd, Doubt, KeptBackup, Policy, PolicyInput, Why, is_future};
 use crate::wal::{SegmentName, TimelineId};
 
 /// A base backup, as far as retention is concerned.
@@ -68,7 +68,7 @@ pub(super) fn by_backups(policy: &Policy, input: PolicyInput<'_>) -> Result<Vec<
     let of = policy.backups.keep_backups.map_or(0, NonZeroUsize::get);
     let mut kept: Vec<KeptBackup> = Vec::new();
     for (index, backup) in newest_first.iter().enumerate() {
-        let redundancy = (index < of).then_some(Why::Redundancy { place: index + 1, of });
+        let redundancy = (index < of).then_some(Why::Redundancy { rank: index + 1, of });
         let for_window = covered.as_mut().map_or_else(Vec::new, |covered| covered.by(backup));
         let why: Vec<Why> = redundancy.into_iter().chain(for_window).collect();
         if !why.is_empty() {
@@ -82,12 +82,12 @@ pub(super) fn by_backups(policy: &Policy, input: PolicyInput<'_>) -> Result<Vec<
         }
     }
     let asked_for = kept.len();
-    for (tip, backup) in ways {
-        let why = Why::OnlyWay(tip.timeline);
+    for (end, backup) in ways {
+        let why = Why::OnlyWay(end.timeline);
         match kept.iter().position(|kept| kept.backup == *backup) {
             // A backup that stays for another reason needs none of these.
-            Some(place) if place < asked_for => {}
-            Some(place) => kept.get_mut(place).into_iter().for_each(|kept| kept.why.push(why)),
+            Some(index) if index < asked_for => {}
+            Some(index) => kept.get_mut(index).into_iter().for_each(|kept| kept.why.push(why)),
             None => kept.push(KeptBackup { backup: backup.clone(), why: vec![why] }),
         }
     }
@@ -104,23 +104,23 @@ fn ways<'a>(
     policy: &'a Policy,
     input: PolicyInput<'a>,
     newest_first: &[&'a Backup],
-) -> Result<Vec<(&'a Tip, &'a Backup)>, Doubt> {
+) -> Result<Vec<(&'a BranchEnd, &'a Backup)>, Doubt> {
     let others = input.backups.iter().filter(|backup| backup.complete && !backup.counts);
-    let other = |tip: &Tip| {
-        let leading = others.clone().filter(|backup| backup.leads_to.contains(&tip.timeline));
+    let other = |end: &BranchEnd| {
+        let leading = others.clone().filter(|backup| backup.leads_to.contains(&end.timeline));
         leading.max_by_key(|backup| (backup.ended, backup.start.order()))
     };
     let mut ways = Vec::new();
-    for tip in policy.ends(input).wanted() {
-        let reaches = newest_first.iter().find(|backup| backup.reaches.contains(&tip.timeline));
-        let leads = || newest_first.iter().find(|backup| backup.leads_to.contains(&tip.timeline));
-        match reaches.or_else(leads).copied().or_else(|| other(tip)) {
-            Some(way) => ways.push((tip, way)),
+    for end in policy.branches(input).wanted() {
+        let reaches = newest_first.iter().find(|backup| backup.reaches.contains(&end.timeline));
+        let leads = || newest_first.iter().find(|backup| backup.leads_to.contains(&end.timeline));
+        match reaches.or_else(leads).copied().or_else(|| other(end)) {
+            Some(way) => ways.push((end, way)),
             // Any backup of an older timeline may lead there.
-            None if !tip.way_is_known
-                && newest_first.iter().any(|backup| backup.start.timeline() < tip.timeline) =>
+            None if !end.way_is_known
+                && newest_first.iter().any(|backup| backup.start.timeline() < end.timeline) =>
             {
-                return Err(Doubt::UnknownWay(tip.timeline));
+                return Err(Doubt::UnknownWay(end.timeline));
             }
             None => {}
         }
@@ -165,7 +165,7 @@ impl Covered {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Boundary, decide};
+    use super::super::{OldestKept, decide};
     use super::*;
     use crate::wal::{SegmentSize, WalName};
     use proptest::prelude::*;
@@ -201,21 +201,21 @@ mod tests {
         backups: &[Backup],
         policy: BackupPolicy,
         segments: &[(SegmentName, Timestamp)],
-        tips: &[Tip],
-    ) -> Result<(Boundary, Vec<KeptBackup>), Doubt> {
+        ends: &[BranchEnd],
+    ) -> Result<(OldestKept, Vec<KeptBackup>), Doubt> {
         let policy = Policy { backups: policy, ..Policy::default() };
         let decision = decide(
             &policy,
-            PolicyInput { backups, segments, tips, newest: None, now: now(), size: SegmentSize::DEFAULT },
+            PolicyInput { backups, segments, ends, newest: None, now: now(), size: SegmentSize::DEFAULT },
         )?;
-        Ok((decision.boundary.unwrap(), decision.kept))
+        Ok((decision.oldest_kept.unwrap(), decision.kept))
     }
 
     /// Returns the oldest segment kept, and the ages of the kept backups in days with the reasons.
     fn kept(backups: &[Backup], policy: BackupPolicy) -> (SegmentName, Vec<(String, Vec<Why>)>) {
-        let (boundary, kept) = decided(backups, policy, &[], &[]).unwrap();
+        let (oldest_kept, kept) = decided(backups, policy, &[], &[]).unwrap();
         let first = kept[0].backup.start;
-        assert_eq!(Boundary::from(first), boundary);
+        assert_eq!(OldestKept::from(first), oldest_kept);
         (first, kept.into_iter().map(|kept| (kept.backup.title, kept.why)).collect())
     }
 
@@ -226,9 +226,9 @@ mod tests {
         let backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 90, 7), backup(2, 40, 1)];
         let (first, kept) = kept(&backups, policy(1, None));
         assert_eq!(first, name(2, 40));
-        let newest = vec![Why::Redundancy { place: 1, of: 1 }];
+        let newest = vec![Why::Redundancy { rank: 1, of: 1 }];
         let expected =
-            [("1 days ago".to_owned(), newest), ("7 days ago".to_owned(), vec![Why::AfterBoundary])];
+            [("1 days ago".to_owned(), newest), ("7 days ago".to_owned(), vec![Why::AfterOldestKept])];
         assert_eq!(kept, expected);
     }
 
@@ -255,15 +255,15 @@ mod tests {
         let mut backups = [backup(1, 10, 20), backup(1, 50, 9), backup(2, 40, 5)];
         let second = name(2, 35).timeline();
         backups[0].leads_to.push(second);
-        let boundary = |days_ago| {
+        let oldest_kept = |days_ago| {
             let segments = [(name(1, 60), now() - DAY * 8), (name(2, 45), now() - DAY * days_ago)];
             decided(&backups, policy(0, Some(7)), &segments, &[]).unwrap()
         };
-        let (first, kept) = boundary(0);
-        assert_eq!(first, Boundary::from(name(1, 10)));
+        let (first, kept) = oldest_kept(0);
+        assert_eq!(first, OldestKept::from(name(1, 10)));
         assert_eq!(kept[0].why, [Why::LeadsTo(second)]);
         assert_eq!(kept[2].why, [Why::BeforeWindow]);
-        assert_eq!(boundary(8).0, Boundary::from(name(2, 40)), "nothing was written on it since");
+        assert_eq!(oldest_kept(8).0, OldestKept::from(name(2, 40)), "nothing was written on it since");
     }
 
     #[test]
@@ -274,25 +274,26 @@ mod tests {
         backups[1].leads_to.push(second);
         let segments = [(name(1, 60), now() - DAY * 7)];
         // Only its history file exists so far.
-        let tips = [Tip { timeline: second, since: now(), way_is_known: true }];
+        let ends = [BranchEnd { timeline: second, since: now(), way_is_known: true }];
         for policy in [policy(1, None), policy(0, Some(1))] {
-            let (boundary, kept) = decided(&backups, policy, &segments, &tips).unwrap();
-            assert_eq!((boundary, kept.len()), (Boundary::from(name(1, 20)), 2));
+            let (oldest_kept, kept) = decided(&backups, policy, &segments, &ends).unwrap();
+            assert_eq!((oldest_kept, kept.len()), (OldestKept::from(name(1, 20)), 2));
             assert_eq!(kept[0].why, [Why::OnlyWay(second)]);
         }
-        let (_, kept) = decided(&backups, policy(2, None), &segments, &tips).unwrap();
-        assert_eq!(kept[0].why, [Why::Redundancy { place: 2, of: 2 }]);
+        let (_, kept) = decided(&backups, policy(2, None), &segments, &ends).unwrap();
+        assert_eq!(kept[0].why, [Why::Redundancy { rank: 2, of: 2 }]);
         backups[0].reaches.push(second);
-        let (boundary, _) = decided(&backups, policy(1, None), &segments, &tips).unwrap();
-        assert_eq!(boundary, Boundary::from(name(1, 10)), "the one that gets there without a gap");
+        let (oldest_kept, _) = decided(&backups, policy(1, None), &segments, &ends).unwrap();
+        assert_eq!(oldest_kept, OldestKept::from(name(1, 10)), "the one that gets there without a gap");
     }
 
     #[test]
     fn a_timeline_of_unknown_start_is_a_doubt_while_older_backups_may_lead_there() {
-        let tip = |number| Tip { timeline: name(number, 0).timeline(), since: now(), way_is_known: false };
-        let doubt = |backups: &[Backup], number| decided(backups, policy(1, None), &[], &[tip(number)]).err();
+        let end =
+            |number| BranchEnd { timeline: name(number, 0).timeline(), since: now(), way_is_known: false };
+        let doubt = |backups: &[Backup], number| decided(backups, policy(1, None), &[], &[end(number)]).err();
         let old = [backup(1, 10, 9)];
-        assert_eq!(doubt(&old, 2), Some(Doubt::UnknownWay(tip(2).timeline)));
+        assert_eq!(doubt(&old, 2), Some(Doubt::UnknownWay(end(2).timeline)));
         assert_eq!(doubt(&[backup(1, 10, 9), backup(2, 20, 1)], 2), None, "it has one of its own");
         assert_eq!(doubt(&[backup(3, 10, 9)], 2), None, "nor do younger ones lead to older timelines");
     }
@@ -303,7 +304,7 @@ mod tests {
         backups[2].complete = false;
         let (first, kept) = kept(&backups, policy(1, None));
         assert_eq!((first, kept.len()), (name(1, 20), 2));
-        assert_eq!(kept[1].1, [Why::AfterBoundary]);
+        assert_eq!(kept[1].1, [Why::AfterOldestKept]);
         for backup in &mut backups {
             backup.complete = false;
         }
@@ -316,15 +317,18 @@ mod tests {
         backups[2].counts = false;
         backups[2].leads_to.push(name(2, 35).timeline());
         let segments = [(name(1, 40), now()), (name(2, 45), now())];
-        let (boundary, kept) = decided(&backups, policy(1, Some(5)), &segments, &[]).unwrap();
-        assert_eq!((boundary, &kept[1].why[..]), (Boundary::from(name(1, 20)), &[Why::AfterBoundary][..]));
+        let (oldest_kept, kept) = decided(&backups, policy(1, Some(5)), &segments, &[]).unwrap();
+        assert_eq!(
+            (oldest_kept, &kept[1].why[..]),
+            (OldestKept::from(name(1, 20)), &[Why::AfterOldestKept][..])
+        );
         backups[0].counts = false;
         backups[0].leads_to.push(name(3, 15).timeline());
-        let tips = [Tip { timeline: name(3, 15).timeline(), since: now(), way_is_known: true }];
-        let (boundary, kept) = decided(&backups, policy(1, None), &[], &tips).unwrap();
+        let ends = [BranchEnd { timeline: name(3, 15).timeline(), since: now(), way_is_known: true }];
+        let (oldest_kept, kept) = decided(&backups, policy(1, None), &[], &ends).unwrap();
         assert_eq!(
-            (boundary, &kept[0].why),
-            (Boundary::from(name(1, 10)), &vec![Why::OnlyWay(tips[0].timeline)])
+            (oldest_kept, &kept[0].why),
+            (OldestKept::from(name(1, 10)), &vec![Why::OnlyWay(ends[0].timeline)])
         );
         for backup in &mut backups {
             backup.counts = false;
@@ -345,7 +349,7 @@ mod tests {
         backups[2].found = true;
         assert_eq!(
             kept(&backups, policy(1, None)).1[1].1,
-            [Why::Redundancy { place: 1, of: 1 }, Why::StillThere]
+            [Why::Redundancy { rank: 1, of: 1 }, Why::StillThere]
         );
     }
 
@@ -423,7 +427,7 @@ mod tests {
         ) {
             prop_assume!(keep_backups > 0 || keep_days.is_some());
             let all: Vec<Backup> = backups.iter().map(|(on, at, age)| backup(timeline(*on), *at, *age)).collect();
-            let (boundary, kept) = decided(&all, policy(keep_backups, keep_days), &[], &[]).unwrap();
+            let (oldest_kept, kept) = decided(&all, policy(keep_backups, keep_days), &[], &[]).unwrap();
             let mut ages: Vec<i32> = backups.iter().map(|(_, _, age)| *age).collect();
             ages.sort_unstable();
             for (made, raw) in all.iter().zip(&backups) {
@@ -436,7 +440,7 @@ mod tests {
                 prop_assert!(stays || !(among_newest || in_window));
                 if stays {
                     for name in needed(&branches, *raw) {
-                        prop_assert!(!boundary.is_after(name), "{name} is needed by {made:?}");
+                        prop_assert!(!oldest_kept.is_after(name), "{name} is needed by {made:?}");
                     }
                 }
             }

@@ -10,7 +10,7 @@ use crate::wal::TimelineId;
 
 /// The end of a branch of the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tip {
+pub struct BranchEnd {
     /// Timeline that ends there.
     pub timeline: TimelineId,
     /// Archiving time of its newest file, which may be a history file.
@@ -44,7 +44,7 @@ const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(14 * 24);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Branches<'a> {
     pub(super) policy: &'a BranchPolicy,
-    pub(super) tips: &'a [Tip],
+    pub(super) ends: &'a [BranchEnd],
     pub(super) now: Timestamp,
     /// Age up to which a file is young.
     pub(super) young: SignedDuration,
@@ -52,31 +52,31 @@ pub(super) struct Branches<'a> {
 
 impl<'a> Branches<'a> {
     /// Iterates over the ends to which a backup must lead.
-    pub(super) fn wanted(self) -> impl Iterator<Item = &'a Tip> {
+    pub(super) fn wanted(self) -> impl Iterator<Item = &'a BranchEnd> {
         let newest = self.newest();
-        self.tips.iter().filter(move |tip| {
-            let age = self.now.duration_since(tip.since);
-            !self.is_given_up(tip)
-                && (self.policy.held.contains(&tip.timeline)
-                    || newest == Some(tip.timeline)
+        self.ends.iter().filter(move |end| {
+            let age = self.now.duration_since(end.since);
+            !self.is_given_up(end)
+                && (self.policy.held.contains(&end.timeline)
+                    || newest == Some(end.timeline)
                     || age <= GIVEN_UP_AFTER)
         })
     }
 
     /// Iterates over the ends that should be given up but were written recently: a new timeline takes the number of
     /// one whose files were moved away.
-    pub(super) fn given_up_and_alive(self) -> impl Iterator<Item = &'a Tip> {
-        let said = self.tips.iter().filter(move |tip| self.policy.given_up.contains(&tip.timeline));
-        said.filter(move |tip| !self.is_given_up(tip))
+    pub(super) fn given_up_and_alive(self) -> impl Iterator<Item = &'a BranchEnd> {
+        let said = self.ends.iter().filter(move |end| self.policy.given_up.contains(&end.timeline));
+        said.filter(move |end| !self.is_given_up(end))
     }
 
     /// Returns the newest timeline, which is presumably in use.
     fn newest(self) -> Option<TimelineId> {
-        self.tips.iter().filter(|tip| !self.is_given_up(tip)).map(|tip| tip.timeline).max()
+        self.ends.iter().filter(|end| !self.is_given_up(end)).map(|end| end.timeline).max()
     }
 
-    fn is_given_up(self, tip: &Tip) -> bool {
-        self.policy.given_up.contains(&tip.timeline) && self.now.duration_since(tip.since) >= self.young
+    fn is_given_up(self, end: &BranchEnd) -> bool {
+        self.policy.given_up.contains(&end.timeline) && self.now.duration_since(end.since) >= self.young
     }
 }
 
@@ -88,15 +88,15 @@ mod tests {
     fn the_newest_end_and_recently_written_ones_are_wanted() {
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         let id = |number| TimelineId::new(number).unwrap();
-        let tip = |number, days: i64| Tip {
+        let end = |number, days: i64| BranchEnd {
             timeline: id(number),
             since: now - SignedDuration::from_hours(24 * days),
             way_is_known: true,
         };
-        let tips = [tip(1, 15), tip(2, 14), tip(4, 99)];
+        let ends = [end(1, 15), end(2, 14), end(4, 99)];
         let wanted = |policy: &BranchPolicy| -> Vec<u32> {
-            let branches = Branches { policy, tips: &tips, now, young: SignedDuration::from_hours(24) };
-            branches.wanted().map(|tip| tip.timeline.get()).collect()
+            let branches = Branches { policy, ends: &ends, now, young: SignedDuration::from_hours(24) };
+            branches.wanted().map(|end| end.timeline.get()).collect()
         };
         assert_eq!(wanted(&BranchPolicy::default()), [2, 4]);
         let said = BranchPolicy { given_up: vec![id(4)], held: vec![id(1)] };
@@ -104,10 +104,10 @@ mod tests {
         let said = BranchPolicy { given_up: vec![id(4), id(2)], held: vec![id(4)] };
         assert_eq!(wanted(&said), [1], "then the next one is the newest");
         // Unless it was written recently.
-        let tips = [tip(1, 15), tip(2, 0)];
+        let ends = [end(1, 15), end(2, 0)];
         let said = BranchPolicy { given_up: vec![id(1), id(2)], held: Vec::new() };
-        let branches = Branches { policy: &said, tips: &tips, now, young: SignedDuration::from_hours(24) };
-        assert_eq!(branches.wanted().map(|tip| tip.timeline).collect::<Vec<_>>(), [id(2)]);
-        assert_eq!(branches.given_up_and_alive().map(|tip| tip.timeline).collect::<Vec<_>>(), [id(2)]);
+        let branches = Branches { policy: &said, ends: &ends, now, young: SignedDuration::from_hours(24) };
+        assert_eq!(branches.wanted().map(|end| end.timeline).collect::<Vec<_>>(), [id(2)]);
+        assert_eq!(branches.given_up_and_alive().map(|end| end.timeline).collect::<Vec<_>>(), [id(2)]);
     }
 }

@@ -20,7 +20,7 @@ pub enum Why {
     /// It is one of the newest backups.
     Redundancy {
         /// Its rank: 1 is the newest.
-        place: usize,
+        rank: usize,
         /// Number of backups to keep.
         of: usize,
     },
@@ -37,14 +37,14 @@ pub enum Why {
     /// Its files were found where base backups are kept.
     StillThere,
     /// No policy keeps it, or it lacks WAL and does not count, but all WAL that it needs stays for other reasons.
-    AfterBoundary,
+    AfterOldestKept,
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Redundancy { place: 1, of } => write!(f, "the newest of {of}"),
-            Self::Redundancy { place, of } => write!(f, "number {place} of the newest {of}"),
+            Self::Redundancy { rank: 1, of } => write!(f, "the newest of {of}"),
+            Self::Redundancy { rank, of } => write!(f, "number {rank} of the newest {of}"),
             Self::InWindow => f.write_str("within the recovery window"),
             Self::BeforeWindow => f.write_str("the last one before the recovery window"),
             Self::LeadsTo(timeline) => {
@@ -54,7 +54,7 @@ impl fmt::Display for Why {
                 write!(f, "the newest that leads to the end of timeline {timeline}")
             }
             Self::StillThere => f.write_str("its files are still there"),
-            Self::AfterBoundary => f.write_str("not asked for, but others need all that it does"),
+            Self::AfterOldestKept => f.write_str("not asked for, but others need all that it does"),
         }
     }
 }

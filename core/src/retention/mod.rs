@@ -20,30 +20,30 @@ use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineId, WalName};
 pub use age::by_age;
 pub use backups::{Backup, BackupPolicy};
 pub use before::{Before, BeforeError};
-pub use branches::{BranchPolicy, GivenUp, Tip};
+pub use branches::{BranchEnd, BranchPolicy, GivenUp};
 pub use doubt::Doubt;
 pub use kept::{KeptBackup, Why};
 pub use policy::{Decision, Policy, PolicyInput, Young, decide};
 
 /// The oldest WAL kept: a position at the start of a segment, the same on every timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Boundary(u64);
+pub struct OldestKept(u64);
 
-impl From<SegmentName> for Boundary {
+impl From<SegmentName> for OldestKept {
     fn from(segment: SegmentName) -> Self {
         Self(segment.order())
     }
 }
 
-impl Boundary {
-    /// Creates a boundary at the start of the segment that contains `position`.
+impl OldestKept {
+    /// Returns the start of the segment that contains `position`.
     #[must_use]
     pub fn at(position: Lsn, size: SegmentSize) -> Self {
         let segment = SegmentName::containing(TimelineId::FIRST, position, size);
         segment.map_or(Self(0), Self::from)
     }
 
-    /// Returns `true` if the file concerns only WAL before the boundary. A timeline history file concerns all WAL.
+    /// Returns `true` if the file concerns only older WAL. A timeline history file concerns all WAL.
     #[must_use]
     pub fn is_after(self, name: WalName) -> bool {
         match name {
@@ -60,11 +60,11 @@ impl Boundary {
 /// An interruption therefore leaves no backup history file without its WAL, and no gap.
 #[must_use]
 pub fn order_of_deletion(name: &WalName) -> impl Ord + use<> {
-    let place = |segment: SegmentName| (segment.order(), segment.timeline());
+    let position = |segment: SegmentName| (segment.order(), segment.timeline());
     match *name {
-        WalName::Backup { segment, offset } => (0, place(segment), u64::from(offset)),
-        WalName::Segment(segment) => (1, place(segment), 0),
-        WalName::Partial(segment) => (1, place(segment), 1),
+        WalName::Backup { segment, offset } => (0, position(segment), u64::from(offset)),
+        WalName::Segment(segment) => (1, position(segment), 0),
+        WalName::Partial(segment) => (1, position(segment), 1),
         // Never deleted.
         WalName::History(timeline) => (2, (0, timeline), 0),
     }
@@ -85,20 +85,20 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn boundary(text: &str) -> Boundary {
-        Boundary::from(text.parse::<SegmentName>().unwrap())
+    fn oldest_kept(text: &str) -> OldestKept {
+        OldestKept::from(text.parse::<SegmentName>().unwrap())
     }
 
     #[test]
-    fn a_boundary_is_the_same_on_every_timeline_and_keeps_its_own_segment() {
-        let boundary = boundary("000000020000000100000000");
+    fn the_oldest_wal_kept_is_the_same_on_every_timeline_and_includes_its_own_segment() {
+        let oldest_kept = oldest_kept("000000020000000100000000");
         for goes in [
             "0000000100000000000000FF",
             "0000000A00000000000000FF",
             "0000000100000000000000FF.partial",
             "0000000100000000000000FF.00000028.backup",
         ] {
-            assert!(boundary.is_after(name(goes)), "{goes}");
+            assert!(oldest_kept.is_after(name(goes)), "{goes}");
         }
         for stays in [
             "000000010000000100000000",
@@ -107,7 +107,7 @@ mod tests {
             "0000000A0000000200000000",
             "00000001.history",
         ] {
-            assert!(!boundary.is_after(name(stays)), "{stays}");
+            assert!(!oldest_kept.is_after(name(stays)), "{stays}");
         }
     }
 

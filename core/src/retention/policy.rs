@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::backups::{by_backups, newest_first};
 use super::branches::Branches;
 use super::{
-    Backup, BackupPolicy, Before, Boundary, BranchPolicy, Doubt, GivenUp, KeptBackup, Tip, Why, by_age,
-    is_future,
+    Backup, BackupPolicy, Before, BranchEnd, BranchPolicy, Doubt, GivenUp, KeptBackup, OldestKept, Why,
+    by_age, is_future,
 };
 use crate::wal::{Lsn, SegmentName, SegmentSize};
 
@@ -41,7 +41,7 @@ pub struct PolicyInput<'a> {
     /// Archived segments with the times of archiving.
     pub segments: &'a [(SegmentName, Timestamp)],
     /// Ends of the branches.
-    pub tips: &'a [Tip],
+    pub ends: &'a [BranchEnd],
     /// Archiving time of the newest file.
     pub newest: Option<Timestamp>,
     /// Current time.
@@ -54,7 +54,7 @@ pub struct PolicyInput<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
     /// Oldest WAL kept; `None` keeps all.
-    pub boundary: Option<Boundary>,
+    pub oldest_kept: Option<OldestKept>,
     /// Base backups that stay, oldest start first.
     pub kept: Vec<KeptBackup>,
     /// Young WAL that stays although no known backup needs it.
@@ -86,7 +86,7 @@ impl Policy {
 
 /// Applies a policy.
 pub fn decide(policy: &Policy, input: PolicyInput<'_>) -> Result<Decision, Doubt> {
-    let PolicyInput { backups, segments, tips, newest, now, size } = input;
+    let PolicyInput { backups, segments, ends, newest, now, size } = input;
     if let Some(since) = newest.filter(|newest| is_future(*newest, now)) {
         return Err(Doubt::FromTheFuture { what: "the newest file".to_owned(), since });
     }
@@ -99,72 +99,73 @@ pub fn decide(policy: &Policy, input: PolicyInput<'_>) -> Result<Decision, Doubt
             return Err(Doubt::NothingNew { newest, days });
         }
     }
-    let mut boundaries = Vec::new();
+    let mut candidates = Vec::new();
     let mut kept = Vec::new();
     if policy.backups != BackupPolicy::default() || backups.iter().any(|backup| backup.found) {
         kept = by_backups(policy, input)?;
-        boundaries.push(kept.iter().map(|kept| Boundary::from(kept.backup.start)).min());
+        candidates.push(kept.iter().map(|kept| OldestKept::from(kept.backup.start)).min());
     }
     if let Some(days) = policy.wal_days {
         let counting = backups.iter().filter(|backup| backup.counts).count();
         if counting > 0 {
             return Err(Doubt::HasBackups(counting));
         }
-        boundaries.push(by_age(segments.iter().copied(), days, now)?);
+        candidates.push(by_age(segments.iter().copied(), days, now)?);
     }
     let mut young = None;
-    if let Some(boundary) = boundaries.iter().copied().min().flatten() {
+    if let Some(oldest_kept) = candidates.iter().copied().min().flatten() {
         young = youngest_part(segments, policy.backup_may_take, now)
-            .filter(|young| Boundary::from(young.from) < boundary);
-        boundaries.extend(young.map(|young| Some(Boundary::from(young.from))));
+            .filter(|young| OldestKept::from(young.from) < oldest_kept);
+        candidates.extend(young.map(|young| Some(OldestKept::from(young.from))));
     }
     look_at_before(policy, segments)?;
     match policy.before {
-        Some(Before::Segment(segment)) => boundaries.push(Some(Boundary::from(segment))),
-        Some(Before::Nothing) => boundaries.push(None),
+        Some(Before::Segment(segment)) => candidates.push(Some(OldestKept::from(segment))),
+        Some(Before::Nothing) => candidates.push(None),
         None => {}
     }
     // The minimum keeps most; `None` keeps all and sorts first.
-    let boundary = boundaries.into_iter().min().flatten();
-    let needed = policy.keep_from.map(|from| Boundary::at(from, size));
-    let boundary = boundary.map(|boundary| needed.map_or(boundary, |needed| needed.min(boundary)));
-    let mut decision = Decision { boundary, kept, young, ..Decision::default() };
-    let Some(boundary) = boundary else { return Ok(decision) };
-    if let Some(doubt) = taken(policy, input, boundary) {
+    let oldest_kept = candidates.into_iter().min().flatten();
+    let needed = policy.keep_from.map(|from| OldestKept::at(from, size));
+    let oldest_kept =
+        oldest_kept.map(|oldest_kept| needed.map_or(oldest_kept, |needed| needed.min(oldest_kept)));
+    let mut decision = Decision { oldest_kept, kept, young, ..Decision::default() };
+    let Some(oldest_kept) = oldest_kept else { return Ok(decision) };
+    if let Some(doubt) = taken(policy, input, oldest_kept) {
         if !policy.accept_no_backup && !policy.is_of_a_standby() {
             return Err(doubt);
         }
         decision.overruled = Some(doubt);
     }
     if !decision.kept.is_empty() {
-        add_others(&mut decision.kept, backups, boundary);
+        add_others(&mut decision.kept, backups, oldest_kept);
     }
-    let remaining = |backup: &Backup| Boundary::from(backup.start) >= boundary;
+    let remaining = |backup: &Backup| OldestKept::from(backup.start) >= oldest_kept;
     let complete = newest_first(backups);
     // Applies to every branch, whatever its settings.
-    let is_cut_off = |tip: &&Tip| {
-        let leading = || complete.iter().filter(|backup| backup.leads_to.contains(&tip.timeline));
+    let is_cut_off = |end: &&BranchEnd| {
+        let leading = || complete.iter().filter(|backup| backup.leads_to.contains(&end.timeline));
         leading().next().is_some() && !leading().any(|backup| remaining(backup))
     };
-    let given_up = tips.iter().filter(is_cut_off);
-    decision.given_up = given_up.map(|tip| GivenUp { timeline: tip.timeline, since: tip.since }).collect();
-    let alive = policy.ends(input).given_up_and_alive();
-    decision.alive = alive.map(|tip| GivenUp { timeline: tip.timeline, since: tip.since }).collect();
+    let given_up = ends.iter().filter(is_cut_off);
+    decision.given_up = given_up.map(|end| GivenUp { timeline: end.timeline, since: end.since }).collect();
+    let alive = policy.branches(input).given_up_and_alive();
+    decision.alive = alive.map(|end| GivenUp { timeline: end.timeline, since: end.since }).collect();
     Ok(decision)
 }
 
 impl Policy {
     /// Returns the ends of the branches, with the settings that decide which are wanted.
-    pub(super) fn ends<'a>(&'a self, input: PolicyInput<'a>) -> Branches<'a> {
-        let PolicyInput { tips, now, .. } = input;
-        Branches { policy: &self.branches, tips, now, young: self.backup_may_take }
+    pub(super) fn branches<'a>(&'a self, input: PolicyInput<'a>) -> Branches<'a> {
+        let PolicyInput { ends, now, .. } = input;
+        Branches { policy: &self.branches, ends, now, young: self.backup_may_take }
     }
 
     /// Returns `true` if only WAL goes that the standby which asks no longer needs.
     fn is_of_a_standby(&self) -> bool {
         match (self.before, self.restart_point) {
             (Some(Before::Segment(before)), Some(restart)) => {
-                Boundary::from(before) <= Boundary::from(restart)
+                OldestKept::from(before) <= OldestKept::from(restart)
             }
             _ => false,
         }
@@ -176,7 +177,7 @@ fn look_at_before(policy: &Policy, segments: &[(SegmentName, Timestamp)]) -> Res
     let Some(Before::Segment(before)) = policy.before else { return Ok(()) };
     let last = segments.iter().map(|(segment, _)| *segment).max_by_key(|segment| segment.order());
     match last {
-        Some(last) if Boundary::from(before) > Boundary::from(last) && !policy.is_of_a_standby() => {
+        Some(last) if OldestKept::from(before) > OldestKept::from(last) && !policy.is_of_a_standby() => {
             Err(Doubt::BehindTheEnd { before, last })
         }
         _ => Ok(()),
@@ -198,29 +199,29 @@ fn youngest_part(
     first.map(|(from, since)| Young { from: *from, since: *since })
 }
 
-/// Returns the doubt if `boundary` deletes the last complete backup's WAL, or the last that leads to a wanted end.
-fn taken(policy: &Policy, input: PolicyInput<'_>, boundary: Boundary) -> Option<Doubt> {
+/// Returns the doubt if `oldest_kept` deletes the last complete backup's WAL, or the last that leads to a wanted end.
+fn taken(policy: &Policy, input: PolicyInput<'_>, oldest_kept: OldestKept) -> Option<Doubt> {
     let complete = newest_first(input.backups);
-    let stays = |backup: &&&Backup| Boundary::from(backup.start) >= boundary;
+    let stays = |backup: &&&Backup| OldestKept::from(backup.start) >= oldest_kept;
     let title = |backup: &Backup| backup.title.clone();
     let newest = complete.first()?;
     if !complete.iter().any(|backup| stays(&backup)) {
         return Some(Doubt::TakesLastBackup { title: title(newest) });
     }
-    policy.ends(input).wanted().find_map(|tip| {
-        let mut leading = complete.iter().filter(|backup| backup.leads_to.contains(&tip.timeline));
+    policy.branches(input).wanted().find_map(|end| {
+        let mut leading = complete.iter().filter(|backup| backup.leads_to.contains(&end.timeline));
         let newest = leading.clone().next()?;
         (!leading.any(|backup| stays(&backup)))
-            .then(|| Doubt::TakesWay { title: title(newest), to: tip.timeline })
+            .then(|| Doubt::TakesWay { title: title(newest), to: end.timeline })
     })
 }
 
 /// Adds the backups that can stay because all WAL that they need stays.
-fn add_others(kept: &mut Vec<KeptBackup>, backups: &[Backup], boundary: Boundary) {
+fn add_others(kept: &mut Vec<KeptBackup>, backups: &[Backup], oldest_kept: OldestKept) {
     for backup in backups {
-        let stays = Boundary::from(backup.start) >= boundary;
+        let stays = OldestKept::from(backup.start) >= oldest_kept;
         if stays && !kept.iter().any(|kept| kept.backup == *backup) {
-            kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::AfterBoundary] });
+            kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::AfterOldestKept] });
         }
     }
     kept.sort_by_key(|kept| (kept.backup.start.order(), kept.backup.ended));
@@ -258,7 +259,7 @@ mod tests {
         }
     }
 
-    fn decided(policy: &Policy, backups: &[Backup], newest: i32) -> Result<Option<Boundary>, Doubt> {
+    fn decided(policy: &Policy, backups: &[Backup], newest: i32) -> Result<Option<OldestKept>, Doubt> {
         let segments = [
             (name("000000010000000000000001"), days_ago(9)),
             (name("000000010000000000000009"), days_ago(1)),
@@ -267,12 +268,12 @@ mod tests {
         let input = PolicyInput {
             backups,
             segments: &segments,
-            tips: &[],
+            ends: &[],
             newest,
             now: now(),
             size: SegmentSize::DEFAULT,
         };
-        decide(policy, input).map(|decision| decision.boundary)
+        decide(policy, input).map(|decision| decision.oldest_kept)
     }
 
     #[test]
@@ -280,15 +281,19 @@ mod tests {
         let backups = [backup("000000010000000000000003", 5), backup("000000010000000000000006", 2)];
         let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
         let before = |text: &str| Some(text.parse::<Before>().unwrap());
-        let boundary = |text| Ok(Some(Boundary::from(name(text))));
+        let oldest_kept = |text| Ok(Some(OldestKept::from(name(text))));
         let policy = Policy { backups: one, before: before("000000010000000000000009"), ..Policy::default() };
-        assert_eq!(decided(&policy, &backups, 0), boundary("000000010000000000000006"));
+        assert_eq!(decided(&policy, &backups, 0), oldest_kept("000000010000000000000006"));
         let policy = Policy { before: before("000000010000000000000004"), ..policy };
-        assert_eq!(decided(&policy, &backups, 0), boundary("000000010000000000000004"));
+        assert_eq!(decided(&policy, &backups, 0), oldest_kept("000000010000000000000004"));
         let policy = Policy { before: Some(Before::Nothing), ..policy };
         assert_eq!(decided(&policy, &backups, 0), Ok(None));
         let alone = Policy { before: before("000000010000000000000006"), ..Policy::default() };
-        assert_eq!(decided(&alone, &backups, 99), boundary("000000010000000000000006"), "whatever the time");
+        assert_eq!(
+            decided(&alone, &backups, 99),
+            oldest_kept("000000010000000000000006"),
+            "whatever the time"
+        );
         assert_eq!(decided(&Policy::default(), &[], 0), Ok(None));
         assert!(Policy::default().is_empty() && !alone.is_empty());
     }
@@ -299,11 +304,11 @@ mod tests {
         Backup { leads_to: timelines.clone(), reaches: timelines, ..backup(start, ago) }
     }
 
-    fn tip(timeline: u32, ago: i32) -> Tip {
-        Tip { timeline: TimelineId::new(timeline).unwrap(), since: days_ago(ago), way_is_known: true }
+    fn end(timeline: u32, ago: i32) -> BranchEnd {
+        BranchEnd { timeline: TimelineId::new(timeline).unwrap(), since: days_ago(ago), way_is_known: true }
     }
 
-    fn decision(policy: &Policy, backups: &[Backup], tips: &[Tip]) -> Result<Decision, Doubt> {
+    fn decision(policy: &Policy, backups: &[Backup], ends: &[BranchEnd]) -> Result<Decision, Doubt> {
         let segments = [
             (name("000000010000000000000001"), days_ago(30)),
             (name("000000010000000000000009"), days_ago(2)),
@@ -314,7 +319,7 @@ mod tests {
             PolicyInput {
                 backups,
                 segments: &segments,
-                tips,
+                ends,
                 newest,
                 now: now(),
                 size: SegmentSize::DEFAULT,
@@ -323,28 +328,28 @@ mod tests {
     }
 
     #[test]
-    fn a_boundary_by_name_keeps_the_last_backup_and_lies_within_the_wal() {
+    fn a_file_named_as_the_oldest_kept_spares_the_last_backup_and_lies_within_the_wal() {
         let backups =
             [leading("000000010000000000000003", 5, &[1, 2]), leading("000000010000000000000006", 2, &[1])];
-        let tips = [tip(1, 2), tip(2, 0)];
+        let ends = [end(1, 2), end(2, 0)];
         let before = |text: &str| Policy { before: Some(text.parse().unwrap()), ..Policy::default() };
-        let refused = |policy: &Policy| decision(policy, &backups, &tips).unwrap_err();
+        let refused = |policy: &Policy| decision(policy, &backups, &ends).unwrap_err();
         assert!(matches!(refused(&before("000000010000000000000009")), Doubt::TakesLastBackup { .. }));
         assert!(matches!(refused(&before("000000010000000000000004")), Doubt::TakesWay { .. }));
         assert!(matches!(refused(&before("00000001000000000000000A")), Doubt::BehindTheEnd { .. }));
-        assert!(decision(&before("000000010000000000000003"), &backups, &tips).unwrap().overruled.is_none());
+        assert!(decision(&before("000000010000000000000003"), &backups, &ends).unwrap().overruled.is_none());
         // WAL that a standby no longer needs may go, even after the end of the archive, and so may WAL that the user
         // overrules.
         let standby =
             |text: &str, restart: &str| Policy { restart_point: Some(name(restart)), ..before(text) };
         let far = standby("00000001000000000000000A", "00000001000000000000000A");
-        let decided = decision(&far, &backups, &tips).unwrap();
-        assert_eq!(decided.boundary, Some(Boundary::from(name("00000001000000000000000A"))));
+        let decided = decision(&far, &backups, &ends).unwrap();
+        assert_eq!(decided.oldest_kept, Some(OldestKept::from(name("00000001000000000000000A"))));
         assert!(matches!(decided.overruled, Some(Doubt::TakesLastBackup { .. })));
         let not_its = standby("00000001000000000000000A", "000000010000000000000009");
         assert!(matches!(refused(&not_its), Doubt::BehindTheEnd { .. }));
         let accepted = Policy { accept_no_backup: true, ..before("000000010000000000000009") };
-        assert!(decision(&accepted, &backups, &tips).unwrap().overruled.is_some());
+        assert!(decision(&accepted, &backups, &ends).unwrap().overruled.is_some());
         let accepted = Policy { accept_no_backup: true, ..before("00000001000000000000000A") };
         assert!(
             matches!(refused(&accepted), Doubt::BehindTheEnd { .. }),
@@ -362,10 +367,13 @@ mod tests {
             ..Policy::default()
         };
         let old = decision(&with(48), &backups, &[]).unwrap();
-        assert_eq!((old.boundary, old.young), (Some(Boundary::from(name("00000001000000000000000B"))), None));
+        assert_eq!(
+            (old.oldest_kept, old.young),
+            (Some(OldestKept::from(name("00000001000000000000000B"))), None)
+        );
         let young = decision(&with(49), &backups, &[]).unwrap();
         let from = name("000000010000000000000009");
-        assert_eq!(young.boundary, Some(Boundary::from(from)));
+        assert_eq!(young.oldest_kept, Some(OldestKept::from(from)));
         assert_eq!(young.young, Some(Young { from, since: days_ago(2) }));
         let before = Policy { before: Some("000000010000000000000009".parse().unwrap()), ..with(999) };
         let by_name = Policy { backups: BackupPolicy::default(), accept_no_backup: true, ..before };
@@ -376,21 +384,21 @@ mod tests {
     fn a_given_up_branch_is_named_once_no_backup_leads_there() {
         let backups =
             [leading("000000010000000000000003", 25, &[1, 2]), leading("000000020000000000000006", 2, &[2])];
-        let tips = [tip(1, 20), tip(2, 0)];
+        let ends = [end(1, 20), end(2, 0)];
         let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
         let policy = Policy { backups: one, ..Policy::default() };
-        let decided = decision(&policy, &backups, &tips).unwrap();
-        assert_eq!(decided.given_up, [GivenUp { timeline: tips[0].timeline, since: days_ago(20) }]);
-        let held = BranchPolicy { held: vec![tips[0].timeline], ..BranchPolicy::default() };
-        let held = decision(&Policy { branches: held, ..policy }, &backups, &tips).unwrap();
+        let decided = decision(&policy, &backups, &ends).unwrap();
+        assert_eq!(decided.given_up, [GivenUp { timeline: ends[0].timeline, since: days_ago(20) }]);
+        let held = BranchPolicy { held: vec![ends[0].timeline], ..BranchPolicy::default() };
+        let held = decision(&Policy { branches: held, ..policy }, &backups, &ends).unwrap();
         assert_eq!((held.kept.len(), held.given_up.len()), (2, 0));
-        assert_eq!(held.kept[0].why, [Why::OnlyWay(tips[0].timeline)]);
+        assert_eq!(held.kept[0].why, [Why::OnlyWay(ends[0].timeline)]);
     }
 
     #[test]
     fn a_needed_position_limits_every_policy_and_is_no_policy_itself() {
         let from = |text: &str| Some(text.parse::<Lsn>().unwrap());
-        let boundary = |text| Ok(Some(Boundary::from(name(text))));
+        let oldest_kept = |text| Ok(Some(OldestKept::from(name(text))));
         let backups = [backup("000000010000000000000006", 2)];
         let one = BackupPolicy { keep_backups: NonZeroUsize::new(1), keep_days: None };
         // A name that takes the last backup is a separate case.
@@ -403,27 +411,31 @@ mod tests {
             // From the first byte of a segment to its last.
             for needed in ["0/3000000", "0/3000028", "0/3FFFFFF"] {
                 let policy = Policy { keep_from: from(needed), ..policy.clone() };
-                assert_eq!(decided(&policy, &backups, 0), boundary("000000010000000000000003"), "{needed}");
+                assert_eq!(
+                    decided(&policy, &backups, 0),
+                    oldest_kept("000000010000000000000003"),
+                    "{needed}"
+                );
             }
             let policy_alone = decided(&policy, &backups, 0);
             let ahead = Policy { keep_from: from("0/A000000"), ..policy.clone() };
             assert_eq!(decided(&ahead, &backups, 0), policy_alone, "it takes nothing that others keep");
         }
         let by_age = Policy { wal_days: Some(7), keep_from: from("0/2000000"), ..Policy::default() };
-        assert_eq!(decided(&by_age, &[], 1), boundary("000000010000000000000002"));
+        assert_eq!(decided(&by_age, &[], 1), oldest_kept("000000010000000000000002"));
         let all = Policy { before: Some(Before::Nothing), keep_from: from("0/9000000"), ..Policy::default() };
         assert_eq!(decided(&all, &[], 1), Ok(None));
         let alone = Policy { keep_from: from("0/9000000"), ..Policy::default() };
         assert_eq!((decided(&alone, &[], 1), alone.is_empty()), (Ok(None), true), "nothing says what may go");
         // Above the first 4 GiB, and in the largest segments.
         let (position, size) = ("16/C0000028".parse().unwrap(), SegmentSize::MAX);
-        assert_eq!(Boundary::at(position, size), Boundary::from(name("000000010000001600000003")));
+        assert_eq!(OldestKept::at(position, size), OldestKept::from(name("000000010000001600000003")));
     }
 
     #[test]
     fn a_limit_by_age_is_for_archives_without_backups() {
         let policy = Policy { wal_days: Some(7), ..Policy::default() };
-        assert_eq!(decided(&policy, &[], 1), Ok(Some(Boundary::from(name("000000010000000000000009")))));
+        assert_eq!(decided(&policy, &[], 1), Ok(Some(OldestKept::from(name("000000010000000000000009")))));
         let backups = [backup("000000010000000000000003", 5)];
         assert_eq!(decided(&policy, &backups, 1), Err(Doubt::HasBackups(1)));
     }

@@ -28,12 +28,12 @@ pub(super) fn of(files: &Files) -> Result<SystemIdentifier, Error> {
     }
     let start = files.label.as_ref().map(|label| label.start);
     let start = start.or(files.manifest.as_ref().map(|manifest| manifest.start.1));
-    let logs = Packed::all(&files.directory, "pg_wal.tar")?;
-    let by_log = |log: &Packed| ask(log, |member| segment_of(member, start));
+    let wal_tars = Packed::all(&files.directory, "pg_wal.tar")?;
+    let by_segment = |tar: &Packed| ask(tar, |member| segment_of(member, start));
     let by_control = |tar: &Packed| ask(tar, control_of);
     // A file that ends early is no answer, but another one may have one.
     let mut why = None;
-    let answers = logs.iter().map(by_log).chain(files.tars.iter().map(by_control));
+    let answers = wal_tars.iter().map(by_segment).chain(files.tars.iter().map(by_control));
     for answer in answers {
         match answer {
             Ok(Some(system)) => return Ok(system),

@@ -4,7 +4,7 @@
 use std::fs;
 
 use support::{
-    backfilled::{Server, log, log_of},
+    backfilled::{Server, wal, wal_of},
     kept::{name, position},
     push::succeeds,
     store_cluster::Told,
@@ -20,7 +20,7 @@ fn a_timeline_used_by_another_server_is_left_with_its_descendants() {
     server.history(3, &[1, 2]);
     server.history(4, &[1]);
     for timeline in [1, 2, 3, 4] {
-        server.has(&log_of(timeline, 2, 1), 2);
+        server.has(&wal_of(timeline, 2, 1), 2);
     }
     let (status, lines) = server.backfilled();
     assert_eq!(status, 1);
@@ -35,12 +35,12 @@ fn a_timeline_used_by_another_server_is_left_with_its_descendants() {
 #[test]
 fn a_server_that_diverged_on_the_same_timeline_adds_nothing_to_it() {
     let server = Server::new();
-    server.has(&log_of(1, 1, 3), 1);
-    server.has(&log_of(2, 2, 1), 2);
+    server.has(&wal_of(1, 1, 3), 1);
+    server.has(&wal_of(2, 2, 1), 2);
     server.put("00000002.history", left(&[(1, 4, 0)]));
     // The archive's second segment of the first timeline is another server's.
     let ours = fs::read(server.file(&name(1, 2))).unwrap();
-    let mut theirs = log(1, 1);
+    let mut theirs = wal(1, 1);
     theirs.fill();
     theirs.record(77);
     theirs.fill();
@@ -73,7 +73,7 @@ fn wal_that_an_old_primary_wrote_after_a_fork_is_left_and_named() {
     for offset in [0, 8, 0x100] {
         let server = Server::new();
         server.is_archived_elsewhere("00000002.history", left(&[(1, 3, offset)]));
-        server.has(&log_of(1, 1, 4), 1);
+        server.has(&wal_of(1, 1, 4), 1);
         let (status, lines) = server.backfilled();
         assert_eq!(status, 1, "its rows are nowhere else");
         assert_eq!(lines[0], format!("archived {}", name(1, 2)));
@@ -92,8 +92,8 @@ fn wal_that_an_old_primary_wrote_after_a_fork_is_left_and_named() {
 fn a_new_primary_fills_its_past_up_to_a_fork_known_from_either_place() {
     for in_archive in [false, true] {
         let server = Server::new();
-        server.has(&log_of(1, 1, 3), 1);
-        server.has(&log_of(2, 3, 1), 3);
+        server.has(&wal_of(1, 1, 3), 1);
+        server.has(&wal_of(2, 3, 1), 3);
         server.put("00000002.history", left(&[(1, 3, 0x100)]));
         if in_archive {
             succeeds(server.pusher.push("00000002.history"));
@@ -112,7 +112,7 @@ fn of_several_forks_the_one_of_the_newest_timeline_counts() {
         let server = Server::new();
         server.is_archived_elsewhere("00000002.history", left(&[(1, second, 0x100)]));
         server.is_archived_elsewhere("00000003.history", left(&[(1, third, 0x100)]));
-        server.has(&log_of(1, 1, 5), 1);
+        server.has(&wal_of(1, 1, 5), 1);
         let (_, lines) = server.backfilled();
         let archived: Vec<_> = lines.iter().filter(|line| line.starts_with("archived 0000")).collect();
         let expected: Vec<_> = goes.iter().map(|number| format!("archived {}", name(1, *number))).collect();
@@ -133,16 +133,16 @@ fn an_unreadable_history_does_not_prove_that_there_is_no_fork() {
     *damaged.last_mut().unwrap() ^= 1;
     fs::remove_file(&path).unwrap();
     fs::write(&path, damaged).unwrap();
-    server.has(&log_of(1, 1, 2), 1);
+    server.has(&wal_of(1, 1, 2), 1);
     let told = Told::by(server.backfill(&[]));
     assert_eq!(told.status, 1);
     assert!(told.stderr.contains("00000002.history"), "{}", told.stderr);
     assert_eq!(server.archived(), [name(1, 1), "00000002.history".to_owned()]);
 }
 
-/// Builds the first segments of a timeline that differs from [`log_of`] from the second one on.
+/// Builds the first segments of a timeline that differs from [`wal_of`] from the second one on.
 fn parted(full: u64) -> Vec<Vec<u8>> {
-    let mut theirs = log(1, 1);
+    let mut theirs = wal(1, 1);
     theirs.fill();
     theirs.record(77);
     (1..full).for_each(|_| theirs.fill());
@@ -153,7 +153,7 @@ fn parted(full: u64) -> Vec<Vec<u8>> {
 fn a_hole_is_filled_only_by_the_server_that_wrote_what_follows_it() {
     for parts in [false, true] {
         let server = Server::new();
-        let ours = log_of(1, 1, 5);
+        let ours = wal_of(1, 1, 5);
         let theirs = if parts { parted(4) } else { ours.segments() };
         server.is_archived_elsewhere(&name(1, 3), &theirs[2]);
         server.is_archived_elsewhere(&name(1, 4), &theirs[3]);
@@ -179,11 +179,11 @@ fn without_a_comparison_only_segments_after_all_archived_ones_are_archived() {
     // In the same directory, and in a later one.
     for later in [0xFFF, 0x2001] {
         let server = Server::new();
-        server.has(&log_of(1, 1, 3), 1);
+        server.has(&wal_of(1, 1, 3), 1);
         server.remove(&name(1, 1));
-        server.has(&log_of(2, 4, 1), 4);
+        server.has(&wal_of(2, 4, 1), 4);
         server.put("00000002.history", left(&[(1, 4, 0x100)]));
-        server.is_archived_elsewhere(&name(1, later), &log_of(1, later, 1).segments()[0]);
+        server.is_archived_elsewhere(&name(1, later), &wal_of(1, later, 1).segments()[0]);
         let (status, lines) = server.backfilled();
         assert_eq!(status, 1);
         for segment in [2, 3] {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use support::{
-    backfilled::{MIB, Server, log, log_of},
+    backfilled::{MIB, Server, wal, wal_of},
     files::names_in,
     kept::{name, position},
     push::{BACKUP, BACKUP_CONTENT, OTHER_SYSTEM, files_below},
@@ -20,9 +20,9 @@ use support::{
 #[test]
 fn complete_segments_are_archived_whatever_their_marks_and_the_current_one_stays() {
     let server = Server::new();
-    let mut log = log_of(1, 1, 4);
-    let end = log.position();
-    server.has(&log, 1);
+    let mut wal = wal_of(1, 1, 4);
+    let end = wal.position();
+    server.has(&wal, 1);
     let (status, lines) = server.backfilled();
     let end = format!("{:X}/{:X}", end >> 32, end & 0xFFFF_FFFF);
     assert_eq!(
@@ -37,13 +37,13 @@ fn complete_segments_are_archived_whatever_their_marks_and_the_current_one_stays
     );
     assert_eq!(status, 0, "that a segment is being written is no problem");
     assert_eq!(server.archived(), [1, 2, 3, 4].map(|number| name(1, number)));
-    for (segment, number) in log.segments().iter().take(4).zip(1..) {
+    for (segment, number) in wal.segments().iter().take(4).zip(1..) {
         assert!(server.pusher.original(&name(1, number)) == *segment, "{number}");
     }
 
     // Files that arrived in the meantime are archived next time.
-    log.fill();
-    server.has(&log, 1);
+    wal.fill();
+    server.has(&wal, 1);
     let (_, lines) = server.backfilled();
     assert_eq!(lines[..1], [format!("archived {}", name(1, 5))]);
     let (status, lines) = server.backfilled();
@@ -57,11 +57,11 @@ fn complete_segments_are_archived_whatever_their_marks_and_the_current_one_stays
 fn the_last_segment_is_archived_if_a_switch_ends_it_and_nothing_follows() {
     for with_page_headers in [false, true] {
         let server = Server::new();
-        let mut log = log_of(1, 1, 1);
-        log.record(100);
-        let switch = log.switch(with_page_headers);
-        server.has(&log, 1);
-        let whole = log.segments().remove(1);
+        let mut wal = wal_of(1, 1, 1);
+        wal.record(100);
+        let switch = wal.switch(with_page_headers);
+        server.has(&wal, 1);
+        let whole = wal.segments().remove(1);
         // As left by a walreceiver that had not received what follows.
         let mut old = whole.clone();
         old[MIB - 1] = 1;
@@ -76,10 +76,10 @@ fn the_last_segment_is_archived_if_a_switch_ends_it_and_nothing_follows() {
 
 #[test]
 fn the_incomplete_last_segment_stays_despite_leftovers_of_earlier_use() {
-    let mut old = log(1, 0x10);
+    let mut old = wal(1, 0x10);
     old.fill();
     let old = old.segments().remove(0);
-    let mut new = log_of(1, 1, 1);
+    let mut new = wal_of(1, 1, 1);
     // Up to the middle of the last page, whose header is its own.
     while new.position() < 3 * MIB as u64 - 4_000 {
         new.record(1_000);
@@ -99,20 +99,20 @@ fn the_incomplete_last_segment_stays_despite_leftovers_of_earlier_use() {
 
 #[test]
 fn a_following_segment_does_not_outweigh_incomplete_records() {
-    let mut log = log_of(1, 1, 1);
-    log.record(100);
-    let switch = log.switch(false);
-    (0..2).for_each(|_| log.fill());
+    let mut wal = wal_of(1, 1, 1);
+    wal.record(100);
+    let switch = wal.switch(false);
+    (0..2).for_each(|_| wal.fill());
     let torn = {
-        let end = log.position();
-        log.record(30_000);
+        let end = wal.position();
+        wal.record(30_000);
         end
     };
-    log.fill();
-    log.record(100);
-    let segments = log.segments();
+    wal.fill();
+    wal.record(100);
+    let segments = wal.segments();
     let server = Server::new();
-    server.has(&log, 1);
+    server.has(&wal, 1);
     // As left by a walreceiver that was stopped there.
     let mut more = segments[1].clone();
     more[MIB - 1] = 1;
@@ -141,17 +141,17 @@ fn a_following_segment_does_not_outweigh_incomplete_records() {
 #[test]
 fn a_record_that_continues_in_a_missing_segment_proves_nothing() {
     let server = Server::new();
-    let mut log = log_of(1, 1, 1);
-    let begun = log.record(3 * MIB);
-    log.record(10);
-    log.switch(false);
-    let segments = log.segments();
+    let mut wal = wal_of(1, 1, 1);
+    let begun = wal.record(3 * MIB);
+    wal.record(10);
+    wal.switch(false);
+    let segments = wal.segments();
     server.put(&name(1, 2), &segments[1]);
     let (_, lines) = server.backfilled();
     let why = format!("perhaps incomplete: its last record, at 0/{begun:X}, goes on in the next segment");
     assert!(lines[0].starts_with(&format!("left {}: {why}", name(1, 2))), "{lines:?}");
     // The next segment proves the previous one complete, and so on, up to the switch.
-    server.has(&log, 1);
+    server.has(&wal, 1);
     let (status, lines) = server.backfilled();
     assert_eq!(status, 0);
     let archived: Vec<_> = (2..=5).map(|number| format!("archived {}", name(1, number))).collect();
@@ -161,11 +161,11 @@ fn a_record_that_continues_in_a_missing_segment_proves_nothing() {
 #[test]
 fn a_partial_record_must_fill_its_segment() {
     let server = Server::new();
-    let mut log = log_of(1, 1, 1);
-    log.record(4_800_000);
-    log.record(100);
-    server.has(&log, 1);
-    let mut damaged = log.segments().remove(3);
+    let mut wal = wal_of(1, 1, 1);
+    wal.record(4_800_000);
+    wal.record(100);
+    server.has(&wal, 1);
+    let mut damaged = wal.segments().remove(3);
     damaged[10 * 8192..].fill(0);
     server.put(&name(1, 4), damaged);
     let (status, lines) = server.backfilled();
@@ -178,8 +178,8 @@ fn a_partial_record_must_fill_its_segment() {
 #[test]
 fn a_file_prepared_for_reuse_proves_nothing_and_is_named() {
     let server = Server::new();
-    server.has(&log_of(1, 1, 1), 1);
-    let mut old = log(1, 1);
+    server.has(&wal_of(1, 1, 1), 1);
+    let mut old = wal(1, 1);
     old.fill();
     server.put(&name(1, 3), &old.segments()[0]);
     server.put(&name(1, 4), vec![0; MIB]);
@@ -194,9 +194,9 @@ fn a_file_prepared_for_reuse_proves_nothing_and_is_named() {
 #[test]
 fn all_timelines_are_archived_history_files_first_and_partial_segments_stay() {
     let server = Server::new();
-    server.has(&log_of(1, 1, 2), 1);
+    server.has(&wal_of(1, 1, 2), 1);
     fs::rename(server.file(&name(1, 3)), server.file(&format!("{}.partial", name(1, 3)))).unwrap();
-    server.has(&log_of(2, 3, 1), 3);
+    server.has(&wal_of(2, 3, 1), 3);
     server.history(2, &[1]);
     server.put(BACKUP, BACKUP_CONTENT);
     let (status, lines) = server.backfilled();
@@ -210,7 +210,7 @@ fn all_timelines_are_archived_history_files_first_and_partial_segments_stay() {
 #[test]
 fn damaged_and_foreign_files_are_problems_but_do_not_stop_it() {
     let server = Server::new();
-    server.has(&log_of(1, 1, 2), 1);
+    server.has(&wal_of(1, 1, 2), 1);
     server.put("00000002.history", "");
     let mut foreign = WalWriter::new(OTHER_SYSTEM, 1, 7, MIB as u64);
     foreign.fill();
@@ -238,7 +238,7 @@ fn damaged_and_foreign_files_are_problems_but_do_not_stop_it() {
 #[test]
 fn an_implausible_archive_receives_nothing() {
     let server = Server::new();
-    server.has(&log_of(1, 1, 2), 1);
+    server.has(&wal_of(1, 1, 2), 1);
     let refused = |mut command: Command, status: i32, words: &[&str]| {
         let told = Told::by({
             command.stdout(Stdio::null());
@@ -274,7 +274,7 @@ fn an_implausible_archive_receives_nothing() {
 #[test]
 fn root_creates_no_files_that_the_server_could_not_read() {
     let server = Server::new();
-    server.has(&log_of(1, 1, 2), 1);
+    server.has(&wal_of(1, 1, 2), 1);
     let program = server.pusher.sandbox.program("walkeep");
     let mut as_it_is = Command::new(program);
     as_it_is.args([

@@ -29,9 +29,9 @@ impl Race {
     async fn new() -> Self {
         let pusher = Pusher::new();
         for (timeline, number) in [(1, 1), (2, 5)] {
-            let mut log = WalWriter::new(SYSTEM, timeline, number, 1 << 20);
-            (0..4).for_each(|_| log.fill());
-            for (segment, number) in log.segments().iter().zip(number..) {
+            let mut wal = WalWriter::new(SYSTEM, timeline, number, 1 << 20);
+            (0..4).for_each(|_| wal.fill());
+            for (segment, number) in wal.segments().iter().zip(number..) {
                 pusher.data.file(&format!("pg_wal/{}", name(timeline, number)), segment);
             }
         }

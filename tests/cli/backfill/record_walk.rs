@@ -10,7 +10,7 @@ const PAGE: usize = 8192;
 /// Number of the first segment in a test.
 const NUMBER: u64 = 5;
 
-fn log() -> WalWriter {
+fn wal() -> WalWriter {
     WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64)
 }
 
@@ -33,10 +33,10 @@ fn is_complete(end: RecordsEnd) -> bool {
 
 /// Builds one segment that records fill to its end, the first ones with these sizes.
 fn filled(bodies: &[usize]) -> Vec<u8> {
-    let mut log = log();
-    log.records(bodies);
-    log.fill();
-    log.segments().remove(0)
+    let mut wal = wal();
+    wal.records(bodies);
+    wal.fill();
+    wal.segments().remove(0)
 }
 
 #[test]
@@ -44,21 +44,21 @@ fn a_segment_that_a_switch_ends_or_records_fill_is_complete() {
     assert_eq!(end_of(&filled(&[])), RecordsEnd::End);
     assert_eq!(end_of(&filled(&[1, 40_000, 7])), RecordsEnd::End);
     for with_page_headers in [false, true] {
-        let mut log = log();
-        log.record(100);
-        log.record(20_000);
-        log.switch(with_page_headers);
-        assert_eq!(end_of(&log.segments()[0]), RecordsEnd::Switch, "page headers: {with_page_headers}");
+        let mut wal = wal();
+        wal.record(100);
+        wal.record(20_000);
+        wal.switch(with_page_headers);
+        assert_eq!(end_of(&wal.segments()[0]), RecordsEnd::Switch, "page headers: {with_page_headers}");
     }
 }
 
 #[test]
 fn the_last_page_proves_nothing() {
-    let mut log = log();
-    log.record(100);
-    let begun = log.record(2 * MIB);
-    log.switch(false);
-    let segments = log.segments();
+    let mut wal = wal();
+    wal.record(100);
+    let begun = wal.record(2 * MIB);
+    wal.switch(false);
+    let segments = wal.segments();
     let whole: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
     assert_eq!(end_of(whole[0]), RecordsEnd::GoesOn(Lsn(begun)));
     // All of it is one part of a record, which only what follows can verify.
@@ -71,15 +71,15 @@ fn the_last_page_proves_nothing() {
 
 #[test]
 fn a_record_cut_off_in_a_segment_is_the_end_wherever_it_began() {
-    let mut log = log();
-    log.record(100);
-    log.record(2 * MIB);
+    let mut wal = wal();
+    wal.record(100);
+    wal.record(2 * MIB);
     let start = NUMBER * MIB as u64;
     let cut = 10 * PAGE;
     let mut first = WalWriter::new(SYSTEM, 1, NUMBER, MIB as u64);
     first.record(2 * MIB);
     for (segment, at) in
-        [(&log.segments()[1], start + (MIB + cut) as u64), (&first.segments()[0], start + 40)]
+        [(&wal.segments()[1], start + (MIB + cut) as u64), (&first.segments()[0], start + 40)]
     {
         let mut damaged = segment.clone();
         damaged[cut..cut + PAGE].fill(0);
@@ -94,10 +94,10 @@ fn a_record_cut_off_in_a_segment_is_the_end_wherever_it_began() {
 
 #[test]
 fn only_zeros_may_follow_a_switch() {
-    let mut log = log();
-    log.record(100);
-    let switch = log.switch(false);
-    let segment = log.segments().remove(0);
+    let mut wal = wal();
+    wal.record(100);
+    let switch = wal.switch(false);
+    let segment = wal.segments().remove(0);
     for at in [300, PAGE - 1, PAGE, MIB / 2, MIB - 1] {
         let mut changed = segment.clone();
         changed[at] ^= 1;
@@ -107,28 +107,28 @@ fn only_zeros_may_follow_a_switch() {
 
 #[test]
 fn a_record_that_a_crash_left_incomplete_is_skipped() {
-    let mut log = log();
-    log.record(100);
-    log.break_off(20_000);
-    log.record(100);
-    log.switch(false);
-    assert_eq!(end_of(&log.segments()[0]), RecordsEnd::Switch);
+    let mut wal = wal();
+    wal.record(100);
+    wal.break_off(20_000);
+    wal.record(100);
+    wal.switch(false);
+    assert_eq!(end_of(&wal.segments()[0]), RecordsEnd::Switch);
 }
 
 #[test]
 fn the_first_segment_of_a_timeline_starts_with_pages_of_its_parent() {
-    let mut log = log();
-    log.record(30_000);
-    log.timeline = 3;
-    log.record(30_000);
-    log.switch(false);
-    let segment = log.segments().remove(0);
+    let mut wal = wal();
+    wal.record(30_000);
+    wal.timeline = 3;
+    wal.record(30_000);
+    wal.switch(false);
+    let segment = wal.segments().remove(0);
     assert_eq!(end_of_all(&[&segment], 3), RecordsEnd::Switch);
     assert!(!is_complete(end_of_all(&[&segment], 2)), "a page of a later timeline cannot be in it");
-    log.timeline = 2;
-    log.record(30_000);
-    log.switch(false);
-    let segments = log.segments();
+    wal.timeline = 2;
+    wal.record(30_000);
+    wal.switch(false);
+    let segments = wal.segments();
     let both: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
     assert!(!is_complete(end_of_all(&both, 3)), "timelines never decrease");
 }
@@ -178,13 +178,13 @@ proptest! {
         bodies in prop::collection::vec(prop_oneof![0usize..200, 8_000..9_000usize, 0..400_000usize], 1..12),
         with_page_headers: bool,
     ) {
-        let mut log = log();
-        log.records(&bodies);
-        let end = log.position();
+        let mut wal = wal();
+        wal.records(&bodies);
+        let end = wal.position();
         // Two records, so that the second proves the first at any position.
-        log.record(10);
-        log.switch(with_page_headers);
-        let segments = log.segments();
+        wal.record(10);
+        wal.switch(with_page_headers);
+        let segments = wal.segments();
         let all: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
         prop_assert_eq!(end_of_all(&all, 1), RecordsEnd::Switch);
         // Without the part after the bodies, the records end there.

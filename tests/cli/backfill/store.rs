@@ -21,10 +21,10 @@ const FULL: u64 = 12;
 /// Creates a store that has the second of a server's segments.
 fn scene() -> StoreScene {
     let scene = StoreScene::with_conditional_put("yes");
-    let mut log = WalWriter::new(SYSTEM, 1, 1, 1 << 20);
-    (0..FULL).for_each(|_| log.fill());
-    log.record(100);
-    for (segment, number) in log.segments().iter().zip(1..) {
+    let mut wal = WalWriter::new(SYSTEM, 1, 1, 1 << 20);
+    (0..FULL).for_each(|_| wal.fill());
+    wal.record(100);
+    for (segment, number) in wal.segments().iter().zip(1..) {
         scene.primary.file(&format!("pg_wal/{}", name(1, number)), segment);
     }
     scene.primary.file(&format!("pg_wal/{HISTORY}"), "1\t0/D00000\tno recovery target specified\n");

@@ -254,9 +254,9 @@ fn the_history_of_an_only_descendant_counts_and_that_of_a_sibling_does_not() {
 fn a_segment_that_the_server_has_itself_is_no_gap() {
     let scene = archived(&[segment(1, 4), segment(1, 6)]);
     let missing = segment(1, 5);
-    let mut log = WalWriter::new(SYSTEM, 1, 5, 1 << 20);
-    log.fill();
-    scene.recovery.file(&format!("pg_wal/{missing}"), &log.segments()[0]);
+    let mut wal = WalWriter::new(SYSTEM, 1, 5, 1 << 20);
+    wal.fill();
+    scene.recovery.file(&format!("pg_wal/{missing}"), &wal.segments()[0]);
     is_end(&scene, &missing);
     // A file prepared for reuse has the right name and old content.
     let old = content_of(&segment(1, 2), SYSTEM, 1 << 20, 0);

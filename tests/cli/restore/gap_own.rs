@@ -60,14 +60,14 @@ fn status(scene: &Scene, name: &str) -> i32 {
 fn a_segment_incomplete_in_pg_wal_is_a_gap_if_later_ones_are_archived() {
     let missing = segment(1, 5);
     let whole = {
-        let mut log = WalWriter::new(SYSTEM, 1, 5, SEGMENT_BYTES as u64);
-        log.fill();
-        log.segments()[0].clone()
+        let mut wal = WalWriter::new(SYSTEM, 1, 5, SEGMENT_BYTES as u64);
+        wal.fill();
+        wal.segments()[0].clone()
     };
     let broken_off = {
-        let mut log = WalWriter::new(SYSTEM, 1, 5, SEGMENT_BYTES as u64);
-        log.records(&[1_000; 20]);
-        log.segments()[0].clone()
+        let mut wal = WalWriter::new(SYSTEM, 1, 5, SEGMENT_BYTES as u64);
+        wal.records(&[1_000; 20]);
+        wal.segments()[0].clone()
     };
     let scene = archived(&[segment(1, 4), segment(1, 6)]);
     let path = format!("pg_wal/{missing}");
