@@ -92,12 +92,12 @@ fn run(started: Instant, statuses: ExitStatuses) -> Result<ExitCode, ExitCode> {
     if earlier == Earlier::Archived {
         return Ok(archived_earlier(spool.as_ref(), name, started));
     }
-    let codec = settings.codec.unwrap_or_else(|| codec_for_backlog(backlog));
+    let codec = settings.push.codec.unwrap_or_else(|| codec_for_backlog(backlog));
     // Only here, because it takes as many system calls as everything before.
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores));
     let request = PushRequest { codec, threads, ..request };
-    let limit = TimeLimit::new(started, settings.timeouts.push);
+    let limit = TimeLimit::new(started, settings.push.timeout);
     let report = supervise(&limit, async |stop| {
         let (caller, system) = (request.caller.clone(), request.system);
         let work = async {
@@ -108,7 +108,7 @@ fn run(started: Instant, statuses: ExitStatuses) -> Result<ExitCode, ExitCode> {
             if earlier == Earlier::Archived {
                 return Ok(None);
             }
-            let spool = spool.as_ref().map(|spool| (spool, &settings.look_ahead));
+            let spool = spool.as_ref().map(|spool| (spool, &settings.push.look_ahead));
             push(&settings.archive, request, spool, &limit, &stop).await.map(Some)
         };
         Box::pin(hurry_at_shutdown(&settings, &caller, system, &limit, work)).await
@@ -155,7 +155,7 @@ fn look_around(settings: &Settings, request: &PushRequest) -> Known {
             Some(spool) => look_up(&settings.archive, spool, &request, Moment::now),
             None => Earlier::Unknown,
         };
-        let by_backlog = settings.codec.is_none() && earlier != Earlier::Archived;
+        let by_backlog = settings.push.codec.is_none() && earlier != Earlier::Archived;
         let backlog = if by_backlog { backlog(&request.path) } else { 0 };
         Known { spool, earlier, backlog }
     })
@@ -163,7 +163,7 @@ fn look_around(settings: &Settings, request: &PushRequest) -> Known {
 
 /// Opens the spool of the calling server; `None` outside a data directory, or if the look-ahead is turned off.
 fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
-    if settings.look_ahead.files == 0 {
+    if settings.push.look_ahead.files == 0 {
         return None;
     }
     let data = request.caller.data();
@@ -188,7 +188,7 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
         path: arguments.path,
         name,
         system: arguments.common.system_identifier,
-        codec: settings.codec.unwrap_or_default(),
+        codec: settings.push.codec.unwrap_or_default(),
         threads: NonZeroUsize::MIN,
         overflow: OverflowPlace::new(&settings.spool),
         now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::error::ErrorKind as ClapErrorKind;
 use clap::{Args, Parser};
@@ -29,8 +28,8 @@ pub(super) struct Common {
     pub(super) system_identifier: Option<SystemIdentifier>,
 
     /// Time limit for the call with a 16 MB segment; larger segments get more in proportion
-    #[arg(long, value_name = "DURATION", env = "WALKEEP_TIMEOUT", hide_env_values = true, value_parser = timeout)]
-    timeout: Option<Duration>,
+    #[arg(long, value_name = "DURATION", env = "WALKEEP_TIMEOUT", hide_env_values = true)]
+    timeout: Option<Timeout>,
 
     /// Format of log lines
     #[arg(long, value_name = "FORMAT", env = "WALKEEP_LOG_FORMAT", hide_env_values = true)]
@@ -59,10 +58,6 @@ impl Common {
             ..Given::default()
         }
     }
-}
-
-pub(super) fn timeout(text: &str) -> Result<Duration, String> {
-    text.parse().map(|Timeout(duration)| duration)
 }
 
 /// Reason why a command line has nothing to run.

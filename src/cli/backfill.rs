@@ -90,9 +90,9 @@ impl Backfill {
             let Opened { archive, system, reading } = opened;
             let request = BackfillRequest { data: pgdata, system, reading };
             let means = Means {
-                codec: settings.codec,
+                codec: settings.push.codec,
                 cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-                memory: settings.look_ahead.memory,
+                memory: settings.push.look_ahead.memory,
                 overflow: OverflowPlace::new(&settings.spool),
                 dry_run,
             };

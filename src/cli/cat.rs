@@ -41,7 +41,7 @@ impl Cat {
         let settings = Settings::load(&given).map_err(early)?;
         log::start(program, settings.log_format, self.common.verbose);
         let name = arguments::name::<ArchivedName>(&self.name, ErrorKind::Configuration).map_err(early)?;
-        let limit = TimeLimit::new(started, settings.timeouts.recovery);
+        let limit = TimeLimit::new(started, settings.restore.timeouts.recovery);
         let output = self.output;
         let system = self.common.system_identifier;
         let written = supervise(&limit, async |stop| {

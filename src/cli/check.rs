@@ -76,10 +76,10 @@ impl Check {
             data: self.pgdata.map(DataDirectory::named),
             server: server.map_err(|error| statuses.report_early(program, format, &error))?,
             restore: self.restore,
-            backup_directories: settings.backup_dirs,
-            labels: settings.backup_labels,
+            backup_directories: settings.keep.backup_dirs,
+            labels: settings.keep.backup_labels,
         };
-        let limit = TimeLimit::new(started, settings.timeouts.push);
+        let limit = TimeLimit::new(started, settings.tool.timeout);
         let archive = settings.archive;
         let findings = supervise(&limit, async |stop| {
             let checking = Box::pin(async { Ok(check(&archive, request, &limit).await) });

@@ -111,7 +111,7 @@ impl List {
         check_range(what, self.from, self.to).map_err(|error| self.tool.statuses().report(&error))?;
         let listed = self.tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
-            let labels = settings.backup_labels.clone();
+            let labels = settings.keep.backup_labels.clone();
             let request = ListRequest { system, reading, what, from: self.from, to: self.to, labels };
             let work = Work { stop: &stop, clock: &Timestamp::now, progress: &() };
             list(&archive, request, &work).await
@@ -119,7 +119,7 @@ impl List {
         if self.tool.json {
             print(|to| write_json(to, &printed(settings.archive.url.to_string(), &listed)))?;
         } else {
-            print_listed(&listed, !settings.backup_labels.is_empty())?;
+            print_listed(&listed, !settings.keep.backup_labels.is_empty())?;
         }
         for error in listed.problems() {
             tracing::error!("{}", error.report());

@@ -37,7 +37,7 @@ impl Requester {
     /// off.
     pub(super) fn of(settings: &Settings, request: &RestoreRequest) -> Option<Self> {
         let WalName::Segment(segment) = request.name else { return None };
-        if settings.prefetch.bytes == 0 {
+        if settings.restore.prefetch.bytes == 0 {
             return None;
         }
         let data = request.caller.data().clone();
@@ -130,7 +130,7 @@ fn prefetch_after(settings: Settings, request: &RestoreRequest, size: u64) -> Re
         last: server.segment,
         size: SegmentSize::new(size)
             .map_err(|error| Error::new(ErrorKind::Configuration, error.to_string()))?,
-        bounds: settings.prefetch,
+        bounds: settings.restore.prefetch,
         threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;

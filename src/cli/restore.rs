@@ -143,7 +143,7 @@ fn run(
     question.exit_on_panic(PROGRAM, statuses);
     let (settings, request) =
         prepare().map_err(|(error, format)| question.report_early(PROGRAM, statuses, format, &error))?;
-    let (timeout, hurried) = arguments.time_limit(&question, mode, settings.timeouts);
+    let (timeout, hurried) = arguments.time_limit(&question, mode, settings.restore.timeouts);
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
     let hangs = hurried.then(|| Hangs::look(&settings, &request.caller, request.system));

@@ -84,7 +84,7 @@ impl Tool {
     /// archive.
     pub(super) async fn open(&self, settings: &Settings) -> Result<Opened, Error> {
         let archive = Archive::open(&settings.archive).await?;
-        let reading = Reading::of(&archive, settings.look_ahead.connections, settings.timeouts.push);
+        let reading = Reading::of(&archive, settings.tool.connections, settings.tool.timeout);
         let system = match (self.common.system_identifier, self.pgdata.clone()) {
             (Some(system), _) => system,
             (None, Some(directory)) => {

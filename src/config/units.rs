@@ -10,9 +10,12 @@ use crate::wal::TimelineId;
 /// A setting of the object store, as text, number or boolean.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "a setting in [store] must be a text, a whole number, true or false")]
-pub(super) enum StoreValue {
+pub enum StoreValue {
+    /// `true` or `false`.
     Truth(bool),
+    /// A whole number.
     Number(i64),
+    /// A text.
     Text(String),
 }
 

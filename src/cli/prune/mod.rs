@@ -138,8 +138,8 @@ impl Prune {
 
     /// Checks the arguments, and returns the servers to ask.
     fn servers(&self, settings: &Settings) -> Result<Vec<Server>, Error> {
-        let says_what_may_go = !settings.keep.is_empty() || self.before.is_some();
-        if !says_what_may_go && settings.backup_dirs.is_empty() {
+        let says_what_may_go = !settings.keep.policy.is_empty() || self.before.is_some();
+        if !says_what_may_go && settings.keep.backup_dirs.is_empty() {
             return Err(Error::new(ErrorKind::Configuration, "nothing says what is to be kept").hint(
                 "give --keep-backups, --keep-days or --backup-dir; --before; or --keep-wal-days where there are no base \
                  backups",
@@ -153,15 +153,15 @@ impl Prune {
             before: self.before,
             keep_from: self.keep_from,
             accept_no_backup: self.accept_no_backup,
-            ..settings.keep.clone()
+            ..settings.keep.policy.clone()
         };
         PruneRequest {
             system: opened.system,
             policy,
             // The server runs its commands in its data directory.
             data: self.tool.pgdata.clone().map_or_else(DataDirectory::current, DataDirectory::named),
-            backup_directories: settings.backup_dirs.clone(),
-            labels: settings.backup_labels.clone(),
+            backup_directories: settings.keep.backup_dirs.clone(),
+            labels: settings.keep.backup_labels.clone(),
             servers,
             reading: opened.reading,
             dry_run: self.dry_run,

@@ -67,16 +67,16 @@ impl Status {
         let started = Instant::now();
         let settings =
             self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given })?;
-        let limit = TimeLimit::new(started, settings.timeouts.push);
+        let limit = TimeLimit::new(started, settings.tool.timeout);
         let status = supervise(&limit, async |stop| {
             let request = StatusRequest {
                 system: self.tool.common.system_identifier,
                 beside: Beside {
                     data: self.tool.pgdata.clone().map(DataDirectory::named),
-                    backup_directories: settings.backup_dirs.clone(),
-                    labels: settings.backup_labels.clone(),
+                    backup_directories: settings.keep.backup_dirs.clone(),
+                    labels: settings.keep.backup_labels.clone(),
                 },
-                connections: settings.look_ahead.connections,
+                connections: settings.tool.connections,
             };
             let work = Work { stop: &stop, clock: &Timestamp::now, progress: &() };
             status::gather(Archive::open(&settings.archive), request, &limit, &work).await

@@ -5,17 +5,15 @@ mod text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::catalog::LabelPattern;
-use crate::cli::arguments;
 use crate::cli::exit::ExitStatuses;
 use crate::cli::print::print_text;
 use crate::cli::progress::Bar;
 use crate::cli::tool::{Opened, Tool};
-use crate::config::{Given, Settings, Timeline};
+use crate::config::{Given, Settings, Timeline, Timeout};
 use crate::reports::Extent;
 use crate::verify::{ContentRequest, Percent, Since, Target, VerifyRequest, verify};
 use crate::work::Work;
@@ -78,8 +76,8 @@ pub(super) struct Verify {
     forget: Vec<Extent>,
 
     /// Interval between intermediate reports in the archive, from which --resume continues even after a crash
-    #[arg(long, value_name = "DURATION", hide = true, default_value = "1m", value_parser = arguments::timeout)]
-    note_every: Duration,
+    #[arg(long, value_name = "DURATION", hide = true, default_value = "1m")]
+    note_every: Timeout,
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "what clap calls may fail")]
@@ -116,9 +114,9 @@ impl Verify {
         VerifyRequest {
             target: Target {
                 system: opened.system,
-                backup_directories: settings.backup_dirs.clone(),
-                labels: settings.backup_labels.clone(),
-                given_up: settings.keep.branches.given_up.clone(),
+                backup_directories: settings.keep.backup_dirs.clone(),
+                labels: settings.keep.backup_labels.clone(),
+                given_up: settings.keep.policy.branches.given_up.clone(),
                 reading: opened.reading,
             },
             contents: (!self.names_only).then(|| ContentRequest {
@@ -130,7 +128,7 @@ impl Verify {
             acknowledge: self.acknowledge.clone(),
             reason: self.reason.clone(),
             forget: self.forget.clone(),
-            note_every: self.note_every,
+            note_every: self.note_every.0,
         }
     }
 }
