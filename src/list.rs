@@ -119,13 +119,13 @@ impl Listed {
         let ListRequest { what, from, to, .. } = self.request;
         let (from, to) = (from.map(SegmentName::order), to.map(SegmentName::order));
         let is_asked_for = move |file: &&ArchivedFile| {
-            let place = match file.name.wal() {
+            let position = match file.name.wal() {
                 WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. } => {
                     segment.order()
                 }
                 WalName::History(_) => return from.is_none(),
             };
-            from.is_none_or(|from| from <= place) && to.is_none_or(|to| place <= to)
+            from.is_none_or(|from| from <= position) && to.is_none_or(|to| position <= to)
         };
         (what == What::Files).then(|| self.catalog.inventory.files.iter().filter(is_asked_for))
     }
@@ -210,12 +210,12 @@ mod tests {
         let scene = scene().await;
         let listed = listed(&scene, request(&scene, What::Timelines)).await;
         let timelines = listed.timelines().unwrap();
-        let told = |listed: &ListedTimeline| {
+        let summary = |listed: &ListedTimeline| {
             (listed.timeline.get(), listed.parent, listed.held.segments(), listed.gaps.len())
         };
         let left_at = |number| Some((timeline(1), position(number, 0x100)));
         let expected = [(1, None, 5, 1), (2, left_at(6), 2, 0), (3, left_at(4), 0, 0)];
-        assert_eq!(timelines.iter().map(told).collect::<Vec<_>>(), expected);
+        assert_eq!(timelines.iter().map(summary).collect::<Vec<_>>(), expected);
         assert_eq!((timelines[0].gaps[0].first, timelines[0].gaps[0].last), (4, 4));
         assert!(listed.backups().is_none() && listed.files().is_none() && listed.totals().is_none());
     }
@@ -226,9 +226,9 @@ mod tests {
         let labels = Labels::from(vec!["8 *".parse().unwrap()]);
         let listed = listed(&scene, ListRequest { labels, ..request(&scene, What::Both) }).await;
         let backups = listed.backups().unwrap();
-        let told = |listed: &ListedBackup<'_>| (listed.ended, listed.complete, listed.counts);
+        let summary = |listed: &ListedBackup<'_>| (listed.ended, listed.complete, listed.counts);
         let expected = [(days_ago(9), true, false), (days_ago(8), false, true)];
-        assert_eq!(backups.iter().map(told).collect::<Vec<_>>(), expected);
+        assert_eq!(backups.iter().map(summary).collect::<Vec<_>>(), expected);
         let first = &backups[0].reaches[0];
         assert_eq!(
             (first.timeline, first.last, first.to_the_end),

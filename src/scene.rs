@@ -53,7 +53,7 @@ pub(crate) fn position(number: u64, offset: u64) -> Lsn {
 
 /// A temporary directory with an archive and a data directory.
 pub(crate) struct Scene {
-    place: tempfile::TempDir,
+    temporary: tempfile::TempDir,
     pub(crate) archive: Archive,
     pub(crate) system: SystemIdentifier,
     pub(crate) stop: CancellationToken,
@@ -63,19 +63,19 @@ pub(crate) struct Scene {
 impl Scene {
     /// Creates an empty scene.
     pub(crate) async fn new() -> Self {
-        let place = tempfile::tempdir().unwrap();
-        fs::create_dir(place.path().join("archive")).unwrap();
-        fs::create_dir_all(place.path().join("data/pg_wal/archive_status")).unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        fs::create_dir(temporary.path().join("archive")).unwrap();
+        fs::create_dir_all(temporary.path().join("data/pg_wal/archive_status")).unwrap();
         let stop = CancellationToken::new();
         let heard = Heard::default();
-        let archive = Archive::open(&options(place.path())).await.unwrap();
+        let archive = Archive::open(&options(temporary.path())).await.unwrap();
         let system = SystemIdentifier::new(SYSTEM).unwrap();
-        Self { place, archive, system, stop, heard }
+        Self { temporary, archive, system, stop, heard }
     }
 
     /// Returns the options to open the archive.
     pub(crate) fn options(&self) -> ArchiveOptions {
-        options(self.place.path())
+        options(self.temporary.path())
     }
 
     /// Returns the context for long work.
@@ -85,7 +85,7 @@ impl Scene {
 
     /// Returns a path below the temporary directory.
     pub(crate) fn path(&self, below: &str) -> PathBuf {
-        self.place.path().join(below)
+        self.temporary.path().join(below)
     }
 
     pub(crate) fn data(&self) -> DataDirectory {
@@ -181,8 +181,8 @@ impl Scene {
     }
 }
 
-fn options(place: &Path) -> ArchiveOptions {
-    let url = place.join("archive").to_str().unwrap().parse().unwrap();
+fn options(temporary: &Path) -> ArchiveOptions {
+    let url = temporary.join("archive").to_str().unwrap().parse().unwrap();
     ArchiveOptions { url, require_mount: false, store: StoreOptions::default() }
 }
 

@@ -166,9 +166,9 @@ mod tests {
     fn a_slot_needs_wal_from_its_position_and_a_lost_one_is_a_doubt() {
         let server = Server::new("host=h").unwrap();
         let need = |slot: &str| server.need_of_slot(slot);
-        let told = need("0/3000028 physical reserved one").unwrap().unwrap();
+        let need_of_slot = need("0/3000028 physical reserved one").unwrap().unwrap();
         let who = "the physical slot \"one\" of the server at host=h".to_owned();
-        assert_eq!(told, Need { from: Lsn(0x300_0028), who });
+        assert_eq!(need_of_slot, Need { from: Lsn(0x300_0028), who });
         for (slot, from) in [
             ("16/B374D848 logical extended two", Some(Lsn(0x16_B374_D848))),
             // Still present, but the next checkpoint may remove it from pg_wal.

@@ -119,36 +119,36 @@ mod tests {
 
     #[test]
     fn a_failure_leaves_the_existing_file_and_nothing_else() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("file");
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("file");
         for durable in [false, true] {
             let file = WholeFile { durable, ..PLAIN };
             assert_eq!(file.write(&path, Breaks(b"half")).unwrap_err().to_string(), "it breaks");
-            assert_eq!(names(place.path()), [""; 0]);
+            assert_eq!(names(temporary.path()), [""; 0]);
             fs::write(&path, "old").unwrap();
             file.write(&path, Breaks(b"half")).unwrap_err();
             assert_eq!(fs::read(&path).unwrap(), b"old");
             file.write(&path, &b"new"[..]).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"new");
-            assert_eq!(names(place.path()), ["file"]);
+            assert_eq!(names(temporary.path()), ["file"]);
             fs::remove_file(&path).unwrap();
         }
     }
 
     #[test]
     fn an_incomplete_file_is_next_to_its_name_with_a_known_prefix() {
-        let place = tempfile::tempdir().unwrap();
-        let staged = Readers::Owner.stage(place.path(), "staged.").unwrap();
-        let [name] = &names(place.path())[..] else { panic!("not one file") };
+        let temporary = tempfile::tempdir().unwrap();
+        let staged = Readers::Owner.stage(temporary.path(), "staged.").unwrap();
+        let [name] = &names(temporary.path())[..] else { panic!("not one file") };
         assert!(name.starts_with("staged.") && *name != "staged.", "{name}");
         drop(staged);
-        assert_eq!(names(place.path()), [""; 0]);
+        assert_eq!(names(temporary.path()), [""; 0]);
     }
 
     #[test]
     fn an_existing_file_is_kept_if_requested() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("file");
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("file");
         let keep = WholeFile { if_taken: IfTaken::Keep, ..PLAIN };
         keep.write(&path, &b"first"[..]).unwrap();
         let error = keep.write(&path, &b"second"[..]).unwrap_err();
@@ -156,18 +156,19 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"first");
         PLAIN.write(&path, &b"third"[..]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"third");
-        assert_eq!(names(place.path()), ["file"]);
+        assert_eq!(names(temporary.path()), ["file"]);
     }
 
     #[test]
     fn access_is_for_the_owner_by_the_umask_or_for_all() {
-        let place = tempfile::tempdir().unwrap();
-        let mode = |name: &str| fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o7777;
-        fs::write(place.path().join("by umask"), "").unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let mode =
+            |name: &str| fs::metadata(temporary.path().join(name)).unwrap().permissions().mode() & 0o7777;
+        fs::write(temporary.path().join("by umask"), "").unwrap();
         for (readers, expected) in
             [(Readers::Owner, 0o600), (Readers::Umask, mode("by umask")), (Readers::All, 0o644)]
         {
-            WholeFile { readers, ..PLAIN }.write(&place.path().join("file"), io::empty()).unwrap();
+            WholeFile { readers, ..PLAIN }.write(&temporary.path().join("file"), io::empty()).unwrap();
             assert_eq!(mode("file"), expected, "{readers:?}");
         }
     }

@@ -62,10 +62,10 @@ pub struct ArchiveOptions {
 
 impl ArchiveOptions {
     /// Returns a text that identifies the location: it changes with everything that determines where files go.
-    pub fn place(&self) -> Result<String, Error> {
+    pub fn identity(&self) -> Result<String, Error> {
         match &self.url {
-            ArchiveUrl::Directory(path) => local::place(path),
-            ArchiveUrl::Store(url) => Store::place(url, &self.store),
+            ArchiveUrl::Directory(path) => local::identity(path),
+            ArchiveUrl::Store(url) => Store::identity(url, &self.store),
         }
     }
 }

@@ -122,19 +122,19 @@ mod tests {
 
     #[test]
     fn a_directory_identifies_a_file_by_size_and_header() {
-        let place = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
         let (bytes, system, name, stored) = sample();
-        let options = options(place.path());
+        let options = options(temporary.path());
         let holds = |stored| options.still_holds(system, name, stored).unwrap().unwrap();
         assert!(!holds(stored), "nothing there");
-        let file = place.path().join(key::key(system, name.into()).as_ref());
+        let file = temporary.path().join(key::key(system, name.into()).as_ref());
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, &bytes).unwrap();
         assert!(holds(stored));
         assert!(!holds(StoredFile { bytes: stored.bytes - 1, ..stored }));
         assert!(!holds(StoredFile { blake3: Digest::from([0; 32]), ..stored }));
         let other = SystemIdentifier::new(7).unwrap();
-        let copy = place.path().join(key::key(other, name.into()).as_ref());
+        let copy = temporary.path().join(key::key(other, name.into()).as_ref());
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::copy(&file, copy).unwrap();
         assert!(!options.still_holds(other, name, stored).unwrap().unwrap(), "another system's");
@@ -150,8 +150,8 @@ mod tests {
     fn a_missing_directory_is_an_error_and_not_an_empty_archive() {
         let (_, system, name, stored) = sample();
         assert!(options(Path::new("/no/such/archive")).still_holds(system, name, stored).unwrap().is_err());
-        let place = tempfile::tempdir().unwrap();
-        let unmounted = ArchiveOptions { require_mount: true, ..options(place.path()) };
+        let temporary = tempfile::tempdir().unwrap();
+        let unmounted = ArchiveOptions { require_mount: true, ..options(temporary.path()) };
         assert!(unmounted.still_holds(system, name, stored).unwrap().is_err());
     }
 }

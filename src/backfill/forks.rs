@@ -20,7 +20,7 @@ pub(super) struct Forks {
 
 impl Forks {
     /// Reads the history files from archive and `pg_wal` of timelines after `oldest`.
-    pub(super) async fn told(
+    pub(super) async fn read(
         both: &Both<'_>,
         oldest: TimelineId,
         in_wal: &BTreeSet<WalName>,

@@ -161,7 +161,7 @@ pub async fn plan(archive: &Archive, request: BackfillRequest) -> Result<Backfil
     }
     let segments = plan.goes.iter().filter_map(|file| file.name.segment());
     if let Some(oldest) = segments.map(SegmentName::timeline).min() {
-        let forks = Forks::told(&both, oldest, &in_wal, &archived).await?;
+        let forks = Forks::read(&both, oldest, &in_wal, &archived).await?;
         plan.leave(|file| forks.behind(file.name.segment()?, file.segment_size()?));
     }
     let unproven = both.compare_segments(&held, &archived, &plan.goes, &plan.fence).await?;

@@ -40,7 +40,7 @@ pub async fn backfill(
     means: &Means,
     work: &Work<'_>,
 ) -> Result<Backfilled, Error> {
-    check_place(archive, &request).await?;
+    check_archive_and_data(archive, &request).await?;
     let reading = request.reading;
     let plan = work.unless_stopped(plan(archive, request), "stopped before anything was archived").await?;
     if means.dry_run {
@@ -90,7 +90,7 @@ impl Backfilled {
 }
 
 /// Refuses an archive or data directory that would make files unusable for others.
-async fn check_place(archive: &Archive, request: &BackfillRequest) -> Result<(), Error> {
+async fn check_archive_and_data(archive: &Archive, request: &BackfillRequest) -> Result<(), Error> {
     let BackfillRequest { data, system, .. } = request;
     let directory = DataDirectory::named(data.clone());
     let found = blocking(move || directory.system_identifier()).await?;

@@ -226,8 +226,8 @@ mod tests {
                 stop.cancelled().await;
                 Err::<(), _>(Error::new(ErrorKind::Local, "x"))
             });
-            let (told, _) = failed.unwrap_err();
-            assert!(told.starts_with("gave up after") || told == "stopped by SIGTERM", "{told}");
+            let (message, _) = failed.unwrap_err();
+            assert!(message.starts_with("gave up after") || message == "stopped by SIGTERM", "{message}");
         }
     }
 

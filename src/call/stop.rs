@@ -52,7 +52,7 @@ mod tests {
     fn the_exceeded_limit_is_named() {
         let limit = TimeLimit::new(Instant::now(), Duration::from_secs(90));
         limit.allow_for(64 << 20);
-        let told = "gave up after 6m, the time limit; does the archive answer?";
-        assert_eq!(out_of_time(&limit).report(), told);
+        let message = "gave up after 6m, the time limit; does the archive answer?";
+        assert_eq!(out_of_time(&limit).report(), message);
     }
 }

@@ -149,11 +149,11 @@ const CLOCKS_MAY_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 /// otherwise the archiving times of their backup history files, which are later if archiving lags. A server's time
 /// after the archiving time is wrong.
 fn ends(archived: &[ArchivedBackup]) -> Vec<Timestamp> {
-    let told = |backup: &ArchivedBackup| {
+    let comparable = |backup: &ArchivedBackup| {
         let ended = backup.history.stop_time?;
         (ended.duration_since(backup.archived_at) <= CLOCKS_MAY_DIFFER).then_some(ended)
     };
-    let by_server: Option<Vec<Timestamp>> = archived.iter().map(told).collect();
+    let by_server: Option<Vec<Timestamp>> = archived.iter().map(comparable).collect();
     by_server.unwrap_or_else(|| archived.iter().map(|backup| backup.archived_at).collect())
 }
 
@@ -261,7 +261,7 @@ mod tests {
         let of_standby = BackupElsewhere { from_standby: true, ..found.clone() };
         assert_eq!(known(archived, &of_standby), [true, false], "it has none");
         let end = Some((TimelineId::FIRST, Lsn(0x400_0138)));
-        let told = BackupElsewhere { wal: BackupWal { end, ..found.wal }, ..found };
-        assert_eq!(known(&[], &told), [true]);
+        let with_end = BackupElsewhere { wal: BackupWal { end, ..found.wal }, ..found };
+        assert_eq!(known(&[], &with_end), [true]);
     }
 }

@@ -258,12 +258,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_is_deleted_before_it_is_read_is_gone_and_not_unreadable() {
-        let place = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
         let system = SystemIdentifier::new(7).unwrap();
-        let timelines = place.path().join("7/timelines");
+        let timelines = temporary.path().join("7/timelines");
         std::fs::create_dir_all(&timelines).unwrap();
         std::fs::write(timelines.join("00000002.history"), "not an archived file").unwrap();
-        let url = place.path().to_str().unwrap().parse().unwrap();
+        let url = temporary.path().to_str().unwrap().parse().unwrap();
         let options =
             ArchiveOptions { url, require_mount: false, store: crate::archive::StoreOptions::default() };
         let archive = Archive::open(&options).await.unwrap();

@@ -160,7 +160,7 @@ impl Said {
 }
 
 fn by_backup(backup: &ArchivedBackup) -> Option<Said> {
-    let size = SegmentSize::told_by(backup.history.wal.start, backup.history.wal.start_segment)?;
+    let size = SegmentSize::implied_by(backup.history.wal.start, backup.history.wal.start_segment)?;
     Some(Said { name: backup.name.into(), size, at: backup.archived_at })
 }
 

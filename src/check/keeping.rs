@@ -89,18 +89,18 @@ pub(super) fn timelines(known: &ArchiveStatus) -> CheckFinding {
     let others = known.parallel.iter();
     let others = others.map(|other| (other.may_go_on(now), other.what(), other.remedy(now)));
     let without = known.without_history.iter().map(|without| (true, without.what(), without.remedy()));
-    let told: Vec<_> = without.chain(holes).chain(others).collect();
+    let problems: Vec<_> = without.chain(holes).chain(others).collect();
     let name = "timelines";
-    if told.is_empty() {
+    if problems.is_empty() {
         return CheckFinding::pass(
             name,
             "nothing is missing where a timeline was left, and nobody else writes",
         );
     }
-    let what = told.iter().map(|(_, what, _)| what.as_str()).collect::<Vec<_>>().join("; ");
-    let mut hints: Vec<&str> = told.iter().map(|(_, _, hint)| *hint).collect();
+    let what = problems.iter().map(|(_, what, _)| what.as_str()).collect::<Vec<_>>().join("; ");
+    let mut hints: Vec<&str> = problems.iter().map(|(_, _, hint)| *hint).collect();
     hints.dedup();
-    let outcome = if told.iter().any(|(urgent, ..)| *urgent) { Outcome::Fail } else { Outcome::Note };
+    let outcome = if problems.iter().any(|(urgent, ..)| *urgent) { Outcome::Fail } else { Outcome::Note };
     CheckFinding { outcome, ..CheckFinding::pass(name, what) }.hint(hints.join("; "))
 }
 

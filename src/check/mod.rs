@@ -3,8 +3,8 @@
 //! Each finding has a name, an outcome, a description and a hint. Nothing is left behind, except the segment that a
 //! running server was asked to archive.
 
+mod archive;
 mod keeping;
-mod place;
 mod restore;
 mod server;
 
@@ -102,7 +102,7 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
             return findings;
         }
     };
-    place::check(&archive, &mut findings).await;
+    archive::check(&archive, &mut findings).await;
     let data = request.data.clone().filter(|_| request.restore);
     let (system, known) = server::check(&archive, request, limit, &mut findings).await;
     if let (Some(data), Some(system)) = (data, system) {
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(scene.names(), before);
         let elsewhere = ArchiveOptions { url: "/nowhere/at/all".parse().unwrap(), ..scene.options() };
         let found = check(&elsewhere, request(None), &limit).await;
-        let told: Vec<_> = found.iter().map(|finding| (finding.name, finding.outcome)).collect();
-        assert_eq!(told, [("configuration", Outcome::Pass), ("archive", Outcome::Fail)]);
+        let outcomes: Vec<_> = found.iter().map(|finding| (finding.name, finding.outcome)).collect();
+        assert_eq!(outcomes, [("configuration", Outcome::Pass), ("archive", Outcome::Fail)]);
     }
 }

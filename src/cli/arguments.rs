@@ -69,14 +69,14 @@ pub(super) enum Nothing {
 }
 
 impl Nothing {
-    /// Prints the answer, or reports the error with `tell`, and returns the exit status.
-    pub(super) fn end(self, tell: impl FnOnce(&Error) -> ExitCode) -> ExitCode {
+    /// Prints the answer, or reports the error with `report`, and returns the exit status.
+    pub(super) fn end(self, report: impl FnOnce(&Error) -> ExitCode) -> ExitCode {
         match self {
             Self::Asked(answer) => {
                 let _ = answer.print();
                 ExitCode::SUCCESS
             }
-            Self::Wrong(error) => tell(&error),
+            Self::Wrong(error) => report(&error),
         }
     }
 }
@@ -157,10 +157,10 @@ mod tests {
         }
         for line in ["x a --help", "x --flag -V", "x --help a"] {
             assert_eq!(read(parse, line), "asked", "{line}");
-            let told = read(parse_servers, line);
+            let message = read(parse_servers, line);
             assert!(
-                told.starts_with("--help and --version must stand alone; nothing was done"),
-                "{line}: {told}"
+                message.starts_with("--help and --version must stand alone; nothing was done"),
+                "{line}: {message}"
             );
         }
         assert_eq!(read(parse_servers, "x --flag a"), "a");
@@ -169,16 +169,16 @@ mod tests {
     #[test]
     fn an_error_in_a_command_line_is_one_line() {
         assert_eq!(read(parse, "x --flog a"), "unexpected argument '--flog' found; --help shows the usage");
-        let told = read(parse_servers, "x");
-        assert!(told.contains("<NAME>") && told.lines().count() == 1, "{told}");
+        let message = read(parse_servers, "x");
+        assert!(message.contains("<NAME>") && message.lines().count() == 1, "{message}");
     }
 
     #[test]
     fn answering_help_is_no_failure() {
         let error = || Error::new(ErrorKind::Configuration, "x");
-        let tell = |_: &Error| ExitCode::from(2);
-        assert_eq!(Nothing::Wrong(error()).end(tell), ExitCode::from(2));
+        let report = |_: &Error| ExitCode::from(2);
+        assert_eq!(Nothing::Wrong(error()).end(report), ExitCode::from(2));
         let Err(asked) = parse::<Line>(["x", "--version"].map(OsString::from)) else { panic!("not asked") };
-        assert_eq!(asked.end(tell), ExitCode::SUCCESS);
+        assert_eq!(asked.end(report), ExitCode::SUCCESS);
     }
 }

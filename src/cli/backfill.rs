@@ -122,10 +122,10 @@ fn status(outcome: &Backfilled) -> u8 {
 
 /// Returns the errors of files that could not be archived.
 fn problems(outcome: &Backfilled) -> Vec<Error> {
-    let told = |(name, error): &(WalName, Error)| {
+    let with_name = |(name, error): &(WalName, Error)| {
         Error::new(error.kind(), format!("cannot archive {name}: {}", error.report()))
     };
-    let mut problems: Vec<Error> = outcome.failed.iter().map(told).collect();
+    let mut problems: Vec<Error> = outcome.failed.iter().map(with_name).collect();
     if let Some(first) = outcome.untried.first() {
         let number = count(outcome.untried.len(), "file");
         let what = format!("stopped with {number} not archived, {first} the first of them");

@@ -102,18 +102,18 @@ pub(super) fn exit_on_panic_unless(
     known: impl Fn() -> Option<(u8, String)> + Send + Sync + 'static,
 ) {
     std::panic::set_hook(Box::new(move |panic| {
-        let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
+        let location = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
         let what = panic.payload_as_str().unwrap_or("no message").replace(char::is_control, " ");
         let (status, known) = known().map_or_else(
             || (statuses.status(ErrorKind::Stopped), String::new()),
             |(status, known)| (status, format!("; {known}")),
         );
-        let told =
-            format!("internal error{place}: {what}; this is a bug in walkeep, please report it{known}");
+        let message =
+            format!("internal error{location}: {what}; this is a bug in walkeep, please report it{known}");
         // Not through the log, which may have panicked. If this fails, nothing can be done.
-        let _ = writeln!(std::io::stderr(), "{program}: error: {told}");
+        let _ = writeln!(std::io::stderr(), "{program}: error: {message}");
         if statuses == ExitStatuses::OfToolInJson {
-            json::print_failure(&Error::new(ErrorKind::Stopped, told));
+            json::print_failure(&Error::new(ErrorKind::Stopped, message));
         }
         // Threads that wait for the panicked one would wait forever.
         std::process::exit(i32::from(status));

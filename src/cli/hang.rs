@@ -30,7 +30,7 @@ const WHILE_NOTED: Duration = Duration::from_secs(2);
 /// Notes on the archive, shared by the calls of one run of a server.
 #[derive(Debug, Clone)]
 pub(super) struct Hangs {
-    place: Option<(Spool, String)>,
+    spool_and_run: Option<(Spool, String)>,
     /// `true` if there was a note when this call began.
     noted: bool,
 }
@@ -39,9 +39,10 @@ impl Hangs {
     /// Reads the note of the server that calls.
     pub(super) fn look(settings: &Settings, caller: &Caller, system: Option<SystemIdentifier>) -> Self {
         let (settings, caller) = (settings.clone(), caller.clone());
-        let place = patiently(move || place(&settings, caller.data(), system));
-        let noted = place.as_ref().and_then(|(spool, run)| spool.noted(SUBJECT, run, SystemTime::now()));
-        Self { place, noted: noted.is_some_and(|note| note.age < COUNTS_FOR) }
+        let spool_and_run = patiently(move || spool_and_run(&settings, caller.data(), system));
+        let noted =
+            spool_and_run.as_ref().and_then(|(spool, run)| spool.noted(SUBJECT, run, SystemTime::now()));
+        Self { spool_and_run, noted: noted.is_some_and(|note| note.age < COUNTS_FOR) }
     }
 
     /// Limits waiting: brief for failures, and once the usual time for a transfer that stands still. Everything else
@@ -58,7 +59,7 @@ impl Hangs {
 
     /// Records the result of a call.
     pub(super) fn remember(&self, failure: Option<&Error>, limit: &TimeLimit) {
-        let Some((spool, run)) = &self.place else { return };
+        let Some((spool, run)) = &self.spool_and_run else { return };
         match failure {
             None => spool.forget_note(SUBJECT),
             // The archive has answered.
@@ -79,7 +80,7 @@ impl Hangs {
 }
 
 /// Returns the spool of the server's calls, and the server's run. Does not look at the archive, which may hang.
-fn place(
+fn spool_and_run(
     settings: &Settings,
     data: &DataDirectory,
     system: Option<SystemIdentifier>,

@@ -47,11 +47,11 @@ mod tests {
     #[test]
     fn a_failure_contains_the_log_message_and_its_parts() {
         let error = Error::new(ErrorKind::Refused, "cannot list x").because("no\nway").hint("ask");
-        let told = as_json(&Failed { ok: false, problem: (&error).into() });
-        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let printed = as_json(&Failed { ok: false, problem: (&error).into() });
+        let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
         let expected = serde_json::json!({
             "ok": false, "error": "cannot list x: no way; ask", "error_kind": "refused", "hint": "ask"
         });
-        assert_eq!(told, expected);
+        assert_eq!(printed, expected);
     }
 }

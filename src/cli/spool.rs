@@ -21,8 +21,8 @@ pub(super) fn patiently<T: Default + Send + 'static>(look: impl FnOnce() -> T + 
 pub(super) fn spool_of(settings: &Settings, data: &DataDirectory, system: SystemIdentifier) -> Option<Spool> {
     let data = if data.path() == Path::new("") { Path::new(".") } else { data.path() };
     // The call itself reports an archive that cannot even be named.
-    let place = settings.archive.place().ok()?;
-    let owner = SpoolOwner { system, data, archive: &place };
+    let archive = settings.archive.identity().ok()?;
+    let owner = SpoolOwner { system, data, archive: &archive };
     Spool::open(&settings.spool, &owner)
         .inspect_err(|error| {
             tracing::debug!("goes without a spool in {}: {error}", settings.spool.display());

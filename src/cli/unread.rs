@@ -52,8 +52,8 @@ impl Question {
         let target = arguments.iter().rposition(is_target);
         let before = arguments.get(..target.unwrap_or(arguments.len())).unwrap_or_default();
         let named = before.iter().rposition(|argument| name_of(argument).is_some());
-        let at = |place: usize| arguments.get(place);
-        let path = target.or(named.map(|place| place + 1)).and_then(at);
+        let at = |index: usize| arguments.get(index);
+        let path = target.or(named.map(|index| index + 1)).and_then(at);
         let path = path.map(PathBuf::from).unwrap_or_default();
         Self { name: named.and_then(at).and_then(name_of), caller: Caller::at(path.clone()), path }
     }

@@ -309,15 +309,15 @@ mod tests {
     /// Creates a data directory of that version with these files and that state in `pg_control`, and returns its
     /// mode.
     fn mode_of(version: Option<&str>, state: u32, files: &[(&str, &str)]) -> RecoveryMode {
-        let place = tempfile::tempdir().unwrap();
-        fs::create_dir(place.path().join("global")).unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        fs::create_dir(temporary.path().join("global")).unwrap();
         let control =
             [&7u64.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 4], &state.to_ne_bytes()].concat();
-        fs::write(place.path().join("global/pg_control"), control).unwrap();
+        fs::write(temporary.path().join("global/pg_control"), control).unwrap();
         for (name, text) in files.iter().copied().chain(version.map(|version| ("PG_VERSION", version))) {
-            fs::write(place.path().join(name), text).unwrap();
+            fs::write(temporary.path().join(name), text).unwrap();
         }
-        DataDirectory::named(place.path().to_owned()).recovery_mode()
+        DataDirectory::named(temporary.path().to_owned()).recovery_mode()
     }
 
     #[test]
@@ -359,22 +359,22 @@ mod tests {
 
     #[test]
     fn a_server_that_shuts_down_is_recognized() {
-        let place = tempfile::tempdir().unwrap();
-        let data = DataDirectory::named(place.path().to_owned());
+        let temporary = tempfile::tempdir().unwrap();
+        let data = DataDirectory::named(temporary.path().to_owned());
         assert!(!data.is_stopping());
         for (status, stopping) in [("ready   ", false), ("stopping", true), ("standby ", false), ("", false)]
         {
             let lock = format!("17\n/data\n1700000000\n5432\n/tmp\n*\n  1234  1\n{status}\n");
-            fs::write(place.path().join("postmaster.pid"), lock).unwrap();
+            fs::write(temporary.path().join("postmaster.pid"), lock).unwrap();
             assert_eq!(data.is_stopping(), stopping, "{status}");
         }
     }
 
     #[test]
     fn the_target_timeline_is_read_from_the_files_of_its_version() {
-        let place = tempfile::tempdir().unwrap();
-        let data = DataDirectory::named(place.path().to_owned());
-        let write = |name: &str, text: &str| fs::write(place.path().join(name), text).unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let data = DataDirectory::named(temporary.path().to_owned());
+        let write = |name: &str, text: &str| fs::write(temporary.path().join(name), text).unwrap();
         assert_eq!(data.target_timeline(), None, "of no known version");
         write("PG_VERSION", "15\n");
         assert_eq!(data.target_timeline(), None, "no configuration can be read");
@@ -401,8 +401,8 @@ mod tests {
 
     #[test]
     fn a_run_ends_with_the_server_or_its_directory() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("data");
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("data");
         fs::create_dir(&path).unwrap();
         let data = DataDirectory::named(path.clone());
         let run_of = |lock: &str| {
@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(first, run_of("17\n/data\n1700000000\n5432\n/tmp\n*\nready   \n"));
         let others = [none, run_of("18\n/data\n1700000000\n"), run_of("17\n/data\n1700000001\n")];
         assert!(!others.contains(&first), "{others:?}");
-        fs::rename(&path, place.path().join("old")).unwrap();
+        fs::rename(&path, temporary.path().join("old")).unwrap();
         assert!(data.run().is_err());
         fs::create_dir(&path).unwrap();
         assert_ne!(run_of("17\n/data\n1700000000\n"), first, "another directory of the same name");

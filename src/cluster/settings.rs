@@ -135,13 +135,13 @@ mod tests {
 
     #[test]
     fn includes_are_followed_and_the_last_setting_counts() {
-        let place = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
-            let path = place.path().join(name);
+            let path = temporary.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let config_file = place.path().join("etc/main.conf");
+        let config_file = temporary.path().join("etc/main.conf");
         let opts =
             format!("/usr/bin/postgres \"-D\" \"x\" \"-c\" \"config_file={}\"\n", config_file.display());
         write("data/postmaster.opts", &opts);
@@ -154,7 +154,7 @@ mod tests {
         write("etc/conf.d/1.conf", "c = 3\nd = 3\n");
         write("etc/conf.d/readme", "d = 9\n");
         write("data/postgresql.auto.conf", "d = 'by alter system'\n");
-        let data = place.path().join("data");
+        let data = temporary.path().join("data");
         let settings = read(&data).unwrap();
         let value = |name: &str| settings[name].as_str();
         assert_eq!((value("a"), value("b"), value("c"), value("d")), ("1", "2", "4", "by alter system"));

@@ -74,13 +74,13 @@ impl Deleted {
         }
     }
 
-    pub(super) fn has_file(&self, place: usize) -> bool {
-        self.files.get(place).copied().unwrap_or_default()
+    pub(super) fn has_file(&self, index: usize) -> bool {
+        self.files.get(index).copied().unwrap_or_default()
     }
 
     /// Records the deletion of an archived file.
-    pub(super) fn file(&mut self, plan: &PrunePlan, place: usize) {
-        if let (Some(file), Some(gone)) = (plan.goes.get(place), self.files.get_mut(place)) {
+    pub(super) fn file(&mut self, plan: &PrunePlan, index: usize) {
+        if let (Some(file), Some(gone)) = (plan.goes.get(index), self.files.get_mut(index)) {
             *gone = true;
             let why = plan.begins_at.map_or_else(
                 || "before the boundary, behind which nothing is left".to_owned(),
@@ -93,8 +93,8 @@ impl Deleted {
     }
 
     /// Records the deletion of a staging file.
-    pub(super) fn leftover(&mut self, plan: &PrunePlan, place: usize) {
-        if let (Some(file), Some(gone)) = (plan.staged.get(place), self.leftovers.get_mut(place)) {
+    pub(super) fn leftover(&mut self, plan: &PrunePlan, index: usize) {
+        if let (Some(file), Some(gone)) = (plan.staged.get(index), self.leftovers.get_mut(index)) {
             *gone = true;
             let why = format!("left at {} by a push that was killed", file.since);
             audit(&file.key, file.size, &why);
@@ -105,8 +105,8 @@ impl Deleted {
 
     /// Records the removal of a directory, which no report counts.
     #[allow(clippy::unused_self, reason = "it goes with the two above")]
-    pub(super) fn directory(&mut self, plan: &PrunePlan, place: usize) {
-        if let Some(directory) = plan.empty.get(place) {
+    pub(super) fn directory(&mut self, plan: &PrunePlan, index: usize) {
+        if let Some(directory) = plan.empty.get(index) {
             audit(&directory.key, 0, &format!("an empty directory since {}", directory.since));
         }
     }

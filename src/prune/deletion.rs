@@ -26,12 +26,12 @@ impl PrunePlan {
             let number = batch.len();
             reading
                 .retry(async || {
-                    let left: Vec<usize> = batch.clone().filter(|place| !deleted.has_file(*place)).collect();
+                    let left: Vec<usize> = batch.clone().filter(|index| !deleted.has_file(*index)).collect();
                     let files: Vec<ArchivedFile> =
-                        left.iter().filter_map(|place| self.goes.get(*place).copied()).collect();
-                    let mut gone = |place: usize| {
-                        if let Some(place) = left.get(place) {
-                            deleted.file(self, *place);
+                        left.iter().filter_map(|index| self.goes.get(*index).copied()).collect();
+                    let mut gone = |index: usize| {
+                        if let Some(index) = left.get(index) {
+                            deleted.file(self, *index);
                         }
                     };
                     archive.delete(self.system, &files, stop, &mut gone).await
@@ -41,10 +41,10 @@ impl PrunePlan {
         }
         reading
             .retry(async || {
-                archive.delete_staged(&self.staged, stop, &mut |place| deleted.leftover(self, place)).await
+                archive.delete_staged(&self.staged, stop, &mut |index| deleted.leftover(self, index)).await
             })
             .await?;
-        archive.remove_empty(&self.empty, &mut |place| deleted.directory(self, place)).await;
+        archive.remove_empty(&self.empty, &mut |index| deleted.directory(self, index)).await;
         Ok(())
     }
 }

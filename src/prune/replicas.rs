@@ -19,13 +19,13 @@ pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String
     let complete: Vec<&KnownBackup> = known.iter().filter(|backup| backup.is_complete(coverage)).collect();
     let is_soon =
         |one: &KnownBackup, other: &KnownBackup| one.ended.duration_since(other.ended).abs() <= SOON;
-    let is_suspect = |place: usize, backup: &KnownBackup| {
-        let mut others = complete.iter().enumerate().filter(|(other, _)| *other != place).peekable();
+    let is_suspect = |index: usize, backup: &KnownBackup| {
+        let mut others = complete.iter().enumerate().filter(|(other, _)| *other != index).peekable();
         let is_default = backup.label.as_deref() == Some(DEFAULT_LABEL) && others.peek().is_some();
         backup.known_from.directory().is_none()
             && (is_default || others.any(|(_, other)| is_soon(backup, other)))
     };
-    let suspects = complete.iter().enumerate().filter(|(place, backup)| is_suspect(*place, backup));
+    let suspects = complete.iter().enumerate().filter(|(index, backup)| is_suspect(*index, backup));
     suspects.map(|(_, backup)| backup.title()).collect()
 }
 

@@ -213,11 +213,11 @@ async fn by_what_hangs_on_them(
         };
         (name, is_there)
     };
-    let told: Vec<(WalName, Result<bool, Error>)> =
+    let answers: Vec<(WalName, Result<bool, Error>)> =
         stream::iter(names).map(asking).buffered(at_once).collect().await;
     let mut groups = [Vec::new(), Vec::new(), Vec::new()];
     let [there, histories, rest] = &mut groups;
-    for (name, is_there) in told {
+    for (name, is_there) in answers {
         match (is_there, name) {
             (Ok(true), _) => there.push(name),
             (Ok(false), WalName::History(_)) => histories.push(name),
@@ -339,7 +339,7 @@ async fn earlier(archive: &Archive, path: &Path, name: WalName, spool: &Spool) -
     if held {
         note(spool, name, identity, found.stored).await;
     }
-    Ok(Earlier::told(name, Ok(held)))
+    Ok(Earlier::of(name, Ok(held)))
 }
 
 /// Records that a file is archived. A note on a file that has changed since is ignored, so it does no harm.

@@ -23,7 +23,7 @@ pub enum Earlier {
 
 impl Earlier {
     /// Combines a note about the file with the archive's answer.
-    pub(super) fn told(name: WalName, held: Result<bool, Error>) -> Self {
+    pub(super) fn of(name: WalName, held: Result<bool, Error>) -> Self {
         match held {
             Ok(true) => Self::Archived,
             Ok(false) => Self::Gone,
@@ -60,7 +60,7 @@ pub fn look_up(
     match options.still_holds(spool.system(), name, note.stored) {
         None if note.is_young(&now()) => Earlier::Archived,
         None => Earlier::Noted(note.stored),
-        Some(held) => without_what_is_gone(spool, name, Earlier::told(name, held)),
+        Some(held) => without_what_is_gone(spool, name, Earlier::of(name, held)),
     }
 }
 
@@ -77,7 +77,7 @@ pub async fn ask(
         archive.heed(limit);
         archive.still_holds(spool.system(), name, stored).await
     };
-    without_what_is_gone(spool, name, Earlier::told(name, asking.await))
+    without_what_is_gone(spool, name, Earlier::of(name, asking.await))
 }
 
 fn without_what_is_gone(spool: &Spool, name: WalName, earlier: Earlier) -> Earlier {

@@ -87,11 +87,11 @@ mod tests {
     const SEGMENT: &str = "000000010000000000000002";
 
     fn forks(files: &[(&str, &str)]) -> Vec<(u32, u64)> {
-        let place = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
         for (name, content) in files {
-            std::fs::write(place.path().join(name), content).unwrap();
+            std::fs::write(temporary.path().join(name), content).unwrap();
         }
-        let path = place.path().join(SEGMENT);
+        let path = temporary.path().join(SEGMENT);
         let mut found: Vec<_> = forks_beside(&path, SEGMENT.parse().unwrap(), SegmentSize::MIN)
             .iter()
             .map(|fork| (fork.child.get(), fork.left_at.0))

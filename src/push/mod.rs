@@ -348,17 +348,17 @@ fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, 
     let Examined { fields, size, identity, pages, checked, file } = examined;
     let path = &request.path;
     let mut content = Looked { input: Cursor::new(checked).chain(file), pages };
-    let mut place = None;
+    let mut overflow_directory = None;
     let open = || {
         let (file, directory) = request.overflow.open()?;
-        place = Some(directory);
+        overflow_directory = Some(directory);
         Ok(file)
     };
     let overflow = Overflow { beyond: MOST_IN_MEMORY, open };
     let encoded = encode(&mut content, &fields, request.codec, request.threads, overflow).map_err(
         |error| match error {
             EncodeError::Input(error) => cannot_read(path)(error),
-            EncodeError::Overflow(error) => cannot_overflow(path, place.as_deref(), error),
+            EncodeError::Overflow(error) => cannot_overflow(path, overflow_directory.as_deref(), error),
         },
     )?;
     let now = std::fs::metadata(path).map_err(cannot_read(path))?;
@@ -402,10 +402,10 @@ impl<R: Read> Read for Looked<R> {
     }
 }
 
-/// `place` is the directory of the overflow file. The error names it if it is known.
-fn cannot_overflow(path: &Path, place: Option<&Path>, error: io::Error) -> Error {
-    let place = place.map(|place| format!(" in {}", place.display())).unwrap_or_default();
-    let what = format!("cannot keep what {} was compressed to{place}", path.display());
+/// `directory` is the directory of the overflow file. The error names it if it is known.
+fn cannot_overflow(path: &Path, directory: Option<&Path>, error: io::Error) -> Error {
+    let within = directory.map(|directory| format!(" in {}", directory.display())).unwrap_or_default();
+    let what = format!("cannot keep what {} was compressed to{within}", path.display());
     Error::new(ErrorKind::Local, what)
         .because(error)
         .hint("free some space there, or set spool to a directory on a disk with room for several segments")
@@ -470,9 +470,9 @@ mod tests {
 
     #[test]
     fn a_file_deleted_before_its_comparison_is_archived_by_the_same_call() {
-        let place = tempfile::tempdir().unwrap();
-        std::fs::create_dir(place.path().join("7")).unwrap();
-        let url = ArchiveUrl::Directory(place.path().to_owned());
+        let temporary = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temporary.path().join("7")).unwrap();
+        let url = ArchiveUrl::Directory(temporary.path().to_owned());
         let options = ArchiveOptions { url, require_mount: false, store: StoreOptions::default() };
         let (name, system) = ("00000002.history".parse().unwrap(), SystemIdentifier::new(7).unwrap());
         let fields = HeaderFields { name, system, wal_magic: None, archived_at: Timestamp::UNIX_EPOCH };

@@ -52,7 +52,7 @@ pub enum FindingKind {
 impl FindingKind {
     /// Returns `true` if names and text files are enough to find it, so that every verification finds it again.
     #[must_use]
-    pub fn is_told_by_names(self) -> bool {
+    pub fn is_found_by_names(self) -> bool {
         !matches!(self, Self::Damaged | Self::WrongPlace | Self::WrongTimeline | Self::Unreadable)
     }
 }

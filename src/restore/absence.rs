@@ -104,7 +104,7 @@ async fn explain_segment(
         blocking(move || OwnFacts::gather(&request, system, segment, goes_on)).await
     };
     if own.has_segment {
-        tell(&own, &format!("{}; the server has it in its own pg_wal", absent.report()));
+        log_in_recovery(&own, &format!("{}; the server has it in its own pg_wal", absent.report()));
         return Ok(Answer::Final(absent));
     }
     let known = Known::gather(archive, system, request, segment, &around, own).await?;
@@ -121,7 +121,7 @@ async fn explain_segment(
             {
                 tracing::warn!("{warning}");
             }
-            tell(&known.own, &end_of_wal(archive, &absent, absence, segment, around.partial));
+            log_in_recovery(&known.own, &end_of_wal(archive, &absent, absence, segment, around.partial));
             return Ok(Answer::Final(absent));
         }
         Absence::Gap(_) if request.accept_gaps.contains(&segment) => {
@@ -326,7 +326,7 @@ async fn read_history(
 }
 
 /// Logs the decision in recovery, where it matters. On a standby it is routine.
-fn tell(own: &OwnFacts, text: &str) {
+fn log_in_recovery(own: &OwnFacts, text: &str) {
     if !own.is_standby {
         tracing::info!("{text}");
     }

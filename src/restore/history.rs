@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::place::{cannot_write, publish, stage};
+use super::target::{cannot_write, publish, stage};
 use crate::error::Error;
 use crate::frame::MAX_TEXT_BYTES;
 use crate::wal::{TimelineHistory, TimelineId, WalName};

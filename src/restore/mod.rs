@@ -6,7 +6,7 @@
 mod absence;
 mod astray;
 mod history;
-mod place;
+mod target;
 mod watch;
 
 use std::io;
@@ -28,9 +28,9 @@ use crate::whole_file::directory_of;
 
 use absence::{Answer, explain};
 pub use history::{cannot_exist, restore_own_history};
-pub use place::Verified;
-pub(crate) use place::write_durably;
-use place::{cannot_write, publish, stage};
+pub use target::Verified;
+pub(crate) use target::write_durably;
+use target::{cannot_write, publish, stage};
 use watch::while_it_moves;
 pub(crate) use watch::{Progress, Watched};
 

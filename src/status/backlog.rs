@@ -127,10 +127,10 @@ mod tests {
 
     #[test]
     fn a_file_that_has_waited_for_minutes_blocks_the_others() {
-        let place = tempfile::tempdir().unwrap();
-        let marks = place.path().join("pg_wal/archive_status");
+        let temporary = tempfile::tempdir().unwrap();
+        let marks = temporary.path().join("pg_wal/archive_status");
         fs::create_dir_all(&marks).unwrap();
-        let data = DataDirectory::named(place.path().to_owned());
+        let data = DataDirectory::named(temporary.path().to_owned());
         let none = Backlog::of(&data).unwrap();
         assert_eq!((none, none.held_up(Timestamp::MAX)), (Backlog::default(), None));
         let times = [

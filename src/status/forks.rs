@@ -216,7 +216,7 @@ impl Line {
     }
 
     /// Returns the index of a timeline, counted from the start of the line; `None` if it is not on the line.
-    fn place(&self, timeline: TimelineId) -> Option<usize> {
+    fn index(&self, timeline: TimelineId) -> Option<usize> {
         if timeline == self.newest {
             return Some(self.ancestors.len());
         }
@@ -225,14 +225,14 @@ impl Line {
 
     /// Returns the hole if the path of a base backup leads through it, or if no backup is known. `oldest` as above.
     pub(super) fn matters(&self, hole: Hole, backups: &[KnownBackup], oldest: SegmentName) -> Option<Hole> {
-        let place = self.place(hole.last.timeline())?;
+        let index = self.index(hole.last.timeline())?;
         let starts = backups
             .iter()
             .map(|backup| backup.start)
             .filter(|start| start.order() >= oldest.order())
-            .filter_map(|start| Some((self.place(start.timeline())?, start.order())));
+            .filter_map(|start| Some((self.index(start.timeline())?, start.order())));
         let (after, before): (Vec<_>, Vec<_>) =
-            starts.partition(|start| start.0 > place || start.0 == place && start.1 > hole.last.order());
+            starts.partition(|start| start.0 > index || start.0 == index && start.1 > hole.last.order());
         (!before.is_empty() || after.is_empty()).then_some(Hole { passed: !after.is_empty(), ..hole })
     }
 

@@ -74,9 +74,9 @@ impl Survey {
         let are_contents_known = report.deep && report.scope == Scope::All;
         let is_of_use = |known: &Acknowledgement| {
             let extent = Extent::of(&known.file);
-            let is_told = !known.kind.is_told_by_names();
+            let needs_contents = !known.kind.is_found_by_names();
             self.findings(run).any(|finding| extent.touches(&Extent::of(&finding.file)))
-                || is_told && !are_contents_known && self.has_any_of(&extent)
+                || needs_contents && !are_contents_known && self.has_any_of(&extent)
         };
         let known = self.acknowledged.acknowledged.clone();
         let (of_use, useless) = known.into_iter().partition(is_of_use);

@@ -235,9 +235,10 @@ impl Survey {
             Answer::Recoverable { from, last: Some((of, number)), to, .. } => {
                 let segment = self.catalog.coverage.name(*of, *number);
                 let own_word = self.archived_at(archive, segment.map(WalName::Segment)).await;
-                let by_the_place = || self.written.iter().find(|written| written.timeline == *of);
+                let written_on_it = || self.written.iter().find(|written| written.timeline == *of);
                 // Nothing but the end of the backup was archived after the last segment.
-                *to = own_word.or_else(|| by_the_place().map(|written| written.last)).map(|to| to.max(*from));
+                *to =
+                    own_word.or_else(|| written_on_it().map(|written| written.last)).map(|to| to.max(*from));
             }
             Answer::Lost { why, cure } => {
                 let what = format!("what is written now, on timeline {timeline}, cannot be recovered: {why}");

@@ -400,26 +400,26 @@ mod tests {
             }
             known
         };
-        let told = |known: &Acknowledgements| {
+        let reported = |known: &Acknowledgements| {
             let names = Names::of(facts(&wal, &BTreeSet::new(), known), vec![backup("a", 1, 1, 1)]);
-            let told = names.findings.listed.into_iter().map(|found| (found.severity, found.file));
+            let reported = names.findings.listed.into_iter().map(|found| (found.severity, found.file));
             assert_eq!(names.timelines[0].gaps.len(), 2, "what is missing is not cut");
-            told.collect::<Vec<_>>()
+            reported.collect::<Vec<_>>()
         };
         let file = |number| name(1, number).to_string();
         let both = (Severity::Failure, format!("{} to {}", file(3), file(5)));
         let last = (Severity::Failure, file(8));
-        assert_eq!(told(&known(&[])), [both, last.clone()]);
+        assert_eq!(reported(&known(&[])), [both, last.clone()]);
         let middle = (Severity::Note, file(4));
         assert_eq!(
-            told(&known(&[&file(4)])),
+            reported(&known(&[&file(4)])),
             [(Severity::Failure, file(3)), middle, (Severity::Failure, file(5)), last.clone()]
         );
         // Two acknowledgements of one gap.
         let notes = [format!("{} to {}", file(3), file(4)), file(5)];
         let two = known(&[&notes[0], &notes[1]]);
         assert_eq!(
-            told(&two),
+            reported(&two),
             [(Severity::Note, notes[0].clone()), (Severity::Note, notes[1].clone()), last]
         );
     }

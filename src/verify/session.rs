@@ -401,8 +401,8 @@ mod tests {
         let verified = self::verified(&scene, known).await;
         assert!(verified.report.ok && !gap(&verified));
         assert!(self::verified(&scene, all(&scene)).await.report.ok, "from now on");
-        let told = Acknowledgements::read(&scene.archive, scene.system).await.unwrap().acknowledged;
-        assert_eq!((told.len(), told[0].acknowledged.at, &*told[0].file), (1, NOW, &*missing));
+        let read = Acknowledgements::read(&scene.archive, scene.system).await.unwrap().acknowledged;
+        assert_eq!((read.len(), read[0].acknowledged.at, &*read[0].file), (1, NOW, &*missing));
         let taken_back = VerifyRequest { forget: extents.clone(), ..all(&scene) };
         assert!(gap(&self::verified(&scene, taken_back).await));
         assert!(gap(&self::verified(&scene, all(&scene)).await), "from then on");
@@ -410,8 +410,8 @@ mod tests {
         fs::rename(scene.path("lost"), lost).unwrap();
         let mended = self::verified(&scene, all(&scene)).await;
         assert_eq!((mended.report.ok, mended.dropped.len()), (true, 1));
-        let told = Acknowledgements::read(&scene.archive, scene.system).await.unwrap();
-        assert_eq!(told, Acknowledgements::default());
+        let read = Acknowledgements::read(&scene.archive, scene.system).await.unwrap();
+        assert_eq!(read, Acknowledgements::default());
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ impl SegmentSize {
     /// Returns the only size for which the segment `name` contains `position`. Returns `None` if no size fits or, as
     /// at the very beginning of the WAL, several do.
     #[must_use]
-    pub fn told_by(position: Lsn, name: SegmentName) -> Option<Self> {
+    pub fn implied_by(position: Lsn, name: SegmentName) -> Option<Self> {
         let sizes =
             (Self::MIN.0.trailing_zeros()..=Self::MAX.0.trailing_zeros()).map(|power| Self(1 << power));
         let mut fitting =
@@ -196,13 +196,17 @@ mod tests {
 
     #[test]
     fn a_position_and_the_name_of_its_segment_determine_the_size() {
-        let told = |position, of| SegmentSize::told_by(Lsn(position), name(of));
-        assert_eq!(told(0xB0_0028, "00000001000000000000000B"), Some(size(1)));
-        assert_eq!(told(0xB00_0028, "00000001000000000000000B"), Some(size(16)));
-        assert_eq!(told(0x1_C000_0028, "000000020000000100000003"), Some(size(1024)));
-        assert_eq!(told(0x1_0000_0028, "000000020000000100000000"), None, "of any size");
-        assert_eq!(told(0x1_2000_0028, "000000020000000100000000"), Some(size(1024)), "of the largest alone");
-        assert_eq!(told(0x1_0100_0028, "000000010000000000000001"), None, "of none");
+        let implied = |position, of| SegmentSize::implied_by(Lsn(position), name(of));
+        assert_eq!(implied(0xB0_0028, "00000001000000000000000B"), Some(size(1)));
+        assert_eq!(implied(0xB00_0028, "00000001000000000000000B"), Some(size(16)));
+        assert_eq!(implied(0x1_C000_0028, "000000020000000100000003"), Some(size(1024)));
+        assert_eq!(implied(0x1_0000_0028, "000000020000000100000000"), None, "of any size");
+        assert_eq!(
+            implied(0x1_2000_0028, "000000020000000100000000"),
+            Some(size(1024)),
+            "of the largest alone"
+        );
+        assert_eq!(implied(0x1_0100_0028, "000000010000000000000001"), None, "of none");
     }
 
     fn sizes() -> impl Strategy<Value = SegmentSize> {
@@ -213,9 +217,9 @@ mod tests {
         #[test]
         fn no_wrong_size_is_determined(size in sizes(), position: u64) {
             let name = SegmentName::containing(TimelineId::new(1).unwrap(), Lsn(position), size).unwrap();
-            let told = SegmentSize::told_by(Lsn(position), name);
-            prop_assert_eq!(told.unwrap_or(size), size);
-            prop_assert!(told.is_some() || name.segment == 0);
+            let implied = SegmentSize::implied_by(Lsn(position), name);
+            prop_assert_eq!(implied.unwrap_or(size), size);
+            prop_assert!(implied.is_some() || name.segment == 0);
         }
 
         #[test]

@@ -241,10 +241,10 @@ mod tests {
 
     #[test]
     fn directories_are_created_and_flushed_up_to_a_root_behind_a_link() {
-        let place = tempfile::tempdir().unwrap();
-        fs::create_dir(place.path().join("root")).unwrap();
-        std::os::unix::fs::symlink(place.path().join("root"), place.path().join("link")).unwrap();
-        let directory = Directory::open(&place.path().join("link"), false).unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        fs::create_dir(temporary.path().join("root")).unwrap();
+        std::os::unix::fs::symlink(temporary.path().join("root"), temporary.path().join("link")).unwrap();
+        let directory = Directory::open(&temporary.path().join("link"), false).unwrap();
         let file = directory.root().join("7/timelines/00000002.history");
         directory.prepare(&file).unwrap();
         fs::write(&file, "").unwrap();
@@ -257,12 +257,12 @@ mod tests {
 
     #[test]
     fn a_directory_that_replaced_the_archive_receives_no_file() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("root");
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("root");
         fs::create_dir(&path).unwrap();
         let directory = Directory::open(&path, false).unwrap();
         let file = directory.root().join("7/timelines/00000002.history");
-        fs::rename(&path, place.path().join("away")).unwrap();
+        fs::rename(&path, temporary.path().join("away")).unwrap();
         assert!(directory.prepare(&file).is_err(), "gone");
         assert!(!path.exists());
         fs::create_dir(&path).unwrap();

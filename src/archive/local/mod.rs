@@ -209,7 +209,7 @@ fn is_about_nothing(error: &Error) -> bool {
 }
 
 /// Returns an identity of the directory, because another file system may be mounted on the same path.
-pub(super) fn place(path: &Path) -> Result<String, Error> {
+pub(super) fn identity(path: &Path) -> Result<String, Error> {
     let cannot_look = |error| failed(format!("cannot look at {}", path.display()), Asked::Look, error);
     let (device, inode) = directory::identity(path).map_err(cannot_look)?;
     Ok(format!("directory {device} {inode} {}", path.display()))

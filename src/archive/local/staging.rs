@@ -113,30 +113,30 @@ mod tests {
 
     #[test]
     fn a_file_is_published_completely_and_once() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("name");
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("name");
         let publish = |head: &'static str| block_on(publish(path.clone(), head.into(), large(), BYTES));
         publish("one").unwrap();
         let whole = [&b"one"[..], &vec![7; usize::try_from(BYTES).unwrap()]].concat();
         assert!(fs::read(&path).unwrap() == whole);
         assert_eq!(publish("two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(fs::read(&path).unwrap() == whole);
-        assert_eq!(names(place.path()), ["name"]);
+        assert_eq!(names(temporary.path()), ["name"]);
     }
 
     #[test]
     fn a_failure_leaves_no_file() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("name");
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("name");
         let too_short = publish(path, Bytes::new(), large(), BYTES + 1);
         assert_eq!(block_on(too_short).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        assert_eq!(names(place.path()), [""; 0]);
+        assert_eq!(names(temporary.path()), [""; 0]);
     }
 
     #[test]
     fn a_dropped_publication_leaves_no_staging_file() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("name");
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("name");
         for polls in 0..4 {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
@@ -152,7 +152,7 @@ mod tests {
             });
             // Waits for the threads that are still running.
             drop(runtime);
-            let left = names(place.path());
+            let left = names(temporary.path());
             assert!(left.is_empty() || left == ["name"], "{polls}: {left:?}");
             let _ = fs::remove_file(&path);
         }

@@ -103,9 +103,9 @@ fn confirm_holds(directory: &Directory, system: SystemIdentifier) -> Result<(), 
     let wal = of_system.join("wal");
     let texts = [of_system.join("timelines"), of_system.join("backups")];
     // Newest first: a recovery asks for segments near the end, and old directories may be empty.
-    let places = groups(&wal)?.into_iter().rev().map(|group| group.path).chain(texts);
-    for place in places {
-        if has_a_file(&place)? {
+    let directories = groups(&wal)?.into_iter().rev().map(|group| group.path).chain(texts);
+    for directory in directories {
+        if has_a_file(&directory)? {
             return Ok(());
         }
     }

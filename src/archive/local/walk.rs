@@ -70,7 +70,7 @@ impl Local {
         // A directory that is no longer empty stays.
         let removed = blocking(move || {
             let removed = paths.iter().enumerate().filter(|(_, path)| fs::remove_dir(path).is_ok());
-            removed.map(|(place, _)| place).collect::<Vec<_>>()
+            removed.map(|(index, _)| index).collect::<Vec<_>>()
         })
         .await;
         removed.into_iter().for_each(gone);
@@ -92,12 +92,12 @@ async fn delete_paths(
     // No further file is deleted once nobody receives its index.
     let _ending = stop.clone().drop_guard();
     let mut deleting = pin!(blocking(move || {
-        for (place, path) in paths.into_iter().enumerate() {
+        for (index, path) in paths.into_iter().enumerate() {
             if stop.is_cancelled() {
                 return Err(stopped_deleting());
             }
             match fs::remove_file(&path) {
-                Ok(()) => drop(sender.send(place)),
+                Ok(()) => drop(sender.send(index)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     let what = format!("cannot delete {}", path.display());
@@ -110,10 +110,10 @@ async fn delete_paths(
     loop {
         tokio::select! {
             biased;
-            Some(place) = heard.recv() => gone(place),
+            Some(index) = heard.recv() => gone(index),
             outcome = &mut deleting => {
-                while let Ok(place) = heard.try_recv() {
-                    gone(place);
+                while let Ok(index) = heard.try_recv() {
+                    gone(index);
                 }
                 return outcome;
             }

@@ -111,19 +111,20 @@ impl Store {
     }
 
     /// Returns the URL and the settings that are no secrets, the endpoint included: they determine where files go.
-    pub(super) fn place(url: &StoreUrl, options: &StoreOptions) -> Result<String, Error> {
+    pub(super) fn identity(url: &StoreUrl, options: &StoreOptions) -> Result<String, Error> {
         if let Some(Objects { identity, .. }) = options.objects {
             return Ok(format!("objects {identity} {url}"));
         }
         let settings = resolve(url, options)?.provider;
-        let told = settings.iter().filter(|(name, _)| !options::is_secret(name));
-        Ok(told.fold(format!("store {url}"), |place, (name, value)| format!("{place}\n{name} {value}")))
+        let public = settings.iter().filter(|(name, _)| !options::is_secret(name));
+        Ok(public
+            .fold(format!("store {url}"), |identity, (name, value)| format!("{identity}\n{name} {value}")))
     }
 
     /// Returns `true` if the name is known to be taken. Asks only if creating a file would not report that; otherwise it opens
     /// the connection.
     pub(super) async fn is_known_taken(&self, key: &Path) -> Result<bool, Error> {
-        if self.creating_tells() {
+        if self.create_reports_taken() {
             if let Some(client) = &self.client {
                 client.connect_early(&self.address).await;
             }
@@ -160,7 +161,7 @@ impl Store {
     }
 
     /// Returns `true` if creating a file reports that the name is taken.
-    fn creating_tells(&self) -> bool {
+    fn create_reports_taken(&self) -> bool {
         match self.conditional_put {
             ConditionalPut::Auto => self.known_to_honour_conditions,
             ConditionalPut::Yes => true,
@@ -175,7 +176,7 @@ impl Store {
             // The response to the upload would come after all is sent, or come earlier and get lost in a broken
             // connection, at every attempt. If this question fails, the upload reports the reason.
             Content::Overflow { .. }
-                if self.creating_tells() && matches!(self.exists(key).await, Ok(true)) =>
+                if self.create_reports_taken() && matches!(self.exists(key).await, Ok(true)) =>
             {
                 return Ok(Created::Exists);
             }
@@ -196,7 +197,7 @@ impl Store {
         match self.failure(what(), Asked::Create, &error) {
             RequestFailure::Taken => Ok(Created::Exists),
             // The name was checked just before, which is all that can be done for this store.
-            RequestFailure::Unconditional if conditional && !self.creating_tells() => {
+            RequestFailure::Unconditional if conditional && !self.create_reports_taken() => {
                 tracing::warn!(
                     "{} does not understand conditional writes; conditional_put = \"no\" in [store] saves trying them",
                     self.url
@@ -248,11 +249,11 @@ impl Store {
         stop: &CancellationToken,
         gone: &mut impl FnMut(usize),
     ) -> Result<(), Error> {
-        let places: HashMap<&Path, usize> = keys.iter().zip(0..).collect();
+        let indices: HashMap<&Path, usize> = keys.iter().zip(0..).collect();
         let mut left: BTreeSet<usize> = (0..keys.len()).collect();
         let mut went = |key: &Path| {
-            if let Some(place) = places.get(key).filter(|place| left.remove(place)) {
-                gone(*place);
+            if let Some(index) = indices.get(key).filter(|index| left.remove(index)) {
+                gone(*index);
             }
         };
         if keys.len() > 1 {
@@ -262,10 +263,10 @@ impl Store {
                 outcome => return outcome,
             }
         }
-        let left: Vec<Path> = left.iter().filter_map(|place| keys.get(*place).cloned()).collect();
+        let left: Vec<Path> = left.iter().filter_map(|index| keys.get(*index).cloned()).collect();
         let mut went = |key: &Path| {
-            if let Some(place) = places.get(key) {
-                gone(*place);
+            if let Some(index) = indices.get(key) {
+                gone(*index);
             }
         };
         self.delete_by(&self.objects, left, stop, &mut went).await

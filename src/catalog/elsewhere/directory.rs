@@ -59,11 +59,11 @@ pub(super) fn look_into(
     let stop = end(&files);
     let Files { manifest, label, written, .. } = files;
     let named = label.as_ref().map(|label| (label.start_segment, label.start));
-    let placed = || {
+    let computed = || {
         let (timeline, start) = manifest.as_ref()?.start;
         Some((SegmentName::containing(timeline, start, size)?, start))
     };
-    let (start_segment, start) = named.or_else(placed).ok_or_else(|| {
+    let (start_segment, start) = named.or_else(computed).ok_or_else(|| {
         failed(directory, "there is no place in the log for the start of the base backup in")
     })?;
     Ok(Content::Backup(BackupElsewhere {

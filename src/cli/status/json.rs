@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Told;
+use super::Overview;
 use crate::archive::ArchivedFile;
 use crate::catalog::Totals;
 use crate::cli::json::Problem;
@@ -146,8 +146,8 @@ struct Noted<'a, T> {
     report: &'a T,
 }
 
-pub(super) fn of(told: &Told<'_>) -> String {
-    let Told { archive, status, problems, .. } = told;
+pub(super) fn render(overview: &Overview<'_>) -> String {
+    let Overview { archive, status, problems, .. } = overview;
     let age = |since: Timestamp| status.age(since).as_secs();
     let known = status.archive.as_ref().ok();
     let backlog_error = status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
@@ -183,7 +183,7 @@ pub(super) fn of(told: &Told<'_>) -> String {
             age_seconds: age(newest.ended),
             label: newest.label.as_deref(),
             start_segment: newest.start.to_string(),
-            directory: newest.known_from.directory().map(|place| place.display().to_string()),
+            directory: newest.known_from.directory().map(|directory| directory.display().to_string()),
         }),
         holes: known.map(|known| known.holes.iter().map(hole).collect()),
         parallel: known.map(|known| known.parallel.iter().map(|other| parallel(status, other)).collect()),

@@ -47,7 +47,7 @@ impl Limits {
 }
 
 /// Formats a problem as a sentence that names its flag.
-pub(super) fn told(problem: &Problem<'_>) -> String {
+pub(super) fn render(problem: &Problem<'_>) -> String {
     const REMEDY: &str = "take one, such as with pg_basebackup";
     let flag = |what: &str, max: SignedDuration| format!("--max-{what} {}", duration(max));
     match problem {

@@ -54,7 +54,7 @@ pub(super) struct Status {
 }
 
 /// The status with its context, for output.
-struct Told<'a> {
+struct Overview<'a> {
     archive: String,
     /// Data directory that was read.
     data: Option<&'a Path>,
@@ -82,13 +82,14 @@ impl Status {
             status::gather(Archive::open(&settings.archive), request, &limit, &work).await
         });
         let status = status.map_err(|ended| self.tool.statuses().report_ended(&ended))?;
-        let problems = self.limits.demands().problems(&status).iter().map(limits::told).collect();
+        let problems = self.limits.demands().problems(&status).iter().map(limits::render).collect();
         let data = self.tool.pgdata.as_deref();
-        let told = Told { archive: settings.archive.url.to_string(), data, status: &status, problems };
+        let overview =
+            Overview { archive: settings.archive.url.to_string(), data, status: &status, problems };
         let text = match (self.prometheus, self.tool.json) {
-            (true, _) => prometheus::of(&told),
-            (_, true) => json::of(&told),
-            _ => text::of(&told),
+            (true, _) => prometheus::render(&overview),
+            (_, true) => json::render(&overview),
+            _ => text::render(&overview),
         };
         let written = match &self.output {
             None => {
@@ -99,19 +100,19 @@ impl Status {
                 Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
             }),
         };
-        Ok(self.exit_status(&told, &written).into())
+        Ok(self.exit_status(&overview, &written).into())
     }
 
     /// Logs failures that were not printed, and returns the exit status.
-    fn exit_status(&self, told: &Told<'_>, written: &Result<(), Error>) -> u8 {
-        let backlog = told.status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
-        let failures = [backlog, told.status.archive.as_ref().err(), written.as_ref().err()];
+    fn exit_status(&self, overview: &Overview<'_>, written: &Result<(), Error>) -> u8 {
+        let backlog = overview.status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
+        let failures = [backlog, overview.status.archive.as_ref().err(), written.as_ref().err()];
         let statuses = failures.into_iter().flatten().map(|error| ExitStatuses::OfTool.report(error));
         let failed = statuses.max().unwrap_or_default();
         if self.prometheus || self.output.is_some() {
-            told.problems.iter().for_each(|problem| tracing::error!("{problem}"));
+            overview.problems.iter().for_each(|problem| tracing::error!("{problem}"));
         }
-        failed.max(u8::from(!told.problems.is_empty()))
+        failed.max(u8::from(!overview.problems.is_empty()))
     }
 }
 

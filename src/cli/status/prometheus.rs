@@ -6,12 +6,12 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::Told;
+use super::Overview;
 use crate::reports::VerifyReport;
 use crate::status::ArchiveStatus;
 
-pub(super) fn of(told: &Told<'_>) -> String {
-    let status = told.status;
+pub(super) fn render(overview: &Overview<'_>) -> String {
+    let status = overview.status;
     let system = status.system.map(|system| system.to_string());
     let mut metrics = Metrics { text: String::new(), system: system.as_deref() };
     let version = [("version", env!("CARGO_PKG_VERSION"))];

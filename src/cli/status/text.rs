@@ -4,15 +4,15 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::Told;
+use super::Overview;
 use crate::catalog::Totals;
 use crate::cli::print::{bytes, count, duration, plain, ratio, time};
 use crate::cli::table::pairs;
 use crate::reports::{PruneReport, VerifyReport};
 use crate::status::{ArchiveStatus, Backlog, Standby, Status};
 
-pub(super) fn of(told: &Told<'_>) -> String {
-    let Told { archive, data, status, problems } = told;
+pub(super) fn render(overview: &Overview<'_>) -> String {
+    let Overview { archive, data, status, problems } = overview;
     let mut lines = Vec::new();
     let system = status.system.map_or_else(String::new, |system| format!(", system {system}"));
     lines.push(("archive", format!("{archive}{system}")));

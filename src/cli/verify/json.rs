@@ -85,7 +85,7 @@ struct Content<'a> {
     checked_up_to: Option<&'a str>,
 }
 
-pub(super) fn told(archive: &ArchiveUrl, system: SystemIdentifier, verified: &Verified) -> String {
+pub(super) fn render(archive: &ArchiveUrl, system: SystemIdentifier, verified: &Verified) -> String {
     let Verified { survey, run, report, error, dropped } = verified;
     let coverage = survey.coverage();
     as_json(&Printed {
@@ -144,7 +144,7 @@ fn of_backup<'a>(coverage: &Coverage, state: &'a BackupState) -> PrintedBackup<'
     let reaches = reaches.iter().map(|reach| ReachShape::new(coverage, *reach));
     PrintedBackup {
         name: backup.known_from.history().map(|name| name.to_string()),
-        place: backup.known_from.directory().map(|place| place.display().to_string()),
+        place: backup.known_from.directory().map(|directory| directory.display().to_string()),
         label: backup.label.as_deref(),
         start_segment: backup.start.to_string(),
         ended: backup.ended,

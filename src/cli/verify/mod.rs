@@ -100,9 +100,9 @@ impl Verify {
         });
         let (system, verified) = verified?;
         print_text(&if self.tool.json {
-            json::told(&settings.archive.url, system, &verified)
+            json::render(&settings.archive.url, system, &verified)
         } else {
-            text::told(&verified)
+            text::render(&verified)
         })?;
         if let Some(error) = &verified.error {
             return Ok(ExitStatuses::OfTool.report(error).into());

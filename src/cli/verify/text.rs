@@ -15,7 +15,7 @@ use crate::verify::{Answer, BackupState, Names, Present, TimelineState, Verified
 /// Maximum number of printed findings. JSON output has more.
 const MOST_FINDINGS: usize = 1000;
 
-pub(super) fn told(verified: &Verified) -> String {
+pub(super) fn render(verified: &Verified) -> String {
     let coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     let coverage = verified.survey.coverage();
     let Names { timelines, backups, .. } = &verified.survey.names;
@@ -41,18 +41,18 @@ pub(super) fn told(verified: &Verified) -> String {
     {
         let style = if coloured { style(*severity) } else { Style::new() };
         let known = acknowledged.as_ref().map_or_else(String::new, |known| format!("; {known}"));
-        let told = plain(&format!("{file}: {what}; {meaning}{known}"));
-        let _ = writeln!(text, "{style}{severity}{style:#} {told}");
+        let line = plain(&format!("{file}: {what}; {meaning}{known}"));
+        let _ = writeln!(text, "{style}{severity}{style:#} {line}");
     }
     for Acknowledgement { file, acknowledged, .. } in &verified.dropped {
-        let told =
+        let line =
             format!("{file} is not wrong any more, so that it is forgotten that it was {acknowledged}");
-        let _ = writeln!(text, "{}", plain(&told));
+        let _ = writeln!(text, "{}", plain(&line));
     }
-    let told = findings.len().min(MOST_FINDINGS) as u64;
+    let shown = findings.len().min(MOST_FINDINGS) as u64;
     let all = verified.report.failures + verified.report.notes;
-    if all > told {
-        let _ = writeln!(text, "and {} more", all - told);
+    if all > shown {
+        let _ = writeln!(text, "and {} more", all - shown);
     }
     text + &summary(verified) + "\n"
 }

@@ -337,9 +337,12 @@ mod tests {
         assert_eq!(memory.keys(), [format!("main/a/{KEY}")]);
         assert!(!run(archive.holds(system, name)).unwrap());
         let other = Memory::new();
-        let place = |memory: &Memory, prefix| memory.options_at(prefix).place().unwrap();
-        assert_eq!((memory.options(), place(&memory, "")), (memory.options(), place(&memory.clone(), "")));
-        assert_ne!((memory.options(), place(&memory, "")), (other.options(), place(&other, "")));
-        assert_ne!(place(&memory, ""), place(&memory, "main/a"));
+        let identity = |memory: &Memory, prefix| memory.options_at(prefix).identity().unwrap();
+        assert_eq!(
+            (memory.options(), identity(&memory, "")),
+            (memory.options(), identity(&memory.clone(), ""))
+        );
+        assert_ne!((memory.options(), identity(&memory, "")), (other.options(), identity(&other, "")));
+        assert_ne!(identity(&memory, ""), identity(&memory, "main/a"));
     }
 }

@@ -126,15 +126,15 @@ mod tests {
 
     #[test]
     fn an_unnamed_file_gets_a_name() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("RECOVERYXLOG");
-        let mut file = tempfile::tempfile_in(place.path()).unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("RECOVERYXLOG");
+        let mut file = tempfile::tempfile_in(temporary.path()).unwrap();
         file.write_all(b"content").unwrap();
         let verified = verified(file, b"content");
         verified.link(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"content");
         assert_eq!(verified.link(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1);
         verified.file.set_len(3).unwrap();
         fs::remove_file(&path).unwrap();
         assert_eq!(verified.link(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
@@ -142,14 +142,14 @@ mod tests {
 
     #[test]
     fn no_file_with_the_name_of_a_wal_file_is_replaced() {
-        let place = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
         let staged = || {
-            let mut staged = stage(place.path()).unwrap();
+            let mut staged = stage(temporary.path()).unwrap();
             staged.write_all(b"restored").unwrap();
             staged.into_temp_path()
         };
         for name in ["000000010000000000000001", "000000010000000000000001.partial", "00000002.history"] {
-            let path = place.path().join(name);
+            let path = temporary.path().join(name);
             publish(staged(), &path).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"restored");
             fs::write(&path, "the server's own").unwrap();
@@ -159,32 +159,32 @@ mod tests {
             }
             assert_eq!(fs::read(&path).unwrap(), b"the server's own");
         }
-        let path = place.path().join("RECOVERYXLOG");
+        let path = temporary.path().join("RECOVERYXLOG");
         fs::write(&path, "left over").unwrap();
         publish(staged(), &path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"restored");
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 4, "no leftovers");
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 4, "no leftovers");
     }
 
     #[test]
     fn a_copy_replaces_an_existing_file_and_is_verified() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("RECOVERYXLOG");
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("RECOVERYXLOG");
         fs::write(&path, "another").unwrap();
         let content = vec![7; COPY_BYTES * 2 + 1];
         // A file that had a name and lost it cannot get another one.
-        let named = place.path().join("named");
+        let named = temporary.path().join("named");
         let mut file = File::options().read(true).write(true).create_new(true).open(&named).unwrap();
         file.write_all(&content).unwrap();
         fs::remove_file(&named).unwrap();
         let verified = verified(file, &content);
-        assert!(verified.link(&place.path().join("new")).is_err());
+        assert!(verified.link(&temporary.path().join("new")).is_err());
         verified.copy(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), content);
 
         verified.file.write_all_at(&[8], 12_345).unwrap();
         assert!(verified.copy(&path).unwrap_err().report().contains("not what it was"));
         assert_eq!(fs::read(&path).unwrap(), content);
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1);
     }
 }
