@@ -114,7 +114,7 @@ impl Listed {
             .then(|| backups(&self.catalog, &self.request.labels))
     }
 
-    /// The files that were asked for; `None` where none were. In a range are only those that have a place in the log.
+    /// The files that were asked for; `None` where none were. In a range are only those that have a position in the WAL.
     pub fn files(&self) -> Option<impl Iterator<Item = &ArchivedFile> + Clone> {
         let ListRequest { what, from, to, .. } = self.request;
         let (from, to) = (from.map(SegmentName::order), to.map(SegmentName::order));

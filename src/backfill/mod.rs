@@ -181,7 +181,7 @@ impl BackfillPlan {
         }
     }
 
-    /// Moves files that the fence excludes to those left.
+    /// Moves excluded files to those left.
     fn leave_conflicts(&mut self) {
         let kept_out = self.goes.extract_if(.., |file| self.fence.keeps_out(file.name));
         self.left.extend(kept_out.map(|file| (file.name, Reason::Conflict)));

@@ -28,7 +28,7 @@ pub(super) struct Both<'a> {
 }
 
 impl Both<'_> {
-    /// Raises the fence for timelines whose history files differ. `held` are the files that both have.
+    /// Excludes timelines whose history files differ. `held` are the files that both have.
     pub(super) async fn compare_histories(&self, held: &[WalName], fence: &Fence) -> Result<(), Error> {
         for name in held {
             if let WalName::History(_) = name
@@ -40,8 +40,8 @@ impl Both<'_> {
         Ok(())
     }
 
-    /// Raises the fence for timelines with a different segment on either side of a hole. Returns those missing files
-    /// whose timeline cannot be compared although the archive has segments after the hole, and raises the fence for
+    /// Excludes timelines with a different segment on either side of a hole. Returns those missing files
+    /// whose timeline cannot be compared although the archive has segments after the hole, and excludes
     /// these, too. `held` are the files that both have.
     pub(super) async fn compare_segments(
         &self,

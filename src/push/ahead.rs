@@ -80,7 +80,7 @@ pub(super) enum Fate {
 }
 
 /// Archives the files that follow the requested one, within all limits, and records each in the spool. If the
-/// requested file failed, archives those that the fence admits. Ends early on `stop`.
+/// requested file failed, archives those that are not excluded. Ends early on `stop`.
 pub(super) async fn take_along(
     archive: &Archive,
     asked: &PushRequest,
@@ -195,7 +195,7 @@ fn choose(asked: &PushRequest, fate: Fate, at_most: usize, spool: &Spool) -> (Ve
 ///
 /// A directory is always asked for names. A store, where that takes a request per name, is asked only if it already
 /// had the requested file: then it may have others. Otherwise, files new to it are archived as they come. A file
-/// whose state is unknown may be in conflict, so it is left out and raises the fence.
+/// whose state is unknown may be in conflict, so it is left out and excludes its timeline.
 async fn by_what_hangs_on_them(
     archive: &Archive,
     fate: Fate,
@@ -314,7 +314,7 @@ async fn push_neighbour(
     let (taken, compressed) = tokio::join!(archive.is_known_taken(system, name), compressing);
     let Encoded { header, content } = compressed?;
     let stored_size = content.size();
-    // Another file may have raised the fence in the meantime.
+    // Another file may have excluded the timeline in the meantime.
     if fence.keeps_out(name) {
         return Ok(None);
     }

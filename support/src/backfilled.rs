@@ -6,7 +6,7 @@ use super::{
     files::names_in,
     kept::{name, position},
     push::{Pusher, SYSTEM, succeeds},
-    store_cluster::Told,
+    store_cluster::CallOutput,
     wal_writer::WalWriter,
 };
 
@@ -76,10 +76,10 @@ impl Server {
     /// Runs it, and returns status and output, which must be those announced by a dry run.
     pub fn backfilled(&self) -> (i32, Vec<String>) {
         let archived = self.pusher.files();
-        let would = Told::by(self.backfill(&["--dry-run"]));
+        let would = CallOutput::of(self.backfill(&["--dry-run"]));
         assert_eq!(self.pusher.files(), archived, "a dry run archives nothing");
         let marks = names_in(&self.pusher.data.join("pg_wal/archive_status"));
-        let done = Told::by(self.backfill(&[]));
+        let done = CallOutput::of(self.backfill(&[]));
         assert_eq!(
             names_in(&self.pusher.data.join("pg_wal/archive_status")),
             marks,

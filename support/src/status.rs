@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{
     aged::set_time,
     push::{Pusher, SYSTEM},
-    store_cluster::Told,
+    store_cluster::CallOutput,
     user,
 };
 
@@ -49,14 +49,14 @@ pub fn noted(pusher: &Pusher, work: &str, text: &str) {
 
 /// Returns the output of a call that must succeed without messages.
 pub fn told_well(command: Command) -> String {
-    let told = Told::by(command);
+    let told = CallOutput::of(command);
     assert_eq!((told.status, &*told.stderr), (0, ""), "{}", told.text());
     String::from_utf8(told.stdout).unwrap()
 }
 
 /// Returns the JSON of a call that must end with this status.
 pub fn json_of(command: Command, status: i32) -> Value {
-    let told = Told::by(command);
+    let told = CallOutput::of(command);
     assert_eq!(told.status, status, "{}", told.text());
     let json: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!(json["ok"], status == 0, "{json:#}");
@@ -65,7 +65,7 @@ pub fn json_of(command: Command, status: i32) -> Value {
 
 /// Asserts the exit status of a call, and that its output contains all of these words.
 pub fn says(command: Command, status: i32, words: &[&str]) {
-    let told = Told::by(command);
+    let told = CallOutput::of(command);
     let text = String::from_utf8_lossy(&told.stdout).into_owned();
     assert_eq!((told.status, &*told.stderr), (status, ""), "{text}");
     assert_eq!(text.contains('✗'), status != 0, "{text}");

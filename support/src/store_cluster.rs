@@ -201,14 +201,14 @@ pub fn restore_by(sandbox: &Sandbox, cluster: &Cluster, configuration: &Path, si
 
 /// Status and output of a call.
 #[derive(Debug)]
-pub struct Told {
+pub struct CallOutput {
     pub status: i32,
     pub stdout: Vec<u8>,
     pub stderr: String,
 }
 
-impl Told {
-    pub fn by(mut command: Command) -> Self {
+impl CallOutput {
+    pub fn of(mut command: Command) -> Self {
         let output = command.stdin(Stdio::null()).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         Self { status: output.status.code().unwrap(), stdout: output.stdout, stderr }

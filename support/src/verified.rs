@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     data_directory::{DataDirectory, SEGMENT_BYTES, segment},
     push::{OTHER_SYSTEM, Pusher, SYSTEM, succeeds},
-    store_cluster::Told,
+    store_cluster::CallOutput,
 };
 
 /// A segment before the base backup.
@@ -112,8 +112,8 @@ impl Verified {
     }
 
     /// Returns the text output.
-    pub fn told(&self, options: &[&str]) -> Told {
-        Told::by(self.command(options))
+    pub fn told(&self, options: &[&str]) -> CallOutput {
+        CallOutput::of(self.command(options))
     }
 
     /// Returns the report of the last verification in the archive.
@@ -139,7 +139,7 @@ pub struct VerifyOutput {
 impl VerifyOutput {
     pub fn of(mut command: Command) -> Self {
         command.arg("--json");
-        let told = Told::by(command);
+        let told = CallOutput::of(command);
         let json: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{}", told.text()));
         assert_eq!(json["ok"], told.status == 0, "{json:#}");
         Self { status: told.status, stderr: told.stderr, json }

@@ -9,7 +9,7 @@
 use std::{fs, path::Path, process::Stdio};
 
 use serde_json::Value;
-use support::{data_directory::DataDirectory, kept::Kept, push::SYSTEM, store_cluster::Told};
+use support::{data_directory::DataDirectory, kept::Kept, push::SYSTEM, store_cluster::CallOutput};
 
 /// All commands that print JSON, with their required arguments.
 const COMMANDS: [&[&str]; 10] = [
@@ -33,14 +33,14 @@ fn archive() -> Kept {
 }
 
 /// Runs a command on that archive and returns its output.
-fn told(kept: &Kept, command: &[&str], options: &[&str]) -> Told {
+fn told(kept: &Kept, command: &[&str], options: &[&str]) -> CallOutput {
     let mut walkeep = kept.walkeep(command[0], &[&command[1..], options, &["--json"]].concat());
     walkeep.current_dir(kept.sandbox.path()).stdout(Stdio::piped());
-    Told::by(walkeep)
+    CallOutput::of(walkeep)
 }
 
 /// Returns the document of a failing command, whose error is also on standard error.
-fn failure(told: &Told, command: &[&str]) -> Value {
+fn failure(told: &CallOutput, command: &[&str]) -> Value {
     assert!(told.status > 0, "{command:?}: {}", told.text());
     let text = String::from_utf8_lossy(&told.stdout);
     let json: Value =

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::{
     aged::set_archived,
     push::{BACKUP_CONTENT, OTHER_SYSTEM, Pusher, SYSTEM, succeeds},
-    store_cluster::Told,
+    store_cluster::CallOutput,
 };
 
 /// A backup that ends in a missing segment, with a label that would ring a terminal's bell.
@@ -58,7 +58,7 @@ fn list(pusher: &Pusher, arguments: &[&str]) -> Command {
 
 /// Returns the output of a list that must succeed without messages.
 fn listed(pusher: &Pusher, arguments: &[&str]) -> String {
-    let told = Told::by(list(pusher, arguments));
+    let told = CallOutput::of(list(pusher, arguments));
     assert_eq!((told.status, &*told.stderr), (0, ""));
     String::from_utf8(told.stdout).unwrap()
 }
@@ -225,21 +225,21 @@ fn a_range_of_files_covers_all_timelines() {
     let expected = [segment(1, 6), segment(2, 6), segment(2, 7), segment(1, 7) + ".partial"];
     assert_eq!(names(&[&sixth]), expected);
     assert_eq!(names(&[&segment(7, 9)]), [""; 0]);
-    Told::by(list(&pusher, &["files", &sixth, &third])).is_error(2, &["FROM comes after TO"]);
-    Told::by(list(&pusher, &["backups", &third])).is_error(2, &["only files"]);
-    Told::by(list(&pusher, &["files", "3"])).is_error(2, &["\"3\" is not the name"]);
-    Told::by(list(&pusher, &["everything"])).is_error(2, &["everything"]);
+    CallOutput::of(list(&pusher, &["files", &sixth, &third])).is_error(2, &["FROM comes after TO"]);
+    CallOutput::of(list(&pusher, &["backups", &third])).is_error(2, &["only files"]);
+    CallOutput::of(list(&pusher, &["files", "3"])).is_error(2, &["\"3\" is not the name"]);
+    CallOutput::of(list(&pusher, &["everything"])).is_error(2, &["everything"]);
 }
 
 #[test]
 fn unreadable_files_are_reported_and_the_rest_is_listed() {
     let pusher = archive();
     fs::write(pusher.file("00000002.history"), "damage").unwrap();
-    let told = Told::by(list(&pusher, &[]));
+    let told = CallOutput::of(list(&pusher, &[]));
     told.is_error(1, &["00000002.history"]);
     assert!(String::from_utf8_lossy(&told.stdout).contains("nightly"));
-    assert_eq!(Told::by(list(&pusher, &["files"])).status, 0, "they are there");
-    let told = Told::by(list(&pusher, &["--json"]));
+    assert_eq!(CallOutput::of(list(&pusher, &["files"])).status, 0, "they are there");
+    let told = CallOutput::of(list(&pusher, &["--json"]));
     let json: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!((told.status, json["unreadable"][0]["name"].as_str()), (1, Some("00000002.history")));
 }
@@ -247,13 +247,14 @@ fn unreadable_files_are_reported_and_the_rest_is_listed() {
 #[test]
 fn an_archive_without_files_of_the_cluster_is_a_failure() {
     let pusher = Pusher::new();
-    Told::by(list(&pusher, &["--timeout", "1s"])).is_error(1, &[pusher.archive.url(), "holds no system"]);
+    CallOutput::of(list(&pusher, &["--timeout", "1s"]))
+        .is_error(1, &[pusher.archive.url(), "holds no system"]);
     let pusher = archive();
     let other = OTHER_SYSTEM.to_string();
     let other_one = list(&pusher, &["--timeout", "1s", "--system-identifier", &other]);
-    Told::by(other_one).is_error(1, &["holds nothing of system", &other]);
+    CallOutput::of(other_one).is_error(1, &["holds nothing of system", &other]);
     let data = pusher.data.join("");
     assert_eq!(listed(&pusher, &["timelines", "--pgdata", data.to_str().unwrap()]), TIMELINES);
     pusher.archive.vanish();
-    Told::by(list(&pusher, &[])).is_error(1, &[pusher.archive.url()]);
+    CallOutput::of(list(&pusher, &[])).is_error(1, &[pusher.archive.url()]);
 }

@@ -8,7 +8,7 @@ use support::{
     data_directory::segment,
     kept::{Kept, archived, days_ago},
     push::SYSTEM,
-    store_cluster::Told,
+    store_cluster::CallOutput,
 };
 
 /// Files archived while segments had one size.
@@ -81,10 +81,10 @@ fn archive_of(epochs: &[Epoch; 2]) -> Kept {
     kept
 }
 
-fn told(kept: &Kept, command: &str, options: &[&str]) -> Told {
+fn told(kept: &Kept, command: &str, options: &[&str]) -> CallOutput {
     let mut command = kept.walkeep(command, options);
     command.stdout(Stdio::piped());
-    Told::by(command)
+    CallOutput::of(command)
 }
 
 fn other_sizes(kept: &Kept, options: &[&str]) -> (i32, Vec<Value>) {

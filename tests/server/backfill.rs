@@ -11,7 +11,7 @@ use support::{
     cluster::{Cluster, Shutdown},
     output_of, postgres,
     sandbox::Sandbox,
-    store_cluster::Told,
+    store_cluster::CallOutput,
     wait_until,
 };
 use walkeep::wal::{Lsn, RecordWalk, RecordsEnd, TimelineId};
@@ -110,7 +110,7 @@ fn after_a_failover_the_new_primary_fills_the_hole_and_a_recovery_gets_every_row
     let look = |arguments: &[&str]| {
         let mut look = sandbox.walkeep();
         look.args(arguments).args(["--archive", archive.url()]);
-        Told::by(look)
+        CallOutput::of(look)
     };
     let hole = format!(
         "{} to {} ({} segments) are missing",
@@ -296,7 +296,7 @@ fn it_runs_next_to_the_archiver_of_a_server_under_load() {
         .spawn()
         .unwrap();
     let run = || {
-        let told = Told::by(backfill(&sandbox, &archive, &server));
+        let told = CallOutput::of(backfill(&sandbox, &archive, &server));
         assert_eq!(told.status, 0, "{}", told.text());
         told.text().lines().filter(|line| line.starts_with("archived 0000")).count()
     };

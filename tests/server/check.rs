@@ -14,7 +14,7 @@ use support::{
     postgres,
     sandbox::Sandbox,
     store::Store,
-    store_cluster::{ARCHIVE, Told, archive_by, configuration, store_section},
+    store_cluster::{ARCHIVE, CallOutput, archive_by, configuration, store_section},
 };
 
 /// Returns the check of an archive and of the server at `url`.
@@ -55,7 +55,7 @@ fn a_server_that_archives_into_the_store_passes() {
     let segment = primary.current_segment();
     let mut check = check(&sandbox, ARCHIVE, &primary.connection());
     check.arg("--config").arg(&file).arg("--pgdata").arg(primary.data());
-    let told = Told::by(check);
+    let told = CallOutput::of(check);
     let text = told.text();
     assert_eq!(told.status, 0, "{text}");
     has(&text, '✓', "archive_mode", &["on"]);
@@ -78,7 +78,7 @@ fn a_failing_archive_command_is_reported_with_the_segment_within_the_time_limit(
     let started = Instant::now();
     let mut check = check(&sandbox, archive.url(), &primary.connection());
     check.args(["--timeout", "4s"]);
-    let told = Told::by(check);
+    let told = CallOutput::of(check);
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     let text = told.text();
     assert_eq!((told.status, &*told.stderr), (1, ""), "{text}");
@@ -96,7 +96,7 @@ fn a_server_that_archives_elsewhere_fails() {
     let segment = primary.current_segment();
     let mut check = check(&sandbox, elsewhere.to_str().unwrap(), &primary.connection());
     check.args(["--timeout", "4s"]);
-    let told = Told::by(check);
+    let told = CallOutput::of(check);
     let text = told.text();
     assert_eq!(told.status, 1, "{text}");
     has(&text, '✗', "switch", &[&segment]);
@@ -115,7 +115,7 @@ fn a_standby_cannot_end_a_segment_which_is_noted() {
     primary.stop(Shutdown::Fast);
     standby.follow(&archive);
     standby.start();
-    let told = Told::by(check(&sandbox, archive.url(), &standby.connection()));
+    let told = CallOutput::of(check(&sandbox, archive.url(), &standby.connection()));
     let text = told.text();
     assert_eq!(told.status, 0, "{text}");
     has(&text, '!', "switch", &["in recovery"]);
@@ -126,7 +126,7 @@ fn an_unavailable_server_or_one_of_another_cluster_fails() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = small_cluster(&sandbox, "primary");
-    let told = Told::by(check(&sandbox, archive.url(), &primary.connection()));
+    let told = CallOutput::of(check(&sandbox, archive.url(), &primary.connection()));
     assert_eq!(told.status, 1);
     has(&told.text(), '✗', "system", &["cannot ask the server"]);
 
@@ -135,7 +135,7 @@ fn an_unavailable_server_or_one_of_another_cluster_fails() {
     let other = DataDirectory::new(&sandbox, "other", primary.system_identifier() + 1);
     let mut check = check(&sandbox, archive.url(), &primary.connection());
     check.arg("--pgdata").arg(other.join(""));
-    let told = Told::by(check);
+    let told = CallOutput::of(check);
     assert_eq!(told.status, 1);
     has(&told.text(), '✗', "system", &[&primary.system_identifier().to_string(), "same cluster"]);
 }
@@ -144,9 +144,9 @@ fn an_unavailable_server_or_one_of_another_cluster_fails() {
 fn are_refused_for_their_password(urls: &[&str]) {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let told = urls.iter().map(|url| Told::by(check(&sandbox, archive.url(), url)));
+    let told = urls.iter().map(|url| CallOutput::of(check(&sandbox, archive.url(), url)));
     let told: Vec<_> = told.collect();
-    let repeated: Vec<_> = told.iter().map(Told::text).filter(|text| text.contains("s3cret")).collect();
+    let repeated: Vec<_> = told.iter().map(CallOutput::text).filter(|text| text.contains("s3cret")).collect();
     assert!(repeated.is_empty(), "{}", repeated.join("\n"));
     for told in told {
         told.is_error(2, &["password", "PGPASSWORD"]);

@@ -18,7 +18,7 @@ use support::{
     restore::Scene,
     running::Running,
     sandbox::Sandbox,
-    store_cluster::Told,
+    store_cluster::CallOutput,
     wait_until,
 };
 
@@ -64,7 +64,7 @@ fn check(scene: &Scene, restore_command: &str) -> Command {
 
 /// Asserts the finding for a restore_command: its mark and words in its line.
 fn finds(scene: &Scene, restore_command: &str, mark: char, words: &[&str]) {
-    let told = Told::by(check(scene, restore_command));
+    let told = CallOutput::of(check(scene, restore_command));
     let text = told.text();
     let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some("restore_command"));
     let line = line.unwrap_or_else(|| panic!("{text}"));
@@ -140,7 +140,7 @@ fn a_stopped_check_leaves_nothing() {
 fn it_needs_a_data_directory() {
     let scene = scene();
     let mut check = scene.sandbox.walkeep();
-    let told = Told::by({
+    let told = CallOutput::of({
         check.args(["check", "--restore", "--archive", scene.archive.url()]);
         check
     });
@@ -162,7 +162,7 @@ fn a_running_standby_is_not_disturbed() {
     let before = names_in(&standby.data().join("pg_wal"));
     let mut check = sandbox.walkeep();
     check.args(["check", "--restore", "--archive", archive.url(), "--pgdata"]).arg(standby.data());
-    let told = Told::by(check);
+    let told = CallOutput::of(check);
     assert!(
         told.text().contains("✓ restore_command  restore_command finds that there is no"),
         "{}",

@@ -10,7 +10,7 @@ use support::{
     cluster::{Cluster, Shutdown},
     output_of, postgres,
     sandbox::Sandbox,
-    store_cluster::Told,
+    store_cluster::CallOutput,
 };
 
 /// Archives segments across the first 4 GiB, where the names jump, and recovers them.
@@ -63,7 +63,7 @@ fn walkeep(sandbox: &Sandbox, command: &str, archive: &ArchiveDirectory, options
 
 /// Returns the exit status of verify, and the kinds and files of its failures.
 fn failures(sandbox: &Sandbox, archive: &ArchiveDirectory) -> (i32, Vec<(String, String)>) {
-    let told = Told::by(walkeep(sandbox, "verify", archive, &["--deep", "--json"]));
+    let told = CallOutput::of(walkeep(sandbox, "verify", archive, &["--deep", "--json"]));
     let json: Value = serde_json::from_slice(&told.stdout).unwrap();
     let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
     let findings = json["findings"].as_array().unwrap().iter();
@@ -97,7 +97,7 @@ fn change_the_size(from: u64, to: u64) {
 
     let all = archive.all_names(system);
     for policy in [["--keep-backups", "1"], ["--keep-days", "0"], ["--before", "000000010000000000000099"]] {
-        let told = Told::by(walkeep(&sandbox, "prune", &archive, &policy));
+        let told = CallOutput::of(walkeep(&sandbox, "prune", &archive, &policy));
         assert_eq!(told.status, 1, "{}", told.text());
         assert!(told.stderr.contains("pg_resetwal has changed the size of segments"), "{}", told.stderr);
     }

@@ -10,7 +10,7 @@ use support::{
     output_of,
     sandbox::Sandbox,
     status::{json_of, metrics, told_well},
-    store_cluster::Told,
+    store_cluster::CallOutput,
     wait_until,
 };
 
@@ -55,7 +55,7 @@ fn idle_lagging_and_misdirected_servers_are_recognized() {
     server.sql("insert into kept select generate_series(1, 1000)");
     let waiting = server.finish_segment();
     assert_eq!(server.backlog(), [waiting.as_str()]);
-    let away = Told::by(status(&sandbox, &archive, &server, &["--prometheus"]));
+    let away = CallOutput::of(status(&sandbox, &archive, &server, &["--prometheus"]));
     let found = metrics(std::str::from_utf8(&away.stdout).unwrap());
     assert_eq!((away.status, &*found["walkeep_up"], &*found["walkeep_backlog_files"]), (1, "0", "1"));
     assert_eq!(found["walkeep_backlog_bytes"], (1 << 20).to_string());
@@ -128,7 +128,7 @@ fn an_old_primary_that_continues_is_reported_and_one_recovered_to_the_past_is_no
     new.promote();
     write(&new);
     let looked =
-        |server: &Cluster, arguments: &[&str]| Told::by(status(&sandbox, &archive, server, arguments));
+        |server: &Cluster, arguments: &[&str]| CallOutput::of(status(&sandbox, &archive, server, arguments));
     assert_eq!(looked(&new, &[]).status, 0, "{}", looked(&new, &[]).text());
     // The old primary continues. Archiving times have a resolution of a second.
     wait_until("a second is over", || {

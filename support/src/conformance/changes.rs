@@ -8,8 +8,8 @@ use walkeep::{
     error::ErrorKind,
 };
 
+use super::backend::{Backend, Scene, run};
 use super::listings::{MANY, many};
-use super::place::{Place, Scene, run};
 use super::promises::{NAMES, SEGMENT, content, name};
 
 impl Scene<'_> {
@@ -21,14 +21,14 @@ impl Scene<'_> {
     async fn delete(&self, files: &[ArchivedFile]) -> Vec<usize> {
         let mut gone = Vec::new();
         let never = CancellationToken::new();
-        self.archive.delete(self.system, files, &never, &mut |place| gone.push(place)).await.unwrap();
+        self.archive.delete(self.system, files, &never, &mut |index| gone.push(index)).await.unwrap();
         gone
     }
 }
 
-pub fn listings_and_questions_see_every_change_at_once(place: &dyn Place) {
+pub fn listings_and_questions_see_every_change_at_once(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
         let history = "00000009.history";
         scene.create(history, content("stays")).await;
@@ -52,9 +52,9 @@ pub fn listings_and_questions_see_every_change_at_once(place: &dyn Place) {
     });
 }
 
-pub fn what_is_deleted_is_gone_and_all_else_stays(place: &dyn Place) {
+pub fn what_is_deleted_is_gone_and_all_else_stays(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         for file in many().iter().take(6) {
             scene.create(file, content("x")).await;
         }
@@ -65,7 +65,7 @@ pub fn what_is_deleted_is_gone_and_all_else_stays(place: &dyn Place) {
         assert_eq!(scene.files().await, rest);
         // What is gone already is nothing to complain of; a directory tells that it did not go.
         let gone = scene.delete(&files[2..4]).await;
-        assert!(gone.contains(&1) && (!place.is_directory() || gone == [1]), "{gone:?}");
+        assert!(gone.contains(&1) && (!backend.is_directory() || gone == [1]), "{gone:?}");
         assert_eq!(scene.files().await, rest[1..]);
         scene.delete(&[]).await;
         assert_eq!(scene.files().await, rest[1..]);
@@ -75,9 +75,9 @@ pub fn what_is_deleted_is_gone_and_all_else_stays(place: &dyn Place) {
     });
 }
 
-pub fn more_than_a_thousand_files_are_deleted(place: &dyn Place) {
+pub fn more_than_a_thousand_files_are_deleted(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         scene.put_segments(&many());
         let files = scene.files().await;
         let (last, all_but_one) = files.split_last().unwrap();
@@ -87,24 +87,24 @@ pub fn more_than_a_thousand_files_are_deleted(place: &dyn Place) {
     });
 }
 
-pub fn who_is_told_to_stop_deletes_nothing_more(place: &dyn Place) {
+pub fn who_is_told_to_stop_deletes_nothing_more(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         for file in NAMES {
             scene.create(file, content("x")).await;
         }
         let (files, stop) = (scene.files().await, CancellationToken::new());
         stop.cancel();
         let mut gone = Vec::new();
-        let deleted = scene.archive.delete(scene.system, &files, &stop, &mut |place| gone.push(place)).await;
+        let deleted = scene.archive.delete(scene.system, &files, &stop, &mut |index| gone.push(index)).await;
         assert_eq!(deleted.unwrap_err().kind(), ErrorKind::Stopped);
         assert_eq!((gone, scene.files().await), (vec![], files));
     });
 }
 
-pub fn what_pushes_have_left_is_listed_and_deleted(place: &dyn Place) {
+pub fn what_pushes_have_left_is_listed_and_deleted(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         scene.create(SEGMENT, content("x")).await;
         let left = ["wal/0000000100000009/000000010000000900000002#17", "timelines/00000002.history#3"];
         for key in left {
@@ -115,7 +115,7 @@ pub fn what_pushes_have_left_is_listed_and_deleted(place: &dyn Place) {
         assert_eq!(keys, left.map(|key| format!("{}/{key}", scene.system)).into());
         let mut gone = Vec::new();
         let never = CancellationToken::new();
-        scene.archive.delete_staged(&staged, &never, &mut |place| gone.push(place)).await.unwrap();
+        scene.archive.delete_staged(&staged, &never, &mut |index| gone.push(index)).await.unwrap();
         gone.sort_unstable();
         assert_eq!(gone, [0, 1]);
         let inventory = scene.archive.inventory(scene.system).await.unwrap();
@@ -123,15 +123,15 @@ pub fn what_pushes_have_left_is_listed_and_deleted(place: &dyn Place) {
         // Only a directory of segments can be empty.
         let empty: Vec<_> = inventory.empty.iter().map(|directory| directory.key.clone()).collect();
         let group = format!("{}/wal/0000000100000009", scene.system);
-        assert_eq!(empty, if place.is_directory() { vec![group] } else { vec![] });
+        assert_eq!(empty, if backend.is_directory() { vec![group] } else { vec![] });
         scene.archive.remove_empty(&inventory.empty, &mut |_| ()).await;
         assert_eq!(scene.archive.inventory(scene.system).await.unwrap().empty, []);
     });
 }
 
-pub fn a_report_is_replaced_and_is_no_archived_file(place: &dyn Place) {
+pub fn a_report_is_replaced_and_is_no_archived_file(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
         scene.create(SEGMENT, content("x")).await;
         assert_eq!(archive.read_report(system, Report::Prune).await.unwrap(), None);
@@ -145,13 +145,14 @@ pub fn a_report_is_replaced_and_is_no_archived_file(place: &dyn Place) {
     });
 }
 
-pub fn a_probe_tells_what_the_place_can_do(place: &dyn Place) {
+pub fn a_probe_tells_what_the_backend_can_do(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let probe = scene.archive.probe();
         assert!(!probe.is_listed().await.unwrap());
         probe.create().await.unwrap();
-        let conditions = if place.honours_conditions() { Conditions::Honoured } else { Conditions::Ignored };
+        let conditions =
+            if backend.honours_conditions() { Conditions::Honoured } else { Conditions::Ignored };
         assert_eq!(probe.create_again().await.unwrap(), conditions);
         probe.read().await.unwrap();
         assert!(probe.is_listed().await.unwrap());

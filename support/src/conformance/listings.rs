@@ -8,7 +8,7 @@ use walkeep::{
     wal::{SegmentName, TimelineId},
 };
 
-use super::place::{Place, Scene, run};
+use super::backend::{Backend, Scene, run};
 use super::promises::{NAMES, SEGMENT, content, name};
 
 /// More than a page of any store's listing.
@@ -36,9 +36,9 @@ impl Scene<'_> {
     }
 }
 
-pub fn all_that_is_there_is_listed_in_order_beyond_a_thousand_names(place: &dyn Place) {
+pub fn all_that_is_there_is_listed_in_order_beyond_a_thousand_names(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
         let mut expected = many();
         scene.put_segments(&expected);
@@ -74,9 +74,9 @@ pub fn all_that_is_there_is_listed_in_order_beyond_a_thousand_names(place: &dyn 
     });
 }
 
-pub fn the_parts_of_an_archive_are_listed_by_themselves(place: &dyn Place) {
+pub fn the_parts_of_an_archive_are_listed_by_themselves(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
         let text_files = async |kind| names(&archive.text_files(system, kind).await.unwrap());
         for kind in [TextFiles::Histories, TextFiles::Backups] {
@@ -120,9 +120,9 @@ pub fn the_parts_of_an_archive_are_listed_by_themselves(place: &dyn Place) {
     });
 }
 
-pub fn what_walkeep_does_not_know_is_never_taken_for_an_archived_file(place: &dyn Place) {
+pub fn what_walkeep_does_not_know_is_never_taken_for_an_archived_file(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
         for file in NAMES {
             scene.create(file, content("x")).await;
@@ -163,9 +163,9 @@ pub fn what_walkeep_does_not_know_is_never_taken_for_an_archived_file(place: &dy
     });
 }
 
-pub fn what_is_around_a_segment_is_seen(place: &dyn Place) {
+pub fn what_is_around_a_segment_is_seen(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
         let segment = |text: &str| -> SegmentName { text.parse().unwrap() };
         let around = async |text| archive.surroundings(system, segment(text)).await.unwrap();
@@ -203,9 +203,9 @@ pub fn what_is_around_a_segment_is_seen(place: &dyn Place) {
     });
 }
 
-pub fn the_time_of_a_file_is_that_of_its_creation(place: &dyn Place) {
+pub fn the_time_of_a_file_is_that_of_its_creation(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         scene.create(SEGMENT, content("x")).await;
         let file = scene.archive.inventory(scene.system).await.unwrap().files[0];
         let age = Timestamp::now().duration_since(file.since);

@@ -1,21 +1,21 @@
-//! What `Archive` promises, every place keeps: one suite for each of them, through the library.
+//! What `Archive` promises, every backend keeps: one suite for each of them, through the library.
 //!
-//! A place joins by saying how an empty archive is made there ([`Place`]). What is promised is in `promises`, `listings` and
-//! `changes`, once for all. Where a place differs it says so, and the promise says what follows.
+//! A backend joins by saying how an empty archive is made in it ([`Backend`]). What is promised is in `promises`, `listings` and
+//! `changes`, once for all. Where a backend differs it says so, and the promise says what follows.
 
+pub mod backend;
 pub mod changes;
 pub mod listings;
-pub mod place;
 pub mod promises;
 
-pub use place::{Bucket, Directory, InGarage, InMemory, Place};
+pub use backend::{Backend, Bucket, Directory, InGarage, InMemory};
 
-/// Hands all promises to another macro, after a place.
+/// Hands all promises to another macro, after a backend.
 #[macro_export]
 macro_rules! with_all_promises {
-    ($callback:ident, $place:expr) => {
+    ($callback:ident, $backend:expr) => {
         $callback! {
-            $place;
+            $backend;
             promises::a_file_is_created_once_and_never_replaced,
             promises::of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there,
             promises::a_file_comes_back_whole_whatever_its_size,
@@ -37,7 +37,7 @@ macro_rules! with_all_promises {
             changes::who_is_told_to_stop_deletes_nothing_more,
             changes::what_pushes_have_left_is_listed_and_deleted,
             changes::a_report_is_replaced_and_is_no_archived_file,
-            changes::a_probe_tells_what_the_place_can_do,
+            changes::a_probe_tells_what_the_backend_can_do,
         }
     };
 }
@@ -45,24 +45,24 @@ macro_rules! with_all_promises {
 /// A test for each promise.
 #[macro_export]
 macro_rules! one_by_one {
-    ($place:expr; $($module:ident::$name:ident),* $(,)?) => {
+    ($backend:expr; $($module:ident::$name:ident),* $(,)?) => {
         $(
             #[test]
             fn $name() {
-                $crate::conformance::$module::$name(&$place);
+                $crate::conformance::$module::$name(&$backend);
             }
         )*
     };
 }
 
-/// All promises in one test: for a place that takes long to set up. What is tried last is what fails.
+/// All promises in one test: for a backend that takes long to set up. What is tried last is what fails.
 #[macro_export]
 macro_rules! all_together {
-    ($place:expr; $($module:ident::$name:ident),* $(,)?) => {
-        let place = $place;
+    ($backend:expr; $($module:ident::$name:ident),* $(,)?) => {
+        let backend = $backend;
         $(
             println!("{}", stringify!($name));
-            $crate::conformance::$module::$name(&place);
+            $crate::conformance::$module::$name(&backend);
         )*
     };
 }

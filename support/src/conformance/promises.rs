@@ -19,7 +19,7 @@ use walkeep::{
     wal::{LongPageHeader, SystemIdentifier, WalName},
 };
 
-use super::place::{Place, Scene, run};
+use super::backend::{Backend, Scene, run};
 use crate::data_directory::{self, SEGMENT_BYTES};
 
 pub const SEGMENT: &str = "000000010000000000000001";
@@ -72,13 +72,13 @@ pub async fn read(fetched: Fetched) -> Result<Vec<u8>, Error> {
     Ok(read)
 }
 
-pub fn a_file_is_created_once_and_never_replaced(place: &dyn Place) {
+pub fn a_file_is_created_once_and_never_replaced(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         for file in NAMES {
             assert_eq!(scene.create(file, content("the first")).await, Created::New, "{file}");
             assert_eq!(scene.create(file, content("another")).await, Created::Exists, "{file}");
-            if place.honours_conditions() {
+            if backend.honours_conditions() {
                 let again = scene.archive.create(scene.system, name(file), content("another one")).await;
                 assert_eq!(again.unwrap(), Created::Exists, "{file}");
             }
@@ -87,17 +87,17 @@ pub fn a_file_is_created_once_and_never_replaced(place: &dyn Place) {
     });
 }
 
-pub fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there(place: &dyn Place) {
+pub fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there(backend: &dyn Backend) {
     const MANY: u8 = 8;
-    if !place.honours_conditions() {
+    if !backend.honours_conditions() {
         return;
     }
-    let scene = run(Scene::new(place));
+    let scene = run(Scene::new(backend));
     for round in 0..4u8 {
         let file = format!("0000000100000000000000{round:02X}");
         // As processes do: each with an archive, and a runtime, of its own.
         let create = |number: u8| {
-            let options = place.archive(&scene.name);
+            let options = backend.archive(&scene.name);
             run(async {
                 let archive = Archive::open(&options).await.unwrap();
                 archive.create(scene.system, name(&file), content(vec![number; 100_000])).await
@@ -122,12 +122,12 @@ pub fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there(place
     }
 }
 
-pub fn a_file_comes_back_whole_whatever_its_size(place: &dyn Place) {
+pub fn a_file_comes_back_whole_whatever_its_size(backend: &dyn Backend) {
     let pattern = |bytes: usize| -> Vec<u8> {
         (0..bytes).map(|at| u8::try_from((at ^ (at >> 8) ^ (at >> 16)) & 0xFF).unwrap()).collect()
     };
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         for (number, bytes) in [0, 1, 4095, 100_000, 3 << 20].into_iter().enumerate() {
             let (file, whole) = (format!("0000000100000000000000{number:02X}"), pattern(bytes));
             // In several parts, as a large file is.
@@ -147,9 +147,9 @@ pub fn a_file_comes_back_whole_whatever_its_size(place: &dyn Place) {
     });
 }
 
-pub fn a_file_that_is_not_there_is_absent_and_nothing_else_is(place: &dyn Place) {
+pub fn a_file_that_is_not_there_is_absent_and_nothing_else_is(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         scene.create(SEGMENT, content("x")).await;
         for file in [NEXT, PARTIAL, HISTORY, BACKUP, "0000000200000000000000FF", "0000000100000009000000FF"] {
             let error = scene.read(file).await.unwrap_err();
@@ -164,9 +164,9 @@ pub fn a_file_that_is_not_there_is_absent_and_nothing_else_is(place: &dyn Place)
     });
 }
 
-pub fn an_archive_without_a_file_of_the_system_proves_nothing(place: &dyn Place) {
+pub fn an_archive_without_a_file_of_the_system_proves_nothing(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
         // What is not a file of the system is none, wherever it is.
         let other = SystemIdentifier::new(8).unwrap();
@@ -193,9 +193,9 @@ pub fn an_archive_without_a_file_of_the_system_proves_nothing(place: &dyn Place)
     });
 }
 
-pub fn whoever_asks_whether_a_file_is_there_hears_the_same(place: &dyn Place) {
+pub fn whoever_asks_whether_a_file_is_there_hears_the_same(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
         for file in NAMES {
             let (framed, stored) = framed(system, name(file));
@@ -209,8 +209,8 @@ pub fn whoever_asks_whether_a_file_is_there_hears_the_same(place: &dyn Place) {
             let tells = archive.conditional_put().1 && archive.is_store();
             assert_eq!(archive.is_known_taken(system, name(file)).await.unwrap(), !tells, "{file}");
             // Of a `.partial`, a store cannot tell which one it is.
-            let is_told = place.is_directory() || file != PARTIAL;
-            assert_eq!(archive.still_holds(system, name(file), stored).await.unwrap(), is_told, "{file}");
+            let is_known = backend.is_directory() || file != PARTIAL;
+            assert_eq!(archive.still_holds(system, name(file), stored).await.unwrap(), is_known, "{file}");
             let other = StoredFile { bytes: stored.bytes + 1, ..stored };
             assert!(!archive.still_holds(system, name(file), other).await.unwrap(), "{file}");
             assert!(!archive.holds(system, name(NEXT)).await.unwrap());
@@ -245,9 +245,9 @@ fn framed(system: SystemIdentifier, name: WalName) -> (Content<File>, StoredFile
     (encoded.content, stored)
 }
 
-pub fn systems_are_apart(place: &dyn Place) {
+pub fn systems_are_apart(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         let archive = &scene.archive;
         let only = async || archive.only_system().await.map_err(|error| error.kind());
         assert_eq!(archive.systems().await.unwrap(), []);
@@ -274,13 +274,13 @@ pub fn systems_are_apart(place: &dyn Place) {
     });
 }
 
-pub fn archives_in_one_place_are_apart(place: &dyn Place) {
+pub fn archives_in_one_place_are_apart(backend: &dyn Backend) {
     run(async {
-        let main = Scene::new(place).await;
+        let main = Scene::new(backend).await;
         let others = [format!("{}2", main.name), format!("{}/sub", main.name)];
         main.create(SEGMENT, content("main")).await;
         for other in others {
-            let archive = Archive::open(&place.archive(&other)).await.unwrap();
+            let archive = Archive::open(&backend.archive(&other)).await.unwrap();
             assert!(!archive.holds(main.system, name(SEGMENT)).await.unwrap(), "{other}");
             assert_eq!(archive.systems().await.unwrap(), [], "{other}");
             archive.create(main.system, name(SEGMENT), content("other")).await.unwrap();
@@ -292,9 +292,9 @@ pub fn archives_in_one_place_are_apart(place: &dyn Place) {
     });
 }
 
-pub fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_way(place: &dyn Place) {
+pub fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_way(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         scene.create(HISTORY, content("x")).await;
         let whole = vec![7; 300_000];
         for polls in 0..12 {
@@ -321,9 +321,9 @@ pub fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_
     });
 }
 
-pub fn reading_that_is_given_up_ends(place: &dyn Place) {
+pub fn reading_that_is_given_up_ends(backend: &dyn Backend) {
     run(async {
-        let scene = Scene::new(place).await;
+        let scene = Scene::new(backend).await;
         // More than waits to be read anywhere.
         let whole = vec![7; 24 << 20];
         scene.create(SEGMENT, content(&whole)).await;

@@ -7,7 +7,7 @@ use support::{
     backfilled::{Server, wal, wal_of},
     kept::{name, position},
     push::succeeds,
-    store_cluster::Told,
+    store_cluster::CallOutput,
 };
 
 #[test]
@@ -134,7 +134,7 @@ fn an_unreadable_history_does_not_prove_that_there_is_no_fork() {
     fs::remove_file(&path).unwrap();
     fs::write(&path, damaged).unwrap();
     server.has(&wal_of(1, 1, 2), 1);
-    let told = Told::by(server.backfill(&[]));
+    let told = CallOutput::of(server.backfill(&[]));
     assert_eq!(told.status, 1);
     assert!(told.stderr.contains("00000002.history"), "{}", told.stderr);
     assert_eq!(server.archived(), [name(1, 1), "00000002.history".to_owned()]);

@@ -13,7 +13,7 @@ use support::{
     kept::{name, position},
     push::{BACKUP, BACKUP_CONTENT, OTHER_SYSTEM, files_below},
     running::outcome_of,
-    store_cluster::Told,
+    store_cluster::CallOutput,
     wal_writer::WalWriter,
 };
 
@@ -228,7 +228,7 @@ fn damaged_and_foreign_files_are_problems_but_do_not_stop_it() {
     ] {
         assert!(lines.iter().any(|line| line.starts_with(&format!("left {name}: {why}"))), "{lines:?}");
     }
-    let json = Told::by(server.backfill(&["--json"]));
+    let json = CallOutput::of(server.backfill(&["--json"]));
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((&json["ok"], &json["held_files"]), (&Value::from(false), &Value::from(2)));
     let problems = json["left"].as_array().unwrap().iter().filter(|left| left["problem"] == true);
@@ -240,7 +240,7 @@ fn an_implausible_archive_receives_nothing() {
     let server = Server::new();
     server.has(&wal_of(1, 1, 2), 1);
     let refused = |mut command: Command, status: i32, words: &[&str]| {
-        let told = Told::by({
+        let told = CallOutput::of({
             command.stdout(Stdio::null());
             command
         });
@@ -287,7 +287,7 @@ fn root_creates_no_files_that_the_server_could_not_read() {
     ]);
     as_it_is.arg(server.pusher.data.join("")).stdout(Stdio::null());
     if rustix::process::geteuid().is_root() {
-        Told::by(as_it_is).is_error(2, &["root would own", "sudo -u"]);
+        CallOutput::of(as_it_is).is_error(2, &["root would own", "sudo -u"]);
         assert_eq!(server.archived(), [name(1, 1)]);
     } else {
         assert_eq!(outcome_of(as_it_is).status, 0);

@@ -9,7 +9,7 @@ use support::{
     push::{HISTORY, SYSTEM, succeeds},
     running::{Outcome, Running},
     store::fault::{Fault, Matching},
-    store_cluster::Told,
+    store_cluster::CallOutput,
     store_scene::StoreScene,
     wait_until,
     wal_writer::WalWriter,
@@ -50,12 +50,12 @@ fn asked(scene: &StoreScene) -> (usize, usize) {
 #[test]
 fn missing_files_are_found_with_one_listing_per_directory_and_sent_once() {
     let scene = scene();
-    let would = Told::by(backfill(&scene, &["--dry-run"]));
+    let would = CallOutput::of(backfill(&scene, &["--dry-run"]));
     // Of the segments, and of the history files.
     // The one that both have is compared.
     assert_eq!((asked(&scene), scene.store.requests().len()), ((2, 1), 3));
     scene.store.forget_requests();
-    let done = Told::by(backfill(&scene, &[]));
+    let done = CallOutput::of(backfill(&scene, &[]));
     assert_eq!((done.status, done.stderr.as_str()), (0, ""));
     assert_eq!(would.text().replace("would archive", "archived"), done.text());
     assert_eq!(asked(&scene), (2, 13));
@@ -74,14 +74,14 @@ fn temporary_failures_are_retried_and_a_refusal_stops_it() {
     for fault in [Fault::Answer { status: 503, code: "SlowDown", message: "Slow down." }, Fault::AnswerLost] {
         let scene = scene();
         scene.store.break_times(3, Matching::Puts, fault.clone());
-        let told = Told::by(backfill(&scene, &[]));
+        let told = CallOutput::of(backfill(&scene, &[]));
         assert_eq!(told.status, 0, "{fault:?}: {}", told.text());
         assert!((1..=FULL).all(|number| scene.stored(&name(1, number)).is_some()), "{fault:?}");
     }
     let scene = scene();
     let fault = Fault::Answer { status: 403, code: "AccessDenied", message: "Access Denied" };
     scene.store.break_with(Matching::Puts, fault);
-    let told = Told::by(backfill(&scene, &[]));
+    let told = CallOutput::of(backfill(&scene, &[]));
     assert_eq!(told.status, 2, "{}", told.text());
     assert!(
         told.stderr.contains("cannot archive ") && told.stderr.contains("AccessDenied"),
@@ -97,7 +97,8 @@ fn a_prefix_without_files_of_this_cluster_receives_nothing() {
     scene.set("WALKEEP_TIMEOUT", "1s");
     let mut command = backfill(&scene, &["--archive", "s3://wal/mian"]);
     command.env_remove("WALKEEP_ARCHIVE");
-    Told::by(command).is_error(1, &["s3://wal/mian", "holds no file of system", "this cluster's archive"]);
+    CallOutput::of(command)
+        .is_error(1, &["s3://wal/mian", "holds no file of system", "this cluster's archive"]);
     assert_eq!(asked(&scene).1, 0);
 }
 

@@ -15,7 +15,7 @@ use support::{
     data_directory::{SEGMENT_BYTES, control},
     push::{BACKUP, BACKUP_CONTENT, Pusher, SYSTEM, succeeds},
     status::{DATA, idle, marked, says, status},
-    store_cluster::Told,
+    store_cluster::CallOutput,
 };
 
 const FIRST: &str = "000000010000000000000001";
@@ -49,7 +49,7 @@ fn check(pusher: &Pusher, archive: &str) -> Command {
 
 /// Returns the finding of that name, and the names of the failed checks.
 fn found(check: Command, name: &str) -> (Value, Vec<String>) {
-    let told = Told::by(check);
+    let told = CallOutput::of(check);
     let report: Value = serde_json::from_slice(&told.stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
     let failed: Vec<String> = checks
@@ -117,7 +117,7 @@ fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
     let lacking = format!("✗ {}", words[0]);
     says(status(&pusher, &DATA), 1, &[&lacking, words[1], words[2]]);
     let metrics = [&DATA[..], &["--prometheus"]].concat();
-    let told = Told::by(status(&pusher, &metrics));
+    let told = CallOutput::of(status(&pusher, &metrics));
     let missing = format!("walkeep_history_missing{{system_identifier=\"{SYSTEM}\"}} 1\n");
     assert!(told.text().contains(&missing), "{}", told.text());
     // It waits to be archived, and the backlog is reported.

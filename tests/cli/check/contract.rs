@@ -21,7 +21,7 @@ use support::{
         fault::{Fault, Matching},
         identity::Identity,
     },
-    store_cluster::{Environment, StoreUsers, Told, changed, configured, knowing},
+    store_cluster::{CallOutput, Environment, StoreUsers, changed, configured, knowing},
 };
 
 /// Output of `walkeep check --json`.
@@ -33,7 +33,7 @@ struct Report {
 impl Report {
     fn of(mut check: Command) -> Self {
         check.arg("--json");
-        let told = Told::by(check);
+        let told = CallOutput::of(check);
         assert_eq!(told.stderr, "");
         let json: Value = serde_json::from_slice(&told.stdout).unwrap();
         assert_eq!(json["ok"], told.status == 0, "{json:#}");
@@ -101,7 +101,7 @@ fn a_usable_directory_passes_and_nothing_is_left_in_it() {
         assert_eq!(report.finding(name).get("hint"), None);
     }
     assert_eq!(files_below(pusher.archive.url().as_ref()), [""; 0]);
-    let told = Told::by(check_of_directory(&pusher));
+    let told = CallOutput::of(check_of_directory(&pusher));
     assert_eq!((told.status, &*told.stderr), (0, ""));
     let text = told.text();
     assert!(text.lines().count() >= 7 && text.lines().all(|line| line.starts_with("✓ ")), "{text}");
@@ -120,7 +120,7 @@ fn a_missing_or_inaccessible_directory_fails() {
     let report = Report::of(check_of_directory(&pusher));
     report.fails(&["archive"]);
     report.says("fail", "archive", &[pusher.archive.url()]);
-    let text = Told::by(check_of_directory(&pusher)).text();
+    let text = CallOutput::of(check_of_directory(&pusher)).text();
     assert!(text.lines().any(|line| line.starts_with("✗ archive ")), "{text}");
 }
 
@@ -409,8 +409,8 @@ fn a_missing_archive_is_a_usage_error() {
     let pusher = Pusher::new();
     let mut check = pusher.sandbox.walkeep();
     check.arg("check");
-    Told::by(check).is_error(2, &["no archive is configured"]);
+    CallOutput::of(check).is_error(2, &["no archive is configured"]);
     let mut check = check_of_directory(&pusher);
     check.arg("--pgdat");
-    Told::by(check).is_error(2, &["--pgdat"]);
+    CallOutput::of(check).is_error(2, &["--pgdat"]);
 }

@@ -15,7 +15,7 @@ use support::{
     kept::{Kept, days_ago, name, put_file},
     push::SYSTEM,
     running::Running,
-    store_cluster::Told,
+    store_cluster::CallOutput,
     wrapper::wrapped,
 };
 
@@ -63,7 +63,7 @@ fn names(list: &Value) -> BTreeSet<String> {
 
 /// Runs a prune that reaches a directory without permission to delete; asserts its output and report, and returns its
 /// document.
-fn stopped_by_a_directory(options: &[&str]) -> (Told, BTreeSet<String>, u64) {
+fn stopped_by_a_directory(options: &[&str]) -> (CallOutput, BTreeSet<String>, u64) {
     let kept = Kept::new();
     // The last two of one directory, and the first of the next one.
     kept.segments(1, 4094..=4103, 2);
@@ -73,7 +73,7 @@ fn stopped_by_a_directory(options: &[&str]) -> (Told, BTreeSet<String>, u64) {
     let closed = Permissions::set(kept.archive.file(SYSTEM, &name(1, 4096)).parent().unwrap(), 0o500);
     let mut prune = kept.walkeep("prune", &[&ONE[..], options].concat());
     prune.stdout(Stdio::piped());
-    let told = Told::by(prune);
+    let told = CallOutput::of(prune);
     drop(closed);
     told.is_error(1, &["cannot delete", &name(1, 4096), "Permission denied", "delete there"]);
     let (gone, bytes) = gone(&before, &kept);
@@ -129,7 +129,7 @@ fn every_deletion_is_an_audit_line() {
     let lines = |options: &[&str]| {
         let kept = fortnight();
         let size = sizes(&kept).into_iter().find(|(file, _)| *file == name(1, 1)).unwrap().1;
-        let told = Told::by(kept.walkeep("prune", &[&ONE[..], options].concat()));
+        let told = CallOutput::of(kept.walkeep("prune", &[&ONE[..], options].concat()));
         assert_eq!(told.status, 0, "{}", told.stderr);
         let deleted = |line: &&str| line.contains("deleted");
         (size, told.stderr.lines().filter(deleted).map(str::to_owned).collect::<Vec<_>>())
@@ -149,6 +149,6 @@ fn every_deletion_is_an_audit_line() {
     assert_eq!(lines(&[]).1, [""; 0]);
     // Files that stay are not in the audit.
     let kept = fortnight();
-    let told = Told::by(kept.walkeep("prune", &[&ONE[..], &["-v", "--dry-run"]].concat()));
+    let told = CallOutput::of(kept.walkeep("prune", &[&ONE[..], &["-v", "--dry-run"]].concat()));
     assert!(!told.stderr.contains("deleted"), "{}", told.stderr);
 }

@@ -9,7 +9,7 @@ use support::{
     push::SYSTEM,
     running::{Outcome, outcome_of},
     store::fault::{Fault, Matching},
-    store_cluster::Told,
+    store_cluster::CallOutput,
     store_scene::{StoreScene, key},
 };
 
@@ -161,7 +161,7 @@ fn a_partly_successful_deletion_counts_the_deleted_objects() {
     let denied = Fault::Answer { status: 403, code: "AccessDenied", message: "Held." };
     scene.store.break_with(Matching::Method("DELETE"), denied);
     let mut prune = prune(&scene, &["--json"]);
-    let told = Told::by({
+    let told = CallOutput::of({
         prune.stdout(Stdio::piped());
         prune
     });

@@ -20,7 +20,7 @@ use support::{
     push::{BACKUP, BACKUP_CONTENT, HISTORY, HISTORY_CONTENT, OTHER_SYSTEM, Pusher, SYSTEM, succeeds},
     status::{DATA, json_of, marked, metrics, noted, says, status, told_well},
     store::fault::{Fault, Matching},
-    store_cluster::Told,
+    store_cluster::CallOutput,
     store_scene::{StoreScene, key},
 };
 
@@ -275,7 +275,7 @@ fn metrics_are_written_while_the_archive_is_away() {
     let pusher = archive_with_everything();
     pusher.archive.vanish();
     let with_data = [&DATA[..], &["--prometheus", "--max-backlog", "1"]].concat();
-    let told = Told::by(status(&pusher, &with_data));
+    let told = CallOutput::of(status(&pusher, &with_data));
     assert_eq!(told.status, 1);
     for words in [pusher.archive.url(), "2 files waiting to be archived, more than --max-backlog 1"] {
         assert!(told.stderr.contains(words), "{}", told.stderr);
@@ -290,7 +290,7 @@ fn metrics_are_written_while_the_archive_is_away() {
         (&json!(false), &Value::Null, &json!(2))
     );
     assert!(json["errors"][0].as_str().unwrap().contains(pusher.archive.url()), "{json:#}");
-    Told::by(status(&pusher, &DATA)).is_error(1, &[pusher.archive.url()]);
+    CallOutput::of(status(&pusher, &DATA)).is_error(1, &[pusher.archive.url()]);
 }
 
 #[test]
@@ -298,15 +298,15 @@ fn a_wrong_data_directory_or_cluster_is_reported() {
     let pusher = archive();
     let away = pusher.sandbox.join("away");
     let away = ["--pgdata", away.to_str().unwrap()];
-    Told::by(status(&pusher, &away)).is_error(1, &["there is no global/pg_control in ", away[1]]);
-    let told = Told::by(status(&pusher, &[&away[..], &["--prometheus"]].concat()));
+    CallOutput::of(status(&pusher, &away)).is_error(1, &["there is no global/pg_control in ", away[1]]);
+    let told = CallOutput::of(status(&pusher, &[&away[..], &["--prometheus"]].concat()));
     assert_eq!((told.status, &*metrics(std::str::from_utf8(&told.stdout).unwrap())["walkeep_up"]), (1, "0"));
     let other = ["--system-identifier", &OTHER_SYSTEM.to_string()];
-    Told::by(status(&pusher, &other)).is_error(1, &["holds no file of system", other[1], "mounted"]);
+    CallOutput::of(status(&pusher, &other)).is_error(1, &["holds no file of system", other[1], "mounted"]);
     let both = [&DATA[..], &other].concat();
-    Told::by(status(&pusher, &both)).is_error(2, &["is of system", &SYSTEM.to_string(), other[1]]);
+    CallOutput::of(status(&pusher, &both)).is_error(2, &["is of system", &SYSTEM.to_string(), other[1]]);
     // Nobody has created it.
-    Told::by(status(&pusher, &DATA)).is_error(1, &["cannot list ", "pg_wal/archive_status"]);
+    CallOutput::of(status(&pusher, &DATA)).is_error(1, &["cannot list ", "pg_wal/archive_status"]);
 }
 
 #[test]
@@ -324,14 +324,15 @@ fn a_file_is_replaced_in_one_step_for_everybody_to_read() {
     }
     assert_eq!(metrics(&fs::read_to_string(&file).unwrap())["walkeep_up"], "1");
     // Even if there are problems, which are logged.
-    let told = Told::by(status(&pusher, &["--output", file.to_str().unwrap(), "--max-prune-age", "1d"]));
+    let told =
+        CallOutput::of(status(&pusher, &["--output", file.to_str().unwrap(), "--max-prune-age", "1d"]));
     told.is_error(1, &["no prune is known of"]);
     assert!(fs::read_to_string(&file).unwrap().contains("✗ no prune"));
     for (path, words) in [("/dev/null", "not a file"), ("metrics", "not a file"), ("no/such", "No such file")]
     {
-        Told::by(status(&pusher, &["--output", path])).is_error(1, &["cannot write", path, words]);
+        CallOutput::of(status(&pusher, &["--output", path])).is_error(1, &["cannot write", path, words]);
     }
-    Told::by(status(&pusher, &["--json", "--prometheus"])).is_error(2, &["--prometheus"]);
+    CallOutput::of(status(&pusher, &["--json", "--prometheus"])).is_error(2, &["--prometheus"]);
 }
 
 /// Creates a store with two groups of segments on timeline 1, one on timeline 2, and a backup.
@@ -415,7 +416,7 @@ fn a_store_that_does_not_answer_takes_the_time_limit_and_hides_no_local_metric()
     let data = scene.primary.join("");
     let arguments = ["--prometheus", "--pgdata", data.to_str().unwrap(), "--timeout", "2s"];
     let begun = Instant::now();
-    let told = Told::by(status_of(&scene, &arguments));
+    let told = CallOutput::of(status_of(&scene, &arguments));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     told.is_error(1, &["gave up after 2s"]);
     let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
@@ -423,7 +424,7 @@ fn a_store_that_does_not_answer_takes_the_time_limit_and_hides_no_local_metric()
     // A refusal is reported before the limit ends, with the reason.
     scene.hurry();
     scene.move_to("http://127.0.0.1:1");
-    let told = Told::by(status_of(&scene, &["--prometheus", "--timeout", "4s"]));
+    let told = CallOutput::of(status_of(&scene, &["--prometheus", "--timeout", "4s"]));
     told.is_error(1, &["refused"]);
     assert_eq!(metrics(std::str::from_utf8(&told.stdout).unwrap())["walkeep_up"], "0");
 }

@@ -15,7 +15,7 @@ use support::{
     kept::{Kept, archived_history, archived_segment, name, position},
     push::SYSTEM,
     status::{json_of, metrics, says, told_well},
-    store_cluster::Told,
+    store_cluster::CallOutput,
 };
 
 fn status(kept: &Kept, arguments: &[&str]) -> Command {
@@ -28,7 +28,7 @@ fn status(kept: &Kept, arguments: &[&str]) -> Command {
 fn finding(kept: &Kept, name: &str) -> Value {
     let mut check = kept.walkeep("check", &["--json"]);
     check.stdout(Stdio::piped());
-    let report: Value = serde_json::from_slice(&Told::by(check).stdout).unwrap();
+    let report: Value = serde_json::from_slice(&CallOutput::of(check).stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
     let found = checks.iter().find(|finding| finding["name"] == name);
     found.unwrap_or_else(|| panic!("{name} is not in {report:#}")).clone()
@@ -99,7 +99,7 @@ fn a_hole_left_by_a_failover_is_a_problem_until_it_is_filled() {
             "left_by": 2, "left_at": left_at, "passed": false,
         }]);
         assert_eq!((&json["holes"], json["problems"].as_array().unwrap().len()), (&hole, 1));
-        let told = Told::by(status(&kept, &["--prometheus"]));
+        let told = CallOutput::of(status(&kept, &["--prometheus"]));
         assert_eq!((told.status, told.stderr.lines().count()), (1, 1), "{}", told.stderr);
         let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
         assert_eq!((&*found["walkeep_hole_segments"], &*found["walkeep_up"]), ("2", "1"));
@@ -178,7 +178,7 @@ fn a_timeline_written_after_its_fork_is_a_problem_and_a_note_a_day_later() {
     let json = json_of(status(&kept, &["--json"]), 1);
     assert_eq!(json["parallel"][0]["newest_segment"], name(1, 12), "{json:#}");
     assert_eq!(json["parallel"][0]["beside_timeline"], 2, "{json:#}");
-    let told = Told::by(status(&kept, &["--prometheus"]));
+    let told = CallOutput::of(status(&kept, &["--prometheus"]));
     let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
     assert_eq!(found["walkeep_parallel_timelines"], "1");
 }

@@ -14,7 +14,7 @@ use support::{
     data_directory::{SEGMENT_BYTES, control},
     push::{BACKUP_CONTENT, Pusher, SYSTEM, succeeds},
     status::{DATA, idle, json_of, marked, metrics, noted, says, status, told_well},
-    store_cluster::Told,
+    store_cluster::CallOutput,
 };
 
 const FIRST: &str = "000000010000000000000001";
@@ -129,11 +129,11 @@ fn a_long_backlog_is_reported_and_needs_a_data_directory() {
     says(status(&pusher, &with_data(&["--max-backlog", "2"])), 0, &["2 files"]);
     let line = "✗ 2 files waiting to be archived, more than --max-backlog 1\n";
     says(status(&pusher, &with_data(&["--max-backlog", "1"])), 1, &[line]);
-    Told::by(status(&pusher, &["--max-backlog", "1"])).is_error(2, &["--pgdata"]);
+    CallOutput::of(status(&pusher, &["--max-backlog", "1"])).is_error(2, &["--pgdata"]);
     for wrong in
         [["--max-lag", "soon"], ["--max-lag", "-1h"], ["--max-backlog", "-1"], ["--max-prune-age", "1mo"]]
     {
-        assert_eq!(Told::by(status(&pusher, &with_data(&wrong))).status, 2, "{wrong:?}");
+        assert_eq!(CallOutput::of(status(&pusher, &with_data(&wrong))).status, 2, "{wrong:?}");
     }
 }
 

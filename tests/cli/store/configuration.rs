@@ -14,8 +14,8 @@ use support::{
         fault::{Fault, Matching},
     },
     store_cluster::{
-        ARCHIVE, Answering, Environment, StoreUsers, Told, changed, configured, knowing, place, segment_key,
-        store_section,
+        ARCHIVE, Answering, CallOutput, Environment, StoreUsers, changed, configured, knowing, place,
+        segment_key, store_section,
     },
     wait_until,
 };
@@ -48,10 +48,10 @@ fn is_archived(store: &Store) -> bool {
 
 /// Asserts that every call is refused because of its configuration.
 fn is_refused(users: &StoreUsers, with: &dyn Fn(Command) -> Command, words: &[&str]) {
-    Told::by(with(users.push())).is_error(2, words);
-    Told::by(with(users.restore())).is_error(255, words);
-    Told::by(with(users.restore_in(&users.standby))).is_error(75, words);
-    let check = Told::by(with(users.check()));
+    CallOutput::of(with(users.push())).is_error(2, words);
+    CallOutput::of(with(users.restore())).is_error(255, words);
+    CallOutput::of(with(users.restore_in(&users.standby))).is_error(75, words);
+    let check = CallOutput::of(with(users.check()));
     assert!(check.status != 0 && words.iter().all(|word| check.text().contains(word)), "{}", check.text());
 }
 
@@ -77,7 +77,7 @@ fn the_environment_takes_precedence_over_the_file() {
     let (users, store, other) = (StoreUsers::new(), Store::new(), Store::new());
     let section = store_section(&changed(&other.environment(), "AWS_SECRET_ACCESS_KEY", "wrong"), "");
     let file = users.configuration(&section, 0o600);
-    Told::by(configured(users.push(), &file)).is_error(2, &["403 Forbidden"]);
+    CallOutput::of(configured(users.push(), &file)).is_error(2, &["403 Forbidden"]);
     succeeds(knowing(configured(users.push(), &file), &store.environment()));
     assert!(is_archived(&store) && !is_archived(&other));
     // A single variable as well.
@@ -105,7 +105,7 @@ fn profiles_of_the_aws_tools_provide_keys_region_and_endpoint() {
     succeeds(configured(users.restore(), &file));
     assert!(users.restored() == users.segment);
     let nobody = [("AWS_PROFILE", "nobody".to_owned())];
-    Told::by(knowing(configured(users.push(), &file), &nobody)).is_error(2, &["\"nobody\""]);
+    CallOutput::of(knowing(configured(users.push(), &file), &nobody)).is_error(2, &["\"nobody\""]);
 
     // The default profile.
     users.sandbox.file(aws.join("credentials"), shared_credentials(&store, "default"));
@@ -201,7 +201,7 @@ fn the_machines_own_role_provides_credentials() {
     assert!(is_archived(&store));
     assert_eq!(metadata.heads().len(), 3);
     // If disabled, it is not asked.
-    Told::by(knowing(users.push(), &place(&store))).is_error(2, &["AWS_ACCESS_KEY_ID", "AWS_PROFILE"]);
+    CallOutput::of(knowing(users.push(), &place(&store))).is_error(2, &["AWS_ACCESS_KEY_ID", "AWS_PROFILE"]);
     assert_eq!(metadata.heads().len(), 3);
 }
 
@@ -298,7 +298,7 @@ fn disabled_metadata_is_not_asked_even_with_an_incomplete_configuration() {
     ] {
         let mut push = knowing(users.push(), &place(&store));
         push.env("AWS_METADATA_ENDPOINT", metadata.endpoint()).env(name, value);
-        let told = Told::by(push);
+        let told = CallOutput::of(push);
         assert_eq!(metadata.heads(), [""; 0], "{name}: {}", told.text());
         told.is_error(2, &["credentials"]);
     }
@@ -383,24 +383,24 @@ fn a_url_with_credentials_is_refused_and_not_repeated() {
         let file = users.configuration(&format!("archive = \"{url}\"\n"), 0o600);
         for mut push in [by_flag, by_variable, configured(push(), &file)] {
             push.arg(format!("pg_wal/{SEGMENT}"));
-            let told = Told::by(knowing(push, &store.environment()));
+            let told = CallOutput::of(knowing(push, &store.environment()));
             told.is_error(2, words);
             assert!(!told.text().contains(secret), "{}", told.text());
         }
     }
 }
 
-fn keeps_secrets(what: &str, told: &Told) {
+fn keeps_secrets(what: &str, told: &CallOutput) {
     for secret in [SECRET, TOKEN] {
         assert!(!told.text().contains(secret), "{what}: {}", told.text());
     }
 }
 
 /// Runs all calls concurrently, and asserts that none prints its secrets.
-fn nobody_tells(what: &str, users: &StoreUsers, environment: &Environment) -> Vec<Told> {
+fn nobody_tells(what: &str, users: &StoreUsers, environment: &Environment) -> Vec<CallOutput> {
     let calls = users.all_calls().into_iter().map(|call| knowing(call, environment));
     let told: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = calls.map(|call| scope.spawn(|| Told::by(call))).collect();
+        let running: Vec<_> = calls.map(|call| scope.spawn(|| CallOutput::of(call))).collect();
         running.into_iter().map(|call| call.join().unwrap()).collect()
     });
     for told in &told {
@@ -468,7 +468,7 @@ fn a_malformed_configuration_is_not_quoted() {
     ] {
         let file = users.configuration(&format!("[store]\nregion = \"here\"\n{line}\n"), 0o600);
         for call in users.all_calls() {
-            let told = Told::by(configured(call, &file));
+            let told = CallOutput::of(configured(call, &file));
             assert!([1, 2, 255].contains(&told.status), "{line}: {}", told.text());
             keeps_secrets(&line, &told);
         }

@@ -16,7 +16,7 @@ use support::{
     running::outcome_of,
     sandbox::Sandbox,
     store::{Store, dead_end::DeadEnd, identity::Identity},
-    store_cluster::{StoreUsers, Told, configured, knowing, segment_key},
+    store_cluster::{CallOutput, StoreUsers, configured, knowing, segment_key},
     wrapper::wrapped,
 };
 
@@ -40,10 +40,10 @@ fn elsewhere(store: &Store, endpoint: String) -> Vec<(&'static str, String)> {
 
 /// Asserts that all calls are refused with these words, and that the check says the same.
 fn is_refused(users: &StoreUsers, with: &dyn Fn(Command) -> Command, words: &[&str]) {
-    Told::by(with(users.push())).is_error(2, words);
-    Told::by(with(users.restore())).is_error(255, words);
-    Told::by(with(users.restore_in(&users.standby))).is_error(75, words);
-    let check = Told::by(with(users.check()));
+    CallOutput::of(with(users.push())).is_error(2, words);
+    CallOutput::of(with(users.restore())).is_error(255, words);
+    CallOutput::of(with(users.restore_in(&users.standby))).is_error(75, words);
+    let check = CallOutput::of(with(users.check()));
     assert_eq!(check.status, 1, "{}", check.text());
     for word in words {
         assert!(check.text().contains(word), "{word:?} is not in {}", check.text());
@@ -152,11 +152,11 @@ fn a_malformed_ca_file_is_a_configuration_error() {
     for path in [&empty, &no_certificate, &missing] {
         let file = trusting(&users, path);
         let words = [path.to_str().unwrap()];
-        Told::by(configured(told_of(&store, users.push()), &file)).is_error(2, &words);
-        Told::by(configured(told_of(&store, users.restore()), &file)).is_error(255, &words);
+        CallOutput::of(configured(told_of(&store, users.push()), &file)).is_error(2, &words);
+        CallOutput::of(configured(told_of(&store, users.restore()), &file)).is_error(255, &words);
         let mut push = told_of(&store, users.push());
         push.env("AWS_CA_BUNDLE", path);
-        Told::by(push).is_error(2, &words);
+        CallOutput::of(push).is_error(2, &words);
     }
     assert_eq!(store.connections(), 0);
 }
@@ -169,7 +169,7 @@ fn an_unreadable_certificate_is_named_by_its_file() {
         "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n",
     );
     let file = trusting(&users, &broken);
-    Told::by(configured(told_of(&store, users.push()), &file)).is_error(2, &[broken.to_str().unwrap()]);
+    CallOutput::of(configured(told_of(&store, users.push()), &file)).is_error(2, &[broken.to_str().unwrap()]);
 }
 
 #[test]

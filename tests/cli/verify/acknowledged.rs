@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use support::{
     kept::{Kept, archived_segment, days_ago, name},
     push::SYSTEM,
-    store_cluster::Told,
+    store_cluster::CallOutput,
     verified::VerifyOutput,
 };
 
@@ -44,8 +44,8 @@ impl Scene {
         VerifyOutput::of(self.command(options))
     }
 
-    fn told(&self, options: &[&str]) -> Told {
-        Told::by(self.command(options))
+    fn told(&self, options: &[&str]) -> CallOutput {
+        CallOutput::of(self.command(options))
     }
 
     fn file(&self, number: u64) -> PathBuf {

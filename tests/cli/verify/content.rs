@@ -277,7 +277,7 @@ fn an_archive_that_becomes_unavailable_is_a_failure_and_no_finding() {
     let away = Fault::Answer { status: 503, code: "SlowDown", message: "No" };
     scene.store.break_with(Matching::GetsFrom("000000010000000000000005"), away.clone());
     scene.store.break_with(Matching::Heads, away);
-    let told = support::store_cluster::Told::by(verify(&scene, &["--json"]));
+    let told = support::store_cluster::CallOutput::of(verify(&scene, &["--json"]));
     told.is_error(1, &["SlowDown", "--resume"]);
     let json: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!((&json["ok"], &json["failures"]), (&json!(false), &json!(0)));

@@ -18,7 +18,7 @@ use support::{
     data_directory::{SEGMENT_BYTES, control},
     kept::Kept,
     push::SYSTEM,
-    store_cluster::Told,
+    store_cluster::CallOutput,
     verified::{
         BACKUP, FORK, HISTORY, LAST, NEEDED, NEWEST, OLD, START, Verified, VerifyOutput, backup_history,
         content, name,
@@ -77,7 +77,7 @@ fn colours_and_a_bar_appear_only_on_terminals() {
         let mut script = archive.pusher.sandbox.command("script");
         script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
         script.envs(colours.map(|value| ("NO_COLOR", value)));
-        let told = Told::by(script);
+        let told = CallOutput::of(script);
         assert_eq!(told.status, 1, "{}", told.text());
         told.text()
     };
@@ -306,7 +306,7 @@ fn a_label_cannot_add_lines() {
     let broken = format!("{}.00000028.backup", name(1, 2));
     archive.push(&broken, backup_history(2, 9, "a\u{1b}[31mb\u{7}").as_bytes());
     archive.push(&name(1, 5), &content(&name(1, 5)));
-    let Told { stdout, .. } = archive.told(&["--names-only"]);
+    let CallOutput { stdout, .. } = archive.told(&["--names-only"]);
     assert!(
         stdout.iter().all(|byte| *byte == b'\n' || *byte >= b' '),
         "{}",

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use support::{
     kept::{Kept, archived_segment, days_ago, name, position},
-    store_cluster::Told,
+    store_cluster::CallOutput,
     verified::VerifyOutput,
 };
 
@@ -27,7 +27,7 @@ fn verify(kept: &Kept, options: &[&str]) -> VerifyOutput {
 }
 
 fn first_line(kept: &Kept, options: &[&str]) -> String {
-    let told = Told::by(command(kept, options)).text();
+    let told = CallOutput::of(command(kept, options)).text();
     told.lines().next().unwrap().to_owned()
 }
 

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use support::{
     push::succeeds,
     store::fault::{Fault, Matching},
-    store_cluster::Told,
+    store_cluster::CallOutput,
     store_scene::StoreScene,
     verified::{BACKUP, LAST, NEEDED, OLD, START, VerifyOutput, backup_history, content, name},
     verified_store::{interrupted, remove, report, store, verified_while, verify},
@@ -102,7 +102,7 @@ fn a_file_in_cold_storage_is_not_counted_as_compared() {
         (&3.into(), &18.into())
     );
     verdict.means(NEEDED, &["cold storage", "\"nightly\""]);
-    let told = Told::by(verify(&scene, &[])).text();
+    let told = CallOutput::of(verify(&scene, &[])).text();
     let counted =
         "the contents of 3 files compared with what was stored, 18 files that could not be compared";
     assert!(told.contains(counted), "{told}");

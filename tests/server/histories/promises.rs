@@ -213,7 +213,7 @@ impl Prune<'_> {
         }
         for target in &self.targets {
             let is_newest = Some(target) == self.targets.last();
-            if !is_newest && !self.is_young_tip(archive, *target) {
+            if !is_newest && !self.is_young_end(archive, *target) {
                 continue;
             }
             let Some(backup) = self.newest(|backup| arrives(archive, &backup.is, *target)) else { continue };
@@ -248,7 +248,7 @@ impl Prune<'_> {
     }
 
     /// Returns `true` for a timeline that was not left later on, and was written within 14 days.
-    fn is_young_tip(&self, archive: &Archive, tli: Tli) -> bool {
+    fn is_young_end(&self, archive: &Archive, tli: Tli) -> bool {
         let begin = self.world.now - DAY * 14;
         let name = WalName::History(timeline(tli));
         let is_young = self.was_written_since(begin, tli)

@@ -16,7 +16,7 @@ use support::{
     postgres,
     push::SYSTEM,
     sandbox::Sandbox,
-    store_cluster::Told,
+    store_cluster::CallOutput,
     wait_until,
 };
 
@@ -29,12 +29,12 @@ fn with_psql(mut command: Command) -> Command {
     command
 }
 
-fn prune(sandbox: &Sandbox, archive: &ArchiveDirectory, options: &[&str]) -> Told {
+fn prune(sandbox: &Sandbox, archive: &ArchiveDirectory, options: &[&str]) -> CallOutput {
     let mut prune = sandbox.walkeep();
     prune.args(["prune", "--json", "--archive", archive.url(), "--timeout", "5s"]);
     // Everything was archived just now.
     prune.args(["--backup-may-take", "0s", "--backup-label", "*"]).args(options);
-    Told::by(with_psql(prune))
+    CallOutput::of(with_psql(prune))
 }
 
 /// Returns the segment of 1 MB on the first timeline that contains a position. At the start of a segment,

@@ -22,7 +22,7 @@ use support::{
         tls_proxy::TlsProxy,
     },
     store_cluster::{
-        ARCHIVE, Environment, StoreUsers, Told, archive_by, configuration, configured, restore_by,
+        ARCHIVE, CallOutput, Environment, StoreUsers, archive_by, configuration, configured, restore_by,
         store_section,
     },
     wait_until,
@@ -228,7 +228,7 @@ fn on_garage_different_content_is_refused_and_the_check_names_the_limitation() {
     assert!(users.restored() == users.segment);
 
     succeeds(with(users.push_of_backup()));
-    let check = Told::by(with(users.check()));
+    let check = CallOutput::of(with(users.check()));
     let text = check.text();
     assert_eq!(check.status, 0, "{text}");
     let conditional = text.lines().find(|line| line.contains("conditional ")).unwrap();

@@ -1,4 +1,4 @@
-//! The places, each as a way to make empty archives.
+//! The backends, each as a way to make empty archives.
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +20,8 @@ use crate::{
     store::{Store, garage},
 };
 
-/// A place in which archives can be.
-pub trait Place: Sync {
+/// A kind of archive.
+pub trait Backend: Sync {
     /// What opens the archive of that name, which becomes a part of its keys.
     fn archive(&self, name: &str) -> ArchiveOptions;
 
@@ -43,7 +43,7 @@ pub trait Place: Sync {
 
 /// An archive that nobody else uses.
 pub struct Scene<'a> {
-    pub place: &'a dyn Place,
+    pub backend: &'a dyn Backend,
     pub name: String,
     pub archive: Archive,
     pub system: SystemIdentifier,
@@ -51,16 +51,16 @@ pub struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     /// An empty archive.
-    pub async fn new(place: &'a dyn Place) -> Self {
+    pub async fn new(backend: &'a dyn Backend) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("archive-{:03}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let archive = Archive::open(&place.archive(&name)).await.unwrap();
-        Self { place, name, archive, system: SystemIdentifier::new(7_381_092_445_103_374_871).unwrap() }
+        let archive = Archive::open(&backend.archive(&name)).await.unwrap();
+        Self { backend, name, archive, system: SystemIdentifier::new(7_381_092_445_103_374_871).unwrap() }
     }
 
     /// Puts something below the archive behind its back.
     pub fn put(&self, key: &str, content: &[u8]) {
-        self.place.put(&self.name, &[(key.to_owned(), content)]);
+        self.backend.put(&self.name, &[(key.to_owned(), content)]);
     }
 
     /// As [`Scene::put`], where the system's files are.
@@ -71,7 +71,7 @@ impl<'a> Scene<'a> {
     /// As [`Scene::put_of_system`], for many.
     pub fn put_many_of_system(&self, files: &[(String, &[u8])]) {
         let below = |(key, content): &(String, _)| (format!("{}/{key}", self.system), *content);
-        self.place.put(&self.name, &files.iter().map(below).collect::<Vec<_>>());
+        self.backend.put(&self.name, &files.iter().map(below).collect::<Vec<_>>());
     }
 }
 
@@ -84,7 +84,7 @@ impl InMemory {
     }
 }
 
-impl Place for InMemory {
+impl Backend for InMemory {
     fn archive(&self, name: &str) -> ArchiveOptions {
         self.0.options_at(name)
     }
@@ -105,7 +105,7 @@ impl Directory {
     }
 }
 
-impl Place for Directory {
+impl Backend for Directory {
     fn archive(&self, name: &str) -> ArchiveOptions {
         let path = self.0.path().join(name);
         fs::create_dir_all(&path).unwrap();
@@ -135,7 +135,7 @@ impl Bucket {
     }
 }
 
-impl Place for Bucket {
+impl Backend for Bucket {
     fn archive(&self, name: &str) -> ArchiveOptions {
         in_bucket(name, &self.0.environment())
     }
@@ -154,7 +154,7 @@ impl<'a> InGarage<'a> {
     }
 }
 
-impl Place for InGarage<'_> {
+impl Backend for InGarage<'_> {
     fn archive(&self, name: &str) -> ArchiveOptions {
         in_bucket(name, &self.0.environment())
     }
