@@ -51,7 +51,7 @@ struct Waiting {
 }
 
 /// Calls [`parted`], with retries within `limit` for a store.
-pub(super) async fn parted_patiently(
+pub(super) async fn parted_with_retries(
     archive: &Archive,
     system: SystemIdentifier,
     request: &PushRequest,

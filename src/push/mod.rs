@@ -40,7 +40,7 @@ use crate::wal::{
 
 use ahead::{Fate, take_along};
 pub use ahead::{LookAhead, TakenAlong};
-use ancestors::{Parted, parted_patiently};
+use ancestors::{Parted, parted_with_retries};
 use conflict::{Held, Other, compare_if_there, conflict, gone_in_between, warn_of_second};
 pub use earlier::{Earlier, ask, look_up};
 pub use effort::codec_for_backlog;
@@ -148,7 +148,7 @@ async fn push_asked(
     let prepared = unless_stopped(stop, prepare(options, request, limit), &stopped).await?;
     let Prepared { archive, taken, encoded: Encoded { header, content } } = prepared;
     let stored_size = content.size();
-    let comparing = parted_patiently(&archive, header.system_identifier, &asked, limit);
+    let comparing = parted_with_retries(&archive, header.system_identifier, &asked, limit);
     if let Some(Parted { segment, error }) = unless_stopped(stop, comparing, &stopped).await? {
         *at_fault = segment;
         return Err(error);

@@ -1,6 +1,6 @@
 //! Archiving of one file that was examined earlier, provided that it is unchanged.
 
-use super::ancestors::parted_patiently;
+use super::ancestors::parted_with_retries;
 use super::{PushReport, PushRequest, TakenAlong, changed, compress, examine, publish_patiently};
 use crate::archive::Archive;
 use crate::blocking::blocking;
@@ -29,7 +29,7 @@ pub async fn push_unchanged(
     let compressing = blocking(move || compress(examined, &request));
     let (taken, compressed) = tokio::join!(archive.is_known_taken(system, name), compressing);
     let Encoded { header, content } = compressed?;
-    if let Some(parted) = parted_patiently(archive, system, &asked, limit).await? {
+    if let Some(parted) = parted_with_retries(archive, system, &asked, limit).await? {
         return Err(parted.error);
     }
     let stored_size = content.size();

@@ -203,8 +203,8 @@ pub enum From {
 impl From {
     /// Parses the standard error of a call with `-v`.
     pub fn told_in(stderr: &str) -> Self {
-        let told = |from: &str| stderr.contains(&format!(" from=\"{from}\" ms="));
-        match (told("archive"), told("prefetcher")) {
+        let is_from = |from: &str| stderr.contains(&format!(" from=\"{from}\" ms="));
+        match (is_from("archive"), is_from("prefetcher")) {
             (true, false) => Self::Archive,
             (false, true) => Self::Prefetcher,
             _ => panic!("where does it come from? {stderr}"),

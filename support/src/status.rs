@@ -49,25 +49,25 @@ pub fn noted(pusher: &Pusher, work: &str, text: &str) {
 
 /// Returns the output of a call that must succeed without messages.
 pub fn told_well(command: Command) -> String {
-    let told = CallOutput::of(command);
-    assert_eq!((told.status, &*told.stderr), (0, ""), "{}", told.text());
-    String::from_utf8(told.stdout).unwrap()
+    let output = CallOutput::of(command);
+    assert_eq!((output.status, &*output.stderr), (0, ""), "{}", output.text());
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Returns the JSON of a call that must end with this status.
 pub fn json_of(command: Command, status: i32) -> Value {
-    let told = CallOutput::of(command);
-    assert_eq!(told.status, status, "{}", told.text());
-    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let output = CallOutput::of(command);
+    assert_eq!(output.status, status, "{}", output.text());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["ok"], status == 0, "{json:#}");
     json
 }
 
 /// Asserts the exit status of a call, and that its output contains all of these words.
 pub fn says(command: Command, status: i32, words: &[&str]) {
-    let told = CallOutput::of(command);
-    let text = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert_eq!((told.status, &*told.stderr), (status, ""), "{text}");
+    let output = CallOutput::of(command);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status, &*output.stderr), (status, ""), "{text}");
     assert_eq!(text.contains('✗'), status != 0, "{text}");
     for word in words {
         assert!(text.contains(word), "{word:?} is not in {text}");

@@ -112,7 +112,7 @@ impl Verified {
     }
 
     /// Returns the text output.
-    pub fn told(&self, options: &[&str]) -> CallOutput {
+    pub fn output(&self, options: &[&str]) -> CallOutput {
         CallOutput::of(self.command(options))
     }
 
@@ -139,10 +139,11 @@ pub struct VerifyOutput {
 impl VerifyOutput {
     pub fn of(mut command: Command) -> Self {
         command.arg("--json");
-        let told = CallOutput::of(command);
-        let json: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{}", told.text()));
-        assert_eq!(json["ok"], told.status == 0, "{json:#}");
-        Self { status: told.status, stderr: told.stderr, json }
+        let output = CallOutput::of(command);
+        let json: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", output.text()));
+        assert_eq!(json["ok"], output.status == 0, "{json:#}");
+        Self { status: output.status, stderr: output.stderr, json }
     }
 
     /// Returns severity, kind and file of all findings.

@@ -33,18 +33,18 @@ fn archive() -> Kept {
 }
 
 /// Runs a command on that archive and returns its output.
-fn told(kept: &Kept, command: &[&str], options: &[&str]) -> CallOutput {
+fn output(kept: &Kept, command: &[&str], options: &[&str]) -> CallOutput {
     let mut walkeep = kept.walkeep(command[0], &[&command[1..], options, &["--json"]].concat());
     walkeep.current_dir(kept.sandbox.path()).stdout(Stdio::piped());
     CallOutput::of(walkeep)
 }
 
 /// Returns the document of a failing command, whose error is also on standard error.
-fn failure(told: &CallOutput, command: &[&str]) -> Value {
-    assert!(told.status > 0, "{command:?}: {}", told.text());
-    let text = String::from_utf8_lossy(&told.stdout);
-    let json: Value =
-        serde_json::from_slice(&told.stdout).unwrap_or_else(|error| panic!("{command:?}: {error}: {text:?}"));
+fn failure(output: &CallOutput, command: &[&str]) -> Value {
+    assert!(output.status > 0, "{command:?}: {}", output.text());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let json: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{command:?}: {error}: {text:?}"));
     assert_eq!(json["ok"], false, "{command:?}: {json:#}");
     assert!(json["error"].as_str().is_some_and(|error| !error.is_empty()), "{command:?}: {json:#}");
     json
@@ -55,13 +55,13 @@ fn an_archive_that_is_missing() {
     let kept = archive();
     kept.archive.vanish();
     for command in COMMANDS {
-        let told = told(&kept, command, &[]);
-        let json = failure(&told, command);
+        let output = output(&kept, command, &[]);
+        let json = failure(&output, command);
         let error = json["error"].as_str().unwrap();
         assert!(error.contains("does not exist"), "{command:?}: {json:#}");
-        assert_eq!(told.status, 1, "{command:?}");
+        assert_eq!(output.status, 1, "{command:?}");
         if command[0] != "check" {
-            assert!(told.stderr.contains(error), "{command:?}: {}", told.stderr);
+            assert!(output.stderr.contains(error), "{command:?}: {}", output.stderr);
         }
         if !["check", "status"].contains(&command[0]) {
             assert_eq!(json["error_kind"], "unavailable", "{command:?}: {json:#}");
@@ -75,10 +75,10 @@ fn an_archive_that_is_missing() {
 fn an_archive_that_is_empty() {
     let kept = archive();
     for command in COMMANDS.into_iter().filter(|command| command[0] != "check") {
-        let told = told(&kept, command, &[]);
-        let json = failure(&told, command);
+        let output = output(&kept, command, &[]);
+        let json = failure(&output, command);
         assert!(json["error"].as_str().unwrap().contains("holds no"), "{command:?}: {json:#}");
-        assert_eq!(told.status, 1, "{command:?}");
+        assert_eq!(output.status, 1, "{command:?}");
     }
 }
 
@@ -87,10 +87,10 @@ fn a_configuration_that_is_damaged() {
     let kept = archive();
     let file = kept.sandbox.file("walkeep.toml", "keep_backups = \"three\"\n");
     for command in COMMANDS {
-        let told = told(&kept, command, &["--config", file.to_str().unwrap()]);
-        let json = failure(&told, command);
+        let output = output(&kept, command, &["--config", file.to_str().unwrap()]);
+        let json = failure(&output, command);
         assert!(json["error"].as_str().unwrap().contains("walkeep.toml, line 1"), "{command:?}: {json:#}");
-        assert_eq!((told.status, &json["error_kind"]), (2, &"configuration".into()), "{command:?}");
+        assert_eq!((output.status, &json["error_kind"]), (2, &"configuration".into()), "{command:?}");
     }
 }
 
@@ -104,14 +104,14 @@ fn usage_that_is_found_wrong_after_the_flags_were_read() {
         &["check", "--pg-url", "postgres://me:secret@host/db"],
     ];
     for command in cases {
-        let told = told(&kept, command, &[]);
-        let json = failure(&told, command);
-        assert_eq!((told.status, &json["error_kind"]), (2, &"configuration".into()), "{command:?}");
-        assert!(!told.text().contains("secret"), "{}", told.text());
+        let output = output(&kept, command, &[]);
+        let json = failure(&output, command);
+        assert_eq!((output.status, &json["error_kind"]), (2, &"configuration".into()), "{command:?}");
+        assert!(!output.text().contains("secret"), "{}", output.text());
     }
     // Errors found by clap are printed as text.
-    let told = told(&kept, &["prune", "--keep-backups", "0"], &[]);
-    assert_eq!((told.status, told.stdout.as_slice()), (2, &b""[..]));
+    let output = output(&kept, &["prune", "--keep-backups", "0"], &[]);
+    assert_eq!((output.status, output.stdout.as_slice()), (2, &b""[..]));
 }
 
 #[test]
@@ -122,9 +122,9 @@ fn all_is_well_where_nothing_fails() {
     let marks = Path::new("data").join("pg_wal/archive_status");
     fs::create_dir_all(kept.sandbox.join(marks)).unwrap();
     for command in COMMANDS {
-        let told = told(&kept, command, &[]);
-        let json: Value = serde_json::from_slice(&told.stdout).unwrap();
-        assert_eq!((told.status, &json["ok"]), (0, &Value::Bool(true)), "{command:?}: {}", told.text());
+        let output = output(&kept, command, &[]);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((output.status, &json["ok"]), (0, &Value::Bool(true)), "{command:?}: {}", output.text());
         assert!(json.get("error").is_none_or(Value::is_null), "{command:?}: {json:#}");
     }
 }

@@ -58,9 +58,9 @@ fn list(pusher: &Pusher, arguments: &[&str]) -> Command {
 
 /// Returns the output of a list that must succeed without messages.
 fn listed(pusher: &Pusher, arguments: &[&str]) -> String {
-    let told = CallOutput::of(list(pusher, arguments));
-    assert_eq!((told.status, &*told.stderr), (0, ""));
-    String::from_utf8(told.stdout).unwrap()
+    let output = CallOutput::of(list(pusher, arguments));
+    assert_eq!((output.status, &*output.stderr), (0, ""));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn listed_as_json(pusher: &Pusher, arguments: &[&str]) -> Value {
@@ -235,13 +235,13 @@ fn a_range_of_files_covers_all_timelines() {
 fn unreadable_files_are_reported_and_the_rest_is_listed() {
     let pusher = archive();
     fs::write(pusher.file("00000002.history"), "damage").unwrap();
-    let told = CallOutput::of(list(&pusher, &[]));
-    told.is_error(1, &["00000002.history"]);
-    assert!(String::from_utf8_lossy(&told.stdout).contains("nightly"));
+    let output = CallOutput::of(list(&pusher, &[]));
+    output.is_error(1, &["00000002.history"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("nightly"));
     assert_eq!(CallOutput::of(list(&pusher, &["files"])).status, 0, "they are there");
-    let told = CallOutput::of(list(&pusher, &["--json"]));
-    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
-    assert_eq!((told.status, json["unreadable"][0]["name"].as_str()), (1, Some("00000002.history")));
+    let output = CallOutput::of(list(&pusher, &["--json"]));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status, json["unreadable"][0]["name"].as_str()), (1, Some("00000002.history")));
 }
 
 #[test]

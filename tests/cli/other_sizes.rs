@@ -81,17 +81,17 @@ fn archive_of(epochs: &[Epoch; 2]) -> Kept {
     kept
 }
 
-fn told(kept: &Kept, command: &str, options: &[&str]) -> CallOutput {
+fn output(kept: &Kept, command: &str, options: &[&str]) -> CallOutput {
     let mut command = kept.walkeep(command, options);
     command.stdout(Stdio::piped());
     CallOutput::of(command)
 }
 
 fn other_sizes(kept: &Kept, options: &[&str]) -> (i32, Vec<Value>) {
-    let told = told(kept, "verify", &[&["--json"], options].concat());
-    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let output = output(kept, "verify", &[&["--json"], options].concat());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let findings = json["findings"].as_array().unwrap().clone();
-    (told.status, findings.into_iter().filter(|finding| finding["kind"] == "other_size").collect())
+    (output.status, findings.into_iter().filter(|finding| finding["kind"] == "other_size").collect())
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn each_size_is_listed_separately() {
     for epochs in [&TO_SMALLER, &TO_LARGER] {
         let kept = archive_of(epochs);
         let [old, new] = epochs;
-        let listed = told(&kept, "list", &["--json"]);
+        let listed = output(&kept, "list", &["--json"]);
         assert_eq!(listed.status, 0, "{}", listed.text());
         assert!(listed.stderr.contains(&format!("of {} MB", old.megabytes)), "{}", listed.stderr);
         let json: Value = serde_json::from_slice(&listed.stdout).unwrap();
@@ -152,7 +152,7 @@ fn each_size_is_listed_separately() {
             assert_eq!(backup["complete"], true, "{json:#}");
             assert_eq!(backup["reaches"][0]["last_segment"], name(*epoch.segments.end()));
         }
-        let listed = told(&kept, "list", &["files", "--json"]);
+        let listed = output(&kept, "list", &["files", "--json"]);
         let json: Value = serde_json::from_slice(&listed.stdout).unwrap();
         for epoch in epochs {
             let mut files = json["files"].as_array().unwrap().iter();
@@ -205,7 +205,7 @@ fn the_current_size_is_known_although_the_last_files_are_unreadable() {
         for name in epochs[1].names().iter().rev().take(3) {
             kept.put(name, "", days_ago(0));
         }
-        let listed = told(&kept, "list", &["--json"]);
+        let listed = output(&kept, "list", &["--json"]);
         let json: Value = serde_json::from_slice(&listed.stdout).unwrap();
         assert_eq!(json["segment_bytes"], epochs[1].megabytes << 20);
         kept.fails(1, "prune", &["--keep-backups", "1"], "pg_resetwal");
@@ -231,7 +231,7 @@ fn a_segment_of_another_size_is_found_when_contents_are_verified() {
 fn backup_history_files_alone_determine_the_size() {
     let kept = Kept::new();
     TO_LARGER[1].archive_backup(&kept);
-    let listed = told(&kept, "list", &["--json"]);
+    let listed = output(&kept, "list", &["--json"]);
     let json: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!((listed.status, &json["segment_bytes"]), (0, &Value::from(2 << 20)), "{}", listed.text());
 }

@@ -55,9 +55,9 @@ fn a_server_that_archives_into_the_store_passes() {
     let segment = primary.current_segment();
     let mut check = check(&sandbox, ARCHIVE, &primary.connection());
     check.arg("--config").arg(&file).arg("--pgdata").arg(primary.data());
-    let told = CallOutput::of(check);
-    let text = told.text();
-    assert_eq!(told.status, 0, "{text}");
+    let output = CallOutput::of(check);
+    let text = output.text();
+    assert_eq!(output.status, 0, "{text}");
     has(&text, '✓', "archive_mode", &["on"]);
     has(&text, '✓', "archive_command", &["walkeep-archive"]);
     has(&text, '✓', "switch", &[&segment, "in the archive"]);
@@ -78,10 +78,10 @@ fn a_failing_archive_command_is_reported_with_the_segment_within_the_time_limit(
     let started = Instant::now();
     let mut check = check(&sandbox, archive.url(), &primary.connection());
     check.args(["--timeout", "4s"]);
-    let told = CallOutput::of(check);
+    let output = CallOutput::of(check);
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
-    let text = told.text();
-    assert_eq!((told.status, &*told.stderr), (1, ""), "{text}");
+    let text = output.text();
+    assert_eq!((output.status, &*output.stderr), (1, ""), "{text}");
     has(&text, '✗', "switch", &["has not archived", &segment, "last failure"]);
 }
 
@@ -96,9 +96,9 @@ fn a_server_that_archives_elsewhere_fails() {
     let segment = primary.current_segment();
     let mut check = check(&sandbox, elsewhere.to_str().unwrap(), &primary.connection());
     check.args(["--timeout", "4s"]);
-    let told = CallOutput::of(check);
-    let text = told.text();
-    assert_eq!(told.status, 1, "{text}");
+    let output = CallOutput::of(check);
+    let text = output.text();
+    assert_eq!(output.status, 1, "{text}");
     has(&text, '✗', "switch", &[&segment]);
     assert!(text.contains("is its archive this one?"), "{text}");
 }
@@ -115,9 +115,9 @@ fn a_standby_cannot_end_a_segment_which_is_noted() {
     primary.stop(Shutdown::Fast);
     standby.follow(&archive);
     standby.start();
-    let told = CallOutput::of(check(&sandbox, archive.url(), &standby.connection()));
-    let text = told.text();
-    assert_eq!(told.status, 0, "{text}");
+    let output = CallOutput::of(check(&sandbox, archive.url(), &standby.connection()));
+    let text = output.text();
+    assert_eq!(output.status, 0, "{text}");
     has(&text, '!', "switch", &["in recovery"]);
 }
 
@@ -126,30 +126,31 @@ fn an_unavailable_server_or_one_of_another_cluster_fails() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = small_cluster(&sandbox, "primary");
-    let told = CallOutput::of(check(&sandbox, archive.url(), &primary.connection()));
-    assert_eq!(told.status, 1);
-    has(&told.text(), '✗', "system", &["cannot ask the server"]);
+    let output = CallOutput::of(check(&sandbox, archive.url(), &primary.connection()));
+    assert_eq!(output.status, 1);
+    has(&output.text(), '✗', "system", &["cannot ask the server"]);
 
     primary.archive_into(&archive);
     primary.start();
     let other = DataDirectory::new(&sandbox, "other", primary.system_identifier() + 1);
     let mut check = check(&sandbox, archive.url(), &primary.connection());
     check.arg("--pgdata").arg(other.join(""));
-    let told = CallOutput::of(check);
-    assert_eq!(told.status, 1);
-    has(&told.text(), '✗', "system", &[&primary.system_identifier().to_string(), "same cluster"]);
+    let output = CallOutput::of(check);
+    assert_eq!(output.status, 1);
+    has(&output.text(), '✗', "system", &[&primary.system_identifier().to_string(), "same cluster"]);
 }
 
 /// Asserts that the check refuses each URL without repeating it.
 fn are_refused_for_their_password(urls: &[&str]) {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let told = urls.iter().map(|url| CallOutput::of(check(&sandbox, archive.url(), url)));
-    let told: Vec<_> = told.collect();
-    let repeated: Vec<_> = told.iter().map(CallOutput::text).filter(|text| text.contains("s3cret")).collect();
+    let output = urls.iter().map(|url| CallOutput::of(check(&sandbox, archive.url(), url)));
+    let output: Vec<_> = output.collect();
+    let repeated: Vec<_> =
+        output.iter().map(CallOutput::text).filter(|text| text.contains("s3cret")).collect();
     assert!(repeated.is_empty(), "{}", repeated.join("\n"));
-    for told in told {
-        told.is_error(2, &["password", "PGPASSWORD"]);
+    for output in output {
+        output.is_error(2, &["password", "PGPASSWORD"]);
     }
 }
 

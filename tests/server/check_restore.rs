@@ -64,15 +64,15 @@ fn check(scene: &Scene, restore_command: &str) -> Command {
 
 /// Asserts the finding for a restore_command: its mark and words in its line.
 fn finds(scene: &Scene, restore_command: &str, mark: char, words: &[&str]) {
-    let told = CallOutput::of(check(scene, restore_command));
-    let text = told.text();
+    let output = CallOutput::of(check(scene, restore_command));
+    let text = output.text();
     let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some("restore_command"));
     let line = line.unwrap_or_else(|| panic!("{text}"));
     assert!(line.starts_with(mark), "{restore_command}: {text}");
     for word in words {
         assert!(line.contains(word), "{word:?}: {line}");
     }
-    assert_eq!(told.status, i32::from(mark == '✗'), "{text}");
+    assert_eq!(output.status, i32::from(mark == '✗'), "{text}");
     assert_eq!(names_in(&scene.standby.join("pg_wal")), [HISTORY, "archive_status"], "nothing is left");
 }
 
@@ -140,12 +140,12 @@ fn a_stopped_check_leaves_nothing() {
 fn it_needs_a_data_directory() {
     let scene = scene();
     let mut check = scene.sandbox.walkeep();
-    let told = CallOutput::of({
+    let output = CallOutput::of({
         check.args(["check", "--restore", "--archive", scene.archive.url()]);
         check
     });
-    assert_eq!(told.status, 2, "{}", told.text());
-    assert!(told.stderr.contains("--pgdata"), "{}", told.stderr);
+    assert_eq!(output.status, 2, "{}", output.text());
+    assert!(output.stderr.contains("--pgdata"), "{}", output.stderr);
 }
 
 #[test]
@@ -162,11 +162,11 @@ fn a_running_standby_is_not_disturbed() {
     let before = names_in(&standby.data().join("pg_wal"));
     let mut check = sandbox.walkeep();
     check.args(["check", "--restore", "--archive", archive.url(), "--pgdata"]).arg(standby.data());
-    let told = CallOutput::of(check);
+    let output = CallOutput::of(check);
     assert!(
-        told.text().contains("✓ restore_command  restore_command finds that there is no"),
+        output.text().contains("✓ restore_command  restore_command finds that there is no"),
         "{}",
-        told.text()
+        output.text()
     );
     assert_eq!(names_in(&standby.data().join("pg_wal")), before);
     primary.sql("insert into orders values (1)");

@@ -171,8 +171,8 @@ fn a_standby_whose_last_segment_was_refused_continues_by_the_guides_recipe() {
         ("0x000090", &format!("0x{}", &left_at[left_at.len() - 5..])),
         ("/tmp/archived", archived.to_str().unwrap()),
     ];
-    let told = guide::run(&sandbox, second.data(), &guide::block_with(&section, "cmp"), &names);
-    assert_eq!(told, history, "and cmp found no difference");
+    let output = guide::run(&sandbox, second.data(), &guide::block_with(&section, "cmp"), &names);
+    assert_eq!(output, history, "and cmp found no difference");
     assert!(fs::read(&archived).unwrap() != fs::read(second.wal(&reused)).unwrap());
     guide::run(&sandbox, second.data(), &guide::block_with(&section, "mv "), &[(SEGMENT, &reused)]);
     take_orders(&next);

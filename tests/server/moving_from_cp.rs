@@ -36,8 +36,8 @@ fn files_archived_by_cp_and_later_ones_are_recovered_to_a_point_in_time() {
         (guide::ARCHIVE, archive.url()),
         (guide::SYSTEM, &system),
     ];
-    let told = guide::run(&sandbox, sandbox.path(), &recipe, &names);
-    assert_eq!(told, format!("not archived: {half}"));
+    let output = guide::run(&sandbox, sandbox.path(), &recipe, &names);
+    assert_eq!(output, format!("not archived: {half}"));
 
     let noted = primary.sql("select clock_timestamp()");
     primary.sql("drop table orders");

@@ -63,12 +63,12 @@ fn walkeep(sandbox: &Sandbox, command: &str, archive: &ArchiveDirectory, options
 
 /// Returns the exit status of verify, and the kinds and files of its failures.
 fn failures(sandbox: &Sandbox, archive: &ArchiveDirectory) -> (i32, Vec<(String, String)>) {
-    let told = CallOutput::of(walkeep(sandbox, "verify", archive, &["--deep", "--json"]));
-    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let output = CallOutput::of(walkeep(sandbox, "verify", archive, &["--deep", "--json"]));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
     let findings = json["findings"].as_array().unwrap().iter();
     let failures = findings.filter(|finding| finding["severity"] == "failure");
-    (told.status, failures.map(|found| (text(found, "kind"), text(found, "file"))).collect())
+    (output.status, failures.map(|found| (text(found, "kind"), text(found, "file"))).collect())
 }
 
 /// Changes the segment size of a cluster that continues to archive into the same archive, and applies both remedies.
@@ -97,9 +97,9 @@ fn change_the_size(from: u64, to: u64) {
 
     let all = archive.all_names(system);
     for policy in [["--keep-backups", "1"], ["--keep-days", "0"], ["--before", "000000010000000000000099"]] {
-        let told = CallOutput::of(walkeep(&sandbox, "prune", &archive, &policy));
-        assert_eq!(told.status, 1, "{}", told.text());
-        assert!(told.stderr.contains("pg_resetwal has changed the size of segments"), "{}", told.stderr);
+        let output = CallOutput::of(walkeep(&sandbox, "prune", &archive, &policy));
+        assert_eq!(output.status, 1, "{}", output.text());
+        assert!(output.stderr.contains("pg_resetwal has changed the size of segments"), "{}", output.stderr);
     }
     assert_eq!(archive.all_names(system), all);
     let (status, found) = failures(&sandbox, &archive);

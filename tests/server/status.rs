@@ -31,12 +31,12 @@ fn idle_lagging_and_misdirected_servers_are_recognized() {
     let backup = server.base_backup("nightly");
     server.sql("create table kept as select generate_series(1, 1000) as id");
     let newest = server.archive_segment();
-    let told = |arguments: &[&str], ends: i32| -> Value {
+    let output = |arguments: &[&str], ends: i32| -> Value {
         json_of(status(&sandbox, &archive, &server, &[&["--json"], arguments].concat()), ends)
     };
 
     // Idle: finished segments are archived, the rest is not finished.
-    let json = told(&["--max-lag", "0s", "--max-backlog", "0"], 0);
+    let json = output(&["--max-lag", "0s", "--max-backlog", "0"], 0);
     assert_eq!(
         (&json["timelines"][0]["newest_segment"], &json["backlog"]["files"]),
         (&newest.as_str().into(), &0.into())
@@ -62,7 +62,7 @@ fn idle_lagging_and_misdirected_servers_are_recognized() {
     archive.come_back();
     server.sql("insert into kept select generate_series(1, 1000)");
     server.archive_segment();
-    assert_eq!(told(&["--max-lag", "0s"], 0)["lag_seconds"], 0);
+    assert_eq!(output(&["--max-lag", "0s"], 0)["lag_seconds"], 0);
 
     // Archiving elsewhere: the server believes that all is well.
     server.set("archive_command", "true");
@@ -71,7 +71,7 @@ fn idle_lagging_and_misdirected_servers_are_recognized() {
     server.sql("insert into kept select generate_series(1, 1000)");
     let gone = server.archive_segment();
     server.sql("insert into kept values (1)");
-    let json = told(&[], 0);
+    let json = output(&[], 0);
     assert_eq!(
         (&json["unarchived"]["first_segment"], &json["backlog"]["files"]),
         (&gone.as_str().into(), &0.into())

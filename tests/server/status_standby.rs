@@ -59,8 +59,8 @@ fn a_standby_whose_next_segment_has_been_pruned_is_a_problem() {
     let json = json_of(status(&kept, &standby, &["--json"]), 1);
     let expected = json!({ "needs_segment": name(1, 5), "archived": false, "archive_begins_at": name(1, 6) });
     assert_eq!(json["standby"], expected);
-    let told = CallOutput::of(status(&kept, &standby, &["--prometheus"]));
-    let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
+    let output = CallOutput::of(status(&kept, &standby, &["--prometheus"]));
+    let found = metrics(std::str::from_utf8(&output.stdout).unwrap());
     assert_eq!(found["walkeep_standby_stranded"], "1");
     // It needs no segment that it has itself.
     standby.segment(&name(1, 5), 5);
@@ -137,8 +137,8 @@ fn a_timeline_that_left_before_the_restart_point_prevents_a_restart() {
     says(status(&kept, &standby, &[]), 1, &[&needs(11), barred[0], barred[1]]);
     let json = json_of(status(&kept, &standby, &["--json"]), 1);
     assert_eq!(json["standby"]["barred_by_timeline"], 2, "{json:#}");
-    let told = CallOutput::of(status(&kept, &standby, &["--prometheus"]));
-    let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
+    let output = CallOutput::of(status(&kept, &standby, &["--prometheus"]));
+    let found = metrics(std::str::from_utf8(&output.stdout).unwrap());
     assert_eq!((&*found["walkeep_standby_barred"], &*found["walkeep_standby_stranded"]), ("1", "0"));
     let mut check = kept.walkeep("check", &["--pgdata"]);
     check.arg(standby.join("")).stdout(Stdio::piped());

@@ -134,9 +134,9 @@ fn an_unreadable_history_does_not_prove_that_there_is_no_fork() {
     fs::remove_file(&path).unwrap();
     fs::write(&path, damaged).unwrap();
     server.has(&wal_of(1, 1, 2), 1);
-    let told = CallOutput::of(server.backfill(&[]));
-    assert_eq!(told.status, 1);
-    assert!(told.stderr.contains("00000002.history"), "{}", told.stderr);
+    let output = CallOutput::of(server.backfill(&[]));
+    assert_eq!(output.status, 1);
+    assert!(output.stderr.contains("00000002.history"), "{}", output.stderr);
     assert_eq!(server.archived(), [name(1, 1), "00000002.history".to_owned()]);
 }
 

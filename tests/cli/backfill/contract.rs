@@ -240,11 +240,11 @@ fn an_implausible_archive_receives_nothing() {
     let server = Server::new();
     server.has(&wal_of(1, 1, 2), 1);
     let refused = |mut command: Command, status: i32, words: &[&str]| {
-        let told = CallOutput::of({
+        let output = CallOutput::of({
             command.stdout(Stdio::null());
             command
         });
-        told.is_error(status, words);
+        output.is_error(status, words);
         assert_eq!(server.archived(), [name(1, 1)]);
     };
     let elsewhere = server.pusher.sandbox.directory("elsewhere");

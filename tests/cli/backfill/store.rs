@@ -74,21 +74,21 @@ fn temporary_failures_are_retried_and_a_refusal_stops_it() {
     for fault in [Fault::Answer { status: 503, code: "SlowDown", message: "Slow down." }, Fault::AnswerLost] {
         let scene = scene();
         scene.store.break_times(3, Matching::Puts, fault.clone());
-        let told = CallOutput::of(backfill(&scene, &[]));
-        assert_eq!(told.status, 0, "{fault:?}: {}", told.text());
+        let output = CallOutput::of(backfill(&scene, &[]));
+        assert_eq!(output.status, 0, "{fault:?}: {}", output.text());
         assert!((1..=FULL).all(|number| scene.stored(&name(1, number)).is_some()), "{fault:?}");
     }
     let scene = scene();
     let fault = Fault::Answer { status: 403, code: "AccessDenied", message: "Access Denied" };
     scene.store.break_with(Matching::Puts, fault);
-    let told = CallOutput::of(backfill(&scene, &[]));
-    assert_eq!(told.status, 2, "{}", told.text());
+    let output = CallOutput::of(backfill(&scene, &[]));
+    assert_eq!(output.status, 2, "{}", output.text());
     assert!(
-        told.stderr.contains("cannot archive ") && told.stderr.contains("AccessDenied"),
+        output.stderr.contains("cannot archive ") && output.stderr.contains("AccessDenied"),
         "{}",
-        told.stderr
+        output.stderr
     );
-    assert!(told.text().contains("12 not archived"), "{}", told.text());
+    assert!(output.text().contains("12 not archived"), "{}", output.text());
 }
 
 #[test]

@@ -49,15 +49,15 @@ fn check(pusher: &Pusher, archive: &str) -> Command {
 
 /// Returns the finding of that name, and the names of the failed checks.
 fn found(check: Command, name: &str) -> (Value, Vec<String>) {
-    let told = CallOutput::of(check);
-    let report: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let output = CallOutput::of(check);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
     let failed: Vec<String> = checks
         .iter()
         .filter(|finding| finding["outcome"] == "fail")
         .map(|finding| finding["name"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(told.status, i32::from(!failed.is_empty()), "{report:#}");
+    assert_eq!(output.status, i32::from(!failed.is_empty()), "{report:#}");
     let finding = checks.iter().find(|finding| finding["name"] == name);
     (finding.unwrap_or_else(|| panic!("{name} is not in {report:#}")).clone(), failed)
 }
@@ -117,9 +117,9 @@ fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
     let lacking = format!("✗ {}", words[0]);
     says(status(&pusher, &DATA), 1, &[&lacking, words[1], words[2]]);
     let metrics = [&DATA[..], &["--prometheus"]].concat();
-    let told = CallOutput::of(status(&pusher, &metrics));
+    let output = CallOutput::of(status(&pusher, &metrics));
     let missing = format!("walkeep_history_missing{{system_identifier=\"{SYSTEM}\"}} 1\n");
-    assert!(told.text().contains(&missing), "{}", told.text());
+    assert!(output.text().contains(&missing), "{}", output.text());
     // It waits to be archived, and the backlog is reported.
     pusher.data.file(&format!("pg_wal/{HISTORY}"), "1\t0/200028\tno recovery target specified\n");
     marked(&pusher, HISTORY, &minutes_ago(1));

@@ -33,11 +33,11 @@ struct Report {
 impl Report {
     fn of(mut check: Command) -> Self {
         check.arg("--json");
-        let told = CallOutput::of(check);
-        assert_eq!(told.stderr, "");
-        let json: Value = serde_json::from_slice(&told.stdout).unwrap();
-        assert_eq!(json["ok"], told.status == 0, "{json:#}");
-        Self { status: told.status, json }
+        let output = CallOutput::of(check);
+        assert_eq!(output.stderr, "");
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["ok"], output.status == 0, "{json:#}");
+        Self { status: output.status, json }
     }
 
     fn checks(&self) -> &[Value] {
@@ -101,9 +101,9 @@ fn a_usable_directory_passes_and_nothing_is_left_in_it() {
         assert_eq!(report.finding(name).get("hint"), None);
     }
     assert_eq!(files_below(pusher.archive.url().as_ref()), [""; 0]);
-    let told = CallOutput::of(check_of_directory(&pusher));
-    assert_eq!((told.status, &*told.stderr), (0, ""));
-    let text = told.text();
+    let output = CallOutput::of(check_of_directory(&pusher));
+    assert_eq!((output.status, &*output.stderr), (0, ""));
+    let text = output.text();
     assert!(text.lines().count() >= 7 && text.lines().all(|line| line.starts_with("✓ ")), "{text}");
 }
 

@@ -62,12 +62,12 @@ fn every_format_of_pg_basebackup_is_understood() {
         let sound = place.join("sound");
         for named in [[&directory, &sound], [&place, &sound]] {
             let [one, other] = named.map(|named| named.to_str().unwrap());
-            let told = kept.json("prune", &["--dry-run", "--backup-dir", one, "--backup-dir", other]);
-            assert_eq!(told["begins_at"], name(1, 10), "{shape}");
-            let told = &told["kept_backups"][0];
-            assert_eq!(told["why"][0], "its files are still there", "{shape}");
-            assert_eq!(told["title"], format!("the backup in {}", directory.display()), "{shape}");
-            assert_eq!(told["ended"], at.to_string(), "{shape}");
+            let output = kept.json("prune", &["--dry-run", "--backup-dir", one, "--backup-dir", other]);
+            assert_eq!(output["begins_at"], name(1, 10), "{shape}");
+            let output = &output["kept_backups"][0];
+            assert_eq!(output["why"][0], "its files are still there", "{shape}");
+            assert_eq!(output["title"], format!("the backup in {}", directory.display()), "{shape}");
+            assert_eq!(output["ended"], at.to_string(), "{shape}");
         }
     }
 }
@@ -84,9 +84,9 @@ fn an_incremental_backup_needs_wal_from_its_own_start_on() {
     ];
     backup(&place, "incremental", &files, 1);
     backup(&place, "full", &plain(10, SYSTEM), 2);
-    let told = kept.json("prune", &["--backup-dir", place.to_str().unwrap()]);
+    let output = kept.json("prune", &["--backup-dir", place.to_str().unwrap()]);
     assert_eq!(first(&kept), 10, "what it is to be combined with is there, too");
-    assert_eq!(told["kept_backups"][1]["start_segment"], name(1, 20));
+    assert_eq!(output["kept_backups"][1]["start_segment"], name(1, 20));
     fs::remove_dir_all(place.join("full")).unwrap();
     kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
     assert_eq!(first(&kept), 20);
@@ -121,9 +121,9 @@ fn an_existing_backup_keeps_its_wal_under_any_policy() {
     kept.backup(1, 30, 30, 1);
     let file = format!("keep_backups = 1\nbackup_dirs = ['{}']\n", place.display());
     let config = kept.sandbox.file("walkeep.toml", file).to_str().unwrap().to_owned();
-    let told = kept.json("prune", &["--config", &config]);
+    let output = kept.json("prune", &["--config", &config]);
     assert_eq!(first(&kept), 10);
-    assert_eq!(told["kept_backups"].as_array().unwrap().len(), 2, "{told}");
+    assert_eq!(output["kept_backups"].as_array().unwrap().len(), 2, "{output}");
 }
 
 #[test]
@@ -135,9 +135,10 @@ fn a_backup_found_twice_counts_once() {
     kept.backup(1, 10, 10, 3);
     kept.backup(1, 5, 5, 4);
     let dirs = [place.to_str().unwrap(), newest.to_str().unwrap()];
-    let told = kept.json("prune", &["--keep-backups", "2", "--backup-dir", dirs[0], "--backup-dir", dirs[1]]);
-    assert_eq!(first(&kept), 10, "{told:#}");
-    assert_eq!(told["kept_backups"].as_array().unwrap().len(), 2, "{told:#}");
+    let output =
+        kept.json("prune", &["--keep-backups", "2", "--backup-dir", dirs[0], "--backup-dir", dirs[1]]);
+    assert_eq!(first(&kept), 10, "{output:#}");
+    assert_eq!(output["kept_backups"].as_array().unwrap().len(), 2, "{output:#}");
 }
 
 #[test]

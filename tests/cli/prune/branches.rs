@@ -37,10 +37,10 @@ fn refuses(kept: &Kept, policy: &[&str], words: &str) {
 fn the_only_backup_that_leads_to_a_timeline_without_a_segment_stays_under_every_policy() {
     for policy in [&ONE[..], &["--keep-days", "1"], &["--keep-backups", "1", "--keep-days", "2"]] {
         let kept = back_in_the_past(0);
-        let told = kept.json("prune", policy);
+        let output = kept.json("prune", policy);
         assert_eq!(first(&kept), 5, "{policy:?}");
         assert_eq!(
-            told["kept_backups"][0]["why"],
+            output["kept_backups"][0]["why"],
             json!(["the newest that leads to the end of timeline 2"]),
             "{policy:?}"
         );
@@ -54,8 +54,8 @@ fn the_only_backup_that_leads_to_a_timeline_without_a_segment_stays_under_every_
 #[test]
 fn a_timeline_is_given_up_by_age_or_setting_and_held_by_setting() {
     let kept = back_in_the_past(2);
-    let told = kept.json("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
-    assert_eq!((&told["begins_at"], &told["given_up_timelines"]), (&json!(name(1, 15)), &json!([2])));
+    let output = kept.json("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
+    assert_eq!((&output["begins_at"], &output["given_up_timelines"]), (&json!(name(1, 15)), &json!([2])));
     let said = kept.said("prune", &["--keep-backups", "1", "--give-up-timeline", "2", "--dry-run"]);
     assert!(said.contains("gives up timeline 2, last written on "), "{said}");
 
@@ -67,8 +67,8 @@ fn a_timeline_is_given_up_by_age_or_setting_and_held_by_setting() {
         kept
     };
     let old = went_on(14);
-    let told = old.json("prune", &["--keep-backups", "1", "--dry-run"]);
-    assert_eq!((&told["begins_at"], &told["given_up_timelines"]), (&json!(name(1, 18)), &json!([1])));
+    let output = old.json("prune", &["--keep-backups", "1", "--dry-run"]);
+    assert_eq!((&output["begins_at"], &output["given_up_timelines"]), (&json!(name(1, 18)), &json!([1])));
     let held = old.json("prune", &["--keep-backups", "1", "--hold-timeline", "1", "--dry-run"]);
     assert_eq!((&held["begins_at"], &held["given_up_timelines"]), (&json!(name(1, 15)), &json!([])));
     assert_eq!(went_on(12).json("prune", &["--keep-backups", "1", "--dry-run"])["begins_at"], name(1, 15));
@@ -193,6 +193,6 @@ fn a_partial_segment_is_no_sign_of_activity() {
     kept.backup(2, 18, 18, 1);
     let partial = format!("{}.partial", name(1, 21));
     kept.put(&partial, archived_segment(&partial, days_ago(0)), days_ago(0));
-    let told = kept.json("prune", &["--keep-backups", "1", "--backup-may-take", "0s"]);
-    assert_eq!(told["begins_at"], name(1, 18));
+    let output = kept.json("prune", &["--keep-backups", "1", "--backup-may-take", "0s"]);
+    assert_eq!(output["begins_at"], name(1, 18));
 }

@@ -118,9 +118,9 @@ fn the_shape_of_the_json_stays() {
     let leftover = kept.archive.file(SYSTEM, &name(1, 1)).with_file_name("000000010000000000000001#1");
     put_file(&leftover, "half", days_ago(2));
     put_file(&leftover.with_file_name("foreign"), "x", days_ago(2));
-    let mut told = kept.json("prune", &["--keep-backups", "1", "--keep-days", "1"]);
+    let mut output = kept.json("prune", &["--keep-backups", "1", "--keep-days", "1"]);
     for place in ["/deleted_bytes", "/kept/stored_bytes", "/kept_backups/0/ended", "/kept_backups/1/ended"] {
-        let value = told.pointer_mut(place).unwrap();
+        let value = output.pointer_mut(place).unwrap();
         assert!(value.as_u64().is_some_and(|bytes| bytes > 1_000) || value.as_str().unwrap().ends_with('Z'));
         *value = "SOME".into();
     }
@@ -150,7 +150,7 @@ fn the_shape_of_the_json_stays() {
         "kept": { "files": 5, "segments": 3, "stored_bytes": "SOME", "original_bytes": 3 * SEGMENT_BYTES },
         "unknown_files": 1,
     });
-    assert_eq!(told, expected, "{told:#}");
+    assert_eq!(output, expected, "{output:#}");
 }
 
 #[test]
@@ -216,9 +216,9 @@ fn every_timeline_that_descends_from_a_kept_backup_stays_complete() {
 fn a_backup_that_lacks_wal_takes_nobodys_place() {
     let kept = month();
     fs::remove_file(kept.archive.file(SYSTEM, &name(1, 26))).unwrap();
-    let told = kept.json("prune", &["--keep-backups", "1"]);
+    let output = kept.json("prune", &["--keep-backups", "1"]);
     assert_eq!(numbers(&kept, 1).first(), Some(&15));
-    assert_eq!(told["kept_backups"][1]["complete"], false, "{told}");
+    assert_eq!(output["kept_backups"][1]["complete"], false, "{output}");
 }
 
 #[test]
@@ -243,12 +243,12 @@ fn only_walkeeps_own_files_are_touched() {
         put_file(file, "mine", days_ago(99));
     }
     let system = SYSTEM.to_string();
-    let told = kept.json("prune", &["--system-identifier", &system, "--keep-backups", "1"]);
+    let output = kept.json("prune", &["--system-identifier", &system, "--keep-backups", "1"]);
     assert_eq!(numbers(&kept, 1).len(), 16);
     for file in &foreign {
         assert_eq!(fs::read(file).unwrap(), b"mine", "{}", file.display());
     }
-    assert_eq!(told["unknown_files"], 9, "a directory counts as one");
+    assert_eq!(output["unknown_files"], 9, "a directory counts as one");
     let said = kept.said("prune", &["--system-identifier", &system, "--keep-backups", "1"]);
     assert!(said.contains("left alone: 9 files that walkeep knows nothing of"), "{said}");
 }
@@ -262,10 +262,10 @@ fn staging_files_of_killed_pushes_are_deleted_after_a_day() {
     put_file(&new, "half", days_ago(1) + SignedDuration::from_hours(1));
     put_file(&old_text, "half", days_ago(2));
     let before = bytes(&kept);
-    let told = kept.json("prune", &["--keep-backups", "3"]);
+    let output = kept.json("prune", &["--keep-backups", "3"]);
     assert_eq!((old.exists(), new.exists(), old_text.exists()), (false, true, false));
-    assert_eq!(told["deleted_leftovers"].as_array().unwrap().len(), 2, "{told}");
-    assert_eq!(told["deleted_bytes"].as_u64().unwrap(), before - bytes(&kept));
+    assert_eq!(output["deleted_leftovers"].as_array().unwrap().len(), 2, "{output}");
+    assert_eq!(output["deleted_bytes"].as_u64().unwrap(), before - bytes(&kept));
 }
 
 #[test]

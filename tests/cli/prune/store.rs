@@ -161,12 +161,12 @@ fn a_partly_successful_deletion_counts_the_deleted_objects() {
     let denied = Fault::Answer { status: 403, code: "AccessDenied", message: "Held." };
     scene.store.break_with(Matching::Method("DELETE"), denied);
     let mut prune = prune(&scene, &["--json"]);
-    let told = CallOutput::of({
+    let output = CallOutput::of({
         prune.stdout(Stdio::piped());
         prune
     });
-    told.is_error(2, &["cannot delete", &stay[0], "Held.", "the right to delete (s3:DeleteObject)"]);
-    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    output.is_error(2, &["cannot delete", &stay[0], "Held.", "the right to delete (s3:DeleteObject)"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let gone: Vec<String> =
         (1..15).map(|number| name(1, number)).filter(|name| !stay.contains(name)).collect();
     assert_eq!(json["deleted_files"], Value::from(gone), "{json:#}");

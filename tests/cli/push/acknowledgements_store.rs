@@ -129,9 +129,13 @@ fn looking_ahead_asks_again_for_what_was_acknowledged_long_ago() {
     fails(4, push(), &[&name(1)]);
     assert_eq!(scene.store.requests().len(), 0, "notes of this very moment count");
     make_notes_old(&scene.sandbox);
-    let told = outcome_of(push());
-    assert_eq!(told.status, 4);
-    assert!(told.stderr.contains(&format!("warning: {} was archived before", name(2))), "{}", told.stderr);
+    let output = outcome_of(push());
+    assert_eq!(output.status, 4);
+    assert!(
+        output.stderr.contains(&format!("warning: {} was archived before", name(2))),
+        "{}",
+        output.stderr
+    );
     assert!(scene.stored(&name(2)).is_some());
     let of_third = |request: &support::store::request::Request| request.path.ends_with(&name(3));
     let methods: Vec<_> =

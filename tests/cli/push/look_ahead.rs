@@ -178,10 +178,10 @@ fn sigterm_during_the_look_ahead_is_no_failure_of_the_file_itself() {
     push.args(["--compression-level", "19"]);
     let call = Running::start(push);
     support::wait_until("a neighbour is archived", || archived(&pusher).len() > 1);
-    let told = Instant::now();
+    let stopped = Instant::now();
     call.signal(Signal::TERM);
     assert_eq!(call.end().status, 0);
-    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());
     assert!(archived(&pusher).len() < 40);
 }
 

@@ -275,12 +275,12 @@ fn metrics_are_written_while_the_archive_is_away() {
     let pusher = archive_with_everything();
     pusher.archive.vanish();
     let with_data = [&DATA[..], &["--prometheus", "--max-backlog", "1"]].concat();
-    let told = CallOutput::of(status(&pusher, &with_data));
-    assert_eq!(told.status, 1);
+    let output = CallOutput::of(status(&pusher, &with_data));
+    assert_eq!(output.status, 1);
     for words in [pusher.archive.url(), "2 files waiting to be archived, more than --max-backlog 1"] {
-        assert!(told.stderr.contains(words), "{}", told.stderr);
+        assert!(output.stderr.contains(words), "{}", output.stderr);
     }
-    let text = String::from_utf8(told.stdout).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
     let found = metrics(&text);
     assert_eq!([&found["walkeep_up"], &found["walkeep_backlog_files"]], ["0", "2"]);
     assert!(!found.keys().any(|name| name.contains("lag") || name.contains("newest")), "{text}");
@@ -299,8 +299,11 @@ fn a_wrong_data_directory_or_cluster_is_reported() {
     let away = pusher.sandbox.join("away");
     let away = ["--pgdata", away.to_str().unwrap()];
     CallOutput::of(status(&pusher, &away)).is_error(1, &["there is no global/pg_control in ", away[1]]);
-    let told = CallOutput::of(status(&pusher, &[&away[..], &["--prometheus"]].concat()));
-    assert_eq!((told.status, &*metrics(std::str::from_utf8(&told.stdout).unwrap())["walkeep_up"]), (1, "0"));
+    let output = CallOutput::of(status(&pusher, &[&away[..], &["--prometheus"]].concat()));
+    assert_eq!(
+        (output.status, &*metrics(std::str::from_utf8(&output.stdout).unwrap())["walkeep_up"]),
+        (1, "0")
+    );
     let other = ["--system-identifier", &OTHER_SYSTEM.to_string()];
     CallOutput::of(status(&pusher, &other)).is_error(1, &["holds no file of system", other[1], "mounted"]);
     let both = [&DATA[..], &other].concat();
@@ -324,9 +327,9 @@ fn a_file_is_replaced_in_one_step_for_everybody_to_read() {
     }
     assert_eq!(metrics(&fs::read_to_string(&file).unwrap())["walkeep_up"], "1");
     // Even if there are problems, which are logged.
-    let told =
+    let output =
         CallOutput::of(status(&pusher, &["--output", file.to_str().unwrap(), "--max-prune-age", "1d"]));
-    told.is_error(1, &["no prune is known of"]);
+    output.is_error(1, &["no prune is known of"]);
     assert!(fs::read_to_string(&file).unwrap().contains("✗ no prune"));
     for (path, words) in [("/dev/null", "not a file"), ("metrics", "not a file"), ("no/such", "No such file")]
     {
@@ -416,15 +419,15 @@ fn a_store_that_does_not_answer_takes_the_time_limit_and_hides_no_local_metric()
     let data = scene.primary.join("");
     let arguments = ["--prometheus", "--pgdata", data.to_str().unwrap(), "--timeout", "2s"];
     let begun = Instant::now();
-    let told = CallOutput::of(status_of(&scene, &arguments));
+    let output = CallOutput::of(status_of(&scene, &arguments));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    told.is_error(1, &["gave up after 2s"]);
-    let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
+    output.is_error(1, &["gave up after 2s"]);
+    let found = metrics(std::str::from_utf8(&output.stdout).unwrap());
     assert_eq!([&found["walkeep_up"], &found["walkeep_backlog_files"]], ["0", "1"]);
     // A refusal is reported before the limit ends, with the reason.
     scene.hurry();
     scene.move_to("http://127.0.0.1:1");
-    let told = CallOutput::of(status_of(&scene, &["--prometheus", "--timeout", "4s"]));
-    told.is_error(1, &["refused"]);
-    assert_eq!(metrics(std::str::from_utf8(&told.stdout).unwrap())["walkeep_up"], "0");
+    let output = CallOutput::of(status_of(&scene, &["--prometheus", "--timeout", "4s"]));
+    output.is_error(1, &["refused"]);
+    assert_eq!(metrics(std::str::from_utf8(&output.stdout).unwrap())["walkeep_up"], "0");
 }

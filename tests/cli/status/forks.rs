@@ -99,9 +99,9 @@ fn a_hole_left_by_a_failover_is_a_problem_until_it_is_filled() {
             "left_by": 2, "left_at": left_at, "passed": false,
         }]);
         assert_eq!((&json["holes"], json["problems"].as_array().unwrap().len()), (&hole, 1));
-        let told = CallOutput::of(status(&kept, &["--prometheus"]));
-        assert_eq!((told.status, told.stderr.lines().count()), (1, 1), "{}", told.stderr);
-        let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
+        let output = CallOutput::of(status(&kept, &["--prometheus"]));
+        assert_eq!((output.status, output.stderr.lines().count()), (1, 1), "{}", output.stderr);
+        let found = metrics(std::str::from_utf8(&output.stdout).unwrap());
         assert_eq!((&*found["walkeep_hole_segments"], &*found["walkeep_up"]), ("2", "1"));
         // One of the two is not enough.
         kept.put(&name(1, 9), &last, minutes_ago(0));
@@ -178,8 +178,8 @@ fn a_timeline_written_after_its_fork_is_a_problem_and_a_note_a_day_later() {
     let json = json_of(status(&kept, &["--json"]), 1);
     assert_eq!(json["parallel"][0]["newest_segment"], name(1, 12), "{json:#}");
     assert_eq!(json["parallel"][0]["beside_timeline"], 2, "{json:#}");
-    let told = CallOutput::of(status(&kept, &["--prometheus"]));
-    let found = metrics(std::str::from_utf8(&told.stdout).unwrap());
+    let output = CallOutput::of(status(&kept, &["--prometheus"]));
+    let found = metrics(std::str::from_utf8(&output.stdout).unwrap());
     assert_eq!(found["walkeep_parallel_timelines"], "1");
 }
 

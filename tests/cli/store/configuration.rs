@@ -298,9 +298,9 @@ fn disabled_metadata_is_not_asked_even_with_an_incomplete_configuration() {
     ] {
         let mut push = knowing(users.push(), &place(&store));
         push.env("AWS_METADATA_ENDPOINT", metadata.endpoint()).env(name, value);
-        let told = CallOutput::of(push);
-        assert_eq!(metadata.heads(), [""; 0], "{name}: {}", told.text());
-        told.is_error(2, &["credentials"]);
+        let output = CallOutput::of(push);
+        assert_eq!(metadata.heads(), [""; 0], "{name}: {}", output.text());
+        output.is_error(2, &["credentials"]);
     }
 }
 
@@ -383,30 +383,30 @@ fn a_url_with_credentials_is_refused_and_not_repeated() {
         let file = users.configuration(&format!("archive = \"{url}\"\n"), 0o600);
         for mut push in [by_flag, by_variable, configured(push(), &file)] {
             push.arg(format!("pg_wal/{SEGMENT}"));
-            let told = CallOutput::of(knowing(push, &store.environment()));
-            told.is_error(2, words);
-            assert!(!told.text().contains(secret), "{}", told.text());
+            let output = CallOutput::of(knowing(push, &store.environment()));
+            output.is_error(2, words);
+            assert!(!output.text().contains(secret), "{}", output.text());
         }
     }
 }
 
-fn keeps_secrets(what: &str, told: &CallOutput) {
+fn keeps_secrets(what: &str, output: &CallOutput) {
     for secret in [SECRET, TOKEN] {
-        assert!(!told.text().contains(secret), "{what}: {}", told.text());
+        assert!(!output.text().contains(secret), "{what}: {}", output.text());
     }
 }
 
 /// Runs all calls concurrently, and asserts that none prints its secrets.
 fn nobody_tells(what: &str, users: &StoreUsers, environment: &Environment) -> Vec<CallOutput> {
     let calls = users.all_calls().into_iter().map(|call| knowing(call, environment));
-    let told: Vec<_> = std::thread::scope(|scope| {
+    let output: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = calls.map(|call| scope.spawn(|| CallOutput::of(call))).collect();
         running.into_iter().map(|call| call.join().unwrap()).collect()
     });
-    for told in &told {
-        keeps_secrets(what, told);
+    for output in &output {
+        keeps_secrets(what, output);
     }
-    told
+    output
 }
 
 /// Returns the messages of a client with recognizable secrets that the store does not know.
@@ -427,9 +427,9 @@ fn secrets_are_not_printed_on_success_or_with_unknown_keys() {
     let token = changed(&store.environment(), "AWS_SESSION_TOKEN", TOKEN);
     succeeds(knowing(users.push(), &token));
     succeeds(knowing(users.push_of_backup(), &token));
-    assert!(nobody_tells("success", &users, &token).iter().all(|told| told.status == 0));
-    let told = nobody_tells("a wrong key", &users, &secretive(&store));
-    assert!(told.iter().all(|told| told.status != 0 && told.text().contains("403 Forbidden")));
+    assert!(nobody_tells("success", &users, &token).iter().all(|output| output.status == 0));
+    let output = nobody_tells("a wrong key", &users, &secretive(&store));
+    assert!(output.iter().all(|output| output.status != 0 && output.text().contains("403 Forbidden")));
     let refused = DeadEnd::refused();
     let nowhere = changed(&secretive(&store), "AWS_ENDPOINT_URL", &refused.http());
     nobody_tells("refused", &users, &nowhere);
@@ -468,9 +468,9 @@ fn a_malformed_configuration_is_not_quoted() {
     ] {
         let file = users.configuration(&format!("[store]\nregion = \"here\"\n{line}\n"), 0o600);
         for call in users.all_calls() {
-            let told = CallOutput::of(configured(call, &file));
-            assert!([1, 2, 255].contains(&told.status), "{line}: {}", told.text());
-            keeps_secrets(&line, &told);
+            let output = CallOutput::of(configured(call, &file));
+            assert!([1, 2, 255].contains(&output.status), "{line}: {}", output.text());
+            keeps_secrets(&line, &output);
         }
     }
 }

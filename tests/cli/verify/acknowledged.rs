@@ -44,7 +44,7 @@ impl Scene {
         VerifyOutput::of(self.command(options))
     }
 
-    fn told(&self, options: &[&str]) -> CallOutput {
+    fn output(&self, options: &[&str]) -> CallOutput {
         CallOutput::of(self.command(options))
     }
 
@@ -81,11 +81,11 @@ fn an_acknowledged_gap_is_a_note_and_a_new_one_is_a_failure() {
     for options in [&["--names-only"][..], &[], &["--deep"]] {
         scene.verify(options).says(&[("note", "gap", &gap)]);
     }
-    let told = scene.told(&[]).text();
-    let line = told.lines().find(|line| line.starts_with(&format!("note {gap}"))).unwrap();
+    let output = scene.output(&[]).text();
+    let line = output.lines().find(|line| line.starts_with(&format!("note {gap}"))).unwrap();
     assert!(line.contains("\"5 days ago\"") && line.contains("acknowledged on 2"), "{line}");
     assert!(line.ends_with("Z: the disk of May"), "{line}");
-    assert!(told.contains("0 failures and 1 note (1 acknowledged) in "), "{told}");
+    assert!(output.contains("0 failures and 1 note (1 acknowledged) in "), "{output}");
 
     // Next to it, and elsewhere.
     for number in [6, 8] {
@@ -101,7 +101,7 @@ fn an_acknowledgement_can_be_revoked() {
     let gap = name(1, 4);
     scene.verify(&["--names-only", "--acknowledge", &gap]).says(&[("note", "gap", &gap)]);
     assert_eq!(scene.known(), [&*gap]);
-    scene.told(&["--forget", &name(1, 5)]).is_error(2, &["cannot forget", &name(1, 5), "what is", &gap]);
+    scene.output(&["--forget", &name(1, 5)]).is_error(2, &["cannot forget", &name(1, 5), "what is", &gap]);
     scene.verify(&["--names-only", "--forget", &gap]).says(&[("failure", "gap", &gap)]);
     assert_eq!(scene.known(), [""; 0]);
     scene.verify(&["--names-only"]).says(&[("failure", "gap", &gap)]);
@@ -119,32 +119,32 @@ fn only_failures_can_be_acknowledged() {
         (range(4, 5), "is a note"),
     ] {
         for options in [&["--names-only"][..], &[]] {
-            let told = scene.told(&[options, &["--acknowledge", &named]].concat());
-            told.is_error(2, &["cannot acknowledge", why]);
+            let output = scene.output(&[options, &["--acknowledge", &named]].concat());
+            output.is_error(2, &["cannot acknowledge", why]);
         }
     }
     assert_eq!(scene.known(), [""; 0]);
 
     let scene = Scene::without(&[4, 5]);
-    let told = scene.told(&["--acknowledge", &name(1, 4)]);
-    told.is_error(2, &["only a part", &format!("{}..{}", name(1, 4), name(1, 5))]);
+    let output = scene.output(&["--acknowledge", &name(1, 4)]);
+    output.is_error(2, &["only a part", &format!("{}..{}", name(1, 4), name(1, 5))]);
     let more = format!("{}..{}", name(1, 3), name(1, 7));
     scene.verify(&["--names-only", "--acknowledge", &more]).says(&[("note", "gap", &range(4, 5))]);
     scene.remove(6);
     let found = [("note", "gap", &*range(4, 5)), ("failure", "gap", &name(1, 6))];
     scene.verify(&["--names-only"]).says(&found);
-    scene.told(&["--reason", "why"]).is_error(2, &[]);
+    scene.output(&["--reason", "why"]).is_error(2, &[]);
 }
 
 #[test]
 fn an_acknowledged_gap_still_prevents_recovery() {
     let scene = Scene::without(&[11]);
     let gap = name(1, 11);
-    scene.told(&["--names-only", "--acknowledge", "timeline 1"]).is_error(2, &["take a base backup"]);
+    scene.output(&["--names-only", "--acknowledge", "timeline 1"]).is_error(2, &["take a base backup"]);
     let verdict = scene.verify(&["--acknowledge", &gap]);
     verdict.says(&[("note", "gap", &gap)]);
     assert_eq!((verdict.status, &verdict.json["present"]["recoverable"]), (1, &json!(false)));
-    assert!(scene.told(&[]).text().starts_with("what is written now, on timeline 1, CANNOT be recovered"));
+    assert!(scene.output(&[]).text().starts_with("what is written now, on timeline 1, CANNOT be recovered"));
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn outdated_acknowledgements_are_removed_and_reported_once() {
         .says(&[("note", "gap", &name(1, 4)), ("note", "gap", &name(1, 6))]);
     // One is filled, as by a backfill.
     scene.0.put(&name(1, 4), archived_segment(&name(1, 4), days_ago(5)), days_ago(5));
-    let told = scene.told(&["--names-only"]).text();
-    assert!(told.contains(&format!("{} is not wrong any more", name(1, 4))), "{told}");
+    let output = scene.output(&["--names-only"]).text();
+    assert!(output.contains(&format!("{} is not wrong any more", name(1, 4))), "{output}");
     assert_eq!(scene.known(), [name(1, 6)]);
-    assert!(!scene.told(&["--names-only"]).text().contains("any more"));
+    assert!(!scene.output(&["--names-only"]).text().contains("any more"));
     // The other one is pruned.
     for number in (1..=8).filter(|number| *number != 6) {
         scene.remove(number);
@@ -179,7 +179,7 @@ fn acknowledged_damage_is_a_note_in_every_kind_of_verification() {
     let sound = fs::read(scene.file(4)).unwrap();
     fs::write(scene.file(4), "rubbish").unwrap();
     let damaged = name(1, 4);
-    scene.told(&["--names-only", "--acknowledge", &damaged]).is_error(2, &["nothing is found to be wrong"]);
+    scene.output(&["--names-only", "--acknowledge", &damaged]).is_error(2, &["nothing is found to be wrong"]);
     scene.verify(&["--acknowledge", &damaged]).says(&[("note", "damaged", &damaged)]);
     scene.verify(&["--names-only"]).says(&[]);
     scene.verify(&["--deep"]).says(&[("note", "damaged", &damaged)]);
@@ -218,7 +218,7 @@ fn unreadable_acknowledgements_do_not_count_and_are_not_replaced() {
     verdict.stderr.clear();
     verdict.says(&[("failure", "gap", &gap)]);
     for flag in ["--acknowledge", "--forget"] {
-        scene.told(&[flag, &gap]).is_error(1, &["what was acknowledged cannot be read"]);
+        scene.output(&[flag, &gap]).is_error(1, &["what was acknowledged cannot be read"]);
     }
     assert_eq!(fs::read_to_string(scene.0.report_file("acknowledged")).unwrap(), "{");
     let report: Value = scene.0.report("verify").unwrap();

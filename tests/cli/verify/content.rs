@@ -277,9 +277,9 @@ fn an_archive_that_becomes_unavailable_is_a_failure_and_no_finding() {
     let away = Fault::Answer { status: 503, code: "SlowDown", message: "No" };
     scene.store.break_with(Matching::GetsFrom("000000010000000000000005"), away.clone());
     scene.store.break_with(Matching::Heads, away);
-    let told = support::store_cluster::CallOutput::of(verify(&scene, &["--json"]));
-    told.is_error(1, &["SlowDown", "--resume"]);
-    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let output = support::store_cluster::CallOutput::of(verify(&scene, &["--json"]));
+    output.is_error(1, &["SlowDown", "--resume"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&json["ok"], &json["failures"]), (&json!(false), &json!(0)));
     assert_eq!(json["content"]["checked_up_to"], NEEDED);
     assert_eq!(json["present"]["recoverable"], true, "as far as was looked");

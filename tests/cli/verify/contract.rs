@@ -47,9 +47,9 @@ fn everything_about_an_intact_archive_is_printed() {
     let expected: Value = serde_json::from_str(include_str!("../../fixtures/verify.json")).unwrap();
     assert_eq!(fixed(&verdict.json), expected, "{:#}", fixed(&verdict.json));
 
-    let told = archive.told(&["--deep"]);
-    assert_eq!((told.status, told.stderr.as_str()), (0, ""));
-    let text = told.text();
+    let output = archive.output(&["--deep"]);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    let text = output.text();
     for line in [
         vec!["1", "-", "5", &name(1, 1), LAST, "0"],
         vec!["2", "1, left at 0/600100", "2", FORK, NEWEST, "0"],
@@ -57,7 +57,7 @@ fn everything_about_an_intact_archive_is_printed() {
         vec![NEWEST, "the end of timeline 2"],
         vec!["0 failures and 0 notes in 10 files", "the contents of 10 files decompressed and compared"],
     ] {
-        let has_it = |told: &str| line.iter().all(|word| told.contains(word));
+        let has_it = |output: &str| line.iter().all(|word| output.contains(word));
         assert!(text.lines().any(has_it), "{line:?} is not in\n{text}");
     }
     assert!(!text.contains('\u{1b}'), "no colours where no terminal is");
@@ -77,14 +77,14 @@ fn colours_and_a_bar_appear_only_on_terminals() {
         let mut script = archive.pusher.sandbox.command("script");
         script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
         script.envs(colours.map(|value| ("NO_COLOR", value)));
-        let told = CallOutput::of(script);
-        assert_eq!(told.status, 1, "{}", told.text());
-        told.text()
+        let output = CallOutput::of(script);
+        assert_eq!(output.status, 1, "{}", output.text());
+        output.text()
     };
     let failure = format!("failure\u{1b}[0m {NEEDED}");
     assert!(on_a_terminal(None).contains(&failure), "{:?}", on_a_terminal(None));
     assert!(!on_a_terminal(Some("1")).contains(&failure));
-    assert!(!archive.told(&["--deep"]).text().contains('\u{1b}'));
+    assert!(!archive.output(&["--deep"]).text().contains('\u{1b}'));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_segment_that_is_missing_after_the_backup_is_a_failure() {
         assert_eq!(reaches[0], json!({"timeline": 1, "last_segment": START, "to_the_end": false}));
         assert_eq!(reaches[1], json!({"timeline": 2, "last_segment": START, "to_the_end": false}));
     }
-    let text = archive.told(&["--names-only"]).text();
+    let text = archive.output(&["--names-only"]).text();
     assert!(text.lines().any(|line| line.starts_with(&format!("failure {NEEDED}: "))), "{text}");
     assert_eq!(archive.report()["ok"], false);
 }
@@ -133,7 +133,7 @@ fn without_a_known_backup_the_start_of_the_wal_stands_in() {
     let verdict = archive.verify(&["--names-only"]);
     verdict.says(&[("failure", "gap", OLD), ("note", "no_backup", "base backups")]);
     verdict.means(OLD, &["no backup is known", &name(1, 1)]);
-    let text = archive.told(&["--names-only"]).text();
+    let text = archive.output(&["--names-only"]).text();
     assert!(text.contains("no base backup is known\n"), "{text}");
 }
 
@@ -231,8 +231,8 @@ fn backups_in_directories_count_too() {
     archive.remove(NEEDED);
     archive.verify(&["--names-only", "--backup-dir", directory]).means(NEEDED, &["the backup in", directory]);
     let none = archive.pusher.sandbox.directory("none");
-    let told = archive.told(&["--names-only", "--backup-dir", none.to_str().unwrap()]);
-    told.is_error(1, &["no base backup", none.to_str().unwrap()]);
+    let output = archive.output(&["--names-only", "--backup-dir", none.to_str().unwrap()]);
+    output.is_error(1, &["no base backup", none.to_str().unwrap()]);
 }
 
 #[test]
@@ -268,12 +268,12 @@ fn an_unreadable_report_is_a_warning() {
     archive.verify(&["--names-only"]).says(&[]);
     let report = format!("{}/{SYSTEM}/reports/verify.json", archive.pusher.archive.url());
     fs::write(&report, "{").unwrap();
-    let told = archive.told(&["--resume"]);
-    assert_eq!(told.status, 0, "{}", told.text());
+    let output = archive.output(&["--resume"]);
+    assert_eq!(output.status, 0, "{}", output.text());
     assert!(
-        told.stderr.starts_with("walkeep: warning: ") && told.stderr.lines().count() == 1,
+        output.stderr.starts_with("walkeep: warning: ") && output.stderr.lines().count() == 1,
         "{}",
-        told.stderr
+        output.stderr
     );
     assert_eq!(archive.report()["ok"], true, "and the next one is in its place");
     // A report of an older version.
@@ -293,11 +293,11 @@ fn wrong_usage_is_reported_as_such() {
         &["--names-only", "--deep"],
         &["--resume", "--sample", "5%"],
     ] {
-        archive.told(options).is_error(2, &[]);
+        archive.output(options).is_error(2, &[]);
     }
-    archive.told(&["--system-identifier", "1"]).is_error(1, &["system 1"]);
+    archive.output(&["--system-identifier", "1"]).is_error(1, &["system 1"]);
     archive.pusher.archive.vanish();
-    archive.told(&[]).is_error(1, &[archive.pusher.archive.url()]);
+    archive.output(&[]).is_error(1, &[archive.pusher.archive.url()]);
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn a_label_cannot_add_lines() {
     let broken = format!("{}.00000028.backup", name(1, 2));
     archive.push(&broken, backup_history(2, 9, "a\u{1b}[31mb\u{7}").as_bytes());
     archive.push(&name(1, 5), &content(&name(1, 5)));
-    let CallOutput { stdout, .. } = archive.told(&["--names-only"]);
+    let CallOutput { stdout, .. } = archive.output(&["--names-only"]);
     assert!(
         stdout.iter().all(|byte| *byte == b'\n' || *byte >= b' '),
         "{}",

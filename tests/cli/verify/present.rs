@@ -27,8 +27,8 @@ fn verify(kept: &Kept, options: &[&str]) -> VerifyOutput {
 }
 
 fn first_line(kept: &Kept, options: &[&str]) -> String {
-    let told = CallOutput::of(command(kept, options)).text();
-    told.lines().next().unwrap().to_owned()
+    let output = CallOutput::of(command(kept, options)).text();
+    output.lines().next().unwrap().to_owned()
 }
 
 /// Creates segments 1 to 9, and base backups from 2 and from 6.

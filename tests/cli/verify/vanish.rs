@@ -102,10 +102,10 @@ fn a_file_in_cold_storage_is_not_counted_as_compared() {
         (&3.into(), &18.into())
     );
     verdict.means(NEEDED, &["cold storage", "\"nightly\""]);
-    let told = CallOutput::of(verify(&scene, &[])).text();
+    let output = CallOutput::of(verify(&scene, &[])).text();
     let counted =
         "the contents of 3 files compared with what was stored, 18 files that could not be compared";
-    assert!(told.contains(counted), "{told}");
+    assert!(output.contains(counted), "{output}");
 }
 
 fn with_a_lost_segment(scene: &StoreScene) {

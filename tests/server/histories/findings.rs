@@ -63,12 +63,12 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
     } else {
         missing(world, &archive, &targets, &counting)
     };
-    let told = failures(world, &names.findings);
+    let output = failures(world, &names.findings);
     for segment in &expected {
         let kind = "a segment is missing, and no failure says so";
-        found.unless(told.contains(segment), kind, || format!("{segment:?}\n{world}"));
+        found.unless(output.contains(segment), kind, || format!("{segment:?}\n{world}"));
     }
-    for (tli, number) in told.difference(&expected) {
+    for (tli, number) in output.difference(&expected) {
         // Missing segments of an incomplete backup itself, wherever recoveries to other timelines would find them.
         let own = |is: &BaseBackup| {
             let stop = world.number_of(is.stop.saturating_sub(1));
@@ -104,19 +104,19 @@ fn state_is_right(
     for target in targets.iter().filter(|target| is_an_end(archive, **target)) {
         let outcome = archive.recover(is, *target);
         let reach = state.reaches.iter().find(|reach| reach.timeline.get() == *target);
-        let told = format!("to timeline {target}: {reach:?}, {outcome:?}");
+        let output = format!("to timeline {target}: {reach:?}, {outcome:?}");
         match reach {
-            None if outcome.consistent => differs("a timeline can be reached", told),
-            Some(_) if !outcome.may_be => differs("a timeline can not be reached", told),
+            None if outcome.consistent => differs("a timeline can be reached", output),
+            Some(_) if !outcome.may_be => differs("a timeline can not be reached", output),
             Some(reach) if outcome.consistent => {
                 // The ancestor's segment counts, unless the archive shows that the target's own was written.
                 let in_part = outcome.in_part.filter(|(_, number)| !goes_on(archive, *target, *number));
                 let last = in_part.or(outcome.last);
                 let lacks = missing_from(archive, is.redo / archive.segment_bytes, *target);
                 if reach.last.map(|(tli, number)| (tli.get(), number)) != last {
-                    differs("a recovery comes to another segment", told);
+                    differs("a recovery comes to another segment", output);
                 } else if reach.to_the_end != (last.is_some() && lacks.is_empty()) {
-                    differs("a recovery comes to the end of its timeline, or not", told);
+                    differs("a recovery comes to the end of its timeline, or not", output);
                 }
             }
             _ => {}

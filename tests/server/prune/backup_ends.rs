@@ -57,9 +57,9 @@ fn of_standby(start: u64, end: u64) -> [Member<'static>; 2] {
 fn a_backup_with_an_unknown_end_does_not_count_and_keeps_its_wal() {
     let (kept, place) = scene();
     backup(&place, "unknown", &of_primary(30), 1);
-    let told = plan(&kept, &place);
-    assert_eq!(told["begins_at"], name(1, 10), "{told:#}");
-    assert_eq!(told["kept_backups"].as_array().unwrap().len(), 2, "{told:#}");
+    let output = plan(&kept, &place);
+    assert_eq!(output["begins_at"], name(1, 10), "{output:#}");
+    assert_eq!(output["kept_backups"].as_array().unwrap().len(), 2, "{output:#}");
     // Older than the requested ones, but its files exist.
     backup(&place, "older", &of_primary(4), 9);
     assert_eq!(plan(&kept, &place)["begins_at"], name(1, 4));
@@ -130,9 +130,9 @@ fn a_primarys_backup_history_file_is_not_taken_for_a_standbys_with_the_same_star
     ];
     backup(&place, "of a standby", &files, 1);
     kept.backup(1, 30, 30, 3);
-    let told =
+    let output =
         kept.json("prune", &["--dry-run", "--keep-backups", "2", "--backup-dir", place.to_str().unwrap()]);
-    assert_eq!(told["kept_backups"].as_array().unwrap().len(), 3, "{told:#}");
+    assert_eq!(output["kept_backups"].as_array().unwrap().len(), 3, "{output:#}");
 }
 
 #[test]
@@ -140,9 +140,9 @@ fn verify_gives_advice_about_an_unknown_end() {
     let (kept, place) = scene();
     let unknown = backup(&place, "unknown", &of_primary(30), 1);
     let options = ["--names-only", "--backup-dir", place.to_str().unwrap()];
-    let told = kept.json("verify", &options);
-    let findings = told["findings"].as_array().unwrap();
-    assert_eq!(findings.len(), 1, "{told:#}");
+    let output = kept.json("verify", &options);
+    let findings = output["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{output:#}");
     assert_eq!(findings[0]["severity"], "note");
     assert_eq!(findings[0]["file"], unknown.to_str().unwrap());
     let meaning = findings[0]["meaning"].as_str().unwrap();
@@ -150,8 +150,8 @@ fn verify_gives_advice_about_an_unknown_end() {
     // Without another one, nobody can tell what can be recovered.
     let alone = Kept::new();
     alone.segments(1, 30..=40, 2);
-    let told = alone.json("verify", &options);
-    assert_eq!(told["present"]["recoverable"], Value::Null, "{told:#}");
+    let output = alone.json("verify", &options);
+    assert_eq!(output["present"]["recoverable"], Value::Null, "{output:#}");
 }
 
 /// Returns a value printed by pg_controldata.
@@ -190,8 +190,8 @@ fn a_standby_servers_backup_ends_where_its_pg_control_says() {
         let mut prune = sandbox.walkeep();
         prune.args(["prune", "--dry-run", "--json", "--archive", archive.url(), "--backup-may-take", "0s"]);
         prune.args(["--keep-backups", "1", "--backup-dir"]).arg(&directory);
-        let told: Value = serde_json::from_str(&output_of(&mut prune)).unwrap();
-        let last = told["kept_backups"].as_array().unwrap().last().unwrap();
+        let output: Value = serde_json::from_str(&output_of(&mut prune)).unwrap();
+        let last = output["kept_backups"].as_array().unwrap().last().unwrap();
         last["why"].as_array().unwrap().len()
     };
     assert_eq!(plan(), 2, "the newest, and still there");

@@ -192,10 +192,10 @@ fn backups_of_a_real_server_are_recognized() {
         let mut prune = sandbox.walkeep();
         // Everything was archived just now.
         prune.args(["prune", "--json", "--archive", archive.url(), "--backup-may-take", "0s"]).args(options);
-        let told: Value = serde_json::from_str(&output_of(&mut prune)).unwrap();
-        let last = told["kept_backups"].as_array().unwrap().last().unwrap();
-        assert_eq!(last["why"], json!(["its files are still there"]), "{shape:?}: {told:#}");
-        assert_eq!(told["begins_at"], last["start_segment"], "{shape:?}: {told:#}");
+        let output: Value = serde_json::from_str(&output_of(&mut prune)).unwrap();
+        let last = output["kept_backups"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["why"], json!(["its files are still there"]), "{shape:?}: {output:#}");
+        assert_eq!(output["begins_at"], last["start_segment"], "{shape:?}: {output:#}");
         kept.fails(1, "prune", &options, "there is no base backup of this cluster in");
         fs::remove_dir_all(&place).unwrap();
     }

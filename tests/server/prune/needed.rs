@@ -107,9 +107,9 @@ fn wal_for_the_standby_of_a_slot_stays_only_if_its_primary_is_asked() {
     primary.base_backup("newest");
     take_orders(&primary);
 
-    let told = prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", &primary.connection()]);
-    assert_eq!((told.status, &*told.stderr), (0, ""), "{}", told.text());
-    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let output = prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", &primary.connection()]);
+    assert_eq!((output.status, &*output.stderr), (0, ""), "{}", output.text());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["needed"]["from"], restart, "{json:#}");
     assert!(json["needed"]["by"].as_str().unwrap().contains("physical slot \"lagging\""), "{json:#}");
     assert_eq!(segments(&archive, system)[0], segment, "{json:#}");
@@ -122,8 +122,8 @@ fn wal_for_the_standby_of_a_slot_stays_only_if_its_primary_is_asked() {
         standby.try_sql("select count(*) from orders") == Ok(expected.clone())
     });
 
-    let told = prune(&sandbox, &archive, &["--keep-backups", "1"]);
-    assert_eq!(told.status, 0, "{}", told.text());
+    let output = prune(&sandbox, &archive, &["--keep-backups", "1"]);
+    assert_eq!(output.status, 0, "{}", output.text());
     assert!(segments(&archive, system)[0] > segment, "what nobody has spoken for goes");
 }
 
@@ -145,9 +145,9 @@ fn a_standby_without_a_slot_is_asked_itself() {
     // Both are asked, and the one that needs more counts.
     let urls = [primary.connection(), standby.connection()];
     let both = ["--keep-backups", "1", "--pg-url", &urls[0], "--pg-url", &urls[1]];
-    let told = prune(&sandbox, &archive, &both);
-    assert_eq!((told.status, &*told.stderr), (0, ""), "{}", told.text());
-    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let output = prune(&sandbox, &archive, &both);
+    assert_eq!((output.status, &*output.stderr), (0, ""), "{}", output.text());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(json["needed"]["by"].as_str().unwrap().contains(&urls[1]), "{json:#}");
     assert_eq!(segments(&archive, system)[0], redo, "{json:#}");
     // After a restart, it starts there.
@@ -171,9 +171,9 @@ fn a_server_that_cannot_be_asked_or_is_of_another_cluster_deletes_nothing() {
     let refused = |url: &str, status: i32, words: &[&str]| {
         let system = system.to_string();
         let options = ["--keep-backups", "1", "--system-identifier", &system, "--pg-url", url];
-        let told = prune(&sandbox, &archive, &options);
-        told.is_error(status, &[&["nothing is deleted"], words].concat());
-        let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let output = prune(&sandbox, &archive, &options);
+        output.is_error(status, &[&["nothing is deleted"], words].concat());
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(json["ok"], false, "{json:#}");
         assert_eq!(archive.all_names(system.parse().unwrap()), before);
     };
@@ -191,17 +191,17 @@ fn a_server_that_cannot_be_asked_or_is_of_another_cluster_deletes_nothing() {
         primary.sql("checkpoint");
         primary.sql(lost) == "1"
     });
-    let told = prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", &primary.connection()]);
-    told.is_error(1, &["nothing is deleted", "\"lost\"", "pg_drop_replication_slot('lost')"]);
+    let output = prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", &primary.connection()]);
+    output.is_error(1, &["nothing is deleted", "\"lost\"", "pg_drop_replication_slot('lost')"]);
     assert_eq!(archive.all_names(system), before);
     // And one that is unavailable.
     let url = primary.connection();
     primary.stop(Shutdown::Fast);
     let before = archive.all_names(system);
-    let told = prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", &url]);
-    told.is_error(1, &["nothing is deleted", "cannot ask the server", "is it running"]);
+    let output = prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", &url]);
+    output.is_error(1, &["nothing is deleted", "cannot ask the server", "is it running"]);
     assert_eq!(archive.all_names(system), before);
-    let told =
+    let output =
         prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", "postgres://me:secret@host/db"]);
-    told.is_error(2, &["must not hold a password"]);
+    output.is_error(2, &["must not hold a password"]);
 }
