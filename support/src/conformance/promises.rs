@@ -264,8 +264,8 @@ pub fn systems_are_apart(backend: &dyn Backend) {
         assert_eq!(archive.systems().await.unwrap(), [seven, eight, seventy]);
         for (number, system) in systems.into_iter().enumerate() {
             let files = archive.inventory(system).await.unwrap().files;
-            let output: Vec<_> = files.iter().map(|file| (file.name, file.stored_size)).collect();
-            assert_eq!(output, [(name(SEGMENT).into(), number as u64 + 1)]);
+            let listed: Vec<_> = files.iter().map(|file| (file.name, file.stored_size)).collect();
+            assert_eq!(listed, [(name(SEGMENT).into(), number as u64 + 1)]);
         }
         let gone = archive.inventory(seven).await.unwrap().files;
         archive.delete(seven, &gone, &CancellationToken::default(), &mut |_| ()).await.unwrap();
