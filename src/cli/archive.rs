@@ -11,7 +11,6 @@ use jiff::Timestamp;
 
 use super::arguments::{self, Common, Spooling};
 use super::exit::{ExitStatuses, exit_on_panic};
-use super::spool::{patiently, spool_of};
 use super::stopping::hurry_at_shutdown;
 use super::supervise::supervise;
 use super::{log, signals, umask};
@@ -21,7 +20,7 @@ use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::push::{Earlier, PushRequest, ask, backlog, codec_for_backlog, look_up, push};
-use crate::spool::{Moment, OverflowPlace, Spool};
+use crate::spool::{Moment, OverflowPlace, Spool, patiently};
 use crate::wal::WalName;
 
 const PROGRAM: &str = "walkeep-archive";
@@ -168,7 +167,7 @@ fn open_spool(settings: &Settings, request: &PushRequest) -> Option<Spool> {
     }
     let data = request.caller.data();
     let system = data.system_identifier().ok().flatten()?;
-    spool_of(settings, data, system)
+    Spool::of_server(&settings.spool, &settings.archive, data.path(), system)
 }
 
 fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogFormat)> {

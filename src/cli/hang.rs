@@ -2,15 +2,13 @@
 //!
 //! A note determines how long calls wait. Each call still asks the archive.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::spool::patiently;
 use crate::cluster::{Caller, DataDirectory};
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::spool::{Spool, SpoolOwner};
+use crate::spool::{Spool, SpoolOwner, patiently};
 use crate::wal::SystemIdentifier;
 
 const SUBJECT: &str = "archive-hangs";
@@ -88,7 +86,6 @@ fn spool_and_run(
     let run = data.run().ok()?;
     let system = system.or(data.system_identifier().ok().flatten())?;
     let archive = settings.archive.url.to_string();
-    let directory = if data.path() == Path::new("") { Path::new(".") } else { data.path() };
-    let owner = SpoolOwner { system, data: directory, archive: &archive };
+    let owner = SpoolOwner { system, data: data.path(), archive: &archive };
     Some((Spool::open(&settings.spool, &owner).ok()?, run))
 }

@@ -18,7 +18,6 @@ mod prune;
 mod restore;
 mod shape;
 mod signals;
-mod spool;
 mod status;
 mod stopping;
 mod supervise;

@@ -10,9 +10,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use super::arguments::{self, Common, Spooling};
 use super::exit::ExitStatuses;
 use super::hang::Hangs;
-use super::prefetch::Requester;
 use super::signals::Early;
-use super::spool::patiently;
 use super::supervise::supervise;
 use super::unread::Question;
 use super::{log, prefetch, signals, umask};
@@ -21,7 +19,9 @@ use crate::cluster::RecoveryMode;
 use crate::config::{Bytes, Given, LogFormat, Settings, Timeouts};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
+use crate::prefetch::PrefetchClient;
 use crate::restore::{RestoreRequest, Restored, restore};
+use crate::spool::patiently;
 use crate::wal::SegmentName;
 
 const PROGRAM: &str = "walkeep-restore";
@@ -151,8 +151,8 @@ fn run(
         hangs.hurry(&limit);
     }
     let server = {
-        let (settings, request) = (settings.clone(), request.clone());
-        patiently(move || Requester::of(&settings, &request))
+        let (prefetching, request) = (settings.prefetching(), request.clone());
+        patiently(move || prefetching.client(&request))
     };
     let prefetched = server.as_ref().and_then(|server| server.ask(&limit));
     if let Some(verified) = &prefetched
@@ -176,7 +176,7 @@ fn run(
         Restored::FromArchive { header, stored_size } => {
             log::restored(&header, stored_size, started);
             if let Some(server) = server {
-                server.leave_prefetcher(&header);
+                server.leave_prefetcher(header.original_size, prefetch::start);
             }
         }
         Restored::Prefetched { size } => log::restored_prefetched(request.name, size, started),
@@ -186,7 +186,7 @@ fn run(
 }
 
 /// Warns of a gap that stops a standby, once per run of the server, which retries every few seconds.
-fn warn_of_gap(server: Option<Requester>, error: &Error) {
+fn warn_of_gap(server: Option<PrefetchClient>, error: &Error) {
     // If the spool does not answer, twice is better than never.
     let is_new = move || patiently(move || server.map(|server| server.is_new("gap"))).unwrap_or(true);
     if error.kind() == ErrorKind::Gap && is_new() {

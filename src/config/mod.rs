@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::archive::ArchiveOptions;
 use crate::error::{Error, ErrorKind};
+use crate::prefetch::Prefetching;
 use crate::spool::Spool;
 
 use file::File;
@@ -73,6 +74,13 @@ impl Settings {
             None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
         Self::merge(given, file, environment)
+    }
+
+    /// Returns how `walkeep-restore` prefetches.
+    #[must_use]
+    pub fn prefetching(&self) -> Prefetching {
+        let (archive, spool) = (self.archive.clone(), self.spool.clone());
+        Prefetching { archive, spool, bounds: self.restore.prefetch }
     }
 
     /// `environment` is called only for an object store.

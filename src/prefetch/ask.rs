@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SUBJECT: &str = "prefetcher";
 
 /// Requests a segment. Fails if it is not available in time. The caller then fetches it from the archive.
-pub fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit) -> io::Result<Verified> {
+pub(super) fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit) -> io::Result<Verified> {
     if is_left_alone(spool, run) {
         return Err(io::Error::from(io::ErrorKind::NotConnected));
     }
@@ -49,7 +49,12 @@ fn is_left_alone(spool: &Spool, run: &str) -> bool {
 }
 
 /// Reports the progress of recovery. Fails if there is no prefetcher, with `WouldBlock` if it does not listen.
-pub fn tell_restored(spool: &Spool, run: &str, name: SegmentName, size: SegmentSize) -> io::Result<()> {
+pub(super) fn tell_restored(
+    spool: &Spool,
+    run: &str,
+    name: SegmentName,
+    size: SegmentSize,
+) -> io::Result<()> {
     say(spool, run, Message::Restored(name, size)).map(drop)
 }
 

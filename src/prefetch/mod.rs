@@ -10,6 +10,7 @@
 //! when the server for which it was started has ended.
 
 mod ask;
+mod client;
 mod window;
 mod wire;
 
@@ -34,7 +35,7 @@ use crate::restore::{Progress, Verified, Watched};
 use crate::spool::{Meeting, Spool};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
-pub use ask::{ask, tell_restored};
+pub use client::{PrefetchClient, Prefetching};
 use window::{Limits, Window};
 use wire::{COMING, LONGEST_LINE, Message, hand_over};
 

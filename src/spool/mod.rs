@@ -15,7 +15,10 @@ mod overflow;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::archive::ArchiveOptions;
+use crate::call::found_within;
 use crate::wal::SystemIdentifier;
 use crate::whole_file::{IfTaken, Readers, WholeFile};
 
@@ -29,12 +32,20 @@ pub use overflow::OverflowPlace;
 const LEFT: WholeFile =
     WholeFile { prefix: "staged.", readers: Readers::Owner, durable: false, if_taken: IfTaken::Replace };
 
+/// Much longer than it takes to read a few files.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Returns what `look` finds, and nothing where that takes too long.
+pub fn patiently<T: Default + Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+    found_within(PATIENCE, look)
+}
+
 /// Identity of a spool.
 #[derive(Debug, Clone, Copy)]
 pub struct SpoolOwner<'a> {
     /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// Data directory of the cluster.
+    /// Data directory of the cluster; empty for the working directory.
     pub data: &'a Path,
     /// Everything that determines the location of the archive.
     pub archive: &'a str,
@@ -55,6 +66,22 @@ impl Spool {
         PathBuf::from(format!("/var/tmp/walkeep-{}", rustix::process::geteuid().as_raw()))
     }
 
+    /// Opens the spool of the server with that data directory below `base`; `None` if it is unavailable, which only makes
+    /// walkeep slower.
+    #[must_use]
+    pub fn of_server(
+        base: &Path,
+        archive: &ArchiveOptions,
+        data: &Path,
+        system: SystemIdentifier,
+    ) -> Option<Self> {
+        // The call itself reports an archive that cannot even be named.
+        let archive = archive.identity().ok()?;
+        Self::open(base, &SpoolOwner { system, data, archive: &archive })
+            .inspect_err(|error| tracing::debug!("goes without a spool in {}: {error}", base.display()))
+            .ok()
+    }
+
     /// Opens the spool of `owner` below `base`. Creates missing directories, and refuses existing ones to which other
     /// users have access.
     pub fn open(base: &Path, owner: &SpoolOwner<'_>) -> io::Result<Self> {
@@ -73,7 +100,7 @@ impl Spool {
 
 impl SpoolOwner<'_> {
     fn directory_name(&self) -> io::Result<String> {
-        let data = self.data.canonicalize()?;
+        let data = if self.data == Path::new("") { Path::new(".") } else { self.data }.canonicalize()?;
         let mut digest = blake3::Hasher::new();
         let parts = [
             self.system.to_string().into_bytes(),
@@ -140,6 +167,8 @@ mod tests {
         let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
         assert_eq!(names[0], name(1, &data("link"), "/archive"), "the directory counts, not the way to it");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(name(1, Path::new(""), "/archive"), name(1, &here, "/archive"));
     }
 
     #[test]
