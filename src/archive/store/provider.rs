@@ -10,6 +10,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
+use url::Url;
 
 use super::client::{CredentialClient, StoreClient};
 use super::credentials::Credentials;
@@ -35,6 +36,12 @@ pub(super) struct Built {
 pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -> Result<Built, Error> {
     let settings = &resolved.provider;
     let address = address(url, settings);
+    if !is_web_address(&address) {
+        let what = format!("the endpoint {address:?} is not a URL of a server");
+        return Err(Error::new(ErrorKind::Configuration, what).hint(
+            "write it as https://HOST or https://HOST:PORT; http:// also needs allow_http = true in [store]",
+        ));
+    }
     if address.starts_with("http://") && !resolved.connection.allow_http {
         let what = format!("the endpoint {address} is not encrypted");
         return Err(Error::new(ErrorKind::Configuration, what)
@@ -186,6 +193,11 @@ fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
     }
 }
 
+/// `true` if requests can be sent there. The crate that signs them panics at anything else.
+fn is_web_address(address: &str) -> bool {
+    Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
 /// Returns the S3 region that requests are signed for.
 fn region(settings: &BTreeMap<String, String>) -> &str {
     ["aws_region", "aws_default_region"]
@@ -208,6 +220,26 @@ fn host(address: &str) -> &str {
 mod tests {
     use super::*;
     use crate::archive::ArchiveUrl;
+
+    #[test]
+    fn an_endpoint_that_is_not_a_url_is_refused() {
+        for endpoint in
+            ["127.0.0.1:9000", "localhost:9000", "store", "http://", "https://", "ftp://store", "https://a b"]
+        {
+            for (url, setting) in [
+                ("s3://wal", "aws_endpoint"),
+                ("s3://wal", "aws_endpoint_url_s3"),
+                ("gs://wal", "google_base_url"),
+                ("az://wal", "azure_storage_endpoint"),
+            ] {
+                let error = built(url, &[(setting, endpoint)]).err().unwrap();
+                assert!(
+                    error.contains("is not a URL of a server; write it as https://HOST"),
+                    "{endpoint}: {error}"
+                );
+            }
+        }
+    }
 
     fn built(url: &str, settings: &[(&str, &str)]) -> Result<Built, String> {
         let Ok(ArchiveUrl::Store(url)) = url.parse() else { panic!("{url}") };
