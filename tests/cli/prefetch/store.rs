@@ -168,6 +168,8 @@ fn a_standby_that_has_caught_up_costs_one_extra_request_per_segment_and_none_whi
         ahead.scene.store.forget_requests();
         let call = ahead.call(standby, &this);
         assert_eq!(restored_as(call, standby, &this, &content(&this)), From::Archive);
+        // A process that has only just been started has no arguments yet, and is not seen as a prefetcher.
+        wait_until("the prefetcher asks for what follows", || ahead.asked().contains_key(&next));
         ahead.prefetchers.wait_until_none();
         assert_eq!(ahead.asked(), once([this, next.clone()]));
 
