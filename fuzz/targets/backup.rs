@@ -23,8 +23,7 @@ fuzz_target!(|data: &[u8]| {
     };
     assert!(label.begins_with(label.start_segment, SegmentSize::DEFAULT));
     let Ok(history) = BackupHistory::parse(label.start_segment, data) else { return };
-    assert_eq!((history.start, history.start_segment), (label.start, label.start_segment));
-    assert_eq!(history.stop.is_some(), history.stop_timeline.is_some());
+    assert_eq!((history.wal.start, history.wal.start_segment), (label.start, label.start_segment));
     // Whatever a label says, it comes after what counts.
     let text = String::from_utf8_lossy(data);
     let Some((before, _)) = text.split_once("\nLABEL: ") else { return };
@@ -33,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
          STOP WAL LOCATION: 0/9C00028 (file 00000001000000000000009C)\nSTOP TIME: 1\n"
     );
     let misled = BackupHistory::parse(label.start_segment, misled.as_bytes());
-    assert_eq!(misled.map(|found| (found.start, found.stop)), Ok((history.start, history.stop)));
+    assert_eq!(misled.map(|found| (found.wal.start, found.wal.end)), Ok((history.wal.start, history.wal.end)));
 });
 
 fn control(bytes: &[u8]) {

@@ -5,7 +5,7 @@
 use std::num::NonZeroUsize;
 
 use libfuzzer_sys::fuzz_target;
-use walkeep_core::frame::{Archived, Codec, Content, Facts, Level, Overflow, encode};
+use walkeep_core::frame::{Archived, Codec, Content, HeaderFields, Level, Overflow, encode};
 use walkeep_core::wal::SystemIdentifier;
 
 fuzz_target!(|data: &[u8]| {
@@ -35,7 +35,7 @@ fn archived(original: &[u8], codec: Codec) -> Vec<u8> {
     let (Ok(name), Some(system)) = ("00000002.history".parse(), SystemIdentifier::new(7)) else {
         return Vec::new();
     };
-    let facts = Facts { name, system, wal_magic: None, archived_at: jiff::Timestamp::UNIX_EPOCH };
+    let facts = HeaderFields { name, system, wal_magic: None, archived_at: jiff::Timestamp::UNIX_EPOCH };
     match encode(original, &facts, codec, NonZeroUsize::MIN, Overflow::never()) {
         Ok(encoded) => match encoded.content {
             Content::Memory(parts) => parts.concat(),

@@ -108,6 +108,8 @@ impl Survey {
         clock: Clock<'_>,
     ) -> Result<Self, Error> {
         let Target { system, backup_directories, labels, given_up, reading } = target;
+        // Before the listing: whatever is younger than that may be missing from it.
+        let now = clock();
         let catalog = catalog(archive, system, reading).await?;
         let size = catalog.coverage.size();
         let elsewhere = blocking(move || backups_elsewhere(&backup_directories, system, size)).await?;
@@ -129,19 +131,25 @@ impl Survey {
             gone_texts: 0,
             totals: Totals::default(),
         };
-        survey.look(archive, false, clock).await?;
+        survey.look(archive, false, now, clock).await?;
         Ok(survey)
     }
 
     /// Evaluates the archive by another listing, which decides about files that disappeared in the meantime.
     async fn look_again(&mut self, archive: &Archive, clock: Clock<'_>) -> Result<(), Error> {
+        let now = clock();
         self.catalog = catalog(archive, self.system, self.reading).await?;
-        self.look(archive, true, clock).await
+        self.look(archive, true, now, clock).await
     }
 
     /// Evaluates what was listed.
-    async fn look(&mut self, archive: &Archive, again: bool, clock: Clock<'_>) -> Result<(), Error> {
-        let now = clock();
+    async fn look(
+        &mut self,
+        archive: &Archive,
+        again: bool,
+        now: Timestamp,
+        clock: Clock<'_>,
+    ) -> Result<(), Error> {
         self.judge(now);
         let until = Instant::now() + self.reading.patience.min(MOST_WAIT);
         loop {

@@ -19,7 +19,7 @@ pub const SYSTEM: u64 = 7_381_092_445_103_374_871;
 /// Another system identifier.
 pub const OTHER_SYSTEM: u64 = SYSTEM + 1;
 
-/// Key of the segment [`SEGMENT`](super::data_directory::SEGMENT).
+/// Key of the segment [`SEGMENT`].
 pub const SEGMENT_KEY: &str = "7381092445103374871/wal/0000000100000000/000000010000000000000001";
 
 /// A timeline history file.

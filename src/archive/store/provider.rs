@@ -37,13 +37,13 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
     let settings = &resolved.provider;
     let address = address(url, settings);
     if !is_web_address(&address) {
-        let what = format!("the endpoint {address:?} is not a URL of a server");
+        let what = format!("the endpoint {:?} is not a URL of a server", without_password(&address));
         return Err(Error::new(ErrorKind::Configuration, what).hint(
             "write it as https://HOST or https://HOST:PORT; http:// also needs allow_http = true in [store]",
         ));
     }
     if address.starts_with("http://") && !resolved.connection.allow_http {
-        let what = format!("the endpoint {address} is not encrypted");
+        let what = format!("the endpoint {} is not encrypted", without_password(&address));
         return Err(Error::new(ErrorKind::Configuration, what)
             .hint("use https://, or set allow_http = true in [store] if nobody can listen in between"));
     }
@@ -198,6 +198,13 @@ fn is_web_address(address: &str) -> bool {
     Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
+/// Leaves out what an address has before an `@`, for messages.
+fn without_password(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+}
+
 /// Returns the S3 region that requests are signed for.
 fn region(settings: &BTreeMap<String, String>) -> &str {
     ["aws_region", "aws_default_region"]
@@ -239,6 +246,18 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_password_in_an_endpoint_is_not_shown() {
+        assert_eq!(without_password("http://me:secret@store:9000/x"), "http://store:9000/x");
+        assert_eq!(without_password("me:secret@store"), "store");
+        assert_eq!(without_password("https://store"), "https://store");
+        let error = built("s3://wal", &[("aws_endpoint", "me:secret@store:9000")]).err().unwrap();
+        assert!(
+            error.contains("the endpoint \"store:9000\" is not a URL") && !error.contains("secret"),
+            "{error}"
+        );
     }
 
     fn built(url: &str, settings: &[(&str, &str)]) -> Result<Built, String> {
