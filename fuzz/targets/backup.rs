@@ -32,7 +32,10 @@ fuzz_target!(|data: &[u8]| {
          STOP WAL LOCATION: 0/9C00028 (file 00000001000000000000009C)\nSTOP TIME: 1\n"
     );
     let misled = BackupHistory::parse(label.start_segment, misled.as_bytes());
-    assert_eq!(misled.map(|found| (found.wal.start, found.wal.end)), Ok((history.wal.start, history.wal.end)));
+    assert_eq!(
+        misled.map(|found| (found.wal.start, found.wal.end)),
+        Ok((history.wal.start, history.wal.end))
+    );
 });
 
 fn control(bytes: &[u8]) {
