@@ -11,9 +11,14 @@ pub fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<
     primary
 }
 
+/// Commits a hundred orders.
+pub fn commit_orders(cluster: &Cluster) {
+    cluster.sql("insert into orders select generate_series(1, 100)");
+}
+
 /// Commits a hundred orders and archives them; returns the segment.
 pub fn take_orders(primary: &Cluster) -> String {
-    primary.sql("insert into orders select generate_series(1, 100)");
+    commit_orders(primary);
     primary.archive_segment()
 }
 

@@ -52,6 +52,13 @@ pub fn program(name: &str) -> PathBuf {
     BIN_DIRECTORY.join(name)
 }
 
+/// Puts PostgreSQL's own client programs first on the command's path.
+pub fn with_clients(command: &mut Command) -> &mut Command {
+    let clients = BIN_DIRECTORY.clone();
+    let path = env::var_os("PATH").unwrap_or_default();
+    command.env("PATH", env::join_paths([clients].into_iter().chain(env::split_paths(&path))).unwrap())
+}
+
 /// Creates the data directory `data`; `initdb_arguments` such as `--wal-segsize=1`.
 ///
 /// Copies one from Cargo's target directory, which takes a tenth of the time of initdb. All clusters with the same

@@ -1,4 +1,4 @@
-//! Through the library, in this process: archives in memory, where nothing takes longer than a fault that is waited for.
+//! Tests of the library in one process: push and restore with an archive in memory, and the promises of each kind of archive.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the point")]
 
 use std::{
-    env,
     process::Command,
     time::{Duration, Instant},
 };
@@ -21,11 +20,7 @@ use support::{
 fn check(sandbox: &Sandbox, archive: &str, url: &str) -> Command {
     let mut check = sandbox.walkeep();
     check.args(["check", "--archive", archive, "--pg-url", url]).env("WALKEEP_TIMEOUT", "20s");
-    // PostgreSQL's own psql.
-    let psql = postgres::program("psql").parent().unwrap().to_owned();
-    let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths([psql].into_iter().chain(env::split_paths(&path))).unwrap();
-    check.env("PATH", path);
+    postgres::with_clients(&mut check);
     check
 }
 

@@ -12,8 +12,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use support::{
     archive::ArchiveDirectory,
-    cluster::Cluster,
     files::names_in,
+    orders,
     push::{BACKUP, BACKUP_CONTENT},
     restore::Scene,
     running::Running,
@@ -152,10 +152,7 @@ fn it_needs_a_data_directory() {
 fn a_running_standby_is_not_disturbed() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
-    primary.archive_into(&archive);
-    primary.start();
-    primary.sql("create table orders (id int)");
+    let primary = orders::primary(&sandbox, &archive);
     let mut standby = primary.base_backup("standby");
     standby.follow(&archive);
     standby.start();

@@ -4,27 +4,11 @@ use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
     guide,
+    orders::{commit_orders, count_orders, primary},
     sandbox::Sandbox,
 };
 
 const GUIDE: &str = "docs/guide/drills.md";
-
-/// Creates a running primary that archives, with an empty table of orders.
-fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
-    let mut primary = Cluster::initialised_with(sandbox, "primary", &["--wal-segsize=1"]);
-    primary.archive_into(archive);
-    primary.start();
-    primary.sql("create table orders (id int)");
-    primary
-}
-
-fn take_orders(cluster: &Cluster) {
-    cluster.sql("insert into orders select generate_series(1, 100)");
-}
-
-fn count_orders(cluster: &Cluster) -> String {
-    cluster.sql("select count(*) from orders")
-}
 
 /// Returns the number of orders after a recovery to `timeline` that archives nothing.
 fn count_on(timeline: &str, mut backup: Cluster, archive: &ArchiveDirectory) -> String {
@@ -55,7 +39,7 @@ fn a_drill_leaves_the_archive_alone_and_the_next_recovery_has_every_row() {
     // As in a base backup of a standby.
     sandbox.file(drill.data().join("standby.signal"), "");
     let after_the_drill = drill.copy("after-the-drill");
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
     let system = primary.system_identifier();
     let archived = archive.all_names(system);
@@ -66,14 +50,14 @@ fn a_drill_leaves_the_archive_alone_and_the_next_recovery_has_every_row() {
     guide::run(&sandbox, drill.data(), &recipe, &names);
     drill.start();
     assert_eq!(count_orders(&drill), "100");
-    take_orders(&drill);
+    commit_orders(&drill);
     assert_eq!(&drill.finish_segment()[..8], "00000002", "it has been promoted");
     drill.sql("checkpoint");
     drill.stop(Shutdown::Fast);
     assert_eq!(archive.all_names(system), archived);
     assert!(!cleaned.exists() && !ended.exists());
 
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
     primary.stop(Shutdown::Immediate);
     let mut recovered = after_the_drill;
@@ -90,7 +74,7 @@ fn after_a_recovery_that_archived_the_named_timeline_has_the_rows() {
     let mut first = primary.base_backup("first");
     let [to_the_latest, mut second, after_the_second, after_it_was_moved] =
         ["to-the-latest", "second", "after-the-second", "after-it-was-moved"].map(|name| first.copy(name));
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.sql("select pg_create_restore_point('too early')");
     primary.archive_segment();
     first.recover_from(&archive, &[("recovery_target_name", "too early")]);
@@ -98,7 +82,7 @@ fn after_a_recovery_that_archived_the_named_timeline_has_the_rows() {
     assert_eq!(&first.archive_segment()[..8], "00000002", "published by a recovery that archives");
     first.stop(Shutdown::Fast);
     for _ in 0..3 {
-        take_orders(&primary);
+        commit_orders(&primary);
         primary.archive_segment();
     }
     primary.stop(Shutdown::Immediate);
@@ -108,7 +92,7 @@ fn after_a_recovery_that_archived_the_named_timeline_has_the_rows() {
     second.recover_from(&archive, &[("recovery_target_timeline", "1")]);
     second.start();
     assert_eq!(count_orders(&second), "400");
-    take_orders(&second);
+    commit_orders(&second);
     assert_eq!(&second.archive_segment()[..8], "00000003");
     second.stop(Shutdown::Immediate);
     assert_eq!(count_on("latest", after_the_second, &archive), "500");

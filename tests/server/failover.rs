@@ -6,7 +6,9 @@ use std::fs;
 use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
-    guide, output_of,
+    guide,
+    orders::commit_orders,
+    output_of,
     sandbox::Sandbox,
     wait_until,
 };
@@ -36,10 +38,6 @@ fn streaming<'a>(primary: &Cluster<'a>, sandbox: &'a Sandbox, name: &str) -> Clu
     sandbox.file(standby.data().join("standby.signal"), "");
     standby.start();
     standby
-}
-
-fn take_orders(cluster: &Cluster) {
-    cluster.sql("insert into orders select generate_series(1, 100)");
 }
 
 fn count_orders(cluster: &Cluster) -> String {
@@ -77,7 +75,7 @@ fn a_standby_that_is_set_up_by_the_guide_streams_and_has_a_restore_command() {
     guide::run(&sandbox, sandbox.path(), &guide::block_with(&section, "pg_basebackup"), &names);
     let mut standby = Cluster::from_backup(&sandbox, "standby", &copied);
     standby.start();
-    take_orders(&primary);
+    commit_orders(&primary);
     wait_for_orders(&standby, "100");
     assert_eq!(primary.sql("select usename, state from pg_stat_replication"), "replicator|streaming");
     let restore = format!("{program} --archive {} %f %p", archive.url());
@@ -92,14 +90,14 @@ fn the_end_of_an_old_timeline_is_recovered_from_its_partial_segment() {
     let mut without = primary.base_backup("without");
     let [mut with, mut latest] = ["with", "latest"].map(|name| without.copy(name));
     let standby = streaming(&primary, &sandbox, "standby");
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
-    take_orders(&primary);
+    commit_orders(&primary);
     let unfinished = primary.current_segment();
     wait_for_orders(&standby, "200");
     primary.kill();
     standby.promote();
-    take_orders(&standby);
+    commit_orders(&standby);
     standby.archive_segment();
 
     assert_eq!(count_on("1", &mut without, &archive), "100");
@@ -141,7 +139,7 @@ fn a_standby_whose_last_segment_was_refused_continues_by_the_guides_recipe() {
     second.sql("select pg_reload_conf()");
     let reused = recycle(&second, &primary);
     primary.finish_segment();
-    take_orders(&primary);
+    commit_orders(&primary);
     assert_eq!(primary.current_segment(), reused);
     let orders = count_orders(&primary);
     for standby in [&next, &first, &second] {
@@ -175,7 +173,7 @@ fn a_standby_whose_last_segment_was_refused_continues_by_the_guides_recipe() {
     assert_eq!(output, history, "and cmp found no difference");
     assert!(fs::read(&archived).unwrap() != fs::read(second.wal(&reused)).unwrap());
     guide::run(&sandbox, second.data(), &guide::block_with(&section, "mv "), &[(SEGMENT, &reused)]);
-    take_orders(&next);
+    commit_orders(&next);
     next.archive_segment();
     let orders = count_orders(&next);
     wait_for_orders(&second, &orders);
@@ -191,13 +189,13 @@ fn a_promotion_without_the_archive_loses_rows_unless_on_error_is_stop() {
     let mut never_waits = primary.base_backup("never-waits");
     never_waits.follow(&archive);
     never_waits.start();
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
     wait_for_orders(&never_waits, "100");
     never_waits.stop(Shutdown::Fast);
     let mut never_loses = never_waits.copy("never-loses");
     for _ in 0..5 {
-        take_orders(&primary);
+        commit_orders(&primary);
         primary.archive_segment();
     }
     primary.stop(Shutdown::Immediate);

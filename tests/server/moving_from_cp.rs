@@ -2,11 +2,7 @@
 
 use std::fs;
 
-use support::{archive::ArchiveDirectory, cluster::Cluster, guide, sandbox::Sandbox};
-
-fn take_orders(cluster: &Cluster) {
-    cluster.sql("insert into orders select generate_series(1, 100)");
-}
+use support::{archive::ArchiveDirectory, cluster::Cluster, guide, orders::commit_orders, sandbox::Sandbox};
 
 #[test]
 fn files_archived_by_cp_and_later_ones_are_recovered_to_a_point_in_time() {
@@ -18,7 +14,7 @@ fn files_archived_by_cp_and_later_ones_are_recovered_to_a_point_in_time() {
     primary.start();
     primary.sql("create table orders (id int)");
     let mut backup = primary.base_backup("backup");
-    take_orders(&primary);
+    commit_orders(&primary);
     let segment = primary.archive_segment();
     // As cp leaves a file when the disk is full.
     let half = "0000000100000000000000FF";
@@ -27,7 +23,7 @@ fn files_archived_by_cp_and_later_ones_are_recovered_to_a_point_in_time() {
 
     primary.archive_into(&archive);
     primary.sql("select pg_reload_conf()");
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
     let system = primary.system_identifier().to_string();
     let recipe = guide::block_with(&guide::page("docs/guide/from-cp.md"), "for file in");

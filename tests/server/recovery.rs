@@ -5,6 +5,7 @@ use std::fs;
 use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
+    orders::{commit_orders, count_orders},
     output_of,
     sandbox::Sandbox,
     wait_until,
@@ -19,14 +20,6 @@ fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> 
     primary
 }
 
-fn take_orders(cluster: &Cluster) {
-    cluster.sql("insert into orders select generate_series(1, 100)");
-}
-
-fn count_orders(cluster: &Cluster) -> String {
-    cluster.sql("select count(*) from orders")
-}
-
 #[test]
 fn recovery_to_the_latest_restores_every_archived_row() {
     let sandbox = Sandbox::new();
@@ -34,7 +27,7 @@ fn recovery_to_the_latest_restores_every_archived_row() {
     let mut primary = primary(&sandbox, &archive);
     let mut recovered = primary.base_backup("recovered");
     for _ in 0..3 {
-        take_orders(&primary);
+        commit_orders(&primary);
         primary.archive_segment();
     }
     primary.stop(Shutdown::Immediate);
@@ -50,7 +43,7 @@ fn recovery_to_a_time_restores_a_table_dropped_after_it() {
     let archive = ArchiveDirectory::new(&sandbox);
     let primary = primary(&sandbox, &archive);
     let mut recovered = primary.base_backup("recovered");
-    take_orders(&primary);
+    commit_orders(&primary);
     let before_the_mistake = primary.sql("select clock_timestamp()");
     primary.sql("drop table orders");
     primary.archive_segment();
@@ -66,9 +59,9 @@ fn recovery_to_a_named_restore_point_stops_there() {
     let archive = ArchiveDirectory::new(&sandbox);
     let primary = primary(&sandbox, &archive);
     let mut recovered = primary.base_backup("recovered");
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.sql("select pg_create_restore_point('before the import')");
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
 
     recovered.recover_from(&archive, &[("recovery_target_name", "before the import")]);
@@ -82,9 +75,9 @@ fn recovery_continues_with_the_unfinished_segment_of_the_lost_primary_and_archiv
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive);
     let mut recovered = primary.base_backup("recovered");
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
-    take_orders(&primary);
+    commit_orders(&primary);
     let unfinished = primary.current_segment();
     primary.stop(Shutdown::Immediate);
 
@@ -114,7 +107,7 @@ fn a_backlog_left_by_an_immediate_shutdown_is_archived_and_resends_are_accepted(
     archive.vanish();
     let mut segments = vec![sent_again.clone()];
     for _ in 0..4 {
-        take_orders(&primary);
+        commit_orders(&primary);
         segments.push(primary.finish_segment());
     }
     wait_until("archive_command has failed", || primary.failed_count() > 0);
@@ -128,7 +121,7 @@ fn a_backlog_left_by_an_immediate_shutdown_is_archived_and_resends_are_accepted(
     primary.start();
     primary.wait_until_archived();
 
-    take_orders(&primary);
+    commit_orders(&primary);
     segments.push(primary.archive_segment());
     // The crash has reset the statistics, so this counts from the restart.
     assert_eq!(primary.failed_count(), 0);
@@ -157,7 +150,7 @@ fn a_base_backup_ends_only_when_its_backup_history_file_is_archived() {
     });
     archive.come_back();
     // Wakes the archiver, which otherwise pauses for a minute after three failures.
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.finish_segment();
     assert!(backup.wait().unwrap().success());
 
@@ -176,13 +169,13 @@ fn a_second_recovery_follows_the_timeline_that_the_first_one_archived() {
     let mut primary = primary(&sandbox, &archive);
     let mut first = primary.base_backup("first");
     let mut second = first.copy("second");
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
     primary.stop(Shutdown::Immediate);
 
     first.recover_from(&archive, &[]);
     first.start();
-    take_orders(&first);
+    commit_orders(&first);
     assert_eq!(&first.archive_segment()[..8], "00000002");
     first.stop(Shutdown::Immediate);
 
@@ -203,10 +196,10 @@ fn a_store_that_fails_in_the_middle_of_recovery_stops_the_server_and_does_not_pr
     let to_the_latest = to_a_point.copy("to-the-latest");
     let mut segments = Vec::new();
     for _ in 0..4 {
-        take_orders(&primary);
+        commit_orders(&primary);
         segments.push(primary.archive_segment());
     }
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.sql("select pg_create_restore_point('the end')");
     primary.archive_segment();
     primary.stop(Shutdown::Immediate);

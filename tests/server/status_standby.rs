@@ -12,9 +12,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use support::{
     archive::ArchiveDirectory,
-    cluster::{Cluster, Shutdown},
+    cluster::Shutdown,
     data_directory::DataDirectory,
     kept::{Kept, name, position, touch},
+    orders,
     push::SYSTEM,
     sandbox::Sandbox,
     status::{json_of, metrics, says, told_well},
@@ -186,10 +187,7 @@ fn a_base_backup_that_was_never_started_begins_at_the_start_in_its_label() {
 fn the_needs_of_a_real_standby_are_printed() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
-    primary.archive_into(&archive);
-    primary.start();
-    primary.sql("create table orders (id int)");
+    let primary = orders::primary(&sandbox, &archive);
     let mut standby = primary.base_backup("standby");
     standby.follow(&archive);
     primary.sql("insert into orders values (1)");

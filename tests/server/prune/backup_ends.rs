@@ -15,10 +15,9 @@ use support::{
         Member, backup, base_tar_without_an_owner, control_of_standby, gzipped, label, label_of_standby,
         manifest, tar_of, wal_tar,
     },
-    cluster::Cluster,
     data_directory::{SEGMENT_BYTES, control},
     kept::{Kept, name},
-    output_of,
+    orders, output_of,
     postgres::program,
     push::SYSTEM,
     sandbox::Sandbox,
@@ -164,10 +163,7 @@ fn printed(controldata: &str, what: &str) -> String {
 fn a_standby_servers_backup_ends_where_its_pg_control_says() {
     let sandbox = Sandbox::new();
     let archive = ArchiveDirectory::new(&sandbox);
-    let mut primary = Cluster::initialised_with(&sandbox, "primary", &["--wal-segsize=1"]);
-    primary.archive_into(&archive);
-    primary.start();
-    primary.sql("create table orders (id int)");
+    let primary = orders::primary(&sandbox, &archive);
     let mut standby = primary.base_backup("standby");
     standby.follow(&archive);
     standby.start();

@@ -1,4 +1,4 @@
-//! What holds of `prune`.
+//! Tests of `walkeep prune` with a real PostgreSQL.
 
 mod backup_ends;
 mod backup_owners;

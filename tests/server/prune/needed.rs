@@ -2,10 +2,7 @@
 //! about themselves and their slots.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
-use std::{
-    env,
-    process::{Command, Stdio},
-};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use support::{
@@ -20,21 +17,13 @@ use support::{
     wait_until,
 };
 
-/// Adds PostgreSQL's own psql to the command's path.
-fn with_psql(mut command: Command) -> Command {
-    let psql = postgres::program("psql").parent().unwrap().to_owned();
-    let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths([psql].into_iter().chain(env::split_paths(&path))).unwrap();
-    command.env("PATH", path).stdout(Stdio::piped());
-    command
-}
-
 fn prune(sandbox: &Sandbox, archive: &ArchiveDirectory, options: &[&str]) -> CallOutput {
     let mut prune = sandbox.walkeep();
     prune.args(["prune", "--json", "--archive", archive.url(), "--timeout", "5s"]);
     // Everything was archived just now.
     prune.args(["--backup-may-take", "0s", "--backup-label", "*"]).args(options);
-    CallOutput::of(with_psql(prune))
+    postgres::with_clients(&mut prune).stdout(Stdio::piped());
+    CallOutput::of(prune)
 }
 
 /// Returns the segment of 1 MB on the first timeline that contains a position. At the start of a segment,

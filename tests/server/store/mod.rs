@@ -1,4 +1,4 @@
-//! What holds of `store`.
+//! Tests with real stores, and with servers that use a store.
 
 mod conformance;
 mod dead_ends;

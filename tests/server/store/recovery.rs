@@ -11,6 +11,7 @@ use std::{
 use support::{
     cluster::{Cluster, Shutdown},
     data_directory::SEGMENT,
+    orders::commit_orders,
     push::succeeds,
     running::outcome_of,
     sandbox::Sandbox,
@@ -46,10 +47,6 @@ fn primary<'a>(sandbox: &'a Sandbox, configuration: &Path) -> Cluster<'a> {
     primary
 }
 
-fn take_orders(cluster: &Cluster) {
-    cluster.sql("insert into orders select generate_series(1, 100)");
-}
-
 fn count_orders(cluster: &Cluster) -> Result<String, String> {
     cluster.try_sql("select count(*) from orders")
 }
@@ -65,7 +62,7 @@ fn archives_and_recovers(sandbox: &Sandbox, configuration: &Path) {
     let mut primary = primary(sandbox, configuration);
     let mut recovered = primary.base_backup("recovered");
     for _ in 0..3 {
-        take_orders(&primary);
+        commit_orders(&primary);
         primary.archive_segment();
     }
     assert_eq!(primary.failed_count(), 0);
@@ -120,7 +117,7 @@ fn lose<'a>(sandbox: &'a Sandbox, configuration: &Path) -> Lost<'a> {
     let mut primary = primary(sandbox, configuration);
     let recovered = primary.base_backup("recovered");
     let segments = [(); 3].map(|()| {
-        take_orders(&primary);
+        commit_orders(&primary);
         primary.archive_segment()
     });
     primary.stop(Shutdown::Immediate);
@@ -194,12 +191,12 @@ fn a_standby_waits_for_a_store_that_is_away_and_catches_up() {
     let mut standby = primary.base_backup("standby");
     restore_by(&sandbox, &standby, &configuration, "standby.signal");
     standby.start();
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
     wait_until("the standby follows", || count_orders(&standby).as_deref() == Ok("100"));
 
     store.break_with(Matching::Method("GET"), Fault::ResetBeforeReading);
-    take_orders(&primary);
+    commit_orders(&primary);
     primary.archive_segment();
     wait_until("walkeep-restore has given up twice", || {
         standby.log().matches("walkeep-restore: error: ").count() >= 2
