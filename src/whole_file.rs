@@ -1,7 +1,7 @@
 //! Files that appear under their name complete or not at all: each is written beside that name, then renamed.
 //!
-//! Durability, permissions and what happens to an existing file differ between uses, so each use states them. Archived files
-//! are published in another way: see `archive/local/staging.rs`.
+//! Each use states the durability, the permissions, and what happens to an existing file. Archived files are published
+//! in another way: see `archive/local/staging.rs`.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
@@ -13,12 +13,12 @@ use tempfile::{NamedTempFile, TempPath};
 /// Way to write a complete file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WholeFile {
-    /// Prefix of its temporary name, by which a leftover of a killed process is recognized.
+    /// Prefix of its temporary name. It identifies the leftover of a killed process.
     pub(crate) prefix: &'static str,
     /// Access to the file.
     pub(crate) readers: Readers,
-    /// `true` to make it survive a crash of the machine once it is written. Otherwise such a crash may leave an
-    /// incomplete file; a crash of the process never does.
+    /// `true` to flush it to disk. Otherwise a crash of the machine may leave an incomplete file. A crash of the process
+    /// never does.
     pub(crate) durable: bool,
     /// Treatment of an existing file of that name.
     pub(crate) if_taken: IfTaken,

@@ -1,4 +1,4 @@
-//! Context of long work: a stop signal, a clock and a receiver of progress, so that it needs no process of its own.
+//! Context of long work: a stop signal, a clock and a receiver of progress. Passed in, so that tests can replace them.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub trait Progress {
     /// Announces the number of pieces.
     fn begin(&self, _pieces: usize) {}
 
-    /// Reports that many more pieces as done.
+    /// Reports that `pieces` more are done.
     fn add(&self, _pieces: usize) {}
 
     /// Reports the end.

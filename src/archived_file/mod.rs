@@ -1,6 +1,6 @@
 //! Reading and verification of one archived file: digests first, then header and content.
 //!
-//! Only a file that is what its name says is returned.
+//! A file is returned only if its content is what its name says.
 
 mod content;
 
@@ -103,7 +103,7 @@ pub(crate) async fn size_and_time_of(
     let header = header_of(archive, system, name).await?;
     let cannot_use =
         || Error::new(ErrorKind::Damaged, format!("cannot use {}", archive.location(system, name)));
-    // The content in the name of a second partial segment does not matter to its size.
+    // The name of a second partial segment contains the digest of its content, which does not affect the size.
     if matches!(name.check(system, &header), Err(Mismatch::System | Mismatch::Name)) {
         let what = format!("it is {} of system {}", header.name, header.system_identifier);
         return Err(cannot_use().because(what));

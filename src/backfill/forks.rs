@@ -9,7 +9,7 @@ use super::decision::Reason;
 use super::same::Both;
 use crate::archived_file::read_text;
 use crate::blocking::blocking;
-use crate::catalog::says_something_of_the_file;
+use crate::catalog::concerns_one_file;
 use crate::error::Error;
 use crate::wal::{SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
@@ -61,7 +61,7 @@ impl Both<'_> {
         }
         match self.reading.retry(async || read_text(self.archive, self.system, name).await).await {
             Ok((_, theirs)) => Ok(Some(theirs)),
-            Err(error) if says_something_of_the_file(error.kind()) => {
+            Err(error) if concerns_one_file(error.kind()) => {
                 ours().await?.map_or(Err(error), |ours| Ok(Some(ours)))
             }
             Err(error) => Err(error),

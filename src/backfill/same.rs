@@ -12,7 +12,7 @@ use super::look::PgWal;
 use crate::archive::Archive;
 use crate::archived_file::{header_of, read_text};
 use crate::blocking::blocking;
-use crate::catalog::{Reading, says_something_of_the_file};
+use crate::catalog::{Reading, concerns_one_file};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Digest;
 use crate::push::Fence;
@@ -117,7 +117,7 @@ impl Both<'_> {
         let Some(ours) = blocking(move || wal.text(name)).await? else { return Ok(true) };
         match self.reading.retry(async || read_text(self.archive, self.system, name).await).await {
             Ok((_, theirs)) => Ok(theirs == ours),
-            Err(error) if says_something_of_the_file(error.kind()) => {
+            Err(error) if concerns_one_file(error.kind()) => {
                 tracing::warn!("{}", error.report());
                 Ok(false)
             }
@@ -131,7 +131,7 @@ impl Both<'_> {
         let Some(ours) = blocking(move || digest_of_complete(&wal, name)).await? else { return Ok(None) };
         match self.reading.retry(async || self.archived_digest(name).await).await {
             Ok(theirs) => Ok(Some(theirs == ours)),
-            Err(error) if says_something_of_the_file(error.kind()) => Ok(None),
+            Err(error) if concerns_one_file(error.kind()) => Ok(None),
             Err(error) => Err(error),
         }
     }

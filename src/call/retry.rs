@@ -15,7 +15,7 @@ const MOST_SLEEP: Duration = Duration::from_millis(250);
 /// Minimum time left for another attempt, if the limit is long enough.
 const LEAST_ROOM: Duration = Duration::from_secs(2);
 
-/// Returns a callback for [`retry`] that warns of the first failure, with the time for which it is retried.
+/// Returns a callback for [`retry`] that logs the first failure and the time for which it is retried.
 pub fn warning(for_how_long: impl FnOnce() -> String) -> impl FnOnce(&Error) {
     move |error| tracing::warn!("{}; trying again for up to {}", error.report(), for_how_long())
 }
@@ -23,19 +23,19 @@ pub fn warning(for_how_long: impl FnOnce() -> String) -> impl FnOnce(&Error) {
 /// Repeats `attempt` while it fails with [`ErrorKind::Unavailable`], and returns the last failure.
 ///
 /// Pauses grow. The last attempt starts when just enough of the time limit is left for it. Errors of other kinds are
-/// returned at once. Each pause is a random part of its length, between half and all of it, so that many servers do
-/// not return to an archive at the same moment.
+/// returned at once. Each pause is shortened at random, to half its length at most, so that many servers do not return
+/// to an archive at the same moment.
 ///
-/// Once the limit has lost patience, failures are waited for only as long as it says, and an archive that hung for
+/// After [`TimeLimit::lose_patience`], failures are retried only for the time given there. An archive that hung for
 /// that long is not tried again.
 ///
-/// Calls `waiting` with the first failure, because an operator can often fix it.
+/// Calls `warn` with the first failure, because an operator can often fix it.
 pub async fn retry<T>(
     limit: &TimeLimit,
-    waiting: impl FnOnce(&Error),
+    warn: impl FnOnce(&Error),
     mut attempt: impl AsyncFnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut waiting = Some(waiting);
+    let mut warn = Some(warn);
     let mut pause = FIRST_PAUSE;
     let mut failing_since = None;
     loop {
@@ -45,7 +45,7 @@ pub async fn retry<T>(
             outcome => return outcome,
         };
         let failing_since = *failing_since.get_or_insert_with(Instant::now);
-        // An attempt that the limit cuts off has no message, while this failure has one.
+        // An attempt cut off by the limit would lose this failure's message.
         let room = begun.elapsed().max((limit.total() / 5).min(LEAST_ROOM));
         let slack = limit.left().saturating_sub(room).min(patience_left(limit, failing_since));
         let hangs = error.is_timeout()
@@ -53,8 +53,8 @@ pub async fn retry<T>(
         if slack < SHORTEST_PAUSE || hangs {
             return Err(error);
         }
-        if let Some(waiting) = waiting.take() {
-            waiting(&error);
+        if let Some(warn) = warn.take() {
+            warn(&error);
         }
         let jittered = pause.mul_f64(fastrand::f64() / 2.0 + 0.5);
         sleep(jittered.min(slack), limit, failing_since).await;
@@ -67,7 +67,7 @@ fn patience_left(limit: &TimeLimit, failing_since: Instant) -> Duration {
     patience.saturating_sub(failing_since.elapsed())
 }
 
-/// Sleeps, but no longer than patience lasts, which may shrink in the meantime.
+/// Sleeps for `pause`, or until patience ends. Patience may shrink in the meantime.
 async fn sleep(pause: Duration, limit: &TimeLimit, failing_since: Instant) {
     let begun = Instant::now();
     loop {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 
 /// Time after a signal or the time limit to finish what must not be interrupted, such as publishing a file, and to
-/// remove temporary files. A file system that hangs is not waited for any longer.
+/// remove temporary files. After that, the process ends even if a file system hangs.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A signal that requests a stop.
@@ -72,11 +72,11 @@ impl From<Error> for Ended {
     }
 }
 
-/// Runs `work` and returns its result; or the reason why there is none: an error of its own, the time limit, or a
-/// signal. Calls `listen`, which waits for that signal, before the work begins.
+/// Runs `work` and returns its result, or the reason why there is none: its error, the time limit, or a signal.
 ///
-/// `work` receives a token that is cancelled when it should end. Its state is dropped before this returns, which
-/// removes its temporary files. A thread that hangs is not waited for: it ends with the process.
+/// Calls `listen` before the work begins; the future that it returns waits for a signal. `work` receives a token that
+/// is cancelled when it should end. Its state is dropped before this returns, which removes its temporary files. A
+/// thread that hangs is not waited for: it ends with the process.
 pub fn run<T, S: Future<Output = Caught>>(
     limit: &TimeLimit,
     listen: impl FnOnce() -> io::Result<S>,
@@ -86,14 +86,14 @@ pub fn run<T, S: Future<Output = Caught>>(
         .enable_all()
         .build()
         .map_err(|error| Error::new(ErrorKind::Local, "cannot start").because(error))?;
-    match runtime.block_on(to_its_end(limit, listen, work)) {
+    match runtime.block_on(run_to_end(limit, listen, work)) {
         Ending::Done(result) => {
-            // The process ends at once, and with it idle threads, faster than they can be stopped.
+            // Idle threads end with the process, which is faster than stopping them.
             std::mem::forget(runtime);
             Ok(result?)
         }
         Ending::Cut { by, at } => {
-            // A thread may have created a temporary file that nobody waits for, and removes it when it ends.
+            // A thread may still hold a temporary file, which it removes when it ends.
             runtime.shutdown_timeout(GRACE.saturating_sub(at.elapsed()));
             Err(by.map_or_else(|| out_of_time(limit).into(), Ended::by))
         }
@@ -109,7 +109,7 @@ enum Ending<T> {
     },
 }
 
-async fn to_its_end<T, S: Future<Output = Caught>>(
+async fn run_to_end<T, S: Future<Output = Caught>>(
     limit: &TimeLimit,
     listen: impl FnOnce() -> io::Result<S>,
     work: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,

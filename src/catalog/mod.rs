@@ -142,7 +142,7 @@ pub async fn catalog(
     let read = read_texts(archive, system, texts, reading).await?;
     inventory.files.retain(|file| !read.gone.contains(&file.name.wal()));
     let Texts { histories, backups, unreadable, .. } = read;
-    let sizes = Sizes::found(archive, system, &inventory.files, &backups, reading).await?;
+    let sizes = Sizes::determine(archive, system, &inventory.files, &backups, reading).await?;
     let names = |size| {
         let of_size =
             inventory.files.iter().filter(|file| sizes.of(file.name) == size).map(|file| file.name.wal());
@@ -205,7 +205,7 @@ async fn read_texts(
         let name = file.name.wal();
         let content = reading.retry(async || read_text(archive, system, name).await).await;
         match content {
-            Err(error) if !says_something_of_the_file(error.kind()) => Err(error),
+            Err(error) if !concerns_one_file(error.kind()) => Err(error),
             content => Ok((name, content)),
         }
     };
@@ -247,7 +247,7 @@ async fn read_texts(
 }
 
 /// Returns `true` if a failure of this kind concerns the file and not the whole archive.
-pub(crate) fn says_something_of_the_file(kind: ErrorKind) -> bool {
+pub(crate) fn concerns_one_file(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Damaged | ErrorKind::Absent)
 }
 

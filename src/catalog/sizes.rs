@@ -1,15 +1,15 @@
 //! Segment sizes of a cluster, determined from the archived files.
 //!
 //! `pg_resetwal --wal-segsize` changes the segment size of a cluster, and thereby the meaning of names: segment 2 of
-//! 16 MB comes after segment 16 of 1 MB. So no name determines the size. Headers do, and positions in backup history
-//! files. A few files are read; if they disagree, all are.
+//! 16 MB comes after segment 16 of 1 MB. So no name determines the size. The headers of archived files do, and the
+//! positions in backup history files. A few files are read. If they disagree, all are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use super::{ArchivedBackup, Reading, says_something_of_the_file};
+use super::{ArchivedBackup, Reading, concerns_one_file};
 use crate::archive::{Archive, ArchivedFile, ArchivedName};
 use crate::archived_file::size_and_time_of;
 use crate::error::{Error, ErrorKind};
@@ -92,45 +92,46 @@ impl Sizes {
     }
 
     /// Reads as many files as necessary. `backups` are those whose history files were read.
-    pub(super) async fn found(
+    pub(super) async fn determine(
         archive: &Archive,
         system: SystemIdentifier,
         files: &[ArchivedFile],
         backups: &[ArchivedBackup],
         reading: Reading,
     ) -> Result<Self, Error> {
-        let asking = Asking { archive, system, reading };
+        let headers = Headers { archive, system, reading };
         let segments: Vec<ArchivedFile> =
             files.iter().filter(|file| file.name.segment().is_some()).copied().collect();
-        let (mut said, mut unreadable) = asking.ask(sample(&segments)).await?;
-        if said.is_empty() {
-            (said, unreadable) = asking.ask(spread(&segments, MOST_IN_NEED).map(|file| file.name)).await?;
+        let (mut found, mut unreadable) = headers.read(sample(&segments)).await?;
+        if found.is_empty() {
+            let others = spread(&segments, MOST_IF_UNREADABLE).map(|file| file.name);
+            (found, unreadable) = headers.read(others).await?;
         }
-        if let (true, Some(error)) = (said.is_empty(), unreadable) {
+        if let (true, Some(error)) = (found.is_empty(), unreadable) {
             return Err(error);
         }
         let by_backups = || backups.iter().filter_map(by_backup);
-        if let Some(size) = only(said.iter().chain(&by_backups().collect::<Vec<_>>())) {
+        if let Some(size) = only(found.iter().chain(&by_backups().collect::<Vec<_>>())) {
             let odd = segments.iter().find(|file| !fits(file.name, size)).map(|file| file.name);
-            said.extend(asking.ask(odd).await?.0);
+            found.extend(headers.read(odd).await?.0);
         }
-        let mut all: Vec<Said> = by_backups().collect();
-        all.extend(said.iter().copied());
+        let mut all: Vec<Found> = by_backups().collect();
+        all.extend(found.iter().copied());
         if !all.is_empty() && only(&all).is_none() {
-            said = asking.ask(segments.iter().map(|file| file.name)).await?.0;
+            found = headers.read(segments.iter().map(|file| file.name)).await?.0;
         }
-        Ok(Self::of_what_was_said(&said, backups))
+        Ok(Self::from_found(&found, backups))
     }
 
     /// Takes the size of the file archived last as the current one. Uses the times in headers, because a copy of an
     /// archive may have lost the times of its files.
-    fn of_what_was_said(said: &[Said], backups: &[ArchivedBackup]) -> Self {
-        let by_backups: Vec<Said> = backups.iter().filter_map(by_backup).collect();
-        let newest = said.iter().chain(&by_backups).max_by_key(|said| said.order());
+    fn from_found(found: &[Found], backups: &[ArchivedBackup]) -> Self {
+        let by_backups: Vec<Found> = backups.iter().filter_map(by_backup).collect();
+        let newest = found.iter().chain(&by_backups).max_by_key(|found| found.order());
         // Without segments and backups, the size does not matter.
-        let current = newest.map_or(SegmentSize::DEFAULT, |said| said.size);
-        let others = said.iter().chain(&by_backups).filter(|said| said.size != current);
-        let mut sizes = Self { current, others: others.map(|said| (said.name, said.size)).collect() };
+        let current = newest.map_or(SegmentSize::DEFAULT, |found| found.size);
+        let others = found.iter().chain(&by_backups).filter(|found| found.size != current);
+        let mut sizes = Self { current, others: others.map(|found| (found.name, found.size)).collect() };
         // At the start of the WAL, segments of all sizes have the same name.
         for backup in backups.iter().filter(|backup| by_backup(backup).is_none()) {
             let size = sizes.of(crate::wal::WalName::Segment(backup.history.wal.start_segment).into());
@@ -142,95 +143,97 @@ impl Sizes {
     }
 }
 
-/// Segment size according to one file.
+/// Segment size found in one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Said {
+struct Found {
     name: ArchivedName,
     size: SegmentSize,
     /// Time of archiving.
     at: Timestamp,
 }
 
-impl Said {
-    /// Within a second, the position decides: a new size starts after the old one ends.
+impl Found {
+    /// Returns the key for the order of time. Within a second, the position decides: a new size starts after the old
+    /// one ends.
     fn order(&self) -> (Timestamp, Option<u64>) {
         let start = self.name.segment().and_then(|segment| segment.start(self.size));
         (self.at, start.map(|start| start.0))
     }
 }
 
-fn by_backup(backup: &ArchivedBackup) -> Option<Said> {
+/// Returns the size that the positions in a backup history file imply, if they imply one.
+fn by_backup(backup: &ArchivedBackup) -> Option<Found> {
     let size = SegmentSize::implied_by(backup.history.wal.start, backup.history.wal.start_segment)?;
-    Some(Said { name: backup.name.into(), size, at: backup.archived_at })
+    Some(Found { name: backup.name.into(), size, at: backup.archived_at })
 }
 
-fn only<'a>(said: impl IntoIterator<Item = &'a Said>) -> Option<SegmentSize> {
-    let mut sizes = said.into_iter().map(|said| said.size);
+/// Returns the size if all files agree on one.
+fn only<'a>(found: impl IntoIterator<Item = &'a Found>) -> Option<SegmentSize> {
+    let mut sizes = found.into_iter().map(|found| found.size);
     let first = sizes.next()?;
     sizes.all(|size| size == first).then_some(first)
 }
 
+/// Returns `true` unless a segment of that size cannot have the name.
 fn fits(name: ArchivedName, size: SegmentSize) -> bool {
     name.segment().is_none_or(|segment| segment.number(size).is_some())
 }
 
-/// The archive from which sizes are read.
+/// Headers of the files in an archive.
 #[derive(Clone, Copy)]
-struct Asking<'a> {
+struct Headers<'a> {
     archive: &'a Archive,
     system: SystemIdentifier,
     reading: Reading,
 }
 
-impl Asking<'_> {
+impl Headers<'_> {
     /// Returns the sizes in these files, and the last error of an unreadable one.
-    async fn ask(
+    async fn read(
         self,
         names: impl IntoIterator<Item = ArchivedName>,
-    ) -> Result<(Vec<Said>, Option<Error>), Error> {
+    ) -> Result<(Vec<Found>, Option<Error>), Error> {
         let Self { archive, system, reading } = self;
-        let ask = |name: ArchivedName| async move {
+        let read = |name: ArchivedName| async move {
             match reading.retry(async || size_and_time_of(archive, system, name).await).await {
-                Ok((size, at)) => Ok(Ok(Said { name, size, at })),
+                Ok((size, at)) => Ok(Ok(Found { name, size, at })),
                 // A file in cold storage is refused, while others are not.
-                Err(error)
-                    if says_something_of_the_file(error.kind()) || error.kind() == ErrorKind::Refused =>
-                {
+                Err(error) if concerns_one_file(error.kind()) || error.kind() == ErrorKind::Refused => {
                     Ok(Err(error))
                 }
                 Err(error) => Err(error),
             }
         };
         let names: Vec<ArchivedName> = names.into_iter().collect();
-        let mut answers = futures_util::stream::iter(names).map(ask).buffered(reading.at_once);
-        let (mut said, mut unreadable) = (Vec::new(), None);
-        while let Some(answer) = answers.try_next().await? {
-            match answer {
-                Ok(answer) => said.push(answer),
+        let mut results = futures_util::stream::iter(names).map(read).buffered(reading.at_once);
+        let (mut found, mut unreadable) = (Vec::new(), None);
+        while let Some(result) = results.try_next().await? {
+            match result {
+                Ok(size) => found.push(size),
                 Err(error) => unreadable = Some(error),
             }
         }
-        Ok((said, unreadable))
+        Ok((found, unreadable))
     }
 }
 
-/// Number of files read that are spread over the time of archiving, including both ends.
+/// Number of files in the sample that are spread over the time of archiving, including both ends.
 const OVER_TIME: usize = 8;
 
-/// Number of newest timelines whose lowest and highest name are read.
+/// Number of newest timelines of which the sample contains the lowest and the highest name.
 const TIMELINES: usize = 8;
 
-/// Number of last breaks between consecutive names of which both sides are read.
+/// Number of last breaks in the order of names of which the sample contains both sides.
 const BREAKS: usize = 4;
 
-/// Number of files read if the other ones are unreadable.
-const MOST_IN_NEED: usize = 64;
+/// Maximum number of files read if the whole sample is unreadable.
+const MOST_IF_UNREADABLE: usize = 64;
 
 /// Selects the segments to read first, from all in order of names.
 ///
-/// After any change of the size, the old one is on one side in time and on one side of the names. A change that was
-/// reverted has breaks in the names at both of its ends. If files were archived in the order of their names, the ends
-/// are enough.
+/// A change of the size divides the files both by time and by name. So files spread over the time, and the ends of the
+/// names, contain both sizes. A change that was reverted leaves breaks in the names at both of its ends. If files were
+/// archived in the order of their names, the first and the last are enough.
 fn sample(segments: &[ArchivedFile]) -> BTreeSet<ArchivedName> {
     let mut by_time = segments.to_vec();
     by_time.sort_by_key(|file| (file.since, file.name));
@@ -241,7 +244,7 @@ fn sample(segments: &[ArchivedFile]) -> BTreeSet<ArchivedName> {
     for of_timeline in segments.chunk_by(one_timeline).rev().take(TIMELINES) {
         sample.extend(of_timeline.first().into_iter().chain(of_timeline.last()).map(|file| file.name));
     }
-    let breaks = segments.chunk_by(|one, other| goes_on(one.name.segment(), other.name.segment()));
+    let breaks = segments.chunk_by(|one, other| may_follow(one.name.segment(), other.name.segment()));
     let ends = breaks.flat_map(|chunk| [chunk.first(), chunk.last()]).flatten();
     let ends: Vec<ArchivedName> = ends.map(|file| file.name).collect();
     // Both sides of each break, and the last name.
@@ -250,7 +253,7 @@ fn sample(segments: &[ArchivedFile]) -> BTreeSet<ArchivedName> {
 }
 
 /// Returns `true` if the second name may be that of the next segment, or another file of the same segment.
-fn goes_on(one: Option<SegmentName>, other: Option<SegmentName>) -> bool {
+fn may_follow(one: Option<SegmentName>, other: Option<SegmentName>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return false };
     let is_next = other.order() == one.order() + 1 || other.order() == ((one.order() >> 32) + 1) << 32;
     one.timeline() == other.timeline() && (one == other || is_next)
@@ -289,8 +292,8 @@ mod tests {
         numbers.zip(from..).map(file).collect()
     }
 
-    fn said(numbers: RangeInclusive<u64>, size: SegmentSize, from: i64) -> Vec<Said> {
-        archived(numbers, from).iter().map(|file| Said { name: file.name, size, at: file.since }).collect()
+    fn found(numbers: RangeInclusive<u64>, size: SegmentSize, from: i64) -> Vec<Found> {
+        archived(numbers, from).iter().map(|file| Found { name: file.name, size, at: file.since }).collect()
     }
 
     fn backup(number: u64, start: u64, second: i64) -> ArchivedBackup {
@@ -337,14 +340,14 @@ mod tests {
 
     #[test]
     fn the_file_archived_last_has_the_current_size() {
-        let of = |said: &[Said], backups: &[ArchivedBackup]| Sizes::of_what_was_said(said, backups);
-        let (old, new) = (said(0x20..=0x2A, mb(1), 100), said(0x16..=0x19, mb(2), 200));
+        let of = |found: &[Found], backups: &[ArchivedBackup]| Sizes::from_found(found, backups);
+        let (old, new) = (found(0x20..=0x2A, mb(1), 100), found(0x16..=0x19, mb(2), 200));
         let both = of(&[old.clone(), new.clone()].concat(), &[]);
         assert_eq!((both.current(), both.of(name(0x20)), both.of(name(0x16))), (mb(2), mb(1), mb(2)));
         let others = both.others();
         assert_eq!((others.len(), others[0].size, others[0].segments.len()), (1, mb(1), 11));
         assert_eq!(others[0].range(), "000000010000000000000020 to 00000001000000000000002A");
-        let same_second = [said(0x20..=0x20, mb(1), 100), said(0x16..=0x16, mb(2), 100)].concat();
+        let same_second = [found(0x20..=0x20, mb(1), 100), found(0x16..=0x16, mb(2), 100)].concat();
         assert_eq!(of(&same_second, &[]).current(), mb(2), "which comes later in the log");
         assert_eq!(of(&old, &[]).others(), []);
         assert_eq!(of(&[], &[]).current(), SegmentSize::DEFAULT);
@@ -358,12 +361,9 @@ mod tests {
     #[test]
     fn a_backup_at_the_start_of_the_wal_has_the_size_of_its_segment() {
         let start = backup(0x1000, 0x1_0000_0028, 100);
-        let segments = [said(0x1000..=0x1002, mb(1), 90), said(0x900..=0x901, mb(2), 200)].concat();
-        assert_eq!(
-            Sizes::of_what_was_said(&segments, std::slice::from_ref(&start)).of(start.name.into()),
-            mb(1)
-        );
-        let gone = said(0x900..=0x901, mb(2), 200);
-        assert_eq!(Sizes::of_what_was_said(&gone, std::slice::from_ref(&start)).of(start.name.into()), mb(2));
+        let segments = [found(0x1000..=0x1002, mb(1), 90), found(0x900..=0x901, mb(2), 200)].concat();
+        assert_eq!(Sizes::from_found(&segments, std::slice::from_ref(&start)).of(start.name.into()), mb(1));
+        let gone = found(0x900..=0x901, mb(2), 200);
+        assert_eq!(Sizes::from_found(&gone, std::slice::from_ref(&start)).of(start.name.into()), mb(2));
     }
 }

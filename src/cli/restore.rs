@@ -176,7 +176,7 @@ fn run(
         Restored::FromArchive { header, stored_size } => {
             log::restored(&header, stored_size, started);
             if let Some(server) = server {
-                server.leave_prefetcher(header.original_size, prefetch::start);
+                server.ensure_prefetcher(header.original_size, prefetch::start);
             }
         }
         Restored::Prefetched { size } => log::restored_prefetched(request.name, size, started),
@@ -188,8 +188,8 @@ fn run(
 /// Warns of a gap that stops a standby, once per run of the server, which retries every few seconds.
 fn warn_of_gap(server: Option<PrefetchClient>, error: &Error) {
     // If the spool does not answer, twice is better than never.
-    let is_new = move || patiently(move || server.map(|server| server.is_new("gap"))).unwrap_or(true);
-    if error.kind() == ErrorKind::Gap && is_new() {
+    let is_first = move || patiently(move || server.map(|server| server.note_once("gap"))).unwrap_or(true);
+    if error.kind() == ErrorKind::Gap && is_first() {
         tracing::warn!("{}", error.report());
     }
 }

@@ -1,7 +1,7 @@
 //! Requests of a restore to the prefetcher.
 //!
-//! A prefetcher that does not answer is ignored for the rest of its life: the call that waited for it logs that once
-//! and leaves a note, so that other calls ask the archive without waiting.
+//! A prefetcher that does not answer is ignored for the rest of its life. The call that waited for it logs this and
+//! leaves a note in the spool, so that later calls ask the archive without waiting.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -21,16 +21,16 @@ const SUBJECT: &str = "prefetcher";
 
 /// Requests a segment. Fails if it is not available in time. The caller then fetches it from the archive.
 pub(super) fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit) -> io::Result<Verified> {
-    if is_left_alone(spool, run) {
+    if is_ignored(spool, run) {
         return Err(io::Error::from(io::ErrorKind::NotConnected));
     }
     let whom = spool.whom_to_meet();
-    let asked = say(spool, run, Message::Want(name)).and_then(|stream| {
+    let asked = send(spool, run, Message::Want(name)).and_then(|stream| {
         // The rest of the time must be enough for the archive, even with a short limit.
         stream.set_read_timeout(Some(PATIENCE.min(limit.left() / 2)))?;
         receive(&stream, || limit.left() > limit.total() / 2)
     });
-    // A transfer that moves but is too slow is a different case.
+    // A transfer that moves but is too slow fails with another error.
     if asked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
         tracing::warn!("the prefetcher does not answer, and is left alone from now on; killing it is safe");
         if let Some(whom) = whom
@@ -42,23 +42,23 @@ pub(super) fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit
     asked
 }
 
-/// Returns `true` if the current prefetcher is one that does not answer.
-fn is_left_alone(spool: &Spool, run: &str) -> bool {
+/// Returns `true` if a note says that the current prefetcher does not answer.
+fn is_ignored(spool: &Spool, run: &str) -> bool {
     let noted = spool.noted(SUBJECT, run, SystemTime::now());
     noted.is_some_and(|note| spool.whom_to_meet().is_some_and(|whom| whom == note.text))
 }
 
-/// Reports the progress of recovery. Fails if there is no prefetcher, with `WouldBlock` if it does not listen.
-pub(super) fn tell_restored(
+/// Reports a restored segment to the prefetcher. Fails if there is none, and with `WouldBlock` if it does not listen.
+pub(super) fn report_restored(
     spool: &Spool,
     run: &str,
     name: SegmentName,
     size: SegmentSize,
 ) -> io::Result<()> {
-    say(spool, run, Message::Restored(name, size)).map(drop)
+    send(spool, run, Message::Restored(name, size)).map(drop)
 }
 
-fn say(spool: &Spool, run: &str, message: Message) -> io::Result<UnixStream> {
+fn send(spool: &Spool, run: &str, message: Message) -> io::Result<UnixStream> {
     let mut stream = spool.visit()?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;

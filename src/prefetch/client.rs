@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf, absolute};
 use std::time::SystemTime;
 
-use super::ask::{ask, tell_restored};
+use super::ask::{ask, report_restored};
 use super::{PrefetchBounds, PrefetchJob};
 use crate::archive::ArchiveOptions;
 use crate::cluster::{Caller, DataDirectory};
@@ -15,7 +15,7 @@ use crate::restore::{RestoreRequest, Verified};
 use crate::spool::Spool;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
-/// How a restore prefetches.
+/// Settings with which a restore prefetches.
 #[derive(Debug, Clone)]
 pub struct Prefetching {
     /// Archive to fetch from.
@@ -54,8 +54,8 @@ impl Prefetching {
         Some(PrefetchClient { data, system, run, spool, segment })
     }
 
-    /// Returns the task of the prefetcher that continues after the requested segment, which has that many bytes; `None`
-    /// if the request has no client. The task does not depend on the working directory.
+    /// Returns the task of the prefetcher that continues after the requested segment, which has `size` bytes. `None` if
+    /// the request has no client. The task does not depend on the working directory.
     pub fn job_after(self, request: &RestoreRequest, size: u64) -> Result<Option<PrefetchJob>, Error> {
         let absolute = |path: &Path| {
             absolute(path).map_err(|error| Error::new(ErrorKind::Local, "cannot prefetch").because(error))
@@ -86,13 +86,13 @@ impl PrefetchClient {
         ask(&self.spool, &self.run, self.segment, limit).ok()
     }
 
-    /// Returns `true` if nothing was logged about `subject` and this segment in this run of the server, and records
-    /// that it is now.
+    /// Notes that `subject` is logged for this segment in this run of the server. Returns `false` if that was noted
+    /// before.
     #[must_use]
-    pub fn is_new(&self, subject: &str) -> bool {
+    pub fn note_once(&self, subject: &str) -> bool {
         let segment = self.segment.to_string();
-        let said = self.spool.noted(subject, &self.run, SystemTime::now());
-        if said.is_some_and(|said| said.text == segment) {
+        let noted = self.spool.noted(subject, &self.run, SystemTime::now());
+        if noted.is_some_and(|noted| noted.text == segment) {
             return false;
         }
         if let Err(error) = self.spool.note(subject, &self.run, &segment) {
@@ -101,11 +101,11 @@ impl PrefetchClient {
         true
     }
 
-    /// Makes sure that a prefetcher fetches what follows the restored segment, which has that many bytes. Calls `start`
-    /// if there is none.
-    pub fn leave_prefetcher(&self, size: u64, start: impl FnOnce(SegmentSize) -> io::Result<()>) {
+    /// Makes sure that a prefetcher fetches what follows the restored segment, which has `size` bytes. Calls `start` if
+    /// there is no prefetcher.
+    pub fn ensure_prefetcher(&self, size: u64, start: impl FnOnce(SegmentSize) -> io::Result<()>) {
         let Ok(size) = SegmentSize::new(size) else { return };
-        match tell_restored(&self.spool, &self.run, self.segment, size) {
+        match report_restored(&self.spool, &self.run, self.segment, size) {
             Ok(()) => return,
             // A prefetcher that does not answer keeps the meeting point while it lives.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -162,7 +162,7 @@ mod tests {
     /// Returns the size with which the restore of a segment starts a prefetcher.
     fn started_by(client: &PrefetchClient) -> Option<SegmentSize> {
         let mut started = None;
-        client.leave_prefetcher(SIZE.bytes(), |size| {
+        client.ensure_prefetcher(SIZE.bytes(), |size| {
             started = Some(size);
             Ok(())
         });
@@ -223,11 +223,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_subject_is_new_once_for_each_segment_and_run() {
+    async fn a_subject_is_noted_once_for_each_segment_and_run() {
         let scene = scene(1..=2).await;
-        let is_new = |number| client(&scene, number).is_new("gap");
-        assert_eq!([is_new(1), is_new(1), is_new(2), is_new(2)], [true, false, true, false]);
+        let note = |number| client(&scene, number).note_once("gap");
+        assert_eq!([note(1), note(1), note(2), note(2)], [true, false, true, false]);
         fs::write(scene.path("data/postmaster.pid"), "17\n/data\n1790000000\n").unwrap();
-        assert_eq!([is_new(2), is_new(2)], [true, false]);
+        assert_eq!([note(2), note(2)], [true, false]);
     }
 }

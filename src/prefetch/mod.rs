@@ -6,8 +6,7 @@
 //! found. The prefetcher never reports that a file is absent: for files that it does not have, the call asks the
 //! archive.
 //!
-//! It ends when there is nothing left to fetch and all files are passed on, when no call has come for a while, and
-//! when the server for which it was started has ended.
+//! It ends once all files are fetched and passed on, when no call has come for a while, or when its server has ended.
 
 mod ask;
 mod client;
@@ -79,7 +78,7 @@ const TICK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Prefetches until there is nothing left to do, unless another prefetcher is running. Calls `ready` before the first
-/// request to the archive, when nothing of the caller's is needed any more.
+/// request to the archive: from then on it needs nothing of the caller's.
 pub async fn prefetch(job: PrefetchJob, ready: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
     let cannot = |error: io::Error| Error::new(ErrorKind::Local, "cannot prefetch").because(error);
     let run = job.data.run()?;
@@ -136,17 +135,17 @@ impl Prefetcher {
             }
             tokio::select! {
                 Ok((call, _)) = listener.accept() => {
-                    calls.push(tokio::time::timeout(PATIENCE, hear(call)));
+                    calls.push(tokio::time::timeout(PATIENCE, read_line(call)));
                 }
-                Some(heard) = calls.next() => {
-                    if let Ok(Ok((line, call))) = heard && !self.answer(&line, call) {
+                Some(read) = calls.next() => {
+                    if let Ok(Ok((line, call))) = read && !self.answer(&line, call) {
                         break;
                     }
                 }
                 Some(fetched) = self.fetches.join_next() => {
-                    // Cancelled, because nobody needs it any more.
+                    // An error means that the fetch was cancelled, because nobody needs it any more.
                     if let Ok((name, fetched)) = fetched {
-                        self.has_ended(name, fetched);
+                        self.finish_fetch(name, fetched);
                     }
                 }
                 _ = ticks.tick() => {
@@ -175,7 +174,7 @@ impl Prefetcher {
         }
     }
 
-    /// Handles a call's message. Returns `false` to end: another run of the server needs another prefetcher.
+    /// Handles a call's message. Returns `false` if the prefetcher must end, because the server was restarted.
     fn answer(&mut self, line: &str, call: UnixStream) -> bool {
         let Some((message, run)) = Message::parse(line) else { return true };
         if run != self.run {
@@ -189,7 +188,7 @@ impl Prefetcher {
                         self.window.pass(name);
                     }
                 } else if let Some(coming) = self.coming.get_mut(&name)
-                    // Immediately, so that a prefetcher that answers is distinguishable from one that does not.
+                    // Sent at once, to show the call that this prefetcher answers.
                     && call.try_write(&[COMING]).is_ok()
                 {
                     coming.waiting.push(call);
@@ -197,14 +196,14 @@ impl Prefetcher {
             }
             Message::Restored(name, size) => self.window.move_after(name, size),
         }
-        self.forget_the_passed();
+        self.cancel_unneeded();
         true
     }
 
-    fn has_ended(&mut self, name: SegmentName, fetched: Result<Verified, Error>) {
+    fn finish_fetch(&mut self, name: SegmentName, fetched: Result<Verified, Error>) {
         match fetched {
             Ok(verified) => {
-                self.window.has_come(name, verified);
+                self.window.record_arrival(name, verified);
                 let waiting = self.coming.remove(&name).map(|coming| coming.waiting).unwrap_or_default();
                 for call in waiting {
                     if let Some(here) = self.window.here(name)
@@ -214,14 +213,14 @@ impl Prefetcher {
                     }
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Absent => self.window.is_absent(name),
-            Err(_) => self.window.has_failed(name),
+            Err(error) if error.kind() == ErrorKind::Absent => self.window.record_absence(name),
+            Err(_) => self.window.record_failure(name),
         }
-        self.forget_the_passed();
+        self.cancel_unneeded();
     }
 
-    /// Stops fetches that nobody needs any more. Calls that wait for one see the connection close.
-    fn forget_the_passed(&mut self) {
+    /// Cancels fetches that nobody needs any more. Calls that wait for one see the connection close.
+    fn cancel_unneeded(&mut self) {
         self.coming.retain(|name, coming| {
             let needed = self.window.is_coming(*name);
             if !needed {
@@ -249,7 +248,7 @@ impl Prefetcher {
 }
 
 /// Reads the line that a call sends.
-async fn hear(call: UnixStream) -> io::Result<(String, UnixStream)> {
+async fn read_line(call: UnixStream) -> io::Result<(String, UnixStream)> {
     let mut line = Vec::new();
     while !line.ends_with(b"\n") {
         call.readable().await?;
@@ -283,11 +282,11 @@ async fn fetch(
             .unnamed_file()
             .map_err(|error| Error::new(ErrorKind::Local, "cannot write into the spool").because(error))?;
         let mut watched = Watched { file, progress };
-        // No call waits that long.
+        // A fetch has no limit of its own: each call decides how long it waits.
         let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
         let header = decode_verified(fetched, system, name, &no_limit, Threads::One, &mut watched)?;
         if header.original_size != size.bytes() {
-            // The call finds the problem itself and reports it.
+            // The segment's own call reports the problem.
             return Err(Error::new(ErrorKind::Damaged, format!("{name} is not of {size}")));
         }
         Ok(Verified { file: watched.file, size: header.original_size, blake3: header.blake3 })

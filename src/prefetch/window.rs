@@ -1,4 +1,4 @@
-//! The segments of a prefetcher: those that follow the one restored last, on its timeline. Pure.
+//! The segments of a prefetcher: those after the one restored last, on its timeline. Pure.
 
 use std::collections::BTreeMap;
 
@@ -43,8 +43,8 @@ impl<T> Window<T> {
 
     /// Returns the next segment to fetch now, if any.
     ///
-    /// At first only one is fetched, and [`GROWTH`] more at a time after each arrival: a standby that has caught up
-    /// must not ask for a dozen segments beyond the end of the archive.
+    /// At first only one segment is fetched at a time, and [`GROWTH`] more after each arrival: a standby that has caught
+    /// up must not cause a dozen requests beyond the end of the archive.
     pub(super) fn begin(&mut self) -> Option<SegmentName> {
         let coming = self.held.values().filter(|held| matches!(held, Held::Coming)).count();
         if self.held.len() >= self.limits.files.max(1)
@@ -59,23 +59,23 @@ impl<T> Window<T> {
     }
 
     /// Records an arrival. A file that is no longer expected is dropped.
-    pub(super) fn has_come(&mut self, name: SegmentName, file: T) {
+    pub(super) fn record_arrival(&mut self, name: SegmentName, file: T) {
         if let Some(held) = self.held.get_mut(&name) {
             *held = Held::Here(file);
             self.come += 1;
         }
     }
 
-    /// Records that the archive lacks the segment. Later ones are then not needed either.
-    pub(super) fn is_absent(&mut self, name: SegmentName) {
+    /// Records that the archive lacks the segment. Later segments are dropped: nobody requests them.
+    pub(super) fn record_absence(&mut self, name: SegmentName) {
         if self.held.contains_key(&name) {
             self.held.split_off(&name);
             self.next = None;
         }
     }
 
-    /// Records a failed fetch. A call that asks for the segment finds the reason itself; no further fetch is started.
-    pub(super) fn has_failed(&mut self, name: SegmentName) {
+    /// Records a failed fetch, after which none is started. The call that requests the segment finds the reason itself.
+    pub(super) fn record_failure(&mut self, name: SegmentName) {
         if self.held.remove(&name).is_some() {
             self.next = None;
         }
@@ -99,7 +99,7 @@ impl<T> Window<T> {
         self.held = after;
     }
 
-    /// Moves the window after `last`, which was restored from elsewhere. Segments that still belong to the window
+    /// Moves the window after `last`, which the prefetcher did not pass on. Segments that still belong to the window
     /// stay.
     pub(super) fn move_after(&mut self, last: SegmentName, size: SegmentSize) {
         let fresh = Self::after(last, size, self.limits);
@@ -145,9 +145,9 @@ mod tests {
     fn the_window_starts_with_one_fetch_and_grows_to_its_limit() {
         let mut window = window();
         assert_eq!(begun(&mut window), [segment(10)]);
-        window.has_come(segment(10), 0);
+        window.record_arrival(segment(10), 0);
         assert_eq!(begun(&mut window), [segment(11), segment(12), segment(13)], "four in hand");
-        window.has_come(segment(12), 0);
+        window.record_arrival(segment(12), 0);
         assert_eq!(begun(&mut window), []);
         window.pass(segment(12));
         assert_eq!(begun(&mut window), [segment(14), segment(15)], "three coming");
@@ -159,7 +159,7 @@ mod tests {
         let mut coming = begun(&mut window);
         let mut counts = vec![coming.len()];
         for _ in 0..5 {
-            window.has_come(coming.remove(0), 0);
+            window.record_arrival(coming.remove(0), 0);
             coming.extend(begun(&mut window));
             counts.push(coming.len());
         }
@@ -186,10 +186,10 @@ mod tests {
     fn the_first_absent_segment_is_the_end() {
         let mut window = window();
         begun(&mut window);
-        window.has_come(segment(10), 0);
+        window.record_arrival(segment(10), 0);
         begun(&mut window);
-        window.has_come(segment(12), 0);
-        window.is_absent(segment(11));
+        window.record_arrival(segment(12), 0);
+        window.record_absence(segment(11));
         assert_eq!(begun(&mut window), []);
         assert!(window.here(segment(12)).is_none(), "nobody will ask for what lies behind a gap");
         assert!(!window.is_done());
@@ -201,10 +201,10 @@ mod tests {
     fn after_a_failure_no_fetch_starts_and_present_segments_stay() {
         let mut window = window();
         begun(&mut window);
-        window.has_come(segment(10), 0);
+        window.record_arrival(segment(10), 0);
         begun(&mut window);
-        window.has_come(segment(12), 7);
-        window.has_failed(segment(11));
+        window.record_arrival(segment(12), 7);
+        window.record_failure(segment(11));
         assert_eq!(begun(&mut window), []);
         assert_eq!(window.here(segment(12)), Some(&7));
         window.move_after(segment(11), SegmentSize::DEFAULT);
@@ -220,7 +220,7 @@ mod tests {
         window.move_after(segment(10), SegmentSize::DEFAULT);
         assert!(!window.is_coming(segment(10)));
         assert_eq!(window.begin(), Some(segment(11)));
-        window.has_come(segment(10), 0);
+        window.record_arrival(segment(10), 0);
         assert!(window.here(segment(10)).is_none(), "too late");
         let other = name("000000030000000000000009");
         window.move_after(other, SegmentSize::DEFAULT);

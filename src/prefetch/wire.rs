@@ -1,8 +1,8 @@
 //! Protocol between a call and the prefetcher over a socket.
 //!
-//! The call sends one line. The prefetcher answers a request with a [`COMING`] for each progress, followed by
-//! [`HERE`] with size and digest and the open file. Closing the connection without an answer means that the file is
-//! not available.
+//! The call sends one line. The prefetcher answers a request with [`COMING`] each time the file has moved, then with
+//! [`HERE`], size, digest and the open file. Closing the connection without an answer means that the file is not
+//! available.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -25,9 +25,10 @@ const GREETING: &str = "walkeep-prefetch-1";
 /// Maximum length of a line in bytes.
 pub(super) const LONGEST_LINE: usize = 512;
 
-/// Byte that says that the file is in progress and has moved since the last such byte.
+/// Byte sent for a file in progress that has moved since the last such byte.
 pub(super) const COMING: u8 = b'.';
-/// Byte that precedes the answer with the file.
+
+/// First byte of the answer with the file.
 const HERE: u8 = b'+';
 
 /// [`HERE`], the size in decimal, a space, the digest, a line feed.
@@ -68,7 +69,7 @@ impl Message {
     }
 }
 
-/// Passes a file on. The socket must not block: an answer fits, or nobody is listening.
+/// Passes a file on. The socket must be non-blocking: an answer fits into its buffer, unless nobody reads it.
 pub(super) fn hand_over(to: impl AsFd, verified: &Verified) -> io::Result<()> {
     let answer = format!("{}{} {}\n", char::from(HERE), verified.size, verified.blake3);
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
@@ -79,15 +80,17 @@ pub(super) fn hand_over(to: impl AsFd, verified: &Verified) -> io::Result<()> {
     if sent == answer.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
 }
 
-/// Waits for a file. Fails if it is not available, and if nothing moves within the read timeout of the socket: with
-/// `WouldBlock` if nothing was received at all. `goes_on` is called repeatedly and returns `false` to stop waiting.
-pub(super) fn receive(from: &UnixStream, goes_on: impl Fn() -> bool) -> io::Result<Verified> {
+/// Waits for a file, as long as `keep_waiting` returns `true`.
+///
+/// Fails if the file is not available, or does not move within the read timeout of the socket. The error is
+/// `WouldBlock` if nothing was received at all.
+pub(super) fn receive(from: &UnixStream, keep_waiting: impl Fn() -> bool) -> io::Result<Verified> {
     let broken = || io::Error::from(io::ErrorKind::InvalidData);
     let mut answer = Vec::new();
     let (mut file, mut is_heard) = (None, false);
-    while goes_on() {
+    while keep_waiting() {
         file = match receive_some(from, &mut answer) {
-            // It answers, but its fetch does not move.
+            // The prefetcher answers, but its fetch does not move.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_heard => {
                 return Err(io::Error::from(io::ErrorKind::TimedOut));
             }

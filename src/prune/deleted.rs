@@ -7,7 +7,8 @@ use crate::archive::{ArchivedFile, OtherFile};
 use crate::error::Error;
 use crate::reports::PruneReport;
 
-/// Log target of the lines that name deleted files, for users who audit the log. Shown with `-v`, and always in a JSON log.
+/// Log target of the lines that name deleted files, for users who audit the log. Shown with `-v`, and always in a JSON
+/// log.
 pub const AUDIT: &str = "walkeep::audit";
 
 /// Files of a plan that were deleted.
@@ -104,7 +105,7 @@ impl Deleted {
     }
 
     /// Records the removal of a directory, which no report counts.
-    #[allow(clippy::unused_self, reason = "it goes with the two above")]
+    #[allow(clippy::unused_self, reason = "called like `file` and `leftover`")]
     pub(super) fn directory(&mut self, plan: &PrunePlan, index: usize) {
         if let Some(directory) = plan.empty.get(index) {
             audit(&directory.key, 0, &format!("an empty directory since {}", directory.since));

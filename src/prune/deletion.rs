@@ -11,8 +11,9 @@ use crate::error::Error;
 const AT_A_TIME: usize = 1_000;
 
 impl PrunePlan {
-    /// Deletes the planned files until `stop` is cancelled. Records each deletion in `deleted`, which is complete
-    /// however this ends, even if it is dropped. Calls `done` with the number of files processed.
+    /// Deletes the planned files until `stop` is cancelled. Calls `done` with the number of files processed.
+    ///
+    /// Records each deletion in `deleted` at once, so the record is complete after an error, and even if this is dropped.
     pub async fn carry_out(
         &self,
         archive: &Archive,

@@ -30,10 +30,12 @@ pub use deleted::{AUDIT, Deleted};
 pub use plan::PrunePlan;
 use plan::doubtful;
 
-/// Time to wait for a deletion in progress after a signal, to learn its result; then for the report. Together less
-/// than the time that the process has left.
+/// Time to wait for the result of a deletion in progress after a signal. Together with [`LAST_REPORT`], less than the
+/// time that the process has left.
 const LAST_DELETION: Duration = Duration::from_secs(1);
-const LAST_NOTE: Duration = Duration::from_millis(600);
+
+/// Time to write the report after a signal.
+const LAST_REPORT: Duration = Duration::from_millis(600);
 
 /// A prune request.
 #[derive(Debug, Clone)]
@@ -42,7 +44,7 @@ pub struct PruneRequest {
     pub system: SystemIdentifier,
     /// Retention policy, without the needs of servers.
     pub policy: Policy,
-    /// Data directory of the server, which needs WAL from its restart point on.
+    /// Data directory of the server. The server needs WAL from its restart point on.
     pub data: DataDirectory,
     /// Directories that contain base backups.
     pub backup_directories: Vec<PathBuf>,
@@ -76,7 +78,7 @@ pub async fn prune(archive: &Archive, request: PruneRequest, work: &Work<'_>) ->
         Err(error) => {
             if !dry_run {
                 let report = PruneReport::failed(work.now(), &error);
-                note(archive, system, &report, work.stop).await;
+                write_report(archive, system, &report, work.stop).await;
             }
             return Err(error);
         }
@@ -89,9 +91,9 @@ pub async fn prune(archive: &Archive, request: PruneRequest, work: &Work<'_>) ->
     work.progress.begin(plan.goes.len());
     let deleting = plan.carry_out(archive, reading, work.stop, &mut deleted, |done| work.progress.add(done));
     let stopped = || Err(Error::new(ErrorKind::Stopped, STOPPED));
-    let error = heeding(work.stop, LAST_DELETION, deleting).await.unwrap_or_else(stopped).err();
+    let error = finish_within(LAST_DELETION, work.stop, deleting).await.unwrap_or_else(stopped).err();
     work.progress.end();
-    note(archive, system, &deleted.report(&plan, work.now(), error.as_ref()), work.stop).await;
+    write_report(archive, system, &deleted.report(&plan, work.now(), error.as_ref()), work.stop).await;
     Ok(Pruned { plan, deleted, error })
 }
 
@@ -117,28 +119,33 @@ async fn plan(archive: &Archive, request: PruneRequest, now: Timestamp) -> Resul
 }
 
 /// Runs `work`, which ends by itself once `stop` is cancelled. Returns `None` if that takes longer than `patience`.
-async fn heeding<T>(
-    stop: &CancellationToken,
+async fn finish_within<T>(
     patience: Duration,
+    stop: &CancellationToken,
     work: impl Future<Output = T>,
 ) -> Option<T> {
-    let impatience = async {
+    let too_late = async {
         stop.cancelled().await;
         tokio::time::sleep(patience).await;
     };
     tokio::select! {
         biased;
         done = work => Some(done),
-        () = impatience => None,
+        () = too_late => None,
     }
 }
 
 /// Writes the report for `walkeep status` to the archive. A failure to write it does not fail the prune.
-async fn note(archive: &Archive, system: SystemIdentifier, report: &PruneReport, stop: &CancellationToken) {
-    let noted = heeding(stop, LAST_NOTE, report.write(archive, system)).await;
-    let failed =
-        noted.unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before this was noted")));
-    if let Err(error) = failed {
+async fn write_report(
+    archive: &Archive,
+    system: SystemIdentifier,
+    report: &PruneReport,
+    stop: &CancellationToken,
+) {
+    let written = finish_within(LAST_REPORT, stop, report.write(archive, system)).await;
+    let written =
+        written.unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before this was noted")));
+    if let Err(error) = written {
         tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
     }
 }

@@ -4,8 +4,8 @@ use crate::error::{Error, ErrorKind};
 use crate::server::{Need, Server};
 use crate::wal::SystemIdentifier;
 
-/// Asks the servers. A server that does not answer may need the oldest WAL, and one of another cluster is a mistake;
-/// both are errors.
+/// Asks the servers what they need. A server that does not answer is an error, because it may need the oldest WAL. So
+/// is a server of another cluster, which is a mistake in the settings.
 pub(super) fn of(servers: &[Server], system: SystemIdentifier) -> Result<Vec<Need>, Error> {
     let mut needs = Vec::new();
     for server in servers {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::replicas::{counted, suspects};
 use crate::archive::{ArchivedFile, OtherFile};
-use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Labels, OtherSize, Totals};
+use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Labels, OtherSize, Sizes, Totals};
 use crate::coverage::Coverage;
 use crate::error::{Error, ErrorKind};
 use crate::retention::{
@@ -73,21 +73,7 @@ impl PrunePlan {
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Self, Error> {
-        if let Some((name, error)) = catalog.unreadable.pop() {
-            let what = format!(
-                "nothing is deleted, because {name} cannot be read and may speak for files that are needed"
-            );
-            return Err(Error::new(ErrorKind::Damaged, what).because(error));
-        }
-        if let Some(other) = catalog.sizes.others().first() {
-            return Err(two_sizes(&catalog, other));
-        }
-        if let Some(odd) = catalog.coverage.odd().first() {
-            let size = catalog.sizes.current();
-            return Err(doubtful(&format!(
-                "no segment of {size}, as what is archived now, has the name {odd}"
-            )));
-        }
+        refuse_doubts(&mut catalog)?;
         let known = KnownBackup::all(&catalog.backups, elsewhere, labels, &catalog.sizes);
         if labels.match_nothing(&known) {
             return Err(doubtful(&format!("no base backup has a label that counts ({labels})")).hint(
@@ -117,24 +103,16 @@ impl PrunePlan {
             oldest_kept.is_some_and(|oldest_kept| OldestKept::from(backup.start) < oldest_kept)
         };
         let forgotten = backups.iter().filter(is_forgotten).cloned().collect();
-        // In place, because there may be millions.
-        let mut goes = catalog.inventory.files;
-        let stays_here = |file: &ArchivedFile| {
-            oldest_kept.is_none_or(|oldest_kept| !oldest_kept.is_after(file.name.wal()))
-        };
-        let stays = Totals::of(goes.iter().filter(|file| stays_here(file)), &catalog.sizes);
-        let staying = goes.iter().filter(|file| stays_here(file)).filter_map(|file| file.name.segment());
-        let begins_at = staying.min_by_key(|segment| segment.order());
-        goes.retain(|file| !stays_here(file));
-        goes.sort_unstable_by_key(|file| order_of_deletion(&file.name.wal()));
-        let is_left = |file: &OtherFile| file.is_abandoned(now);
+        let Division { goes, stays, begins_at } =
+            Division::of(catalog.inventory.files, oldest_kept, &catalog.sizes);
+        let is_abandoned = |file: &OtherFile| file.is_abandoned(now);
         Ok(Self {
             system: catalog.system,
             begins_at: begins_at.filter(|_| !goes.is_empty()),
             stays,
             goes,
-            staged: catalog.inventory.staged.into_iter().filter(is_left).collect(),
-            empty: catalog.inventory.empty.into_iter().filter(is_left).collect(),
+            staged: catalog.inventory.staged.into_iter().filter(is_abandoned).collect(),
+            empty: catalog.inventory.empty.into_iter().filter(is_abandoned).collect(),
             perhaps_replicas: counted(&kept, &suspects),
             kept,
             forgotten,
@@ -149,6 +127,52 @@ impl PrunePlan {
     }
 }
 
+/// Returns an error if unreadable files or segment sizes leave in doubt which files are needed.
+fn refuse_doubts(catalog: &mut Catalog) -> Result<(), Error> {
+    if let Some((name, error)) = catalog.unreadable.pop() {
+        let what = format!(
+            "nothing is deleted, because {name} cannot be read and may speak for files that are needed"
+        );
+        return Err(Error::new(ErrorKind::Damaged, what).because(error));
+    }
+    if let Some(other) = catalog.sizes.others().first() {
+        return Err(two_sizes(catalog, other));
+    }
+    if let Some(odd) = catalog.coverage.odd().first() {
+        let size = catalog.sizes.current();
+        return Err(doubtful(&format!("no segment of {size}, as what is archived now, has the name {odd}")));
+    }
+    Ok(())
+}
+
+/// The archived files, divided at the oldest WAL to keep.
+struct Division {
+    /// Files to delete, in order.
+    goes: Vec<ArchivedFile>,
+    /// Totals of the files that stay.
+    stays: Totals,
+    /// Oldest segment that stays.
+    begins_at: Option<SegmentName>,
+}
+
+impl Division {
+    fn of(files: Vec<ArchivedFile>, oldest_kept: Option<OldestKept>, sizes: &Sizes) -> Self {
+        let stays_here = |file: &ArchivedFile| {
+            oldest_kept.is_none_or(|oldest_kept| !oldest_kept.is_after(file.name.wal()))
+        };
+        let staying = || files.iter().filter(|file| stays_here(file));
+        let stays = Totals::of(staying(), sizes);
+        let segments = staying().filter_map(|file| file.name.segment());
+        let begins_at = segments.min_by_key(|segment| segment.order());
+        // In place, because there may be millions.
+        let mut goes = files;
+        goes.retain(|file| !stays_here(file));
+        goes.sort_unstable_by_key(|file| order_of_deletion(&file.name.wal()));
+        Self { goes, stays, begins_at }
+    }
+}
+
+/// Creates the error of a prune that deletes nothing, because something is in doubt.
 pub(super) fn doubtful(why: &str) -> Error {
     Error::new(ErrorKind::Damaged, format!("nothing is deleted, because {why}"))
 }
@@ -178,6 +202,7 @@ fn two_sizes(catalog: &Catalog, other: &OtherSize) -> Error {
     ))
 }
 
+/// Creates the error for a doubt of the policy, with the advice for the user.
 fn in_doubt(doubt: &Doubt) -> Error {
     let hint = match doubt {
         Doubt::NoBackup { .. } => {
@@ -206,7 +231,7 @@ fn in_doubt(doubt: &Doubt) -> Error {
 
 /// Converts base backups for the policy.
 fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
-    let seen = |backup: KnownBackup| {
+    let convert = |backup: KnownBackup| {
         let reaches = coverage.reaches(backup.origin);
         Backup {
             start: backup.start,
@@ -219,7 +244,7 @@ fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
             title: backup.title(),
         }
     };
-    known.into_iter().map(seen).collect()
+    known.into_iter().map(convert).collect()
 }
 
 /// Returns the timelines in settings that the archive does not know: mistyped, or outdated.
@@ -227,8 +252,8 @@ fn strangers(coverage: &Coverage, policy: &Policy) -> Vec<TimelineId> {
     let knows = |timeline: TimelineId| {
         coverage.history(timeline).is_some() || coverage.timelines().any(|(id, _)| id == timeline)
     };
-    let said = policy.branches.given_up.iter().chain(&policy.branches.held).copied();
-    said.filter(|timeline| !knows(*timeline)).collect()
+    let named = policy.branches.given_up.iter().chain(&policy.branches.held).copied();
+    named.filter(|timeline| !knows(*timeline)).collect()
 }
 
 /// Returns the ends of the branches, with the times of their newest files.
@@ -236,8 +261,8 @@ fn ends(catalog: &Catalog) -> Vec<BranchEnd> {
     let coverage = &catalog.coverage;
     let mut last: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
     let mut begun: BTreeMap<TimelineId, Timestamp> = BTreeMap::new();
-    // Sorted by name, so the last segment of a timeline is its newest, even if a copy has lost the times of files. A
-    // partial one was left by a promotion and is no sign of activity.
+    // Files are sorted by name, so the last segment of a timeline is its newest, even if a copy has lost the times of
+    // files. A partial segment was left by a promotion and is no sign of activity.
     for file in &catalog.inventory.files {
         match file.name.wal() {
             WalName::Segment(segment) => drop(last.insert(segment.timeline(), file.since)),

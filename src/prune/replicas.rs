@@ -1,5 +1,5 @@
-//! Base backups that may have been taken to create replicas. The archive contains their history files like any
-//! others, so they count for redundancy in place of backups that somebody keeps.
+//! Base backups that may have been taken only to create replicas. Their history files look like any others, so they
+//! count for redundancy in place of backups that somebody keeps.
 
 use jiff::SignedDuration;
 
@@ -10,11 +10,11 @@ use crate::retention::{KeptBackup, Why};
 /// Default label of `pg_basebackup`.
 const DEFAULT_LABEL: &str = "pg_basebackup base backup";
 
-/// Interval shorter than that of base backups that somebody keeps.
+/// Longest interval between suspects. Base backups that somebody keeps are further apart.
 const SOON: SignedDuration = SignedDuration::from_mins(10);
 
 /// Returns the names of backups that may be of replicas: several that ended shortly after each other, and unlabeled
-/// ones next to others. A backup found in a directory is none, and a single backup displaces no other.
+/// ones next to others. A backup found in a directory is no suspect. Neither is a single backup: it displaces no other.
 pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String> {
     let complete: Vec<&KnownBackup> = known.iter().filter(|backup| backup.is_complete(coverage)).collect();
     let is_soon =
@@ -29,7 +29,7 @@ pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String
     suspects.map(|(_, backup)| backup.title()).collect()
 }
 
-/// Returns those of them that count for redundancy.
+/// Returns the suspects that count for redundancy.
 pub(super) fn counted(kept: &[KeptBackup], suspects: &[String]) -> Vec<String> {
     let is_counted = |kept: &&KeptBackup| kept.why.iter().any(|why| matches!(why, Why::Redundancy { .. }));
     let titles = kept.iter().filter(is_counted).map(|kept| &kept.backup.title);

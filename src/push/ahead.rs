@@ -1,16 +1,15 @@
 //! Look-ahead: the call for one file also archives the files that the server will pass next.
 //!
 //! The call's result depends only on its own file. It records the other files in the spool, where their own calls
-//! find them. Failures are left to those calls, which report them, and so are files that the [`Fence`] excludes. The
-//! server's `.ready` files are never touched.
+//! find them. Those calls also archive the files that failed here, or that the [`Fence`] excludes, and report failures.
+//! The server's `.ready` files are never touched.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +40,7 @@ pub struct LookAhead {
     pub connections: NonZeroUsize,
 }
 
-/// Time for a publication to finish when the call must end. Less than the time for the whole call, which must still
+/// Time for publications in progress to finish after `stop`. Shorter than the time left to the call, which must still
 /// report that its own file is archived.
 const PUBLISHING: Duration = Duration::from_secs(1);
 
@@ -57,6 +56,12 @@ pub struct TakenAlong {
 }
 
 impl TakenAlong {
+    fn add(&mut self, report: &PushReport) {
+        self.files += 1;
+        self.bytes += report.header.original_size;
+        self.stored += report.stored_size;
+    }
+
     /// Logs the totals for `-v`, if any file was archived.
     pub fn log(&self) {
         if self.files > 0 {
@@ -70,7 +75,7 @@ impl TakenAlong {
 pub(super) enum Fate {
     /// It was archived.
     New,
-    /// The archive already had it, and may have others, which need not be the same.
+    /// The archive already had it. It may have others of the files to come, in whatever version.
     There,
     /// It is unacceptable.
     Unacceptable,
@@ -99,7 +104,7 @@ pub(super) async fn take_along(
     if names.is_empty() {
         return TakenAlong::default();
     }
-    // Leaves as much time as a file may need, so that the time limit never cuts off the result.
+    // Leaves time for one more file, so that the time limit never cuts off the result.
     let deadline = begun + bounds.time.min(limit.left() / 2);
     let resources = Resources::new(asked.threads, bounds.memory, deadline, stop);
     let at_once = at_once(archive, asked, bounds);
@@ -109,7 +114,7 @@ pub(super) async fn take_along(
         let fence = &fence;
         async move { (name, push_neighbour(archive, request, spool, fence, limit, resources).await) }
     };
-    let dividing = by_what_hangs_on_them(archive, fate, spool, names, &fence, at_once);
+    let dividing = divide(archive, fate, spool, names, &fence, at_once);
     let Some(groups) = stop.run_until_cancelled(dividing).await else { return TakenAlong::default() };
     let [there, histories, rest] = groups;
     let pushing = |names, at_once| {
@@ -119,46 +124,51 @@ pub(super) async fn take_along(
             .buffer_unordered(at_once)
     };
     let pushes = pushing(there, at_once).chain(pushing(histories, 1)).chain(pushing(rest, at_once));
-    let mut pushes = std::pin::pin!(pushes);
-    let mut taken = TakenAlong::default();
     // A publication into a directory may finish if it does so soon. A store never keeps half a file.
-    let cut = async {
+    let cut_off = async {
         stop.cancelled().await;
         if !archive.is_store() {
             tokio::time::sleep(PUBLISHING).await;
         }
     };
-    let mut cut = std::pin::pin!(cut);
+    add_up(pushes, cut_off, |name, error| leave_to_own_call(name, &error, &fence, &resources)).await
+}
+
+/// Adds up the archived files until all are done, or until `cut_off`. Passes failures on to `failed`.
+async fn add_up(
+    pushes: impl Stream<Item = (WalName, Result<Option<PushReport>, Error>)>,
+    cut_off: impl Future<Output = ()>,
+    failed: impl Fn(WalName, Error),
+) -> TakenAlong {
+    let (mut pushes, mut cut_off) = (std::pin::pin!(pushes), std::pin::pin!(cut_off));
+    let mut taken = TakenAlong::default();
     loop {
         let next = tokio::select! {
             biased;
-            () = &mut cut => break,
+            () = &mut cut_off => break,
             next = pushes.next() => next,
         };
         match next {
             None => break,
             Some((_, Ok(None))) => {}
-            Some((_, Ok(Some(report)))) => {
-                taken.files += 1;
-                taken.bytes += report.header.original_size;
-                taken.stored += report.stored_size;
-            }
-            Some((name, Err(error))) => {
-                tracing::debug!("left {name} to its own call: {}", error.report());
-                match error.kind() {
-                    // An unavailable archive fails for all files. One bad file is no reason to stop.
-                    ErrorKind::Unavailable | ErrorKind::Refused => {
-                        resources.ended.store(true, Ordering::Relaxed);
-                    }
-                    ErrorKind::Conflict => fence.raise(name),
-                    // Whatever the failure of a history file, nothing of its timeline is archived before it.
-                    _ if matches!(name, WalName::History(_)) => fence.raise(name),
-                    _ => {}
-                }
-            }
+            Some((_, Ok(Some(report)))) => taken.add(&report),
+            Some((name, Err(error))) => failed(name, error),
         }
     }
     taken
+}
+
+/// Handles the failure of one file: excludes files that must not be archived before it, or ends the look-ahead.
+fn leave_to_own_call(name: WalName, error: &Error, fence: &Fence, resources: &Resources<'_>) {
+    tracing::debug!("left {name} to its own call: {}", error.report());
+    match error.kind() {
+        // An unavailable archive fails for all files. One bad file is no reason to stop.
+        ErrorKind::Unavailable | ErrorKind::Refused => resources.ended.store(true, Ordering::Relaxed),
+        ErrorKind::Conflict => fence.raise(name),
+        // Whatever the failure of a history file, nothing of its timeline is archived before it.
+        _ if matches!(name, WalName::History(_)) => fence.raise(name),
+        _ => {}
+    }
 }
 
 /// Selects the files to look at, and creates the fence. It is raised if the requested file is in conflict, or an
@@ -189,14 +199,14 @@ fn choose(asked: &PushRequest, fate: Fate, at_most: usize, spool: &Spool) -> (Ve
     (neighbours(ready, asked.name, at_most, standing), fence)
 }
 
-/// Splits the files into three groups that are archived one after the other, so that no file excluded by a conflict
-/// is in progress when the conflict is found: files that the archive may already have, which are only compared;
-/// history files, one by one; the rest.
+/// Divides the files into three groups, which are archived one after the other: files that the archive may already
+/// have, which are only compared; history files, one by one; the rest. So no file excluded by a conflict is in progress
+/// when the conflict is found.
 ///
-/// A directory is always asked for names. A store, where that takes a request per name, is asked only if it already
-/// had the requested file: then it may have others. Otherwise, files new to it are archived as they come. A file
-/// whose state is unknown may be in conflict, so it is left out and excludes its timeline.
-async fn by_what_hangs_on_them(
+/// A directory is always searched for the names. In a store, each name takes a request, so it is searched only if it
+/// already had the requested file: then it may have others. A file whose state is unknown may be in conflict, so it is
+/// left out and excludes its timeline.
+async fn divide(
     archive: &Archive,
     fate: Fate,
     spool: &Spool,
@@ -205,7 +215,7 @@ async fn by_what_hangs_on_them(
     at_once: usize,
 ) -> [Vec<WalName>; 3] {
     let system = spool.system();
-    let asking = |name: WalName| async move {
+    let lookup = |name: WalName| async move {
         let is_there = match fate {
             _ if !archive.is_store() => archive.is_known_taken(system, name).await,
             Fate::There | Fate::Conflict(_) => archive.holds(system, name).await,
@@ -214,7 +224,7 @@ async fn by_what_hangs_on_them(
         (name, is_there)
     };
     let answers: Vec<(WalName, Result<bool, Error>)> =
-        stream::iter(names).map(asking).buffered(at_once).collect().await;
+        stream::iter(names).map(lookup).buffered(at_once).collect().await;
     let mut groups = [Vec::new(), Vec::new(), Vec::new()];
     let [there, histories, rest] = &mut groups;
     for (name, is_there) in answers {
@@ -231,8 +241,8 @@ async fn by_what_hangs_on_them(
     groups
 }
 
-/// Returns the maximum number of files in progress, given enough memory: for a store, the number of connections; for
-/// a directory, twice the number of cores, because half of the files wait for the disk while the others are
+/// Returns the maximum number of files in progress, given enough memory. For a store, it is the number of connections.
+/// For a directory, it is twice the number of cores, because half of the files wait for the disk while the others are
 /// compressed.
 fn at_once(archive: &Archive, asked: &PushRequest, bounds: &LookAhead) -> usize {
     if archive.is_store() { bounds.connections.get() } else { asked.threads.get() * 2 }
@@ -261,8 +271,8 @@ impl<'a> Resources<'a> {
         !self.ended.load(Ordering::Relaxed) && !self.stop.is_cancelled() && Instant::now() < self.deadline
     }
 
-    /// Waits for memory for a file of that size; `None` if it is too late to start by then. A file larger than the
-    /// limit gets all of it.
+    /// Waits for memory for a file of that size. Returns `None` if it is too late to start by then. A file larger than
+    /// the limit gets all of the memory.
     async fn memory_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
         let wanted = u16::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u16::MAX).min(self.most_memory);
         let memory = self.memory.acquire_many(wanted.into()).await.ok();
@@ -296,7 +306,7 @@ async fn push_neighbour(
     }
     let looking = {
         let limit = limit.clone();
-        blocking(move || look_at(request, &limit))
+        blocking(move || examine_neighbour(request, &limit))
     };
     let Neighbour { request, identity, examined } = looking.await?;
     let system = examined.fields.system;
@@ -324,8 +334,8 @@ async fn push_neighbour(
     Ok(Some(PushReport { header, stored_size, created, along: TakenAlong::default() }))
 }
 
-/// Returns the results of earlier calls for the file. Renews the note if the archive confirmed that it still has the
-/// file.
+/// Returns the result of earlier calls for the file. If the archive confirms that it still has the file, the note is
+/// renewed.
 async fn earlier(archive: &Archive, path: &Path, name: WalName, spool: &Spool) -> Result<Earlier, Error> {
     let looking = {
         let (path, spool) = (path.to_owned(), spool.clone());
@@ -342,7 +352,7 @@ async fn earlier(archive: &Archive, path: &Path, name: WalName, spool: &Spool) -
     Ok(Earlier::of(name, Ok(held)))
 }
 
-/// Records that a file is archived. A note on a file that has changed since is ignored, so it does no harm.
+/// Records that a file is archived. A note on a file that has changed since is ignored.
 async fn note(spool: &Spool, name: WalName, file: FileIdentity, stored: StoredFile) {
     let spool = spool.clone();
     let noting = blocking(move || spool.acknowledge(name, &file, stored, Moment::now()));
@@ -351,8 +361,8 @@ async fn note(spool: &Spool, name: WalName, file: FileIdentity, stored: StoredFi
     }
 }
 
-/// Checks a file.
-pub(super) fn look_at(request: PushRequest, limit: &TimeLimit) -> Result<Neighbour, Error> {
+/// Checks a file before it is archived.
+pub(super) fn examine_neighbour(request: PushRequest, limit: &TimeLimit) -> Result<Neighbour, Error> {
     let identity = identity(&request.path)?;
     let request = PushRequest { threads: NonZeroUsize::MIN, ..request };
     let examined = examine(&request, limit)?;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use futures_util::{StreamExt, stream};
 
-use super::ahead::{Neighbour, look_at};
+use super::ahead::{Neighbour, examine_neighbour};
 use super::conflict::{FIND_OUT, Held, compare, conflict_of_ancestor, same_bytes};
 use super::marks::{mark, ready};
 use super::{PushRequest, compress};
@@ -256,7 +256,7 @@ async fn differs(
     let reading = {
         let limit = limit.clone();
         blocking(move || {
-            let Neighbour { request, examined, .. } = look_at(request, &limit)?;
+            let Neighbour { request, examined, .. } = examine_neighbour(request, &limit)?;
             compress(examined, &request).map(|encoded| encoded.header)
         })
     };

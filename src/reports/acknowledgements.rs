@@ -43,7 +43,7 @@ pub enum Extent {
 impl Extent {
     /// Parses `NAME`, `FIRST..LAST`, or `FIRST to LAST`, as findings print it.
     #[must_use]
-    pub fn of(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let segment = |text: &str| match text.trim().parse() {
             Ok(WalName::Segment(segment)) => Some(segment),
             _ => None,
@@ -68,9 +68,9 @@ impl Extent {
         }
     }
 
-    /// Returns `true` if this and `other` overlap.
+    /// Returns `true` if this and `other` have files in common.
     #[must_use]
-    pub fn touches(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Segments(first, last), Self::Segments(other_first, other_last)) => {
                 first.timeline() == other_first.timeline() && first <= other_last && other_first <= last
@@ -101,19 +101,19 @@ impl Acknowledgements {
         write(archive, system, Report::Acknowledged, self).await
     }
 
-    /// Returns the acknowledgement that covers the whole finding.
+    /// Returns the newest acknowledgement that covers the whole finding.
     #[must_use]
-    pub fn of(&self, finding: &Finding) -> Option<Acknowledged> {
-        let extent = Extent::of(&finding.file);
-        let knows = |known: &&Acknowledgement| Extent::of(&known.file).contains(&extent);
-        self.acknowledged.iter().rev().find(knows).map(|known| known.acknowledged.clone())
+    pub fn covering(&self, finding: &Finding) -> Option<Acknowledged> {
+        let extent = Extent::parse(&finding.file);
+        let covers = |known: &&Acknowledgement| Extent::parse(&known.file).contains(&extent);
+        self.acknowledged.iter().rev().find(covers).map(|known| known.acknowledged.clone())
     }
 
     /// Returns the acknowledged gaps, for a cluster with that segment size.
     #[must_use]
     pub fn gaps(&self, size: SegmentSize) -> Vec<Gap> {
         let gap = |known: &Acknowledgement| {
-            let Extent::Segments(first, last) = Extent::of(&known.file) else { return None };
+            let Extent::Segments(first, last) = Extent::parse(&known.file) else { return None };
             Some(Gap { timeline: first.timeline(), first: first.number(size)?, last: last.number(size)? })
         };
         self.acknowledged.iter().filter_map(gap).collect()
@@ -121,8 +121,8 @@ impl Acknowledgements {
 
     /// Adds a finding, replacing acknowledgements of the same files.
     pub fn add(&mut self, finding: &Finding, at: Timestamp, reason: Option<&str>) {
-        let extent = Extent::of(&finding.file);
-        self.acknowledged.retain(|known| !extent.contains(&Extent::of(&known.file)));
+        let extent = Extent::parse(&finding.file);
+        self.acknowledged.retain(|known| !extent.contains(&Extent::parse(&known.file)));
         self.acknowledged.push(Acknowledgement {
             file: extent.to_string(),
             kind: finding.kind,
@@ -133,7 +133,7 @@ impl Acknowledgements {
     /// Removes the acknowledgements completely within `extent`, and returns their number.
     pub fn forget(&mut self, extent: &Extent) -> usize {
         let before = self.acknowledged.len();
-        self.acknowledged.retain(|known| !extent.contains(&Extent::of(&known.file)));
+        self.acknowledged.retain(|known| !extent.contains(&Extent::parse(&known.file)));
         before - self.acknowledged.len()
     }
 }
@@ -161,19 +161,19 @@ mod tests {
 
     #[test]
     fn a_range_is_parsed_as_printed_and_as_typed() {
-        let both = [format!("{A}..{B}"), format!("{A} to {B}")].map(|text| Extent::of(&text));
+        let both = [format!("{A}..{B}"), format!("{A} to {B}")].map(|text| Extent::parse(&text));
         assert_eq!(both[0], both[1]);
         assert_eq!(both[0].to_string(), format!("{A}..{B}"));
-        assert_eq!(Extent::of(A).to_string(), A);
+        assert_eq!(Extent::parse(A).to_string(), A);
         for other in [&format!("{B}..{A}"), "00000002.history", &format!("{A}..00000002{}", &B[8..]), ""] {
-            assert_eq!(Extent::of(other), Extent::Other(other.to_owned()));
+            assert_eq!(Extent::parse(other), Extent::Other(other.to_owned()));
         }
     }
 
     #[test]
     fn only_failures_completely_within_an_extent_are_acknowledged() {
         let known = known(&[&format!("{A} to {B}"), "00000002.history"]);
-        let is_known = |file: &str| known.of(&finding(FindingKind::Gap, file)).is_some();
+        let is_known = |file: &str| known.covering(&finding(FindingKind::Gap, file)).is_some();
         assert!(is_known(A) && is_known(&format!("{A} to {B}")) && is_known("00000002.history"));
         assert!(!is_known("000000010000000000000007") && !is_known(&A.replace("00001", "00002")));
         assert!(!is_known("000000010000000000000003 to 000000010000000000000005"));
@@ -187,13 +187,13 @@ mod tests {
             findings.add(finding(kind, A));
         }
         let mut known = known(&[A]);
-        findings.acknowledge(|finding| known.of(finding));
+        findings.acknowledge(|finding| known.covering(finding));
         assert_eq!((findings.failures, findings.notes), (1, 1), "the present is nobody's to acknowledge");
         let text = findings.listed[0].acknowledged.as_ref().unwrap().to_string();
         assert_eq!(text, "acknowledged on 1970-01-01T00:00:00Z: the disk died");
-        assert_eq!(known.forget(&Extent::of(B)), 0);
-        assert_eq!(known.forget(&Extent::of(&format!("{A}..{B}"))), 1);
-        findings.acknowledge(|finding| known.of(finding));
+        assert_eq!(known.forget(&Extent::parse(B)), 0);
+        assert_eq!(known.forget(&Extent::parse(&format!("{A}..{B}"))), 1);
+        findings.acknowledge(|finding| known.covering(finding));
         assert_eq!((findings.failures, findings.notes), (2, 0));
     }
 
@@ -203,6 +203,6 @@ mod tests {
         let range = finding(FindingKind::Gap, &format!("{A} to {B}"));
         known.add(&range, Timestamp::MAX, None);
         assert_eq!(known.acknowledged.len(), 1);
-        assert_eq!(known.of(&finding(FindingKind::Damaged, B)).unwrap().at, Timestamp::MAX);
+        assert_eq!(known.covering(&finding(FindingKind::Damaged, B)).unwrap().at, Timestamp::MAX);
     }
 }

@@ -50,7 +50,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// Returns `true` if names and text files are enough to find it, so that every verification finds it again.
+    /// Returns `true` if names and text files are enough to find it. Then every verification finds it again.
     #[must_use]
     pub fn is_found_by_names(self) -> bool {
         !matches!(self, Self::Damaged | Self::WrongPlace | Self::WrongTimeline | Self::Unreadable)
@@ -97,12 +97,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Turns an acknowledged failure into a note, and a note back into a failure once its acknowledgement is gone.
+    /// Turns an acknowledged failure into a note. Turns it back into a failure if `acknowledged` is `None`.
     pub fn acknowledge(&mut self, acknowledged: Option<Acknowledged>) {
         if self.acknowledged.take().is_some() {
             self.severity = Severity::Failure;
         }
-        // All other findings serve this one, and only another base backup resolves it.
+        // `Present` cannot be acknowledged: it is the question that all others serve, whether the WAL written now can
+        // be recovered. Only another base backup resolves it.
         if self.severity == Severity::Failure && self.kind != FindingKind::Present {
             self.severity = if acknowledged.is_some() { Severity::Note } else { Severity::Failure };
             self.acknowledged = acknowledged;

@@ -61,7 +61,7 @@ pub struct VerifyReport {
     /// `true` if the verification was still running when it wrote this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_work: bool,
-    /// Last file, in order of names, up to which all were verified, if the verification did not complete.
+    /// Name up to which all files were verified, in order of names, if the verification did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked_up_to: Option<String>,
     /// Scope of the verification.
@@ -71,8 +71,8 @@ pub struct VerifyReport {
     pub deep: bool,
     /// Number of files whose content was compared.
     pub checked_files: u64,
-    /// Number of files whose content could not be compared, because the archive did not return them or this version
-    /// of walkeep cannot read them.
+    /// Number of files whose content could not be compared: the archive did not return them, or this version of
+    /// walkeep cannot read them.
     #[serde(default)]
     pub uncompared_files: u64,
     /// Number of findings that endanger a recovery.
@@ -82,8 +82,8 @@ pub struct VerifyReport {
     /// Number of files that were deleted during the verification.
     #[serde(default)]
     pub gone_files: u64,
-    /// Files that were listed but absent, and not listed again since. A verification that continues this one looks
-    /// for them again.
+    /// Files that were listed but absent, and not listed again since. The verification that continues this one checks
+    /// them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub went: Vec<String>,
     /// Number of failures in the content of files. A verification that continues this one does not find them again.
@@ -128,12 +128,13 @@ impl VerifyReport {
         if self.scope == Scope::All { Some(self) } else { self.last_full.map(|full| *full) }
     }
 
-    /// Returns the report that describes the state of the archive. That is this one, unless it is still running, or
-    /// found no failure in a part: that proves nothing about the rest, which was last verified by the previous full
-    /// verification.
+    /// Returns the report that describes the state of the archive.
+    ///
+    /// This is the last full report if this verification is still running, or if it verified only a part and found no
+    /// failure there, which proves nothing about the rest. Otherwise it is this one.
     #[must_use]
-    pub fn to_go_by(&self) -> &Self {
-        let full = self.last_full.as_deref().map(Self::to_go_by);
+    pub fn decisive(&self) -> &Self {
+        let full = self.last_full.as_deref().map(Self::decisive);
         full.filter(|_| self.at_work || self.ok).unwrap_or(self)
     }
 
@@ -154,7 +155,7 @@ async fn write(
     report: Report,
     content: &impl Serialize,
 ) -> Result<(), Error> {
-    // Numbers, strings and booleans: serialization cannot fail.
+    // Serialization cannot fail: reports contain only numbers, strings and booleans.
     let text = serde_json::to_string_pretty(content).unwrap_or_default() + "\n";
     archive.write_report(system, report, text).await
 }

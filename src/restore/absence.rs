@@ -1,7 +1,7 @@
 //! Meaning of a file that the archive does not have.
 //!
-//! "Not found" ends a recovery, so it must be certain: a fresh lookup shows that the archive is available and
-//! contains files of this cluster, and a missing segment is the end of the WAL and no gap. [`crate::coverage`]
+//! "Not found" ends a recovery, so it must be certain. A fresh lookup must show that the archive is available and
+//! contains files of this cluster. A missing segment must be the end of the WAL and no gap. [`crate::coverage`]
 //! decides; this module collects the facts, cheapest first, and words the result.
 
 use std::fs;
@@ -22,13 +22,13 @@ use crate::wal::{
 };
 use crate::whole_file::directory_of;
 
-/// Time after the arrival of a later segment during which a missing one may still arrive: a push archives several
-/// files concurrently and publishes each when it is ready, and a failed one is retried by its own call.
+/// Time after the arrival of a later segment during which a missing one may still arrive. A push archives several files
+/// concurrently and publishes each when it is ready; a file that failed is retried by its own call.
 const SETTLING: Duration = Duration::from_mins(1);
 
 /// Result of the lookup.
 pub(super) enum Answer {
-    /// The file has arrived in between.
+    /// The file has arrived since.
     IsThere,
     /// A later segment has just arrived, so the missing one may follow within that time.
     Settling(Duration, Error),
@@ -59,15 +59,16 @@ pub(super) async fn explain(
             "is it mounted, and is its address right? To recover from a base backup alone, while its cluster has archived \
              nothing yet, give walkeep-restore --accept-empty; require_mount keeps pushes out of an empty mount point",
         ))),
-        // Of another file, which was listed and has been deleted since. Only a final answer is about this one.
+        // This is about another file, deleted since it was listed: `Answer::Final` reports the requested one.
         Err(error) if error.kind() == ErrorKind::Absent => Err(error.of_kind(ErrorKind::Unavailable)),
         explained => explained,
     }
 }
 
-/// A missing history file of a timeline with segments is an error: it was lost, and the server would take its number
-/// for an unused one and choose the timeline a second time. (A standby keeps asking, and its promotion continues
-/// whatever the answer.)
+/// Explains a missing history file in recovery. If its timeline has segments, the file was lost. That is an error: the
+/// server would take the number for unused, and choose the timeline a second time.
+///
+/// Not called for a standby, which asks again, and which is promoted whatever the answer.
 async fn explain_history(
     archive: &Archive,
     system: SystemIdentifier,
@@ -100,8 +101,8 @@ async fn explain_segment(
         return Ok(Answer::IsThere);
     }
     let own = {
-        let (request, goes_on) = (request.clone(), around.later.is_some());
-        blocking(move || OwnFacts::gather(&request, system, segment, goes_on)).await
+        let (request, later_is_archived) = (request.clone(), around.later.is_some());
+        blocking(move || OwnFacts::gather(&request, system, segment, later_is_archived)).await
     };
     if own.has_segment {
         log_in_recovery(&own, &format!("{}; the server has it in its own pg_wal", absent.report()));
@@ -137,7 +138,7 @@ async fn explain_segment(
     Ok(if settling.is_zero() { Answer::Final(gap) } else { Answer::Settling(settling, gap) })
 }
 
-/// Returns the time for which the missing segment may still arrive, if a later one has been there for `age`.
+/// Returns the time for which the missing segment may still arrive, if a later one arrived `age` ago.
 fn settling(age: SignedDuration) -> Duration {
     // A time in the future is an unknown age.
     SETTLING.saturating_sub(Duration::try_from(age).unwrap_or_default())
@@ -146,9 +147,9 @@ fn settling(age: SignedDuration) -> Duration {
 /// Facts known from the server's files.
 #[derive(Debug, Default)]
 struct OwnFacts {
-    /// `true` if the server keeps asking, whatever the answer.
+    /// `true` if the server asks again, whatever the answer.
     is_standby: bool,
-    /// `true` if its own `pg_wal` has the segment; if later WAL is archived, the complete segment.
+    /// `true` if its own `pg_wal` has the segment. If a later segment is archived, it must be complete.
     has_segment: bool,
     /// Lowest later segment of the timeline in its own `pg_wal`.
     later: Option<SegmentName>,
@@ -160,12 +161,12 @@ struct OwnFacts {
 }
 
 impl OwnFacts {
-    /// Reads the facts; empty outside a data directory. `goes_on` is `true` if a later segment is archived.
+    /// Reads the facts; empty outside a data directory.
     fn gather(
         request: &RestoreRequest,
         system: SystemIdentifier,
         segment: SegmentName,
-        goes_on: bool,
+        later_is_archived: bool,
     ) -> Self {
         let data = request.caller.data();
         if !matches!(data.system_identifier(), Ok(Some(own)) if own == system) {
@@ -175,7 +176,8 @@ impl OwnFacts {
         let label = fs::read(data.path().join("backup_label")).ok();
         Self {
             is_standby: data.recovery_mode() == RecoveryMode::Standby,
-            has_segment: holds_segment(&wal, system, segment) && !(goes_on && breaks_off(&wal, segment)),
+            has_segment: holds_segment(&wal, system, segment)
+                && !(later_is_archived && breaks_off(&wal, segment)),
             later: held_after(&wal, system, segment),
             size: data.segment_size(),
             histories: histories(&wal),
@@ -188,8 +190,8 @@ impl OwnFacts {
         self.histories.iter().find(|(of, _)| *of == timeline).map(|(_, history)| history)
     }
 
-    /// Returns the path of the recovery from `timeline` on. `pg_wal` contains the history files on the way to the
-    /// target, and those of timelines that the server has only looked at.
+    /// Returns the path of the recovery from `timeline` on. `pg_wal` contains the history files on the path to the
+    /// target, and those of other timelines that the server has examined.
     fn way(&self, timeline: TimelineId) -> Way<'_> {
         let highest = || self.histories.iter().rfind(|(_, history)| history.left(timeline).is_some());
         match self.target {
@@ -230,7 +232,7 @@ impl Known {
         own: OwnFacts,
     ) -> Result<Self, Error> {
         let timeline = segment.timeline();
-        // Any segment contains it.
+        // The header of any segment of the timeline states it.
         let size = match own.size {
             Some(size) => Some(size),
             None => match archive.lowest_segment(system, timeline).await? {
@@ -250,7 +252,7 @@ impl Known {
         let has_branches = branches_decide
             && (around.higher_timelines
                 || !archive.is_store()
-                // A standby keeps asking, whatever the answer.
+                // A standby asks again, whatever the answer.
                 || request.mode == RecoveryMode::Recovery
                     && has_next_timeline(archive, system, timeline).await?);
         let higher = if has_branches { higher(archive, system, timeline).await? } else { Vec::new() };
@@ -346,8 +348,8 @@ fn end_of_wal(
     format!("{}: {why}{}", absent.report(), partial_hint(archive, segment, partial))
 }
 
-/// Describes how to use the `.partial` that a promotion left at the end of a timeline. This recovery has continued
-/// without it by then.
+/// Describes how to use the `.partial` that a promotion left at the end of a timeline. It is for the next recovery: this
+/// one has continued without it.
 fn partial_hint(archive: &Archive, segment: SegmentName, partial: bool) -> String {
     if !partial {
         return String::new();

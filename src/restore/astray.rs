@@ -10,8 +10,8 @@ use crate::archive::Archive;
 use crate::error::Error;
 use crate::wal::{Ancestor, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory};
 
-/// Returns a warning for an absent segment, the first one of its timeline, if the archive has more WAL of the parent
-/// than both have in common.
+/// Returns a warning for an absent segment that is the first of its timeline, if the archive has WAL that the parent
+/// wrote after the fork.
 pub(super) async fn astray(
     archive: &Archive,
     system: SystemIdentifier,
@@ -23,10 +23,10 @@ pub(super) async fn astray(
         return Ok(None);
     };
     let number = left_at.0 / size.bytes();
-    let copy =
+    let parents_copy =
         SegmentName::from_number(parent, number, size).filter(|_| segment.number(size) == Some(number));
-    let Some(copy) = copy else { return Ok(None) };
-    let around = archive.surroundings(system, copy).await?;
+    let Some(parents_copy) = parents_copy else { return Ok(None) };
+    let around = archive.surroundings(system, parents_copy).await?;
     let ends_there = left_at.0 > number * size.bytes() && around.later.is_none();
     if !around.is_there || ends_there {
         return Ok(None);

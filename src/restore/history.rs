@@ -1,7 +1,7 @@
-//! Timeline history files that need no archive: that of timeline 1 cannot exist, and those known to the server are
-//! next to the target.
+//! Timeline history files that need no archive: that of timeline 1 cannot exist, and the server's own are next to the
+//! target.
 //!
-//! Needs neither flags nor configuration, so that a mistake in them cannot stop a server during a promotion.
+//! This code reads neither flags nor configuration, so that a mistake in them cannot stop a server during a promotion.
 
 use std::io::{Read, Write};
 use std::path::Path;

@@ -31,7 +31,7 @@ pub use history::{cannot_exist, restore_own_history};
 pub use target::Verified;
 pub(crate) use target::write_durably;
 use target::{cannot_write, publish, stage};
-use watch::while_it_moves;
+use watch::unless_stalled;
 pub(crate) use watch::{Progress, Watched};
 
 /// A restore request.
@@ -75,8 +75,8 @@ pub enum Restored {
 /// Restores one file, with retries within `limit` while the archive is unavailable. Uses the file in `prefetched` if
 /// that works.
 ///
-/// A timeline history file that the archive cannot provide is copied from the server's own. The server requests those
-/// of its ancestors during a promotion, when it is no longer a standby: if the restore failed then, the server would
+/// A timeline history file that the archive cannot provide is copied from the server's own. During a promotion, when
+/// it is no longer a standby, the server requests those of its ancestors. If such a restore failed, the server would
 /// come up again on its old timeline, writable.
 pub async fn restore(
     options: &ArchiveOptions,
@@ -98,22 +98,22 @@ pub async fn restore(
             format!("{name} does not exist: timeline 1 has no parents"),
         ));
     }
-    let waiting = warning(|| limit.patience_as_text());
-    retry(limit, waiting, async || {
+    let warn = warning(|| limit.patience_as_text());
+    retry(limit, warn, async || {
         let progress = Progress::default();
         let restoring = restore_from_archive(options, request, limit, progress.clone());
         let from_archive = match &options.url {
-            ArchiveUrl::Directory(_) => while_it_moves(limit, &progress, restoring).await,
-            // A store is watched where its bytes arrive.
+            ArchiveUrl::Directory(_) => unless_stalled(limit, &progress, restoring).await,
+            // The client of a store watches its own transfers.
             ArchiveUrl::Store(_) => restoring.await,
         };
         let Err(error) = from_archive else { return from_archive };
-        // A directory may get mounted in the meantime. Nobody fills a store in the meantime.
+        // A directory may be mounted before the next attempt. An empty store stays empty.
         let error = match (error.kind(), &options.url) {
             (ErrorKind::Empty, ArchiveUrl::Directory(_)) => error.of_kind(ErrorKind::Unavailable),
             _ => error,
         };
-        // A mistake in the settings of a store is noticed only here.
+        // Any failure counts, since a mistake in the settings of a store is noticed only here.
         if error.kind() != ErrorKind::Absent {
             let (name, path) = (*name, path.clone());
             if blocking(move || restore_own_history(name, &path)).await? {
@@ -146,8 +146,8 @@ async fn restore_from_archive(
     Ok(Restored::FromArchive { header, stored_size })
 }
 
-/// Refuses a segment of another size than those of the requesting server, if its data directory contains that. The
-/// server itself would end recovery with an unclear error or, as a standby, request the segment forever.
+/// Refuses a segment whose size is not that of the requesting server, if its data directory states one. The server
+/// itself would end recovery with an unclear error or, as a standby, request the segment forever.
 fn check_size(caller: &Caller, name: WalName, bytes: u64, location: &str) -> Result<(), Error> {
     let (WalName::Segment(_), Ok(size)) = (name, SegmentSize::new(bytes)) else { return Ok(()) };
     match caller.data().segment_size() {
@@ -169,7 +169,7 @@ const MOST_CONTRADICTIONS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Time for which a standby waits for a file that may arrive.
-const BRIEFLY: Duration = Duration::from_secs(2);
+const STANDBY_WAIT: Duration = Duration::from_secs(2);
 
 /// Fetches the file, or determines why it is absent. In recovery, waits for a segment that may arrive.
 async fn fetch_or_explain(
@@ -200,10 +200,10 @@ async fn fetch_or_explain(
             }
             Answer::Settling(settling, gap) => {
                 let end = *waits_until.get_or_insert_with(|| {
-                    // A standby retries by itself, except in a promotion: then this is the last request.
+                    // A standby asks again by itself. In a promotion this is its last request.
                     let patience = match request.mode {
                         RecoveryMode::Recovery => limit.left() / 2,
-                        RecoveryMode::Standby | RecoveryMode::Ending => BRIEFLY.min(limit.left() / 2),
+                        RecoveryMode::Standby | RecoveryMode::Ending => STANDBY_WAIT.min(limit.left() / 2),
                     };
                     if request.mode == RecoveryMode::Recovery {
                         tracing::warn!(
@@ -221,7 +221,7 @@ async fn fetch_or_explain(
     }
 }
 
-/// Fetches and verifies the file `name` of the cluster, and returns it as an unnamed file, to be read from its start.
+/// Fetches and verifies one file, and returns it as an unnamed file, positioned at its start.
 pub async fn read_verified(
     options: &ArchiveOptions,
     name: ArchivedName,

@@ -92,7 +92,7 @@ pub(crate) fn write_durably(path: &Path, content: impl Read) -> Result<(), Error
     file.write(path, content).map_err(cannot_give_name(path))
 }
 
-/// Keeps a file with the name of a WAL file, because those belong to the running server, which requests restored files
+/// Keeps an existing file with the name of a WAL file: it belongs to the running server, which requests restored files
 /// under other names.
 fn if_taken(path: &Path) -> IfTaken {
     let is_wal = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<WalName>().is_ok());

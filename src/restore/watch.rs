@@ -1,5 +1,5 @@
-//! Detection of a directory that hangs, like that of a store without progress, for calls that should not wait for the
-//! full time limit.
+//! Detection of a directory that hangs, for calls that should not wait for the full time limit. A store's client does
+//! the same for its transfers.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 
 /// Time that a transfer may stand still by default.
-const USUAL: Duration = Duration::from_secs(10);
+const DEFAULT_STILLNESS: Duration = Duration::from_secs(10);
 
 /// Interval between checks.
 const TICK: Duration = Duration::from_millis(100);
@@ -47,8 +47,8 @@ impl Write for Watched {
     }
 }
 
-/// Waits for `work`. Once patience is lost, waits only while there is `progress`.
-pub(super) async fn while_it_moves<T>(
+/// Waits for `work`. After [`TimeLimit::lose_patience`], waits only while there is `progress`.
+pub(super) async fn unless_stalled<T>(
     limit: &TimeLimit,
     progress: &Progress,
     work: impl Future<Output = Result<T, Error>>,
@@ -63,7 +63,7 @@ pub(super) async fn while_it_moves<T>(
                 if progress.bytes() != bytes {
                     (bytes, moved) = (progress.bytes(), Instant::now());
                 }
-                let allowed = limit.stillness(USUAL);
+                let allowed = limit.stillness(DEFAULT_STILLNESS);
                 if limit.patience_with_failures().is_some() && moved.elapsed() >= allowed {
                     let what = format!("the archive has not moved for {} seconds", allowed.as_secs_f32());
                     return Err(Error::new(ErrorKind::Unavailable, what)
@@ -95,7 +95,7 @@ mod tests {
     fn hanging_work_is_given_up_and_moving_work_is_not() {
         let short = Duration::from_millis(500);
         let hangs = std::future::pending::<Result<(), Error>>();
-        let error = run(while_it_moves(&limit(Some(short)), &Progress::default(), hangs)).unwrap_err();
+        let error = run(unless_stalled(&limit(Some(short)), &Progress::default(), hangs)).unwrap_err();
         assert!(error.is_timeout() && error.kind() == ErrorKind::Unavailable, "{error:?}");
         assert!(error.report().contains("for 0.5 seconds"), "{}", error.report());
 
@@ -108,14 +108,14 @@ mod tests {
             }
             Ok(())
         };
-        run(while_it_moves(&limit(Some(short)), &progress, moves)).unwrap();
+        run(unless_stalled(&limit(Some(short)), &progress, moves)).unwrap();
         assert_eq!(progress.bytes(), 20);
     }
 
     #[test]
     fn with_patience_hanging_work_is_waited_for() {
         let (limit, progress) = (limit(None), Progress::default());
-        let hangs = while_it_moves(&limit, &progress, std::future::pending::<Result<(), Error>>());
+        let hangs = unless_stalled(&limit, &progress, std::future::pending::<Result<(), Error>>());
         assert!(run(async { tokio::time::timeout(Duration::from_millis(700), hangs).await }).is_err());
     }
 }

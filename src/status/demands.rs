@@ -127,7 +127,7 @@ impl Demands {
                 why: report.error.as_deref().map_or(Why::Found(0), Why::Error),
             });
             problems.extend(too_old(status, Chore::Prune, self.prune_age, prune));
-            let verify = archive.verify.as_ref().map(VerifyReport::to_go_by).map(|report| Noted {
+            let verify = archive.verify.as_ref().map(VerifyReport::decisive).map(|report| Noted {
                 work: Chore::Verify,
                 at: report.at,
                 ok: report.ok,

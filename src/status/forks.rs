@@ -1,5 +1,5 @@
-//! Relations of the newest timeline to its ancestors, and other servers that write. Pure: takes a few listings,
-//! returns problems.
+//! Problems at forks: holes on the path to the newest timeline, and timelines that are written beside it. Pure: takes a
+//! few listings, returns problems.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::catalog::KnownBackup;
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
-/// Missing segments that were written before their timeline was left on the path to the newest one. A failover leaves
-/// such a hole: the old primary had streamed but not archived them.
+/// Missing segments just before a fork on the path to the newest timeline. A failover leaves such a hole if the old
+/// primary had streamed these segments but not archived them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hole {
     /// First missing segment.
@@ -18,24 +18,25 @@ pub struct Hole {
     pub last: SegmentName,
     /// Number of missing segments from the first to the last.
     pub segments: u64,
-    /// Timeline that left theirs.
+    /// Timeline that branched off at the fork.
     pub left_by: TimelineId,
     /// Position of the fork.
     pub left_at: Lsn,
-    /// `true` if a base backup starts after it, so that it affects only older ones.
+    /// `true` if a base backup starts after the hole, which then affects only older backups.
     pub passed: bool,
 }
 
-/// A timeline that was written after the newest one, or one on the path to it, had begun.
+/// A timeline that was still written after a timeline on the path to the newest one had branched off from it, or after
+/// the newest one had begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parallel {
     /// Its newest segment.
     pub newest: SegmentName,
     /// Archiving time of that segment.
     pub archived_at: Timestamp,
-    /// Timeline that left it, or the newest one if it is not on the path to that.
+    /// Timeline that branched off from it, or the newest timeline if it is not on the path to that.
     pub beside: TimelineId,
-    /// Position at which it was left, if it is on the path to the newest one.
+    /// Position of that fork, if it is on the path to the newest timeline.
     pub left_at: Option<Lsn>,
 }
 
@@ -64,7 +65,7 @@ impl WithoutHistory {
 /// Time after which an inactive server is not expected to archive again.
 const MAY_GO_ON: SignedDuration = SignedDuration::from_hours(24);
 
-/// Time for which a promoted server may still archive its backlog, unless something else is known.
+/// Default time for which a promoted server may still archive its backlog.
 pub(super) const QUEUE_OF_PROMOTED: SignedDuration = SignedDuration::from_mins(5);
 
 impl Hole {
@@ -137,8 +138,8 @@ pub(super) struct Ancestor {
 }
 
 impl Ancestor {
-    /// Returns the last segment that only this timeline has, if any. The next timeline starts with a copy of the one
-    /// in which this was left.
+    /// Returns the last segment that only this timeline has, if any. The segment of the fork does not count: the next
+    /// timeline starts with a copy of it.
     pub(super) fn last(&self, size: SegmentSize) -> Option<SegmentName> {
         let last = (self.left_at.0 / size.bytes()).checked_sub(1).filter(|last| *last >= self.begins)?;
         SegmentName::from_number(self.timeline, last, size)
@@ -146,8 +147,9 @@ impl Ancestor {
 
     /// Returns the hole in its segments just before it was left.
     ///
-    /// `neighbours` are the archived segments whose names start like the last one's, ascending. `newest` is its
-    /// newest archived segment, `oldest` the oldest on any timeline: nothing before that is kept.
+    /// `neighbours` are the archived segments of this timeline with the same log number as the last one, ascending.
+    /// `newest` is its newest archived segment. `oldest` is the oldest segment on any timeline: nothing before it is
+    /// kept.
     pub(super) fn hole(
         &self,
         size: SegmentSize,
@@ -223,7 +225,8 @@ impl Line {
         self.ancestors.iter().position(|ancestor| ancestor.timeline == timeline)
     }
 
-    /// Returns the hole if the path of a base backup leads through it, or if no backup is known. `oldest` as above.
+    /// Returns the hole if the path of a base backup leads through it, or if no backup is known. `oldest` is the oldest
+    /// segment on any timeline.
     pub(super) fn matters(&self, hole: Hole, backups: &[KnownBackup], oldest: SegmentName) -> Option<Hole> {
         let index = self.index(hole.last.timeline())?;
         let starts = backups
@@ -236,8 +239,8 @@ impl Line {
         (!before.is_empty() || after.is_empty()).then_some(Hole { passed: !after.is_empty(), ..hole })
     }
 
-    /// Returns the timeline that shows that the segment was written too late: the one that left the segment's, or the
-    /// newest if that is not on the path; with the position of the fork. `None` if the segment is on the path.
+    /// Returns the timeline that branched off before the segment was written, with the position of the fork, or the
+    /// newest timeline if the segment's is not on the path. `None` if the segment is on the path.
     pub(super) fn beside(
         &self,
         segment: SegmentName,

@@ -9,9 +9,7 @@ use super::look::Look;
 use super::{ArchiveStatus, Backlog, Beside, backlog, standby};
 use crate::archive::Archive;
 use crate::blocking::blocking;
-use crate::catalog::{
-    KnownBackup, Reading, Sizes, Texts, backups_elsewhere, says_something_of_the_file, texts,
-};
+use crate::catalog::{KnownBackup, Reading, Sizes, Texts, backups_elsewhere, concerns_one_file, texts};
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::reports::{PruneReport, VerifyReport};
@@ -123,7 +121,7 @@ async fn without_history(
 /// Returns the result of reading, if any. Adds damage to `unreadable` instead of failing.
 fn known<T>(read: Result<Option<T>, Error>, unreadable: &mut Vec<String>) -> Result<Option<T>, Error> {
     match read {
-        Err(error) if says_something_of_the_file(error.kind()) => {
+        Err(error) if concerns_one_file(error.kind()) => {
             unreadable.push(error.report());
             Ok(None)
         }

@@ -2,7 +2,7 @@
 
 use crate::archive::{Archive, ArchivedFile, SegmentGroups};
 use crate::archived_file::{header_of, size_and_time_of};
-use crate::catalog::{Reading, says_something_of_the_file};
+use crate::catalog::{Reading, concerns_one_file};
 use crate::error::Error;
 use crate::frame::Header;
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
@@ -89,7 +89,7 @@ impl<'a> Look<'a> {
 /// Returns the result of reading. Other commands report damaged files.
 fn known<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
     match read {
-        Err(error) if says_something_of_the_file(error.kind()) => Ok(None),
+        Err(error) if concerns_one_file(error.kind()) => Ok(None),
         read => read.map(Some),
     }
 }

@@ -19,7 +19,7 @@ pub(super) enum Known {
 impl Survey {
     /// Returns `true` if findings exist for what is to be acknowledged.
     pub(super) fn knows(&self, run: &Run, extent: &Extent) -> Known {
-        let within = || self.findings(run).filter(|finding| extent.contains(&Extent::of(&finding.file)));
+        let within = || self.findings(run).filter(|finding| extent.contains(&Extent::parse(&finding.file)));
         if within().any(can_be_acknowledged) {
             return Known::Finding;
         }
@@ -28,11 +28,11 @@ impl Survey {
         }
         let touched = self
             .findings(run)
-            .find(|finding| can_be_acknowledged(finding) && extent.touches(&Extent::of(&finding.file)));
+            .find(|finding| can_be_acknowledged(finding) && extent.overlaps(&Extent::parse(&finding.file)));
         let is_the_present = matches!(extent, Extent::Other(text) if text.starts_with("timeline "));
         Known::Refused(match (touched, within().next()) {
             (Some(finding), _) => {
-                let all = Extent::of(&finding.file);
+                let all = Extent::parse(&finding.file);
                 format!("{extent} is only a part of what is wrong, which is {all}")
             }
             (None, _) if is_the_present => {
@@ -53,15 +53,15 @@ impl Survey {
     ) {
         let mut known = self.acknowledged.clone();
         let is_known = |finding: &&Finding| {
-            let extent = Extent::of(&finding.file);
+            let extent = Extent::parse(&finding.file);
             can_be_acknowledged(finding) && extents.iter().any(|known| known.contains(&extent))
         };
         for finding in self.findings(run).filter(is_known) {
             known.add(finding, at, reason);
         }
         self.acknowledged = known;
-        self.names.findings.acknowledge(|finding| self.acknowledged.of(finding));
-        run.so_far.findings.acknowledge(|finding| self.acknowledged.of(finding));
+        self.names.findings.acknowledge(|finding| self.acknowledged.covering(finding));
+        run.so_far.findings.acknowledge(|finding| self.acknowledged.covering(finding));
     }
 
     /// Removes acknowledgements of files that are no longer wrong, as far as the verification with this report shows.
@@ -73,9 +73,9 @@ impl Survey {
         }
         let are_contents_known = report.deep && report.scope == Scope::All;
         let is_of_use = |known: &Acknowledgement| {
-            let extent = Extent::of(&known.file);
+            let extent = Extent::parse(&known.file);
             let needs_contents = !known.kind.is_found_by_names();
-            self.findings(run).any(|finding| extent.touches(&Extent::of(&finding.file)))
+            self.findings(run).any(|finding| extent.overlaps(&Extent::parse(&finding.file)))
                 || needs_contents && !are_contents_known && self.has_any_of(&extent)
         };
         let known = self.acknowledged.acknowledged.clone();

@@ -312,7 +312,7 @@ impl Survey {
                 _ => "the base backup it tells of is not known, and nothing can be pruned".to_owned(),
             };
             let mut finding = names::finding(Severity::Failure, kind, name.to_string(), what, meaning);
-            finding.acknowledge(self.acknowledged.of(&finding));
+            finding.acknowledge(self.acknowledged.covering(&finding));
             self.names.findings.add(finding);
         }
         Ok(())

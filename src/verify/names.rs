@@ -89,7 +89,7 @@ impl Names {
             findings.add(finding);
         }
         other_files(facts, &mut findings);
-        findings.acknowledge(|finding| facts.acknowledged.of(finding));
+        findings.acknowledge(|finding| facts.acknowledged.covering(finding));
         let all_gaps = union(needed.into_iter().chain(others).collect());
         let timelines = coverage.timelines().map(|(timeline, held)| {
             let parent = coverage.history(timeline).and_then(|history| history.ancestors.last());

@@ -133,7 +133,7 @@ impl Run {
         let so_far = before.map_or_else(SoFar::default, |report| {
             let mut findings =
                 findings_in(&report.content_findings, report.content_failures, report.content_notes);
-            findings.acknowledge(|finding| survey.acknowledged.of(finding));
+            findings.acknowledge(|finding| survey.acknowledged.covering(finding));
             let bad = findings.listed.iter().filter_map(|finding| match finding.file.parse() {
                 Ok(WalName::Segment(segment)) => Some(segment),
                 _ => None,
@@ -159,7 +159,7 @@ impl Run {
 
     /// Returns `true` if the content of a file within `extent` is to be verified.
     pub(super) fn is_to_look_at(&self, extent: &Extent) -> bool {
-        self.files.iter().any(|file| extent.contains(&Extent::of(&file.name.to_string())))
+        self.files.iter().any(|file| extent.contains(&Extent::parse(&file.name.to_string())))
     }
 
     /// Verifies the contents. Calls `done` for each file, in order of names.
@@ -303,7 +303,7 @@ pub(super) fn bad(survey: &Survey, name: ArchivedName, kind: FindingKind, what: 
         None => (Severity::Note, "no base backup that can be recovered needs it".to_owned()),
     };
     let mut finding = finding(severity, kind, name.to_string(), what, meaning);
-    finding.acknowledge(survey.acknowledged.of(&finding));
+    finding.acknowledge(survey.acknowledged.covering(&finding));
     finding
 }
 

@@ -395,7 +395,7 @@ mod tests {
         scene.backup(1, 5, 6, 2);
         let gap = |verified: &Verified| failures(verified).iter().any(|(file, _)| *file == missing);
         assert!(gap(&verified(&scene, all(&scene)).await));
-        let extents = vec![Extent::of(&missing)];
+        let extents = vec![Extent::parse(&missing)];
         let reason = Some("the disk burnt".to_owned());
         let known = VerifyRequest { acknowledge: extents.clone(), reason, ..all(&scene) };
         let verified = self::verified(&scene, known).await;
@@ -417,7 +417,8 @@ mod tests {
     #[tokio::test]
     async fn intact_files_can_be_neither_acknowledged_nor_revoked() {
         let scene = scene().await;
-        for (acknowledge, forget) in [(vec![Extent::of("x")], vec![]), (vec![], vec![Extent::of("x")])] {
+        for (acknowledge, forget) in [(vec![Extent::parse("x")], vec![]), (vec![], vec![Extent::parse("x")])]
+        {
             let wrong = VerifyRequest { acknowledge, forget, ..all(&scene) };
             let error = verify(&scene.archive, wrong, &scene.work()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);

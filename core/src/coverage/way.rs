@@ -51,7 +51,7 @@ impl Coverage {
         self.segment_before(origin.stop).max(origin.start)
     }
 
-    /// Returns the reach of a backup on its own timeline and on each descendant, in ascending order.
+    /// Returns how far a backup can be recovered on its own timeline and on each descendant, in ascending order.
     #[must_use]
     pub fn reaches(&self, origin: Origin) -> Vec<Reach> {
         let reach = |(timeline, way): (TimelineId, Vec<Stretch>)| {
@@ -112,9 +112,9 @@ impl Coverage {
         ways
     }
 
-    /// Iterates over the timelines on which recovery can end: those with complete segments, and those that were begun
-    /// and not left. A timeline that was left within its first segment has only a `.partial`, whose WAL is also in
-    /// the child's segment.
+    /// Iterates over the timelines on which recovery can end: those with complete segments, and those from which none
+    /// branched off. A timeline that was left within its first segment has only a `.partial`, whose WAL is also in the
+    /// child's segment.
     fn ends(&self) -> impl Iterator<Item = TimelineId> {
         self.known().filter(|id| !self.timeline(*id).stretches.is_empty() || self.left_last(*id).is_none())
     }
@@ -131,8 +131,8 @@ impl Coverage {
         self.timelines.iter().flat_map(between).collect()
     }
 
-    /// Returns the start of the WAL on each timeline to which no older WAL leads. These stand in for base backups if
-    /// none is known.
+    /// Returns the start of the WAL on each timeline that no older WAL leads to. If no base backup is known, these take
+    /// the place of base backups.
     #[must_use]
     pub fn roots(&self) -> Vec<Origin> {
         let mut roots: Vec<Origin> = Vec::new();
@@ -146,9 +146,9 @@ impl Coverage {
         roots
     }
 
-    /// Returns the segments that a recovery of a backup to the end of timeline `to` reads, or `None` unless `to` is
-    /// the backup's timeline or a descendant. The last range ends at the end of the archive, or where a later
-    /// timeline proves that it continued.
+    /// Returns the segments that a recovery of a backup to the end of timeline `to` reads. `None` unless `to` is the
+    /// backup's timeline or a descendant. The last range ends with the last archived segment, or at the last fork if
+    /// that is later.
     fn way(&self, origin: Origin, to: TimelineId) -> Option<Vec<Stretch>> {
         let ancestors = match self.histories.get(&to) {
             _ if to == origin.timeline => &[][..],
@@ -156,23 +156,23 @@ impl Coverage {
         };
         let from = ancestors.iter().position(|ancestor| ancestor.timeline == origin.timeline);
         let from = from.or((to == origin.timeline).then_some(0))?;
-        let mut ends_on_the_way = to == origin.stop_timeline;
+        let mut passes_end_of_backup = to == origin.stop_timeline;
         let mut way = Vec::new();
         let mut begin = origin.start;
         for ancestor in ancestors.iter().skip(from) {
             let left_in = self.segment_of(ancestor.left_at);
             let too_early = ancestor.timeline == origin.timeline && left_in < origin.start;
-            let ends_here = ancestor.timeline == origin.stop_timeline;
-            if too_early || ends_here && ancestor.left_at < origin.stop {
+            let backup_ends_here = ancestor.timeline == origin.stop_timeline;
+            if too_early || backup_ends_here && ancestor.left_at < origin.stop {
                 return None;
             }
-            ends_on_the_way |= ends_here;
+            passes_end_of_backup |= backup_ends_here;
             if let Some(end) = left_in.checked_sub(1).filter(|end| *end >= begin) {
                 way.push((ancestor.timeline, begin..=end));
             }
             begin = begin.max(left_in);
         }
-        if !ends_on_the_way {
+        if !passes_end_of_backup {
             return None;
         }
         let left_in = self.left_last(to).and_then(|left_at| self.segment_of(left_at).checked_sub(1));
@@ -183,9 +183,11 @@ impl Coverage {
         Some(way)
     }
 
-    /// Returns the segment in which a timeline without segments left its parent, if the parent has it completely: the
-    /// server reads that in place of the child's, and it contains all WAL that both share. If the parent left its own
-    /// parent in the same segment, the grandparent's copy is enough as well, unless the backup ends on the parent.
+    /// Returns the segment of the fork between a timeline without segments and its parent, if the parent's copy is
+    /// complete. The server reads that copy in place of the child's, and it contains all WAL that both share.
+    ///
+    /// If the parent left its own parent in the same segment, the grandparent's copy is enough as well, unless the
+    /// backup ends on the parent.
     fn parents_copy(&self, origin: Origin, ancestors: &[Ancestor]) -> Option<Stretch> {
         let number = self.segment_of(ancestors.last()?.left_at);
         let is_common = |ancestor: &&Ancestor| {
@@ -214,11 +216,11 @@ impl Coverage {
     /// after the last fork.
     #[must_use]
     pub fn branch_ends(&self) -> Vec<TimelineId> {
-        let goes_on = |id: &TimelineId| {
+        let continues = |id: &TimelineId| {
             let Some(left_at) = self.left_last(*id) else { return true };
             self.timeline(*id).last().is_some_and(|last| last > self.segment_before(left_at))
         };
-        self.known().filter(goes_on).collect()
+        self.known().filter(continues).collect()
     }
 
     fn timeline(&self, timeline: TimelineId) -> &Timeline {

@@ -101,7 +101,7 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
         let help = "The bytes of the files that the last prune has deleted.";
         metrics.one("walkeep_last_prune_deleted_bytes", help, prune.deleted_bytes);
     }
-    if let Some(verify) = known.verify.as_ref().map(VerifyReport::to_go_by) {
+    if let Some(verify) = known.verify.as_ref().map(VerifyReport::decisive) {
         metrics.one(
             "walkeep_last_verify_timestamp_seconds",
             "When the last verify ended.",

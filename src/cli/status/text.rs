@@ -32,7 +32,7 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
         lines.push(("newest backup", newest_backup(status, known)));
         lines.extend(known.standby.map(|standby| ("standby", self::standby(standby))));
         lines.push(("last prune", prune(status, known.prune.as_ref())));
-        lines.push(("last verify", verify(status, known.verify.as_ref().map(VerifyReport::to_go_by))));
+        lines.push(("last verify", verify(status, known.verify.as_ref().map(VerifyReport::decisive))));
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
     let held_up = data.and_then(|data| held_up(status, archive, data));
@@ -126,7 +126,7 @@ fn window(known: &ArchiveStatus) -> String {
         };
     };
     let title = known.oldest_backup.as_ref().map_or_else(String::new, |backup| plain(&backup.title()));
-    let verified = match known.verify.as_ref().map(VerifyReport::to_go_by) {
+    let verified = match known.verify.as_ref().map(VerifyReport::decisive) {
         None => "never run".to_owned(),
         Some(report) if report.ok => format!("well at {}", time(report.at)),
         Some(report) => format!("failed at {}", time(report.at)),

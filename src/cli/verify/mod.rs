@@ -82,7 +82,7 @@ pub(super) struct Verify {
 
 #[allow(clippy::unnecessary_wraps, reason = "what clap calls may fail")]
 fn extent(text: &str) -> Result<Extent, std::convert::Infallible> {
-    Ok(Extent::of(text))
+    Ok(Extent::parse(text))
 }
 
 impl Verify {
