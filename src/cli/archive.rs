@@ -25,7 +25,7 @@ use crate::wal::WalName;
 
 const PROGRAM: &str = "walkeep-archive";
 
-/// Maximum number of threads. More would only wait for each other to read and hash, and each takes memory.
+/// Maximum number of threads. Each takes memory, and more would only wait for each other to read and hash.
 const MOST_THREADS: usize = 4;
 
 /// Archive one WAL file: archive_command = 'walkeep-archive %p'
@@ -41,7 +41,7 @@ struct Arguments {
     #[command(flatten)]
     spooling: Spooling,
 
-    /// Compression method
+    /// Compression method [default: zstd]
     #[arg(long, value_name = "CODEC", env = "WALKEEP_COMPRESSION", hide_env_values = true)]
     compression: Option<Compression>,
 
@@ -86,13 +86,13 @@ fn run(started: Instant, statuses: ExitStatuses) -> Result<ExitCode, ExitCode> {
         .map_err(|nothing| nothing.end(|error| early(LogFormat::default(), error).into()))?;
     let (settings, request) = prepare(arguments).map_err(|(error, format)| early(format, &error))?;
     umask::keep_others_out();
-    let Known { spool, mut earlier, backlog } = look_around(&settings, &request);
+    let Known { spool, mut earlier, backlog } = look_up_earlier(&settings, &request);
     let name = request.name;
     if earlier == Earlier::Archived {
         return Ok(archived_earlier(spool.as_ref(), name, started));
     }
     let codec = settings.push.codec.unwrap_or_else(|| codec_for_backlog(backlog));
-    // Only here, because it takes as many system calls as everything before.
+    // Counted only here, because that takes as many system calls as everything before.
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores));
     let request = PushRequest { codec, threads, ..request };
@@ -145,8 +145,8 @@ impl Default for Known {
     }
 }
 
-/// Looks for results of earlier calls before the runtime is created: a file that is already archived needs none.
-fn look_around(settings: &Settings, request: &PushRequest) -> Known {
+/// Looks up results of earlier calls. A file that is already archived needs no runtime.
+fn look_up_earlier(settings: &Settings, request: &PushRequest) -> Known {
     let (settings, request) = (settings.clone(), request.clone());
     patiently(move || {
         let spool = open_spool(&settings, &request);
@@ -154,8 +154,8 @@ fn look_around(settings: &Settings, request: &PushRequest) -> Known {
             Some(spool) => look_up(&settings.archive, spool, &request, Moment::now),
             None => Earlier::Unknown,
         };
-        let by_backlog = settings.push.codec.is_none() && earlier != Earlier::Archived;
-        let backlog = if by_backlog { backlog(&request.path) } else { 0 };
+        let counts_backlog = settings.push.codec.is_none() && earlier != Earlier::Archived;
+        let backlog = if counts_backlog { backlog(&request.path) } else { 0 };
         Known { spool, earlier, backlog }
     })
 }

@@ -27,11 +27,12 @@ pub(super) struct Common {
     #[arg(long, value_name = "ID")]
     pub(super) system_identifier: Option<SystemIdentifier>,
 
-    /// Time limit for the call with a 16 MB segment; larger segments get more in proportion
+    /// Time limit, such as 30s, for a 16 MB segment; more in proportion for larger ones [default: 1m; to restore 5m, on
+    /// a standby 30s]
     #[arg(long, value_name = "DURATION", env = "WALKEEP_TIMEOUT", hide_env_values = true)]
     timeout: Option<Timeout>,
 
-    /// Format of log lines
+    /// Format of log lines [default: text]
     #[arg(long, value_name = "FORMAT", env = "WALKEEP_LOG_FORMAT", hide_env_values = true)]
     log_format: Option<LogFormat>,
 
@@ -43,7 +44,7 @@ pub(super) struct Common {
 /// Additional arguments of the server's commands.
 #[derive(Debug, Args)]
 pub(super) struct Spooling {
-    /// Directory for data that calls leave for later ones [default: /var/tmp/walkeep-UID]
+    /// Directory for notes from one call to the next [default: /var/tmp/walkeep-UID]
     #[arg(long, value_name = "DIRECTORY", env = "WALKEEP_SPOOL", hide_env_values = true)]
     pub(super) spool: Option<PathBuf>,
 }
@@ -63,8 +64,9 @@ impl Common {
 /// Reason why a command line has nothing to run.
 #[derive(Debug)]
 pub(super) enum Nothing {
-    /// It asks for `--help` or `--version`.
+    /// It asks for `--help` or `--version`, whose text this holds.
     Asked(Box<clap::Error>),
+    /// It is wrong.
     Wrong(Error),
 }
 
@@ -106,7 +108,7 @@ fn is_question(error: &clap::Error) -> bool {
 }
 
 fn unusable(error: &clap::Error) -> Error {
-    // The first line contains the error; the rest of clap's page would be noise in a server's log.
+    // The first paragraph contains the error. The rest of clap's page would be noise in a server's log.
     let text = error.render().to_string();
     let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").trim_end_matches(':');
     let details: Vec<&str> =

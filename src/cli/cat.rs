@@ -50,7 +50,7 @@ impl Cat {
             let (_, content) = unless_stopped(&stop, reading, stopped).await?;
             let to_stdout = output.is_none();
             let writing = crate::blocking::blocking(move || write(content, output.as_deref()));
-            // A file is finished, because that is quick; a reader of standard output may never finish.
+            // Finishing a file is quick. A reader of standard output may never finish.
             if to_stdout { unless_stopped(&stop, writing, stopped).await } else { writing.await }
         });
         written.map_err(|ended| ExitStatuses::OfTool.report_ended(&ended))?;

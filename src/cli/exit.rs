@@ -73,8 +73,8 @@ impl ExitStatuses {
         if ended.by == Some(Caught::Terminate) { self.status_of_sigterm() } else { status }
     }
 
-    /// Logs the failure and returns its exit status. An absent file is routine for a restore, and so is a gap for a
-    /// standby, which is warned about it once and not every few seconds.
+    /// Logs the failure and returns its exit status. An absent file is routine for a restore. So is a gap for a standby,
+    /// which is warned of it once and not every few seconds.
     pub(super) fn report(self, error: &Error) -> u8 {
         let text = error.report();
         match (self, error.kind()) {
@@ -89,8 +89,8 @@ impl ExitStatuses {
     }
 }
 
-/// Turns a panic anywhere in the process into one log line and an exit status of the table, because a bug in walkeep
-/// must not be taken for an answer of the archive.
+/// Turns a panic anywhere in the process into one log line and an exit status of the table. A bug in walkeep must not be
+/// taken for an answer of the archive.
 pub fn exit_on_panic(program: &'static str, statuses: ExitStatuses) {
     exit_on_panic_unless(program, statuses, || None);
 }
@@ -110,7 +110,7 @@ pub(super) fn exit_on_panic_unless(
         );
         let message =
             format!("internal error{location}: {what}; this is a bug in walkeep, please report it{known}");
-        // Not through the log, which may have panicked. If this fails, nothing can be done.
+        // Not written by the log, which may have panicked. If this fails, nothing can be done.
         let _ = writeln!(std::io::stderr(), "{program}: error: {message}");
         if statuses == ExitStatuses::OfToolInJson {
             json::print_failure(&Error::new(ErrorKind::Stopped, message));

@@ -1,6 +1,6 @@
-//! Notes on a hanging archive, by which only one call in a run of a server waits for it.
+//! Note on a hanging archive. It lets only one call in a run of a server wait for the full time.
 //!
-//! A note determines how long calls wait. Each call still asks the archive.
+//! The note determines how long calls wait. Each call still asks the archive.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,11 +13,11 @@ use crate::wal::SystemIdentifier;
 
 const SUBJECT: &str = "archive-hangs";
 
-/// Age up to which a note counts. Notes renewed by every call would starve a server whose archive is merely slow.
+/// Age up to which a note counts. Without this limit, a server whose archive is merely slow would starve.
 const COUNTS_FOR: Duration = Duration::from_secs(30);
 
-/// Time to wait for failures to pass if the server retries by itself: enough for brief failures of a store.
-const BRIEFLY: Duration = Duration::from_secs(2);
+/// Time to retry failures if the server retries by itself: enough for brief failures of a store.
+const RETRY_TIME: Duration = Duration::from_secs(2);
 
 /// Time that a transfer may stand still during a shutdown of the server, unless the usual time is shorter.
 const AT_SHUTDOWN: Duration = Duration::from_secs(10);
@@ -25,17 +25,17 @@ const AT_SHUTDOWN: Duration = Duration::from_secs(10);
 /// Time that a transfer may stand still while a note on a hanging archive counts.
 const WHILE_NOTED: Duration = Duration::from_secs(2);
 
-/// Notes on the archive, shared by the calls of one run of a server.
+/// The note on an archive, shared by the calls of one run of a server.
 #[derive(Debug, Clone)]
-pub(super) struct Hangs {
+pub(super) struct HangNote {
     spool_and_run: Option<(Spool, String)>,
     /// `true` if there was a note when this call began.
     noted: bool,
 }
 
-impl Hangs {
+impl HangNote {
     /// Reads the note of the server that calls.
-    pub(super) fn look(settings: &Settings, caller: &Caller, system: Option<SystemIdentifier>) -> Self {
+    pub(super) fn read(settings: &Settings, caller: &Caller, system: Option<SystemIdentifier>) -> Self {
         let (settings, caller) = (settings.clone(), caller.clone());
         let spool_and_run = patiently(move || spool_and_run(&settings, caller.data(), system));
         let noted =
@@ -43,16 +43,16 @@ impl Hangs {
         Self { spool_and_run, noted: noted.is_some_and(|note| note.age < COUNTS_FOR) }
     }
 
-    /// Limits waiting: brief for failures, and once the usual time for a transfer that stands still. Everything else
-    /// keeps its time.
+    /// Shortens waiting: failures are retried briefly, and only the first call in a run waits the usual time for a
+    /// transfer that stands still. Transfers that move keep their time.
     pub(super) fn hurry(&self, limit: &TimeLimit) {
-        limit.lose_patience(BRIEFLY, if self.noted { WHILE_NOTED } else { Duration::MAX });
+        limit.lose_patience(RETRY_TIME, if self.noted { WHILE_NOTED } else { Duration::MAX });
     }
 
-    /// Does the same as [`Hangs::hurry`] during a shutdown of the server, when the usual time may have been set to
-    /// hours.
+    /// Does the same as [`HangNote::hurry`] during a shutdown of the server. Limits the usual time, too, which may have
+    /// been set to hours.
     pub(super) fn hurry_at_shutdown(&self, limit: &TimeLimit) {
-        limit.lose_patience(BRIEFLY, if self.noted { WHILE_NOTED } else { AT_SHUTDOWN });
+        limit.lose_patience(RETRY_TIME, if self.noted { WHILE_NOTED } else { AT_SHUTDOWN });
     }
 
     /// Records the result of a call.
@@ -77,7 +77,7 @@ impl Hangs {
     }
 }
 
-/// Returns the spool of the server's calls, and the server's run. Does not look at the archive, which may hang.
+/// Returns the spool of the server's calls, and the server's run. Does not touch the archive, which may hang.
 fn spool_and_run(
     settings: &Settings,
     data: &DataDirectory,

@@ -29,10 +29,10 @@ pub(super) fn start(size: SegmentSize) -> io::Result<()> {
         .map(drop)
 }
 
-/// Prefetches what follows the requested segment, which has that many bytes.
+/// Prefetches what follows the requested segment, which has `size` bytes.
 ///
-/// The exit status is always 0 or 1, and no signal that can be caught ends the process: a server that is the first
-/// process of a container inherits it, and would take anything else for the crash of one of its own children.
+/// The exit status is always 0 or 1, and no signal that can be caught ends the process. A server that is the first
+/// process of a container inherits this process, and would take any other end for the crash of one of its children.
 pub(super) fn main(
     program: &'static str,
     size: u64,
@@ -41,32 +41,31 @@ pub(super) fn main(
     exit_on_panic(program, ExitStatuses::OfTool);
     umask::keep_others_out();
     let outcome = prepare().and_then(|(settings, request)| prefetch_after(&settings, &request, size));
-    // Nobody reads a message.
+    // No message: nobody would read it.
     outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
 fn prefetch_after(settings: &Settings, request: &RestoreRequest, size: u64) -> Result<(), Error> {
     let cannot = |error: io::Error| Error::new(ErrorKind::Local, "cannot prefetch").because(error);
     detach().map_err(cannot)?;
-    // Before the working directory is left, to which relative paths refer.
+    // Resolves relative paths before the working directory is left.
     let Some(job) = settings.prefetching().job_after(request, size)? else { return Ok(()) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new().map_err(cannot)?;
-        // So that the directory in which it was started can be unmounted or removed.
+        // Lets the directory in which the process was started be unmounted or removed.
         let leave = || std::env::set_current_dir("/");
         tokio::select! {
             outcome = prefetch(job, leave) => outcome,
             _ = signals.next() => Ok(()),
         }
     });
-    // Not waited for: it may hang in a file system, and its work is no longer needed.
+    // Threads are not waited for: they may hang in a file system, and their work is no longer needed.
     std::mem::forget(runtime);
     outcome
 }
 
-/// Leaves the server's session and closes inherited files, such as the log, which would otherwise stay open as long
-/// as this process.
+/// Leaves the server's session and closes inherited files, such as the server's log.
 fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     let open: Vec<i32> = fs::read_dir("/proc/self/fd")?

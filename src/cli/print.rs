@@ -12,8 +12,8 @@ use super::exit::ExitStatuses;
 use crate::catalog::Totals;
 use crate::error::{Error, ErrorKind};
 
-/// Writes to standard output. A failure is logged and has an exit status, because a reader must not take a part for
-/// the whole.
+/// Writes to standard output. A failure is logged and has an exit status, because a reader must not mistake a part of
+/// the output for all of it.
 pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), ExitCode> {
     try_print(write).map_err(|error| {
         let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
@@ -35,7 +35,7 @@ pub(super) fn print_text(text: &str) -> Result<(), ExitCode> {
 
 /// Formats a value as JSON, with a final line feed.
 pub(super) fn as_json(value: &impl Serialize) -> String {
-    // Output consists of strings, numbers, booleans and lists of them: serialization cannot fail.
+    // Serialization cannot fail: output consists of strings, numbers, booleans and lists of them.
     let text = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
     without_controls(&text).into_owned()
 }

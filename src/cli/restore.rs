@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 
 use super::arguments::{self, Common, Spooling};
 use super::exit::ExitStatuses;
-use super::hang::Hangs;
+use super::hang::HangNote;
 use super::signals::Early;
 use super::supervise::supervise;
 use super::unread::Question;
@@ -44,11 +44,11 @@ struct Arguments {
     #[arg(long, value_name = "SIZE", env = "WALKEEP_PREFETCH_SIZE", hide_env_values = true)]
     prefetch_size: Option<Bytes>,
 
-    /// Restore nothing, but prefetch what follows NAME, whose size in bytes this is
+    /// Restore nothing, but prefetch what follows NAME, a segment of this size in bytes
     #[arg(long, value_name = "BYTES", hide = true)]
     prefetch_after: Option<u64>,
 
-    /// Missing segment at which recovery may end although later ones were written; may be repeated
+    /// Let recovery end at this missing segment although later ones were written; may be repeated
     #[arg(long, value_name = "SEGMENT")]
     accept_gap: Vec<SegmentName>,
 
@@ -80,7 +80,7 @@ enum OnError {
 impl Arguments {
     fn mode(&self, question: &Question) -> RecoveryMode {
         match (question.mode(), self.on_error) {
-            // To stop is no longer possible: it would lead back to the old timeline.
+            // Stopping is no longer allowed: the server would return to its old timeline.
             (RecoveryMode::Ending, _) => RecoveryMode::Ending,
             (_, Some(OnError::Retry)) => RecoveryMode::Standby,
             (_, Some(OnError::Stop)) => RecoveryMode::Recovery,
@@ -88,7 +88,7 @@ impl Arguments {
         }
     }
 
-    /// Returns the time limit for a server in that mode; and `true` if the server must not be delayed, because it
+    /// Returns the time limit for a server in that mode, and `true` if the server must not be delayed. Such a server
     /// retries by itself or must continue.
     fn time_limit(&self, question: &Question, mode: RecoveryMode, timeouts: Timeouts) -> (Duration, bool) {
         match (mode, self.on_error) {
@@ -135,20 +135,20 @@ fn run(
     let mode = arguments.mode(&question);
     let prepare = || prepare(arguments, &question, mode);
     if let Some(size) = arguments.prefetch_after {
-        early.are(ExitStatuses::OfTool);
+        early.set(ExitStatuses::OfTool);
         return Ok(prefetch::main(PROGRAM, size, || prepare().map_err(|(error, _)| error)));
     }
     let statuses = ExitStatuses::OfRestore(mode);
-    early.are(statuses);
+    early.set(statuses);
     question.exit_on_panic(PROGRAM, statuses);
     let (settings, request) =
         prepare().map_err(|(error, format)| question.report_early(PROGRAM, statuses, format, &error))?;
-    let (timeout, hurried) = arguments.time_limit(&question, mode, settings.restore.timeouts);
+    let (timeout, must_not_delay) = arguments.time_limit(&question, mode, settings.restore.timeouts);
     umask::keep_others_out();
     let limit = TimeLimit::new(started, timeout);
-    let hangs = hurried.then(|| Hangs::look(&settings, &request.caller, request.system));
-    if let Some(hangs) = &hangs {
-        hangs.hurry(&limit);
+    let hang_note = must_not_delay.then(|| HangNote::read(&settings, &request.caller, request.system));
+    if let Some(hang_note) = &hang_note {
+        hang_note.hurry(&limit);
     }
     let server = {
         let (prefetching, request) = (settings.prefetching(), request.clone());
@@ -167,8 +167,8 @@ fn run(
         if let (Err(error), RecoveryMode::Standby) = (&outcome, mode) {
             warn_of_gap(server.clone(), error);
         }
-        if let Some(hangs) = &hangs {
-            hangs.remember(outcome.as_ref().err(), &limit);
+        if let Some(hang_note) = &hang_note {
+            hang_note.remember(outcome.as_ref().err(), &limit);
         }
         outcome
     });
@@ -185,9 +185,9 @@ fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Warns of a gap that stops a standby, once per run of the server, which retries every few seconds.
+/// Warns of a gap that stops a standby. The server retries every few seconds, so it is warned once per run.
 fn warn_of_gap(server: Option<PrefetchClient>, error: &Error) {
-    // If the spool does not answer, twice is better than never.
+    // If the spool hangs, a second warning is better than none.
     let is_first = move || patiently(move || server.map(|server| server.note_once("gap"))).unwrap_or(true);
     if error.kind() == ErrorKind::Gap && is_first() {
         tracing::warn!("{}", error.report());

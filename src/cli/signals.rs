@@ -1,9 +1,10 @@
 //! Signals to a server's command, from its start on.
 //!
-//! Until its work begins, which then listens for signals itself, a thread waits for those that request a stop, and
-//! ends the process with the status of the table. Signals without a meaning for it are ignored to the end: by default
-//! they would end the process, which a server that is the first process of a container takes for the crash of one of
-//! its own children.
+//! Until the work begins, a thread waits for signals that request a stop, and ends the process with the status of the
+//! table. Then the work listens for signals itself.
+//!
+//! Signals without a meaning for the command are ignored to the end. By default they would end the process, and a server
+//! that is the first process of a container would take that for the crash of one of its own children.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -19,8 +20,8 @@ use crate::config::LogFormat;
 /// Signals that request an orderly stop.
 const STOPPING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 
-/// Signals that are left alone: they end nothing, cannot be caught, report a fault, or come from a terminal.
-const LEFT: [Signal; 18] = [
+/// Signals that are not blocked: they end nothing, cannot be caught, report a fault, or come from a terminal.
+const NOT_BLOCKED: [Signal; 18] = [
     Signal::SIGKILL,
     Signal::SIGSTOP,
     Signal::SIGCONT,
@@ -47,13 +48,13 @@ static LISTENER: Mutex<Option<UnboundedSender<Signal>>> = Mutex::new(None);
 /// Blocked signals whose meaning is not decided.
 pub(super) struct Held(SigSet);
 
-/// Meaning of signals at this moment.
+/// Table of exit statuses for a stop signal before the work begins.
 #[derive(Clone)]
 pub(super) struct Early(Arc<Mutex<ExitStatuses>>);
 
 /// Blocks signals on this thread and on all later ones. Must be called while there is only one thread.
 pub(super) fn hold() -> Held {
-    let held: SigSet = Signal::iterator().filter(|signal| !LEFT.contains(signal)).collect();
+    let held: SigSet = Signal::iterator().filter(|signal| !NOT_BLOCKED.contains(signal)).collect();
     // If this fails, signals act as in any process.
     let _ = held.thread_block();
     Held(held)
@@ -68,7 +69,7 @@ impl Held {
             loop {
                 let Ok(signal) = self.0.wait() else { return };
                 if STOPPING.contains(&signal) {
-                    statuses.hear(program, signal);
+                    statuses.act_on(program, signal);
                 }
             }
         });
@@ -81,15 +82,15 @@ impl Held {
 
 impl Early {
     /// Changes the table from now on.
-    pub(super) fn are(&self, statuses: ExitStatuses) {
+    pub(super) fn set(&self, statuses: ExitStatuses) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
     }
 
-    fn hear(&self, program: &'static str, signal: Signal) {
+    fn act_on(&self, program: &'static str, signal: Signal) {
         // Locked until the process has ended, or the work has received the signal.
         let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner);
         match &*listener {
-            // It may have ended in the meantime, and the process is about to.
+            // Sending fails if the work has ended, which is about to end the process.
             Some(listener) => drop(listener.send(signal)),
             None => {
                 let statuses = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,8 +103,8 @@ impl Early {
     }
 }
 
-/// Makes the caller receive stop signals from now on. They are unblocked on the main thread; one that still reaches
-/// the waiting thread, for example while the main thread handles another, is forwarded.
+/// Makes the caller receive stop signals from now on. They are unblocked on the main thread. A signal that still reaches
+/// the waiting thread, for example while the main thread handles another one, is forwarded.
 pub(super) fn listen() -> UnboundedReceiver<Signal> {
     let (sender, receiver) = unbounded_channel();
     *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
@@ -115,7 +116,7 @@ fn release() {
     let _ = STOPPING.into_iter().collect::<SigSet>().thread_unblock();
 }
 
-/// Returns `true` if the process was started to outlive its terminal.
+/// Returns `true` if the process was started to outlive its terminal, as under nohup.
 pub(super) fn hangup_is_ignored() -> bool {
     const HANGUP: u64 = 1 << (Signal::SIGHUP as i32 - 1);
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

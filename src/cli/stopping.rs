@@ -1,12 +1,12 @@
-//! Shorter waits during a shutdown of the server: its archiver calls up to six times before it gives up, so waiting
-//! for a hanging archive gains little and delays the shutdown much.
+//! Shorter waits during a shutdown of the server. Its archiver calls up to six times before it gives up, so waiting for
+//! a hanging archive gains little and delays the shutdown much.
 //!
-//! A smart shutdown may take hours, with clients still connected. Therefore only waiting is shortened: a transfer
-//! that moves keeps its full time.
+//! Only waiting is shortened. A transfer that moves keeps its full time, because a smart shutdown may take hours, with
+//! clients still connected.
 
 use std::time::Duration;
 
-use super::hang::Hangs;
+use super::hang::HangNote;
 use crate::blocking::blocking;
 use crate::cluster::Caller;
 use crate::config::Settings;
@@ -17,8 +17,7 @@ use crate::wal::SystemIdentifier;
 /// Interval between checks for a shutdown. Most pushes are done before the first one.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Runs the work. Once the server that calls is shutting down, the time limit no longer waits for hanging or failing
-/// requests.
+/// Runs the work. Once the calling server is shutting down, shortens the waits for hanging and failing requests.
 pub(super) async fn hurry_at_shutdown<T>(
     settings: &Settings,
     caller: &Caller,
@@ -35,17 +34,17 @@ pub(super) async fn hurry_at_shutdown<T>(
             }
         }
         let (settings, caller) = (settings.clone(), caller.clone());
-        let hangs = blocking(move || Hangs::look(&settings, &caller, system)).await;
-        hangs.hurry_at_shutdown(limit);
-        hangs
+        let hang_note = blocking(move || HangNote::read(&settings, &caller, system)).await;
+        hang_note.hurry_at_shutdown(limit);
+        hang_note
     };
     let (mut work, mut hurrying) = (std::pin::pin!(work), std::pin::pin!(hurrying));
-    let hangs = tokio::select! {
+    let hang_note = tokio::select! {
         biased;
         outcome = &mut work => return outcome,
-        hangs = &mut hurrying => hangs,
+        hang_note = &mut hurrying => hang_note,
     };
     let outcome = work.await;
-    hangs.remember(outcome.as_ref().err(), limit);
+    hang_note.remember(outcome.as_ref().err(), limit);
     outcome
 }

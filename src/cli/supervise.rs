@@ -1,4 +1,4 @@
-//! A call of the process, which the signals that it hears end.
+//! Execution of a call until a signal ends it.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -9,7 +9,7 @@ use crate::call::{Caught, Ended, run};
 use crate::error::Error;
 use crate::limit::TimeLimit;
 
-/// As [`run`], until SIGTERM, SIGINT or SIGQUIT; and SIGHUP, where somebody is to be told of it.
+/// Calls [`run`]. SIGTERM, SIGINT and SIGQUIT end it, and so does SIGHUP, unless the process ignores that.
 pub(super) fn supervise<T>(
     limit: &TimeLimit,
     work: impl AsyncFnOnce(CancellationToken) -> Result<T, Error>,
@@ -26,9 +26,10 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
-    /// A closed terminal; `None` if it is to be ignored, as under nohup. The server's commands never receive it.
+    /// A closed terminal; `None` if it is ignored, as under nohup. The server's commands never receive it.
     hangup: Option<Signal>,
-    handed_on: UnboundedReceiver<nix::sys::signal::Signal>,
+    /// Signals that reached the thread of [`signals::hold`].
+    forwarded: UnboundedReceiver<nix::sys::signal::Signal>,
 }
 
 impl Signals {
@@ -38,7 +39,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             hangup: if signals::hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
-            handed_on: signals::listen(),
+            forwarded: signals::listen(),
         })
     }
 
@@ -48,7 +49,7 @@ impl Signals {
             _ = self.interrupt.recv() => Caught::Interrupt,
             _ = self.quit.recv() => Caught::Quit,
             () = hung_up(self.hangup.as_mut()) => Caught::Terminate,
-            Some(signal) = self.handed_on.recv() => signal.into(),
+            Some(signal) = self.forwarded.recv() => signal.into(),
         }
     }
 }

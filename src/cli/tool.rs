@@ -44,7 +44,7 @@ pub(super) struct Opened {
 }
 
 impl Tool {
-    /// Returns the table of exit statuses while nothing has been printed.
+    /// Returns the table of exit statuses that applies while nothing has been printed.
     pub(super) fn statuses(&self) -> ExitStatuses {
         ExitStatuses::of_tool(self.json)
     }

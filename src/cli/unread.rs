@@ -19,7 +19,7 @@ use crate::wal::WalName;
 /// Last part of `%p` when the server requests a history file.
 const RECOVERY_HISTORY: &str = "RECOVERYHISTORY";
 
-/// A requested file, with its target path.
+/// A request, as far as it can be recognized.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     /// `None` if unrecognized.
@@ -44,8 +44,8 @@ impl Question {
         Self { name: name.to_str().and_then(|text| text.parse().ok()), path: path.to_owned(), caller }
     }
 
-    /// Creates it from the arguments, whatever flags are among them: the server's `%p`, and the last name of a WAL
-    /// file before it; without such a path, the last name, and the argument after it.
+    /// Finds the request among the arguments, whatever flags they contain: the server's `%p`, and the last name of a WAL
+    /// file before it. Without such a path, it is the last name and the argument after it.
     pub(super) fn among(arguments: &[OsString]) -> Self {
         let name_of = |argument: &OsString| argument.to_str()?.parse::<WalName>().ok();
         let is_target = |argument: &OsString| Path::new(argument).file_name().is_some_and(is_of_a_server);
@@ -66,8 +66,8 @@ impl Question {
     /// Returns what the requesting server does when it finds no more WAL.
     pub(super) fn mode(&self) -> RecoveryMode {
         match (self.caller.data().recovery_mode(), self.name) {
-            // At the end it requests a history file. For other files, somebody has removed the file that selects
-            // recovery.
+            // The end of recovery requests only history files. If the server requests another file, somebody has
+            // removed the file that selects recovery.
             (RecoveryMode::Ending, Some(name)) if !matches!(name, WalName::History(_)) => {
                 RecoveryMode::Recovery
             }
@@ -75,7 +75,7 @@ impl Question {
         }
     }
 
-    /// Returns `true` if a server requests it, and not `pg_rewind` or a person, who will not retry.
+    /// Returns `true` if a server requests the file. `pg_rewind` and people do not retry.
     pub(super) fn is_of_a_server(&self) -> bool {
         self.path.file_name().is_some_and(is_of_a_server)
     }
@@ -91,7 +91,7 @@ impl Question {
         given.then(|| Known { status: 0, what: format!("the server is given its own copy of {name}") })
     }
 
-    /// Logs a failure from before the archive could be asked, or the known answer; returns the exit status.
+    /// Logs a failure from before the archive could be asked, or the known answer. Returns the exit status.
     pub(super) fn report_early(
         &self,
         program: &'static str,

@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<File, Error> {
         wrong(format!("cannot read the configuration file {}", path.display())).because(error)
     })?;
     let given = toml::from_str(&text).map_err(|error| {
-        // Uses only the message: the library also quotes the line, which may contain a secret.
+        // Only the library's message, because its full report quotes the line, which may contain a secret.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = 1 + before.matches('\n').count();
         wrong(format!("{}, line {line}: {}", path.display(), error.message()))

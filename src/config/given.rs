@@ -1,4 +1,4 @@
-//! The settings as a source gives them, each declared once for all sources.
+//! The settings as one source gives them. Each is declared once for all sources.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -9,12 +9,12 @@ use serde::Deserialize;
 use super::units::{Bytes, LongTime, StoreValue, Timeline, Timeout};
 use crate::catalog::LabelPattern;
 
-/// Settings from one source: from flags and environment variables, or from the configuration file, whose keys are the
-/// names of the fields.
+/// Settings from one source: flags and environment variables, or the configuration file. The names of the fields are the
+/// keys in the file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Given {
-    /// Path of the configuration file, which no file names.
+    /// Path of the configuration file. No key: a file cannot name another one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
     /// URL of the archive.
@@ -37,7 +37,7 @@ pub struct Given {
     pub look_ahead_files: Option<usize>,
     /// Time after which a push begins no further file.
     pub look_ahead_time: Option<Timeout>,
-    /// Size of the files in work at a time, before compression.
+    /// Total uncompressed size of the files in progress.
     pub look_ahead_memory: Option<Bytes>,
     /// Number of concurrent requests to an object store.
     pub connections: Option<NonZeroUsize>,

@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::retention::{BackupPolicy, BranchPolicy, Policy};
 use crate::wal::TimelineId;
 
-/// Longer than most base backups take, and short enough that it hardly enlarges an archive that is pruned daily.
+/// Default maximum duration of a base backup. Most take less, and WAL of a day hardly enlarges an archive that is pruned
+/// daily.
 const BACKUP_MAY_TAKE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Settings of `walkeep prune`, and of the commands that say what can be recovered: `walkeep verify`, `status`, `check`

@@ -1,9 +1,10 @@
 //! Settings: flags take precedence over environment variables, and these over the configuration file.
 //!
-//! A setting is a field of [`Given`], under its key in the configuration file. The part of [`Settings`] that uses it
-//! has its default. clap has merged flags and environment variables, which `cli` declares with their help texts.
+//! Each setting is a field of [`Given`], named like its key in the configuration file. Defaults are in the parts of
+//! [`Settings`] that use them. `cli` declares flags and environment variables with their help texts, and clap merges
+//! them.
 //!
-//! Every program checks all settings, so that a mistake shows before the program that it concerns runs.
+//! Every program checks all settings, so a mistake shows before the program that it concerns runs.
 
 mod archive;
 mod file;
@@ -33,7 +34,7 @@ pub use units::{Bytes, LongTime, StoreValue, Timeline, Timeout};
 /// Configuration file that is read by default, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/walkeep/walkeep.toml";
 
-/// Default number of connections to a store. Each request takes one round trip, mostly waiting.
+/// Default number of connections to a store. Most of a request's time is waiting for the network.
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(12).unwrap();
 
 /// The effective settings: those of every program, and a part for each kind of program.
@@ -57,7 +58,7 @@ pub struct Settings {
     pub keep: KeepSettings,
 }
 
-/// Settings of all commands of `walkeep` that look at more than one file.
+/// Settings of all commands of `walkeep` that read more than one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToolSettings {
     /// Time limit of `walkeep check` and `walkeep status`, and of each request of the others: that of a push.
@@ -76,14 +77,14 @@ impl Settings {
         Self::merge(given, file, environment)
     }
 
-    /// Returns how `walkeep-restore` prefetches.
+    /// Returns the settings with which `walkeep-restore` prefetches.
     #[must_use]
     pub fn prefetching(&self) -> Prefetching {
         let (archive, spool) = (self.archive.clone(), self.spool.clone());
         Prefetching { archive, spool, bounds: self.restore.prefetch }
     }
 
-    /// `environment` is called only for an object store.
+    /// Merges the sources. `environment` is called only for an object store.
     fn merge(
         given: &Given,
         file: File,
@@ -105,8 +106,8 @@ impl Settings {
     }
 }
 
-/// Returns a time limit: that of all calls on the command line, else its own in the file, else that of all calls in the
-/// file.
+/// Returns a time limit. In order of precedence: that of all calls on the command line, its own in the file, that of all
+/// calls in the file.
 fn limit(given: &Given, file: &Given, own: Option<Timeout>, default: Duration) -> Duration {
     given.timeout.or(own).or(file.timeout).map_or(default, |timeout| timeout.0)
 }

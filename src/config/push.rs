@@ -19,7 +19,7 @@ const LOOK_AHEAD_MEMORY: u64 = 256 << 20;
 pub struct PushSettings {
     /// Compression of new files; `None` adapts the level to the backlog.
     pub codec: Option<Codec>,
-    /// Time limit of a push, for a segment of 16 MiB. A server that shuts down waits for it.
+    /// Time limit of a push, for a segment of 16 MiB. A server waits for it in a shutdown.
     pub timeout: Duration,
     /// Limits of the look-ahead.
     pub look_ahead: LookAhead,

@@ -33,55 +33,52 @@ pub(super) struct Prune {
     #[command(flatten)]
     tool: Tool,
 
-    /// The newest N base backups stay recoverable, and the newest one that leads to the WAL written now
+    /// Keep the newest N base backups recoverable, and the newest one that leads to the WAL written now
     #[arg(long, value_name = "N")]
     keep_backups: Option<NonZeroUsize>,
 
-    /// Recovery window: any moment of the last N days stays recoverable
+    /// Keep any moment of the last N days recoverable: the recovery window
     #[arg(long, value_name = "N")]
     keep_days: Option<u32>,
 
-    /// Without known base backups: WAL archived in the last N days stays
+    /// Keep WAL archived in the last N days, for an archive without known base backups
     #[arg(long, value_name = "N")]
     keep_wal_days: Option<u32>,
 
-    /// Oldest WAL to keep, as for pg_archivecleanup: a segment, a .partial or .backup file, or PostgreSQL's %r
+    /// Delete WAL older than this, as pg_archivecleanup does: a segment, a .partial or .backup file, or PostgreSQL's %r
     #[arg(long, value_name = "NAME")]
     before: Option<Before>,
 
-    /// Directory with base backups written by pg_basebackup, in it or below; the WAL that they need stays; may be
-    /// repeated
+    /// Keep the WAL that base backups need which pg_basebackup has written to this directory or below; may be repeated
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
-    /// Maximum duration of a base backup, such as 36h; WAL archived within this time stays for one in progress
-    /// [default: 24h]
+    /// Keep WAL archived within this time, such as 36h, for a base backup in progress [default: 24h]
     #[arg(long, value_name = "DURATION")]
     backup_may_take: Option<LongTime>,
 
-    /// Timeline, such as a drill's, for which no base backup is kept; may be repeated
+    /// Keep no base backup for this timeline, such as a drill's; may be repeated
     #[arg(long, value_name = "TIMELINE")]
     give_up_timeline: Vec<Timeline>,
 
-    /// Timeline for which the newest base backup that leads to it is kept at any age; may be repeated
+    /// Keep the newest base backup that leads to this timeline, at any age; may be repeated
     #[arg(long, value_name = "TIMELINE")]
     hold_timeline: Vec<Timeline>,
 
-    /// Labels of the base backups in the archive that count, as a pattern such as 'nightly*'; may be repeated
+    /// Count only base backups in the archive with this label, a pattern such as 'nightly*'; may be repeated
     #[arg(long, value_name = "PATTERN")]
     backup_label: Vec<LabelPattern>,
 
-    /// With --before: delete even if no complete base backup is left, or none that leads to the newest timeline
+    /// With --before, delete even if no complete base backup is left, or none that leads to the newest timeline
     #[arg(long, requires = "before")]
     accept_no_backup: bool,
 
-    /// WAL position, such as 0/3000028, from which all WAL stays on every timeline, whatever the policies: what a
-    /// standby or a recovery in progress still needs
+    /// Keep all WAL from this position on, such as 0/3000028, which a standby or a recovery still needs
     #[arg(long, value_name = "LSN")]
     keep_from: Option<Lsn>,
 
-    /// Running server to ask which WAL it needs, as a standby does, and which its replication slots need: a
-    /// connection URL, without a password; may be repeated
+    /// Keep the WAL that this running server or its replication slots need: a connection URL, without a password; may
+    /// be repeated
     #[arg(long, value_name = "URL")]
     pg_url: Vec<String>,
 

@@ -1,6 +1,6 @@
-//! JSON output. Every field is always present, and null if unknown, except that the error is present only on failure,
-//! and that the reports of prune and verify are as they were written. Ages are in seconds, and never negative when
-//! clocks differ.
+//! JSON output. Every field is always present, and null if unknown, except two kinds: the error is present only on
+//! failure, and the reports of prune and verify are as they were written. Ages are in seconds, and never negative, even
+//! if clocks differ.
 
 use jiff::Timestamp;
 use serde::Serialize;

@@ -10,9 +10,10 @@ use crate::status::{Chore, Demands, LagBy, Problem, Unarchived, Why};
 /// Limits. Each one exceeded is a problem.
 #[derive(Debug, Args)]
 pub(super) struct Limits {
-    /// Fail if the archive lags by more than this, such as 30m or 2h. With --pgdata: if a finished file has been
-    /// waiting for longer; an idle server does not lag. Without: if the newest segment is older; archive_timeout must
-    /// then be set, and an idle server still raises an alarm, because it ends no segment, so --pgdata is better
+    /// Fail if a finished file has waited for archiving longer than this, such as 30m or 2h
+    ///
+    /// Without --pgdata, fails if the newest segment is older. Then archive_timeout must be set. An idle server still
+    /// raises an alarm, because it ends no segment, so give --pgdata if you can.
     #[arg(long = "max-lag", value_name = "DURATION", value_parser = whole_duration)]
     lag: Option<SignedDuration>,
 
@@ -20,8 +21,7 @@ pub(super) struct Limits {
     #[arg(long = "max-backlog", value_name = "N", requires = "pgdata")]
     backlog: Option<u64>,
 
-    /// Fail if the newest base backup ended longer ago, such as 2d, or if none is known whose first segment still
-    /// exists
+    /// Fail if the newest base backup whose first segment still exists ended longer ago, such as 2d, or none is known
     #[arg(long = "max-backup-age", value_name = "DURATION", value_parser = whole_duration)]
     backup_age: Option<SignedDuration>,
 

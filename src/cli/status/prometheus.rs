@@ -1,6 +1,6 @@
 //! Prometheus output, in its text format
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>). Unknown values have no sample:
-//! a number in their place would be believed.
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>). Unknown values have no sample,
+//! because any number in their place would be misleading.
 
 use std::fmt::Write;
 

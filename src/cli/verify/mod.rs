@@ -29,7 +29,7 @@ pub(super) struct Verify {
     #[command(flatten)]
     tool: Tool,
 
-    /// Decompress every file and compare it with what was archived, instead of with what was stored
+    /// Decompress every file and verify its original content, not only the stored bytes
     #[arg(long, conflicts_with = "names_only")]
     deep: bool,
 
@@ -42,7 +42,7 @@ pub(super) struct Verify {
     #[arg(long, value_name = "WHEN", conflicts_with = "names_only")]
     since: Option<Since>,
 
-    /// Verify no segment's content
+    /// Verify names and text files only, no segment's content
     #[arg(long)]
     names_only: bool,
 
@@ -54,11 +54,11 @@ pub(super) struct Verify {
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
-    /// Labels of the base backups in the archive that count, as a pattern; may be repeated
+    /// Count only base backups in the archive with this label, a pattern such as 'nightly*'; may be repeated
     #[arg(long, value_name = "PATTERN")]
     backup_label: Vec<LabelPattern>,
 
-    /// Timeline, such as a drill's, that is not the one written now; may be repeated
+    /// Do not take this timeline, such as a drill's, for the one written now; may be repeated
     #[arg(long, value_name = "TIMELINE")]
     give_up_timeline: Vec<Timeline>,
 
