@@ -288,7 +288,9 @@ mod tests {
         assert!(wal.is_complete(backup));
         assert_eq!(reaches(&wal, backup), [(1, Some((1, 9)), true)]);
         assert_eq!(missing(&wal, backup), []);
-        assert!(!wal.is_complete(origin(1, 9, 10 * MB + 1)));
+        let unfinished = origin(1, 9, 10 * MB + 1);
+        assert!(!wal.is_complete(unfinished));
+        assert_eq!(reaches(&wal, unfinished), [(1, Some((1, 9)), true)], "short of being consistent");
         assert!(wal.is_complete(origin(1, 9, 10 * MB)), "ends with its segment");
         assert_eq!(reaches(&wal, origin(1, 1, 0)), [(1, None, false)], "its first segment is not there");
     }
@@ -314,6 +316,9 @@ mod tests {
         // A fork between two segments.
         let wal = archive(&[(1, 2..=4), (2, 5..=8)], &[(2, &[(1, 5 * MB)])]);
         assert_eq!(missing(&wal, origin(1, 3, 0)), []);
+        // What timeline 1 then wrote is not timeline 2's.
+        let wal = archive(&[(1, 2..=6)], &[(2, &[(1, 5 * MB)])]);
+        assert_eq!(reaches(&wal, origin(1, 3, 0)), [(1, Some((1, 6)), true), (2, Some((1, 4)), true)]);
     }
 
     #[test]
