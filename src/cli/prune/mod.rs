@@ -49,7 +49,7 @@ pub(super) struct Prune {
     #[arg(long, value_name = "NAME")]
     before: Option<Before>,
 
-    /// Keep the WAL that base backups need which pg_basebackup has written to this directory or below; may be repeated
+    /// Keep the WAL needed by base backups that pg_basebackup has written to this directory or below; may be repeated
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
 
