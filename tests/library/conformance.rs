@@ -1,4 +1,4 @@
-//! The promises of an archive, of each place that this process can make by itself.
+//! The promises of an archive, tested for each backend that needs no other process.
 
 mod memory {
     use support::{conformance::InMemory, one_by_one, with_all_promises};

@@ -1,4 +1,4 @@
-//! Archiving into a store that does what no store should.
+//! Archiving into a store that fails in every way.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,12 @@ const SEGMENTS: [&str; 4] =
 const PARTIAL: &str = "000000010000000000000001.partial";
 const HISTORY: &str = "00000002.history";
 
-/// What has been asked, in order.
+/// Lists the kinds of all requests, in order.
 fn asked(world: &World) -> Vec<Asked> {
     world.memory.asked().into_iter().map(|(asked, _)| asked).collect()
 }
 
-/// A world with a segment in `pg_wal`.
+/// Creates a world with a segment in `pg_wal`.
 fn with_segment() -> World {
     let world = World::new();
     world.make(SEGMENT, 0);
@@ -44,7 +44,7 @@ fn a_new_file_takes_one_request_and_one_that_is_there_is_compared() {
 }
 
 #[test]
-fn a_create_whose_answer_is_lost_is_found_to_have_been_done() {
+fn a_create_whose_answer_is_lost_is_found_by_the_next_attempt() {
     let world = with_segment();
     world.memory.order(When::first(Create), Fault::AnswerLost);
     assert_eq!(run(world.push(SEGMENT)).unwrap().created, Created::Exists);
@@ -53,7 +53,7 @@ fn a_create_whose_answer_is_lost_is_found_to_have_been_done() {
 }
 
 #[test]
-fn whatever_may_pass_is_tried_again_and_what_needs_a_person_is_not() {
+fn temporary_failures_are_retried_and_those_that_need_a_person_are_not() {
     for fault in [Fault::Busy, Fault::TimedOut, Fault::BrokenOff, Fault::NoStore] {
         let world = with_segment();
         world.memory.order(When::first(Create), fault.clone());
@@ -84,7 +84,7 @@ fn a_store_that_stays_away_is_given_up_within_the_limit() {
 }
 
 #[test]
-fn whoever_waits_for_a_silent_store_can_be_stopped() {
+fn a_push_to_a_silent_store_can_be_stopped() {
     let world = with_segment();
     world.memory.order(When::every(Create), Fault::Silent);
     let stop = world.stop.clone();
@@ -105,7 +105,7 @@ fn another_file_of_that_name_is_a_conflict_and_stays_as_it_is() {
         assert_eq!(run(world.push(SEGMENT)).unwrap_err().kind(), ErrorKind::Conflict);
         assert_eq!(world.memory.get(&key(SEGMENT)).unwrap(), garbage);
     }
-    // The other one of two servers is quicker by a moment.
+    // Another server creates the file just before this one.
     let world = with_segment();
     let other = theirs.clone().unwrap();
     world.make(SEGMENT, 1);
@@ -129,7 +129,7 @@ fn of_two_partial_files_both_are_kept() {
 }
 
 #[test]
-fn what_goes_before_it_is_compared_is_archived_by_the_same_call() {
+fn a_file_deleted_before_its_comparison_is_archived_by_the_same_call() {
     let world = with_segment();
     run(world.push(SEGMENT)).unwrap();
     world.memory.before(When::first(Read), |memory| memory.remove(&key(SEGMENT)));
@@ -138,7 +138,7 @@ fn what_goes_before_it_is_compared_is_archived_by_the_same_call() {
 }
 
 #[test]
-fn a_comparison_that_breaks_off_says_nothing_and_is_made_again() {
+fn an_interrupted_comparison_proves_nothing_and_is_repeated() {
     let world = with_segment();
     run(world.push(SEGMENT)).unwrap();
     for bytes in [0, 100, 1000] {
@@ -172,7 +172,7 @@ fn a_neighbour_that_fails_is_left_to_its_own_call_and_does_not_fail_this_one() {
         world.make_ready(&SEGMENTS);
         world.memory.order(When::first(Create).on(SEGMENTS[2]), fault.clone());
         let report = run(world.push_along(SEGMENT, 1)).unwrap();
-        // Of an archive that is away, no further one is tried.
+        // An unavailable archive ends the look-ahead.
         assert_eq!((report.created, report.along.files), (Created::New, 1), "{fault:?}");
         let is_there = matches!(fault, Fault::AnswerLost);
         assert_eq!(world.memory.keys().len(), if is_there { 3 } else { 2 }, "{fault:?}");
@@ -195,7 +195,7 @@ fn behind_a_conflict_nothing_of_the_timeline_is_taken_along() {
         [key(SEGMENT)],
         "a timeline of which nothing is known may descend from it"
     );
-    // Found while they are taken along, it keeps out what comes after it.
+    // A conflict of a neighbour excludes the segments after it.
     let world = World::archived(&[SEGMENTS[1]]);
     world.make_ready(&SEGMENTS);
     world.make(SEGMENTS[1], 1);
@@ -214,7 +214,7 @@ fn a_history_file_does_not_go_before_a_segment_that_differs() {
     let error = run(world.push(HISTORY)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.report());
     assert_eq!(world.memory.keys(), [key(SEGMENT)]);
-    // What cannot be told is no reason to let it go, and none to give up.
+    // A failed comparison is retried: the file is neither published without it nor given up.
     world.make(SEGMENT, 0);
     world.memory.order(When::first(Look), Fault::Busy);
     world.memory.order(When::first(Read), Fault::TornAfter(50));

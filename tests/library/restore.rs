@@ -1,4 +1,4 @@
-//! Restoring from a store that does what no store should: "absent" must be proven whatever happens.
+//! Restoring from a store that fails in every way: "absent" must be proven whatever happens.
 
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,10 @@ const SEGMENTS: [&str; 4] = [
 ];
 const HISTORY: &str = "00000002.history";
 
-/// No further attempt is made.
+/// Time limit that allows one attempt.
 const ONCE: Duration = Duration::ZERO;
 
-/// What means that nothing is known.
+/// Faults after which nothing is known about the file.
 const UNKNOWN: [Fault; 5] =
     [Fault::Busy, Fault::TimedOut, Fault::BrokenOff, Fault::NoStore, Fault::AnswerLost];
 
@@ -45,7 +45,7 @@ fn a_file_comes_back_whole_by_one_request() {
 }
 
 #[test]
-fn the_end_of_the_log_is_absent_by_a_look_at_what_is_around() {
+fn the_end_of_the_log_is_proven_by_a_listing() {
     let world = World::archived(&SEGMENTS[..2]);
     assert_eq!(kind(run(world.restore(SEGMENTS[2]))), ErrorKind::Absent);
     assert!(world.memory.times(List) > 0, "a word about one name alone proves no end");
@@ -53,7 +53,7 @@ fn the_end_of_the_log_is_absent_by_a_look_at_what_is_around() {
 }
 
 #[test]
-fn whatever_goes_wrong_with_a_question_absence_is_not_proven() {
+fn a_failed_request_never_proves_absence() {
     for asked in [Read, List] {
         for fault in UNKNOWN {
             let world = World::archived(&SEGMENTS[..2]);
@@ -76,8 +76,8 @@ fn whatever_goes_wrong_with_a_question_absence_is_not_proven() {
 }
 
 #[test]
-fn any_one_request_may_fail_on_the_way_and_the_answer_is_the_same() {
-    // In standby, a gap of which a moment is not waited for, in recovery an end; each asks in its own way.
+fn one_failed_request_does_not_change_the_final_answer() {
+    // The end of the WAL and a gap take different requests.
     for (missing, there, expected) in
         [(SEGMENTS[2], &[0, 1][..], ErrorKind::Absent), (SEGMENTS[2], &[1, 3], ErrorKind::Gap)]
     {
@@ -97,14 +97,14 @@ fn any_one_request_may_fail_on_the_way_and_the_answer_is_the_same() {
             assert_eq!(outcome, ErrorKind::Unavailable, "{number} {asked:?}");
             world.memory.heal();
         }
-        // Another attempt finds out.
+        // With time left, another attempt finds the answer.
         world.memory.order(When::first(asked[1]), Fault::Busy);
         assert_eq!(kind(run(world.restore(missing))), expected);
     }
 }
 
 #[test]
-fn an_archive_of_which_nothing_is_this_clusters_proves_nothing() {
+fn an_archive_without_files_of_the_cluster_proves_nothing() {
     let world = World::new();
     world.memory.put("8/wal/0000000100000000/000000010000000000000001", "another's");
     for name in [SEGMENTS[0], HISTORY] {
@@ -124,10 +124,10 @@ fn a_segment_that_is_missing_before_another_is_a_gap_unless_that_is_accepted() {
 }
 
 #[test]
-fn what_is_on_its_way_is_waited_for() {
+fn a_segment_that_may_still_arrive_is_waited_for() {
     let world = World::archived(&[SEGMENTS[0], SEGMENTS[1], SEGMENTS[3]]);
     let late = World::archived(&[SEGMENTS[2]]).memory.get(&key(SEGMENTS[2])).unwrap();
-    // The later one has just come.
+    // The later segment has just arrived.
     world.memory.age(&key(SEGMENTS[3]), Duration::ZERO);
     world.memory.after(When::first(List), move |memory| memory.put(&key(SEGMENTS[2]), late.clone()));
     run(world.restore(SEGMENTS[2])).unwrap();
@@ -135,7 +135,7 @@ fn what_is_on_its_way_is_waited_for() {
 }
 
 #[test]
-fn a_file_that_comes_between_two_questions_is_fetched() {
+fn a_file_that_arrives_between_two_requests_is_fetched() {
     let world = World::archived(&SEGMENTS[..2]);
     let new = World::archived(&[SEGMENTS[2]]).memory.get(&key(SEGMENTS[2])).unwrap();
     world.memory.after(When::first(Read), move |memory| memory.put(&key(SEGMENTS[2]), new.clone()));
@@ -144,9 +144,9 @@ fn a_file_that_comes_between_two_questions_is_fetched() {
 }
 
 #[test]
-fn a_file_that_goes_between_a_listing_and_a_look_into_it_proves_no_end() {
+fn a_file_deleted_between_a_listing_and_its_read_proves_no_end() {
     let world = World::archived(&[SEGMENTS[0], SEGMENTS[1], SEGMENTS[3]]);
-    // Outside of a data directory, it is looked into for the size of segments. A prune is at work.
+    // Outside a data directory, the lowest segment is read for the segment size. A prune deletes it first.
     world.memory.before(When::first(Read).on(SEGMENTS[0]), |memory| memory.remove(&key(SEGMENTS[0])));
     let elsewhere = tempfile::tempdir().unwrap();
     let restored = run(world.restore_with(SEGMENTS[2], Duration::from_secs(2), |request| {
@@ -175,7 +175,7 @@ fn a_body_that_breaks_off_leaves_nothing_and_is_fetched_again() {
 }
 
 #[test]
-fn what_is_damaged_is_never_handed_over_nor_called_absent() {
+fn a_damaged_file_is_neither_restored_nor_reported_absent() {
     let world = World::archived(&SEGMENTS[..1]);
     let whole = world.memory.get(&key(SEGMENTS[0])).unwrap();
     let changed = |at: usize| {
@@ -189,13 +189,13 @@ fn what_is_damaged_is_never_handed_over_nor_called_absent() {
         assert_eq!(kind(run(world.restore(SEGMENTS[0]))), ErrorKind::Damaged, "{} bytes", bytes.len());
         assert_eq!(world.restored(), None);
     }
-    // Under another name.
+    // An intact file under another name.
     world.memory.put(&key(SEGMENTS[1]), whole);
     assert_eq!(kind(run(world.restore(SEGMENTS[1]))), ErrorKind::Damaged);
 }
 
 #[test]
-fn the_servers_own_history_file_is_taken_where_the_archive_cannot_say() {
+fn the_servers_own_history_file_is_used_if_the_archive_cannot_tell() {
     for fault in [Fault::Busy, Fault::Refused, Fault::TimedOut] {
         let world = World::archived(&SEGMENTS[..1]);
         world.memory.order(When::every(Read), fault.clone());
@@ -203,14 +203,14 @@ fn the_servers_own_history_file_is_taken_where_the_archive_cannot_say() {
         assert!(matches!(run(world.restore(HISTORY)).unwrap(), Restored::OwnCopy), "{fault:?}");
         assert_eq!(world.restored().unwrap(), content);
     }
-    // Where it says that there is none, that counts: the server looks for a free number.
+    // An archive that proves the absence is believed: the server is looking for a free timeline number.
     let world = World::archived(&SEGMENTS[..1]);
     world.make(HISTORY, 0);
     assert_eq!(kind(run(world.restore(HISTORY))), ErrorKind::Absent);
 }
 
 #[test]
-fn a_standby_hears_of_an_end_at_once_and_waits_only_briefly() {
+fn a_standby_is_told_of_the_end_without_waiting() {
     let world = World::archived(&[SEGMENTS[0], SEGMENTS[1], SEGMENTS[3]]);
     let begun = Instant::now();
     let standby = world.restore_with("000000010000000000000005", Duration::from_mins(1), |request| {

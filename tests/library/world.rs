@@ -26,7 +26,7 @@ use walkeep::{
 
 pub(crate) const SYSTEM: u64 = 7_381_092_445_103_374_871;
 
-/// Where the server wants what it asks for.
+/// Target path of a restore.
 const TARGET: &str = "pg_wal/RECOVERYXLOG";
 
 pub(crate) struct World {
@@ -36,7 +36,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An empty archive, and a data directory with an empty `pg_wal`.
+    /// Creates an empty archive, and a data directory with an empty `pg_wal`.
     pub(crate) fn new() -> Self {
         let world = Self {
             memory: Memory::new(),
@@ -51,7 +51,7 @@ impl World {
         world
     }
 
-    /// A world whose archive holds these files, long since; `pg_wal` is empty again.
+    /// Creates a world whose archive got these files long ago. `pg_wal` is empty.
     pub(crate) fn archived(names: &[&str]) -> Self {
         let world = Self::new();
         for name in names {
@@ -60,7 +60,7 @@ impl World {
         world
     }
 
-    /// Archives a file, a long time ago.
+    /// Archives a file, dates it long ago, and removes it from `pg_wal`.
     pub(crate) fn archive(&self, name: &str) {
         self.make(name, 0);
         run(self.push(name)).unwrap();
@@ -77,14 +77,14 @@ impl World {
         fs::write(self.path(name), content).unwrap();
     }
 
-    /// Makes a WAL file in `pg_wal`; `seed` makes a segment's content differ. Returns the content.
+    /// Writes a WAL file into `pg_wal`. A segment's content depends on `seed`. Returns the content.
     pub(crate) fn make(&self, name: &str, seed: u8) -> Vec<u8> {
         let content = original(name, seed);
         self.file(&format!("pg_wal/{name}"), &content);
         content
     }
 
-    /// Makes WAL files, and marks them as the server does that waits for them to be archived.
+    /// Writes WAL files into `pg_wal`, and marks them as ready to be archived.
     pub(crate) fn make_ready(&self, names: &[&str]) {
         for name in names {
             self.make(name, 0);
@@ -120,7 +120,7 @@ impl World {
         push(&self.options(), self.request(name), None, &limit, &self.stop).await
     }
 
-    /// Archives a file of `pg_wal`, and its neighbours, of which so many are in work at a time.
+    /// Archives a file of `pg_wal`, and its neighbours, `at_once` at a time.
     pub(crate) async fn push_along(&self, name: &str, at_once: usize) -> Result<PushReport, Error> {
         let (limit, spool) = (TimeLimit::new(Instant::now(), LONG), self.spool());
         let connections = NonZeroUsize::new(at_once).unwrap();
@@ -156,7 +156,7 @@ impl World {
         restore(&self.options(), &request, None, &TimeLimit::new(Instant::now(), limit)).await
     }
 
-    /// What has been restored; `None` where nothing is. Besides it, `pg_wal` must hold nothing new.
+    /// Returns the restored content, if any. Asserts that `pg_wal` contains nothing else that is new.
     pub(crate) fn restored(&self) -> Option<Vec<u8>> {
         let names = fs::read_dir(self.path("pg_wal")).unwrap().map(|entry| entry.unwrap().file_name());
         let mut left = names.filter(|name| {
@@ -168,14 +168,14 @@ impl World {
     }
 }
 
-/// Far longer than anything takes here.
+/// Time limit that no test reaches.
 pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 pub(crate) fn system() -> SystemIdentifier {
     SystemIdentifier::new(SYSTEM).unwrap()
 }
 
-/// The content of a WAL file.
+/// Returns the content of a WAL file.
 pub(crate) fn original(name: &str, seed: u8) -> Vec<u8> {
     match name.parse().unwrap() {
         WalName::Segment(_) | WalName::Partial(_) => {
@@ -186,7 +186,7 @@ pub(crate) fn original(name: &str, seed: u8) -> Vec<u8> {
     }
 }
 
-/// Where the archive keeps a file.
+/// Returns the key of an archived file.
 pub(crate) fn key(name: &str) -> String {
     match name.parse().unwrap() {
         WalName::Segment(segment) | WalName::Partial(segment) => {

@@ -1,4 +1,4 @@
-//! The backends, each as a way to make empty archives.
+//! The backends: each creates empty archives, and says in what it differs.
 
 use std::{
     collections::BTreeMap,
@@ -22,26 +22,26 @@ use crate::{
 
 /// A kind of archive.
 pub trait Backend: Sync {
-    /// What opens the archive of that name, which becomes a part of its keys.
+    /// Returns the options that open the archive of that name. The name becomes a part of the archive's keys.
     fn archive(&self, name: &str) -> ArchiveOptions;
 
-    /// Puts files below that archive which are none of its doing.
+    /// Writes files below that archive without its knowledge.
     fn put(&self, name: &str, files: &[(String, &[u8])]);
 
-    /// Whether creating refuses what is there, and so whether it decides between several at once. Where it does not, whoever
-    /// creates asks first.
+    /// Returns `true` if creating a file fails when its name is taken, which also decides between concurrent creates.
+    /// Otherwise a caller must look the name up first.
     fn honours_conditions(&self) -> bool {
         true
     }
 
-    /// Whether it is one of files and directories: it tells whether what was to be deleted was there, has directories that
-    /// are empty, and knows what its own unfinished files look like.
+    /// Returns `true` for a directory. Unlike a store, it reports whether a file to delete existed, has empty
+    /// directories, and recognizes its own unfinished files.
     fn is_directory(&self) -> bool {
         false
     }
 }
 
-/// An archive that nobody else uses.
+/// An archive for one test.
 pub struct Scene<'a> {
     pub backend: &'a dyn Backend,
     pub name: String,
@@ -50,7 +50,7 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// An empty archive.
+    /// Creates an empty archive.
     pub async fn new(backend: &'a dyn Backend) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("archive-{:03}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -58,24 +58,24 @@ impl<'a> Scene<'a> {
         Self { backend, name, archive, system: SystemIdentifier::new(7_381_092_445_103_374_871).unwrap() }
     }
 
-    /// Puts something below the archive behind its back.
+    /// Writes a file below the archive without its knowledge.
     pub fn put(&self, key: &str, content: &[u8]) {
         self.backend.put(&self.name, &[(key.to_owned(), content)]);
     }
 
-    /// As [`Scene::put`], where the system's files are.
+    /// Does the same as [`Scene::put`] below the directory of the system.
     pub fn put_of_system(&self, key: &str, content: &[u8]) {
         self.put_many_of_system(&[(key.to_owned(), content)]);
     }
 
-    /// As [`Scene::put_of_system`], for many.
+    /// Does the same as [`Scene::put_of_system`] for many files.
     pub fn put_many_of_system(&self, files: &[(String, &[u8])]) {
         let below = |(key, content): &(String, _)| (format!("{}/{key}", self.system), *content);
         self.backend.put(&self.name, &files.iter().map(below).collect::<Vec<_>>());
     }
 }
 
-/// The memory of this process.
+/// Archives in the memory of this process.
 pub struct InMemory(Memory);
 
 impl InMemory {
@@ -96,7 +96,7 @@ impl Backend for InMemory {
     }
 }
 
-/// A directory of this machine.
+/// Archives in a directory of this machine.
 pub struct Directory(TempDir);
 
 impl Directory {
@@ -126,7 +126,7 @@ impl Backend for Directory {
     }
 }
 
-/// The S3 server in this process.
+/// Archives in the S3 server of this process.
 pub struct Bucket(Store);
 
 impl Bucket {
@@ -145,7 +145,7 @@ impl Backend for Bucket {
     }
 }
 
-/// A real S3 server.
+/// Archives in a real S3 server.
 pub struct InGarage<'a>(garage::Garage<'a>);
 
 impl<'a> InGarage<'a> {
@@ -194,11 +194,11 @@ fn put(name: &str, files: &[(String, &[u8])], environment: &[(&'static str, Stri
         async move { client.put(&key, content.into()).await }
     });
     let putting = putting.buffer_unordered(8).try_collect::<Vec<_>>();
-    // A thread of its own: the caller's is one of a runtime.
+    // On a thread of its own, because the caller's belongs to a runtime.
     thread::scope(|scope| drop(scope.spawn(|| run(putting)).join().unwrap().unwrap()));
 }
 
-/// Runs asynchronous work, on as many threads as it likes.
+/// Runs asynchronous work in a runtime with two threads.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(work)
 }

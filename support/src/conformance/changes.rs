@@ -1,4 +1,4 @@
-//! What changes in an archive, and when that is seen.
+//! Changes of an archive: deletions and reports, and their effect on listings and lookups.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ impl Scene<'_> {
         self.archive.inventory(self.system).await.unwrap().files
     }
 
-    /// Deletes files; which of them the archive says went.
+    /// Deletes files. Returns the indices of those that the archive reports as deleted.
     async fn delete(&self, files: &[ArchivedFile]) -> Vec<usize> {
         let mut gone = Vec::new();
         let never = CancellationToken::new();
@@ -26,7 +26,7 @@ impl Scene<'_> {
     }
 }
 
-pub fn listings_and_questions_see_every_change_at_once(backend: &dyn Backend) {
+pub fn listings_and_lookups_show_every_change_at_once(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -52,7 +52,7 @@ pub fn listings_and_questions_see_every_change_at_once(backend: &dyn Backend) {
     });
 }
 
-pub fn what_is_deleted_is_gone_and_all_else_stays(backend: &dyn Backend) {
+pub fn deleted_files_are_gone_and_all_others_stay(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         for file in many().iter().take(6) {
@@ -63,13 +63,13 @@ pub fn what_is_deleted_is_gone_and_all_else_stays(backend: &dyn Backend) {
         let gone: BTreeSet<_> = scene.delete(some).await.into_iter().collect();
         assert_eq!(gone, BTreeSet::from([0, 1, 2]));
         assert_eq!(scene.files().await, rest);
-        // What is gone already is nothing to complain of; a directory tells that it did not go.
+        // Deleting an absent file is no error. A directory does not report it as deleted.
         let gone = scene.delete(&files[2..4]).await;
         assert!(gone.contains(&1) && (!backend.is_directory() || gone == [1]), "{gone:?}");
         assert_eq!(scene.files().await, rest[1..]);
         scene.delete(&[]).await;
         assert_eq!(scene.files().await, rest[1..]);
-        // A name that is free again.
+        // The name is free again.
         scene.create(&files[0].name.to_string(), content("anew")).await;
         assert_eq!(scene.read(&files[0].name.to_string()).await.unwrap(), b"anew");
     });
@@ -87,7 +87,7 @@ pub fn more_than_a_thousand_files_are_deleted(backend: &dyn Backend) {
     });
 }
 
-pub fn who_is_told_to_stop_deletes_nothing_more(backend: &dyn Backend) {
+pub fn a_stopped_deletion_deletes_nothing_more(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         for file in NAMES {
@@ -102,7 +102,7 @@ pub fn who_is_told_to_stop_deletes_nothing_more(backend: &dyn Backend) {
     });
 }
 
-pub fn what_pushes_have_left_is_listed_and_deleted(backend: &dyn Backend) {
+pub fn leftovers_of_pushes_are_listed_and_deleted(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         scene.create(SEGMENT, content("x")).await;

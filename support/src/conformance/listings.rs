@@ -11,10 +11,10 @@ use walkeep::{
 use super::backend::{Backend, Scene, run};
 use super::promises::{NAMES, SEGMENT, content, name};
 
-/// More than a page of any store's listing.
+/// Number of files: more than a page of any store's listing.
 pub const MANY: usize = 1100;
 
-/// The names of so many segments, in order: five logs of each of two timelines.
+/// Returns the names of [`MANY`] segments, in order: five logs of each of two timelines.
 pub fn many() -> Vec<String> {
     let names = (0..MANY).map(|number| {
         let (timeline, log) = (1 + number / (MANY / 2), number % (MANY / 2) / 110);
@@ -28,7 +28,7 @@ fn names(files: &[ArchivedFile]) -> Vec<String> {
 }
 
 impl Scene<'_> {
-    /// Puts segments there, as if they had been archived.
+    /// Writes segments as if they had been archived.
     pub fn put_segments(&self, segments: &[String]) {
         let files = segments.iter().map(|segment| (format!("wal/{}/{segment}", &segment[..16]), &b"x"[..]));
         let files: Vec<_> = files.collect();
@@ -36,7 +36,7 @@ impl Scene<'_> {
     }
 }
 
-pub fn all_that_is_there_is_listed_in_order_beyond_a_thousand_names(backend: &dyn Backend) {
+pub fn a_listing_is_complete_and_in_order_beyond_a_thousand_names(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -120,7 +120,7 @@ pub fn the_parts_of_an_archive_are_listed_by_themselves(backend: &dyn Backend) {
     });
 }
 
-pub fn what_walkeep_does_not_know_is_never_taken_for_an_archived_file(backend: &dyn Backend) {
+pub fn an_unknown_file_is_never_taken_for_an_archived_file(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -163,7 +163,7 @@ pub fn what_walkeep_does_not_know_is_never_taken_for_an_archived_file(backend: &
     });
 }
 
-pub fn what_is_around_a_segment_is_seen(backend: &dyn Backend) {
+pub fn the_surroundings_of_a_segment_are_found(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -210,7 +210,7 @@ pub fn the_time_of_a_file_is_that_of_its_creation(backend: &dyn Backend) {
         let file = scene.archive.inventory(scene.system).await.unwrap().files[0];
         let age = Timestamp::now().duration_since(file.since);
         assert!(age.abs() < SignedDuration::from_mins(5), "{age:#}");
-        // By every listing.
+        // Other listings agree.
         let newest = scene.archive.newest_segment(scene.system).await.unwrap().unwrap();
         assert!(newest.since.duration_since(file.since).abs() < SignedDuration::from_secs(1), "{newest:?}");
         assert_eq!((newest.name, newest.stored_size), (file.name, 1));

@@ -1,7 +1,7 @@
-//! What `Archive` promises, every backend keeps: one suite for each of them, through the library.
+//! Promises of `Archive` that every backend must keep: one test suite for all of them, through the library.
 //!
-//! A backend joins by saying how an empty archive is made in it ([`Backend`]). What is promised is in `promises`, `listings` and
-//! `changes`, once for all. Where a backend differs it says so, and the promise says what follows.
+//! The tests are in `promises`, `listings` and `changes`. A backend implements [`Backend`]: how to create an empty archive
+//! in it, and in what it differs. The tests say what follows from a difference.
 
 pub mod backend;
 pub mod changes;
@@ -10,39 +10,39 @@ pub mod promises;
 
 pub use backend::{Backend, Bucket, Directory, InGarage, InMemory};
 
-/// Hands all promises to another macro, after a backend.
+/// Passes a backend and all promises to another macro.
 #[macro_export]
 macro_rules! with_all_promises {
     ($callback:ident, $backend:expr) => {
         $callback! {
             $backend;
             promises::a_file_is_created_once_and_never_replaced,
-            promises::of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there,
+            promises::of_concurrent_creates_of_one_name_one_wins_and_its_file_is_complete,
             promises::a_file_comes_back_whole_whatever_its_size,
-            promises::a_file_that_is_not_there_is_absent_and_nothing_else_is,
+            promises::only_a_file_that_does_not_exist_is_absent,
             promises::an_archive_without_a_file_of_the_system_proves_nothing,
-            promises::whoever_asks_whether_a_file_is_there_hears_the_same,
+            promises::all_lookups_of_a_file_agree,
             promises::systems_are_apart,
             promises::archives_in_one_place_are_apart,
-            promises::a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_way,
-            promises::reading_that_is_given_up_ends,
-            listings::all_that_is_there_is_listed_in_order_beyond_a_thousand_names,
+            promises::an_abandoned_create_leaves_a_whole_file_or_none_and_blocks_nobody,
+            promises::an_abandoned_read_ends,
+            listings::a_listing_is_complete_and_in_order_beyond_a_thousand_names,
             listings::the_parts_of_an_archive_are_listed_by_themselves,
-            listings::what_walkeep_does_not_know_is_never_taken_for_an_archived_file,
-            listings::what_is_around_a_segment_is_seen,
+            listings::an_unknown_file_is_never_taken_for_an_archived_file,
+            listings::the_surroundings_of_a_segment_are_found,
             listings::the_time_of_a_file_is_that_of_its_creation,
-            changes::listings_and_questions_see_every_change_at_once,
-            changes::what_is_deleted_is_gone_and_all_else_stays,
+            changes::listings_and_lookups_show_every_change_at_once,
+            changes::deleted_files_are_gone_and_all_others_stay,
             changes::more_than_a_thousand_files_are_deleted,
-            changes::who_is_told_to_stop_deletes_nothing_more,
-            changes::what_pushes_have_left_is_listed_and_deleted,
+            changes::a_stopped_deletion_deletes_nothing_more,
+            changes::leftovers_of_pushes_are_listed_and_deleted,
             changes::a_report_is_replaced_and_is_no_archived_file,
             changes::a_probe_tells_what_the_backend_can_do,
         }
     };
 }
 
-/// A test for each promise.
+/// Creates a test for each promise.
 #[macro_export]
 macro_rules! one_by_one {
     ($backend:expr; $($module:ident::$name:ident),* $(,)?) => {
@@ -55,7 +55,8 @@ macro_rules! one_by_one {
     };
 }
 
-/// All promises in one test: for a backend that takes long to set up. What is tried last is what fails.
+/// Tests all promises in one test, for a backend that takes long to set up. The promise printed last is the one that
+/// fails.
 #[macro_export]
 macro_rules! all_together {
     ($backend:expr; $($module:ident::$name:ident),* $(,)?) => {

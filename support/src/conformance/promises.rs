@@ -1,4 +1,4 @@
-//! Creating and fetching.
+//! Creation, lookups and fetching of files.
 
 use std::{
     fs::File,
@@ -28,7 +28,7 @@ const PARTIAL: &str = "000000010000000000000002.partial";
 const HISTORY: &str = "00000002.history";
 const BACKUP: &str = "000000010000000000000001.00000028.backup";
 
-/// A name of each kind.
+/// One name of each kind of file.
 pub const NAMES: [&str; 4] = [SEGMENT, PARTIAL, HISTORY, BACKUP];
 
 pub fn name(text: &str) -> WalName {
@@ -40,7 +40,7 @@ pub fn content(bytes: impl AsRef<[u8]>) -> Content<File> {
 }
 
 impl Scene<'_> {
-    /// Creates a file as a push does: asks first whether the name is taken, which a store without conditions needs.
+    /// Creates a file as a push does. Looks the name up first, as a store without conditions requires.
     pub async fn create(&self, file: &str, content: Content<File>) -> Created {
         self.create_in(self.system, file, content).await
     }
@@ -52,13 +52,13 @@ impl Scene<'_> {
         self.archive.create(system, name(file), content).await.unwrap()
     }
 
-    /// The bytes of a file, or why there are none.
+    /// Reads a file.
     pub async fn read(&self, file: &str) -> Result<Vec<u8>, Error> {
         read(self.archive.fetch(self.system, name(file)).await?).await
     }
 }
 
-/// All bytes of a file, of which there are as many as it says.
+/// Reads a fetched file, which must have the announced size.
 pub async fn read(fetched: Fetched) -> Result<Vec<u8>, Error> {
     let Fetched { mut reader, stored_size, transfer, .. } = fetched;
     let reading = tokio::task::spawn_blocking(move || {
@@ -87,7 +87,7 @@ pub fn a_file_is_created_once_and_never_replaced(backend: &dyn Backend) {
     });
 }
 
-pub fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there(backend: &dyn Backend) {
+pub fn of_concurrent_creates_of_one_name_one_wins_and_its_file_is_complete(backend: &dyn Backend) {
     const MANY: u8 = 8;
     if !backend.honours_conditions() {
         return;
@@ -95,7 +95,7 @@ pub fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there(backe
     let scene = run(Scene::new(backend));
     for round in 0..4u8 {
         let file = format!("0000000100000000000000{round:02X}");
-        // As processes do: each with an archive, and a runtime, of its own.
+        // Like separate processes, each has an archive and a runtime of its own.
         let create = |number: u8| {
             let options = backend.archive(&scene.name);
             run(async {
@@ -113,7 +113,7 @@ pub fn of_many_that_create_one_name_at_once_one_wins_and_its_file_is_there(backe
             match outcome {
                 Ok(Created::New) => winners.push(number),
                 Ok(Created::Exists) => {}
-                // A store may say that another one is at work, and be asked again.
+                // A store may report a concurrent request as a temporary failure.
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report()),
             }
         }
@@ -130,7 +130,7 @@ pub fn a_file_comes_back_whole_whatever_its_size(backend: &dyn Backend) {
         let scene = Scene::new(backend).await;
         for (number, bytes) in [0, 1, 4095, 100_000, 3 << 20].into_iter().enumerate() {
             let (file, whole) = (format!("0000000100000000000000{number:02X}"), pattern(bytes));
-            // In several parts, as a large file is.
+            // In several parts, like a large file.
             let parts = whole.chunks(1 << 20).map(Bytes::copy_from_slice).collect();
             assert_eq!(scene.create(&file, Content::Memory(parts)).await, Created::New);
             assert!(scene.read(&file).await.unwrap() == whole, "{bytes} bytes");
@@ -147,7 +147,7 @@ pub fn a_file_comes_back_whole_whatever_its_size(backend: &dyn Backend) {
     });
 }
 
-pub fn a_file_that_is_not_there_is_absent_and_nothing_else_is(backend: &dyn Backend) {
+pub fn only_a_file_that_does_not_exist_is_absent(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         scene.create(SEGMENT, content("x")).await;
@@ -168,7 +168,7 @@ pub fn an_archive_without_a_file_of_the_system_proves_nothing(backend: &dyn Back
     run(async {
         let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
-        // What is not a file of the system is none, wherever it is.
+        // Files of another system and unknown files do not count.
         let other = SystemIdentifier::new(8).unwrap();
         for step in 0..3 {
             match step {
@@ -181,7 +181,7 @@ pub fn an_archive_without_a_file_of_the_system_proves_nothing(backend: &dyn Back
             let empty = Some(ErrorKind::Empty);
             assert_eq!(archive.confirm_holds(system).await.err().map(kind), empty, "{step}");
             assert_eq!(archive.surroundings(system, segment).await.err().map(kind), empty, "{step}");
-            // A directory that there is not is nothing that can be looked into.
+            // Listing a system without files is an error, too.
             let listed = archive.inventory(system).await.unwrap_err();
             assert!(matches!(listed.kind(), ErrorKind::Empty), "{step}: {}", listed.report());
             let fetched = scene.read(SEGMENT).await.unwrap_err();
@@ -193,7 +193,7 @@ pub fn an_archive_without_a_file_of_the_system_proves_nothing(backend: &dyn Back
     });
 }
 
-pub fn whoever_asks_whether_a_file_is_there_hears_the_same(backend: &dyn Backend) {
+pub fn all_lookups_of_a_file_agree(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         let (archive, system) = (&scene.archive, scene.system);
@@ -205,10 +205,10 @@ pub fn whoever_asks_whether_a_file_is_there_hears_the_same(backend: &dyn Backend
             scene.create(file, framed).await;
             assert!(archive.holds(system, name(file)).await.unwrap(), "{file}");
             assert!(archive.make_durable(system, name(file)).await.unwrap(), "{file}");
-            // Where creating tells, it is not asked.
-            let tells = archive.conditional_put().1 && archive.is_store();
-            assert_eq!(archive.is_known_taken(system, name(file)).await.unwrap(), !tells, "{file}");
-            // Of a `.partial`, a store cannot tell which one it is.
+            // A store with conditions is not asked before the create, which tells.
+            let create_tells = archive.conditional_put().1 && archive.is_store();
+            assert_eq!(archive.is_known_taken(system, name(file)).await.unwrap(), !create_tells, "{file}");
+            // A store cannot tell which of two `.partial` files it has.
             let is_known = backend.is_directory() || file != PARTIAL;
             assert_eq!(archive.still_holds(system, name(file), stored).await.unwrap(), is_known, "{file}");
             let other = StoredFile { bytes: stored.bytes + 1, ..stored };
@@ -221,7 +221,7 @@ pub fn whoever_asks_whether_a_file_is_there_hears_the_same(backend: &dyn Backend
     });
 }
 
-/// An archived file as a push makes it, and what is known of it.
+/// Returns an archived file as a push creates it, and the note on it.
 fn framed(system: SystemIdentifier, name: WalName) -> (Content<File>, StoredFile) {
     let (original, wal_magic) = match name.segment() {
         Some(segment) if !matches!(name, WalName::Backup { .. }) => {
@@ -292,7 +292,7 @@ pub fn archives_in_one_place_are_apart(backend: &dyn Backend) {
     });
 }
 
-pub fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_way(backend: &dyn Backend) {
+pub fn an_abandoned_create_leaves_a_whole_file_or_none_and_blocks_nobody(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
         scene.create(HISTORY, content("x")).await;
@@ -313,7 +313,7 @@ pub fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_
                 Ok(read) => assert!(read == whole, "{polls}: {} bytes", read.len()),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Absent, "{polls}: {}", error.report()),
             }
-            // What was given up may still have come in between.
+            // The abandoned create may still take effect before this one.
             scene.create(&file, content(&whole)).await;
             assert!(scene.read(&file).await.unwrap() == whole, "{polls}");
         }
@@ -321,10 +321,10 @@ pub fn a_create_that_is_given_up_leaves_all_of_a_file_or_none_and_is_in_nobodys_
     });
 }
 
-pub fn reading_that_is_given_up_ends(backend: &dyn Backend) {
+pub fn an_abandoned_read_ends(backend: &dyn Backend) {
     run(async {
         let scene = Scene::new(backend).await;
-        // More than waits to be read anywhere.
+        // More than all buffers together.
         let whole = vec![7; 24 << 20];
         scene.create(SEGMENT, content(&whole)).await;
         let Fetched { mut reader, transfer, .. } =
@@ -336,7 +336,7 @@ pub fn reading_that_is_given_up_ends(backend: &dyn Backend) {
         let (mut reader, beginning) = begun.await.unwrap().unwrap();
         assert_eq!(beginning, [7; 10]);
         drop(transfer);
-        // Whatever it still gives, it comes to an end, and nobody is kept by it.
+        // The reader may return more bytes, but it ends.
         let ended = tokio::task::spawn_blocking(move || std::io::copy(&mut reader, &mut std::io::sink()));
         let ended = tokio::time::timeout(crate::PATIENCE, ended).await.unwrap().unwrap();
         assert!(ended.is_err() || ended.is_ok_and(|read| read == whole.len() as u64 - 10));
