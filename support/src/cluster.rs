@@ -17,7 +17,7 @@ use super::{
     try_output_of, wait_until,
 };
 
-/// Small, and without the fsyncs that only a crash of the machine would need.
+/// Settings for a small server without fsync, which matters only in a crash of the machine.
 const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "off"),
     ("shared_buffers", "16MB"),

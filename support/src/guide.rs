@@ -1,6 +1,6 @@
 //! The text of the documentation, and the shell commands that it shows.
 //!
-//! A test takes its commands from here, so that neither the text nor what it says can change without the other.
+//! Tests run the commands of the text, so that the text stays true.
 
 use std::{fs, path::Path};
 

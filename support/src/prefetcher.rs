@@ -138,7 +138,7 @@ impl Prefetcher {
         self.spool().is_some_and(|spool| seen(&spool).join("prefetcher.socket").exists())
     }
 
-    /// Returns the directory of its lock, as it sees that itself.
+    /// Returns the directory of its lock, as the prefetcher sees the path.
     pub fn spool(self) -> Option<PathBuf> {
         let lock = self.open_files().into_iter().map(|(path, _)| path);
         lock.filter(|path| path.ends_with("prefetcher.lock")).find_map(|path| Some(path.parent()?.to_owned()))

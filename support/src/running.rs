@@ -38,7 +38,7 @@ impl Running {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
-        // Ends with the command. A thread, because reading has no timeout, while waiting on a channel has.
+        // Reading has no timeout, but waiting on a channel has. The thread ends with the command.
         thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, lines }
     }

@@ -192,7 +192,7 @@ fn a_reader_that_stops_early_causes_no_error_message() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("walkeep: error: cannot write standard output"), "{stderr}");
 
-    // In a shell pipeline, too, there is no message about an internal error.
+    // A shell pipeline shows no message about an internal error either.
     let pipeline = in_shell(&scene.sandbox, "\"$@\" | head -c 1", &cat(&scene, &[SEGMENT]));
     let (status, stdout, stderr) = ran(pipeline);
     assert_eq!((status, &stdout[..]), (0, &content[..1]));
@@ -233,7 +233,7 @@ fn signalled(signal: Signal) -> (i32, Vec<String>) {
 #[test]
 fn an_interrupted_cat_leaves_nothing_but_its_complete_output() {
     let (status, names) = signalled(Signal::INT);
-    // Finishing what must not be interrupted is as good as stopping.
+    // A write that must not be interrupted may finish.
     assert!([0, 1].contains(&status), "{status}");
     assert!(names.is_empty() || names == ["file"], "{names:?}");
 }

@@ -21,7 +21,7 @@ use walkeep::{
     cluster::RecoveryMode,
 };
 
-/// Variable that tells a child which failure to panic with, and how.
+/// Variable that tells a child where and how to panic.
 const CHILD: &str = "WALKEEP_TEST_PANIC";
 
 const FAILURES: [(&str, ExitStatuses, i32); 4] = [

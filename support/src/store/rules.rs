@@ -80,7 +80,7 @@ impl S3Access for Rules {
                     "A header you provided implies functionality that is not implemented"
                 ))
             }
-            // Only here, because the header is part of the signature.
+            // Removed only here, because the header is part of the signature.
             Conditions::Ignored => {
                 request.input.if_none_match = None;
                 Ok(())

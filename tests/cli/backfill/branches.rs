@@ -15,7 +15,7 @@ fn a_timeline_used_by_another_server_is_left_with_its_descendants() {
     let server = Server::new();
     server.history(2, &[1]);
     succeeds(server.pusher.push("00000002.history"));
-    // The same timeline, and another branch.
+    // The same timeline number, on another branch.
     server.put("00000002.history", format!("1\t{}\tsomewhere else\n", position(2, 0x100)));
     server.history(3, &[1, 2]);
     server.history(4, &[1]);
@@ -176,7 +176,7 @@ fn a_hole_is_filled_only_by_the_server_that_wrote_what_follows_it() {
 
 #[test]
 fn without_a_comparison_only_segments_after_all_archived_ones_are_archived() {
-    // In the same directory, and in a later one.
+    // A later segment in the same directory, and in a later one.
     for later in [0xFFF, 0x2001] {
         let server = Server::new();
         server.has(&wal_of(1, 1, 3), 1);

@@ -62,7 +62,7 @@ fn the_last_segment_is_archived_if_a_switch_ends_it_and_nothing_follows() {
         let switch = wal.switch(with_page_headers);
         server.has(&wal, 1);
         let whole = wal.segments().remove(1);
-        // As left by a walreceiver that had not received what follows.
+        // As left by a walreceiver that had received no more.
         let mut old = whole.clone();
         old[MIB - 1] = 1;
         server.put(&name(1, 2), old);
@@ -80,7 +80,7 @@ fn the_incomplete_last_segment_stays_despite_leftovers_of_earlier_use() {
     old.fill();
     let old = old.segments().remove(0);
     let mut new = wal_of(1, 1, 1);
-    // Up to the middle of the last page, whose header is its own.
+    // Records end in the middle of the last page. The header of that page is right.
     while new.position() < 3 * MIB as u64 - 4_000 {
         new.record(1_000);
     }
@@ -117,7 +117,7 @@ fn a_following_segment_does_not_outweigh_incomplete_records() {
     let mut more = segments[1].clone();
     more[MIB - 1] = 1;
     server.put(&name(1, 2), more);
-    // As in a copy of a directory in which a server was writing.
+    // As in a copy of a directory made while a server wrote to it.
     assert_eq!(torn, 5 * MIB as u64);
     let mut copied = segments[4].clone();
     copied[400_000..].fill(0);

@@ -82,7 +82,7 @@ async fn a_file_archived_in_the_meantime_counts_even_if_it_is_gone_here() {
         succeeds(race.pusher.push(&name(1, number)));
     }
     fs::remove_file(race.wal(&name(1, 3))).unwrap();
-    // Reused for new WAL.
+    // The server reuses the file for new WAL.
     fs::rename(race.wal(&name(1, 4)), race.wal(&name(2, 9))).unwrap();
     fs::write(race.wal(&name(1, 4)), vec![0; 1 << 20]).unwrap();
     let outcome = race.carry_out(plan, &CancellationToken::new()).await;

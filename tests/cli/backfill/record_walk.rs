@@ -61,11 +61,11 @@ fn the_last_page_proves_nothing() {
     let segments = wal.segments();
     let whole: Vec<&[u8]> = segments.iter().map(Vec::as_slice).collect();
     assert_eq!(end_of(whole[0]), RecordsEnd::GoesOn(Lsn(begun)));
-    // All of it is one part of a record, which only what follows can verify.
+    // The segment is one part of a record, which only later segments can verify.
     assert_eq!(end_of(whole[1]), RecordsEnd::Unproven);
     assert_eq!(end_of_all(&whole[..2], 1), RecordsEnd::GoesOn(Lsn(begun)));
     assert_eq!(end_of_all(&whole, 1), RecordsEnd::Switch);
-    // Only a record before could prove that the switch is not a leftover.
+    // Only an earlier record could prove that the switch is not a leftover.
     assert_eq!(end_of(whole[2]), RecordsEnd::Unproven);
 }
 
@@ -146,7 +146,7 @@ fn old_content_of_a_recycled_file_does_not_continue_the_records() {
     let old = old_log.segments().remove(0);
     assert_eq!((end_of(&new), end_of(&old)), (RecordsEnd::End, RecordsEnd::End));
     let zeros = vec![0; MIB];
-    // Where pages, records and their headers end, and around these.
+    // Cuts where pages, records and their headers end, and around these.
     let at_the_end = (MIB - PAGE..MIB).step_by(11);
     let cuts = (40..MIB).step_by(8191).chain((1..128).map(|page| page * PAGE)).chain(at_the_end);
     for cut in cuts {
@@ -162,7 +162,7 @@ fn old_content_of_a_recycled_file_does_not_continue_the_records() {
 #[test]
 fn a_flipped_bit_ends_the_records() {
     let segment = filled(&[300, 12_000]);
-    // Nothing reads the last four bytes of a page header, not even the server.
+    // The last four bytes of a page header are unused, even by the server.
     for at in (0..MIB).step_by(4093).filter(|at| *at > 40 && !(20..24).contains(&(at % PAGE))) {
         let mut changed = segment.clone();
         changed[at] ^= 0x10;

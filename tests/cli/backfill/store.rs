@@ -15,7 +15,7 @@ use support::{
     wal_writer::WalWriter,
 };
 
-/// Number of full segments, which one incomplete one follows.
+/// Number of full segments. An incomplete one follows.
 const FULL: u64 = 12;
 
 /// Creates a store that has the second of a server's segments.
@@ -51,8 +51,8 @@ fn asked(scene: &StoreScene) -> (usize, usize) {
 fn missing_files_are_found_with_one_listing_per_directory_and_sent_once() {
     let scene = scene();
     let would = CallOutput::of(backfill(&scene, &["--dry-run"]));
-    // Of the segments, and of the history files.
-    // The one that both have is compared.
+    // Two listings: of the segments and of the history files.
+    // The one segment that both have is compared.
     assert_eq!((asked(&scene), scene.store.requests().len()), ((2, 1), 3));
     scene.store.forget_requests();
     let done = CallOutput::of(backfill(&scene, &[]));

@@ -104,13 +104,13 @@ fn a_server_that_archives_elsewhere_fails_the_check() {
     finds(check(&pusher, archive), "pass", "backlog", &[]);
 }
 
-/// As in a new archive after a promotion.
+/// A new archive after a promotion.
 #[test]
 fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
     const HISTORY: &str = "00000002.history";
     let pusher = archived();
     let archive = pusher.archive.url();
-    // Of a primary, from its last checkpoint.
+    // The restart point of a primary is its last checkpoint.
     pusher.data.set_restart_point(2, (2 << 20) + 0x28);
     let words = ["00000002.history is not in the archive", "no recovery of timeline 2", "walkeep backfill"];
     finds(check(&pusher, archive), "fail", "timelines", &words);
@@ -162,7 +162,7 @@ fn a_missing_base_backup_is_a_note_and_fails_once_wal_is_archived() {
     let (finding, failed) = found(check(&pusher, archive), "backup");
     assert!(!finding.to_string().contains("this alone"), "{finding:#}");
     assert_eq!(failed, ["backlog", "backup"]);
-    // Nothing has been archived so far, so nobody can have taken one.
+    // Nothing is archived yet, so there can be no base backup.
     let empty = pusher.sandbox.directory("empty");
     finds(check(&archived(), empty.to_str().unwrap()), "note", "backup", &["pg_basebackup -D"]);
 }

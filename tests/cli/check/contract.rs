@@ -219,7 +219,7 @@ fn missing_permissions_are_named() {
 #[test]
 fn a_file_that_cannot_be_deleted_is_named_and_is_no_failure() {
     let (users, store) = (StoreUsers::new(), Store::new());
-    // For one key or for several at once.
+    // The method for one key, and for several at once.
     for method in ["DELETE", "POST"] {
         store.break_with(Matching::Method(method), refusal(403, "AccessDenied"));
     }
@@ -342,7 +342,7 @@ fn the_settings_of_the_data_directory_must_let_walkeep_archive() {
     check_of_data(&pusher, &format!("archive_mode = on\n{ours}")).fails(&["archive_mode"]);
 }
 
-/// As in Debian, which uses `/etc`, before the first start.
+/// Debian keeps the configuration in `/etc`, also before the first start.
 #[test]
 fn a_configuration_that_is_not_in_the_data_directory_is_noted() {
     let pusher = Pusher::new();

@@ -174,7 +174,7 @@ fn the_limit_is_reached_and_never_exceeded() {
         let call = scene.call_with(&["--prefetch-size=4MB"], &scene.scene.recovery, &name(number));
         restored_by(call, &scene.scene.recovery, &name(number));
         for _ in 0..20 {
-            // One that was just passed on is closed in a moment.
+            // A file that was just passed on is about to be closed.
             most = most.max(prefetcher.unnamed_files().len());
         }
     }
@@ -276,7 +276,7 @@ fn a_gap_is_never_crossed_and_missing_segments_are_not_remembered() {
 fn a_segment_missing_a_moment_ago_is_found_while_the_prefetcher_runs() {
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
-    // It has seen that there is no fourth.
+    // The prefetcher knows that there is no fourth segment.
     scene.is_absent(&name(4));
     scene.archive(4..=6);
     assert!(prefetcher.lives());

@@ -44,10 +44,10 @@ fn a_new_run_of_the_server_uses_nothing_of_the_old_one() {
     let run = |lock: &str| recovery.file("postmaster.pid", lock);
     run("17\n/data\n1700000000\n5432\n/tmp\n*\nstarting\n");
     let old = scene.prefetched(1, 3);
-    // Lines that the server adds while it runs make no difference.
+    // Lines that the server adds later make no difference.
     run("17\n/data\n1700000000\n5432\n/tmp\n*\n  1234  1\nready   \n");
     assert_eq!(scene.restored(&name(2)), From::Prefetcher);
-    // So soon that the prefetcher notices only because of the call.
+    // The next run comes so soon that the prefetcher notices it only by the call.
     old.stop();
     run("17\n/data\n1700000001\n5432\n/tmp\n*\nstarting\n");
     let call = Running::start(scene.call(recovery, &name(3)));
@@ -120,7 +120,7 @@ fn it_ends_without_calls_for_a_while() {
 fn a_running_prefetcher_keeps_its_meeting_point() {
     let scene = PrefetchScene::with(1..=4);
     let prefetcher = scene.prefetched(1, 3);
-    // The prefetcher that a call would start which has not found it.
+    // A second prefetcher, as started by a call that did not find the first.
     let another = scene.call_with(&["--prefetch-after=1048576"], &scene.scene.recovery, &name(1));
     assert_eq!(outcome_of(another).status, 0);
     assert_eq!(scene.prefetchers.all(), [prefetcher]);
@@ -201,7 +201,7 @@ fn a_prefetcher_that_does_not_answer_leaves_a_call_with_a_short_time_limit_time_
     let scene = PrefetchScene::with(1..=3);
     let prefetcher = scene.prefetched(1, 2);
     prefetcher.stop();
-    // No longer than it would wait for a prefetcher without a limit.
+    // The call waits for half of its limit at most.
     let call = scene.call_with(&["--timeout=2s"], &scene.scene.recovery, &name(2));
     assert_eq!(restored_by(call, &scene.scene.recovery, &name(2)), From::Archive);
 }
@@ -215,7 +215,7 @@ fn a_prefetcher_with_a_full_queue_blocks_no_call() {
     let started = Instant::now();
     let mut call = Running::start(scene.call(&scene.scene.recovery, &name(2)));
     assert!(call.line().unwrap().contains("left alone"));
-    // Not its end, which may never come.
+    // Reads only this line, because the call may never end.
     let line = call.line().unwrap();
     assert!(started.elapsed() < SOME_SECONDS, "{:?}", started.elapsed());
     assert_eq!(From::told_in(&line), From::Archive);
@@ -299,12 +299,12 @@ fn it_keeps_no_open_files_and_no_directory_of_its_caller() {
     let (mut out, out_of_call) = std::io::pipe().unwrap();
     let (mut err, err_of_call) = std::io::pipe().unwrap();
     let (mut third, third_of_call) = std::io::pipe().unwrap();
-    // The third one arrives as standard input and becomes descriptor 7.
+    // The third pipe arrives as standard input and becomes descriptor 7.
     let script = "exec 7>&0 0</dev/null; exec \"$@\"";
     let mut call = in_shell(&scene.scene.sandbox, script, &scene.call(&scene.scene.recovery, &name(1)));
     call.stdin(third_of_call).stdout(out_of_call).stderr(err_of_call);
     let mut child = call.spawn().unwrap();
-    // It also has the writing ends.
+    // The command also has the writing ends.
     drop(call);
     let prefetcher = scene.prefetchers.wait_until_held(2);
     assert!(child.wait().unwrap().success());

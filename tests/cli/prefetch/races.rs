@@ -182,7 +182,7 @@ fn a_segment_archived_while_it_is_missed_is_found() {
     let scene = PrefetchScene::with(1..=2);
     let (file, kept) = (scene.scene.file(&name(2)), scene.scene.sandbox.join("kept"));
     fs::rename(&file, &kept).unwrap();
-    // The call has missed the segment when it looks for neighbours.
+    // The call looks for neighbours once it has found the segment absent.
     let around = scene.scene.archive.url().to_owned() + "/" + &SYSTEM.to_string();
     let mut strace = scene.scene.sandbox.command("strace");
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null", "-P", &around]);
@@ -191,7 +191,7 @@ fn a_segment_archived_while_it_is_missed_is_found() {
     let mut call = wrapped(strace, &call);
     call.env_remove("LD_LIBRARY_PATH");
     let call = Running::start(call);
-    // Nothing outside shows that it has missed it. If this is too early, the call has less to handle.
+    // Nothing outside shows that it has got there. If this is too early, the test proves less.
     thread::sleep(Duration::from_millis(500));
     fs::rename(&kept, &file).unwrap();
     let outcome = call.end();

@@ -92,7 +92,7 @@ fn a_corrupt_spool_only_costs_time() {
     let prefetcher = scene.prefetched(1, 3);
     let spool = prefetcher.spool().unwrap();
     prefetcher.kill();
-    // Not even a directory in place of the socket, which cannot be removed.
+    // The socket is replaced by a directory, which calls cannot remove.
     fs::remove_file(spool.join("prefetcher.socket")).unwrap();
     fs::create_dir(spool.join("prefetcher.socket")).unwrap();
     fs::write(spool.join("prefetcher.socket/file"), "").unwrap();
@@ -209,7 +209,7 @@ fn a_read_only_spool_only_costs_time() {
 
 #[test]
 fn a_full_spool_only_costs_time() {
-    // Nothing fits; less than a segment; one and a half.
+    // Free space for nothing, for less than a segment, and for one and a half.
     for (left, prefetched) in [(0, 0), (512 << 10, 0), (SEGMENT_BYTES + (512 << 10), 1)] {
         let mounted = SpoolMounted::with_segments(5, 8 << 20);
         assert_eq!(mounted.restored(1), From::Archive);
@@ -301,7 +301,7 @@ fn signals_while_a_copy_is_made_leave_nothing() {
             let Outcome { status, stderr } = running.end();
             let found = fs::read(&path).unwrap();
             match status {
-                // Finishing what must not be interrupted is as good as stopping.
+                // A write that must not be interrupted may finish.
                 0 => assert!(found == content(&name(2))),
                 _ => {
                     assert_eq!(status, stopped, "{stderr}");

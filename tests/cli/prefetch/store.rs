@@ -102,7 +102,7 @@ fn segments_come_from_the_prefetcher_and_each_is_asked_for_once() {
     ahead.prefetchers.wait_until_none();
     let asked = ahead.asked();
     assert!(asked.values().all(|times| *times == 1), "{asked:?}");
-    // Requests beyond the end: as many as were in progress when the first missing one was noticed.
+    // Requests beyond the end are those in progress when the first absence was noticed.
     assert!((31..=30 + CONNECTIONS).contains(&asked.len()), "{asked:?}");
     assert_eq!(left_in_spools(&ahead.scene.sandbox.join("spool")), [""; 0]);
 }
@@ -131,7 +131,7 @@ fn connections_are_reused() {
 fn one_request_runs_first_and_three_more_after_each_success() {
     for succeeding in [0, 1, 3, 20] {
         let ahead = Ahead::with(1..=60);
-        // The call's own, and those of the prefetcher that succeed; the others hang.
+        // The call's own request and some of the prefetcher's succeed. The others hang.
         ahead.scene.store.break_times(1 + succeeding, Matching::Gets, Fault::None);
         ahead.scene.store.break_with(Matching::Gets, Fault::Hang);
         assert_eq!(ahead.restored(1), From::Archive);
@@ -204,7 +204,7 @@ fn an_idle_standby_sends_no_more_requests_than_without_prefetching() {
         ahead.prefetchers.wait_until_none();
         ahead.scene.store.requests().len()
     };
-    // Each is requested, and its archive is listed.
+    // Each segment is requested, and the archive is listed.
     assert_eq!((count("256MB"), count("0MB")), (8, 8));
 }
 
@@ -218,7 +218,7 @@ fn a_missing_segment_is_found_once_it_is_archived() {
         ahead.scene.primary.file(&format!("pg_wal/{name}"), content(&name));
         succeeds(ahead.scene.push(&name));
     }
-    // Beyond what the prefetcher knows, while it runs.
+    // A segment beyond those that the prefetcher knows, while it runs.
     assert_eq!(ahead.restored(3), From::Archive);
     assert_eq!(ahead.restored(4), From::Prefetcher);
     ahead.prefetchers.wait_until_none();
@@ -318,7 +318,7 @@ fn command_lines_contain_no_secrets() {
     }
     prefetcher.kill();
 
-    // Nor are those in a file.
+    // Secrets in a file are not printed either.
     let settings = format!("[store]\nsecret_access_key = \"{secret}\"\n");
     let file = ahead.scene.sandbox.file("secret.toml", settings);
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -360,7 +360,7 @@ fn a_call_served_by_the_prefetcher_reads_no_certificate_and_opens_no_connection(
         let (from, log) = opened(&ahead.scene.sandbox, &call(number));
         let wrong: Vec<_> = log.lines().filter(|line| parts.iter().any(|part| line.contains(part))).collect();
         if number == 1 {
-            // Proves that the search would find something.
+            // Proves that the search finds these files.
             assert_eq!(from, From::Archive);
             assert!(log.contains("socket(AF_INET") && log.contains("ca.pem"), "{log}");
             ahead.prefetchers.wait_until_held(2);

@@ -113,7 +113,7 @@ fn an_existing_backup_keeps_its_wal_under_any_policy() {
     let directory = place.to_str().unwrap().to_owned();
     kept.said("prune", &["--keep-backups", "1", "--backup-dir", &directory]);
     assert_eq!(first(&kept), 10);
-    // Known from both sources, it is one backup.
+    // A backup that is known from both sources counts once.
     let (kept, place) = scene();
     let files = [("backup_label", label(10)), ("backup_manifest", manifest(10, 10, Some(SYSTEM)))];
     backup(&place, "old", &files, 9);

@@ -168,7 +168,7 @@ fn segments_without_a_readable_size() {
         kept.put(&name(1, number), "", days_ago(1));
     }
     deletes_nothing(&kept, &ONE, "cannot use");
-    // One is enough, far from the end.
+    // One readable segment is enough, even far from the end.
     kept.segments(1, 2..=2, 2);
     kept.said("prune", &ONE);
 }

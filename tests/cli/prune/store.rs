@@ -80,7 +80,7 @@ fn a_store_without_bulk_deletion_gets_single_deletions() {
     for fault in [
         Fault::Answer { status: 501, code: "NotImplemented", message: "No." },
         Fault::Answer { status: 400, code: "MalformedXML", message: "What?" },
-        // About an object that was not to be deleted, which would crash the library.
+        // An answer about an object that was not requested, which would crash the library.
         Fault::Raw {
             status: 200,
             headers: vec![("content-type", "application/xml".to_owned())],
@@ -150,7 +150,7 @@ fn a_partly_successful_deletion_counts_the_deleted_objects() {
     }
     let (backup, bytes) = archived_backup(1, 15, 15, "nightly", days_ago(1));
     scene.store.put(&key(&backup), bytes);
-    // Fourteen are requested: the third and the ninth stay, according to the store.
+    // Fourteen deletions are requested. According to the store, the third and the ninth object stay.
     let stay = [3, 9].map(|number| name(1, number));
     let errors = stay
         .each_ref()
@@ -173,7 +173,7 @@ fn a_partly_successful_deletion_counts_the_deleted_objects() {
     assert_eq!((&json["ok"], &json["error_kind"]), (&Value::from(false), &Value::from("refused")));
     let report: Value = serde_json::from_slice(&scene.store.get(&reports()).unwrap()).unwrap();
     assert_eq!(report["deleted_files"], 12, "{report}");
-    // The failed one is requested once more, by itself, and none after it.
+    // The failed deletion is repeated by itself, and no later one is requested.
     let asked = scene.store.requests().into_iter().filter(|request| request.method == "DELETE").count();
     assert!(asked <= 2, "{asked}");
 }

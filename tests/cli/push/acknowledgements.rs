@@ -190,7 +190,7 @@ fn looking_ahead_asks_again_for_what_was_acknowledged_long_ago() {
     fails_with_its_own_file(pusher.push(&name(2)));
     assert!(pusher.file(&name(3)).exists());
     assert_eq!(fs::metadata(pusher.file(&name(4))).unwrap().ino(), untouched);
-    // And has recorded it again.
+    // The call has recorded the file again.
     fs::remove_file(pusher.file(&name(4))).unwrap();
     fails_with_its_own_file(pusher.push(&name(2)));
     assert!(!pusher.file(&name(4)).exists());

@@ -35,7 +35,7 @@ fn remove(scene: &StoreScene, number: usize) {
 fn a_recent_note_counts_without_a_request() {
     let scene = scene_with_notes();
     assert!(said(scene.push(&name(2))).contains(BY_AN_EARLIER_CALL));
-    // The one answer that depends on the spool alone.
+    // The only answer that depends on the spool alone.
     remove(&scene, 3);
     assert!(said(scene.push(&name(3))).contains(BY_AN_EARLIER_CALL));
     assert_eq!(scene.store.requests().len(), 0);
@@ -108,7 +108,7 @@ fn if_the_store_does_not_answer_a_note_does_not_count() {
         let text = said(scene.push(&name(number)));
         assert!(text.contains("already archived"), "{text}");
     }
-    // And says so, if it does not answer at all.
+    // A store that does not answer at all is reported.
     make_ready(&scene.primary, 4..=5);
     scene.relax();
     succeeds(scene.push(&name(4)));

@@ -66,7 +66,7 @@ fn an_identical_resend_succeeds_and_leaves_the_archives_file_alone() {
     for (name, _) in &files {
         succeeds(pusher.push(name));
         let before = (pusher.stored(name), fs::metadata(pusher.file(name)).unwrap());
-        // In any compression.
+        // The compression does not matter.
         succeeds(pusher.push_with(&["--compression", "none"], name));
         succeeds(pusher.push(name));
         let after = (pusher.stored(name), fs::metadata(pusher.file(name)).unwrap());
@@ -127,7 +127,7 @@ fn flags_take_precedence_over_the_environment_and_that_over_the_file() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     let [flag, variable, file] = ["flag", "variable", "file"].map(|name| pusher.sandbox.directory(name));
-    // A URL here, a path elsewhere.
+    // The configuration contains a URL; other tests give a path.
     let text = format!("archive = 'file://{}'\ncompression = 'none'", file.display());
     let config = pusher.sandbox.file("walkeep.toml", text);
     let codec_in = |directory: &Path| {
@@ -268,7 +268,7 @@ fn push_never_overwrites_different_content() {
     for (name, content) in &files {
         succeeds(pusher.push(name));
         let stored = pusher.stored(name);
-        // Two of these are kept.
+        // Both `.partial` files are kept.
         if name.ends_with(".partial") {
             continue;
         }

@@ -180,7 +180,7 @@ fn a_diverged_clone_announces_no_timeline_in_a_store() {
     }
     fails(3, push_into(&store, &scene, &scene.pusher.data, HISTORY), &[&name(3), "s3://wal/main/", HISTORY]);
     assert_eq!(names_in_store(&store), names(2..=3));
-    // Nor next to another file, which is new there.
+    // The same with the history file as an additional file of a push that creates its own.
     make_file_ready(&scene.pusher.data, YOUNGER, LEFT_BEHIND_1);
     succeeds(push_into(&store, &scene, &scene.pusher.data, YOUNGER));
     assert_eq!(names_in_store(&store), [vec![YOUNGER.to_owned()], names(2..=3)].concat());

@@ -193,7 +193,7 @@ fn compression_follows_the_backlog_if_configured() {
         pusher.stored(&name(1)).len()
     };
     let auto = ["--compression=auto"];
-    // The header does not contain the level; the size shows it.
+    // The header does not contain the level, but the size shows it.
     for (numbers, level) in [(1..=1, "6"), (1..=10, "1"), (1..=70, "-1")] {
         let fixed = stored(1..=1, &["--compression-level", level]);
         assert_eq!(stored(numbers, &auto), fixed, "level {level}");
@@ -263,7 +263,7 @@ fn a_store_that_fails_after_the_file_itself_fails_only_files_in_progress() {
     let pusher = pusher_with(1..=30);
     store.break_with(Matching::Puts, LATER);
     store.forget_requests();
-    // Its own file is archived already.
+    // The call's own file is archived already.
     succeeds(push_into(&store, &pusher, 1));
     let puts = store.requests().iter().filter(|request| request.method == "PUT").count();
     assert!((1..=13).contains(&puts), "{puts}");

@@ -19,7 +19,7 @@ use support::{
 
 const NEXT_SEGMENT: &str = "000000010000000000000002";
 const PARTIAL: &str = "000000010000000000000001.partial";
-/// The number in the name is hexadecimal, those inside are decimal.
+/// The timeline in the name is hexadecimal. Those in the content are decimal.
 const HISTORY: &str = "0000000B.history";
 const BACKUP: &str = "000000010000000000000001.00000028.backup";
 
@@ -354,7 +354,7 @@ fn a_closed_log_changes_no_answer() {
 #[test]
 fn concurrent_restores_do_not_disturb_each_other() {
     let (scene, content) = Scene::with_segment();
-    // As when a crashed server's orphaned command still runs next to that of the new one.
+    // An orphaned command of a crashed server may still run next to that of the new one.
     let calls: Vec<_> = (0..8).map(|_| Running::start(scene.restore(&scene.recovery, SEGMENT))).collect();
     for call in calls {
         assert_eq!(call.end().status, 0);

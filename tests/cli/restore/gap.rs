@@ -88,7 +88,7 @@ fn is_end(scene: &Scene, name: &str) {
 
 #[test]
 fn a_missing_segment_with_a_later_one_archived_is_a_gap() {
-    // The later one in the same directory, in the next one, and in one further on.
+    // The later segment is in the same directory, in the next one, or further on.
     for later in ["000000010000000000000008", "000000010000000100000000", "000000010000002A00000FFF"] {
         let scene = archived(&[segment(1, 4), segment(1, 5), later.to_owned()]);
         is_gap(&scene, &segment(1, 6), &[later, "a gap", "--accept-gap", "recovery_prefetch = off"]);
@@ -117,7 +117,7 @@ fn any_file_with_the_name_of_a_later_segment_proves_a_gap() {
     let later = segment(1, 8);
     let next_log = "000000010000000100000000";
     assert_eq!(with(&|_| {}), 1);
-    // The start of a later one; a link to an unmounted disk, for a file or for a directory.
+    // A later `.partial`; a link to an unmounted disk, in place of a file or of a directory.
     assert_eq!(with(&|scene| add(scene, &(later.clone() + ".partial"))), 255);
     assert_eq!(with(&|scene| symlink("/nowhere", scene.file(&later)).unwrap()), 255);
     assert_eq!(with(&|scene| fs::create_dir(scene.file(&later)).unwrap()), 255);
@@ -239,7 +239,7 @@ fn the_history_of_an_only_descendant_counts_and_that_of_a_sibling_does_not() {
     add_history(&scene, 2, &[(1, 7)]);
     is_gap(&scene, &segment(1, 6), &["00000002.history"]);
     is_end(&scene, &segment(1, 7));
-    // Another branch that left earlier: it is unknown which of them the recovery follows.
+    // Another branch left earlier, and it is unknown which one the recovery follows.
     add_history(&scene, 3, &[(1, 5)]);
     is_end(&scene, &segment(1, 6));
     // The target is the one that left earlier, whatever its sibling says.
@@ -292,7 +292,7 @@ fn a_segment_that_does_not_arrive_in_time_is_a_gap_and_delays_no_standby() {
     let outcome = ask(&scene, &scene.recovery, &[], &segment(1, 5));
     assert_eq!(outcome.status, 255, "{}", outcome.stderr);
     assert!(outcome.stderr.lines().last().unwrap().contains("a gap"), "{}", outcome.stderr);
-    // A standby retries, but not in a promotion, so it waits as well, and logs it.
+    // A standby retries, but not in a promotion. So its call waits as well, and logs that.
     let standby = ask(&scene, &scene.standby, &[], &segment(1, 5));
     assert_eq!((standby.status, standby.stderr.lines().count()), (75, 1), "{}", standby.stderr);
     assert!(standby.stderr.contains("a gap"), "{}", standby.stderr);

@@ -187,7 +187,7 @@ fn a_recovery_that_follows_abandoned_wal_is_warned() {
     let scene = archived(&[segment(1, 4), segment(1, 5)]);
     scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
     assert!(!warned(&scene));
-    // Left between two segments, they have nothing in common.
+    // After a fork between two segments, the timelines have no segment in common.
     scene.recovery.file("pg_wal/00000002.history", "1\t0/500000\tno reason\n");
     assert!(warned(&scene));
     // A promotion within a segment that the old primary never archived.

@@ -136,11 +136,11 @@ fn a_note_counts_for_one_run_of_the_server_and_half_a_minute() {
     lock(1_700_000_000);
     scene.store.break_with(Any, Fault::Hang);
     hangs(&scene, 4);
-    // A server's next run.
+    // The next run of the server.
     lock(1_700_000_001);
     hangs(&scene, 4);
     hangs(&scene, 2);
-    // A call that waits less does not renew the note, or a merely slow store would never be asked again.
+    // A call that waits less does not renew the note. Otherwise a merely slow store would starve the standby.
     let noted = note(&spool()).unwrap();
     let written = SystemTime::now() - Duration::from_secs(29);
     File::options().write(true).open(&noted).unwrap().set_modified(written).unwrap();

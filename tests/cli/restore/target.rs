@@ -29,7 +29,7 @@ fn an_existing_file_is_replaced_by_the_complete_one() {
 #[test]
 fn an_open_old_file_stays_unchanged() {
     let (scene, content) = Scene::with_segment();
-    // A second name shows it as well as an open descriptor does: nothing is written into the old file.
+    // A hard link shows that nothing is written into the old file.
     let path = scene.recovery.file(TARGET, "old");
     fs::hard_link(&path, scene.recovery.join("second-name")).unwrap();
     assert!(scene.restored(SEGMENT) == content);

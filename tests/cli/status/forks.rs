@@ -103,7 +103,7 @@ fn a_hole_left_by_a_failover_is_a_problem_until_it_is_filled() {
         assert_eq!((output.status, output.stderr.lines().count()), (1, 1), "{}", output.stderr);
         let found = metrics(std::str::from_utf8(&output.stdout).unwrap());
         assert_eq!((&*found["walkeep_hole_segments"], &*found["walkeep_up"]), ("2", "1"));
-        // One of the two is not enough.
+        // One of the two segments is not enough.
         kept.put(&name(1, 9), &last, minutes_ago(0));
         says(status(&kept, &[]), 1, &[&name(1, 8)]);
         kept.put(&name(1, 8), &before, minutes_ago(0));
@@ -134,7 +134,7 @@ fn missing_segments_that_no_base_backup_needs_are_no_hole() {
     for file in kept.names().iter().filter(|name| name.ends_with(".backup")) {
         remove(&kept, file);
     }
-    // While none is known, everything is needed.
+    // While no base backup is known, everything is needed.
     says(status(&kept, &[]), 1, &[&name(1, 9)]);
     kept.backup(2, 11, 11, 0);
     assert!(!told_well(status(&kept, &[])).contains('!'));
@@ -221,7 +221,7 @@ fn the_backlog_of_a_new_primary_is_no_second_server() {
     segments(&kept, 1, 10..=12, minutes_ago(49));
     segments(&kept, 2, 10..=10, minutes_ago(48));
     assert!(!told_well(status(&kept, &[])).contains('!'));
-    // Nor is it while the timeline has no segment of its own.
+    // The same holds while the timeline has no segment of its own.
     remove(&kept, &name(2, 10));
     assert!(!told_well(status(&kept, &[])).contains('!'));
     segments(&kept, 1, 13..=13, minutes_ago(30));

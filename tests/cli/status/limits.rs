@@ -197,7 +197,7 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     noted(&pusher, "verify", &verified(&hours_ago(1), &part(true)));
     says(status(&pusher, &demands), 0, &["no failure"]);
     assert_eq!(metrics(&told_prometheus(&pusher))["walkeep_last_verify_success"], "1");
-    // Nor does it renew that one.
+    // It does not renew the full one either.
     says(status(&pusher, &["--max-verify-age", "24h"]), 1, &["longer than --max-verify-age"]);
 }
 

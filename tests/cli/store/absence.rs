@@ -54,7 +54,7 @@ fn the_end_of_an_ordinary_recovery_takes_one_listing() {
     }
     scene.store.forget_requests();
     assert_eq!(outcome_of(scene.restore(&scene.recovery, "00000002.history")).status, 1);
-    // Whether its timeline has segments, and whether the archive is available.
+    // Two listings: whether the timeline has segments, and whether the archive is available.
     assert_eq!(asked(&scene), (2, 1));
 }
 

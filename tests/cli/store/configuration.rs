@@ -64,7 +64,7 @@ fn a_configuration_file_is_all_that_is_needed() {
     push.arg("--config").arg(&file).arg(format!("pg_wal/{SEGMENT}"));
     succeeds(push);
     assert_eq!(store.keys(), [segment_key()]);
-    // With conditional writes configured, it asks nothing before.
+    // With conditional writes configured, nothing is requested before the PUT.
     assert_eq!(store.requests().iter().map(|request| &*request.method).collect::<Vec<_>>(), ["PUT"]);
     let mut restore = users.recovery.run(users.sandbox.walkeep_restore());
     restore.env("WALKEEP_CONFIG", &file).args([SEGMENT, "pg_wal/RECOVERYXLOG"]);
@@ -80,7 +80,7 @@ fn the_environment_takes_precedence_over_the_file() {
     CallOutput::of(configured(users.push(), &file)).is_error(2, &["403 Forbidden"]);
     succeeds(knowing(configured(users.push(), &file), &store.environment()));
     assert!(is_archived(&store) && !is_archived(&other));
-    // A single variable as well.
+    // A single variable takes precedence, too.
     let name = "AWS_SECRET_ACCESS_KEY";
     succeeds(knowing(configured(users.push(), &file), &[(name, variable(&other, name))]));
     assert!(is_archived(&other));
@@ -100,7 +100,7 @@ fn profiles_of_the_aws_tools_provide_keys_region_and_endpoint() {
         [("AWS_PROFILE", "wal"), ("AWS_ALLOW_HTTP", "true")].map(|(name, value)| (name, value.to_owned()));
     succeeds(knowing(users.push(), &profile));
     assert!(is_archived(&store));
-    // Named in the configuration file, which then contains no secret.
+    // The profile is named in the configuration file, which then contains no secret.
     let file = users.configuration("[store]\nprofile = \"wal\"\nallow_http = true\n", 0o644);
     succeeds(configured(users.restore(), &file));
     assert!(users.restored() == users.segment);
@@ -200,7 +200,7 @@ fn the_machines_own_role_provides_credentials() {
     succeeds(WAYS[0].push(&users, &store, &metadata.endpoint()));
     assert!(is_archived(&store));
     assert_eq!(metadata.heads().len(), 3);
-    // If disabled, it is not asked.
+    // A disabled issuer is not asked.
     CallOutput::of(knowing(users.push(), &place(&store))).is_error(2, &["AWS_ACCESS_KEY_ID", "AWS_PROFILE"]);
     assert_eq!(metadata.heads().len(), 3);
 }

@@ -122,7 +122,7 @@ fn a_store_that_cannot_say_whether_the_name_is_taken_is_not_written_to() {
     let mut cases: Vec<_> =
         broken_connections().into_iter().map(|(fault, _, words)| (fault, words.to_owned())).collect();
     for (fault, words) in passing_answers() {
-        // Only the status: a response to HEAD has no body. A 404 without one is an answer.
+        // A response to HEAD has no body, so only the status counts. A 404 without a body is an answer.
         match fault {
             Fault::Answer { status: 400, .. } => {}
             Fault::Answer { status, .. } | Fault::Raw { status, .. } if status != 404 => {

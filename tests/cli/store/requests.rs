@@ -81,7 +81,7 @@ fn nothing_set_means_auto() {
 #[test]
 fn the_connection_is_opened_while_the_segment_is_being_compressed() {
     let scene = StoreScene::with_conditional_put("yes");
-    // Takes many seconds to compress at that level.
+    // Compressing this takes many seconds at that level.
     let large = segment(SEGMENT, SYSTEM, 64 << 20, 0);
     scene.primary.file(&format!("pg_wal/{SEGMENT}"), large);
     let mut push = scene.push(SEGMENT);
@@ -113,7 +113,7 @@ fn an_identical_resend_reads_the_object_and_does_not_change_it() {
             succeeds(scene.push(name));
             let before = scene.stored(name);
             scene.store.forget_requests();
-            // In any compression.
+            // The compression does not matter.
             let mut push = scene.push(name);
             push.args(["--compression", "none"]);
             succeeds(push);

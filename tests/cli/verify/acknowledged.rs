@@ -87,7 +87,7 @@ fn an_acknowledged_gap_is_a_note_and_a_new_one_is_a_failure() {
     assert!(line.ends_with("Z: the disk of May"), "{line}");
     assert!(output.contains("0 failures and 1 note (1 acknowledged) in "), "{output}");
 
-    // Next to it, and elsewhere.
+    // Failures next to the acknowledged one, and elsewhere.
     for number in [6, 8] {
         scene.remove(number);
     }
@@ -153,13 +153,13 @@ fn outdated_acknowledgements_are_removed_and_reported_once() {
     scene
         .verify(&["--acknowledge", &name(1, 4), "--acknowledge", &name(1, 6)])
         .says(&[("note", "gap", &name(1, 4)), ("note", "gap", &name(1, 6))]);
-    // One is filled, as by a backfill.
+    // One gap is closed, as by a backfill.
     scene.0.put(&name(1, 4), archived_segment(&name(1, 4), days_ago(5)), days_ago(5));
     let output = scene.output(&["--names-only"]).text();
     assert!(output.contains(&format!("{} is not wrong any more", name(1, 4))), "{output}");
     assert_eq!(scene.known(), [name(1, 6)]);
     assert!(!scene.output(&["--names-only"]).text().contains("any more"));
-    // The other one is pruned.
+    // The other gap is pruned.
     for number in (1..=8).filter(|number| *number != 6) {
         scene.remove(number);
     }

@@ -144,14 +144,14 @@ fn a_partial_segment_is_verified_and_no_recovery_needs_it() {
 #[test]
 fn a_segment_written_by_another_timeline_is_found_by_a_deep_verification() {
     let archive = Verified::new();
-    // As if the old primary had archived under the new one's name.
+    // The old primary's segment under the new timeline's name.
     archive.remove(NEWEST);
     archive.push(NEWEST, &content(&name(1, 7)));
     let verdict = archive.verify(&["--deep"]);
     verdict.says(&[("failure", "wrong_timeline", NEWEST)]);
     verdict.means(NEWEST, &["timeline 1 has written it", "timeline 2 should"]);
     archive.verify(&[]).says(&[]);
-    // And vice versa: timeline 2 began within this one, so timeline 1 wrote its first page.
+    // The reverse: timeline 2 began within this segment, so timeline 1 wrote its first page.
     archive.remove(NEWEST);
     archive.push(NEWEST, &content(NEWEST));
     archive.remove(FORK);
@@ -223,7 +223,7 @@ fn an_interrupted_verification_continues_where_it_ended() {
     );
     assert_eq!(verdict.content("deep"), true, "as closely as before");
     let again = asked(&scene, "GET");
-    // The first one shows the size.
+    // The first segment shows the size.
     for number in 2..=4 {
         assert!(!again.contains(&name(1, number)), "{again:?}");
     }

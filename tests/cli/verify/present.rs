@@ -105,7 +105,7 @@ fn a_backup_that_leads_elsewhere_does_not_recover_the_present() {
     let kept = Kept::new();
     kept.segments(1, 1..=9, 5);
     kept.backup(1, 5, 5, 4);
-    // Recovered to a time before that backup.
+    // The server was recovered to a time before that backup.
     kept.history(2, &[(1, position(3, 0x500))]);
     kept.segments(2, 3..=6, 1);
     lost(&kept, &["--names-only"], 2, "no base backup leads there").says(&[]);
@@ -202,7 +202,7 @@ fn another_recently_written_timeline_is_named() {
     kept.history(2, &[(1, position(4, 0x500))]);
     kept.segments(2, 4..=6, 1);
     assert_eq!(verify(&kept, &["--names-only"]).json["present"]["others"], json!([]));
-    // Copied recently, and not written.
+    // The file was copied recently, but written long ago.
     kept.put(&name(1, 6), archived_segment(&name(1, 6), days_ago(5)), Timestamp::now());
     assert_eq!(verify(&kept, &["--names-only"]).json["present"]["others"], json!([]));
     kept.segments(1, 7..=7, 0);

@@ -92,7 +92,7 @@ fn a_file_in_cold_storage_is_not_counted_as_compared() {
         scene.primary.file(&format!("pg_wal/{name}"), content(&name));
         succeeds(scene.push(&name));
     }
-    // More of them in a row than an unavailable archive may miss.
+    // More refusals in a row than end the verification of an unavailable archive.
     scene.store.break_with(Matching::Of(BACKUP), Fault::None);
     scene.store.break_with(Matching::GetsBefore("000000010000000000000013"), cold());
     let verdict = VerifyOutput::of(verify(&scene, &["--deep"]));
