@@ -10,6 +10,8 @@ mod backups;
 mod before;
 mod branches;
 mod doubt;
+#[cfg(test)]
+mod edges;
 mod kept;
 mod policy;
 
