@@ -112,3 +112,12 @@ fn what_was_archived_as_the_window_begins_was_not_written_within_it() {
     assert_eq!(oldest_kept(begin), Some(OldestKept::from(segment(1, 5))));
     assert_eq!(oldest_kept(begin + SignedDuration::from_nanos(1)), Some(OldestKept::from(segment(1, 1))));
 }
+
+#[test]
+fn young_wal_with_which_a_kept_backup_begins_stays_for_that_backup() {
+    let long = Policy { backup_may_take: DAY, ..newest(1) };
+    let segments = [(segment(1, 5), now())];
+    let young = |number| decided(&long, &[backup(1, number, 0, &[1])], &segments, &[]).unwrap().young;
+    assert_eq!(young(5), None);
+    assert_eq!(young(6), Some(Young { from: segment(1, 5), since: now() }));
+}
