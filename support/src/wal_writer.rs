@@ -10,8 +10,11 @@ const SWITCH: u8 = 0x40;
 
 /// The WAL of one timeline from the start of a segment on.
 pub struct WalWriter {
+    /// System identifier of the cluster.
     pub system: u64,
+    /// Timeline of what is written next.
     pub timeline: u32,
+    /// Segment size.
     pub segment_bytes: u64,
     /// Position of the start of `bytes`.
     start: u64,

@@ -3,5 +3,4 @@
 mod branches;
 mod contract;
 mod races;
-mod record_walk;
 mod store;

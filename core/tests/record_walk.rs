@@ -1,10 +1,15 @@
 //! Search for the end of records, by the bytes of a segment alone, whatever else they contain.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
-use proptest::prelude::*;
-use support::{push::SYSTEM, wal_writer::WalWriter};
-use walkeep::wal::{Lsn, RecordWalk, RecordsEnd, TimelineId};
+/// The writer that the tests of the programs use as well.
+#[path = "../../support/src/wal_writer.rs"]
+pub mod wal_writer;
 
+use proptest::prelude::*;
+use wal_writer::WalWriter;
+use walkeep_core::wal::{Lsn, RecordWalk, RecordsEnd, TimelineId};
+
+const SYSTEM: u64 = 7_381_092_445_103_374_871;
 const MIB: usize = 1 << 20;
 const PAGE: usize = 8192;
 /// Number of the first segment in a test.
