@@ -7,10 +7,10 @@ die() {
     exit 1
 }
 
-# rustup writes its directory into the profile, which a shell that was open before has not read.
+# rustup adds its directory to the profile, which an older shell has not read.
 PATH="$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
-# require_cargo COMPONENT...: cargo, and with it what rustup's minimal profile leaves out.
+# require_cargo COMPONENT...: requires cargo, and components that rustup's minimal profile lacks.
 require_cargo() {
     command -v cargo >/dev/null || die "Rust is missing: install it from https://rustup.rs, then try again"
     local component
@@ -43,7 +43,7 @@ install_packages() {
     command -v apt-get >/dev/null || die "missing here, and there is no apt-get to install it with: $*"
     echo "Installing with apt: $*"
     (
-        # Debian's postgresql makes and starts a cluster "main" when it is installed. Nobody asked for that one.
+        # Debian's postgresql creates and starts a cluster "main" on installation, which is not needed.
         directory=/etc/postgresql-common/createcluster.d
         drop_in=$directory/walkeep-no-main-cluster.conf
         trap '"${sudo[@]}" rm -f "$drop_in"; "${sudo[@]}" rmdir --ignore-fail-on-non-empty -p "$directory"' EXIT
@@ -51,15 +51,15 @@ install_packages() {
         trap 'exit 143' HUP TERM
         "${sudo[@]}" mkdir -p "$directory"
         "${sudo[@]}" tee "$drop_in" >/dev/null <<<'create_main_cluster = false'
-        # Stale lists of packages still serve a machine that is cut off from the mirror.
+        # Stale lists of packages are good enough for a machine without access to the mirror.
         "${sudo[@]}" apt-get update -q=2 || true
-        # A machine that has just been started is often upgrading itself.
+        # A machine often upgrades itself just after its start.
         "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -q=2 \
             --no-install-recommends "$@" >/dev/null
     ) || die "apt could not install: $*"
 }
 
-# unprivileged is the prefix of a command that must not run as root, as PostgreSQL's server refuses to.
+# unprivileged: prefix of a command that must not run as root, such as PostgreSQL's server.
 unprivileged=()
 drop_privileges() {
     unprivileged_user=$(id -un)
@@ -77,7 +77,7 @@ start() {
     set +m
 }
 
-# Calls a command that may take long: bash would put off a trap until a command in the foreground has ended.
+# Calls a command that may take long. Bash would delay a trap until a command in the foreground has ended.
 run() {
     start "$@"
     wait "$!"

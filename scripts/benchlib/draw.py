@@ -1,4 +1,4 @@
-"""Draws drains, replays and growth: a program that reads results and writes an SVG, for a Python that has matplotlib.
+"""Drawing of drains, replays and growth: a program that reads results and writes an SVG, for a Python with matplotlib.
 
 It imports nothing of this package, and matplotlib only when it draws."""
 
@@ -16,7 +16,7 @@ PANELS = (
 GAP_IN = 0.55
 OURS, OTHERS, INK, FAINT = "#0b5fa5", "#b4bcc6", "#1c2430", "#5b6674"
 
-# Names as in the results, and as on the picture where they differ.
+# Names in the results, with those on the picture if they differ.
 TITLES = {
     "cp with fsync": "cp and fsync",
     "pgBackRest async 2": "pgBackRest, 2 processes",
@@ -46,7 +46,7 @@ def _draw(results, path):
 
     panels, growth = _panels(results), _growth_of(results)
     rows = [panels[at : at + 2] for at in range(0, len(panels), 2)]
-    # In rows of bars, which are of one height everywhere.
+    # Heights in rows of bars, all of one height.
     bars = [max(len(results[place][what]) for place, what, _ in row) for row in rows]
     heights = [*bars, *([4.5] if growth else [])]
     inches = 0.33 * sum(heights) + GAP_IN * len(heights) + 1.2
@@ -66,7 +66,7 @@ def _draw(results, path):
 
 
 def _bars(axes, title, samples_of, room):
-    """The fastest at the top; how far rounds differed, as a thin line."""
+    """Draws bars, the fastest at the top, with the spread of the rounds as a thin line."""
     rates = {name: _rates(samples) for name, samples in samples_of.items()}
     names = sorted(rates, key=lambda name: median(rates[name]))
     longest = max(max(of) for of in rates.values())
@@ -89,7 +89,7 @@ def _bars(axes, title, samples_of, room):
 
 
 def _growth(axes, growth):
-    """Equally far apart, as the lengths are in proportion."""
+    """Draws the lengths at equal distances, because each is a multiple of the one before."""
     rates = [_rates(samples) for samples in growth.values()]
     middles = [median(of) for of in rates]
     at = range(len(middles))

@@ -1,11 +1,11 @@
-"""From samples to figures with their bounds. Pure: no clock, no files, no environment."""
+"""Computation of figures from samples, with their bounds. Pure: no clock, no files, no environment."""
 
 from statistics import median
 
 from benchlib.peers import CP, CP_FSYNC, PGBACKREST, PGBACKREST_2, PGBACKREST_8, WALKEEP
 from benchlib.s3peers import WALKEEP_NO_HEAD
 
-# The project's figures, as walkeep's time over the other's: at most so much. MB is 1,000,000 bytes.
+# Bounds of the project's figures: maximum ratio of walkeep's time to the other's. MB is 1,000,000 bytes.
 SINGLE_BOUNDS = {
     "local": (
         ("push", "push_ms", WALKEEP, CP_FSYNC, 1.0),
@@ -26,7 +26,7 @@ RECOVERY_BOUND = 1.1
 PEAK_MEMORY_BOUND_MB = 64
 BINARY_BOUND_MB = 12
 
-# As walkeep's rate over the other's: at least so much.
+# Minimum ratio of walkeep's rate to the other's.
 THROUGHPUT_BOUNDS = {
     "local": (("drain", PGBACKREST_2, 1.8), ("replay", PGBACKREST_2, 1.4)),
     "s3": (("drain", PGBACKREST_8, 2.5), ("replay", PGBACKREST_8, 2.5)),
@@ -34,7 +34,7 @@ THROUGHPUT_BOUNDS = {
 
 
 def figures(results):
-    """Each as place, name, both sides and their unit, value, bound, and whether it is met; only what was measured."""
+    """Returns all figures: place, name, both sides with unit, value, bound, and whether it is met."""
     return [
         {"place": place, **figure}
         for place in ("local", "s3")
@@ -45,7 +45,7 @@ def figures(results):
 
 
 def rates(samples):
-    """Segments in a second, in each round."""
+    """Segments per second, in each round."""
     return [sample["segments"] / sample["seconds"] for sample in samples]
 
 
@@ -91,7 +91,7 @@ def _memory(_place, results):
 
 
 def _ratio(name, ours, theirs, unit, bound, at_least=False):
-    """The median of the ratios of what was measured side by side, which is less noisy than the ratio of the medians."""
+    """The median of the ratios of samples taken side by side. It is less noisy than the ratio of the medians."""
     value = median(our / their for our, their in zip(ours, theirs))
     met = None if bound is None else value >= bound if at_least else value <= bound
     sign = ">=" if at_least else "<="

@@ -1,4 +1,4 @@
-"""How walkeep's rate of draining a backlog changes with the length of the backlog."""
+"""walkeep's rate of archiving a backlog, by the length of the backlog."""
 
 import os
 import random
@@ -11,11 +11,11 @@ from benchlib.throughput import drain
 
 LENGTHS = (10, 30, 100, 300, 1000)
 
-# Short ones vary more, and cost less; long ones vary little.
+# Short backlogs vary more, and take less time. Long ones vary little.
 DRAINED_A_ROUND = 60
 ROUNDS_AT_MOST = 2
 
-# The page cache has to hold the backlog, or else the disk is what is measured; the disk needs room for more than that.
+# The backlog must fit into the page cache, or the disk would be measured. The disk needs room for more than that.
 SHARE_OF_MEMORY = 0.85
 SHARE_OF_DISK = 0.8
 
@@ -24,7 +24,7 @@ PAGE_ADDRESS_OFFSET = 8
 
 
 def measure(place, wal, segments, work, rounds):
-    """Samples by length of backlog, in shuffled order, and a note where a length was left out."""
+    """Returns samples by length of the backlog, taken in shuffled order, and a note if a length was left out."""
     size = (wal / "pg_wal" / segments[0]).stat().st_size
     room = _room(work)
     lengths = [length for length in LENGTHS if length * size <= room]
@@ -59,7 +59,7 @@ def _room(work):
 
 
 def _stretch(wal, directory, segments, count, size):
-    """Fills a WAL directory with the segments, and with copies of them that continue in name and position; their names.
+    """Fills a WAL directory with the segments, and with copies that continue in name and position. Returns their names.
 
     Only the first page of a segment says where it belongs, and nobody here looks further."""
     (directory / "global").mkdir(parents=True)
@@ -90,5 +90,5 @@ def _number(name, size):
 
 
 def _per_log(size):
-    """How many segments share the middle part of their names."""
+    """Number of segments that share the middle part of their names."""
     return (1 << 32) // size

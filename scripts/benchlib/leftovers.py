@@ -1,4 +1,4 @@
-"""What a command leaves running: helpers that detach are waited for, then ended, before anything else is measured.
+"""Processes that a command leaves running: helpers that detach are waited for, then ended, before the next measurement.
 
 This process becomes the one that orphans are given to. So whatever detaches, however it does that, becomes its child in
 the end, and can be told from the servers that it has started itself."""
@@ -14,12 +14,12 @@ from benchlib.process import Failure
 
 PR_SET_CHILD_SUBREAPER = 36
 
-# A helper that has nothing left to do may stay for a while, in case there is more.
+# An idle helper may stay for a while, in case there is more to do.
 PATIENCE_S = 1
 
 
 def adopt():
-    """From now on, descendants whose parents end become children of this process."""
+    """Makes descendants whose parents end children of this process, from now on."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise Failure(f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}")
@@ -27,7 +27,7 @@ def adopt():
 
 @contextlib.contextmanager
 def contained(patience_s=PATIENCE_S):
-    """No process that begins within it outlives it."""
+    """Ends all processes that were started within this context."""
     before = _children()
     try:
         yield
@@ -42,14 +42,14 @@ def _children():
 
 
 def _parent(stat):
-    # A process may have ended meanwhile; its program's name may hold spaces and parentheses.
+    # A process may have ended meanwhile. Its program's name may contain spaces and parentheses.
     with contextlib.suppress(OSError):
         return int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
     return None
 
 
 def _end(known, patience_s):
-    """Those that are killed may leave children of their own, which come here, too."""
+    """Waits for all children except the `known`, and kills them after a while. That includes children of theirs."""
     deadline = time.monotonic() + patience_s
     while left := _children() - known:
         for pid in left:

@@ -1,4 +1,4 @@
-"""What was measured, on what: versions, processor, file system."""
+"""Description of a measurement: versions, processor, file system."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ def describe(work, binaries, garage):
 
 
 def _versions(garage):
-    """Of those that are installed, by their own words."""
+    """The versions of the installed programs, as each prints it."""
     commands = {
         "pgBackRest": ["pgbackrest", "version"],
         "barman-cloud": ["barman-cloud-wal-archive", "--version"],
@@ -46,7 +46,7 @@ def _processor():
 
 
 def notes(results, args, work, wal, segments):
-    """What would make the figures say something else than they seem to."""
+    """Circumstances that make the figures misleading."""
     if len(segments) < args.segments:
         yield f"{args.wal} has {len(segments)} segments, fewer than {args.segments}"
     segment = wal / "pg_wal" / segments[0]

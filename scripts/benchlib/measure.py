@@ -1,4 +1,4 @@
-"""All that is measured, in order; runs as an unprivileged user where there is a choice."""
+"""All measurements, in order. They run as an unprivileged user if possible."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from benchlib.s3server import serve
 
 
 def measure(args, work, store, binaries, servers, programs):
-    """Results as they go into the JSON file, but for the figures, which follow from them."""
+    """Returns the results for the JSON file, without the figures, which are computed from them."""
     leftovers.adopt()
     segments = wal.ready_segments(store)
     results = {
@@ -50,7 +50,7 @@ def _anywhere(args, parts, place, work, store, segments):
 
 
 def _local(args, place, work, store, segments, programs, results):
-    """What is measured with archives in directories only."""
+    """Adds the measurements that need archives in directories."""
     local = results["local"]
     if "memory" in args.local:
         local["memory"]["single"] = memory.single_calls(place, store, segments, work)

@@ -10,7 +10,7 @@ CONNECTIONS = (1, 2, 4, 8, 16, 32)
 
 
 def single_calls(place, wal, segments, work):
-    """Peak resident bytes of a few calls with one file each."""
+    """Returns the peak resident bytes of a few calls with one file each."""
     progress(f"{place.name}: memory of single calls")
     root = work / "memory-single"
     peer = place.walkeep(root)

@@ -1,4 +1,4 @@
-"""Calls for which all has been done by an earlier one: a file that is archived already, one that is fetched already.
+"""Calls whose work an earlier call has done: for a file archived already, and for one prefetched already.
 
 A pause before each call, as the server itself makes by writing or replaying WAL, lets helpers get ahead. Before each
 call also one of `true` is timed, in the same way: what it costs to call anything at all."""
@@ -15,7 +15,7 @@ SEGMENTS = 60
 
 
 def measure(place, wal, segments, work):
-    """Samples in ms by what is called and by peer, each with those of `true`."""
+    """Samples in ms by command and by peer, each with those of `true`."""
     segments = segments[:SEGMENTS]
     results = {"archive": {}, "restore": {}}
     root = work / f"{place.name}-noop"
@@ -34,7 +34,7 @@ def measure(place, wal, segments, work):
 
 
 def _times(peer, segments, call_ms):
-    """Without those of the first call, which does the work."""
+    """Samples without that of the first call, which does the work."""
     call_ms(segments[0])
     samples = {"true": [], "call": []}
     for segment in segments[1:]:

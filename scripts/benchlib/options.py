@@ -7,13 +7,13 @@ PLACES = ("local", "s3")
 
 # What can be measured, and where.
 PARTS = {
-    "single": ("one push, one restore at a time, and from a store a restore of what is not there", PLACES),
-    "drain": ("working off a backlog by archive_command", PLACES),
+    "single": ("one push or restore at a time, and from a store a restore of an absent segment", PLACES),
+    "drain": ("archiving a backlog by archive_command", PLACES),
     "replay": ("restoring that backlog by restore_command, without a server", PLACES),
     "recovery": ("recovery of a real server", ("local",)),
     "growth": ("drains of backlogs of 10 to 1000 segments", ("local",)),
     "memory": ("peak memory of walkeep-archive, by connections", PLACES),
-    "noop": ("calls for what has been done already", ("local",)),
+    "noop": ("calls whose work has been done already", ("local",)),
     "start": ("starting the program, and its size", ("local",)),
 }
 
@@ -25,16 +25,16 @@ parts:
 """
 
 HELP = """
-Everything takes about 25 minutes on 2 cores. A first look, in two or three: --only drain,replay --local --rounds 1
+Everything takes about 25 minutes on 2 cores. This takes two or three: --only drain,replay --local --rounds 1
 
-Times mean something only on the disk one cares for: --work, else TMPDIR, else /tmp, must be on it, with room for about
-five times the WAL, and for growth 20 GB. As root, everything that is measured runs as the user postgres, or nobody.
+Times depend on the disk. --work, else TMPDIR, else /tmp, must be on the disk to measure, with room for about five times
+the WAL, and for growth 20 GB. As root, everything that is measured runs as the user postgres, or nobody.
 
-A store is a bucket of Garage, a server that runs behind TLS and a slow link, all of it on this machine. What that needs
-and is missing is installed: stunnel and openssl with apt; Garage, unless WALKEEP_GARAGE names it, by scripts/garage,
-which may take ten minutes and more. pgBackRest and barman-cloud are measured where they are installed.
+A store is a bucket of Garage, a server that runs behind TLS and a slow link, all of it on this machine. Missing programs
+are installed: stunnel and openssl with apt; Garage, unless WALKEEP_GARAGE names it, by scripts/garage, which may take ten
+minutes or more. pgBackRest and barman-cloud are measured if they are installed.
 
-Always exits 0 when it could measure: a bound that a shared machine misses is marked MISSED, and is no failure.
+The exit status is 0 if everything was measured. A bound that is missed is marked MISSED, and is no failure.
 WALKEEP_PG_BINDIR names the directory of PostgreSQL's programs; CARGO_TARGET_DIR is honoured.
 """
 
@@ -52,16 +52,16 @@ def arguments():
     where.add_argument("--s3", action="store_true", help="archives in a store only")
     what.add_argument("--only", type=_parts, default=tuple(PARTS), metavar="PART,...", help="these parts only")
     what.add_argument("--segments", type=_positive, default=100, metavar="N", help="WAL segments to measure with (100)")
-    what.add_argument("--rounds", type=_positive, default=3, metavar="N", help="times to go through all of it (3)")
-    what.add_argument("--starts", type=_positive, default=200, metavar="N", help="starts of --version to time (200)")
-    what.add_argument("--rtt", type=_positive, default=30, metavar="MS", help="how far away the store is (30)")
+    what.add_argument("--rounds", type=_positive, default=3, metavar="N", help="number of times to measure each part (3)")
+    what.add_argument("--starts", type=_positive, default=200, metavar="N", help="number of starts of --version (200)")
+    what.add_argument("--rtt", type=_positive, default=30, metavar="MS", help="round-trip time to the store (30)")
     what.add_argument("--keep-cached", action="store_true",
-                      help="single calls: leave what was archived in the page cache, as a server does; on a virtual "
-                           "machine this makes whoever writes more pay for memory that the host has yet to give")
+                      help="single calls: leave archived files in the page cache, as a server does; on a virtual machine "
+                           "this slows peers that write more, because the host has to provide the memory")
     with_ = parser.add_argument_group("with what, and where")
     with_.add_argument("--wal", type=Path, metavar="DIR", help="take the WAL from here; if empty, generate it here")
     with_.add_argument("--binaries", type=Path, metavar="DIR", help="measure these binaries instead of building them")
-    with_.add_argument("--work", type=Path, metavar="DIR", help="make the temporary directory here")
+    with_.add_argument("--work", type=Path, metavar="DIR", help="create the temporary directory here")
     results = parser.add_argument_group("results")
     results.add_argument("--json", type=Path, metavar="FILE", help="write every sample and figure to FILE")
     results.add_argument("--picture", type=Path, metavar="FILE", help="draw drain, replay and growth into FILE, an SVG")
@@ -71,7 +71,7 @@ def arguments():
     for file in (args.json, args.picture):
         if file and not file.parent.is_dir():
             parser.error(f"{file}: there is no such directory")
-    # From here on they are what to measure there.
+    # From here on, each is the set of parts to measure there.
     args.local, args.s3 = (_parts_of(place, args.only) if wanted else set()
                            for place, wanted in (("local", not args.s3), ("s3", not args.local)))
     if not args.local | args.s3:

@@ -1,4 +1,4 @@
-"""The page cache: what is in it while a clock runs is decided here, and not left to what was measured before."""
+"""Control of the page cache, so that its content does not depend on earlier measurements."""
 
 import contextlib
 import ctypes
@@ -10,7 +10,7 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
 def files(directory):
-    """A descriptor of each file below, one open at a time."""
+    """Yields a descriptor of each file below the directory, one open at a time."""
     for path in paths(directory):
         with open(path, "rb") as file:
             yield file.fileno()
@@ -21,7 +21,7 @@ def paths(directory):
 
 
 def warm(path):
-    """Into the page cache, where the server that has just written it would have left it."""
+    """Reads a file into the page cache, where the server that has just written it would have left it."""
     with open(path, "rb") as file:
         while file.read(1 << 20):
             pass
@@ -29,7 +29,7 @@ def warm(path):
 
 @contextlib.contextmanager
 def held(files_to_hold):
-    """Has them in the page cache all the time, if this process is `allowed`; otherwise, at the beginning.
+    """Keeps files in the page cache, if this process is `allowed` to. Otherwise reads them into it at the beginning.
 
     Some machines take memory back from the page cache within seconds, because their host wants it. Without this a long
     backlog would be half gone before its turn comes, and the disk would be what is measured."""
@@ -41,7 +41,7 @@ def held(files_to_hold):
 
 
 def allowed():
-    """Whether this process may lock more memory than the few megabytes that everybody may."""
+    """Returns whether this process may lock more memory than the few megabytes allowed to everybody."""
     size = 64 << 20
     with _mapped(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as address:
         return _LIBC.mlock(address, size) == 0
@@ -49,18 +49,18 @@ def allowed():
 
 @contextlib.contextmanager
 def permission_kept():
-    """Root may hold files, and so may whom it becomes within this; programs that are run inherit none of it."""
+    """Lets the user that root becomes within this context lock memory, too. Programs do not inherit that."""
     _LIBC.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
     yield
     lock = 1 << CAP_IPC_LOCK
     header = (ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0)
-    # Effective, permitted and inheritable: their lower halves, then the upper ones. All others are given up here.
+    # Effective, permitted and inheritable: their lower halves, then the upper ones. Drops all other capabilities.
     _LIBC.capset(header, (ctypes.c_uint32 * 6)(lock, lock, 0, 0, 0, 0))
 
 
 @contextlib.contextmanager
 def _locked(path):
-    # Not by Python's mmap, which keeps a descriptor for each.
+    # Not by Python's mmap, which keeps a descriptor for each mapping.
     size = path.stat().st_size
     with contextlib.ExitStack() as stack:
         with open(path, "rb") as file:

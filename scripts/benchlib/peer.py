@@ -1,4 +1,4 @@
-"""One of those that are compared: a pair of commands, called as PostgreSQL calls them, and the files they work on."""
+"""A peer of the comparison: a pair of commands, called as PostgreSQL calls them, and their files."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from benchlib.process import Failure, environment, environment_of_server, peak_m
 
 @dataclass
 class Peer:
-    """One pair of commands, with data directories of its own, and an archive that is there or in a store."""
+    """One pair of commands, with data directories of its own, and an archive in a directory or in a store."""
 
     name: str
     root: Path
@@ -19,9 +19,9 @@ class Peer:
     restore_command: str = ""
     prepare: tuple = ()
     variables: dict = field(default_factory=dict)
-    # The directory with what it has stored, which a store's peers share.
+    # The directory with the stored files. Peers of a store share it.
     stored: Path = None
-    # Whether a call does its own file alone. Then few files tell as much as many, and cost less of one's time.
+    # Whether a call handles only its own file. Then few files show as much as many, and take less time.
     one_by_one: bool = False
 
     def __post_init__(self):
@@ -29,12 +29,12 @@ class Peer:
 
     @property
     def primary(self):
-        """The data directory that is archived from."""
+        """The data directory whose WAL is archived."""
         return self.root / "primary"
 
     @property
     def recovery(self):
-        """The data directory that is restored to."""
+        """The data directory to which WAL is restored."""
         return self.root / "recovery"
 
     def set_up(self, wal):
@@ -46,17 +46,17 @@ class Peer:
             run(self.prepare, environment(HOME=str(self.root), **self.variables))
 
     def offer(self, wal, segment):
-        """What the server does when it has finished a segment."""
+        """Marks a segment as ready, as the server does when it has finished it."""
         os.link(wal / "pg_wal" / segment, self.primary / "pg_wal" / segment)
         (self.primary / "pg_wal/archive_status" / f"{segment}.ready").touch()
 
     def backlog(self):
-        """What waits to be archived, in the archiver's order: history files first, then by name."""
+        """The files that wait to be archived, in the archiver's order: history files first, then by name."""
         ready = [path.stem for path in (self.primary / "pg_wal/archive_status").glob("*.ready")]
         return sorted(ready, key=lambda name: (not name.endswith(".history"), name))
 
     def push_ms(self, name):
-        """One file of the archiver's round."""
+        """Milliseconds to archive one file, as the archiver does. Marks the file as archived."""
         elapsed = self._call_ms(self._push(name), self.primary)
         status = self.primary / "pg_wal/archive_status"
         os.rename(status / f"{name}.ready", status / f"{name}.done")
@@ -69,7 +69,7 @@ class Peer:
         return self.archive_command.replace("%p", f"pg_wal/{name}").replace("%f", name)
 
     def restore_ms(self, wal, segment):
-        """One request of recovery; the bytes that came back are compared off the clock."""
+        """Milliseconds of one request of recovery. Compares the restored bytes afterwards, without measuring that."""
         elapsed = self._request_ms(segment, 0)
         restored = self.recovery / "pg_wal/RECOVERYXLOG"
         if not _same_bytes(restored, wal / "pg_wal" / segment):
@@ -78,7 +78,7 @@ class Peer:
         return elapsed
 
     def miss_ms(self, segment):
-        """One request of recovery for what has not been archived, as the last one always is."""
+        """Milliseconds of one request of recovery for an absent segment, as the last request always is."""
         return self._request_ms(segment, 1)
 
     def _request_ms(self, segment, expected_status):
@@ -90,16 +90,18 @@ class Peer:
         return shell_ms(command, directory, self.root / "log", env, expected_status)
 
     def nothing_ms(self):
-        """What the call of a command that does nothing costs."""
+        """Milliseconds of a call that does nothing."""
         return self._call_ms("true", self.primary)
 
     def write_out(self):
-        """Off the clock: what plain cp leaves in memory, another peer's fsync would have to wait for."""
+        """Flushes the stored files, without measuring that.
+
+        Otherwise another peer's fsync would wait for the bytes that plain cp has left in memory."""
         for file in pagecache.files(self.stored):
             os.fsync(file)
 
     def release_memory(self):
-        """Takes the archive out of the page cache, for the next files to use.
+        """Removes the archive from the page cache, so that the next files can use that memory.
 
         Without this every file lands in memory never used before, as on no server that has run for a while. A virtual
         machine has to get such memory from its host, at several times the cost of the copy: that would flatter whoever
@@ -108,7 +110,7 @@ class Peer:
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def archived(self):
-        """The files of its archive, if that is a directory."""
+        """The files of its archive, if the archive is a directory."""
         return pagecache.paths(self.root / "archive")
 
     def archive_bytes(self):
@@ -116,7 +118,7 @@ class Peer:
 
 
 def _data_directory(path, wal):
-    """What the two commands look at in a data directory, without a server."""
+    """Creates as much of a data directory as the two commands read, without a server."""
     (path / "pg_wal/archive_status").mkdir(parents=True)
     (path / "global").mkdir()
     path.chmod(0o700)
@@ -125,7 +127,7 @@ def _data_directory(path, wal):
 
 
 def _same_bytes(one, other):
-    # Not filecmp.cmp: it remembers results by size and time, and the restored file has the same name each time.
+    # Not by filecmp.cmp, which caches results by name, size and time: the restored file has the same name each time.
     with open(one, "rb") as left, open(other, "rb") as right:
         while True:
             block = left.read(1 << 20)

@@ -1,4 +1,4 @@
-"""Who is compared where the archive is a directory, and how each of them is called."""
+"""The peers that archive into a directory, and the command lines of each."""
 
 import shlex
 import shutil
@@ -15,12 +15,12 @@ WALKEEP = "walkeep"
 
 PROCESSES = {PGBACKREST: 0, PGBACKREST_2: 2, PGBACKREST_8: 8}
 
-# Its defaults by now, said nevertheless: all who are measured compress alike.
+# These are walkeep's defaults, given explicitly: all peers compress alike.
 COMPRESSION = ("--compression", "zstd", "--compression-level", "1")
 
 
 class Directory:
-    """Where archives are directories. `skipped` says who cannot be measured, and why."""
+    """Archives in directories. `skipped` contains the peers that cannot be measured, with the reasons."""
 
     name = "local"
 
@@ -29,20 +29,20 @@ class Directory:
         self.skipped = skipped_pgbackrest(pgbackrest(work / "trial"), wal)
 
     def single(self, root):
-        """Those whose single calls are compared."""
+        """The peers whose single calls are compared."""
         return self._without_skipped([cp(root), cp_fsync(root), pgbackrest(root), self.walkeep(root)])
 
     def throughput(self, root):
-        """Those that are given a backlog to work off."""
+        """The peers whose throughput on a backlog is compared."""
         asynchronous = [pgbackrest(root, PGBACKREST_2), pgbackrest(root, PGBACKREST_8)]
         return self._without_skipped([cp(root), cp_fsync(root), self.walkeep(root), *asynchronous, pgbackrest(root)])
 
     def asynchronous(self, root):
-        """walkeep, and the one that its figures are about."""
+        """walkeep, and the peer with which its figures compare it."""
         return self._without_skipped([self.walkeep(root), pgbackrest(root, PGBACKREST_2)])
 
     def recovering(self, root):
-        """Those that a server recovers with."""
+        """The peers with which a server recovers."""
         return self._without_skipped([cp(root), self.walkeep(root), pgbackrest(root, PGBACKREST_2)])
 
     def _without_skipped(self, peers):
@@ -62,7 +62,7 @@ def cp(root):
 
 
 def cp_fsync(root):
-    """For restores there is no difference: it has no restore_command."""
+    """cp that flushes. It has no restore_command, because restores would not differ from plain cp."""
     root = root / "cp-fsync"
     archive = shlex.quote(str(root / "archive"))
     return Peer(
@@ -71,12 +71,12 @@ def cp_fsync(root):
 
 
 def pgbackrest(root, name=PGBACKREST, repository=(), variables=None, stored=None):
-    """It, with a repository below `root`, or the one of these options and environment variables."""
+    """pgBackRest, with a repository below `root`, or one given by options and environment variables."""
     processes = PROCESSES[name]
     root = root / f"pgbackrest-{processes}"
     options = [
         "pgbackrest",
-        # No configuration file: whatever this machine's own pgBackRest does must not change a figure.
+        # The configuration of this machine's own pgBackRest must not change a figure.
         "--no-config",
         "--stanza=bench",
         *(repository or [f"--repo1-path={root}/archive"]),
@@ -87,7 +87,7 @@ def pgbackrest(root, name=PGBACKREST, repository=(), variables=None, stored=None
     push, restore = [*options, primary, "--compress-type=zst", "--compress-level=1"], [*options, recovery]
     if processes:
         asynchronous = ["--archive-async", f"--spool-path={root}/spool", f"--process-max={processes}"]
-        # With queues that are never what it waits for.
+        # The queues are so large that they never limit it.
         push += [*asynchronous, "--archive-push-queue-max=1TiB"]
         restore += [*asynchronous, "--archive-get-queue-max=1GiB"]
     return Peer(
@@ -103,7 +103,7 @@ def pgbackrest(root, name=PGBACKREST, repository=(), variables=None, stored=None
 
 
 def skipped_pgbackrest(trial, wal):
-    """Why pgBackRest cannot be measured, which setting up a `trial` of it tells, by its names; empty when it can."""
+    """Returns why pgBackRest cannot be measured, by each of its names; empty if it can. Sets up `trial` to find out."""
     reason = _why_no_pgbackrest(trial, wal)
     return dict.fromkeys(PROCESSES, reason) if reason else {}
 

@@ -1,4 +1,4 @@
-"""Results as a picture, where some Python has matplotlib.
+"""Drawing of results, if some Python has matplotlib.
 
 Debian's matplotlib belongs to Debian's Python, which need not be the one that runs this."""
 
@@ -14,7 +14,7 @@ INSTALL = "matplotlib not found (Debian, Ubuntu: apt-get install python3-matplot
 
 
 def drawing(path):
-    """A function that draws results into `path`, an SVG; None, and a word why, where nothing here can."""
+    """Returns a function that draws results into `path`, an SVG. Prints the reason and returns None if no Python can."""
     for python in PYTHONS:
         if subprocess.run([python, "-c", "import matplotlib"], capture_output=True).returncode == 0:
             return lambda results: _draw_by(python, path, results)

@@ -1,4 +1,4 @@
-"""Runs other programs: as an unprivileged user, timed, measured, and never outliving an interrupted benchmark."""
+"""Execution of other programs: as an unprivileged user, timed, and ended with an interrupted benchmark."""
 
 import contextlib
 import json
@@ -20,11 +20,11 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Failure(Exception):
-    """What went wrong, in words for the person who ran the benchmark."""
+    """An error message for the person who runs the benchmark."""
 
 
 def progress(text):
-    """What is being done, for whoever waits for it; standard output is for results."""
+    """Prints the current step to standard error, because standard output is for results."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
@@ -46,7 +46,7 @@ def ignore_signals():
 
 @contextlib.contextmanager
 def scratch_directory(parent, owner):
-    """A temporary directory of `owner` (None: whoever runs this) that is gone afterwards."""
+    """Creates a temporary directory of `owner` (None: the current user), and removes it at the end."""
     path = Path(tempfile.mkdtemp(prefix="walkeep-bench-", dir=parent)).resolve()
     try:
         if owner:
@@ -60,7 +60,7 @@ def scratch_directory(parent, owner):
 
 
 def unprivileged_user():
-    """Whom root becomes, since PostgreSQL refuses to run as root; None for everybody else."""
+    """Returns the user that root becomes, because PostgreSQL refuses to run as root; None for other users."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -70,7 +70,7 @@ def unprivileged_user():
 
 
 def as_user(user, work, function):
-    """The JSON-able result of `function`, called in `work` by a forked child that has become `user`.
+    """Calls `function` in `work`, in a forked child that becomes `user`; returns its result by way of JSON.
 
     A child for all of it, instead of `subprocess`'s user argument for each program: that one keeps Python from using
     vfork, and would add the copying of this process to every time measured."""
@@ -115,12 +115,12 @@ def _answer_as(user, work, function, answer):
 
 
 def environment(**extra):
-    """The same few variables for every program, so that nobody's settings change a figure."""
+    """Returns the same few variables for every program, so that settings of this machine change no figure."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **extra}
 
 
 def environment_of_server(directory, variables):
-    """That of the command of a server with this data directory; what it keeps outside of that goes with the rest."""
+    """Returns the environment of a command of this data directory's server. Its spool is removed with the rest."""
     spool = directory.parent / "spool"
     return environment(PGDATA=str(directory), HOME=str(directory), WALKEEP_SPOOL=str(spool), **variables)
 

@@ -1,4 +1,4 @@
-"""A real server's recovery: from a base backup, through all of the WAL, until it is open for business.
+"""A real server's recovery: from a base backup, through all of the WAL, until it accepts connections.
 
 Each recovery gets a fresh copy of the same base backup, the same settings, and an archive in the page cache, from where
 plain cp takes its uncompressed files fastest. The disk has nothing to write when it begins."""
@@ -17,7 +17,7 @@ from benchlib.throughput import drain
 
 TIMEOUT_S = 600
 
-# A ratio of times that the disk has a large part in needs more than one.
+# One round is not enough, because much of the time is the disk's.
 ROUNDS_AT_LEAST = 2
 
 SETTINGS = """
@@ -32,7 +32,7 @@ restore_command = '{restore_command}'
 
 
 def why_not(wal, programs):
-    """Why no server can recover this WAL; empty if one can."""
+    """Returns the reason why no server can recover this WAL; empty if one can."""
     if not (wal / "base").is_dir():
         return "this WAL came without a base backup; an empty or new --wal gets one"
     if programs is None:
@@ -43,7 +43,7 @@ def why_not(wal, programs):
 
 
 def measure(place, wal, segments, work, programs, rounds):
-    """Seconds of every peer, which take turns in shuffled order."""
+    """Returns the seconds of every peer. They take turns in shuffled order."""
     root = work / "recovery"
     peers = place.recovering(root)
     for peer in peers:

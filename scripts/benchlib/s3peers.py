@@ -1,4 +1,4 @@
-"""Who is compared where the archive is in an S3 store, and how each of them is called.
+"""The peers that archive into an S3 store, and the command lines of each.
 
 Each root has a part of the bucket of its own, so that every segment is new to it."""
 
@@ -18,7 +18,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 
 
 class Bucket:
-    """Where archives are parts of the bucket of `server`. `skipped` says who cannot be measured, and why."""
+    """Archives in the bucket of `server`. `skipped` contains the peers that cannot be measured, with the reasons."""
 
     name = "s3"
 
@@ -29,11 +29,11 @@ class Bucket:
             self.skipped[BARMAN] = "not installed (Debian, Ubuntu: apt-get install barman-cli-cloud python3-boto3)"
 
     def single(self, root):
-        """Those whose single calls are compared."""
+        """The peers whose single calls are compared."""
         return self._peers(root, [PGBACKREST])
 
     def throughput(self, root):
-        """Those that are given a backlog to work off."""
+        """The peers whose throughput on a backlog is compared."""
         barman = [] if BARMAN in self.skipped else [self._barman(root)]
         return [*self._peers(root, [PGBACKREST_2, PGBACKREST_8, PGBACKREST]), *barman]
 
@@ -42,7 +42,7 @@ class Bucket:
         return [self.walkeep(root), self.walkeep(root, WALKEEP_NO_HEAD), *others]
 
     def walkeep(self, root, name=WALKEEP, settings=""):
-        """For restores the name makes no difference: it has a restore_command by one of them only."""
+        """walkeep. Only the peer with the default name has a restore_command, because restores do not differ."""
         conditional_put = CONDITIONAL_PUT[name]
         url = f"s3://{BUCKET}/{root.name}/{conditional_put}"
         root = root / f"walkeep-{conditional_put}"
@@ -75,7 +75,7 @@ class Bucket:
         return pgbackrest(root, name, repository, variables, server.stored)
 
     def _barman(self, root):
-        """With gzip, the compression that each of its versions has."""
+        """barman-cloud, with gzip, the compression that all its versions support."""
         url = f"s3://{BUCKET}/{root.name}/barman"
         root = root / "barman"
         root.mkdir(parents=True)

@@ -17,7 +17,7 @@ from benchlib.slowlink import slow_link
 SCRIPTS = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
 
-# Of the form that Garage gives to those it makes.
+# In the form of keys that Garage creates.
 ACCESS_KEY = "GK0123456789abcdef01234567"
 SECRET_KEY = "0123456789abcdef" * 4
 BUCKET = "wal"
@@ -40,7 +40,7 @@ s3_region = "{region}"
 root_domain = ".s3.localhost"
 """
 
-# TLS alone, and no byte of it kept back to wait for more.
+# Only TLS, without delaying bytes to collect more.
 STUNNEL_CONF = """
 foreground = yes
 pid =
@@ -70,7 +70,7 @@ subjectAltName = DNS:localhost, IP:127.0.0.1
 
 @dataclass(frozen=True)
 class S3Server:
-    """How to reach it, and where its files are. The certificate is good for localhost and 127.0.0.1."""
+    """A running server: its address and its files. The certificate is valid for localhost and 127.0.0.1."""
 
     host: str
     port: int
@@ -79,7 +79,7 @@ class S3Server:
 
 
 def find_programs():
-    """The paths of Garage, stunnel and openssl, which are installed where they are missing; may take minutes."""
+    """Returns the paths of Garage, stunnel and openssl. Installs them if they are missing, which may take minutes."""
     packages = [package for package, programs in (("stunnel4", ("stunnel4", "stunnel")), ("openssl", ("openssl",)))
                 if not any(map(shutil.which, programs))]
     if packages:
@@ -95,7 +95,7 @@ def find_programs():
 
 
 def _tell(argv):
-    """What a script says that may take long, and is let stop what it has started."""
+    """Returns the output of a script that may take long, and lets it end its own children when interrupted."""
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     try:
         output, _ = process.communicate()
@@ -149,7 +149,7 @@ def _make_certificates(openssl, directory):
 
 
 def _free_ports(count):
-    """All different, because all are open at the same time."""
+    """Returns different ports, because all are open at the same time."""
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [listener.getsockname()[1] for listener in listeners]
@@ -157,7 +157,7 @@ def _free_ports(count):
 
 @contextlib.contextmanager
 def _server(argv, env, log, serves):
-    """Runs a server whose log says `serves` once it does; nobody needs what it keeps when it is ended."""
+    """Runs a server until the end of the context. It serves once its log contains `serves`. Its data is not kept."""
     with open(log, "w") as output:
         process = subprocess.Popen(
             argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -11,12 +11,12 @@ from benchlib import leftovers
 from benchlib.pagecache import warm
 from benchlib.process import progress, start_ms
 
-# Each costs a call of every peer. Those to a store take twenty times as long.
+# Each segment takes a call of every peer. Calls to a store take twenty times as long.
 SEGMENTS = {"local": 40, "s3": 10}
 
 
 def measure(place, wal, segments, work, rounds, keep_cached):
-    """Samples in ms of every peer, and what their archives take up."""
+    """Returns samples in ms of every peer, and the sizes of their archives."""
     segments = segments[: SEGMENTS[place.name]]
     samples = {"push_ms": {}, "restore_ms": {}, "miss_ms": {}}
     order = random.Random(1)
@@ -30,7 +30,7 @@ def measure(place, wal, segments, work, rounds, keep_cached):
             warm(wal / "pg_wal" / segment)
             turn = order.sample(peers, len(peers))
             for what, peer in _calls(place, turn):
-                # Whatever fetches ahead would be in the next one's way.
+                # A helper that fetches ahead would disturb the next call.
                 with leftovers.contained(patience_s=0):
                     samples[what].setdefault(peer.name, []).append(_sample(what, peer, wal, segment))
                 if what == "push_ms" and place.name == "local":
@@ -66,7 +66,7 @@ def _sample(what, peer, wal, segment):
 
 
 def measure_start(binaries, true, runs):
-    """Milliseconds of `walkeep-archive --version` and of `true`, in turns."""
+    """Returns milliseconds of `walkeep-archive --version` and of `true`, in turns."""
     samples = {"true": [], "walkeep-archive --version": []}
     for _ in range(runs):
         samples["true"].append(start_ms([true]))

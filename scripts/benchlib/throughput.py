@@ -1,4 +1,4 @@
-"""Backlogs: how fast each peer archives what has piled up, and gives it back to a recovery that asks for it in order.
+"""Throughput of each peer: how fast it archives a backlog, and restores it to a recovery that requests it in order.
 
 The stand-ins do what PostgreSQL's archiver and recovery do, but nothing between two calls: they are never what is
 waited for. Recovery's bytes are compared off the clock; a helper that fetches ahead goes on meanwhile, as in a replay.
@@ -15,15 +15,15 @@ from benchlib import leftovers, pagecache
 from benchlib.peers import WALKEEP
 from benchlib.process import Failure, progress
 
-# As many as of PostgreSQL's archiver, one second apart.
+# Number of attempts, as of PostgreSQL's archiver, one second apart.
 ATTEMPTS = 3
 
-# Of a peer whose calls each do their own file alone.
+# Number of files for a peer whose calls each handle only their own file.
 ONE_BY_ONE_SEGMENTS = 12
 
 
 def measure(place, wal, segments, work, rounds, replays):
-    """A sample a round of every peer, which take turns in shuffled order; replays only if wanted."""
+    """Returns a sample of every peer for each round. Peers take turns in shuffled order."""
     samples = {"drain": {}, "replay": {}}
     _claim_memory(work / "claim", sum((wal / "pg_wal" / name).stat().st_size for name in segments))
     order = random.Random(2)
@@ -70,7 +70,7 @@ def _one(peer, wal, segments, replays):
 
 
 def drain(peer, wal, segments):
-    """Offers it these segments at once, and has them archived."""
+    """Marks all these segments as ready at once, and has the peer archive them."""
     for segment in segments:
         peer.offer(wal, segment)
     os.sync()
@@ -88,7 +88,7 @@ def drain(peer, wal, segments):
 
 
 def _archive(peer, name):
-    """Milliseconds of the call that succeeded, and how many failed before."""
+    """Returns the milliseconds of the call that succeeded, and the number of failures before."""
     for failed in range(ATTEMPTS - 1):
         try:
             return peer.push_ms(name), failed
@@ -99,7 +99,7 @@ def _archive(peer, name):
 
 
 def replay(peer, wal, segments):
-    """Has it restore these segments, which are what it has archived."""
+    """Has the peer restore these segments, all of which it has archived."""
     with pagecache.held(peer.archived()), leftovers.contained():
         calls = [peer.restore_ms(wal, segment) for segment in segments]
     return {"segments": len(segments), "seconds": sum(calls) / 1e3, "ms": calls}

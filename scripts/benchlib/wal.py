@@ -35,28 +35,28 @@ synchronous_commit = off
 
 
 def ready_segments(directory):
-    """Names of the complete segments that wait for the archiver, oldest first."""
+    """Returns the names of the complete segments that wait for the archiver, oldest first."""
     status = directory / "pg_wal/archive_status"
     names = os.listdir(status) if status.is_dir() else []
     return sorted(match[1] for match in map(READY_SEGMENT.fullmatch, names) if match)
 
 
 def copy_wal(source, destination, names):
-    """Copies the named segments and what identifies their cluster; both sides are WAL directories."""
+    """Copies the named segments, and the files that identify their cluster. Both sides are WAL directories."""
     (destination / "global").mkdir(parents=True, exist_ok=True)
     (destination / "pg_wal/archive_status").mkdir(parents=True, exist_ok=True)
     for file in ["PG_VERSION", "global/pg_control", *(f"pg_wal/{name}" for name in names)]:
         with open(source / file, "rb") as original, open(destination / file, "wb") as copy:
             shutil.copyfileobj(original, copy, 1 << 20)
             copy.flush()
-            # Now, or the kernel writes it out while something is being measured.
+            # Flushed now, or the kernel would write it during a measurement.
             os.fsync(copy.fileno())
     for name in names:
         (destination / f"pg_wal/archive_status/{name}.ready").touch()
 
 
 def copy_base(source, destination):
-    """Copies the base backup, where there is one."""
+    """Copies the base backup, if there is one."""
     if (source / "base").is_dir():
         shutil.copytree(source / "base", destination / "base")
 
@@ -136,6 +136,6 @@ def _server(programs, cluster, work):
                 time.sleep(0.05)
             yield sockets
         finally:
-            # Fast shutdown: what follows takes the cluster as it is then.
+            # Fast shutdown: later steps use the cluster in that state.
             postgres.send_signal(signal.SIGINT)
             postgres.wait()
