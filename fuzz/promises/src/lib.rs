@@ -1,0 +1,91 @@
+//! What must hold of any bytes that walkeep reads. Each module is the body of a target of `scripts/fuzz`.
+//!
+//! The targets in `fuzz/targets/` only hand over bytes, so that all else compiles with the project, and the project's tests hold
+//! every sample in `fuzz/seeds/` to its promises.
+#![allow(clippy::panic, clippy::indexing_slicing, reason = "a broken promise is the point")]
+
+pub mod backup;
+pub mod body;
+pub mod damage;
+pub mod header;
+pub mod history;
+pub mod names;
+pub mod pages;
+
+/// The targets: the name of each, and the function that panics if bytes break its promise.
+pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+    ("backup", backup::hold),
+    ("body", body::hold),
+    ("damage", damage::hold),
+    ("header", header::hold),
+    ("history", history::hold),
+    ("names", names::hold),
+    ("pages", pages::hold),
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
+
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::TARGETS;
+
+    fn in_fuzz(path: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+    }
+
+    /// Returns the names in a directory of `fuzz/`, sorted and without endings.
+    fn names_in(directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(in_fuzz(directory)).unwrap();
+        let name = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut names: Vec<_> = entries.map(|entry| name(entry.unwrap().path())).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn every_sample_keeps_the_promises_of_its_target() {
+        for (target, hold) in TARGETS {
+            let samples = fs::read_dir(in_fuzz("seeds").join(target)).unwrap();
+            let paths: Vec<_> = samples.map(|sample| sample.unwrap().path()).collect();
+            assert!(!paths.is_empty(), "{target} has no sample to begin with");
+            for path in paths {
+                let bytes = fs::read(&path).unwrap();
+                assert!(std::panic::catch_unwind(|| hold(&bytes)).is_ok(), "{} breaks it", path.display());
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_cut_anywhere_keep_the_promises() {
+        for (target, hold) in TARGETS {
+            for sample in fs::read_dir(in_fuzz("seeds").join(target)).unwrap() {
+                let bytes = fs::read(sample.unwrap().path()).unwrap();
+                for length in 0..bytes.len().min(100) {
+                    hold(&bytes[..length]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_has_a_program_that_hands_it_the_bytes() {
+        let expected: Vec<_> = TARGETS.iter().map(|(target, _)| *target).collect();
+        assert_eq!(names_in("targets"), expected);
+        assert_eq!(names_in("seeds"), expected);
+        let manifest = fs::read_to_string(in_fuzz("Cargo.toml")).unwrap();
+        for target in expected {
+            let program = fs::read_to_string(in_fuzz(&format!("targets/{target}.rs"))).unwrap();
+            assert!(
+                program.ends_with(&format!("fuzz_target!(|data: &[u8]| promises::{target}::hold(data));\n")),
+                "{target}"
+            );
+            assert!(
+                manifest.contains(&format!("name = \"{target}\"\npath = \"targets/{target}.rs\"\n")),
+                "{target}"
+            );
+        }
+    }
+}
