@@ -4,7 +4,7 @@
 //! [`Archive::create`] returns once the file, its name and the directories above it are durable, and never replaces a
 //! file. [`Archive::fetch`] reports a file as absent only if the directory or store itself proved it.
 //!
-//! The module `local` implements directories, `store` object stores, and [`memory`] a store for tests.
+//! The module `local` implements directories, `store` object stores, and [`memory`] and [`canned`] stores for tests.
 
 mod clock;
 mod content;
@@ -45,7 +45,7 @@ pub use probe::{Conditions, Probe};
 pub use report::Report;
 pub use still::StoredFile;
 use store::Store;
-pub use store::{ConditionalPut, Objects, StoreOptions, memory};
+pub use store::{ConditionalPut, Objects, StoreOptions, canned, memory};
 pub use surroundings::Surroundings;
 pub use url::{ArchiveUrl, ArchiveUrlError, Provider, StoreUrl};
 

@@ -4,6 +4,7 @@
 //! every sample in `fuzz/seeds/` to its promises.
 #![allow(clippy::panic, clippy::indexing_slicing, reason = "a broken promise is the point")]
 
+pub mod answers;
 pub mod backup;
 pub mod body;
 pub mod damage;
@@ -11,9 +12,12 @@ pub mod header;
 pub mod history;
 pub mod names;
 pub mod pages;
+mod requests;
+pub mod settings;
 
 /// The targets: the name of each, and the function that panics if bytes break its promise.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+    ("answers", answers::hold),
     ("backup", backup::hold),
     ("body", body::hold),
     ("damage", damage::hold),
@@ -21,6 +25,7 @@ pub const TARGETS: [(&str, fn(&[u8])); 7] = [
     ("history", history::hold),
     ("names", names::hold),
     ("pages", pages::hold),
+    ("settings", settings::hold),
 ];
 
 #[cfg(test)]

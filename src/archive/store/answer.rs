@@ -51,16 +51,17 @@ impl fmt::Display for Answer {
 const MAX_TEXT: usize = 300;
 
 impl Answer {
-    /// Reads code and message from the XML that all three providers return.
-    pub(super) fn read_body(&mut self, body: &str) {
-        self.code = self.code.take().or_else(|| element(body, "Code"));
-        self.message = element(body, "Message");
-        self.region = self.region.take().or_else(|| element(body, "Region"));
+    /// Reads code and message from the XML that all three providers return, without these secrets.
+    pub(super) fn read_body(&mut self, body: &str, secrets: &[&str]) {
+        let element = |name| element(body, name, secrets);
+        self.code = self.code.take().or_else(|| element("Code"));
+        self.message = element("Message");
+        self.region = self.region.take().or_else(|| element("Region"));
     }
 }
 
-/// Returns the text of the first such element, shortened and without line feeds.
-fn element(body: &str, name: &str) -> Option<String> {
+/// Returns the text of the first such element, as [`shown`].
+fn element(body: &str, name: &str, secrets: &[&str]) -> Option<String> {
     let (_, rest) = body.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     if text.contains('<') {
@@ -69,6 +70,14 @@ fn element(body: &str, name: &str) -> Option<String> {
     let entities =
         [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&#39;", "'"), ("&amp;", "&")];
     let text = entities.iter().fold(text.to_owned(), |text, (entity, meant)| text.replace(entity, meant));
+    // Not before: a secret with an "&" is written with an entity, too.
+    shown(&text, secrets)
+}
+
+/// Returns a text that a store has sent, shortened, without line feeds and without these secrets. `None` if it is empty.
+pub(super) fn shown(text: &str, secrets: &[&str]) -> Option<String> {
+    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
+    let text = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_TEXT).collect();
     (!text.is_empty()).then_some(text)
 }
@@ -305,6 +314,7 @@ mod tests {
         answer.read_body(
             "<?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code>\n<Message>It doesn&apos;t\n match.</Message>\
              <StringToSign>AWS4 secret-token</StringToSign><Region>eu-west-1</Region></Error>",
+            &[],
         );
         assert_eq!(
             answer.to_string(),
@@ -312,11 +322,23 @@ mod tests {
         );
         assert_eq!(answer.region.as_deref(), Some("eu-west-1"));
         let mut page = super::tests::answer(404, "");
-        page.read_body("<html><Code><b>No</b></Code></html>");
+        page.read_body("<html><Code><b>No</b></Code></html>", &[]);
         assert_eq!(page.to_string(), "the answer was 404 Not Found");
         let mut long = super::tests::answer(500, "");
-        long.read_body(&format!("<Message>{}</Message>", "x".repeat(9999)));
+        long.read_body(&format!("<Message>{}</Message>", "x".repeat(9999)), &[]);
         assert!(long.to_string().len() < 400);
+    }
+
+    #[test]
+    fn a_secret_is_hidden_however_it_is_written() {
+        let mut answer = answer(403, "");
+        answer.read_body(
+            "<Error><Code>Bad</Code><Message>got sv=1&amp;sig=2&lt;3 and sv=1&sig=2<3, and k&amp;y</Message></Error>"
+                .replace("2<3", "2&lt;3")
+                .as_str(),
+            &["sv=1&sig=2<3", "", "k&y"],
+        );
+        assert_eq!(answer.to_string(), "the answer was 403 Forbidden (Bad: got *** and ***, and ***)");
     }
 
     #[test]

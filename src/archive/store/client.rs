@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use http_body::Body;
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use object_store::ClientOptions;
@@ -19,7 +21,7 @@ use object_store::client::{
 };
 use reqwest::header::{DATE, HeaderMap};
 
-use super::answer::Answer;
+use super::answer::{Answer, shown};
 use super::deletion::{Deletion, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
 use super::listing::{Listing, MAX_LISTING_BYTES};
@@ -33,6 +35,25 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Maximum size of an error response in bytes. No store sends a longer one.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// Expectation of the response to a request.
+pub(super) struct Expected {
+    deletion: Option<Deletion>,
+    listing: Option<Listing>,
+    /// A token from any source of credentials, which the response may repeat.
+    token: Option<String>,
+}
+
+impl Expected {
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        let token = request.headers().get("x-amz-security-token");
+        Self {
+            deletion: Deletion::of(request),
+            listing: Listing::of(request),
+            token: token.and_then(|token| token.to_str().ok().map(str::to_owned)),
+        }
+    }
+}
 
 /// A client for one store. Clones share connections.
 #[derive(Debug, Clone)]
@@ -91,13 +112,8 @@ impl StoreClient {
             upload.describe(&mut request).await?;
         }
         let movement = Movement::new(self.stillness.clone());
-        let (deletion, listing) = (Deletion::of(&request), Listing::of(&request));
+        let expected = Expected::of(&request);
         let (parts, body) = request.into_parts();
-        // A token from any source of credentials.
-        let token = parts
-            .headers
-            .get("x-amz-security-token")
-            .and_then(|token| token.to_str().ok().map(str::to_owned));
         let mut request = reqwest::Request::new(parts.method, parts.uri.to_string().parse()?);
         *request.headers_mut() = parts.headers;
         let noted = movement.clone();
@@ -107,13 +123,28 @@ impl StoreClient {
         });
         let response =
             movement.watch(self.client.execute(request)).await?.map_err(reqwest::Error::without_url)?;
-        let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+        let response = http::Response::<reqwest::Body>::from(response);
+        let received = |body: reqwest::Body| {
+            Received::new(body.map_err(reqwest::Error::without_url), self.stillness.clone())
+        };
+        self.understand(expected, response.map(received)).await
+    }
+
+    /// Turns every response but a success into an [`Answer`], and one that is not what was asked for into an error.
+    pub(super) async fn understand(
+        &self,
+        expected: Expected,
+        response: http::Response<impl Body<Data = Bytes, Error = HttpError> + Send + Sync + 'static>,
+    ) -> Result<HttpResponse, BoxError> {
+        let Expected { deletion, listing, token } = expected;
+        let (parts, body) = response.into_parts();
         let clock_ahead = clock_ahead(&parts.headers);
         *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = clock_ahead;
-        let body = Received::new(body.map_err(reqwest::Error::without_url), self.stillness.clone());
+        let secrets = self.secrets.iter().chain(&token).map(String::as_str);
+        let secrets: Vec<&str> = secrets.collect();
         if let Some(deletion) = deletion.filter(|_| parts.status.is_success()) {
             let answer = http_body_util::Limited::new(body, MAX_DELETION_BYTES).collect().await?.to_bytes();
-            deletion.check(&answer)?;
+            deletion.check(&answer, &secrets)?;
             return Ok(HttpResponse::from_parts(parts, answer.into()));
         }
         if let Some(listing) = listing.filter(|_| parts.status.is_success()) {
@@ -124,7 +155,7 @@ impl StoreClient {
         if parts.status.is_success() {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
         }
-        let text = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
+        let text = |name: &str| shown(parts.headers.get(name)?.to_str().ok()?, &secrets);
         let mut answer = Answer {
             status: parts.status.as_u16(),
             // Azure's header, also present in responses without a body.
@@ -136,9 +167,7 @@ impl StoreClient {
         };
         // A response with an unreadable body is still a response.
         if let Ok(body) = http_body_util::Limited::new(body, MAX_ANSWER_BYTES).collect().await {
-            let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-            let secrets = self.secrets.iter().chain(&token).filter(|secret| !secret.is_empty());
-            answer.read_body(&secrets.fold(text, |text, secret| text.replace(secret.as_str(), "***")));
+            answer.read_body(&String::from_utf8_lossy(&body.to_bytes()), &secrets);
         }
         Err(answer.into())
     }
@@ -197,14 +226,13 @@ impl CredentialClient {
 impl HttpService for CredentialClient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let client = self.client().map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error))?;
-        let response = client.call(request).await?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        // Drops the body of an error: it may repeat parts of the request, and the error would quote it.
-        let (parts, _) = response.into_parts();
-        Ok(HttpResponse::from_parts(parts, bytes::Bytes::new().into()))
+        Ok(without_body_of_error(client.call(request).await?))
     }
+}
+
+/// Drops the body of an error: it may repeat parts of the request, and the error would quote it.
+pub(super) fn without_body_of_error(response: HttpResponse) -> HttpResponse {
+    if response.status().is_success() { response } else { response.map(|_| Bytes::new().into()) }
 }
 
 impl HttpConnector for CredentialClient {

@@ -8,6 +8,8 @@ use object_store::client::HttpRequest;
 use object_store::path::Path;
 use serde::Deserialize;
 
+use super::answer::shown;
+
 /// Maximum size of a response in bytes. A store returns a line or two for each of up to a thousand keys.
 pub(super) const MAX_DELETION_BYTES: usize = 4 << 20;
 
@@ -58,15 +60,16 @@ impl Deletion {
         Some(Self { asked })
     }
 
-    /// Checks that the response names only requested objects. An unreadable response is left to its reader.
-    pub(super) fn check(&self, answer: &[u8]) -> Result<(), OtherObject> {
+    /// Checks that the response names only requested objects. An unreadable response is left to its reader. The error is without
+    /// these secrets.
+    pub(super) fn check(&self, answer: &[u8], secrets: &[&str]) -> Result<(), OtherObject> {
         let Ok(answer) = quick_xml::de::from_reader::<_, Answer>(answer) else { return Ok(()) };
         let is_other = |key: &String| Path::parse(key).is_ok_and(|key| !self.asked.contains(&key));
         let mut failed = answer.outcomes.into_iter().filter_map(|outcome| match outcome {
             Outcome::Error(object) => Some(object.key),
             Outcome::Other => None,
         });
-        failed.find(is_other).map_or(Ok(()), |key| Err(OtherObject(key)))
+        failed.find(is_other).map_or(Ok(()), |key| Err(OtherObject(shown(&key, secrets).unwrap_or_default())))
     }
 }
 
@@ -99,14 +102,16 @@ mod tests {
                 "<?xml version=\"1.0\"?><DeleteResult><Deleted><Key>a/b</Key></Deleted><Error><Key>{key}</Key>\
                  <Code>AccessDenied</Code><Message>no</Message></Error><Deleted><Key>x</Key></Deleted></DeleteResult>"
             );
-            deletion.check(answer.as_bytes()).map_err(|error| error.to_string())
+            deletion.check(answer.as_bytes(), &["s3cret"]).map_err(|error| error.to_string())
         };
         assert_eq!(failure("a/b"), Ok(()));
         assert_eq!(failure("a/c&amp;d"), Ok(()));
         assert!(failure("a/other").unwrap_err().contains("a/other"));
         assert!(failure("").is_err());
+        let long = failure(&format!("s3cret/{}", "x".repeat(9999))).unwrap_err();
+        assert!(long.contains("***/xxx") && long.len() < 400, "{long}");
         for nothing in ["<DeleteResult/>", "<html>", ""] {
-            assert!(deletion.check(nothing.as_bytes()).is_ok());
+            assert!(deletion.check(nothing.as_bytes(), &[]).is_ok());
         }
     }
 }

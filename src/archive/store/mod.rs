@@ -4,6 +4,7 @@
 //! and [`failure`] interpret failures. A store confirms only what is durable, so nothing is flushed here.
 
 mod answer;
+pub mod canned;
 mod client;
 mod credentials;
 mod deletion;
@@ -43,6 +44,7 @@ use client::StoreClient;
 pub use given::Objects;
 use options::Resolved;
 pub use options::{ConditionalPut, StoreOptions};
+use provider::Built;
 use reader::StreamReader;
 use upload::{Claim, Upload};
 
@@ -68,21 +70,23 @@ impl Store {
             return Self::over(objects, url, options);
         }
         let resolved = resolve(url, options)?;
-        let secrets = resolved.provider.iter().filter(|(name, _)| options::is_secret(name));
-        let secrets = secrets.map(|(_, secret)| secret.clone()).collect();
-        let client = StoreClient::new(&resolved.connection)?.keeping(secrets);
+        let client = StoreClient::new(&resolved.connection)?.keeping(resolved.secrets());
         let built = provider::build(url, &resolved, &client)?;
-        Ok(Self {
+        Ok(Self { client: Some(client), ..Self::of(url, &resolved, built) })
+    }
+
+    fn of(url: &StoreUrl, resolved: &Resolved, built: Built) -> Self {
+        Self {
             url: url.clone(),
             objects: Arc::new(PrefixStore::new(built.store, url.prefix.clone())),
             bulk: Arc::new(PrefixStore::new(built.bulk, url.prefix.clone())),
-            client: Some(client),
+            client: None,
             address: built.address,
             conditional_put: resolved.conditional_put,
             known_to_honour_conditions: built.known_to_honour_conditions,
             verifies_certificate: !resolved.connection.allow_invalid_certificates,
             claim: built.claim,
-        })
+        }
     }
 
     /// A store over objects that code provides. They honour conditions.

@@ -142,6 +142,12 @@ pub(super) fn is_secret(name: &str) -> bool {
 }
 
 impl Resolved {
+    /// Returns the secrets among the settings.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let secrets = self.provider.iter().filter(|(name, _)| is_secret(name));
+        secrets.map(|(_, secret)| secret.clone()).collect()
+    }
+
     fn set(&mut self, provider: Provider, name: &str, value: &str) -> Result<(), String> {
         match name {
             "ca_file" => self.connection.ca_file = Some(PathBuf::from(value)),

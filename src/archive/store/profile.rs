@@ -32,8 +32,17 @@ pub(super) fn fill_in(resolved: &mut Resolved, environment: &BTreeMap<String, St
     };
     let credentials = read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"))?;
     let config = read(file("AWS_CONFIG_FILE", "config"))?;
+    fill_in_from(resolved, credentials.as_ref(), config.as_ref())
+}
+
+/// Adds the settings of the profile in these files.
+pub(super) fn fill_in_from(
+    resolved: &mut Resolved,
+    credentials: Option<&Ini>,
+    config: Option<&Ini>,
+) -> Result<(), Error> {
     let named = resolved.profile.clone();
-    let profile = profile(named.as_deref().unwrap_or("default"), credentials.as_ref(), config.as_ref());
+    let profile = profile(named.as_deref().unwrap_or("default"), credentials, config);
     let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
     let Some(profile) = profile else {
         return match named {
@@ -77,23 +86,29 @@ fn take(from: &BTreeMap<String, String>, names: &[(&str, &str)], into: &mut BTre
 /// Reads a file; `None` if it does not exist. An unreadable file is an error.
 fn read(path: Option<PathBuf>) -> Result<Option<Ini>, Error> {
     let Some(path) = path else { return Ok(None) };
-    let wrong = |path: &Path| Error::new(ErrorKind::Configuration, format!("cannot read {}", path.display()));
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&path, &text).map(Some),
         // A server that has no access to its home directory has no profile there.
         Err(error)
             if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
         {
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(wrong(&path).because(error)),
-    };
+        Err(error) => Err(cannot_read(&path).because(error)),
+    }
+}
+
+fn cannot_read(path: &Path) -> Error {
+    Error::new(ErrorKind::Configuration, format!("cannot read {}", path.display()))
+}
+
+/// Parses the text of a file.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Ini, Error> {
     // Like the AWS tools: keys contain "/" and "+" and are never quoted or escaped.
     let as_they_do = ParseOption { enabled_escape: false, enabled_quote: false, ..ParseOption::default() };
-    Ini::load_from_str_opt(&text, as_they_do)
-        .map(Some)
+    Ini::load_from_str_opt(text, as_they_do)
         // The message does not quote the text, which contains secrets.
-        .map_err(|error| wrong(&path).because(format!("line {}: {}", error.line, error.msg)))
+        .map_err(|error| cannot_read(path).because(format!("line {}: {}", error.line, error.msg)))
 }
 
 /// Returns the settings of a profile, with the credentials file taking precedence over the config file; `None` if

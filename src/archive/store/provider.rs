@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::HttpConnector;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use url::Url;
@@ -34,6 +35,16 @@ pub(super) struct Built {
 
 /// Builds the store of the bucket.
 pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -> Result<Built, Error> {
+    build_over(url, resolved, client, CredentialClient::new(&resolved.connection))
+}
+
+/// Builds the store of the bucket over other clients: for the store, and for whatever issues credentials.
+pub(super) fn build_over(
+    url: &StoreUrl,
+    resolved: &Resolved,
+    client: &(impl HttpConnector + Clone),
+    credentials: impl HttpConnector,
+) -> Result<Built, Error> {
     let settings = &resolved.provider;
     let address = address(url, settings);
     if !is_web_address(&address) {
@@ -51,7 +62,6 @@ pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -
         return Err(Error::new(ErrorKind::Configuration, format!("no credentials are configured for {url}"))
             .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_EC2_METADATA_DISABLED is set"));
     }
-    let credentials = CredentialClient::new(&resolved.connection);
     let Stores { store, bulk, claim } = stores(url, settings, client, credentials).map_err(|error| {
         let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
         let causes = Causes::of(&error);
@@ -130,8 +140,8 @@ macro_rules! configured {
 fn stores(
     url: &StoreUrl,
     settings: &BTreeMap<String, String>,
-    client: &StoreClient,
-    credentials: CredentialClient,
+    client: &(impl HttpConnector + Clone),
+    credentials: impl HttpConnector,
 ) -> object_store::Result<Stores> {
     let bucket = &url.bucket;
     Ok(match url.provider {
