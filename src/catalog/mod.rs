@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::wal::{BackupHistory, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-pub use elsewhere::{BackupElsewhere, backups_elsewhere};
+pub use elsewhere::{BackupElsewhere, Packing, backups_elsewhere};
 pub use known::{KnownBackup, KnownFrom};
 pub use labels::{LabelPattern, Labels};
 pub use sizes::{OtherSize, Sizes};

@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::given::Given;
-use crate::error::{Error, ErrorKind};
+use super::wrong;
+use crate::error::Error;
 
 /// Maximum size of the configuration file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -28,11 +29,15 @@ pub(super) fn read_if_it_exists(path: &Path) -> Result<File, Error> {
 
 /// Reads the file.
 pub(super) fn read(path: &Path) -> Result<File, Error> {
-    let wrong = |what: String| Error::new(ErrorKind::Configuration, what);
     let (text, mode) = read_text(path).map_err(|error| {
         wrong(format!("cannot read the configuration file {}", path.display())).because(error)
     })?;
-    let given = toml::from_str(&text).map_err(|error| {
+    parse(path, &text, mode)
+}
+
+/// Parses the text of a file with these permissions.
+pub(super) fn parse(path: &Path, text: &str, mode: u32) -> Result<File, Error> {
+    let given = toml::from_str(text).map_err(|error| {
         // Only the library's message, because its full report quotes the line, which may contain a secret.
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = 1 + before.matches('\n').count();

@@ -77,6 +77,12 @@ impl Settings {
         Self::merge(given, file, environment)
     }
 
+    /// Returns the settings of a configuration file with this text and these permissions, and of these environment variables.
+    pub fn of_text(text: &str, mode: u32, environment: BTreeMap<String, String>) -> Result<Self, Error> {
+        let file = file::parse(Path::new(DEFAULT_FILE), text, mode)?;
+        Self::merge(&Given::default(), file, || environment)
+    }
+
     /// Returns the settings with which `walkeep-restore` prefetches.
     #[must_use]
     pub fn prefetching(&self) -> Prefetching {

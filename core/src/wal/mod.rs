@@ -7,6 +7,7 @@ mod backup;
 mod control;
 mod history;
 mod lsn;
+mod manifest;
 mod name;
 mod page;
 mod pages;
@@ -22,6 +23,7 @@ pub use control::{
 };
 pub use history::{Ancestor, HistoryError, TimelineHistory};
 pub use lsn::{Lsn, ParseLsnError};
+pub use manifest::BackupManifest;
 pub use name::{NameError, WalName};
 pub use page::{LONG_HEADER_BYTES, LongPageHeader, PageError, WalMagic};
 pub use pages::{PageFault, Pages};

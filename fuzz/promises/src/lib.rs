@@ -7,23 +7,29 @@
 pub mod answers;
 pub mod backup;
 pub mod body;
+pub mod configuration;
 pub mod damage;
 pub mod header;
 pub mod history;
+pub mod manifest;
 pub mod names;
+pub mod packed;
 pub mod pages;
 mod requests;
 pub mod settings;
 
 /// The targets: the name of each, and the function that panics if bytes break its promise.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub const TARGETS: [(&str, fn(&[u8])); 12] = [
     ("answers", answers::hold),
     ("backup", backup::hold),
     ("body", body::hold),
+    ("configuration", configuration::hold),
     ("damage", damage::hold),
     ("header", header::hold),
     ("history", history::hold),
+    ("manifest", manifest::hold),
     ("names", names::hold),
+    ("packed", packed::hold),
     ("pages", pages::hold),
     ("settings", settings::hold),
 ];

@@ -10,6 +10,7 @@ mod credentials;
 mod deletion;
 mod early;
 mod failure;
+mod form;
 mod given;
 mod listing;
 pub mod memory;

@@ -13,6 +13,7 @@ use object_store::aws::AmazonS3ConfigKey;
 use object_store::azure::AzureConfigKey;
 use object_store::gcp::GoogleConfigKey;
 
+use super::form;
 use super::given::Objects;
 use crate::archive::url::Provider;
 
@@ -123,7 +124,7 @@ impl StoreOptions {
         })
     }
 
-    /// Groups the settings. The error names a wrong setting and never quotes a value.
+    /// Groups the settings. The error names a wrong setting, and quotes no value but an address without its password.
     pub(super) fn resolve(&self, provider: Provider) -> Result<Resolved, String> {
         let mut resolved = Resolved::default();
         for (name, value) in &self.file {
@@ -202,6 +203,7 @@ impl Resolved {
         if let Some(why) = refused(&name) {
             return Err(format!("it cannot be set; {why}"));
         }
+        form::check(&name, value)?;
         let connection = &mut self.connection;
         match name.as_str() {
             "allow_http" => connection.allow_http = truth(value)?,

@@ -3,10 +3,12 @@
 //! Source: "Shared config and credentials files" in the AWS SDKs and Tools Reference Guide.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use ini::{Ini, ParseOption};
 
+use super::form;
 use super::options::Resolved;
 use crate::error::{Error, ErrorKind};
 
@@ -58,7 +60,7 @@ pub(super) fn fill_in_from(
     // Never combines one half of a key pair with another's.
     if !has_keys(&resolved.provider) {
         if has_keys(&profile) {
-            take(&profile, &CREDENTIALS, &mut resolved.provider);
+            take(&profile, &CREDENTIALS, &mut resolved.provider).map_err(wrong)?;
         } else if let (Some(name), Some(way)) =
             (named, OTHER_WAYS.iter().find(|way| profile.contains_key(**way)))
         {
@@ -68,19 +70,27 @@ pub(super) fn fill_in_from(
             .hint("give it static keys, or use the role of the machine"));
         }
     }
-    take(&profile, &PLACE, &mut resolved.provider);
+    take(&profile, &PLACE, &mut resolved.provider).map_err(wrong)?;
     if resolved.connection.ca_file.is_none() {
         resolved.connection.ca_file = profile.get("ca_bundle").map(PathBuf::from);
     }
     Ok(())
 }
 
-fn take(from: &BTreeMap<String, String>, names: &[(&str, &str)], into: &mut BTreeMap<String, String>) {
+/// Adds those of the settings that are not there yet. The error names a wrong one.
+fn take(
+    from: &BTreeMap<String, String>,
+    names: &[(&str, &str)],
+    into: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
     for (theirs, ours) in names {
-        if let Some(value) = from.get(*theirs) {
-            into.entry((*ours).to_owned()).or_insert_with(|| value.clone());
+        let Some(value) = from.get(*theirs) else { continue };
+        if let Entry::Vacant(place) = into.entry((*ours).to_owned()) {
+            form::check(ours, value).map_err(|why| format!("{theirs} of the AWS profile: {why}"))?;
+            place.insert(value.clone());
         }
     }
+    Ok(())
 }
 
 /// Reads a file; `None` if it does not exist. An unreadable file is an error.

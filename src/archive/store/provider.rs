@@ -11,11 +11,11 @@ use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::HttpConnector;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
-use url::Url;
 
 use super::client::{CredentialClient, StoreClient};
 use super::credentials::Credentials;
 use super::failure::Causes;
+use super::form::{is_web_address, without_password};
 use super::options::{Resolved, is_secret, truth};
 use super::upload::{Claim, Signer};
 use crate::archive::url::{Provider, StoreUrl};
@@ -203,18 +203,6 @@ fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
     }
 }
 
-/// `true` if requests can be sent there. The crate that signs them panics at anything else.
-fn is_web_address(address: &str) -> bool {
-    Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-}
-
-/// Leaves out what an address has before an `@`, for messages.
-fn without_password(address: &str) -> String {
-    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
-}
-
 /// Returns the S3 region that requests are signed for.
 fn region(settings: &BTreeMap<String, String>) -> &str {
     ["aws_region", "aws_default_region"]
@@ -260,9 +248,6 @@ mod tests {
 
     #[test]
     fn a_password_in_an_endpoint_is_not_shown() {
-        assert_eq!(without_password("http://me:secret@store:9000/x"), "http://store:9000/x");
-        assert_eq!(without_password("me:secret@store"), "store");
-        assert_eq!(without_password("https://store"), "https://store");
         let error = built("s3://wal", &[("aws_endpoint", "me:secret@store:9000")]).err().unwrap();
         assert!(
             error.contains("the endpoint \"store:9000\" is not a URL") && !error.contains("secret"),

@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::wal::{BackupHistory, BackupWal, Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
 use directory::{Content, look_into};
+pub use packed::Packing;
 
 /// A base backup outside of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,10 +18,32 @@ pub(super) struct Packed {
     packing: Packing,
 }
 
-enum Packing {
+/// Compression of a tar archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// None.
     Not,
+    /// gzip, of one part or several.
     Gzip,
+    /// zstd.
     Zstd,
+}
+
+impl Packing {
+    /// Runs `ask` on the path, the size in bytes and the content of each member of a tar archive, until it returns an answer.
+    /// The path is without a leading `./`, which some programs write.
+    pub fn find<T>(
+        self,
+        tar: impl Read + Seek,
+        mut ask: impl FnMut(&[u8], u64, &mut dyn Read) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
+        let ask = |member: Member| ask(member.path, member.size, member.content);
+        match self {
+            Self::Not => first(tar::Archive::new(tar).entries_with_seek()?, ask),
+            Self::Gzip => first(tar::Archive::new(MultiGzDecoder::new(BufReader::new(tar))).entries()?, ask),
+            Self::Zstd => first(tar::Archive::new(zstd::stream::read::Decoder::new(tar)?).entries()?, ask),
+        }
+    }
 }
 
 /// A file in a tar archive.
@@ -49,18 +71,13 @@ impl Packed {
     }
 
     /// Runs `ask` on the members until it returns an answer.
-    pub(super) fn find<T>(&self, ask: impl FnMut(Member) -> io::Result<Option<T>>) -> io::Result<Option<T>> {
+    pub(super) fn find<T>(
+        &self,
+        mut ask: impl FnMut(Member) -> io::Result<Option<T>>,
+    ) -> io::Result<Option<T>> {
         let mut file = &self.file;
         file.rewind()?;
-        match self.packing {
-            Packing::Not => first(tar::Archive::new(file).entries_with_seek()?, ask),
-            Packing::Gzip => {
-                first(tar::Archive::new(MultiGzDecoder::new(BufReader::new(file))).entries()?, ask)
-            }
-            Packing::Zstd => {
-                first(tar::Archive::new(zstd::stream::read::Decoder::new(file)?).entries()?, ask)
-            }
-        }
+        self.packing.find(file, |path, size, content| ask(Member { path, size, content }))
     }
 }
 

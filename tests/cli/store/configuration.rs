@@ -47,7 +47,7 @@ fn is_archived(store: &Store) -> bool {
 }
 
 /// Asserts that every call is refused because of its configuration.
-fn is_refused(users: &StoreUsers, with: &dyn Fn(Command) -> Command, words: &[&str]) {
+pub(super) fn is_refused(users: &StoreUsers, with: &dyn Fn(Command) -> Command, words: &[&str]) {
     CallOutput::of(with(users.push())).is_error(2, words);
     CallOutput::of(with(users.restore())).is_error(255, words);
     CallOutput::of(with(users.restore_in(&users.standby))).is_error(75, words);

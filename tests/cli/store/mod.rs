@@ -4,6 +4,7 @@ mod absence;
 mod configuration;
 mod faults_push;
 mod faults_restore;
+mod forms;
 mod requests;
 mod support;
 mod tls;

@@ -1,0 +1,139 @@
+//! Forms that settings must have, because `object_store` panics at others once it makes a request of them. Pure.
+
+use url::Url;
+
+/// Settings that are addresses of servers.
+const ADDRESSES: [&str; 10] = [
+    "aws_endpoint",
+    "aws_endpoint_url_s3",
+    "aws_endpoint_url_sts",
+    "aws_metadata_endpoint",
+    "aws_container_credentials_full_uri",
+    "google_base_url",
+    "azure_storage_endpoint",
+    "azure_storage_authority_host",
+    "azure_msi_endpoint",
+    "azure_fabric_token_service_url",
+];
+
+/// Settings that become a part of an address, with what is before and after them.
+const PARTS: [(&str, &str, &str); 6] = [
+    ("aws_region", "https://sts.", ".amazonaws.com"),
+    ("aws_default_region", "https://sts.", ".amazonaws.com"),
+    ("aws_container_credentials_relative_uri", "http://169.254.170.2", ""),
+    ("azure_storage_account_name", "https://", ".blob.core.windows.net"),
+    ("azure_storage_tenant_id", "https://host/", "/oauth2/v2.0/token"),
+    ("azure_fabric_workload_host", "https://", ""),
+];
+
+/// Checks the value of a setting, given by its canonical name. The error quotes no password.
+pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
+    // JSON, which has line feeds, and is parsed at once.
+    if value.contains(char::is_control) && name != "google_service_account_key" {
+        return Err("it holds a line feed or another control character; write it without".to_owned());
+    }
+    if ADDRESSES.contains(&name) && !is_web_address(value) {
+        return Err(no_address(value));
+    }
+    let composed = |(part, before, after): &(&str, &str, &str)| {
+        *part != name || is_web_address(&format!("{before}{value}{after}"))
+    };
+    if PARTS.iter().all(composed) {
+        Ok(())
+    } else {
+        Err("it holds a character that the address of a server must not have; write it without".to_owned())
+    }
+}
+
+/// Returns what is wrong with a value that is not an address, and what to write.
+fn no_address(value: &str) -> String {
+    let shown = without_password(value);
+    let with_scheme = format!("https://{}", shown.trim());
+    let proposal = if !shown.contains(':') || shown.contains("//") || !is_web_address(&with_scheme) {
+        "https://HOST or https://HOST:PORT"
+    } else {
+        &with_scheme
+    };
+    format!(
+        "{shown:?} is not a URL of a server; write {proposal}; http:// also needs allow_http = true in [store]"
+    )
+}
+
+/// `true` if requests can be sent there: two libraries read it, and the second one is stricter.
+pub(super) fn is_web_address(address: &str) -> bool {
+    let is_web = |url: Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    let is_sent = |uri: http::Uri| uri.scheme().is_some() && uri.authority().is_some();
+    Url::parse(address).is_ok_and(is_web) && address.parse().is_ok_and(is_sent)
+}
+
+/// Leaves out what an address has before an `@`, for messages.
+pub(super) fn without_password(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_scheme_is_completed() {
+        for (value, proposal) in [
+            ("minio.example:9000", "write https://minio.example:9000;"),
+            ("127.0.0.1:9000", "write https://127.0.0.1:9000;"),
+            ("localhost:9000/", "write https://localhost:9000/;"),
+            ("me:secret@store:9000", "write https://store:9000;"),
+            (" https://store", "write https://HOST or"),
+            ("https://st\u{f6}re", "write https://HOST or"),
+            ("https:store", "write https://HOST or"),
+            ("ftp://store", "write https://HOST or"),
+            ("https://", "write https://HOST or"),
+            ("store name:1", "write https://HOST or"),
+            ("", "write https://HOST or"),
+        ] {
+            for name in ADDRESSES {
+                let error = check(name, value).unwrap_err();
+                assert!(
+                    error.contains(" is not a URL of a server; ") && error.contains(proposal),
+                    "{value}: {error}"
+                );
+                assert!(!error.contains("secret"), "{error}");
+            }
+        }
+        for name in ADDRESSES {
+            assert_eq!(check(name, "https://minio.example:9000/base/"), Ok(()));
+            assert_eq!(check(name, "http://[::1]:9000"), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_becomes_a_part_of_an_address_or_a_header_fits_into_one() {
+        for (name, good, bad) in [
+            ("aws_region", "eu-west-1", "eu west 1"),
+            ("aws_default_region", "garage", "caf\u{e9}"),
+            ("aws_container_credentials_relative_uri", "/get?x=y", "get"),
+            ("azure_storage_account_name", "me", "m e"),
+            ("azure_storage_tenant_id", "72f988bf-86f1", "72f988bf 86f1"),
+            ("azure_fabric_workload_host", "host/x", "ho st"),
+            ("aws_session_token", "FwoG/+=", "FwoG\n"),
+            ("aws_secret_access_key", "w/+=", "w\r"),
+            ("aws_role_arn", "arn:aws:iam::1:role/x", "arn\0"),
+            ("google_service_account_key", "{\n}", ""),
+        ] {
+            assert_eq!(check(name, good), Ok(()), "{name}");
+            let error = check(name, bad);
+            assert!(
+                bad.is_empty() || error.as_ref().is_err_and(|why| why.ends_with("write it without")),
+                "{name}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        assert_eq!(without_password("http://me:secret@store:9000/x"), "http://store:9000/x");
+        assert_eq!(without_password("me:secret@store"), "store");
+        assert_eq!(without_password("https://store"), "https://store");
+    }
+}
