@@ -211,4 +211,37 @@ mod tests {
         let error = Error::new(ErrorKind::Local, "cannot read /b").hint("look at it").so("nothing is done");
         assert_eq!(error.report(), "nothing is done: cannot read /b; look at it");
     }
+
+    #[test]
+    fn what_wraps_an_error_keeps_its_kind_its_hint_and_that_it_timed_out() {
+        let inner = Error::new(ErrorKind::Unavailable, "cannot fetch x").timed_out(true).hint("look at it");
+        let outer = inner.so("nothing is done");
+        assert_eq!((outer.kind(), outer.is_timeout()), (ErrorKind::Unavailable, true));
+        assert_eq!(outer.advice(), Some("look at it"));
+        assert_eq!(joined(chain(&outer)), "nothing is done: cannot fetch x");
+        let other = outer.of_kind(ErrorKind::Gap).timed_out(false);
+        assert_eq!((other.kind(), other.is_timeout()), (ErrorKind::Gap, false));
+        let plain = Error::new(ErrorKind::Local, "cannot read /b");
+        assert_eq!((plain.is_timeout(), plain.advice()), (false, None));
+    }
+
+    #[test]
+    fn every_kind_has_its_name_in_json() {
+        let names = [
+            (ErrorKind::Absent, "absent"),
+            (ErrorKind::Empty, "empty"),
+            (ErrorKind::Gap, "gap"),
+            (ErrorKind::Unavailable, "unavailable"),
+            (ErrorKind::Refused, "refused"),
+            (ErrorKind::Damaged, "damaged"),
+            (ErrorKind::Conflict, "conflict"),
+            (ErrorKind::Unacceptable, "unacceptable"),
+            (ErrorKind::Local, "local"),
+            (ErrorKind::Configuration, "configuration"),
+            (ErrorKind::Stopped, "stopped"),
+        ];
+        for (kind, name) in names {
+            assert_eq!(kind.name(), name);
+        }
+    }
 }

@@ -136,4 +136,23 @@ mod tests {
         assert_eq!((shared.patience_with_failures(), shared.stillness(minute)), (Some(second * 2), second));
         assert_eq!(shared.total(), minute);
     }
+
+    #[test]
+    fn a_limit_counts_from_its_start_and_never_below_nothing() {
+        let hour = Duration::from_hours(1);
+        let begun = TimeLimit::new(Instant::now(), hour);
+        assert!((hour - Duration::from_mins(1)..=hour).contains(&begun.left()), "{:?}", begun.left());
+        let before = Instant::now().checked_sub(hour / 2).unwrap();
+        let half = TimeLimit::new(before, hour);
+        assert!((hour / 3..=hour / 2).contains(&half.left()), "{:?}", half.left());
+        let over = TimeLimit::new(before, hour / 4);
+        assert_eq!((over.left(), over.left_as_text().as_str()), (Duration::ZERO, "0s"));
+        assert_eq!((over.patience_as_text().as_str(), over.total_as_text().as_str()), ("0s", "15m"));
+    }
+
+    #[test]
+    fn what_is_left_is_rounded_up_to_seconds() {
+        let text = |milliseconds| as_text(Duration::from_millis(milliseconds));
+        assert_eq!([0, 1, 1000, 1001, 299_001].map(text), ["0s", "1s", "1s", "2s", "5m"]);
+    }
 }
