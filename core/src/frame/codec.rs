@@ -59,3 +59,19 @@ impl fmt::Display for Codec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_go_from_minus_7_to_19() {
+        for level in [-7, -1, 0, 1, 9, 19] {
+            assert_eq!(i64::from(Level::new(level).unwrap().get()), level);
+        }
+        for other in [-8, 20, i64::MIN, i64::MAX] {
+            assert_eq!(Level::new(other), Err(LevelError(other)));
+        }
+        assert_eq!(Codec::default(), Codec::Zstd(Level::new(1).unwrap()));
+    }
+}
