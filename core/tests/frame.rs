@@ -1,8 +1,11 @@
 //! Round trip of archived files: exactly the original bytes, or an error.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::collections::HashSet;
 use std::io::{self, Cursor, Read, Write};
 use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::thread::{self, ThreadId};
 
 use proptest::prelude::*;
 use walkeep_core::frame::{
@@ -221,6 +224,42 @@ fn a_body_that_decodes_to_other_content_is_damage() {
         let outcome = decoded(&forged(1 << 20, &body, zstd(1)));
         assert!(matches!(outcome, Err(FrameError::Damaged(_))), "{outcome:?}");
     }
+}
+
+#[test]
+fn a_body_is_checked_without_what_it_decodes_to() {
+    let stands_for_nothing = forged(1 << 20, b"no zstd", zstd(1));
+    let checked = |file: &[u8]| Archived::open(file, file.len() as u64).unwrap().check_body();
+    assert_eq!(checked(&stands_for_nothing).unwrap().body_size, 7);
+    let mut file = archived(SEGMENT, &wal_like(1 << 20, 5), zstd(1), 1);
+    assert!(checked(&file).is_ok());
+    *file.last_mut().unwrap() ^= 1;
+    assert!(matches!(checked(&file), Err(FrameError::Damaged(_))));
+}
+
+#[test]
+fn on_one_thread_the_caller_alone_reads_and_writes() {
+    struct Watched<'a, T>(T, &'a Mutex<HashSet<ThreadId>>);
+    impl<R: Read> Read for Watched<'_, R> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1.lock().unwrap().insert(thread::current().id());
+            self.0.read(buffer)
+        }
+    }
+    impl Write for Watched<'_, io::Sink> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1.lock().unwrap().insert(thread::current().id());
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let file = archived(SEGMENT, &wal_like(4 << 20, 5), zstd(1), 1);
+    let seen = Mutex::default();
+    let archived = Archived::open(Watched(&file[..], &seen), file.len() as u64).unwrap().on_one_thread();
+    archived.decode(Watched(io::sink(), &seen)).unwrap();
+    assert_eq!(seen.into_inner().unwrap(), HashSet::from([thread::current().id()]));
 }
 
 /// A reader that ends or fails after some bytes.

@@ -169,3 +169,43 @@ impl Compressor {
         Ok(&self.scratch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader whose reads end in turn as the list says: with that many bytes, or an error.
+    struct Reads(Vec<Result<usize, io::ErrorKind>>);
+
+    impl Read for Reads {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Ok(0);
+            }
+            let got = self.0.remove(0)?;
+            buffer[..got].fill(b'x');
+            Ok(got)
+        }
+    }
+
+    fn encoded(reads: &[Result<usize, io::ErrorKind>]) -> Result<Header, EncodeError> {
+        let fields = HeaderFields {
+            name: "00000002.history".parse().unwrap(),
+            system: SystemIdentifier::new(7).unwrap(),
+            wal_magic: None,
+            archived_at: Timestamp::UNIX_EPOCH,
+        };
+        let one = NonZeroUsize::MIN;
+        encode(Reads(reads.to_vec()), &fields, Codec::None, one, Overflow::never()).map(|file| file.header)
+    }
+
+    #[test]
+    fn a_read_that_a_signal_interrupts_is_repeated_and_any_other_failure_is_one() {
+        let interrupted = Err(io::ErrorKind::Interrupted);
+        let whole = encoded(&[Ok(10), interrupted, interrupted, Ok(7)]).unwrap();
+        assert_eq!(whole.original_size, 17);
+        assert_eq!(whole.blake3, (*blake3::hash(&[b'x'; 17]).as_bytes()).into());
+        let failed = encoded(&[Ok(10), Err(io::ErrorKind::StaleNetworkFileHandle), Ok(7)]);
+        assert!(matches!(failed, Err(EncodeError::Input(_))), "{failed:?}");
+    }
+}
