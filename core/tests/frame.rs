@@ -131,6 +131,13 @@ fn every_cut_and_extended_file_is_damage() {
     }
 }
 
+#[test]
+fn a_file_of_something_else_is_told_from_one_that_was_cut() {
+    let said = |file: &[u8]| decoded(file).unwrap_err().to_string();
+    assert_eq!(said(b"1\t0/3000"), "it is damaged: it does not begin with walkeep's header");
+    assert_eq!(said(b"1\t0/300"), "it is damaged: it ends inside its header, at 7 bytes");
+}
+
 /// Creates the file of [`archived`] with another body and a header with that body's length and digest.
 fn forged(original_size: usize, body: &[u8], codec: Codec) -> Vec<u8> {
     let template = archived(SEGMENT, &vec![0; original_size], codec, 1);
