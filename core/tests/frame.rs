@@ -90,6 +90,14 @@ fn small_and_usual_segments_survive_the_round_trip() {
 }
 
 #[test]
+fn an_empty_file_survives_the_round_trip() {
+    for codec in [zstd(1), Codec::None] {
+        let file = archived(HISTORY, b"", codec, 1);
+        assert_eq!((file.len(), decoded(&file).unwrap().1), (1024, Vec::new()), "{codec}");
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_no_byte() {
     let original = wal_like(16 << 20, 7);
     let alone = archived(SEGMENT, &original, zstd(1), 1);
