@@ -1,8 +1,8 @@
 //! Contents of an archive: timelines, base backups and files, each as far as somebody asks for them.
 
 use crate::archive::{Archive, ArchivedFile};
-use crate::catalog::{ArchivedBackup, Catalog, KnownBackup, Labels, Reading, Totals, catalog};
-use crate::coverage::{Coverage, Gap, Origin, Reach, Timeline};
+use crate::catalog::{Catalog, Labels, Reading, Totals, catalog, known_backups};
+use crate::coverage::{BackupState, BaseBackup, Gap, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalName};
 use crate::work::Work;
@@ -58,23 +58,6 @@ pub struct ListedTimeline {
     pub gaps: Vec<Gap>,
 }
 
-/// A base backup.
-#[derive(Debug)]
-pub struct ListedBackup<'a> {
-    /// What its backup history file says.
-    pub backup: &'a ArchivedBackup,
-    /// Coverage of the segments that are of the same size as those it needs.
-    pub coverage: &'a Coverage,
-    /// When it ended.
-    pub ended: jiff::Timestamp,
-    /// Whether all segments that it needs are there.
-    pub complete: bool,
-    /// Whether its label counts.
-    pub counts: bool,
-    /// How far it can be recovered.
-    pub reaches: Vec<Reach>,
-}
-
 /// Lists an archive.
 pub async fn list(archive: &Archive, request: ListRequest, work: &Work<'_>) -> Result<Listed, Error> {
     let listing = catalog(archive, request.system, request.reading);
@@ -107,9 +90,10 @@ impl Listed {
         matches!(self.request.what, What::Both | What::Timelines).then(|| timelines(&self.catalog))
     }
 
-    /// The base backups, in the order of their names; `None` where they are not wanted.
+    /// The base backups, in the order of their names; `None` where they are not wanted. Each has the state that segments
+    /// of its own size give it: [`Catalog::coverage_of`].
     #[must_use]
-    pub fn backups(&self) -> Option<Vec<ListedBackup<'_>>> {
+    pub fn backups(&self) -> Option<Vec<BackupState>> {
         matches!(self.request.what, What::Both | What::Backups)
             .then(|| backups(&self.catalog, &self.request.labels))
     }
@@ -160,22 +144,13 @@ fn timelines(catalog: &Catalog) -> Vec<ListedTimeline> {
     ids.into_iter().map(listed).collect()
 }
 
-fn backups<'a>(catalog: &'a Catalog, labels: &Labels) -> Vec<ListedBackup<'a>> {
-    let known = KnownBackup::all(&catalog.backups, &[], labels, &catalog.sizes);
-    let listed = |backup: &'a ArchivedBackup| {
-        let coverage = catalog.coverage_of(backup);
-        let origin = Origin::of(backup.history.wal, coverage.size());
-        let known = known.iter().find(|known| known.known_from.history() == Some(backup.name));
-        ListedBackup {
-            backup,
-            coverage,
-            ended: known.map_or(backup.archived_at, |known| known.ended),
-            complete: backup.history.wal.end.is_some() && coverage.is_complete(origin),
-            counts: known.is_none_or(|known| known.counts),
-            reaches: coverage.reaches(origin),
-        }
+fn backups(catalog: &Catalog, labels: &Labels) -> Vec<BackupState> {
+    let known = known_backups(&catalog.backups, &[], labels, &catalog.sizes);
+    let state = |archived: &BaseBackup| {
+        let known = known.iter().find(|known| known.known_from == archived.known_from);
+        BackupState::of(known.unwrap_or(archived).clone(), catalog.coverage_of(archived))
     };
-    catalog.backups.iter().map(listed).collect()
+    catalog.backups.iter().map(state).collect()
 }
 
 #[cfg(test)]
@@ -226,7 +201,7 @@ mod tests {
         let labels = Labels::from(vec!["8 *".parse().unwrap()]);
         let listed = listed(&scene, ListRequest { labels, ..request(&scene, What::Both) }).await;
         let backups = listed.backups().unwrap();
-        let summary = |listed: &ListedBackup<'_>| (listed.ended, listed.complete, listed.counts);
+        let summary = |state: &BackupState| (state.backup.ended, state.complete, state.backup.counts);
         let expected = [(days_ago(9), true, false), (days_ago(8), false, true)];
         assert_eq!(backups.iter().map(summary).collect::<Vec<_>>(), expected);
         let first = &backups[0].reaches[0];

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{Archive, ArchiveOptions, ArchivedName, StoreOptions};
 use crate::catalog::Reading;
 use crate::cluster::DataDirectory;
+use crate::coverage::{BaseBackup, KnownFrom};
 use crate::frame::{Codec, Content, HeaderFields, Overflow, encode};
-use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalMagic, WalName};
+use crate::wal::{BackupWal, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalMagic, WalName};
 use crate::work::{Progress, Work};
 
 /// The current time.
@@ -49,6 +50,20 @@ pub(crate) fn segment(of: u32, number: u64) -> SegmentName {
 /// Returns the position at that offset in bytes in the segment with that number.
 pub(crate) fn position(number: u64, offset: u64) -> Lsn {
     Lsn((number << 20) + offset)
+}
+
+/// Returns a base backup that somebody keeps, in segments of 16 MiB, known from its backup history file.
+pub(crate) fn base_backup(label: &str, start_segment: SegmentName, end: Lsn) -> BaseBackup {
+    let start = start_segment.start(SegmentSize::DEFAULT).unwrap();
+    BaseBackup {
+        known_from: KnownFrom::History(WalName::Backup { segment: start_segment, offset: 0x28 }),
+        label: Some(label.to_owned()),
+        wal: BackupWal { start_segment, start, end: Some((start_segment.timeline(), end)) },
+        from_standby: false,
+        ended: Timestamp::UNIX_EPOCH,
+        known_since: Timestamp::UNIX_EPOCH,
+        counts: true,
+    }
 }
 
 /// A temporary directory with an archive and a data directory.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::KnownBackup;
+use crate::coverage::BaseBackup;
 
 /// A shell pattern for labels: `*`, `?`, `[a-z]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -62,7 +62,7 @@ impl Labels {
     /// Returns `true` if there are backups but none counts, by its label or because it was found. The patterns are
     /// then probably wrong.
     #[must_use]
-    pub fn match_nothing(&self, known: &[KnownBackup]) -> bool {
+    pub fn match_nothing(&self, known: &[BaseBackup]) -> bool {
         !known.is_empty() && !known.iter().any(|backup| backup.counts)
     }
 }

@@ -10,19 +10,20 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Archive, ArchivedFile, Inventory, TextFiles};
 use crate::archived_file::read_text;
 use crate::call::{retry, warning};
-use crate::coverage::Coverage;
+use crate::coverage::{BaseBackup, Coverage};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::wal::{BackupHistory, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 
-pub use elsewhere::{BackupElsewhere, Packing, backups_elsewhere};
-pub use known::{KnownBackup, KnownFrom};
+use known::FromHistories;
+
+pub use elsewhere::{Packing, backups_elsewhere};
+pub use known::known_backups;
 pub use labels::{LabelPattern, Labels};
 pub use sizes::{OtherSize, Sizes};
 
@@ -40,32 +41,9 @@ pub struct Catalog {
     /// Coverages of the segments that have other sizes. No recovery leads from them to the current WAL.
     pub other_coverages: Vec<Coverage>,
     /// Base backups with readable backup history files, sorted by the names of these.
-    pub backups: Vec<ArchivedBackup>,
+    pub backups: Vec<BaseBackup>,
     /// Unreadable timeline history files and backup history files, with the errors.
     pub unreadable: Vec<(WalName, Error)>,
-}
-
-/// A base backup whose backup history file is archived.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArchivedBackup {
-    /// Name of its backup history file.
-    pub name: WalName,
-    /// Contents of its backup history file.
-    pub history: BackupHistory,
-    /// Archiving time of its backup history file, approximately the end of the backup.
-    pub archived_at: Timestamp,
-}
-
-impl ArchivedBackup {
-    /// Returns a name for people: label and first segment.
-    #[must_use]
-    pub fn title(&self) -> String {
-        let segment = self.history.wal.start_segment;
-        match &self.history.label {
-            Some(label) => format!("\"{label}\" from {segment}"),
-            None => format!("the backup from {segment}"),
-        }
-    }
 }
 
 /// Totals of a set of files.
@@ -158,8 +136,9 @@ pub async fn catalog(
 impl Catalog {
     /// Returns the coverage of the segments that have the same size as the first segment of the backup.
     #[must_use]
-    pub fn coverage_of(&self, backup: &ArchivedBackup) -> &Coverage {
-        let size = self.sizes.of(backup.name.into());
+    pub fn coverage_of(&self, backup: &BaseBackup) -> &Coverage {
+        let name = backup.known_from.history();
+        let size = name.map_or(self.sizes.current(), |name| self.sizes.of(name.into()));
         self.other_coverages.iter().find(|coverage| coverage.size() == size).unwrap_or(&self.coverage)
     }
 }
@@ -170,7 +149,7 @@ pub struct Texts {
     /// Timeline histories.
     pub histories: BTreeMap<TimelineId, TimelineHistory>,
     /// Backups, sorted by the names of their backup history files.
-    pub backups: Vec<ArchivedBackup>,
+    pub backups: Vec<BaseBackup>,
     /// Unreadable files, with the errors.
     pub unreadable: Vec<(WalName, Error)>,
     /// Files that were deleted after they were listed.
@@ -210,7 +189,7 @@ async fn read_texts(
         }
     };
     let mut contents = futures_util::stream::iter(files).map(read).buffered(reading.at_once);
-    let mut texts = Texts::default();
+    let (mut texts, mut backups) = (Texts::default(), FromHistories::default());
     while let Some((name, content)) = contents.try_next().await? {
         let (header, content) = match content {
             Ok(content) => content,
@@ -228,12 +207,13 @@ async fn read_texts(
             }
             WalName::Backup { segment, .. } => {
                 if let Ok(history) = BackupHistory::parse(segment, &content) {
-                    texts.backups.push(ArchivedBackup { name, history, archived_at: header.archived_at });
+                    backups.add(name, history, header.archived_at);
                 }
             }
             WalName::Segment(_) | WalName::Partial(_) => {}
         }
     }
+    texts.backups = backups.with_ends();
     if texts.unreadable.iter().any(|(_, error)| error.kind() == ErrorKind::Absent) {
         // Another prune may be running. A file that is absent and still listed is an error.
         let listed = list_texts(archive, system, reading).await?;
@@ -254,6 +234,8 @@ pub(crate) fn concerns_one_file(kind: ErrorKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
+
     use crate::archive::ArchiveOptions;
 
     #[tokio::test]

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use super::{ArchivedBackup, Reading, concerns_one_file};
+use super::{Reading, concerns_one_file};
 use crate::archive::{Archive, ArchivedFile, ArchivedName};
 use crate::archived_file::size_and_time_of;
+use crate::coverage::BaseBackup;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier};
 
@@ -96,7 +97,7 @@ impl Sizes {
         archive: &Archive,
         system: SystemIdentifier,
         files: &[ArchivedFile],
-        backups: &[ArchivedBackup],
+        backups: &[BaseBackup],
         reading: Reading,
     ) -> Result<Self, Error> {
         let headers = Headers { archive, system, reading };
@@ -125,7 +126,7 @@ impl Sizes {
 
     /// Takes the size of the file archived last as the current one. Uses the times in headers, because a copy of an
     /// archive may have lost the times of its files.
-    fn from_found(found: &[Found], backups: &[ArchivedBackup]) -> Self {
+    fn from_found(found: &[Found], backups: &[BaseBackup]) -> Self {
         let by_backups: Vec<Found> = backups.iter().filter_map(by_backup).collect();
         let newest = found.iter().chain(&by_backups).max_by_key(|found| found.order());
         // Without segments and backups, the size does not matter.
@@ -134,10 +135,9 @@ impl Sizes {
         let mut sizes = Self { current, others: others.map(|found| (found.name, found.size)).collect() };
         // At the start of the WAL, segments of all sizes have the same name.
         for backup in backups.iter().filter(|backup| by_backup(backup).is_none()) {
-            let size = sizes.of(crate::wal::WalName::Segment(backup.history.wal.start_segment).into());
-            if size != current {
-                sizes.others.insert(backup.name.into(), size);
-            }
+            let size = sizes.of(crate::wal::WalName::Segment(backup.start()).into());
+            let name = backup.known_from.history().filter(|_| size != current);
+            sizes.others.extend(name.map(|name| (name.into(), size)));
         }
         sizes
     }
@@ -162,9 +162,9 @@ impl Found {
 }
 
 /// Returns the size that the positions in a backup history file imply, if they imply one.
-fn by_backup(backup: &ArchivedBackup) -> Option<Found> {
-    let size = SegmentSize::implied_by(backup.history.wal.start, backup.history.wal.start_segment)?;
-    Some(Found { name: backup.name.into(), size, at: backup.archived_at })
+fn by_backup(backup: &BaseBackup) -> Option<Found> {
+    let size = SegmentSize::implied_by(backup.wal.start, backup.start())?;
+    Some(Found { name: backup.known_from.history()?.into(), size, at: backup.known_since })
 }
 
 /// Returns the size if all files agree on one.
@@ -271,7 +271,8 @@ mod tests {
     use std::ops::RangeInclusive;
 
     use super::*;
-    use crate::wal::{BackupHistory, BackupWal, Lsn, TimelineId, WalName};
+    use crate::coverage::KnownFrom;
+    use crate::wal::{BackupWal, Lsn, TimelineId, WalName};
 
     fn mb(megabytes: u64) -> SegmentSize {
         SegmentSize::new(megabytes << 20).unwrap()
@@ -296,14 +297,17 @@ mod tests {
         archived(numbers, from).iter().map(|file| Found { name: file.name, size, at: file.since }).collect()
     }
 
-    fn backup(number: u64, start: u64, second: i64) -> ArchivedBackup {
+    fn backup(number: u64, start: u64, second: i64) -> BaseBackup {
         let segment = name(number).segment().unwrap();
-        let history = BackupHistory {
-            wal: BackupWal { start_segment: segment, start: Lsn(start), end: None },
-            stop_time: None,
+        BaseBackup {
+            known_from: KnownFrom::History(WalName::Backup { segment, offset: 0x28 }),
             label: None,
-        };
-        ArchivedBackup { name: WalName::Backup { segment, offset: 0x28 }, history, archived_at: at(second) }
+            wal: BackupWal { start_segment: segment, start: Lsn(start), end: None },
+            from_standby: false,
+            ended: at(second),
+            known_since: at(second),
+            counts: true,
+        }
     }
 
     /// Returns `true` if a sample of segments, sorted by name, contains both sizes at any file times.
@@ -340,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_file_archived_last_has_the_current_size() {
-        let of = |found: &[Found], backups: &[ArchivedBackup]| Sizes::from_found(found, backups);
+        let of = |found: &[Found], backups: &[BaseBackup]| Sizes::from_found(found, backups);
         let (old, new) = (found(0x20..=0x2A, mb(1), 100), found(0x16..=0x19, mb(2), 200));
         let both = of(&[old.clone(), new.clone()].concat(), &[]);
         assert_eq!((both.current(), both.of(name(0x20)), both.of(name(0x16))), (mb(2), mb(1), mb(2)));
@@ -362,8 +366,9 @@ mod tests {
     fn a_backup_at_the_start_of_the_wal_has_the_size_of_its_segment() {
         let start = backup(0x1000, 0x1_0000_0028, 100);
         let segments = [found(0x1000..=0x1002, mb(1), 90), found(0x900..=0x901, mb(2), 200)].concat();
-        assert_eq!(Sizes::from_found(&segments, std::slice::from_ref(&start)).of(start.name.into()), mb(1));
-        let gone = found(0x900..=0x901, mb(2), 200);
-        assert_eq!(Sizes::from_found(&gone, std::slice::from_ref(&start)).of(start.name.into()), mb(2));
+        let name = start.known_from.history().unwrap().into();
+        let size = |found: &[Found]| Sizes::from_found(found, std::slice::from_ref(&start)).of(name);
+        assert_eq!(size(&segments), mb(1));
+        assert_eq!(size(&found(0x900..=0x901, mb(2), 200)), mb(2));
     }
 }

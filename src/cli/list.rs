@@ -14,7 +14,8 @@ use super::table::table;
 use super::tool::{Opened, Tool};
 use crate::archive::ArchivedFile;
 use crate::catalog::{Catalog, Totals};
-use crate::list::{self, ListRequest, Listed, ListedBackup, ListedTimeline, check_range, list};
+use crate::coverage::BackupState;
+use crate::list::{self, ListRequest, Listed, ListedTimeline, check_range, list};
 use crate::wal::SegmentName;
 use crate::work::Work;
 
@@ -160,7 +161,7 @@ fn print_listed(listed: &Listed, with_counts: bool) -> Result<(), ExitCode> {
     }
     let mut parts = Vec::new();
     parts.extend(listed.timelines().map(|timelines| timelines_as_text(&shapes(listed, &timelines))));
-    parts.extend(listed.backups().map(|backups| backups_as_text(&backups, with_counts)));
+    parts.extend(listed.backups().map(|backups| backups_as_text(&listed.catalog, &backups, with_counts)));
     print_text(&parts.join("\n"))
 }
 
@@ -210,7 +211,9 @@ fn printed(archive: String, listed: &Listed) -> Printed {
         problem,
         segment_bytes: catalog.sizes.current().bytes(),
         timelines: listed.timelines().map(|timelines| shapes(listed, &timelines)),
-        backups: listed.backups().map(|backups| backups.iter().map(printed_backup).collect()),
+        backups: listed
+            .backups()
+            .map(|backups| backups.iter().map(|state| printed_backup(catalog, state)).collect()),
         files: listed.files().map(|files| files.map(printed).collect()),
         total: listed.totals().map(|totals| PrintedTotals { totals, ratio: totals.ratio() }),
         unreadable: catalog
@@ -229,15 +232,16 @@ fn shapes(listed: &Listed, timelines: &[ListedTimeline]) -> Vec<TimelineShape> {
     timelines.iter().map(shape).collect()
 }
 
-fn printed_backup(listed: &ListedBackup<'_>) -> PrintedBackup {
-    let ListedBackup { backup, coverage, ended, complete, counts, reaches } = listed;
+fn printed_backup(catalog: &Catalog, state: &BackupState) -> PrintedBackup {
+    let BackupState { backup, complete, reaches } = state;
+    let coverage = catalog.coverage_of(backup);
     PrintedBackup {
-        name: backup.name.to_string(),
-        label: backup.history.label.clone(),
-        start_segment: backup.history.wal.start_segment.to_string(),
-        ended: time(*ended),
+        name: backup.file(),
+        label: backup.label.clone(),
+        start_segment: backup.start().to_string(),
+        ended: time(backup.ended),
         complete: *complete,
-        counts: *counts,
+        counts: backup.counts,
         reaches: reaches.iter().map(|reach| ReachShape::new(coverage, *reach)).collect(),
     }
 }
@@ -270,12 +274,12 @@ fn timelines_as_text(timelines: &[TimelineShape]) -> String {
 }
 
 /// Formats a line for each timeline that a backup can be recovered to.
-fn backups_as_text(backups: &[ListedBackup<'_>], with_counts: bool) -> String {
+fn backups_as_text(catalog: &Catalog, backups: &[BackupState], with_counts: bool) -> String {
     if backups.is_empty() {
         return "no base backup is known\n".to_owned();
     }
     let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let rows = backups.iter().map(printed_backup).map(|printed| {
+    let rows = backups.iter().map(|state| printed_backup(catalog, state)).map(|printed| {
         let reaches = printed.reaches.iter().map(|reach| {
             let (last, why) = match (&reach.last_segment, reach.to_the_end) {
                 (Some(last), true) => (last.as_str(), ""),

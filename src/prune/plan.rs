@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::replicas::{counted, suspects};
 use crate::archive::{ArchivedFile, OtherFile};
-use crate::catalog::{BackupElsewhere, Catalog, KnownBackup, Labels, OtherSize, Sizes, Totals};
-use crate::coverage::Coverage;
+use crate::catalog::{Catalog, Labels, OtherSize, Sizes, Totals, known_backups};
+use crate::coverage::{BackupState, BaseBackup, Coverage};
 use crate::error::{Error, ErrorKind};
 use crate::retention::{
-    Backup, BranchEnd, Decision, Doubt, GivenUp, KeptBackup, OldestKept, Policy, PolicyInput, Young, decide,
+    BranchEnd, Decision, Doubt, GivenUp, KeptBackup, OldestKept, Policy, PolicyInput, Young, decide,
     order_of_deletion,
 };
 use crate::server::Need;
@@ -30,7 +30,7 @@ pub struct PrunePlan {
     /// Base backups that stay, oldest first.
     pub kept: Vec<KeptBackup>,
     /// Base backups whose WAL is deleted or already missing, in order of their ends.
-    pub forgotten: Vec<Backup>,
+    pub forgotten: Vec<BackupState>,
     /// WAL that stays because a base backup in progress may need it, if that is more than the policy keeps.
     pub young: Option<Young>,
     /// Branches to which no remaining backup leads.
@@ -68,21 +68,22 @@ impl PrunePlan {
     /// Applies a policy to the content of an archive, and to base backups found elsewhere.
     pub fn of(
         mut catalog: Catalog,
-        elsewhere: &[BackupElsewhere],
+        elsewhere: &[BaseBackup],
         labels: &Labels,
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Self, Error> {
         refuse_doubts(&mut catalog)?;
-        let known = KnownBackup::all(&catalog.backups, elsewhere, labels, &catalog.sizes);
+        let known = known_backups(&catalog.backups, elsewhere, labels, &catalog.sizes);
         if labels.match_nothing(&known) {
             return Err(doubtful(&format!("no base backup has a label that counts ({labels})")).hint(
                 "\"walkeep list backups\" shows the labels; set backup_labels, or give --backup-label, so that it matches those \
                  of the base backups that are kept",
             ));
         }
-        let suspects = if labels.is_empty() { suspects(&known, &catalog.coverage) } else { Vec::new() };
-        let backups = known_backups(&catalog.coverage, known);
+        let state = |backup| BackupState::of(backup, &catalog.coverage);
+        let backups: Vec<BackupState> = known.into_iter().map(state).collect();
+        let suspects = if labels.is_empty() { suspects(&backups) } else { Vec::new() };
         let files = &catalog.inventory.files;
         let segments: Vec<(SegmentName, Timestamp)> =
             files.iter().filter_map(|file| Some((file.name.segment()?, file.since))).collect();
@@ -99,8 +100,8 @@ impl PrunePlan {
         let Decision { oldest_kept, kept, young, given_up, alive, overruled } =
             decide(policy, facts).map_err(|doubt| in_doubt(&doubt))?;
 
-        let is_forgotten = |backup: &&Backup| {
-            oldest_kept.is_some_and(|oldest_kept| OldestKept::from(backup.start) < oldest_kept)
+        let is_forgotten = |state: &&BackupState| {
+            oldest_kept.is_some_and(|oldest_kept| OldestKept::from(state.backup.start()) < oldest_kept)
         };
         let forgotten = backups.iter().filter(is_forgotten).cloned().collect();
         let Division { goes, stays, begins_at } =
@@ -227,24 +228,6 @@ fn in_doubt(doubt: &Doubt) -> Error {
         Doubt::BehindTheEnd { .. } => "see \"walkeep list\" for what there is",
     };
     doubtful(&doubt.to_string()).hint(hint)
-}
-
-/// Converts base backups for the policy.
-fn known_backups(coverage: &Coverage, known: Vec<KnownBackup>) -> Vec<Backup> {
-    let convert = |backup: KnownBackup| {
-        let reaches = coverage.reaches(backup.origin);
-        Backup {
-            start: backup.start,
-            ended: backup.ended,
-            complete: backup.is_complete(coverage),
-            found: backup.known_from.directory().is_some(),
-            counts: backup.counts,
-            leads_to: reaches.iter().map(|reach| reach.timeline).collect(),
-            reaches: reaches.iter().filter(|reach| reach.to_the_end).map(|reach| reach.timeline).collect(),
-            title: backup.title(),
-        }
-    };
-    known.into_iter().map(convert).collect()
 }
 
 /// Returns the timelines in settings that the archive does not know: mistyped, or outdated.

@@ -3,8 +3,7 @@
 
 use jiff::SignedDuration;
 
-use crate::catalog::KnownBackup;
-use crate::coverage::Coverage;
+use crate::coverage::{BackupState, BaseBackup};
 use crate::retention::{KeptBackup, Why};
 
 /// Default label of `pg_basebackup`.
@@ -15,11 +14,11 @@ const SOON: SignedDuration = SignedDuration::from_mins(10);
 
 /// Returns the names of backups that may be of replicas: several that ended shortly after each other, and unlabeled
 /// ones next to others. A backup found in a directory is no suspect. Neither is a single backup: it displaces no other.
-pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String> {
-    let complete: Vec<&KnownBackup> = known.iter().filter(|backup| backup.is_complete(coverage)).collect();
-    let is_soon =
-        |one: &KnownBackup, other: &KnownBackup| one.ended.duration_since(other.ended).abs() <= SOON;
-    let is_suspect = |index: usize, backup: &KnownBackup| {
+pub(super) fn suspects(states: &[BackupState]) -> Vec<String> {
+    let complete: Vec<&BaseBackup> =
+        states.iter().filter(|state| state.complete).map(|state| &state.backup).collect();
+    let is_soon = |one: &BaseBackup, other: &BaseBackup| one.ended.duration_since(other.ended).abs() <= SOON;
+    let is_suspect = |index: usize, backup: &BaseBackup| {
         let mut others = complete.iter().enumerate().filter(|(other, _)| *other != index).peekable();
         let is_default = backup.label.as_deref() == Some(DEFAULT_LABEL) && others.peek().is_some();
         backup.known_from.directory().is_none()
@@ -32,8 +31,8 @@ pub(super) fn suspects(known: &[KnownBackup], coverage: &Coverage) -> Vec<String
 /// Returns the suspects that count for redundancy.
 pub(super) fn counted(kept: &[KeptBackup], suspects: &[String]) -> Vec<String> {
     let is_counted = |kept: &&KeptBackup| kept.why.iter().any(|why| matches!(why, Why::Redundancy { .. }));
-    let titles = kept.iter().filter(is_counted).map(|kept| &kept.backup.title);
-    titles.filter(|title| suspects.contains(title)).cloned().collect()
+    let titles = kept.iter().filter(is_counted).map(|kept| kept.state.backup.title());
+    titles.filter(|title| suspects.contains(title)).collect()
 }
 
 #[cfg(test)]
@@ -43,8 +42,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::catalog::KnownFrom;
-    use crate::coverage::Origin;
+    use crate::coverage::Coverage;
+    use crate::scene::base_backup;
     use crate::wal::{Lsn, SegmentName, SegmentSize, WalName};
 
     const BEGIN: &str = "2026-01-02T03:00:00Z";
@@ -61,25 +60,15 @@ mod tests {
             (1..=20).map(|number| WalName::Segment(segment(number))),
             BTreeMap::new(),
         );
-        let backup = |(number, (label, minutes)): (u64, &(&str, i64))| KnownBackup {
-            known_from: KnownFrom::History(WalName::Backup { segment: segment(number), offset: 0x28 }),
-            label: Some((*label).to_owned()),
-            start: segment(number),
-            ended: begin + SignedDuration::from_mins(*minutes),
-            known_since: begin,
-            origin: Origin {
-                timeline: crate::wal::TimelineId::FIRST,
-                start: number,
-                stop: Lsn(0),
-                stop_timeline: crate::wal::TimelineId::FIRST,
-            },
-            end_is_known: true,
-            counts: true,
+        let state = |(number, (label, minutes)): (u64, &(&str, i64))| {
+            let ended = begin + SignedDuration::from_mins(*minutes);
+            let backup = BaseBackup { ended, ..base_backup(label, segment(number), Lsn(0)) };
+            BackupState::of(backup, &coverage)
         };
-        let known: Vec<KnownBackup> = (1..).zip(backups).map(backup).collect();
-        let found = suspects(&known, &coverage);
-        let is_found = |backup: &&KnownBackup| found.contains(&backup.title());
-        known.iter().filter(is_found).map(|backup| backup.origin.start).collect()
+        let states: Vec<BackupState> = (1..).zip(backups).map(state).collect();
+        let found = suspects(&states);
+        let is_found = |state: &&BackupState| found.contains(&state.backup.title());
+        states.iter().filter(is_found).map(|state| state.backup.origin(&coverage).start).collect()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{ArchiveStatus, Status, Unarchived};
-use crate::catalog::KnownBackup;
+use crate::coverage::BaseBackup;
 use crate::reports::VerifyReport;
 
 /// Limits. Each one exceeded is a problem.
@@ -56,7 +56,7 @@ pub enum Problem<'a> {
     /// The newest base backup that can be recovered is too old.
     OldBackup {
         /// The backup.
-        newest: &'a KnownBackup,
+        newest: &'a BaseBackup,
         /// Time since its end.
         age: SignedDuration,
         /// Limit.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::catalog::KnownBackup;
+use crate::coverage::BaseBackup;
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
 /// Missing segments just before a fork on the path to the newest timeline. A failover leaves such a hole if the old
@@ -227,11 +227,11 @@ impl Line {
 
     /// Returns the hole if the path of a base backup leads through it, or if no backup is known. `oldest` is the oldest
     /// segment on any timeline.
-    pub(super) fn matters(&self, hole: Hole, backups: &[KnownBackup], oldest: SegmentName) -> Option<Hole> {
+    pub(super) fn matters(&self, hole: Hole, backups: &[BaseBackup], oldest: SegmentName) -> Option<Hole> {
         let index = self.index(hole.last.timeline())?;
         let starts = backups
             .iter()
-            .map(|backup| backup.start)
+            .map(BaseBackup::start)
             .filter(|start| start.order() >= oldest.order())
             .filter_map(|start| Some((self.index(start.timeline())?, start.order())));
         let (after, before): (Vec<_>, Vec<_>) =

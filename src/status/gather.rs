@@ -9,8 +9,9 @@ use super::look::Look;
 use super::{ArchiveStatus, Backlog, Beside, backlog, standby};
 use crate::archive::Archive;
 use crate::blocking::blocking;
-use crate::catalog::{KnownBackup, Reading, Sizes, Texts, backups_elsewhere, concerns_one_file, texts};
+use crate::catalog::{Reading, Sizes, Texts, backups_elsewhere, concerns_one_file, known_backups, texts};
 use crate::cluster::DataDirectory;
+use crate::coverage::BaseBackup;
 use crate::error::{Error, ErrorKind};
 use crate::reports::{PruneReport, VerifyReport};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
@@ -66,7 +67,7 @@ pub async fn ask_if_any(
         _ => Vec::new(),
     };
     let sizes = Sizes::only(size.unwrap_or(SegmentSize::DEFAULT));
-    let mut backups = KnownBackup::all(&backups, &elsewhere, &labels, &sizes);
+    let mut backups = known_backups(&backups, &elsewhere, &labels, &sizes);
     backups.retain(|backup| backup.counts);
     let (oldest_backup, newest_backup, gone) = usable(&look, &backups).await?;
     let mut status = ArchiveStatus {
@@ -133,13 +134,13 @@ fn known<T>(read: Result<Option<T>, Error>, unreadable: &mut Vec<String>) -> Res
 /// theirs.
 async fn usable(
     look: &Look<'_>,
-    backups: &[KnownBackup],
-) -> Result<(Option<KnownBackup>, Option<KnownBackup>, usize), Error> {
+    backups: &[BaseBackup],
+) -> Result<(Option<BaseBackup>, Option<BaseBackup>, usize), Error> {
     for (gone, oldest) in backups.iter().enumerate() {
-        if look.holds(WalName::Segment(oldest.start)).await? {
+        if look.holds(WalName::Segment(oldest.start())).await? {
             let mut newest = oldest;
             for backup in backups.iter().skip(gone + 1).rev() {
-                if look.holds(WalName::Segment(backup.start)).await? {
+                if look.holds(WalName::Segment(backup.start())).await? {
                     newest = backup;
                     break;
                 }
@@ -155,7 +156,7 @@ async fn holes(
     look: &mut Look<'_>,
     line: &Line,
     size: SegmentSize,
-    backups: &[KnownBackup],
+    backups: &[BaseBackup],
     oldest: SegmentName,
 ) -> Result<Vec<Hole>, Error> {
     let newest: Vec<SegmentName> = look.newest().iter().filter_map(|file| file.name.segment()).collect();

@@ -19,8 +19,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::archive::{Archive, ArchivedFile};
 use crate::blocking::blocking;
 use crate::call::out_of_time;
-use crate::catalog::{KnownBackup, Labels, Reading, Totals};
+use crate::catalog::{Labels, Reading, Totals};
 use crate::cluster::DataDirectory;
+use crate::coverage::BaseBackup;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::reports::{PruneReport, VerifyReport};
@@ -53,9 +54,9 @@ pub struct ArchiveStatus {
     /// Newest segment of each timeline, in order of timelines.
     pub newest: Vec<ArchivedFile>,
     /// Oldest base backup that can be recovered, as far as its first segment shows.
-    pub oldest_backup: Option<KnownBackup>,
+    pub oldest_backup: Option<BaseBackup>,
     /// Newest base backup that can be recovered.
-    pub newest_backup: Option<KnownBackup>,
+    pub newest_backup: Option<BaseBackup>,
     /// Number of known base backups, and of the oldest ones that lack their first segment.
     pub backups: (usize, usize),
     /// Missing segments on the path to the newest timeline, just before each fork.

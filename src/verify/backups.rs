@@ -2,26 +2,38 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::catalog::KnownBackup;
-use crate::coverage::{Coverage, Origin, Reach};
+use crate::coverage::{BackupState, BaseBackup, Coverage, Origin};
 use crate::wal::TimelineId;
 
-/// A base backup with the reach of its recovery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "each is an answer of its own, and any may go with any")]
-pub struct BackupState {
-    /// The backup.
-    pub backup: KnownBackup,
-    /// `true` if all WAL that makes it consistent is present.
-    pub complete: bool,
-    /// Reach of its recovery, on each timeline that it can be recovered to.
-    pub reaches: Vec<Reach>,
-    /// `true` if somebody keeps it, and it is not older than the oldest complete one that somebody keeps.
-    pub counts: bool,
-    /// `true` if no backup that ended later can be recovered, so that this one is needed.
-    pub is_missed: bool,
-    /// `true` if it lacks only its last WAL, which may still arrive.
-    pub is_arriving: bool,
+/// The complete base backups that somebody keeps, by which the others are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompleteBackups {
+    /// Order of the first segment of the oldest one.
+    oldest: Option<u64>,
+    /// End of the newest one.
+    newest: Option<Timestamp>,
+}
+
+impl CompleteBackups {
+    /// Finds them among all backups.
+    #[must_use]
+    pub fn among(states: &[BackupState]) -> Self {
+        let complete = || states.iter().filter(|state| state.complete && state.backup.counts);
+        let oldest = complete().map(|state| state.backup.start().order()).min();
+        Self { oldest, newest: complete().map(|state| state.backup.ended).max() }
+    }
+
+    /// Returns `true` if somebody keeps the backup, and it is not older than the oldest of these.
+    #[must_use]
+    pub fn leave_in_use(&self, backup: &BaseBackup) -> bool {
+        backup.counts && self.oldest.is_none_or(|oldest| backup.start().order() >= oldest)
+    }
+
+    /// Returns `true` if somebody keeps the backup, and none of these ended later, so that it is needed.
+    #[must_use]
+    pub fn leave_needed(&self, backup: &BaseBackup) -> bool {
+        backup.counts && self.newest.is_none_or(|newest| backup.ended > newest)
+    }
 }
 
 /// Time after the end of a backup during which its last segment may arrive.
@@ -35,26 +47,14 @@ pub(super) struct Beginning {
     pub(super) title: String,
 }
 
-/// Computes the reach of each backup.
-pub(super) fn states(backups: Vec<KnownBackup>, coverage: &Coverage, now: Timestamp) -> Vec<BackupState> {
-    let complete = |backup: &KnownBackup| backup.is_complete(coverage);
-    let whole = || backups.iter().filter(|backup| backup.counts && complete(backup));
-    let oldest = whole().map(|backup| backup.start.order()).min();
-    let newest = whole().map(|backup| backup.ended).max();
-    let is_young = |backup: &KnownBackup| now.duration_since(backup.known_since) < ARCHIVING_MAY_TAKE;
-    let state = |backup: KnownBackup| BackupState {
-        complete: complete(&backup),
-        reaches: coverage.reaches(backup.origin),
+/// Returns `true` if a backup lacks only its last WAL, which may still arrive.
+pub(super) fn is_arriving(state: &BackupState, coverage: &Coverage, now: Timestamp) -> bool {
+    let BackupState { backup, complete, .. } = state;
+    now.duration_since(backup.known_since) < ARCHIVING_MAY_TAKE
+        && backup.wal.end.is_some()
+        && !complete
         // Nothing is missing up to the end of the archive.
-        is_arriving: is_young(&backup)
-            && backup.end_is_known
-            && !complete(&backup)
-            && coverage.missing(backup.origin).is_empty(),
-        counts: backup.counts && oldest.is_none_or(|oldest| backup.start.order() >= oldest),
-        is_missed: backup.counts && newest.is_none_or(|newest| backup.ended > newest),
-        backup,
-    };
-    backups.into_iter().map(state).collect()
+        && coverage.missing(backup.origin(coverage)).is_empty()
 }
 
 /// Returns the starts of recoveries: the backups that count or, if nobody keeps any, the starts of the WAL.
@@ -69,9 +69,10 @@ pub(super) fn beginnings(states: &[BackupState], coverage: &Coverage) -> Vec<Beg
         };
         return coverage.roots().into_iter().map(stand_in).collect();
     }
-    let counting = states.iter().filter(|state| state.counts);
-    counting
-        .map(|state| Beginning { origin: state.backup.origin, title: state.backup.title_in_words() })
+    let complete = CompleteBackups::among(states);
+    let in_use = states.iter().map(|state| &state.backup).filter(|backup| complete.leave_in_use(backup));
+    in_use
+        .map(|backup| Beginning { origin: backup.origin(coverage), title: backup.title_in_words() })
         .collect()
 }
 

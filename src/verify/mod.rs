@@ -27,17 +27,15 @@ use jiff::Timestamp;
 
 use crate::archive::Archive;
 use crate::blocking::blocking;
-use crate::catalog::{
-    BackupElsewhere, Catalog, KnownBackup, Labels, Reading, Totals, backups_elsewhere, catalog,
-};
-use crate::coverage::{Coverage, Gap, Timeline};
+use crate::catalog::{Catalog, Labels, Reading, Totals, backups_elsewhere, catalog, known_backups};
+use crate::coverage::{BaseBackup, Coverage, Gap, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::reports::{Acknowledgements, Finding, FindingKind, Findings, Severity};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
 use crate::work::Clock;
 
 use acknowledged::Known;
-pub use backups::{BackupState, Need};
+pub use backups::{CompleteBackups, Need};
 use content::{Depth, Verdict, archived_at, check};
 pub use names::{NameFacts, Names, TimelineState};
 pub use present::{Answer, Present, Question, Written};
@@ -69,9 +67,11 @@ pub struct Survey {
     system: SystemIdentifier,
     reading: Reading,
     catalog: Catalog,
-    elsewhere: Vec<BackupElsewhere>,
+    elsewhere: Vec<BaseBackup>,
     labels: Labels,
     given_up: Vec<TimelineId>,
+    /// Moment by which the archive was judged.
+    judged_at: Timestamp,
     /// Timelines with unreadable history files.
     unreadable: BTreeSet<TimelineId>,
     written: Vec<Written>,
@@ -120,6 +120,7 @@ impl Survey {
             elsewhere,
             labels,
             given_up,
+            judged_at: now,
             unreadable: BTreeSet::new(),
             written: Vec::new(),
             acknowledged,
@@ -172,6 +173,7 @@ impl Survey {
     }
 
     fn judge(&mut self, now: Timestamp) {
+        self.judged_at = now;
         let Self { catalog, elsewhere, labels, given_up, acknowledged, .. } = self;
         let of_timelines = catalog.unreadable.iter().filter_map(|(name, _)| match name {
             WalName::History(timeline) => Some(*timeline),
@@ -186,7 +188,7 @@ impl Survey {
             acknowledged,
             now,
         };
-        self.names = Names::of(facts, KnownBackup::all(&catalog.backups, elsewhere, labels, &catalog.sizes));
+        self.names = Names::of(facts, known_backups(&catalog.backups, elsewhere, labels, &catalog.sizes));
         for finding in other_sizes(catalog).into_iter().chain(astray::astray(&catalog.coverage, given_up)) {
             self.names.findings.add(finding);
         }
@@ -219,6 +221,7 @@ impl Survey {
             backups: &self.names.backups,
             written: &self.written,
             given_up: &self.given_up,
+            now: self.judged_at,
         };
         let Some(mut present) = Present::of(question) else { return };
         let timeline = present.timeline;

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::backups::{BackupState, Beginning, Need, beginnings, states};
+use super::backups::{Beginning, CompleteBackups, Need, beginnings, is_arriving};
 use super::gaps::{cut, intersects, union, without};
 use crate::archive::OtherFile;
-use crate::catalog::KnownBackup;
-use crate::coverage::{Coverage, Gap, Timeline};
+use crate::coverage::{BackupState, BaseBackup, Coverage, Gap, Timeline};
 use crate::reports::{Acknowledgements, Finding, FindingKind, Findings, Severity};
 use crate::wal::{Lsn, TimelineId, WalName};
 
@@ -58,9 +57,11 @@ pub struct TimelineState {
 impl Names {
     /// Evaluates the facts.
     #[must_use]
-    pub fn of(facts: NameFacts<'_>, backups: Vec<KnownBackup>) -> Self {
+    pub fn of(facts: NameFacts<'_>, backups: Vec<BaseBackup>) -> Self {
         let NameFacts { coverage, .. } = facts;
-        let backups = states(backups, coverage, facts.now);
+        let backups: Vec<BackupState> =
+            backups.into_iter().map(|backup| BackupState::of(backup, coverage)).collect();
+        let complete = CompleteBackups::among(&backups);
         let beginnings = beginnings(&backups, coverage);
         let mut findings = Findings::default();
         let missing: Vec<(&Beginning, Vec<Gap>)> = beginnings
@@ -73,8 +74,8 @@ impl Names {
         for gap in cut(&needed, &facts.acknowledged.gaps(coverage.size())) {
             findings.add(needed_gap(coverage, &missing, &gap));
         }
-        let old = backups.iter().filter(|state| !state.counts);
-        let others = old.flat_map(|state| coverage.missing(state.backup.origin)).chain(coverage.gaps());
+        let old = backups.iter().map(|state| &state.backup).filter(|backup| !complete.leave_in_use(backup));
+        let others = old.flat_map(|backup| coverage.missing(backup.origin(coverage))).chain(coverage.gaps());
         let others = without(&union(others.collect()), &needed);
         for gap in &others {
             findings.add(other_gap(coverage, gap));
@@ -83,7 +84,7 @@ impl Names {
             findings.add(no_backup());
         }
         for state in backups.iter().filter(|state| !state.complete) {
-            findings.add(incomplete(state));
+            findings.add(incomplete(state, complete, facts));
         }
         for finding in histories(facts, &beginnings) {
             findings.add(finding);
@@ -167,10 +168,11 @@ fn no_backup() -> Finding {
     finding(Severity::Note, FindingKind::NoBackup, "base backups".to_owned(), what, meaning)
 }
 
-fn incomplete(state: &BackupState) -> Finding {
-    let BackupState { backup, counts, is_missed, is_arriving, .. } = state;
+fn incomplete(state: &BackupState, complete: CompleteBackups, facts: NameFacts<'_>) -> Finding {
+    let backup = &state.backup;
+    let is_needed = complete.leave_needed(backup);
     let title = backup.title_in_words();
-    if backup.counts && !backup.end_is_known {
+    if backup.counts && backup.wal.end.is_none() {
         let what = "nothing tells where it ends, and so whether the archive has all that it needs".to_owned();
         let meaning = format!(
             "{title} does not count as one that can be recovered; keep its backup_manifest beside it, which pg_basebackup writes \
@@ -180,15 +182,15 @@ fn incomplete(state: &BackupState) -> Finding {
     }
     let (severity, meaning) = if !backup.counts {
         (Severity::Note, format!("{title} cannot be recovered; a replica was made of it"))
-    } else if !counts && !is_missed {
+    } else if !complete.leave_in_use(backup) && !is_needed {
         (Severity::Note, format!("{title} cannot be recovered; it is older than the oldest one that can"))
-    } else if *is_arriving {
+    } else if is_arriving(state, facts.coverage, facts.now) {
         (
             Severity::Note,
             format!("{title} cannot be recovered yet: its last WAL is not in the archive so far"),
         )
     } else {
-        let since = if *is_missed { ", and none that can be has ended since; take another one" } else { "" };
+        let since = if is_needed { ", and none that can be has ended since; take another one" } else { "" };
         (Severity::Failure, format!("{title} cannot be recovered{since}"))
     };
     let what = "the archive lacks WAL that it needs to be consistent".to_owned();
@@ -260,8 +262,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::catalog::KnownFrom;
-    use crate::coverage::Origin;
+    use crate::scene::base_backup;
     use crate::wal::{Ancestor, SegmentName, SegmentSize, TimelineHistory};
 
     const MB: u64 = 16 << 20;
@@ -285,22 +286,8 @@ mod tests {
         Coverage::new(SegmentSize::DEFAULT, names, histories.collect::<BTreeMap<_, _>>())
     }
 
-    fn backup(label: &str, timeline: u32, first: u64, last: u64) -> KnownBackup {
-        KnownBackup {
-            known_from: KnownFrom::History(WalName::Backup { segment: name(timeline, first), offset: 0x28 }),
-            label: Some(label.to_owned()),
-            start: name(timeline, first),
-            ended: Timestamp::UNIX_EPOCH,
-            known_since: Timestamp::UNIX_EPOCH,
-            origin: Origin {
-                timeline: id(timeline),
-                start: first,
-                stop: Lsn(last * MB + 1),
-                stop_timeline: id(timeline),
-            },
-            end_is_known: true,
-            counts: true,
-        }
+    fn backup(label: &str, timeline: u32, first: u64, last: u64) -> BaseBackup {
+        base_backup(label, name(timeline, first), Lsn(last * MB + 1))
     }
 
     fn facts<'a>(
@@ -311,7 +298,7 @@ mod tests {
         NameFacts { coverage, unreadable, staged: &[], unknown: &[], acknowledged, now: Timestamp::MAX }
     }
 
-    fn found(coverage: &Coverage, backups: Vec<KnownBackup>) -> Vec<(Severity, FindingKind, String)> {
+    fn found(coverage: &Coverage, backups: Vec<BaseBackup>) -> Vec<(Severity, FindingKind, String)> {
         let (unreadable, acknowledged) = (BTreeSet::new(), Acknowledgements::default());
         let facts = facts(coverage, &unreadable, &acknowledged);
         let findings = Names::of(facts, backups).findings;
@@ -349,12 +336,12 @@ mod tests {
             "segment 5 is needed, and segment 2 is not"
         );
         // A backup that ended after it is what somebody would recover today.
-        let last = KnownBackup { ended: Timestamp::MAX, ..old() };
+        let last = BaseBackup { ended: Timestamp::MAX, ..old() };
         assert_eq!(
             kinds(&wal, vec![backup("new", 1, 3, 4), last]),
             [(Failure, Gap), (Note, Gap), (Failure, BackupIncomplete)],
         );
-        let replica = KnownBackup { counts: false, ..old() };
+        let replica = BaseBackup { counts: false, ..old() };
         assert_eq!(kinds(&wal, vec![replica.clone(), backup("new", 1, 3, 4)])[2], (Note, BackupIncomplete));
         assert_eq!(kinds(&wal, vec![replica])[2], (Note, NoBackup), "nobody keeps one");
         assert_eq!(

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::backups::BackupState;
+use super::backups::is_arriving;
 use super::names::put_back;
-use crate::coverage::{Coverage, Reach};
+use crate::coverage::{BackupState, Coverage, Reach};
 use crate::wal::{TimelineId, WalName};
 
 /// Answer whether the WAL written now can be recovered.
@@ -76,6 +76,8 @@ pub struct Question<'a> {
     pub written: &'a [Written],
     /// Timelines that nobody needs to recover any more.
     pub given_up: &'a [TimelineId],
+    /// Current time.
+    pub now: Timestamp,
 }
 
 impl Present {
@@ -84,8 +86,9 @@ impl Present {
     pub fn of(question: Question<'_>) -> Option<Self> {
         let Question { coverage, unreadable, backups, .. } = question;
         // A base backup of a timeline proves that the timeline existed.
-        let of_backups =
-            backups.iter().map(|state| state.backup.origin.timeline.max(state.backup.origin.stop_timeline));
+        let of_backups = backups
+            .iter()
+            .map(|state| state.backup.timeline().max(state.backup.origin(coverage).stop_timeline));
         let known =
             coverage.newest_timeline().into_iter().chain(unreadable.iter().copied()).chain(of_backups);
         let timeline = known.filter(|timeline| !question.given_up.contains(timeline)).max()?;
@@ -133,7 +136,7 @@ impl Question<'_> {
             return Answer::Lost { why, cure: put_back(of) };
         }
         let may_lead = |state: &&&BackupState| {
-            !state.backup.end_is_known
+            state.backup.wal.end.is_none()
                 && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
         };
         if let Some(state) = kept.iter().rev().find(may_lead) {
@@ -148,7 +151,7 @@ impl Question<'_> {
     /// Returns the first timeline on the path from the backup to `timeline` whose history file is missing. Segments
     /// of a timeline prove that it was begun.
     fn without_history(&self, state: &BackupState, timeline: TimelineId) -> Option<TimelineId> {
-        let asked_for = state.backup.origin.timeline..=timeline;
+        let asked_for = state.backup.timeline()..=timeline;
         let held = self.coverage.timelines().map(|(id, _)| id);
         let without = |id: &TimelineId| {
             id.get() > 1 && self.coverage.history(*id).is_none() && !self.given_up.contains(id)
@@ -183,20 +186,21 @@ impl Question<'_> {
 
     /// Returns `true` if a backup lacks only its last WAL on the path to the timeline.
     fn arrives(&self, state: &BackupState, timeline: TimelineId) -> bool {
-        state.is_arriving
+        is_arriving(state, self.coverage, self.now)
             && self.without_history(state, timeline).is_none()
             && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
     }
 
     /// Describes why another timeline that was written recently is in danger: it may be in use, and unrecoverable.
     pub(super) fn danger(&self, other: TimelineId, newest: TimelineId) -> Option<String> {
-        let counts =
-            |state: &&BackupState| state.backup.counts && self.sound.is_complete(state.backup.origin);
+        let counts = |state: &&BackupState| {
+            state.backup.counts && self.sound.is_complete(state.backup.origin(self.sound))
+        };
         let last = self.backups.iter().rev().find(counts)?;
         if !self.backups.iter().any(|state| state.backup.counts && self.whole(state, other).is_some()) {
             return Some("no base backup leads to its end".to_owned());
         }
-        let is_its_own = last.backup.origin.timeline == other && reach(self.sound, last, newest).is_none();
+        let is_its_own = last.backup.timeline() == other && reach(self.sound, last, newest).is_none();
         is_its_own.then(|| {
             let title = last.backup.title_in_words();
             format!("{title}, which ended last, was taken there, and does not lead to timeline {newest}")
@@ -231,7 +235,7 @@ impl Question<'_> {
 }
 
 fn reach(coverage: &Coverage, state: &BackupState, timeline: TimelineId) -> Option<Reach> {
-    coverage.reaches(state.backup.origin).into_iter().find(|reach| reach.timeline == timeline)
+    coverage.reaches(state.backup.origin(coverage)).into_iter().find(|reach| reach.timeline == timeline)
 }
 
 #[cfg(test)]
@@ -239,9 +243,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::catalog::{KnownBackup, KnownFrom};
-    use crate::coverage::Origin;
-    use crate::verify::backups::states;
+    use crate::coverage::BaseBackup;
+    use crate::scene::base_backup;
     use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory};
 
     const MB: u64 = 16 << 20;
@@ -263,29 +266,19 @@ mod tests {
         Coverage::new(SegmentSize::DEFAULT, names, histories.collect::<BTreeMap<_, _>>())
     }
 
-    fn backup(label: &str, on: u32, start: u64, last: u64) -> KnownBackup {
-        let (timeline, stop) = (id(on), Lsn(last * MB + 1));
-        KnownBackup {
-            known_from: KnownFrom::History(WalName::Backup { segment: name(on, start), offset: 0x28 }),
-            label: Some(label.to_owned()),
-            start: name(on, start),
-            ended: Timestamp::UNIX_EPOCH,
-            known_since: Timestamp::UNIX_EPOCH,
-            origin: Origin { timeline, start, stop, stop_timeline: timeline },
-            end_is_known: true,
-            counts: true,
-        }
+    fn backup(label: &str, on: u32, start: u64, last: u64) -> BaseBackup {
+        base_backup(label, name(on, start), Lsn(last * MB + 1))
     }
 
     /// Creates a backup that ended at that second.
-    fn ended(second: i64, mut backup: KnownBackup) -> KnownBackup {
+    fn ended(second: i64, mut backup: BaseBackup) -> BaseBackup {
         backup.ended = Timestamp::from_second(second).unwrap();
         backup
     }
 
     struct Scene {
         coverage: Coverage,
-        backups: Vec<KnownBackup>,
+        backups: Vec<BaseBackup>,
         bad: Vec<(u32, u64)>,
         unreadable: BTreeSet<TimelineId>,
         written: Vec<Written>,
@@ -294,7 +287,7 @@ mod tests {
     }
 
     impl Scene {
-        fn new(coverage: Coverage, backups: Vec<KnownBackup>) -> Self {
+        fn new(coverage: Coverage, backups: Vec<BaseBackup>) -> Self {
             let (unreadable, now) = (BTreeSet::new(), Timestamp::MAX);
             let (bad, written, given_up) = (Vec::new(), Vec::new(), Vec::new());
             Self { coverage, backups, bad, unreadable, written, given_up, now }
@@ -311,11 +304,11 @@ mod tests {
         fn ask<T>(&self, ask: impl FnOnce(Question<'_>) -> T) -> T {
             let bad = self.bad.iter().map(|(timeline, number)| name(*timeline, *number)).collect();
             let sound = self.coverage.without(&bad);
-            let backups = states(self.backups.clone(), &self.coverage, self.now);
-            let Self { coverage, unreadable, written, given_up, .. } = self;
-            let (sound, backups) = (&sound, &backups);
-            let question = Question { coverage, sound, unreadable, backups, written, given_up };
-            ask(question)
+            let Self { coverage, unreadable, written, given_up, now, .. } = self;
+            let state = |backup: &BaseBackup| BackupState::of(backup.clone(), coverage);
+            let backups: Vec<BackupState> = self.backups.iter().map(state).collect();
+            let (sound, backups, now) = (&sound, &backups, *now);
+            ask(Question { coverage, sound, unreadable, backups, written, given_up, now })
         }
 
         /// Returns the timeline, and the time since when it can be recovered.

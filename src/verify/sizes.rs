@@ -2,6 +2,7 @@
 
 use super::names::finding;
 use crate::catalog::Catalog;
+use crate::coverage::BaseBackup;
 use crate::reports::{Finding, FindingKind, Severity};
 
 /// Returns a failure for each size other than the current one.
@@ -20,8 +21,10 @@ pub(super) fn other_sizes(catalog: &Catalog) -> Vec<Finding> {
                 "{subject} of {}, and what is archived now is of {current}: pg_resetwal has changed the size",
                 other.size
             );
-            let mut backups = catalog.backups.iter().filter(|backup| other.backups.contains(&backup.name.into()));
-            let newest = backups.by_ref().max_by_key(|backup| backup.archived_at);
+            let is_of_it = |backup: &&BaseBackup| {
+                backup.known_from.history().is_some_and(|name| other.backups.contains(&name.into()))
+            };
+            let newest = catalog.backups.iter().filter(is_of_it).max_by_key(|backup| backup.known_since);
             let beyond = newest.map_or_else(String::new, |newest| {
                 format!(", so {}, the newest base backup of that size, cannot be recovered beyond it", newest.title())
             });

@@ -6,6 +6,7 @@
 //! one from the child (`XLogFileReadAnyTLI` in `access/transam/xlogrecovery.c`).
 
 mod absence;
+mod backup;
 mod origin;
 mod way;
 
@@ -15,6 +16,7 @@ use std::ops::RangeInclusive;
 use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
 pub use absence::{Absence, Evidence, MissingSegment, Way};
+pub use backup::{BackupState, BaseBackup, KnownFrom};
 pub use origin::Origin;
 pub use way::{Gap, Reach, Stretch};
 

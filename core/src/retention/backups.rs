@@ -7,28 +7,8 @@ use std::num::NonZeroUsize;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{BranchEnd, Doubt, KeptBackup, Policy, PolicyInput, Why, is_future};
+use crate::coverage::BackupState;
 use crate::wal::{SegmentName, TimelineId};
-
-/// A base backup, as far as retention is concerned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backup {
-    /// Segment in which its WAL starts.
-    pub start: SegmentName,
-    /// End of the backup.
-    pub ended: Timestamp,
-    /// `true` if all WAL that makes it consistent is archived.
-    pub complete: bool,
-    /// `true` if its files were found. Its WAL then stays under any policy.
-    pub found: bool,
-    /// `true` if somebody keeps it as a base backup. `false` for a copy from which a replica was made.
-    pub counts: bool,
-    /// Timelines that it can be recovered to: its own, and all that descend from it after the backup.
-    pub leads_to: Vec<TimelineId>,
-    /// Those of `leads_to` to whose archived end no WAL is missing.
-    pub reaches: Vec<TimelineId>,
-    /// Name for messages.
-    pub title: String,
-}
 
 /// Which base backups to keep. With both settings, a backup stays if either keeps it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,11 +22,16 @@ pub struct BackupPolicy {
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Returns the complete backups that count, newest first.
-pub(super) fn newest_first(backups: &[Backup]) -> Vec<&Backup> {
-    let mut complete: Vec<&Backup> =
-        backups.iter().filter(|backup| backup.complete && backup.counts).collect();
-    complete.sort_by_key(|backup| std::cmp::Reverse((backup.ended, backup.start.order())));
+pub(super) fn newest_first(backups: &[BackupState]) -> Vec<&BackupState> {
+    let mut complete: Vec<&BackupState> =
+        backups.iter().filter(|state| state.complete && state.backup.counts).collect();
+    complete.sort_by_key(|state| std::cmp::Reverse(age(state)));
     complete
+}
+
+/// Returns the sort key for the age of backups, oldest first.
+fn age(state: &BackupState) -> impl Ord + use<> {
+    (state.backup.ended, state.backup.start().order())
 }
 
 /// Returns the backups that the policy keeps.
@@ -55,8 +40,9 @@ pub(super) fn newest_first(backups: &[Backup]) -> Vec<&Backup> {
 /// own.
 pub(super) fn by_backups(policy: &Policy, input: PolicyInput<'_>) -> Result<Vec<KeptBackup>, Doubt> {
     let PolicyInput { backups, segments, now, .. } = input;
-    if let Some(backup) = backups.iter().find(|backup| is_future(backup.ended, now)) {
-        return Err(Doubt::FromTheFuture { what: backup.title.clone(), since: backup.ended });
+    if let Some(BackupState { backup, .. }) = backups.iter().find(|state| is_future(state.backup.ended, now))
+    {
+        return Err(Doubt::FromTheFuture { what: backup.title(), since: backup.ended });
     }
     let newest_first = newest_first(backups);
     let window = policy.backups.keep_days.map(|days| {
@@ -67,35 +53,40 @@ pub(super) fn by_backups(policy: &Policy, input: PolicyInput<'_>) -> Result<Vec<
     let ways = ways(policy, input, &newest_first)?;
     let of = policy.backups.keep_backups.map_or(0, NonZeroUsize::get);
     let mut kept: Vec<KeptBackup> = Vec::new();
-    for (index, backup) in newest_first.iter().enumerate() {
+    for (index, state) in newest_first.iter().copied().enumerate() {
         let redundancy = (index < of).then_some(Why::Redundancy { rank: index + 1, of });
-        let for_window = covered.as_mut().map_or_else(Vec::new, |covered| covered.by(backup));
+        let for_window = covered.as_mut().map_or_else(Vec::new, |covered| covered.by(state));
         let why: Vec<Why> = redundancy.into_iter().chain(for_window).collect();
         if !why.is_empty() {
-            kept.push(KeptBackup { backup: (*backup).clone(), why });
+            kept.push(KeptBackup { state: state.clone(), why });
         }
     }
-    for backup in backups.iter().filter(|backup| backup.found) {
-        match kept.iter_mut().find(|kept| kept.backup == *backup) {
+    for state in backups.iter().filter(|state| is_found(state)) {
+        match kept.iter_mut().find(|kept| kept.state == *state) {
             Some(kept) => kept.why.push(Why::StillThere),
-            None => kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::StillThere] }),
+            None => kept.push(KeptBackup { state: state.clone(), why: vec![Why::StillThere] }),
         }
     }
     let asked_for = kept.len();
-    for (end, backup) in ways {
+    for (end, state) in ways {
         let why = Why::OnlyWay(end.timeline);
-        match kept.iter().position(|kept| kept.backup == *backup) {
+        match kept.iter().position(|kept| kept.state == *state) {
             // A backup that stays for another reason needs none of these.
             Some(index) if index < asked_for => {}
             Some(index) => kept.get_mut(index).into_iter().for_each(|kept| kept.why.push(why)),
-            None => kept.push(KeptBackup { backup: backup.clone(), why: vec![why] }),
+            None => kept.push(KeptBackup { state: state.clone(), why: vec![why] }),
         }
     }
-    if kept.iter().any(|kept| kept.backup.complete && kept.backup.counts) {
+    if kept.iter().any(|kept| kept.state.complete && kept.state.backup.counts) {
         return Ok(kept);
     }
-    let incomplete = backups.iter().filter(|backup| backup.counts && !backup.complete).count();
+    let incomplete = backups.iter().filter(|state| state.backup.counts && !state.complete).count();
     Err(Doubt::NoBackup { incomplete })
+}
+
+/// Returns `true` if the files of the backup were found. Its WAL then stays under any policy.
+pub(super) fn is_found(state: &BackupState) -> bool {
+    state.backup.known_from.directory().is_some()
 }
 
 /// Returns for each wanted end of the WAL the newest backup that leads there, preferably without a gap. If no backup
@@ -103,22 +94,22 @@ pub(super) fn by_backups(policy: &Policy, input: PolicyInput<'_>) -> Result<Vec<
 fn ways<'a>(
     policy: &'a Policy,
     input: PolicyInput<'a>,
-    newest_first: &[&'a Backup],
-) -> Result<Vec<(&'a BranchEnd, &'a Backup)>, Doubt> {
-    let others = input.backups.iter().filter(|backup| backup.complete && !backup.counts);
+    newest_first: &[&'a BackupState],
+) -> Result<Vec<(&'a BranchEnd, &'a BackupState)>, Doubt> {
+    let others = input.backups.iter().filter(|state| state.complete && !state.backup.counts);
     let other = |end: &BranchEnd| {
-        let leading = others.clone().filter(|backup| backup.leads_to.contains(&end.timeline));
-        leading.max_by_key(|backup| (backup.ended, backup.start.order()))
+        let leading = others.clone().filter(|state| state.leads_to(end.timeline));
+        leading.max_by_key(|state| age(state))
     };
     let mut ways = Vec::new();
     for end in policy.branches(input).wanted() {
-        let reaches = newest_first.iter().find(|backup| backup.reaches.contains(&end.timeline));
-        let leads = || newest_first.iter().find(|backup| backup.leads_to.contains(&end.timeline));
+        let reaches = newest_first.iter().find(|state| state.reaches_end_of(end.timeline));
+        let leads = || newest_first.iter().find(|state| state.leads_to(end.timeline));
         match reaches.or_else(leads).copied().or_else(|| other(end)) {
             Some(way) => ways.push((end, way)),
             // Any backup of an older timeline may lead there.
             None if !end.way_is_known
-                && newest_first.iter().any(|backup| backup.start.timeline() < end.timeline) =>
+                && newest_first.iter().any(|state| state.backup.timeline() < end.timeline) =>
             {
                 return Err(Doubt::UnknownWay(end.timeline));
             }
@@ -149,11 +140,11 @@ impl Covered {
     }
 
     /// Returns the reasons for which the window needs the next backup.
-    fn by(&mut self, backup: &Backup) -> Vec<Why> {
-        if backup.ended > self.begin {
+    fn by(&mut self, state: &BackupState) -> Vec<Why> {
+        if state.backup.ended > self.begin {
             return vec![Why::InWindow];
         }
-        let mut leads_to = backup.leads_to.clone();
+        let mut leads_to: Vec<TimelineId> = state.reaches.iter().map(|reach| reach.timeline).collect();
         leads_to.retain(|timeline| self.uncovered.remove(timeline));
         if std::mem::replace(&mut self.any, true) {
             leads_to.into_iter().map(Why::LeadsTo).collect()
@@ -167,6 +158,7 @@ impl Covered {
 mod tests {
     use super::super::{OldestKept, decide};
     use super::*;
+    use crate::coverage::{KnownFrom, Reach};
     use crate::wal::{SegmentSize, WalName};
     use proptest::prelude::*;
 
@@ -179,18 +171,16 @@ mod tests {
     }
 
     /// Builds a backup that ended that many days ago.
-    fn backup(timeline: u32, segment: u64, days_ago: i32) -> Backup {
-        let ended = now() - DAY * days_ago;
-        Backup {
-            start: name(timeline, segment),
-            ended,
-            complete: true,
-            found: false,
-            counts: true,
-            leads_to: vec![name(timeline, segment).timeline()],
-            reaches: vec![name(timeline, segment).timeline()],
-            title: format!("{days_ago} days ago"),
-        }
+    fn backup(timeline: u32, segment: u64, days_ago: i32) -> BackupState {
+        let segment = name(timeline, segment);
+        let mut state = super::super::tests::backup(segment, now() - DAY * days_ago);
+        state.backup.label = Some(format!("{days_ago} days ago"));
+        state.reaches = vec![reach(segment.timeline(), true)];
+        state
+    }
+
+    fn reach(timeline: TimelineId, to_the_end: bool) -> Reach {
+        Reach { timeline, last: None, to_the_end }
     }
 
     fn policy(keep_backups: usize, keep_days: Option<u32>) -> BackupPolicy {
@@ -198,7 +188,7 @@ mod tests {
     }
 
     fn decided(
-        backups: &[Backup],
+        backups: &[BackupState],
         policy: BackupPolicy,
         segments: &[(SegmentName, Timestamp)],
         ends: &[BranchEnd],
@@ -212,11 +202,11 @@ mod tests {
     }
 
     /// Returns the oldest segment kept, and the ages of the kept backups in days with the reasons.
-    fn kept(backups: &[Backup], policy: BackupPolicy) -> (SegmentName, Vec<(String, Vec<Why>)>) {
+    fn kept(backups: &[BackupState], policy: BackupPolicy) -> (SegmentName, Vec<(String, Vec<Why>)>) {
         let (oldest_kept, kept) = decided(backups, policy, &[], &[]).unwrap();
-        let first = kept[0].backup.start;
+        let first = kept[0].state.backup.start();
         assert_eq!(OldestKept::from(first), oldest_kept);
-        (first, kept.into_iter().map(|kept| (kept.backup.title, kept.why)).collect())
+        (first, kept.into_iter().map(|kept| (kept.state.backup.label.unwrap(), kept.why)).collect())
     }
 
     #[test]
@@ -254,7 +244,7 @@ mod tests {
         // After a recovery to a time before the second backup, the server continued on timeline 2.
         let mut backups = [backup(1, 10, 20), backup(1, 50, 9), backup(2, 40, 5)];
         let second = name(2, 35).timeline();
-        backups[0].leads_to.push(second);
+        backups[0].reaches.push(reach(second, false));
         let oldest_kept = |days_ago| {
             let segments = [(name(1, 60), now() - DAY * 8), (name(2, 45), now() - DAY * days_ago)];
             decided(&backups, policy(0, Some(7)), &segments, &[]).unwrap()
@@ -270,8 +260,8 @@ mod tests {
     fn a_backup_that_leads_to_the_current_timeline_stays_despite_a_newer_one_that_does_not() {
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 50, 7)];
         let second = name(2, 35).timeline();
-        backups[0].leads_to.push(second);
-        backups[1].leads_to.push(second);
+        backups[0].reaches.push(reach(second, false));
+        backups[1].reaches.push(reach(second, false));
         let segments = [(name(1, 60), now() - DAY * 7)];
         // Only its history file exists so far.
         let ends = [BranchEnd { timeline: second, since: now(), way_is_known: true }];
@@ -282,7 +272,7 @@ mod tests {
         }
         let (_, kept) = decided(&backups, policy(2, None), &segments, &ends).unwrap();
         assert_eq!(kept[0].why, [Why::Redundancy { rank: 2, of: 2 }]);
-        backups[0].reaches.push(second);
+        backups[0].reaches[1].to_the_end = true;
         let (oldest_kept, _) = decided(&backups, policy(1, None), &segments, &ends).unwrap();
         assert_eq!(oldest_kept, OldestKept::from(name(1, 10)), "the one that gets there without a gap");
     }
@@ -291,7 +281,8 @@ mod tests {
     fn a_timeline_of_unknown_start_is_a_doubt_while_older_backups_may_lead_there() {
         let end =
             |number| BranchEnd { timeline: name(number, 0).timeline(), since: now(), way_is_known: false };
-        let doubt = |backups: &[Backup], number| decided(backups, policy(1, None), &[], &[end(number)]).err();
+        let doubt =
+            |backups: &[BackupState], number| decided(backups, policy(1, None), &[], &[end(number)]).err();
         let old = [backup(1, 10, 9)];
         assert_eq!(doubt(&old, 2), Some(Doubt::UnknownWay(end(2).timeline)));
         assert_eq!(doubt(&[backup(1, 10, 9), backup(2, 20, 1)], 2), None, "it has one of its own");
@@ -314,39 +305,40 @@ mod tests {
     #[test]
     fn a_backup_that_does_not_count_is_kept_only_if_no_other_leads_to_an_end() {
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
-        backups[2].counts = false;
-        backups[2].leads_to.push(name(2, 35).timeline());
+        backups[2].backup.counts = false;
+        backups[2].reaches.push(reach(name(2, 35).timeline(), false));
         let segments = [(name(1, 40), now()), (name(2, 45), now())];
         let (oldest_kept, kept) = decided(&backups, policy(1, Some(5)), &segments, &[]).unwrap();
         assert_eq!(
             (oldest_kept, &kept[1].why[..]),
             (OldestKept::from(name(1, 20)), &[Why::AfterOldestKept][..])
         );
-        backups[0].counts = false;
-        backups[0].leads_to.push(name(3, 15).timeline());
+        backups[0].backup.counts = false;
+        backups[0].reaches.push(reach(name(3, 15).timeline(), false));
         let ends = [BranchEnd { timeline: name(3, 15).timeline(), since: now(), way_is_known: true }];
         let (oldest_kept, kept) = decided(&backups, policy(1, None), &[], &ends).unwrap();
         assert_eq!(
             (oldest_kept, &kept[0].why),
             (OldestKept::from(name(1, 10)), &vec![Why::OnlyWay(ends[0].timeline)])
         );
-        for backup in &mut backups {
-            backup.counts = false;
+        for state in &mut backups {
+            state.backup.counts = false;
         }
         assert_eq!(decided(&backups, policy(1, None), &[], &[]), Err(Doubt::NoBackup { incomplete: 0 }));
     }
 
     #[test]
     fn a_backup_whose_files_exist_stays_under_any_policy() {
+        let found = |state: &mut BackupState| state.backup.known_from = KnownFrom::Directory("/mnt".into());
         let mut backups = [backup(1, 10, 9), backup(1, 20, 8), backup(1, 30, 3)];
-        backups[1].found = true;
+        found(&mut backups[1]);
         let (first, with_redundancy) = kept(&backups, policy(1, None));
         assert_eq!((first, with_redundancy.len()), (name(1, 20), 2));
         assert_eq!(with_redundancy[0].1, [Why::StillThere]);
         assert_eq!(kept(&backups, policy(0, None)).0, name(1, 20), "without any policy, too");
         backups[1].complete = false;
         assert_eq!(kept(&backups, policy(1, None)).0, name(1, 20), "it may have WAL of its own");
-        backups[2].found = true;
+        found(&mut backups[2]);
         assert_eq!(
             kept(&backups, policy(1, None)).1[1].1,
             [Why::Redundancy { rank: 1, of: 1 }, Why::StillThere]
@@ -426,7 +418,7 @@ mod tests {
             keep_days in prop::option::of(0..20u32),
         ) {
             prop_assume!(keep_backups > 0 || keep_days.is_some());
-            let all: Vec<Backup> = backups.iter().map(|(on, at, age)| backup(timeline(*on), *at, *age)).collect();
+            let all: Vec<BackupState> = backups.iter().map(|(on, at, age)| backup(timeline(*on), *at, *age)).collect();
             let (oldest_kept, kept) = decided(&all, policy(keep_backups, keep_days), &[], &[]).unwrap();
             let mut ages: Vec<i32> = backups.iter().map(|(_, _, age)| *age).collect();
             ages.sort_unstable();
@@ -436,7 +428,7 @@ mod tests {
                 let newer = ages.iter().filter(|other| **other < age).count();
                 let among_newest = newer + ages.iter().filter(|other| **other == age).count() <= keep_backups;
                 let in_window = keep_days.is_some_and(|days| age < i32::try_from(days).unwrap());
-                let stays = kept.iter().any(|kept| kept.backup == *made);
+                let stays = kept.iter().any(|kept| kept.state == *made);
                 prop_assert!(stays || !(among_newest || in_window));
                 if stays {
                     for name in needed(&branches, *raw) {
@@ -447,7 +439,7 @@ mod tests {
             if let Some(days) = keep_days {
                 let begin = i32::try_from(days).unwrap();
                 let before = ages.iter().filter(|age| **age >= begin).min();
-                let covered = |age: &i32| kept.iter().any(|kept| kept.backup.ended == now() - DAY * *age);
+                let covered = |age: &i32| kept.iter().any(|kept| kept.state.backup.ended == now() - DAY * *age);
                 prop_assert!(before.is_none_or(covered), "the window's first moments can be recovered");
             }
         }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
+use crate::coverage::{BackupState, KnownFrom, Reach};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -21,18 +22,19 @@ fn segment(timeline: u32, number: u8) -> SegmentName {
 }
 
 /// Builds a complete backup that counts, ended that many days ago, and leads to the ends of these timelines.
-fn backup(timeline: u32, number: u8, days_ago: i32, to: &[u32]) -> Backup {
-    let leads_to: Vec<TimelineId> = to.iter().copied().map(id).collect();
-    Backup {
-        start: segment(timeline, number),
-        ended: now() - DAY * days_ago,
-        complete: true,
-        found: false,
-        counts: true,
-        reaches: leads_to.clone(),
-        leads_to,
-        title: format!("{days_ago} days ago"),
+fn backup(timeline: u32, number: u8, days_ago: i32, to: &[u32]) -> BackupState {
+    let reach = |number: &u32| Reach { timeline: id(*number), last: None, to_the_end: true };
+    let state = tests::backup(segment(timeline, number), now() - DAY * days_ago);
+    BackupState { reaches: to.iter().map(reach).collect(), ..state }
+}
+
+/// Changes whether somebody keeps a backup, and whether its files were found.
+fn kept(mut state: BackupState, counts: bool, found: bool) -> BackupState {
+    state.backup.counts = counts;
+    if found {
+        state.backup.known_from = KnownFrom::Directory("/mnt/backup".into());
     }
+    state
 }
 
 fn end(timeline: u32) -> BranchEnd {
@@ -51,7 +53,7 @@ fn window(days: u32) -> Policy {
 
 fn decided(
     policy: &Policy,
-    backups: &[Backup],
+    backups: &[BackupState],
     segments: &[(SegmentName, Timestamp)],
     ends: &[BranchEnd],
 ) -> Result<Decision, Doubt> {
@@ -76,18 +78,18 @@ fn a_backup_that_is_the_only_way_to_several_ends_says_so_for_each() {
 
 #[test]
 fn files_of_backups_that_lack_wal_or_do_not_count_are_no_backup_to_keep() {
-    let lacking = Backup { complete: false, found: true, ..backup(1, 1, 9, &[1]) };
-    let copy = Backup { counts: false, found: true, ..backup(1, 2, 8, &[1]) };
-    let doubt = |backups: &[Backup]| decided(&newest(1), backups, &[], &[end(1)]).unwrap_err();
+    let lacking = BackupState { complete: false, ..kept(backup(1, 1, 9, &[1]), true, true) };
+    let copy = kept(backup(1, 2, 8, &[1]), false, true);
+    let doubt = |backups: &[BackupState]| decided(&newest(1), backups, &[], &[end(1)]).unwrap_err();
     assert_eq!(doubt(&[lacking.clone()]), Doubt::NoBackup { incomplete: 1 });
     assert_eq!(doubt(&[copy.clone()]), Doubt::NoBackup { incomplete: 0 });
-    let neither = Backup { counts: false, ..lacking.clone() };
+    let neither = kept(lacking.clone(), false, true);
     assert_eq!(doubt(&[lacking, copy, neither]), Doubt::NoBackup { incomplete: 1 });
 }
 
 #[test]
 fn a_copy_that_lacks_wal_leads_nowhere() {
-    let copy = Backup { counts: false, complete: false, ..backup(1, 1, 9, &[1, 2]) };
+    let copy = BackupState { complete: false, ..kept(backup(1, 1, 9, &[1, 2]), false, false) };
     let decision = decided(&newest(1), &[copy, backup(1, 5, 1, &[1])], &[], &[end(1), end(2)]).unwrap();
     assert_eq!(decision.oldest_kept, Some(OldestKept::from(segment(1, 5))));
 }

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use super::Backup;
+use crate::coverage::BackupState;
 use crate::wal::TimelineId;
 
-/// A base backup that stays.
+/// A base backup that stays: what a policy decides about it, whatever is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptBackup {
-    /// The backup.
-    pub backup: Backup,
+    /// The backup, with its state.
+    pub state: BackupState,
     /// All reasons.
     pub why: Vec<Why>,
 }

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineId, WalName};
 
 pub use age::by_age;
-pub use backups::{Backup, BackupPolicy};
+pub use backups::BackupPolicy;
 pub use before::{Before, BeforeError};
 pub use branches::{BranchEnd, BranchPolicy, GivenUp};
 pub use doubt::Doubt;
@@ -82,6 +82,22 @@ fn is_future(since: Timestamp, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coverage::{BackupState, BaseBackup, KnownFrom};
+    use crate::wal::BackupWal;
+
+    /// Builds a complete backup that counts, known from its backup history file.
+    pub(super) fn backup(segment: SegmentName, ended: Timestamp) -> BackupState {
+        let backup = BaseBackup {
+            known_from: KnownFrom::History(WalName::Backup { segment, offset: 0x28 }),
+            label: None,
+            wal: BackupWal { start_segment: segment, start: Lsn(0x28), end: None },
+            from_standby: false,
+            ended,
+            known_since: ended,
+            counts: true,
+        };
+        BackupState { backup, complete: true, reaches: Vec::new() }
+    }
 
     fn name(text: &str) -> WalName {
         text.parse().unwrap()

@@ -2,12 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::backups::{by_backups, newest_first};
+use super::backups::{by_backups, is_found, newest_first};
 use super::branches::Branches;
 use super::{
-    Backup, BackupPolicy, Before, BranchEnd, BranchPolicy, Doubt, GivenUp, KeptBackup, OldestKept, Why,
-    by_age, is_future,
+    BackupPolicy, Before, BranchEnd, BranchPolicy, Doubt, GivenUp, KeptBackup, OldestKept, Why, by_age,
+    is_future,
 };
+use crate::coverage::BackupState;
 use crate::wal::{Lsn, SegmentName, SegmentSize};
 
 /// A retention policy.
@@ -36,8 +37,8 @@ pub struct Policy {
 /// Facts that a policy is applied to.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyInput<'a> {
-    /// Known base backups.
-    pub backups: &'a [Backup],
+    /// Known base backups, with their states.
+    pub backups: &'a [BackupState],
     /// Archived segments with the times of archiving.
     pub segments: &'a [(SegmentName, Timestamp)],
     /// Ends of the branches.
@@ -101,12 +102,12 @@ pub fn decide(policy: &Policy, input: PolicyInput<'_>) -> Result<Decision, Doubt
     }
     let mut candidates = Vec::new();
     let mut kept = Vec::new();
-    if policy.backups != BackupPolicy::default() || backups.iter().any(|backup| backup.found) {
+    if policy.backups != BackupPolicy::default() || backups.iter().any(is_found) {
         kept = by_backups(policy, input)?;
-        candidates.push(kept.iter().map(|kept| OldestKept::from(kept.backup.start)).min());
+        candidates.push(kept.iter().map(|kept| OldestKept::from(kept.state.backup.start())).min());
     }
     if let Some(days) = policy.wal_days {
-        let counting = backups.iter().filter(|backup| backup.counts).count();
+        let counting = backups.iter().filter(|state| state.backup.counts).count();
         if counting > 0 {
             return Err(Doubt::HasBackups(counting));
         }
@@ -140,12 +141,12 @@ pub fn decide(policy: &Policy, input: PolicyInput<'_>) -> Result<Decision, Doubt
     if !decision.kept.is_empty() {
         add_others(&mut decision.kept, backups, oldest_kept);
     }
-    let remaining = |backup: &Backup| OldestKept::from(backup.start) >= oldest_kept;
+    let remaining = |state: &BackupState| OldestKept::from(state.backup.start()) >= oldest_kept;
     let complete = newest_first(backups);
     // Applies to every branch, whatever its settings.
     let is_cut_off = |end: &&BranchEnd| {
-        let leading = || complete.iter().filter(|backup| backup.leads_to.contains(&end.timeline));
-        leading().next().is_some() && !leading().any(|backup| remaining(backup))
+        let leading = || complete.iter().filter(|state| state.leads_to(end.timeline));
+        leading().next().is_some() && !leading().any(|state| remaining(state))
     };
     let given_up = ends.iter().filter(is_cut_off);
     decision.given_up = given_up.map(|end| GivenUp { timeline: end.timeline, since: end.since }).collect();
@@ -202,34 +203,34 @@ fn youngest_part(
 /// Returns the doubt if `oldest_kept` deletes the last complete backup's WAL, or the last that leads to a wanted end.
 fn taken(policy: &Policy, input: PolicyInput<'_>, oldest_kept: OldestKept) -> Option<Doubt> {
     let complete = newest_first(input.backups);
-    let stays = |backup: &&&Backup| OldestKept::from(backup.start) >= oldest_kept;
-    let title = |backup: &Backup| backup.title.clone();
+    let stays = |state: &BackupState| OldestKept::from(state.backup.start()) >= oldest_kept;
     let newest = complete.first()?;
-    if !complete.iter().any(|backup| stays(&backup)) {
-        return Some(Doubt::TakesLastBackup { title: title(newest) });
+    if !complete.iter().any(|state| stays(state)) {
+        return Some(Doubt::TakesLastBackup { title: newest.backup.title() });
     }
     policy.branches(input).wanted().find_map(|end| {
-        let mut leading = complete.iter().filter(|backup| backup.leads_to.contains(&end.timeline));
+        let mut leading = complete.iter().filter(|state| state.leads_to(end.timeline));
         let newest = leading.clone().next()?;
-        (!leading.any(|backup| stays(&backup)))
-            .then(|| Doubt::TakesWay { title: title(newest), to: end.timeline })
+        (!leading.any(|state| stays(state)))
+            .then(|| Doubt::TakesWay { title: newest.backup.title(), to: end.timeline })
     })
 }
 
 /// Adds the backups that can stay because all WAL that they need stays.
-fn add_others(kept: &mut Vec<KeptBackup>, backups: &[Backup], oldest_kept: OldestKept) {
-    for backup in backups {
-        let stays = OldestKept::from(backup.start) >= oldest_kept;
-        if stays && !kept.iter().any(|kept| kept.backup == *backup) {
-            kept.push(KeptBackup { backup: backup.clone(), why: vec![Why::AfterOldestKept] });
+fn add_others(kept: &mut Vec<KeptBackup>, backups: &[BackupState], oldest_kept: OldestKept) {
+    for state in backups {
+        let stays = OldestKept::from(state.backup.start()) >= oldest_kept;
+        if stays && !kept.iter().any(|kept| kept.state == *state) {
+            kept.push(KeptBackup { state: state.clone(), why: vec![Why::AfterOldestKept] });
         }
     }
-    kept.sort_by_key(|kept| (kept.backup.start.order(), kept.backup.ended));
+    kept.sort_by_key(|kept| (kept.state.backup.start().order(), kept.state.backup.ended));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coverage::Reach;
     use crate::wal::TimelineId;
     use std::num::NonZeroUsize;
 
@@ -245,21 +246,11 @@ mod tests {
         now() - SignedDuration::from_hours(24) * days
     }
 
-    fn backup(start: &str, ago: i32) -> Backup {
-        let title = String::new();
-        Backup {
-            start: name(start),
-            ended: days_ago(ago),
-            complete: true,
-            found: false,
-            counts: true,
-            leads_to: Vec::new(),
-            reaches: Vec::new(),
-            title,
-        }
+    fn backup(start: &str, ago: i32) -> BackupState {
+        super::super::tests::backup(name(start), days_ago(ago))
     }
 
-    fn decided(policy: &Policy, backups: &[Backup], newest: i32) -> Result<Option<OldestKept>, Doubt> {
+    fn decided(policy: &Policy, backups: &[BackupState], newest: i32) -> Result<Option<OldestKept>, Doubt> {
         let segments = [
             (name("000000010000000000000001"), days_ago(9)),
             (name("000000010000000000000009"), days_ago(1)),
@@ -299,16 +290,17 @@ mod tests {
     }
 
     /// Builds a backup that leads to these timelines, to their ends.
-    fn leading(start: &str, ago: i32, to: &[u32]) -> Backup {
-        let timelines: Vec<TimelineId> = to.iter().map(|number| TimelineId::new(*number).unwrap()).collect();
-        Backup { leads_to: timelines.clone(), reaches: timelines, ..backup(start, ago) }
+    fn leading(start: &str, ago: i32, to: &[u32]) -> BackupState {
+        let timelines = to.iter().map(|number| TimelineId::new(*number).unwrap());
+        let reaches = timelines.map(|timeline| Reach { timeline, last: None, to_the_end: true }).collect();
+        BackupState { reaches, ..backup(start, ago) }
     }
 
     fn end(timeline: u32, ago: i32) -> BranchEnd {
         BranchEnd { timeline: TimelineId::new(timeline).unwrap(), since: days_ago(ago), way_is_known: true }
     }
 
-    fn decision(policy: &Policy, backups: &[Backup], ends: &[BranchEnd]) -> Result<Decision, Doubt> {
+    fn decision(policy: &Policy, backups: &[BackupState], ends: &[BranchEnd]) -> Result<Decision, Doubt> {
         let segments = [
             (name("000000010000000000000001"), days_ago(30)),
             (name("000000010000000000000009"), days_ago(2)),

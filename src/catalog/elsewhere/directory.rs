@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use super::manifest::Manifest;
 use super::owner;
 use super::packed::Packed;
-use super::{BackupElsewhere, failed, open};
+use super::{failed, open};
 use crate::cluster::DataDirectory;
+use crate::coverage::{BaseBackup, KnownFrom};
 use crate::error::Error;
 use crate::wal::{
     BackupLabel, BackupWal, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId,
@@ -29,7 +30,7 @@ pub(super) enum Content {
     /// A base backup of another cluster.
     AnotherClusters,
     /// A base backup of the cluster.
-    Backup(BackupElsewhere),
+    Backup(BaseBackup),
 }
 
 /// Files in a directory that describe a base backup.
@@ -46,7 +47,7 @@ pub(super) struct Files {
     written: Timestamp,
 }
 
-/// Reads a directory. Contents that are unclear or contradictory are an error: they may be a backup that needs WAL.
+/// Reads a directory. A backup is taken to have ended at the latest modification time of the files that describe it. Contents that are unclear or contradictory are an error: they may be a backup that needs WAL.
 pub(super) fn look_into(
     directory: &Path,
     system: SystemIdentifier,
@@ -56,7 +57,7 @@ pub(super) fn look_into(
     if owner::of(&files)? != system {
         return Ok(Content::AnotherClusters);
     }
-    let stop = end(&files);
+    let end = end(&files);
     let Files { manifest, label, written, .. } = files;
     let named = label.as_ref().map(|label| (label.start_segment, label.start));
     let computed = || {
@@ -66,11 +67,15 @@ pub(super) fn look_into(
     let (start_segment, start) = named.or_else(computed).ok_or_else(|| {
         failed(directory, "there is no place in the log for the start of the base backup in")
     })?;
-    Ok(Content::Backup(BackupElsewhere {
-        directory: directory.to_owned(),
-        wal: BackupWal { start_segment, start, end: stop },
-        ended: manifest.as_ref().map_or(written, |manifest| manifest.written.max(written)),
+    let ended = manifest.as_ref().map_or(written, |manifest| manifest.written.max(written));
+    Ok(Content::Backup(BaseBackup {
+        known_from: KnownFrom::Directory(directory.to_owned()),
+        label: None,
+        wal: BackupWal { start_segment, start, end },
         from_standby: label.as_ref().is_some_and(|label| label.from_standby),
+        ended,
+        known_since: ended,
+        counts: true,
     }))
 }
 

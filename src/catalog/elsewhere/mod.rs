@@ -17,42 +17,15 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::coverage::BaseBackup;
 use crate::error::{Error, ErrorKind};
-use crate::wal::{BackupHistory, BackupWal, Lsn, SegmentSize, SystemIdentifier, TimelineId};
+use crate::wal::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
 use directory::{Content, look_into};
 pub use packed::Packing;
 
-/// A base backup outside of the archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackupElsewhere {
-    /// Directory that contains it.
-    pub directory: PathBuf,
-    /// WAL that it needs.
-    pub wal: BackupWal,
-    /// `true` if its files say that it was taken from a standby.
-    pub from_standby: bool,
-    /// End of the backup: the latest modification time of the files that describe it.
-    pub ended: Timestamp,
-}
-
-impl BackupElsewhere {
-    /// Returns `true` if `history` describes this backup. A backup of a standby has no history file and may start
-    /// where a primary's does.
-    #[must_use]
-    pub fn is(&self, history: &BackupHistory) -> bool {
-        let (own, archived) = (self.wal, history.wal);
-        let stop = |wal: BackupWal| wal.end.map(|(_, stop)| stop);
-        !self.from_standby
-            && (own.start_segment, own.start) == (archived.start_segment, archived.start)
-            && (own.end.is_none() || stop(own) == stop(archived))
-    }
-
-    /// Returns a key that identifies a backup. Two backups of a standby may start at the same position.
-    fn identity(&self) -> (TimelineId, Lsn, Option<(TimelineId, Lsn)>) {
-        (self.wal.start_segment.timeline(), self.wal.start, self.wal.end)
-    }
-}
+/// Identity of a backup. Two backups of a standby may start at the same position.
+type Identity = (TimelineId, Lsn, Option<(TimelineId, Lsn)>);
 
 /// Returns the base backups of a cluster in these directories, without duplicates. Each directory is a backup or
 /// contains some. A directory without backups is an error, and so is one that cannot be interpreted, because its
@@ -61,8 +34,8 @@ pub fn backups_elsewhere(
     directories: &[PathBuf],
     system: SystemIdentifier,
     size: SegmentSize,
-) -> Result<Vec<BackupElsewhere>, Error> {
-    let mut backups: Vec<BackupElsewhere> = Vec::new();
+) -> Result<Vec<BaseBackup>, Error> {
+    let mut backups: Vec<BaseBackup> = Vec::new();
     for named in directories {
         let mut contents = vec![look_into(named, system, size)?];
         if matches!(contents.as_slice(), [Content::NoBackup]) {
@@ -82,8 +55,8 @@ pub fn backups_elsewhere(
         }
     }
     // Links and copies lead to the same backup again. Each would count for redundancy.
-    let mut seen = BTreeSet::new();
-    backups.retain(|backup| seen.insert(backup.identity()));
+    let mut seen: BTreeSet<Identity> = BTreeSet::new();
+    backups.retain(|backup| seen.insert((backup.timeline(), backup.wal.start, backup.wal.end)));
     Ok(backups)
 }
 

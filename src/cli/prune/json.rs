@@ -6,8 +6,9 @@ use serde::{Serialize, Serializer};
 use crate::archive::ArchiveUrl;
 use crate::catalog::Totals;
 use crate::cli::json::Problem;
+use crate::coverage::BackupState;
 use crate::prune::{PrunePlan, Pruned};
-use crate::retention::{Backup, Why};
+use crate::retention::Why;
 use crate::server::Need;
 use crate::wal::SystemIdentifier;
 
@@ -27,9 +28,9 @@ pub(super) struct Printed<'a> {
     /// The need furthest back, if servers were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     needed: Option<Needed<'a>>,
-    kept_backups: Vec<PrintedBackup<'a>>,
+    kept_backups: Vec<PrintedBackup>,
     /// Base backups whose WAL is deleted or already missing.
-    forgotten_backups: Vec<PrintedBackup<'a>>,
+    forgotten_backups: Vec<PrintedBackup>,
     /// Segment from which all stays for a base backup that may be in progress, if that keeps more than the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     young_from: Option<String>,
@@ -51,8 +52,8 @@ struct Needed<'a> {
 }
 
 #[derive(Serialize)]
-struct PrintedBackup<'a> {
-    title: &'a str,
+struct PrintedBackup {
+    title: String,
     start_segment: String,
     ended: Timestamp,
     complete: bool,
@@ -87,8 +88,8 @@ pub(super) fn of<'a>(
         problem: error.as_ref().map(Problem::from),
         begins_at: begins_at.map(|segment| segment.to_string()),
         needed: needed.as_ref().map(|Need { from, who }| Needed { from: from.to_string(), by: who }),
-        kept_backups: kept.iter().map(|kept| of_backup(&kept.backup, &kept.why)).collect(),
-        forgotten_backups: plan.forgotten.iter().map(|backup| of_backup(backup, &[])).collect(),
+        kept_backups: kept.iter().map(|kept| of_backup(&kept.state, &kept.why)).collect(),
+        forgotten_backups: plan.forgotten.iter().map(|state| of_backup(state, &[])).collect(),
         young_from: plan.young.map(|young| young.from.to_string()),
         given_up_timelines: plan.given_up.iter().map(|branch| branch.timeline.get()).collect(),
         perhaps_replicas: &plan.perhaps_replicas,
@@ -100,12 +101,12 @@ pub(super) fn of<'a>(
     }
 }
 
-fn of_backup<'a>(backup: &'a Backup, why: &[Why]) -> PrintedBackup<'a> {
+fn of_backup(BackupState { backup, complete, .. }: &BackupState, why: &[Why]) -> PrintedBackup {
     PrintedBackup {
-        title: &backup.title,
-        start_segment: backup.start.to_string(),
+        title: backup.title(),
+        start_segment: backup.start().to_string(),
         ended: backup.ended,
-        complete: backup.complete,
+        complete: *complete,
         counts: backup.counts,
         why: why.iter().map(ToString::to_string).collect(),
     }

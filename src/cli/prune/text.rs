@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use crate::catalog::Totals;
 use crate::cli::print::{bytes, count, plain, time};
+use crate::coverage::BackupState;
 use crate::prune::Pruned;
 use crate::server::Need;
 
@@ -19,15 +20,16 @@ pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::R
     }
     for kept in &plan.kept {
         let why: Vec<String> = kept.why.iter().map(ToString::to_string).collect();
-        let lacks = if kept.backup.complete { "" } else { ", although it lacks WAL" };
-        let counts = if kept.backup.counts { "" } else { ", which does not count by its label" };
+        let backup = &kept.state.backup;
+        let lacks = if kept.state.complete { "" } else { ", although it lacks WAL" };
+        let counts = if backup.counts { "" } else { ", which does not count by its label" };
         // A label may contain anything.
-        let (title, ended) = (plain(&kept.backup.title), time(kept.backup.ended));
+        let (title, ended) = (plain(&backup.title()), time(backup.ended));
         writeln!(to, "keeps {title}, ended {ended}{lacks}{counts}: {}", why.join("; "))?;
     }
-    for backup in &plan.forgotten {
-        let lacks = if backup.complete { "" } else { ", which lacks WAL already" };
-        writeln!(to, "forgets {}, ended {}{lacks}", plain(&backup.title), time(backup.ended))?;
+    for BackupState { backup, complete, .. } in &plan.forgotten {
+        let lacks = if *complete { "" } else { ", which lacks WAL already" };
+        writeln!(to, "forgets {}, ended {}{lacks}", plain(&backup.title()), time(backup.ended))?;
     }
     if let Some(young) = plan.young {
         let (from, since) = (young.from, time(young.since));

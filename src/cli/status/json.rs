@@ -182,7 +182,7 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
             ended: time(newest.ended),
             age_seconds: age(newest.ended),
             label: newest.label.as_deref(),
-            start_segment: newest.start.to_string(),
+            start_segment: newest.start().to_string(),
             directory: newest.known_from.directory().map(|directory| directory.display().to_string()),
         }),
         holes: known.map(|known| known.holes.iter().map(hole).collect()),
@@ -229,7 +229,7 @@ fn window(known: &ArchiveStatus) -> Option<Window> {
         end: time(end),
         end_segment: known.newest().map(|newest| newest.name.to_string()),
         label: oldest.and_then(|backup| backup.label.clone()),
-        start_segment: oldest.map(|backup| backup.start.to_string()),
+        start_segment: oldest.map(|backup| backup.start().to_string()),
     })
 }
 

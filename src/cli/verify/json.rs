@@ -8,9 +8,9 @@ use crate::catalog::Totals;
 use crate::cli::json::Problem;
 use crate::cli::print::as_json;
 use crate::cli::shape::{ReachShape, TimelineShape};
-use crate::coverage::Coverage;
+use crate::coverage::{BackupState, Coverage};
 use crate::reports::{Acknowledgement, Finding, Scope};
-use crate::verify::{Answer, BackupState, Present, TimelineState, Verified};
+use crate::verify::{Answer, Present, TimelineState, Verified};
 use crate::wal::SystemIdentifier;
 
 #[derive(Serialize)]
@@ -140,13 +140,13 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> TimelineShape {
 }
 
 fn of_backup<'a>(coverage: &Coverage, state: &'a BackupState) -> PrintedBackup<'a> {
-    let BackupState { backup, complete, reaches, .. } = state;
+    let BackupState { backup, complete, reaches } = state;
     let reaches = reaches.iter().map(|reach| ReachShape::new(coverage, *reach));
     PrintedBackup {
         name: backup.known_from.history().map(|name| name.to_string()),
         place: backup.known_from.directory().map(|directory| directory.display().to_string()),
         label: backup.label.as_deref(),
-        start_segment: backup.start.to_string(),
+        start_segment: backup.start().to_string(),
         ended: backup.ended,
         complete: *complete,
         counts: backup.counts,

@@ -8,9 +8,9 @@ use anstyle::{AnsiColor, Style};
 
 use crate::cli::print::{bytes, count, plain, time};
 use crate::cli::table::table;
-use crate::coverage::{Coverage, Reach};
+use crate::coverage::{BackupState, Coverage, Reach};
 use crate::reports::{Acknowledgement, Finding, Scope, Severity};
-use crate::verify::{Answer, BackupState, Names, Present, TimelineState, Verified};
+use crate::verify::{Answer, Names, Present, TimelineState, Verified};
 
 /// Maximum number of printed findings. JSON output has more.
 const MOST_FINDINGS: usize = 1000;
@@ -131,7 +131,7 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> Vec<String> {
 
 /// Returns a row for each timeline that the backup can be recovered to.
 fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<Vec<String>> {
-    let BackupState { backup, complete, reaches, .. } = state;
+    let BackupState { backup, complete, reaches } = state;
     let mut title = plain(&backup.label.clone().unwrap_or_else(|| backup.file()));
     if !backup.counts {
         title += " (does not count)";
@@ -145,7 +145,7 @@ fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<Vec<String>> {
     let mut lines: Vec<String> =
         if *complete { reaches.iter().map(up_to).collect() } else { vec!["not at all".to_owned()] };
     lines.truncate(20);
-    let first = [title, backup.start.to_string(), time(backup.ended)];
+    let first = [title, backup.start().to_string(), time(backup.ended)];
     let mut heads = Some(first);
     let row = |line| {
         let [title, start, ended] = heads.take().unwrap_or_default();

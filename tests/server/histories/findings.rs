@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use walkeep::catalog::{KnownBackup, Labels};
+use walkeep::catalog::{Labels, known_backups};
+use walkeep::coverage::BackupState;
 use walkeep::reports::{Acknowledgements, FindingKind, Findings, Severity};
-use walkeep::verify::{BackupState, NameFacts, Names};
+use walkeep::verify::{CompleteBackups, NameFacts, Names};
 use walkeep::wal::SegmentName;
 
 use super::disagreements::Disagreements;
@@ -21,7 +22,7 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
     }
     let catalog = view::catalog(world, files);
     let elsewhere = view::elsewhere(world, looks_elsewhere);
-    let backups = KnownBackup::all(&catalog.backups, &elsewhere, &Labels::default(), &catalog.sizes);
+    let backups = known_backups(&catalog.backups, &elsewhere, &Labels::default(), &catalog.sizes);
     let unreadable = BTreeSet::new();
     let coverage = &catalog.coverage;
     let acknowledged = &Acknowledgements::default();
@@ -50,7 +51,8 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
     let start = |is: &BaseBackup| world.number_of(is.redo);
     let oldest = states.iter().filter(|(_, complete, _)| *complete).map(|(is, ..)| start(is)).min();
     let counts = |is: &BaseBackup| oldest.is_none_or(|oldest| start(is) >= oldest);
-    let right = states.iter().all(|(is, _, state)| state.counts == counts(is));
+    let by_walkeep = CompleteBackups::among(&names.backups);
+    let right = states.iter().all(|(is, _, state)| by_walkeep.leave_in_use(&state.backup) == counts(is));
     found.unless(right, "another backup counts", || world.to_string());
     let lacking =
         names.findings.listed.iter().filter(|finding| finding.kind == FindingKind::BackupIncomplete);

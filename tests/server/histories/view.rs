@@ -7,8 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use walkeep::archive::{ArchivedFile, Inventory};
-use walkeep::catalog::{ArchivedBackup, BackupElsewhere, Catalog};
-use walkeep::coverage::Coverage;
+use walkeep::catalog::Catalog;
+use walkeep::coverage::{self, Coverage, KnownFrom};
 use walkeep::wal::{BackupHistory, BackupWal, Lsn, SystemIdentifier, TimelineHistory, WalName};
 
 use super::recovery::BaseBackup;
@@ -50,10 +50,11 @@ pub(crate) fn known(world: &World, files: &Files, looks_elsewhere: bool) -> Vec<
 }
 
 /// Returns the base backups found in directories.
-pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<BackupElsewhere> {
+pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<coverage::BaseBackup> {
     let found = world.backups.iter().enumerate().filter(|(_, backup)| backup.found && looks_elsewhere);
-    let seen = |(index, backup): (usize, &Backup)| BackupElsewhere {
-        directory: PathBuf::from(title(index)),
+    let seen = |(index, backup): (usize, &Backup)| coverage::BaseBackup {
+        known_from: KnownFrom::Directory(PathBuf::from(title(index))),
+        label: None,
         wal: BackupWal {
             start_segment: world.segment(backup.is.tli, world.number_of(backup.is.redo)),
             start: Lsn(backup.is.redo),
@@ -61,6 +62,8 @@ pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<BackupElsew
         },
         from_standby: backup.is.from_standby,
         ended: backup.ended.unwrap(),
+        known_since: backup.ended.unwrap(),
+        counts: true,
     };
     found.map(seen).collect()
 }
@@ -85,10 +88,19 @@ pub(crate) fn catalog(world: &World, files: &Files) -> Catalog {
         let is_there = files.contains_key(&name) && backup.ended.is_some() && !backup.is.from_standby;
         let archived_at = *world.first_archived.get(&name).filter(|_| is_there)?;
         let history = backup_history(world, index, &backup.is, name);
-        Some(ArchivedBackup { name, history, archived_at })
+        Some(coverage::BaseBackup {
+            known_from: KnownFrom::History(name),
+            label: history.label,
+            wal: history.wal,
+            from_standby: false,
+            // Its time zone is ambiguous.
+            ended: archived_at,
+            known_since: archived_at,
+            counts: true,
+        })
     });
-    let mut backups: Vec<ArchivedBackup> = backups.collect();
-    backups.sort_by_key(|backup| backup.name);
+    let mut backups: Vec<coverage::BaseBackup> = backups.collect();
+    backups.sort_by_key(|backup| backup.known_from.history());
     let inventory = Inventory { files: files.iter().map(entry).collect(), ..Inventory::default() };
     let system = SystemIdentifier::new(7).unwrap();
     Catalog {
