@@ -1,7 +1,7 @@
 //! Contents of an archive: timelines, base backups and files, each as far as somebody asks for them.
 
 use crate::archive::{Archive, ArchivedFile};
-use crate::catalog::{Catalog, Labels, Reading, Totals, catalog, known_backups};
+use crate::catalog::{Catalog, Labels, Reading, Totals, catalog};
 use crate::coverage::{BackupState, BaseBackup, Gap, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalName};
@@ -145,10 +145,9 @@ fn timelines(catalog: &Catalog) -> Vec<ListedTimeline> {
 }
 
 fn backups(catalog: &Catalog, labels: &Labels) -> Vec<BackupState> {
-    let known = known_backups(&catalog.backups, &[], labels, &catalog.sizes);
-    let state = |archived: &BaseBackup| {
-        let known = known.iter().find(|known| known.known_from == archived.known_from);
-        BackupState::of(known.unwrap_or(archived).clone(), catalog.coverage_of(archived))
+    let state = |backup: &BaseBackup| {
+        let counts = labels.admit(backup.label.as_deref());
+        BackupState::of(BaseBackup { counts, ..backup.clone() }, catalog.coverage_of(backup))
     };
     catalog.backups.iter().map(state).collect()
 }
@@ -210,6 +209,22 @@ mod tests {
             (timeline(1), Some((timeline(1), 3)), false)
         );
         assert_eq!(listed.timelines().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_base_backup_of_another_segment_size_counts_by_its_label_too() {
+        let scene = Scene::new().await;
+        scene.segments(1, 1..=3, 2);
+        scene.backup(1, 2, 3, 2);
+        // Its position is that of segment 4, in segments of 2 MiB.
+        let name = "000000010000000000000004.00000028.backup";
+        let content = "START WAL LOCATION: 0/800028 (file 000000010000000000000004)\nLABEL: weekly\n";
+        scene.put(name, content.as_bytes(), days_ago(9));
+        let labels = Labels::from(vec!["2 *".parse().unwrap()]);
+        let listed = listed(&scene, ListRequest { labels, ..request(&scene, What::Backups) }).await;
+        let backups = listed.backups().unwrap();
+        let counts: Vec<bool> = backups.iter().map(|state| state.backup.counts).collect();
+        assert_eq!(counts, [true, false]);
     }
 
     #[tokio::test]
