@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io::{self, Cursor, Read, Write};
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
 use proptest::prelude::*;
@@ -220,6 +221,30 @@ fn a_frame_of_more_than_a_block_is_refused_before_it_takes_memory() {
         assert!(matches!(error, FrameError::Damaged(_)), "{error:?}");
     }
     assert!(decoded(&forged(1 << 20, &compressed(zeros(BLOCK as u64), 18).repeat(4), zstd(1))).is_ok());
+}
+
+#[test]
+fn a_frame_that_never_ends_is_refused_after_no_more_bytes_than_a_block_can_have() {
+    struct Counted<'a>(&'a [u8], &'a AtomicUsize);
+    impl Read for Counted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let got = self.0.read(buffer)?;
+            self.1.fetch_add(got, Ordering::Relaxed);
+            Ok(got)
+        }
+    }
+    let mut state = 1u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    });
+    let noise: Vec<u8> = noise.take(4 << 20).collect();
+    let file = forged(4 << 20, &compressed(&noise[..], 22), zstd(1));
+    let read = AtomicUsize::new(0);
+    let archived = Archived::open(Counted(&file, &read), file.len() as u64).unwrap();
+    assert!(matches!(archived.decode(io::sink()), Err(FrameError::Damaged(_))));
+    let read = read.into_inner();
+    assert!(read < 2 * BLOCK && file.len() > 4 << 20, "{read} of {}", file.len());
 }
 
 #[test]
