@@ -282,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_takes_as_many_parts_as_fit() {
+        for (part, expected) in
+            [(PART, [3 * PART, 3 * PART, 2 * PART]), (CHUNK_BYTES / 4, [CHUNK_BYTES, CHUNK_BYTES, 0])]
+        {
+            let body = Body::new(Overflow::never());
+            for number in 0..8 {
+                assert!(body.add(number, &vec![0; part]).unwrap());
+            }
+            let Content::Memory(chunks) = body.finish().unwrap().behind(Bytes::new()) else {
+                panic!("in a file")
+            };
+            let lengths: Vec<usize> = chunks.iter().skip(1).map(Bytes::len).collect();
+            assert_eq!(lengths, expected.into_iter().filter(|length| *length > 0).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
     fn an_empty_body_needs_no_file() {
         let (content, finished, made) = finished(0, 0);
         assert_eq!((content.size(), finished.bytes, made), (4, 0, 0));
