@@ -231,6 +231,23 @@ STOP TIMELINE: 1
     }
 
     #[test]
+    fn a_recovery_begins_with_the_segments_up_to_that_of_the_checkpoint() {
+        let segments = [0x3B, 0x3C, 0x3D, 0x3E, 0x3F]
+            .map(|number| SegmentName::from_number(TimelineId::FIRST, number, SegmentSize::MIN).unwrap());
+        let begins_with = |checkpoint: &str| {
+            let text = FILE.replacen("CHECKPOINT LOCATION: 0/3C00060", checkpoint, 1);
+            let label = BackupLabel::parse(text.as_bytes()).unwrap();
+            assert_eq!(label.start_segment, segments[1]);
+            segments.map(|segment| label.begins_with(segment, SegmentSize::MIN))
+        };
+        assert_eq!(begins_with("CHECKPOINT LOCATION: 0/3C00060"), [false, true, false, false, false]);
+        assert_eq!(begins_with("CHECKPOINT LOCATION: 0/3E00060"), [false, true, true, true, false]);
+        for odd in ["CHECKPOINT LOCATION: odd", "CHECKPOINT LOCATION: 0/60", "X: 0/3E00060"] {
+            assert_eq!(begins_with(odd), [false, true, false, false, false], "{odd}");
+        }
+    }
+
+    #[test]
     fn a_stop_time_is_read_only_with_a_numeric_zone() {
         let at =
             |zone: &str| parse(&FILE.replace("03:04:06 UTC", &format!("03:04:06 {zone}"))).unwrap().stop_time;
@@ -239,7 +256,8 @@ STOP TIMELINE: 1
                 format!("2026-01-02T{utc}Z").parse().unwrap_or("2026-01-01T21:19:06Z".parse().unwrap());
             assert_eq!(at(zone), Some(expected), "{zone}");
         }
-        for zone in ["CET", "CST", "", "Europe/Berlin", "+2", "+002", "+0275", "+-2", "+2é", "é02", "-99999"]
+        for zone in
+            ["CET", "CST", "", "Europe/Berlin", "+2", "+002", "+0260", "+0275", "+-2", "+2é", "é02", "-99999"]
         {
             assert_eq!(at(zone), None, "{zone}");
         }

@@ -132,6 +132,10 @@ mod tests {
         }
         assert_eq!(with(264, [8192, 131_072, 8192, 12_345]), None);
         assert_eq!(with(264, [8000, 131_072, 8192, 1 << 24]), None);
+        for (page, is_one) in [(1 << 8, false), (1 << 9, true), (1 << 16, true), (1 << 17, false)] {
+            assert_eq!(with(264, [page, 131_072, 8192, 1 << 24]).is_some(), is_one, "{page}");
+            assert_eq!(with(264, [8192, 131_072, page, 1 << 24]).is_some(), is_one, "{page}");
+        }
         assert_eq!(segment_size_of_control_file(&FLOAT_FORMAT.to_ne_bytes()), None, "cut off");
         assert_eq!(segment_size_of_control_file(&[0; CONTROL_FILE_BYTES]), None);
     }

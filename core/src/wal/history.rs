@@ -129,6 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn a_timeline_begins_where_it_left_its_parent() {
+        let [one, two, three] = [1, 2, 3].map(|number| TimelineId::new(number).unwrap());
+        let history = TimelineHistory::parse(three, b"1\t0/4210000\tx\n2\t0/5000148\ty\n").unwrap();
+        assert_eq!(history.begins_at(), Some(Lsn(0x0500_0148)));
+        assert_eq!(
+            [one, two, three].map(|of| history.left(of)),
+            [Some(Lsn(0x0421_0000)), Some(Lsn(0x0500_0148)), None]
+        );
+    }
+
+    #[test]
     fn an_entry_beyond_a_later_one_is_cut_back() {
         // Written by a real server that follows the latest timeline and stops before the fork.
         let text = b"1\t0/C00000\tno recovery target specified\n\n2\t0/80FB60\tat restore point \"early\"\n";
@@ -157,6 +168,7 @@ mod tests {
         assert_eq!(parse(2, b"+1\t0/1\tx\n"), Err(HistoryError::Line(1)));
         assert_eq!(parse(2, b"0\t0/1\tx\n"), Err(HistoryError::Line(1)));
         assert_eq!(parse(3, b"2\t0/1\tx\n1\t0/2\tx\n"), Err(HistoryError::Order(2)));
+        assert_eq!(parse(3, b"1\t0/1\tx\n1\t0/2\tx\n"), Err(HistoryError::Order(2)));
         assert_eq!(parse(2, b"2\t0/1\tx\n"), Err(HistoryError::Order(1)));
     }
 

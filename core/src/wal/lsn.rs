@@ -25,7 +25,7 @@ impl FromStr for Lsn {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.split_once('/')
-            .and_then(|(high, low)| Some(Self(parse_hex(high, 8)? << 32 | parse_hex(low, 8)?)))
+            .and_then(|(high, low)| Some(Self((parse_hex(high, 8)? << 32) + parse_hex(low, 8)?)))
             .ok_or_else(|| ParseLsnError(text.to_owned()))
     }
 }

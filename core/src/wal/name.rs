@@ -118,6 +118,35 @@ mod tests {
     }
 
     #[test]
+    fn a_name_says_of_which_timeline_it_is_and_of_which_segment_if_it_has_wal() {
+        let of = |text: &str| {
+            let name: WalName = text.parse().unwrap();
+            (name.timeline().get(), name.segment().map(|segment| segment.to_string()))
+        };
+        let segment = Some("0000000A000000160000003C".to_owned());
+        assert_eq!(of("0000000A000000160000003C"), (10, segment.clone()));
+        assert_eq!(of("0000000A000000160000003C.partial"), (10, segment));
+        assert_eq!(of("0000000A000000160000003C.00C00028.backup"), (10, None));
+        assert_eq!(of("0000000B.history"), (11, None));
+    }
+
+    #[test]
+    fn history_files_are_archived_first_and_the_others_by_name() {
+        let in_order = [
+            "00000002.history",
+            "00000003.history",
+            "000000010000000000000005",
+            "000000010000000000000005.00000028.backup",
+            "000000010000000000000006.partial",
+            "000000020000000000000006",
+        ];
+        let mut names = in_order.map(|text| text.parse::<WalName>().unwrap());
+        names.reverse();
+        names.sort_by_key(|name| name.archiving_order());
+        assert_eq!(names.map(|name| name.to_string()), in_order);
+    }
+
+    #[test]
     fn malformed_names_are_refused() {
         let refused = [
             "",

@@ -216,6 +216,34 @@ mod tests {
     }
 
     #[test]
+    fn every_version_from_9_3_to_18_is_known_by_its_number() {
+        let known = (0..=u16::MAX).filter_map(|magic| Some((magic, WalMagic(magic).version()?)));
+        let expected = [
+            (0xD075, "9.3"),
+            (0xD07E, "9.4"),
+            (0xD087, "9.5"),
+            (0xD093, "9.6"),
+            (0xD097, "10"),
+            (0xD098, "11"),
+            (0xD101, "12"),
+            (0xD106, "13"),
+            (0xD10D, "14"),
+            (0xD110, "15"),
+            (0xD113, "16"),
+            (0xD116, "17"),
+            (0xD118, "18"),
+        ];
+        assert_eq!(known.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn pages_have_1_to_64_kib() {
+        let sizes = (0..32).map(|power| 1u32 << power);
+        let legal: Vec<u32> = sizes.filter(|size| with(36, &size.to_ne_bytes()).is_ok()).collect();
+        assert_eq!(legal, (10..=16).map(|power| 1 << power).collect::<Vec<u32>>());
+    }
+
+    #[test]
     fn a_newer_server_is_accepted() {
         assert_eq!(with(0, &0xD119u16.to_ne_bytes()).unwrap().magic.version(), None);
         assert_eq!(with(0, &0xD200u16.to_ne_bytes()).unwrap().magic.version(), None);

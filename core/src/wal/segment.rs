@@ -112,7 +112,7 @@ impl SegmentName {
     /// Returns a number that orders segments by position, for any segment size. It does not depend on the timeline.
     #[must_use]
     pub fn order(self) -> u64 {
-        u64::from(self.log) << 32 | u64::from(self.segment)
+        (u64::from(self.log) << 32) + u64::from(self.segment)
     }
 
     /// Returns the name of the next segment on the same timeline.
