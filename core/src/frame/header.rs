@@ -272,6 +272,17 @@ mod tests {
     }
 
     #[test]
+    fn a_header_of_any_length_is_padded_to_whole_kib() {
+        for more in 400..700 {
+            let long = Header { walkeep: "1".repeat(more), ..header() };
+            let bytes = long.to_bytes().unwrap();
+            let needed = PREFIX_BYTES + serde_json::to_vec(&long).unwrap().len() + SEAL_BYTES;
+            assert_eq!(bytes.len(), if needed <= 1024 { 1024 } else { 2048 }, "{more}");
+            assert_eq!(parse(&bytes, 7).unwrap(), long, "{more}");
+        }
+    }
+
+    #[test]
     fn unknown_fields_are_ignored() {
         let json = serde_json::to_string(&header()).unwrap().replacen('{', "{\"later\":[1,{}],", 1);
         assert_eq!(parse(&sealed(&json), 7).unwrap(), header());
