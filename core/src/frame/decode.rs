@@ -258,15 +258,12 @@ impl<W: Write> Target<W> {
         Self { state: Mutex::new(state), progress: Condvar::new() }
     }
 
-    /// Writes the block, now or later, once all earlier ones are written. Returns an empty buffer; `None` if another
-    /// thread has failed.
+    /// Writes the block, now or later, once all earlier ones are written. Blocks while too many earlier ones are
+    /// missing, to bound memory. Returns an empty buffer; `None` if another thread has failed.
     fn put(&self, number: usize, block: Vec<u8>) -> Result<Option<Vec<u8>>, FrameError> {
         let mut state = self
             .progress
-            .wait_while(hold(&self.state), |state| {
-                let too_far_ahead = state.writer.is_none() && number > state.next + BLOCKS_AHEAD;
-                too_far_ahead && !state.stopped
-            })
+            .wait_while(hold(&self.state), |state| state.is_too_early_for(number) && !state.stopped)
             .unwrap_or_else(PoisonError::into_inner);
         if state.stopped {
             return Ok(None);
@@ -304,9 +301,48 @@ impl<W: Write> Target<W> {
 }
 
 impl<W> TargetState<W> {
+    fn is_too_early_for(&self, number: usize) -> bool {
+        number > self.next + BLOCKS_AHEAD
+    }
+
     fn take_next(&mut self) -> Option<Vec<u8>> {
         let block = self.waiting.remove(&self.next)?;
         self.next += 1;
         Some(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn few_blocks_wait_for_earlier_ones() {
+        let target = Target::new(io::sink(), u64::MAX);
+        for number in 1..=BLOCKS_AHEAD {
+            assert!(!hold(&target.state).is_too_early_for(number));
+            assert!(target.put(number, b"x".to_vec()).unwrap().is_some());
+        }
+        assert!(hold(&target.state).is_too_early_for(BLOCKS_AHEAD + 1), "although nobody writes");
+        assert!(target.put(0, b"x".to_vec()).unwrap().is_some());
+        assert!(hold(&target.state).waiting.is_empty());
+        assert!(!hold(&target.state).is_too_early_for(BLOCKS_AHEAD * 2 + 1));
+    }
+
+    #[test]
+    fn an_early_block_waits_until_the_others_arrive_or_one_fails() {
+        for fails in [false, true] {
+            let target = Target::new(io::sink(), u64::MAX);
+            thread::scope(|scope| {
+                let early = scope.spawn(|| target.put(BLOCKS_AHEAD + 1, b"x".to_vec()));
+                if fails {
+                    assert!(target.stop_all_if_this_fails(Err(other_body())).is_err());
+                } else {
+                    assert!(target.put(0, b"x".to_vec()).unwrap().is_some());
+                }
+                assert_eq!(early.join().unwrap().unwrap().is_some(), !fails);
+            });
+        }
     }
 }
