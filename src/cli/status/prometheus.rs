@@ -42,6 +42,7 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
     metrics.text
 }
 
+/// Adds the metrics of an archive.
 fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
     let newest = known.newest.iter().filter_map(|file| {
         let timeline = file.name.segment()?.timeline().to_string();
@@ -53,6 +54,19 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
     let samples = labelled.iter().zip(&newest).map(|(labels, (_, since))| (&labels[..], since));
     let help = "When the newest segment of a timeline was archived.";
     metrics.family("walkeep_newest_segment_timestamp_seconds", help, samples);
+    of_content(metrics, known);
+    of_timelines(metrics, known, at);
+    if let Some(standby) = known.standby {
+        let help = "Whether the archive lacks the segment that the standby needs next, and has later ones.";
+        metrics.one("walkeep_standby_stranded", help, u64::from(standby.is_stranded()));
+        let help = "Whether the newest timeline left the standby's before its restart point, so that it cannot be restarted.";
+        metrics.one("walkeep_standby_barred", help, u64::from(standby.barred_by.is_some()));
+    }
+    of_work(metrics, known);
+}
+
+/// Adds the metrics of files and base backups.
+fn of_content(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
     if let Some((totals, at, _)) = known.totals() {
         let help = "How many files were in the archive when they were last counted.";
         metrics.one("walkeep_archive_files", help, totals.files);
@@ -74,6 +88,10 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
         let help = "When the newest base backup had ended that can be recovered.";
         metrics.one("walkeep_newest_backup_timestamp_seconds", help, seconds(newest.ended));
     }
+}
+
+/// Adds the metrics of holes, of timelines written in parallel, and of a missing history file.
+fn of_timelines(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
     let help = "How many segments are missing on the way to the newest timeline where one was left, so that no base backup \
                 gets there.";
     let missing: u64 = known.holes.iter().filter(|hole| !hole.passed).map(|hole| hole.segments).sum();
@@ -83,12 +101,10 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
     metrics.one("walkeep_parallel_timelines", help, written);
     let help = "Whether the archive lacks the history file of the timeline that the server is on whose data directory was named.";
     metrics.one("walkeep_history_missing", help, u64::from(known.without_history.is_some()));
-    if let Some(standby) = known.standby {
-        let help = "Whether the archive lacks the segment that the standby needs next, and has later ones.";
-        metrics.one("walkeep_standby_stranded", help, u64::from(standby.is_stranded()));
-        let help = "Whether the newest timeline left the standby's before its restart point, so that it cannot be restarted.";
-        metrics.one("walkeep_standby_barred", help, u64::from(standby.barred_by.is_some()));
-    }
+}
+
+/// Adds the metrics of the last prune and the last verification.
+fn of_work(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
     if let Some(prune) = &known.prune {
         metrics.one("walkeep_last_prune_timestamp_seconds", "When the last prune ended.", seconds(prune.at));
         metrics.one(
