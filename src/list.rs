@@ -1,4 +1,4 @@
-//! Contents of an archive: timelines, base backups and files, each as far as somebody asks for them.
+//! Lists of an archive's timelines, base backups and files.
 
 use crate::archive::{Archive, ArchivedFile};
 use crate::catalog::{Catalog, Labels, Reading, Totals, catalog};
@@ -7,24 +7,24 @@ use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalName};
 use crate::work::Work;
 
-/// What to list.
+/// A list request.
 #[derive(Debug, Clone)]
 pub struct ListRequest {
-    /// The cluster.
+    /// System identifier of the cluster.
     pub system: SystemIdentifier,
-    /// How to read the archive.
+    /// Settings for reading the archive.
     pub reading: Reading,
-    /// Timelines and base backups, or files.
+    /// Contents to list.
     pub what: What,
-    /// Of the files, only those from this segment on, on all timelines.
+    /// First segment of a range of files, on all timelines.
     pub from: Option<SegmentName>,
-    /// Of the files, only those up to this segment, on all timelines.
+    /// Last segment of a range of files, on all timelines.
     pub to: Option<SegmentName>,
     /// Labels of the base backups that count.
     pub labels: Labels,
 }
 
-/// Which contents to list.
+/// Contents to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// Timelines and base backups.
@@ -37,7 +37,7 @@ pub enum What {
     Files,
 }
 
-/// What was listed.
+/// Result of a list.
 #[derive(Debug)]
 pub struct Listed {
     /// Contents of the archive.
@@ -48,13 +48,13 @@ pub struct Listed {
 /// A timeline.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ListedTimeline {
-    /// Its number.
+    /// Number of the timeline.
     pub timeline: TimelineId,
-    /// Its parent, and where it left that; where its history can be read.
+    /// Its parent and the position of the fork, if its history is readable.
     pub parent: Option<(TimelineId, Lsn)>,
-    /// What there is of it; nothing where only its history file is there.
+    /// Archived segments; empty if only its history file is archived.
     pub held: Timeline,
-    /// What is missing in between.
+    /// Missing segments between archived ones.
     pub gaps: Vec<Gap>,
 }
 
@@ -65,7 +65,7 @@ pub async fn list(archive: &Archive, request: ListRequest, work: &Work<'_>) -> R
     Ok(Listed { catalog, request })
 }
 
-/// Refuses what makes no sense to be asked for.
+/// Refuses a range of something other than files, and a range whose end precedes its start.
 pub fn check_range(what: What, from: Option<SegmentName>, to: Option<SegmentName>) -> Result<(), Error> {
     let wrong = |what: &str| Err(Error::new(ErrorKind::Configuration, what));
     match (what, from, to) {
@@ -76,7 +76,7 @@ pub fn check_range(what: What, from: Option<SegmentName>, to: Option<SegmentName
 }
 
 impl Listed {
-    /// What could not be read. Files are listed whatever is in them.
+    /// Returns the errors of unreadable files. A list of files needs no contents, so it has none.
     pub fn problems(&self) -> impl Iterator<Item = Error> {
         let unreadable = if self.request.what == What::Files { &[][..] } else { &self.catalog.unreadable };
         unreadable.iter().map(|(name, error)| {
@@ -84,25 +84,26 @@ impl Listed {
         })
     }
 
-    /// The timelines of which there is anything, even if only a history file; `None` where they are not wanted.
+    /// Returns the timelines with segments or a history file; `None` if they were not requested.
     #[must_use]
     pub fn timelines(&self) -> Option<Vec<ListedTimeline>> {
         matches!(self.request.what, What::Both | What::Timelines).then(|| timelines(&self.catalog))
     }
 
-    /// The base backups, in the order of their names; `None` where they are not wanted. Each has the state that segments
-    /// of its own size give it: [`Catalog::coverage_of`].
+    /// Returns the base backups, in the order of their names; `None` if they were not requested. Each has the state that
+    /// segments of its own size give it: [`Catalog::coverage_of`].
     #[must_use]
     pub fn backups(&self) -> Option<Vec<BackupState>> {
         matches!(self.request.what, What::Both | What::Backups)
             .then(|| backups(&self.catalog, &self.request.labels))
     }
 
-    /// The files that were asked for; `None` where none were. In a range are only those that have a position in the WAL.
+    /// Iterates over the requested files; `None` if none were requested. A range contains only files with a position in
+    /// the WAL.
     pub fn files(&self) -> Option<impl Iterator<Item = &ArchivedFile> + Clone> {
         let ListRequest { what, from, to, .. } = self.request;
         let (from, to) = (from.map(SegmentName::order), to.map(SegmentName::order));
-        let is_asked_for = move |file: &&ArchivedFile| {
+        let is_in_range = move |file: &&ArchivedFile| {
             let position = match file.name.wal() {
                 WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. } => {
                     segment.order()
@@ -111,10 +112,10 @@ impl Listed {
             };
             from.is_none_or(|from| from <= position) && to.is_none_or(|to| position <= to)
         };
-        (what == What::Files).then(|| self.catalog.inventory.files.iter().filter(is_asked_for))
+        (what == What::Files).then(|| self.catalog.inventory.files.iter().filter(is_in_range))
     }
 
-    /// What these files amount to.
+    /// Returns the totals of the requested files.
     #[must_use]
     pub fn totals(&self) -> Option<Totals> {
         self.files().map(|files| Totals::of(files, &self.catalog.sizes))
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
     use crate::scene::{READING, Scene, days_ago, position, segment, timeline};
 
-    /// Two timelines, a gap on the first one, and a history file of a third one, of which there is nothing else.
+    /// Creates two timelines, a gap on the first one, and the history file of a third one without segments.
     async fn scene() -> Scene {
         let scene = Scene::new().await;
         scene.segments(1, 1..=3, 9);

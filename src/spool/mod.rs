@@ -32,10 +32,10 @@ pub use overflow::OverflowPlace;
 const LEFT: WholeFile =
     WholeFile { prefix: "staged.", readers: Readers::Owner, durable: false, if_taken: IfTaken::Replace };
 
-/// Much longer than it takes to read a few files.
+/// Time limit for reading a few files. Much longer than that takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Returns what `look` finds, and nothing where that takes too long.
+/// Returns the result of `look`, or the default if it takes too long.
 pub fn patiently<T: Default + Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
     found_within(PATIENCE, look)
 }

@@ -146,7 +146,7 @@ impl ArchiveStatus {
 /// A status request.
 #[derive(Debug, Clone)]
 pub struct StatusRequest {
-    /// The cluster, where somebody has said which.
+    /// System identifier of the cluster, if given.
     pub system: Option<SystemIdentifier>,
     /// Sources other than the archive.
     pub beside: Beside,
@@ -154,8 +154,8 @@ pub struct StatusRequest {
     pub connections: NonZeroUsize,
 }
 
-/// Collects the status, local facts first, because there may be no others. Failures and the end of the time limit are part of the
-/// status: monitoring needs the known facts most when nothing answers.
+/// Collects the status, local facts first, because there may be no others. Failures and the end of the time limit are
+/// part of the status: monitoring needs the known facts most when nothing answers.
 pub async fn gather(
     opening: impl Future<Output = Result<Archive, Error>>,
     request: StatusRequest,
@@ -200,7 +200,7 @@ async fn gather_into(
     let system = &mut status.system;
     let asking = async {
         let archive = opening.await?;
-        // Half of the time for each request, so that it is said why one fails before all of the time is over.
+        // Each request gets half of the time, so that its failure can be reported within the limit.
         let reading = Reading::of(&archive, connections, limit.total() / 2);
         let system = match *system {
             Some(system) => system,
@@ -267,7 +267,7 @@ mod tests {
         gather(opening, request(data), &limit(1), &scene.work()).await.unwrap()
     }
 
-    /// A server that has finished five segments, of which the archive has three, and that hands over the fourth.
+    /// Creates a server with five finished segments, three of them archived, whose fourth waits to be archived.
     async fn behind() -> Scene {
         let scene = Scene::new().await;
         scene.segments(1, 1..=3, 4);

@@ -115,7 +115,7 @@ impl Coverage {
             };
             let timeline = coverage.timelines.entry(segment.timeline()).or_default();
             match name {
-                // One segment may have two.
+                // One segment may have two partial files.
                 WalName::Partial(_) if timeline.partials.last() == Some(&number) => {}
                 WalName::Partial(_) => timeline.partials.push(number),
                 _ => timeline.add(number),
