@@ -83,8 +83,6 @@ const CLOCKS_MAY_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::wal::{BackupWal, Lsn, SegmentSize, TimelineId};
 
@@ -131,7 +129,7 @@ mod tests {
     /// Creates the same backup in a directory that does not contain its end.
     fn found_of(backup: &BaseBackup) -> BaseBackup {
         BaseBackup {
-            known_from: KnownFrom::Directory(PathBuf::from("/mnt/backup")),
+            known_from: KnownFrom::Directory("/mnt/backup".to_owned()),
             label: None,
             wal: BackupWal { end: None, ..backup.wal },
             ..backup.clone()
@@ -167,7 +165,7 @@ mod tests {
             let all = known_backups(archived, found, &Labels::default(), &sizes);
             all.into_iter().map(|backup| backup.known_from).collect()
         };
-        let (name, directory) = (backup.known_from.history().unwrap(), PathBuf::from("/mnt/backup"));
+        let (name, directory) = (backup.known_from.history().unwrap(), "/mnt/backup".to_owned());
         let archived = std::slice::from_ref(&backup);
         let (history, files) = (KnownFrom::History(name), KnownFrom::Directory(directory.clone()));
         assert_eq!(sources(archived, &[]), std::slice::from_ref(&history));

@@ -1,7 +1,5 @@
 //! Base backups: what is known of one, and how far an archive recovers it.
 
-use std::path::{Path, PathBuf};
-
 use jiff::Timestamp;
 
 use super::{Coverage, Origin, Reach};
@@ -33,10 +31,10 @@ pub struct BaseBackup {
 pub enum KnownFrom {
     /// Its backup history file in the archive.
     History(WalName),
-    /// Its files, in this directory.
-    Directory(PathBuf),
+    /// Its files, in this directory, which is a text because nothing opens it by this.
+    Directory(String),
     /// Its backup history file and its files.
-    Both(WalName, PathBuf),
+    Both(WalName, String),
 }
 
 impl KnownFrom {
@@ -51,7 +49,7 @@ impl KnownFrom {
 
     /// Returns the directory that contains it, if it was found in one.
     #[must_use]
-    pub fn directory(&self) -> Option<&Path> {
+    pub fn directory(&self) -> Option<&str> {
         match self {
             Self::Directory(directory) | Self::Both(_, directory) => Some(directory),
             Self::History(_) => None,
@@ -89,7 +87,7 @@ impl BaseBackup {
     pub fn title(&self) -> String {
         match (&self.label, &self.known_from) {
             (Some(label), _) => format!("\"{label}\" from {}", self.start()),
-            (None, KnownFrom::Directory(directory)) => format!("the backup in {}", directory.display()),
+            (None, KnownFrom::Directory(directory)) => format!("the backup in {directory}"),
             (None, KnownFrom::History(_) | KnownFrom::Both(..)) => {
                 format!("the backup from {}", self.start())
             }
@@ -108,7 +106,7 @@ impl BaseBackup {
     pub fn file(&self) -> String {
         match &self.known_from {
             KnownFrom::History(name) | KnownFrom::Both(name, _) => name.to_string(),
-            KnownFrom::Directory(directory) => directory.display().to_string(),
+            KnownFrom::Directory(directory) => directory.clone(),
         }
     }
 }

@@ -10,8 +10,6 @@ mod backups;
 mod before;
 mod branches;
 mod doubt;
-#[cfg(test)]
-mod edges;
 mod kept;
 mod policy;
 
@@ -81,6 +79,8 @@ fn is_future(since: Timestamp, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    mod edges;
+
     use super::*;
     use crate::coverage::{BackupState, BaseBackup, KnownFrom};
     use crate::wal::BackupWal;

@@ -69,7 +69,7 @@ pub(super) fn look_into(
     })?;
     let ended = manifest.as_ref().map_or(written, |manifest| manifest.written.max(written));
     Ok(Content::Backup(BaseBackup {
-        known_from: KnownFrom::Directory(directory.to_owned()),
+        known_from: KnownFrom::Directory(directory.display().to_string()),
         label: None,
         wal: BackupWal { start_segment, start, end },
         from_standby: label.as_ref().is_some_and(|label| label.from_standby),

@@ -102,7 +102,7 @@ struct Backup<'a> {
     label: Option<&'a str>,
     start_segment: String,
     /// Directory in which it was found.
-    directory: Option<String>,
+    directory: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -183,7 +183,7 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
             age_seconds: age(newest.ended),
             label: newest.label.as_deref(),
             start_segment: newest.start().to_string(),
-            directory: newest.known_from.directory().map(|directory| directory.display().to_string()),
+            directory: newest.known_from.directory(),
         }),
         holes: known.map(|known| known.holes.iter().map(hole).collect()),
         parallel: known.map(|known| known.parallel.iter().map(|other| parallel(status, other)).collect()),

@@ -60,7 +60,7 @@ struct PrintedBackup<'a> {
     /// Name of its backup history file.
     name: Option<String>,
     /// Directory in which it was found.
-    place: Option<String>,
+    place: Option<&'a str>,
     label: Option<&'a str>,
     start_segment: String,
     ended: Timestamp,
@@ -144,7 +144,7 @@ fn of_backup<'a>(coverage: &Coverage, state: &'a BackupState) -> PrintedBackup<'
     let reaches = reaches.iter().map(|reach| ReachShape::new(coverage, *reach));
     PrintedBackup {
         name: backup.known_from.history().map(|name| name.to_string()),
-        place: backup.known_from.directory().map(|directory| directory.display().to_string()),
+        place: backup.known_from.directory(),
         label: backup.label.as_deref(),
         start_segment: backup.start().to_string(),
         ended: backup.ended,

@@ -1,9 +1,6 @@
 //! View of a cluster and its archive that walkeep gets.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use walkeep::archive::{ArchivedFile, Inventory};
@@ -31,8 +28,8 @@ fn title(index: usize) -> String {
 }
 
 /// The number of the base backup of that label or directory.
-pub(crate) fn index_of(label: Option<&String>, directory: Option<&Path>) -> usize {
-    let name = label.map_or_else(|| directory.unwrap().to_str().unwrap(), String::as_str);
+pub(crate) fn index_of(label: Option<&String>, directory: Option<&str>) -> usize {
+    let name = label.map_or_else(|| directory.unwrap(), String::as_str);
     name.trim_start_matches('b').parse().unwrap()
 }
 
@@ -53,7 +50,7 @@ pub(crate) fn known(world: &World, files: &Files, looks_elsewhere: bool) -> Vec<
 pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<coverage::BaseBackup> {
     let found = world.backups.iter().enumerate().filter(|(_, backup)| backup.found && looks_elsewhere);
     let seen = |(index, backup): (usize, &Backup)| coverage::BaseBackup {
-        known_from: KnownFrom::Directory(PathBuf::from(title(index))),
+        known_from: KnownFrom::Directory(title(index)),
         label: None,
         wal: BackupWal {
             start_segment: world.segment(backup.is.tli, world.number_of(backup.is.redo)),

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use jiff::{SignedDuration, Timestamp};
 
 use super::*;
-use crate::coverage::{BackupState, KnownFrom, Reach};
+use crate::coverage::Reach;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -24,7 +24,7 @@ fn segment(timeline: u32, number: u8) -> SegmentName {
 /// Builds a complete backup that counts, ended that many days ago, and leads to the ends of these timelines.
 fn backup(timeline: u32, number: u8, days_ago: i32, to: &[u32]) -> BackupState {
     let reach = |number: &u32| Reach { timeline: id(*number), last: None, to_the_end: true };
-    let state = tests::backup(segment(timeline, number), now() - DAY * days_ago);
+    let state = super::backup(segment(timeline, number), now() - DAY * days_ago);
     BackupState { reaches: to.iter().map(reach).collect(), ..state }
 }
 
