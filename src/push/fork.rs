@@ -4,10 +4,9 @@
 use std::path::Path;
 
 use crate::archive::{Archive, TextFiles};
-use crate::blocking::blocking;
+use crate::archived_file::read_text;
 use crate::cluster::histories;
-use crate::error::Error;
-use crate::frame::Archived;
+use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
 use crate::whole_file::directory_of;
 
@@ -46,7 +45,8 @@ pub(super) fn forks_beside(path: &Path, segment: SegmentName, size: SegmentSize)
     forks
 }
 
-/// Adds the forks according to the archived history files. Unreadable ones are ignored.
+/// Adds the forks according to the archived history files. Damaged ones are ignored, and so are those of another name
+/// or cluster than theirs.
 pub(super) async fn add_forks_in_archive(
     forks: &mut Vec<Fork>,
     archive: &Archive,
@@ -59,14 +59,14 @@ pub(super) async fn add_forks_in_archive(
         if child <= segment.timeline() {
             continue;
         }
-        let mut fetched = archive.fetch(system, file.name).await?;
-        let _transfer = fetched.transfer.take();
-        let fork = blocking(move || {
-            let mut content = Vec::new();
-            Archived::open(fetched.reader, fetched.stored_size).ok()?.decode(&mut content).ok()?;
-            fork_in(segment, size, child, &TimelineHistory::parse(child, &content).ok()?)
-        });
-        if let Some((left_at, child)) = fork.await {
+        let content = match read_text(archive, system, file.name.wal()).await {
+            Ok((_, content)) => content,
+            Err(error) if error.kind() == ErrorKind::Damaged => continue,
+            Err(error) => return Err(error),
+        };
+        let history = TimelineHistory::parse(child, &content).ok();
+        let fork = history.and_then(|history| fork_in(segment, size, child, &history));
+        if let Some((left_at, child)) = fork {
             add(forks, Fork { child, left_at, known_here: false });
         }
     }
@@ -114,5 +114,19 @@ mod tests {
         ];
         assert_eq!(forks(&files), [(2, 0x20_0100), (4, 0x2F_FFF8)]);
         assert_eq!(forks(&[]), []);
+    }
+
+    #[tokio::test]
+    async fn a_history_file_that_is_not_what_its_name_says_shows_no_fork() {
+        use crate::scene::{SIZE, Scene, timeline};
+        let scene = Scene::new().await;
+        scene.history(2, 1, 2, 9);
+        scene.history(4, 1, 2, 9);
+        std::fs::rename(scene.archived("00000004.history"), scene.archived("00000003.history")).unwrap();
+        std::fs::write(scene.archived("00000005.history"), "damaged").unwrap();
+        let mut forks = Vec::new();
+        let segment = SEGMENT.parse().unwrap();
+        add_forks_in_archive(&mut forks, &scene.archive, scene.system, segment, SIZE).await.unwrap();
+        assert_eq!(forks.iter().map(|fork| fork.child).collect::<Vec<_>>(), [timeline(2)]);
     }
 }
