@@ -70,8 +70,7 @@ impl Standby {
 }
 
 /// Advice for a timeline that prevents the start.
-const UNBAR: &str =
-    "name the timeline, or move the drill's timeline out of the archive, see guide/recovery.md";
+const UNBAR: &str = "name the timeline, or move the drill's timeline out of the archive, see \"A drill has archived\" in guide/drills.md";
 
 /// Time by which concurrent pushes may publish a later segment before an earlier one.
 const OUT_OF_ORDER: SignedDuration = SignedDuration::from_mins(1);

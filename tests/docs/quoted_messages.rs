@@ -157,6 +157,23 @@ fn every_message_that_the_guide_explains_is_one_that_a_program_writes() {
 }
 
 #[test]
+fn a_section_of_the_guide_that_a_message_names_is_on_that_page() {
+    let naming = MESSAGES.own.iter().filter(|text| text.contains("guide/"));
+    let wrong: Vec<_> = naming.filter(|message| !names_a_section(message)).collect();
+    assert!(wrong.is_empty(), "no section of the guide is named by {wrong:#?}");
+    assert!(names_a_section("see \"A drill has archived\" in guide/drills.md"));
+    assert!(!names_a_section("see \"A drill has archived\" in guide/recovery.md"));
+}
+
+/// Returns `true` if a message names a section, and the page that it is on: `see "HEADING" in guide/PAGE.md`.
+fn names_a_section(message: &str) -> bool {
+    let (before, after) = message.split_once("guide/").unwrap();
+    let name = after.split(".md").next().unwrap();
+    let heading = before.strip_suffix("\" in ").and_then(|before| before.rsplit('"').next());
+    heading.is_some_and(|heading| page(&format!("docs/guide/{name}.md")).contains(&format!("# {heading}\n")))
+}
+
+#[test]
 fn a_message_that_no_program_writes_is_detected() {
     assert!(MESSAGES.hold("the archive directory … does not exist"));
     assert!(MESSAGES.hold("archive command failed with exit code 3"));

@@ -132,7 +132,7 @@ fn a_timeline_that_left_before_the_restart_point_prevents_a_restart() {
     }
     let barred = [
         "✗ the standby cannot be restarted with recovery_target_timeline = 'latest' while 00000002.history is in the archive",
-        "name the timeline, or move the drill's timeline out of the archive, see guide/recovery.md",
+        "name the timeline, or move the drill's timeline out of the archive, see \"A drill has archived\" in guide/drills.md",
     ];
     let needs = |number| format!("needs {} next", name(1, number));
     says(status(&kept, &standby, &[]), 1, &[&needs(11), barred[0], barred[1]]);
