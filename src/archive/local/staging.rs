@@ -1,6 +1,7 @@
 //! Publishing of files that are too large for memory, in the steps that `object_store` uses for others: write a
 //! staging file next to the final name, flush it, hard-link it to that name, which fails if the name exists, and
-//! flush the directory.
+//! flush the directory. A payload of `object_store`'s that is a file would replace this module
+//! (<https://github.com/apache/arrow-rs-object-store/issues/281>).
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,8 +1,9 @@
 //! The HTTP client for `object_store`, with walkeep's own connections and error texts.
 //!
-//! `object_store` would retry a failed request for minutes, and its errors quote whole responses, in which a store
-//! may repeat what was signed, session tokens included. This client therefore turns every error response into an
-//! [`Answer`], and retries are disabled: callers decide on them within the time limit of the call.
+//! object_store 0.14.2 would retry a failed request for up to three minutes, whatever the call's time limit, and its
+//! errors quote whole responses, in which a store may repeat what was signed, session tokens included. Status and
+//! headers of an error response are out of reach: `RetryError` is private (its src/client/retry.rs). This client
+//! therefore turns every error response into an [`Answer`], and retries are disabled: callers decide on them.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body::Body;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use jiff::{SignedDuration, Timestamp};
 use object_store::ClientOptions;
 use object_store::client::{
@@ -26,7 +27,7 @@ use super::deletion::{Deletion, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
 use super::listing::{Listing, MAX_LISTING_BYTES};
 use super::options::Connection;
-use super::stall::{Movement, Received, Sent, Stillness};
+use super::stall::{Movement, Stillness, received};
 use super::upload::Upload;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
@@ -117,16 +118,17 @@ impl StoreClient {
         let mut request = reqwest::Request::new(parts.method, parts.uri.to_string().parse()?);
         *request.headers_mut() = parts.headers;
         let noted = movement.clone();
+        // The next part is requested when there is room for it, so the previous ones are on their way.
+        let note = move |_: &_| noted.note();
         *request.body_mut() = Some(match upload {
-            Some(upload) => reqwest::Body::wrap(Sent { body: upload.body(), movement: noted }),
-            None => reqwest::Body::wrap(Sent { body, movement: noted }),
+            Some(upload) => reqwest::Body::wrap(upload.body().inspect_frame(note)),
+            None => reqwest::Body::wrap(body.inspect_frame(note)),
         });
         let response =
             movement.watch(self.client.execute(request)).await?.map_err(reqwest::Error::without_url)?;
         let response = http::Response::<reqwest::Body>::from(response);
-        let received = |body: reqwest::Body| {
-            Received::new(body.map_err(reqwest::Error::without_url), self.stillness.clone())
-        };
+        let received =
+            |body: reqwest::Body| received(body.map_err(reqwest::Error::without_url), self.stillness.clone());
         self.understand(expected, response.map(received)).await
     }
 
@@ -142,18 +144,19 @@ impl StoreClient {
         *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = clock_ahead;
         let secrets = self.secrets.iter().chain(&token).map(String::as_str);
         let secrets: Vec<&str> = secrets.collect();
-        if let Some(deletion) = deletion.filter(|_| parts.status.is_success()) {
-            let answer = http_body_util::Limited::new(body, MAX_DELETION_BYTES).collect().await?.to_bytes();
-            deletion.check(&answer, &secrets)?;
-            return Ok(HttpResponse::from_parts(parts, answer.into()));
-        }
-        if let Some(listing) = listing.filter(|_| parts.status.is_success()) {
-            let answer = http_body_util::Limited::new(body, MAX_LISTING_BYTES).collect().await?.to_bytes();
-            listing.check(&answer)?;
-            return Ok(HttpResponse::from_parts(parts, answer.into()));
-        }
         if parts.status.is_success() {
-            return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
+            let body = if let Some(deletion) = deletion {
+                let answer = Limited::new(body, MAX_DELETION_BYTES).collect().await?.to_bytes();
+                deletion.check(&answer, &secrets)?;
+                answer.into()
+            } else if let Some(listing) = listing {
+                let answer = Limited::new(body, MAX_LISTING_BYTES).collect().await?.to_bytes();
+                listing.check(&answer)?;
+                answer.into()
+            } else {
+                HttpResponseBody::new(body)
+            };
+            return Ok(HttpResponse::from_parts(parts, body));
         }
         let text = |name: &str| shown(parts.headers.get(name)?.to_str().ok()?, &secrets);
         let mut answer = Answer {
@@ -166,7 +169,7 @@ impl StoreClient {
             is_deleted: text("x-amz-delete-marker").is_some_and(|marker| marker == "true"),
         };
         // A response with an unreadable body is still a response.
-        if let Ok(body) = http_body_util::Limited::new(body, MAX_ANSWER_BYTES).collect().await {
+        if let Ok(body) = Limited::new(body, MAX_ANSWER_BYTES).collect().await {
             answer.read_body(&String::from_utf8_lossy(&body.to_bytes()), &secrets);
         }
         Err(answer.into())
@@ -287,4 +290,62 @@ fn clock_ahead(headers: &HeaderMap) -> Option<SignedDuration> {
     let date = headers.get(DATE)?.to_str().ok()?;
     let theirs = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
     Some(theirs.duration_since(Timestamp::now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::store::upload::Claim;
+
+    use object_store::client::HttpRequestBody;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpSocket};
+
+    const BYTES: usize = 16 << 20;
+
+    /// Returns a listener whose connections buffer little, so that its reader sets the pace.
+    fn listener() -> TcpListener {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        socket.listen(1).unwrap()
+    }
+
+    /// Receives a request of `BYTES` bytes at that pace, and answers it.
+    async fn receive_slowly(listener: TcpListener, pace: Duration) -> usize {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(connection.read_u8().await.unwrap());
+        }
+        let (mut received, mut buffer) = (0, vec![0; 64 << 10]);
+        while received < BYTES {
+            tokio::time::sleep(pace).await;
+            received += connection.read(&mut buffer).await.unwrap();
+        }
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        received
+    }
+
+    #[tokio::test]
+    async fn an_upload_may_take_longer_than_the_limit_for_standing_still() {
+        let limit = Duration::from_secs(1);
+        let connection = Connection { allow_http: true, read_timeout: limit, ..Connection::default() };
+        let client = StoreClient::new(&connection).unwrap();
+        let listener = listener();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(BYTES as u64).unwrap();
+        let upload = Upload::new(&Claim::Length, Bytes::new(), Arc::new(file), BYTES as u64);
+        let (_, upload) = upload.await.unwrap();
+        let request = http::Request::put(format!("http://{}/wal", listener.local_addr().unwrap()))
+            .header("content-length", BYTES)
+            .extension(upload.unwrap())
+            .body(HttpRequestBody::empty())
+            .unwrap();
+        let begun = std::time::Instant::now();
+        let slowly = receive_slowly(listener, Duration::from_millis(10));
+        let (response, received) = tokio::join!(client.call(request), slowly);
+        assert_eq!((response.unwrap().status().as_u16(), received), (200, BYTES));
+        assert!(begun.elapsed() > 2 * limit, "it was not slow");
+    }
 }

@@ -1,4 +1,5 @@
-//! Distinction between failures to get credentials and failures of the store.
+//! Distinction between failures to get credentials and failures of the store, for which `object_store` returns the
+//! same kinds of errors.
 
 use std::sync::Arc;
 

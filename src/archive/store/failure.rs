@@ -113,8 +113,8 @@ const MAX_TEXT: usize = 1_000;
 
 /// Texts of a chain of causes.
 ///
-/// `object_store`'s own errors print their causes in Debug format, with retry counts that do not apply. If a request
-/// was made, the chain therefore starts with its outcome.
+/// Each of `object_store`'s own errors repeats the text of its cause, down to one with the whole URL and the time that
+/// the request took. If a request was made, the chain therefore starts with its outcome.
 #[derive(Debug)]
 pub(super) struct Causes(String);
 

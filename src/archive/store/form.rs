@@ -1,4 +1,7 @@
 //! Forms that settings must have, because `object_store` panics at others once it makes a request of them. Pure.
+//!
+//! In object_store 0.14.2, `retryable_request` (src/client/retry.rs) expects a valid URL and valid headers, and
+//! `try_authorize` (src/aws/credential.rs) unwraps its own reading of the URL. Errors there would replace this module.
 
 use url::Url;
 

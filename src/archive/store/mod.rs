@@ -313,7 +313,8 @@ impl Store {
         }
     }
 
-    /// Every store returns an ETag for each object; a login page has none.
+    /// Every store returns an ETag for each object; a login page has none. object_store 0.14.2 insists on it for Google
+    /// and Azure only (`etag_required` in its src/aws/client.rs).
     fn is_of_a_store(&self, meta: &ObjectMeta, what: String) -> Result<(), Error> {
         if meta.e_tag.is_some() {
             return Ok(());

@@ -1,6 +1,9 @@
 //! The shared credentials and config files of the AWS tools: static keys, region, endpoint, CA bundle.
 //!
 //! Source: "Shared config and credentials files" in the AWS SDKs and Tools Reference Guide.
+//!
+//! `object_store` reads none of them since version 0.6
+//! (<https://github.com/apache/arrow-rs-object-store/issues/152>).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -1,7 +1,8 @@
 //! One `ObjectStore` for each provider, on top of walkeep's client.
 //!
 //! Each is built twice: the first one gets credentials with a client of its own and lends them to the second, which
-//! sends requests to the store.
+//! sends requests to the store. In object_store 0.14.2, a builder has one `HttpConnector` for both, which cannot tell
+//! them apart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -203,7 +204,7 @@ fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
     }
 }
 
-/// Returns the S3 region that requests are signed for.
+/// Returns the S3 region that requests are signed for, which `AmazonS3` does not reveal.
 fn region(settings: &BTreeMap<String, String>) -> &str {
     ["aws_region", "aws_default_region"]
         .iter()

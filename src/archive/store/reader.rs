@@ -1,4 +1,7 @@
 //! A `Read` adapter for an asynchronous stream.
+//!
+//! tokio-util's `SyncIoBridge` receives only while it is read, not while its reader decompresses, and cannot be
+//! abandoned during a read.
 
 use std::io::{self, Read};
 

@@ -2,17 +2,24 @@
 //!
 //! A time limit for a whole request would cut off a large file on a slow line. One for a read alone would cut off an
 //! upload, whose response comes after all is sent. So any movement counts, in either direction.
+//!
+//! reqwest 0.13.5 has these two limits only, and `object_store` sets nothing else: a `read_timeout` that starts with
+//! the request and that nothing sent resets (<https://github.com/seanmonstar/reqwest/issues/2784>). Nor can a limit
+//! change during a call, as this one does when the call loses patience. A limit with both would replace this module.
+//!
+//! What is sent is noticed in steps: hyper 1.12 takes about 400 KiB, but at least one part, and takes more when all of
+//! that has gone to the kernel. An upload that needs longer than the limit for one step counts as standing still.
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http_body::{Body, Frame, SizeHint};
+use futures_util::stream::unfold;
+use http_body::Body;
+use http_body_util::{BodyExt, StreamBody};
 use object_store::client::{HttpError, HttpErrorKind};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, sleep};
 
 use crate::limit::TimeLimit;
 
@@ -69,7 +76,8 @@ impl Movement {
         Self { last: Arc::new(Mutex::new(Instant::now())), limit }
     }
 
-    fn note(&self) {
+    /// Records a movement.
+    pub(super) fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -96,87 +104,35 @@ impl Movement {
     }
 }
 
-/// A request body that records its progress.
-pub(super) struct Sent<B> {
-    pub(super) body: B,
-    pub(super) movement: Movement,
-}
-
-impl<B: Body + Unpin> Body for Sent<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        // The next part is requested when there is room for it, so the previous ones are on their way.
-        self.movement.note();
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A response body that fails when nothing more arrives.
+/// Returns the body of a response that fails when nothing more arrives.
 ///
 /// Only time spent waiting for the body counts: its reader may be busy in between.
-pub(super) struct Received<B> {
+pub(super) fn received<B: Body<Error: Into<BoxError>> + Unpin>(
     body: B,
     limit: Stillness,
-    tick: Pin<Box<Sleep>>,
-    waiting_since: Option<Instant>,
-}
-
-impl<B> Received<B> {
-    pub(super) fn new(body: B, limit: Stillness) -> Self {
-        Self { body, limit, tick: Box::pin(sleep(TICK)), waiting_since: None }
-    }
-}
-
-impl<B: Body<Error: Into<BoxError>> + Unpin> Body for Received<B> {
-    type Data = B::Data;
-    type Error = HttpError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let failed = |error: BoxError| HttpError::new_boxed(HttpErrorKind::Unknown, error);
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.waiting_since = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| failed(error.into()))));
+) -> impl Body<Data = B::Data, Error = HttpError> {
+    StreamBody::new(unfold(body, move |mut body| {
+        let movement = Movement::new(limit.clone());
+        async move {
+            let frame = match movement.watch(body.frame()).await {
+                Ok(frame) => frame?.map_err(Into::into),
+                Err(stalled) => Err(stalled.into()),
+            };
+            Some((frame.map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error)), body))
         }
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        loop {
-            let limit = self.limit.now();
-            let left = limit.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                return Poll::Ready(Some(Err(failed(Stalled(limit).into()))));
-            }
-            self.tick.as_mut().reset(Instant::now() + left.min(TICK));
-            ready!(self.tick.as_mut().poll(cx));
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::convert::Infallible;
+    use std::pin::pin;
+
+    use bytes::Bytes;
+    use futures_util::stream::poll_fn;
+    use http_body::Frame;
+    use tokio::sync::mpsc::{Sender, channel};
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
@@ -195,27 +151,20 @@ mod tests {
         assert!(done.is_ok(), "half a second in all, and never a fifth without movement");
     }
 
-    /// A body whose parts the test sends.
-    struct Parts(tokio::sync::mpsc::Receiver<&'static str>);
-
-    impl Body for Parts {
-        type Data = bytes::Bytes;
-        type Error = std::convert::Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-            self.0.poll_recv(cx).map(|part| Some(Ok(Frame::data(part?.into()))))
-        }
+    /// Returns a response whose parts the test sends.
+    fn response(limit: Stillness) -> (Sender<&'static str>, impl Body<Data = Bytes, Error = HttpError>) {
+        let (sender, mut parts) = channel::<&str>(1);
+        let parts = poll_fn(move |cx| {
+            parts.poll_recv(cx).map(|part| Some(Ok::<_, Infallible>(Frame::data(part?.into()))))
+        });
+        (sender, received(StreamBody::new(parts), limit))
     }
 
     #[test]
     fn a_body_fails_when_nothing_arrives_and_not_when_nobody_reads() {
-        use http_body_util::BodyExt;
         block_on(async {
-            let (sender, parts) = tokio::sync::mpsc::channel(1);
-            let mut body = Received::new(Parts(parts), Stillness::new(Duration::from_millis(50)));
+            let (sender, body) = response(Stillness::new(Duration::from_millis(50)));
+            let mut body = pin!(body);
             sender.send("one").await.unwrap();
             assert!(body.frame().await.unwrap().is_ok());
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -235,7 +184,6 @@ mod tests {
 
     #[test]
     fn losing_patience_stops_work_that_stands_still() {
-        use http_body_util::BodyExt;
         let hour = Duration::from_hours(1);
         let limit = TimeLimit::new(std::time::Instant::now(), hour);
         let stillness = Stillness::new(hour);
@@ -245,8 +193,8 @@ mod tests {
             limit.lose_patience(hour, Duration::from_millis(100));
         };
         block_on(async {
-            let (_sender, parts) = tokio::sync::mpsc::channel(1);
-            let mut body = Received::new(Parts(parts), stillness.clone());
+            let (_sender, body) = response(stillness.clone());
+            let mut body = pin!(body);
             let movement = Movement::new(stillness);
             let (frame, watched, ()) =
                 tokio::join!(body.frame(), movement.watch(std::future::pending::<()>()), losing);

@@ -4,24 +4,28 @@
 //! in an extension of the request to walkeep's client, which sends the file in place of the stand-in. The headers
 //! that describe the content are then corrected: its length and, for S3, whose signature covers the content, digest
 //! and signature, with `object_store`'s own signer.
+//!
+//! In object_store 0.14.2, `PutPayload` is a list of `Bytes`. A payload from a file would replace this module
+//! (<https://github.com/apache/arrow-rs-object-store/issues/281>, proposed in pull request 817). A multipart upload,
+//! its way for large files, could replace a file: `PutMultipartOptions` has no mode
+//! (<https://github.com/apache/arrow-rs-object-store/issues/289>), and Google does not support conditions there.
 
 use std::fs::File;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http_body::{Body, Frame};
+use http_body_util::StreamBody;
 use object_store::PutPayload;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::HttpRequest;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
 use sha2::Digest;
-use tokio::task::JoinHandle;
+use tokio::task::spawn_blocking;
 
 use crate::archive::content::{for_each_part, next_part};
 use crate::blocking::blocking;
@@ -33,7 +37,8 @@ pub(super) enum Claim {
     Length,
     /// Its length, and its digest within the signature.
     Signature(Arc<Signer>),
-    /// A signature whose key is not accessible. The content must then fit into memory.
+    /// A signature by a session of S3 Express, whose key `object_store` does not lend. The content must then fit into
+    /// memory.
     Session,
 }
 
@@ -112,9 +117,22 @@ impl Upload {
         }
     }
 
-    /// Returns the body to send.
-    pub(super) fn body(self) -> UploadBody {
-        UploadBody { left: self.length(), upload: self, read: 0, reading: None }
+    /// Returns the body to send, read while it is sent. It has the length that the request announces.
+    pub(super) fn body(self) -> impl Body<Data = Bytes, Error = io::Error> {
+        let Self { head, file, bytes, signed: _ } = self;
+        let head = stream::iter((!head.is_empty()).then_some(Ok(head)));
+        let rest = stream::try_unfold(0, move |read| {
+            let file = Arc::clone(&file);
+            async move {
+                let part = spawn_blocking(move || next_part(&file, bytes, read)).await;
+                let part = part.map_err(io::Error::other).flatten()?;
+                Ok(part.map(|part| {
+                    let read = read + part.len() as u64;
+                    (part, read)
+                }))
+            }
+        });
+        StreamBody::new(head.chain(rest).map_ok(Frame::data))
     }
 }
 
@@ -168,56 +186,6 @@ impl Signer {
     }
 }
 
-/// A request body, read while it is sent.
-pub(super) struct UploadBody {
-    upload: Upload,
-    /// Number of bytes read from the file.
-    read: u64,
-    reading: Option<JoinHandle<io::Result<Option<Bytes>>>>,
-    /// Number of bytes still to be returned.
-    left: u64,
-}
-
-impl Body for UploadBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = &mut *self;
-        let head = std::mem::take(&mut this.upload.head);
-        if !head.is_empty() {
-            this.left -= head.len() as u64;
-            return Poll::Ready(Some(Ok(Frame::data(head))));
-        }
-        let reading = this.reading.get_or_insert_with(|| {
-            let (file, bytes, read) = (Arc::clone(&this.upload.file), this.upload.bytes, this.read);
-            tokio::task::spawn_blocking(move || next_part(&file, bytes, read))
-        });
-        let part = ready!(Pin::new(reading).poll(cx));
-        this.reading = None;
-        match part.map_err(io::Error::other).flatten() {
-            Ok(None) => Poll::Ready(None),
-            Ok(Some(part)) => {
-                this.read += part.len() as u64;
-                this.left -= part.len() as u64;
-                Poll::Ready(Some(Ok(Frame::data(part))))
-            }
-            Err(error) => Poll::Ready(Some(Err(error))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,16 +227,8 @@ mod tests {
         let (stand_in, upload, whole) = prepared(&Claim::Length);
         assert_eq!(stand_in.content_length(), whole.len());
         for _ in 0..2 {
-            let mut body = upload.clone().unwrap().body();
-            run(async {
-                let mut sent = Vec::new();
-                while let Some(frame) = body.frame().await {
-                    sent.extend_from_slice(frame.unwrap().data_ref().unwrap());
-                    assert_eq!(body.size_hint().exact(), Some((whole.len() - sent.len()) as u64));
-                    assert_eq!(body.is_end_stream(), sent.len() == whole.len());
-                }
-                assert!(sent == whole);
-            });
+            let sent = run(upload.clone().unwrap().body().collect()).unwrap();
+            assert!(sent.to_bytes() == whole);
         }
     }
 
