@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::Codec;
 use crate::limit::TimeLimit;
 use crate::push::{Fence, PushRequest, push_unchanged};
-use crate::spool::{FileIdentity, OverflowPlace};
+use crate::spool::{FileIdentity, OverflowDirectory};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
 
 pub use decision::{Look, Reason};
@@ -59,7 +59,7 @@ pub struct Pushing {
     /// Maximum number of files in progress.
     pub at_once: NonZeroUsize,
     /// Where to spill compressed data that is too large for memory.
-    pub overflow: OverflowPlace,
+    pub overflow: OverflowDirectory,
     /// Time limit per file, for a file of 16 MiB.
     pub patience: Duration,
 }

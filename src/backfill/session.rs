@@ -10,7 +10,7 @@ use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Codec;
 use crate::push::codec_for_backlog;
-use crate::spool::OverflowPlace;
+use crate::spool::OverflowDirectory;
 use crate::wal::SegmentSize;
 use crate::work::Work;
 
@@ -27,7 +27,7 @@ pub struct Means {
     /// Total size of files in progress, in bytes. One file is always allowed.
     pub memory: u64,
     /// Where to spill compressed data that is too large for memory.
-    pub overflow: OverflowPlace,
+    pub overflow: OverflowDirectory,
     /// `true` to archive nothing.
     pub dry_run: bool,
 }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn means(scene: &Scene) -> Means {
-        let overflow = OverflowPlace::new(&scene.path("spool"));
+        let overflow = OverflowDirectory::new(&scene.path("spool"));
         Means { codec: None, cores: NonZeroUsize::MIN, memory: 1 << 30, overflow, dry_run: false }
     }
 

@@ -20,7 +20,7 @@ use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::push::{Earlier, PushRequest, ask, backlog, codec_for_backlog, look_up, push};
-use crate::spool::{Moment, OverflowPlace, Spool, patiently};
+use crate::spool::{Moment, OverflowDirectory, Spool, patiently};
 use crate::wal::WalName;
 
 const PROGRAM: &str = "walkeep-archive";
@@ -189,7 +189,7 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
         system: arguments.common.system_identifier,
         codec: settings.push.codec.unwrap_or_default(),
         threads: NonZeroUsize::MIN,
-        overflow: OverflowPlace::new(&settings.spool),
+        overflow: OverflowDirectory::new(&settings.spool),
         now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
     };
     Ok((settings, request))

@@ -17,7 +17,7 @@ use super::tool::{Opened, Tool};
 use crate::archive::ArchiveUrl;
 use crate::backfill::{BackfillRequest, Backfilled, Means, Reason, backfill};
 use crate::error::{Error, ErrorKind};
-use crate::spool::OverflowPlace;
+use crate::spool::OverflowDirectory;
 use crate::wal::{SystemIdentifier, WalName};
 use crate::work::Work;
 
@@ -93,7 +93,7 @@ impl Backfill {
                 codec: settings.push.codec,
                 cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
                 memory: settings.push.look_ahead.memory,
-                overflow: OverflowPlace::new(&settings.spool),
+                overflow: OverflowDirectory::new(&settings.spool),
                 dry_run,
             };
             let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("archiving") };

@@ -108,7 +108,7 @@ struct Coming {
     /// Bytes received so far.
     progress: Progress,
     /// Bytes received when waiting calls were last notified.
-    told: u64,
+    reported: u64,
     /// Calls that wait for it.
     waiting: Vec<UnixStream>,
 }
@@ -152,7 +152,7 @@ impl Prefetcher {
                     if !meeting.is_open() || !self.is_needed().await {
                         break;
                     }
-                    self.tell_progress();
+                    self.report_progress();
                 }
             }
         }
@@ -170,7 +170,7 @@ impl Prefetcher {
                 progress.clone(),
             );
             let fetch = self.fetches.spawn(async move { (name, fetching.await) });
-            self.coming.insert(name, Coming { fetch, progress, told: 0, waiting: Vec::new() });
+            self.coming.insert(name, Coming { fetch, progress, reported: 0, waiting: Vec::new() });
         }
     }
 
@@ -236,11 +236,11 @@ impl Prefetcher {
         self.last_heard.elapsed() < self.job.bounds.idle && run.is_ok_and(|run| run == self.run)
     }
 
-    fn tell_progress(&mut self) {
+    fn report_progress(&mut self) {
         for coming in self.coming.values_mut() {
             let bytes = coming.progress.bytes();
-            if bytes != coming.told {
-                coming.told = bytes;
+            if bytes != coming.reported {
+                coming.reported = bytes;
                 coming.waiting.retain(|call| call.try_write(&[COMING]).is_ok());
             }
         }

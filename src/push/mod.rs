@@ -32,7 +32,7 @@ use crate::frame::{
     Codec, Content, EncodeError, Encoded, Header, HeaderFields, MAX_TEXT_BYTES, Overflow, encode,
 };
 use crate::limit::TimeLimit;
-use crate::spool::{FileIdentity, OverflowPlace, Spool};
+use crate::spool::{FileIdentity, OverflowDirectory, Spool};
 use crate::wal::{
     BackupHistory, LONG_HEADER_BYTES, LongPageHeader, Pages, SegmentSize, SystemIdentifier, TimelineHistory,
     WalName,
@@ -73,7 +73,7 @@ pub struct PushRequest {
     /// Maximum number of threads for compression.
     pub threads: NonZeroUsize,
     /// Where to spill compressed data larger than `MOST_IN_MEMORY`.
-    pub overflow: OverflowPlace,
+    pub overflow: OverflowDirectory,
     /// Time to record.
     pub now: Timestamp,
 }

@@ -106,13 +106,13 @@ impl Spool {
         now: Moment,
     ) -> io::Result<()> {
         let text = Acknowledgement { stored, written: now }.to_text(name, file);
-        LEFT.write(&self.place_of(name), text.as_bytes())
+        LEFT.write(&self.path_of(name), text.as_bytes())
     }
 
     /// Returns the acknowledgement of this very file.
     #[must_use]
     pub fn acknowledgement(&self, name: WalName, file: &FileIdentity) -> Option<Acknowledgement> {
-        let found = fs::File::open(self.place_of(name)).ok()?;
+        let found = fs::File::open(self.path_of(name)).ok()?;
         let mut text = String::new();
         found.take(MAX_BYTES).read_to_string(&mut text).ok()?;
         Acknowledgement::parse(&text, name, file)
@@ -121,7 +121,7 @@ impl Spool {
     /// Removes an acknowledgement after use.
     pub fn forget(&self, name: WalName) {
         // A leftover is never wrong, and is removed once it is old.
-        let _ = fs::remove_file(self.place_of(name));
+        let _ = fs::remove_file(self.path_of(name));
     }
 
     /// Removes outdated acknowledgements.
@@ -137,7 +137,7 @@ impl Spool {
         }
     }
 
-    fn place_of(&self, name: WalName) -> PathBuf {
+    fn path_of(&self, name: WalName) -> PathBuf {
         self.directory.join(format!("{name}{ARCHIVED}"))
     }
 }
@@ -162,9 +162,9 @@ mod tests {
     }
 
     /// Creates a spool that has acknowledged a file as the segment [`SEGMENT`].
-    fn acknowledged(place: &Path) -> (Spool, PathBuf, Moment) {
-        let (spool, now) = (spool(place), Moment::now());
-        let file = place.join("file");
+    fn acknowledged(parent: &Path) -> (Spool, PathBuf, Moment) {
+        let (spool, now) = (spool(parent), Moment::now());
+        let file = parent.join("file");
         fs::write(&file, "one").unwrap();
         spool.acknowledge(name(SEGMENT), &identity(&file), stored(), now.clone()).unwrap();
         (spool, file, now)
@@ -174,19 +174,19 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_is_of_one_name_and_one_unchanged_file() {
-        let place = tempfile::tempdir().unwrap();
-        let (spool, file, now) = acknowledged(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let (spool, file, now) = acknowledged(temporary.path());
         let (segment, partial) = (name(SEGMENT), name("000000010000000000000001.partial"));
         let found = spool.acknowledgement(segment, &identity(&file)).unwrap();
         assert_eq!((found.stored, found.is_young(&now)), (stored(), true));
         let is_acknowledged =
             |name: WalName, file: &Path| spool.acknowledgement(name, &identity(file)).is_some();
         assert!(!is_acknowledged(partial, &file), "another name");
-        fs::rename(spool.place_of(segment), spool.place_of(partial)).unwrap();
+        fs::rename(spool.path_of(segment), spool.path_of(partial)).unwrap();
         assert!(!is_acknowledged(partial, &file), "what was noted of another name");
-        fs::rename(spool.place_of(partial), spool.place_of(segment)).unwrap();
+        fs::rename(spool.path_of(partial), spool.path_of(segment)).unwrap();
 
-        let copy = place.path().join("copy");
+        let copy = temporary.path().join("copy");
         fs::copy(&file, &copy).unwrap();
         assert!(!is_acknowledged(segment, &copy), "another file of the same content");
         let before = fs::metadata(&file).unwrap().modified().unwrap();
@@ -197,10 +197,10 @@ mod tests {
 
     #[test]
     fn an_incomplete_acknowledgement_is_ignored() {
-        let place = tempfile::tempdir().unwrap();
-        let (spool, file, _) = acknowledged(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let (spool, file, _) = acknowledged(temporary.path());
         let is_acknowledged = || spool.acknowledgement(name(SEGMENT), &identity(&file)).is_some();
-        let path = spool.place_of(name(SEGMENT));
+        let path = spool.path_of(name(SEGMENT));
         let whole = fs::read(&path).unwrap();
         assert!((whole.len() as u64) < MAX_BYTES / 2);
         for length in 0..whole.len() {
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn it_is_used_once_and_removed_when_old() {
-        let place = tempfile::tempdir().unwrap();
-        let (spool, file, now) = acknowledged(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let (spool, file, now) = acknowledged(temporary.path());
         let [one, two] = [SEGMENT, "000000010000000000000002"].map(name);
         spool.acknowledge(two, &identity(&file), stored(), now).unwrap();
         spool.forget(one);

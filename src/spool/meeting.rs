@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn one_prefetcher_at_a_time_has_the_meeting_point() {
-        let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = spool(temporary.path());
         assert!(spool.visit().is_err());
         let meeting = spool.meet().unwrap().unwrap();
         assert!(spool.meet().unwrap().is_none());
@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn every_prefetcher_has_its_own_identity() {
-        let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = spool(temporary.path());
         assert_eq!(spool.whom_to_meet(), None);
         let mut met = std::collections::BTreeSet::new();
         for _ in 0..3 {
@@ -151,20 +151,20 @@ mod tests {
 
     #[test]
     fn a_leftover_socket_is_replaced_and_a_lost_one_is_noticed() {
-        let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = spool(temporary.path());
         drop(UnixListener::bind(spool.directory.join(SOCKET)).unwrap());
         assert!(spool.visit().is_err());
         let meeting = spool.meet().unwrap().unwrap();
         assert!(meeting.is_open());
-        fs::remove_dir_all(place.path().join("spool")).unwrap();
+        fs::remove_dir_all(temporary.path().join("spool")).unwrap();
         assert!(!meeting.is_open());
     }
 
     #[test]
     fn a_path_longer_than_a_socket_address_works() {
-        let place = tempfile::tempdir().unwrap();
-        let deep = place.path().join("x".repeat(120));
+        let temporary = tempfile::tempdir().unwrap();
+        let deep = temporary.path().join("x".repeat(120));
         fs::create_dir(&deep).unwrap();
         let spool = spool(&deep);
         let _meeting = spool.meet().unwrap().unwrap();

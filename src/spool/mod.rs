@@ -26,7 +26,7 @@ pub use acknowledgement::{Acknowledgement, FileIdentity};
 pub use meeting::Meeting;
 pub use moment::Moment;
 pub use note::Note;
-pub use overflow::OverflowPlace;
+pub use overflow::OverflowDirectory;
 
 /// Way to write the files of a spool: readable only for their user, and not flushed, because an incomplete one is ignored.
 const LEFT: WholeFile =
@@ -139,11 +139,11 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    /// Creates a spool in `place`.
-    pub(super) fn spool(place: &Path) -> Spool {
+    /// Creates a spool below `parent`.
+    pub(super) fn spool(parent: &Path) -> Spool {
         let system = SystemIdentifier::new(7).unwrap();
-        let owner = SpoolOwner { system, data: place, archive: "/archive" };
-        Spool::open(&place.join("spool"), &owner).unwrap()
+        let owner = SpoolOwner { system, data: parent, archive: "/archive" };
+        Spool::open(&parent.join("spool"), &owner).unwrap()
     }
 
     fn name(system: u64, data: &Path, archive: &str) -> String {
@@ -152,12 +152,12 @@ mod tests {
 
     #[test]
     fn every_owner_has_its_own_spool() {
-        let place = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
         for directory in ["a", "b"] {
-            fs::create_dir(place.path().join(directory)).unwrap();
+            fs::create_dir(temporary.path().join(directory)).unwrap();
         }
-        std::os::unix::fs::symlink("a", place.path().join("link")).unwrap();
-        let data = |name: &str| place.path().join(name);
+        std::os::unix::fs::symlink("a", temporary.path().join("link")).unwrap();
+        let data = |name: &str| temporary.path().join(name);
         let names = [
             name(1, &data("a"), "/archive"),
             name(2, &data("a"), "/archive"),
@@ -173,18 +173,18 @@ mod tests {
 
     #[test]
     fn a_directory_that_other_users_can_access_is_refused() {
-        let place = tempfile::tempdir().unwrap();
-        let spool = place.path().join("spool");
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = temporary.path().join("spool");
         private_directory(&spool).unwrap();
         assert_eq!(fs::metadata(&spool).unwrap().permissions().mode() & 0o777, 0o700);
         private_directory(&spool).unwrap();
         fs::set_permissions(&spool, fs::Permissions::from_mode(0o710)).unwrap();
         assert_eq!(private_directory(&spool).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         fs::set_permissions(&spool, fs::Permissions::from_mode(0o700)).unwrap();
-        let link = place.path().join("link");
+        let link = temporary.path().join("link");
         std::os::unix::fs::symlink(&spool, &link).unwrap();
         assert_eq!(private_directory(&link).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-        fs::write(place.path().join("file"), "").unwrap();
-        assert!(private_directory(&place.path().join("file")).is_err());
+        fs::write(temporary.path().join("file"), "").unwrap();
+        assert!(private_directory(&temporary.path().join("file")).is_err());
     }
 }

@@ -75,8 +75,8 @@ mod tests {
 
     #[test]
     fn a_note_is_on_one_subject_in_one_run() {
-        let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = spool(temporary.path());
         let noted = |subject, run| text(spool.noted(subject, run, SystemTime::now()));
         assert_eq!(noted("archive", "1.2"), None);
         spool.note("archive", "1.2", "it hangs\nfor long").unwrap();
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_note_has_an_age_and_one_from_the_future_is_ignored() {
-        let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = spool(temporary.path());
         spool.note("archive", "1", "x").unwrap();
         let written = fs::metadata(spool.note_about("archive")).unwrap().modified().unwrap();
         let after = |seconds| written + Duration::from_secs(seconds);
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn an_incomplete_note_is_ignored() {
-        let place = tempfile::tempdir().unwrap();
-        let spool = spool(place.path());
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = spool(temporary.path());
         spool.note("archive", "1", "it hangs").unwrap();
         let path = spool.note_about("archive");
         let found = fs::read(&path).unwrap();

@@ -9,11 +9,11 @@ use super::private_directory;
 
 /// Directory in which temporary files are created.
 #[derive(Debug, Clone)]
-pub struct OverflowPlace {
+pub struct OverflowDirectory {
     base: PathBuf,
 }
 
-impl OverflowPlace {
+impl OverflowDirectory {
     /// Uses the directory of the spools, which, unlike the system's temporary directory, is on disk. The latter is
     /// the fallback.
     #[must_use]
@@ -47,9 +47,9 @@ mod tests {
 
     #[test]
     fn the_file_has_no_name_and_its_directory_is_private() {
-        let place = tempfile::tempdir().unwrap();
-        let base = place.path().join("spool");
-        let (mut file, directory) = OverflowPlace::new(&base).open().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let base = temporary.path().join("spool");
+        let (mut file, directory) = OverflowDirectory::new(&base).open().unwrap();
         file.write_all(b"content").unwrap();
         assert_eq!(directory, base);
         let (found, above) = (file.metadata().unwrap(), fs::metadata(&base).unwrap());
@@ -60,12 +60,12 @@ mod tests {
 
     #[test]
     fn an_unusable_base_falls_back_to_the_temporary_directory() {
-        let place = tempfile::tempdir().unwrap();
-        let file = place.path().join("file");
+        let temporary = tempfile::tempdir().unwrap();
+        let file = temporary.path().join("file");
         fs::write(&file, "").unwrap();
-        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        for base in [&file, place.path(), &place.path().join("missing/spool")] {
-            let (_, directory) = OverflowPlace::new(base).open().unwrap();
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for base in [&file, temporary.path(), &temporary.path().join("missing/spool")] {
+            let (_, directory) = OverflowDirectory::new(base).open().unwrap();
             assert_eq!(directory, std::env::temp_dir(), "{}", base.display());
         }
     }

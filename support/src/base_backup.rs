@@ -119,13 +119,13 @@ pub fn zstd(content: &[u8]) -> Vec<u8> {
 }
 
 /// Writes a base backup of these files, dated that many days ago.
-pub fn backup(place: &Path, name: &str, files: &[Member], days: i64) -> PathBuf {
-    written(place, name, files, days_ago(days))
+pub fn backup(parent: &Path, name: &str, files: &[Member], days: i64) -> PathBuf {
+    written(parent, name, files, days_ago(days))
 }
 
 /// Does the same as [`backup`] with an exact time.
-pub fn written(place: &Path, name: &str, files: &[Member], at: Timestamp) -> PathBuf {
-    let directory = place.join(name);
+pub fn written(parent: &Path, name: &str, files: &[Member], at: Timestamp) -> PathBuf {
+    let directory = parent.join(name);
     fs::create_dir(&directory).unwrap();
     super::user::hand_over(&directory);
     for (file, content) in files {

@@ -202,7 +202,7 @@ pub enum From {
 
 impl From {
     /// Parses the standard error of a call with `-v`.
-    pub fn told_in(stderr: &str) -> Self {
+    pub fn logged_in(stderr: &str) -> Self {
         let is_from = |from: &str| stderr.contains(&format!(" from=\"{from}\" ms="));
         match (is_from("archive"), is_from("prefetcher")) {
             (true, false) => Self::Archive,
@@ -338,7 +338,7 @@ pub fn restored_as(call: Command, server: &DataDirectory, name: &str, content: &
     let path = server.join(TARGET);
     assert!(fs::read(&path).unwrap() == content, "{name} has other bytes: {}", outcome.stderr);
     fs::remove_file(path).unwrap();
-    From::told_in(&outcome.stderr)
+    From::logged_in(&outcome.stderr)
 }
 
 /// Does the same as [`restored_as`] for a segment with its own content, and leaves nothing in `pg_wal`.

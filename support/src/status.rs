@@ -48,7 +48,7 @@ pub fn noted(pusher: &Pusher, work: &str, text: &str) {
 }
 
 /// Returns the output of a call that must succeed without messages.
-pub fn told_well(command: Command) -> String {
+pub fn quiet_output(command: Command) -> String {
     let output = CallOutput::of(command);
     assert_eq!((output.status, &*output.stderr), (0, ""), "{}", output.text());
     String::from_utf8(output.stdout).unwrap()

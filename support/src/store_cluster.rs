@@ -140,7 +140,7 @@ pub fn knowing(mut command: Command, environment: &Environment) -> Command {
 }
 
 /// Returns a client's variables for a store, without the key.
-pub fn place(store: &Store) -> Vec<(&'static str, String)> {
+pub fn without_key(store: &Store) -> Vec<(&'static str, String)> {
     let is_key = |name: &str| matches!(name, "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY");
     store.environment().into_iter().filter(|(name, _)| !is_key(name)).collect()
 }

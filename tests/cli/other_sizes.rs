@@ -57,11 +57,11 @@ impl Epoch {
     fn archive_backup(&self, kept: &Kept) {
         let at = days_ago(self.days_ago);
         let start = self.backup * (self.megabytes << 20);
-        let place = |offset: u64| format!("0/{:X} (file {})", start + offset, name(self.backup));
+        let location = |offset: u64| format!("0/{:X} (file {})", start + offset, name(self.backup));
         let content = format!(
             "START WAL LOCATION: {}\nSTOP WAL LOCATION: {}\nLABEL: of {} MB\n",
-            place(0x28),
-            place(0x138),
+            location(0x28),
+            location(0x138),
             self.megabytes
         );
         kept.put(&self.backup_name(), archived(&self.backup_name(), content.as_bytes(), at), at);

@@ -20,7 +20,7 @@ use walkeep::{
     limit::TimeLimit,
     push::{LookAhead, PushReport, PushRequest, push},
     restore::{RestoreRequest, Restored, restore},
-    spool::{OverflowPlace, Spool, SpoolOwner},
+    spool::{OverflowDirectory, Spool, SpoolOwner},
     wal::{SystemIdentifier, WalName},
 };
 
@@ -32,7 +32,7 @@ const TARGET: &str = "pg_wal/RECOVERYXLOG";
 pub(crate) struct World {
     pub(crate) memory: Memory,
     pub(crate) stop: CancellationToken,
-    place: TempDir,
+    temporary: TempDir,
 }
 
 impl World {
@@ -41,10 +41,10 @@ impl World {
         let world = Self {
             memory: Memory::new(),
             stop: CancellationToken::new(),
-            place: tempfile::tempdir().unwrap(),
+            temporary: tempfile::tempdir().unwrap(),
         };
         for directory in ["data/global", "data/pg_wal/archive_status"] {
-            fs::create_dir_all(world.place.path().join(directory)).unwrap();
+            fs::create_dir_all(world.temporary.path().join(directory)).unwrap();
         }
         world.file("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64));
         world.file("PG_VERSION", "15\n");
@@ -69,7 +69,7 @@ impl World {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join("data").join(name)
+        self.temporary.path().join("data").join(name)
     }
 
     /// Writes a file below the data directory.
@@ -94,7 +94,7 @@ impl World {
 
     pub(crate) fn spool(&self) -> Spool {
         let owner = SpoolOwner { system: system(), data: &self.path(""), archive: "memory" };
-        Spool::open(&self.place.path().join("spool"), &owner).unwrap()
+        Spool::open(&self.temporary.path().join("spool"), &owner).unwrap()
     }
 
     pub(crate) fn request(&self, name: &str) -> PushRequest {
@@ -105,7 +105,7 @@ impl World {
             system: None,
             codec: Codec::default(),
             threads: NonZeroUsize::MIN,
-            overflow: OverflowPlace::new(&self.place.path().join("spool")),
+            overflow: OverflowDirectory::new(&self.temporary.path().join("spool")),
             now: Timestamp::now(),
         }
     }

@@ -9,7 +9,7 @@ use support::{
     cluster::{Cluster, Shutdown},
     output_of,
     sandbox::Sandbox,
-    status::{json_of, metrics, told_well},
+    status::{json_of, metrics, quiet_output},
     store_cluster::CallOutput,
     wait_until,
 };
@@ -94,7 +94,7 @@ fn a_promoted_standby_continues_on_its_own_timeline() {
     standby.follow(&archive);
     standby.start();
     let followed = status(&sandbox, &archive, &standby, &["--max-lag", "0s", "--prometheus"]);
-    assert_eq!(metrics(&told_well(followed))["walkeep_up"], "1");
+    assert_eq!(metrics(&quiet_output(followed))["walkeep_up"], "1");
     standby.promote();
     standby.sql("insert into kept select generate_series(1, 1000)");
     let on_2 = standby.archive_segment();

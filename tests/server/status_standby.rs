@@ -18,7 +18,7 @@ use support::{
     orders,
     push::SYSTEM,
     sandbox::Sandbox,
-    status::{json_of, metrics, says, told_well},
+    status::{json_of, metrics, quiet_output, says},
     store_cluster::CallOutput,
     wait_until,
 };
@@ -98,7 +98,7 @@ fn a_gap_before_a_standbys_next_segment_is_a_problem_and_the_end_of_the_archive_
     for number in 7..=10 {
         touch(&kept.archive.file(SYSTEM, &name(1, number)), Timestamp::now());
     }
-    told_well(status(&kept, &standby, &[]));
+    quiet_output(status(&kept, &standby, &[]));
     remove(&kept, 7..=10);
     says(status(&kept, &standby, &[]), 0, &["needs ", &name(1, 6), "not in the archive"]);
 }

@@ -15,7 +15,7 @@ use walkeep::{
     catalog::Reading,
     error::ErrorKind,
     frame::Codec,
-    spool::OverflowPlace,
+    spool::OverflowDirectory,
     wal::SystemIdentifier,
 };
 
@@ -59,7 +59,7 @@ impl Race {
             codec: Codec::None,
             threads: NonZeroUsize::MIN,
             at_once: NonZeroUsize::MIN,
-            overflow: OverflowPlace::new(self.pusher.sandbox.path()),
+            overflow: OverflowDirectory::new(self.pusher.sandbox.path()),
             patience: Duration::from_mins(1),
         };
         plan.carry_out(&self.archive, &pushing, stop, |_| {}).await

@@ -396,7 +396,7 @@ fn a_prefetched_file_has_the_permissions_of_a_directly_restored_one() {
             let script = format!("umask {umask}; exec \"$@\"");
             let outcome = outcome_of(in_shell(&scene.scene.sandbox, &script, &call));
             let from = if number == 1 { From::Archive } else { From::Prefetcher };
-            assert_eq!((outcome.status, From::told_in(&outcome.stderr)), (0, from));
+            assert_eq!((outcome.status, From::logged_in(&outcome.stderr)), (0, from));
             let path = scene.scene.recovery.join(TARGET);
             let found = fs::metadata(&path).unwrap();
             assert_eq!(found.permissions().mode() & 0o777, expected, "{umask} {from:?}");

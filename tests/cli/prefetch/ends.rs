@@ -54,7 +54,7 @@ fn a_new_run_of_the_server_uses_nothing_of_the_old_one() {
     thread::sleep(Duration::from_millis(100));
     old.signal(Signal::CONT);
     let outcome = call.end();
-    assert_eq!((outcome.status, From::told_in(&outcome.stderr)), (0, From::Archive));
+    assert_eq!((outcome.status, From::logged_in(&outcome.stderr)), (0, From::Archive));
     assert!(fs::read(recovery.join(TARGET)).unwrap() == content(&name(3)));
     fs::remove_file(recovery.join(TARGET)).unwrap();
     wait_until("the old one has ended", || !old.lives());
@@ -89,7 +89,7 @@ fn a_data_directory_that_replaces_another_gets_none_of_its_segments() {
     thread::sleep(Duration::from_millis(100));
     old.signal(Signal::CONT);
     let outcome = call.end();
-    assert_eq!((outcome.status, From::told_in(&outcome.stderr)), (0, From::Archive));
+    assert_eq!((outcome.status, From::logged_in(&outcome.stderr)), (0, From::Archive));
     wait_until("the old one has ended", || !old.lives());
 }
 
@@ -172,7 +172,7 @@ fn a_terminated_prefetcher_ends_with_status_0() {
 /// Restores a segment from the archive; returns `true` if the call reports that the prefetcher does not answer.
 fn complains(scene: &PrefetchScene, number: usize) -> bool {
     let outcome = outcome_of(scene.call(&scene.scene.recovery, &name(number)));
-    assert_eq!((outcome.status, From::told_in(&outcome.stderr)), (0, From::Archive), "{}", outcome.stderr);
+    assert_eq!((outcome.status, From::logged_in(&outcome.stderr)), (0, From::Archive), "{}", outcome.stderr);
     fs::remove_file(scene.scene.recovery.join(TARGET)).unwrap();
     let warning = "walkeep-restore: warning: the prefetcher does not answer, and is left alone";
     outcome.stderr.contains(warning)
@@ -218,7 +218,7 @@ fn a_prefetcher_with_a_full_queue_blocks_no_call() {
     // Reads only this line, because the call may never end.
     let line = call.line().unwrap();
     assert!(started.elapsed() < SOME_SECONDS, "{:?}", started.elapsed());
-    assert_eq!(From::told_in(&line), From::Archive);
+    assert_eq!(From::logged_in(&line), From::Archive);
     assert_eq!(call.end().status, 0);
 }
 
@@ -317,7 +317,7 @@ fn it_keeps_no_open_files_and_no_directory_of_its_caller() {
         let _ = sender.send(text);
     });
     let text = ended.recv_timeout(PATIENCE).expect("all three end");
-    assert_eq!(From::told_in(&text), From::Archive);
+    assert_eq!(From::logged_in(&text), From::Archive);
     assert!(prefetcher.lives());
 
     assert_eq!(fs::read_link(prefetcher.proc("cwd")).unwrap(), Path::new("/"));

@@ -48,7 +48,7 @@ impl Call {
         let path = scene.scene.recovery.join(&self.to);
         assert!(fs::read(&path).unwrap() == content(&self.name), "{}: {}", self.name, outcome.stderr);
         fs::remove_file(path).unwrap();
-        From::told_in(&outcome.stderr)
+        From::logged_in(&outcome.stderr)
     }
 }
 
@@ -196,7 +196,7 @@ fn a_segment_archived_while_it_is_missed_is_found() {
     fs::rename(&kept, &file).unwrap();
     let outcome = call.end();
     assert_eq!((outcome.status, outcome.stderr.lines().count()), (0, 1), "{}", outcome.stderr);
-    assert_eq!(From::told_in(&outcome.stderr), From::Archive);
+    assert_eq!(From::logged_in(&outcome.stderr), From::Archive);
     assert!(fs::read(scene.scene.standby.join(TARGET)).unwrap() == content(&name(2)));
 }
 

@@ -32,7 +32,7 @@ fn restored_saying(scene: &PrefetchScene, number: usize) -> (From, String) {
     assert_eq!(status, 0, "{stderr}");
     assert!(fs::read(scene.scene.recovery.join(TARGET)).unwrap() == content(&name(number)));
     fs::remove_file(scene.scene.recovery.join(TARGET)).unwrap();
-    (From::told_in(&stderr), stderr)
+    (From::logged_in(&stderr), stderr)
 }
 
 // Problems.
@@ -156,7 +156,7 @@ fn without_a_data_directory_nothing_is_prefetched() {
         let mut call = scene.scene.sandbox.walkeep_restore();
         call.args(["--archive", scene.scene.archive.url(), "-v", &name(number), "out"]);
         let Outcome { status, stderr } = outcome_of(call);
-        assert_eq!((status, From::told_in(&stderr)), (0, From::Archive));
+        assert_eq!((status, From::logged_in(&stderr)), (0, From::Archive));
         assert!(fs::read(scene.scene.sandbox.join("out")).unwrap() == content(&name(number)));
         assert!(scene.prefetchers.all().is_empty());
     }
@@ -240,7 +240,7 @@ fn a_file_prefetched_on_another_file_system_arrives_like_a_directly_restored_one
             let call = in_shell(&mounted.scene.scene.sandbox, &format!("umask {umask}; exec \"$@\""), &call);
             let Outcome { status, stderr } = outcome_of(mounted.tmpfs.run(&call));
             let from = if number == 1 { From::Archive } else { From::Prefetcher };
-            assert_eq!((status, From::told_in(&stderr)), (0, from), "{stderr}");
+            assert_eq!((status, From::logged_in(&stderr)), (0, from), "{stderr}");
             let path = recovery.join(TARGET);
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "{umask} {from:?}");
             assert!(fs::read(&path).unwrap() == content(&name(number)));
@@ -266,7 +266,7 @@ fn a_pg_wal_on_another_file_system_is_served_too_and_may_be_full() {
         assert_eq!(status, 0, "{stderr}");
         assert!(fs::read(seen("RECOVERYXLOG")).unwrap() == content(&name(number)));
         fs::remove_file(seen("RECOVERYXLOG")).unwrap();
-        From::told_in(&stderr)
+        From::logged_in(&stderr)
     };
     assert_eq!(restored(1), From::Archive);
     scene.prefetchers.wait_until_held(3);

@@ -338,7 +338,7 @@ fn opened(sandbox: &Sandbox, command: &Command) -> (From, String) {
     strace.args(["-f", "-b", "execve", "-e", "trace=?open,openat,socket,connect", "-o"]).arg(&log).arg("--");
     let Outcome { status, stderr } = outcome_of(wrapped(strace, command));
     assert_eq!(status, 0, "{stderr}");
-    (From::told_in(&stderr), fs::read_to_string(log).unwrap())
+    (From::logged_in(&stderr), fs::read_to_string(log).unwrap())
 }
 
 #[test]

@@ -19,8 +19,8 @@ use support::{
 fn scene() -> (Kept, PathBuf) {
     let kept = Kept::new();
     kept.segments(1, 1..=40, 2);
-    let place = kept.sandbox.directory("backups");
-    (kept, place)
+    let backups = kept.sandbox.directory("backups");
+    (kept, backups)
 }
 
 fn first(kept: &Kept) -> u64 {
@@ -55,12 +55,12 @@ fn every_format_of_pg_basebackup_is_understood() {
     ];
     let (kept, _) = scene();
     for (shape, files) in shapes {
-        let place = kept.sandbox.directory(shape);
+        let backups = kept.sandbox.directory(shape);
         let at = days_ago(3);
-        let directory = written(&place, "one", &files, at);
-        written(&place, "sound", &plain(30, SYSTEM), days_ago(2));
-        let sound = place.join("sound");
-        for named in [[&directory, &sound], [&place, &sound]] {
+        let directory = written(&backups, "one", &files, at);
+        written(&backups, "sound", &plain(30, SYSTEM), days_ago(2));
+        let sound = backups.join("sound");
+        for named in [[&directory, &sound], [&backups, &sound]] {
             let [one, other] = named.map(|named| named.to_str().unwrap());
             let output = kept.json("prune", &["--dry-run", "--backup-dir", one, "--backup-dir", other]);
             assert_eq!(output["begins_at"], name(1, 10), "{shape}");
@@ -74,7 +74,7 @@ fn every_format_of_pg_basebackup_is_understood() {
 
 #[test]
 fn an_incremental_backup_needs_wal_from_its_own_start_on() {
-    let (kept, place) = scene();
+    let (kept, backups) = scene();
     let mut incremental = label(20);
     incremental.extend(b"INCREMENTAL FROM LSN: 0/A00028\nINCREMENTAL FROM TLI: 1\n");
     let files = [
@@ -82,44 +82,44 @@ fn an_incremental_backup_needs_wal_from_its_own_start_on() {
         ("backup_manifest", manifest(20, 20, Some(SYSTEM))),
         ("base/1/INCREMENTAL.1259", vec![7; 100]),
     ];
-    backup(&place, "incremental", &files, 1);
-    backup(&place, "full", &plain(10, SYSTEM), 2);
-    let output = kept.json("prune", &["--backup-dir", place.to_str().unwrap()]);
+    backup(&backups, "incremental", &files, 1);
+    backup(&backups, "full", &plain(10, SYSTEM), 2);
+    let output = kept.json("prune", &["--backup-dir", backups.to_str().unwrap()]);
     assert_eq!(first(&kept), 10, "what it is to be combined with is there, too");
     assert_eq!(output["kept_backups"][1]["start_segment"], name(1, 20));
-    fs::remove_dir_all(place.join("full")).unwrap();
-    kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+    fs::remove_dir_all(backups.join("full")).unwrap();
+    kept.said("prune", &["--backup-dir", backups.to_str().unwrap()]);
     assert_eq!(first(&kept), 20);
 }
 
 #[test]
 fn a_backup_of_a_standby_that_followed_a_promotion_starts_on_the_older_timeline() {
-    let (kept, place) = scene();
+    let (kept, backups) = scene();
     let ranges = [(2, position(22, 0), position(23, 0x138)), (1, position(20, 0x28), position(22, 0))];
     let files = [("base.tar", base_tar(20, SYSTEM)), ("backup_manifest", manifest_of(&ranges, Some(SYSTEM)))];
-    backup(&place, "followed", &files, 1);
+    backup(&backups, "followed", &files, 1);
     kept.history(2, &[(1, position(22, 0))]);
     kept.segments(2, 22..=24, 2);
-    kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+    kept.said("prune", &["--backup-dir", backups.to_str().unwrap()]);
     assert_eq!(first(&kept), 20);
 }
 
 #[test]
 fn an_existing_backup_keeps_its_wal_under_any_policy() {
-    let (kept, place) = scene();
-    backup(&place, "old", &plain(10, SYSTEM), 9);
+    let (kept, backups) = scene();
+    backup(&backups, "old", &plain(10, SYSTEM), 9);
     kept.backup(1, 5, 5, 12);
     kept.backup(1, 30, 30, 1);
-    let directory = place.to_str().unwrap().to_owned();
+    let directory = backups.to_str().unwrap().to_owned();
     kept.said("prune", &["--keep-backups", "1", "--backup-dir", &directory]);
     assert_eq!(first(&kept), 10);
     // A backup that is known from both sources counts once.
-    let (kept, place) = scene();
+    let (kept, backups) = scene();
     let files = [("backup_label", label(10)), ("backup_manifest", manifest(10, 10, Some(SYSTEM)))];
-    backup(&place, "old", &files, 9);
+    backup(&backups, "old", &files, 9);
     kept.backup(1, 10, 10, 9);
     kept.backup(1, 30, 30, 1);
-    let file = format!("keep_backups = 1\nbackup_dirs = ['{}']\n", place.display());
+    let file = format!("keep_backups = 1\nbackup_dirs = ['{}']\n", backups.display());
     let config = kept.sandbox.file("walkeep.toml", file).to_str().unwrap().to_owned();
     let output = kept.json("prune", &["--config", &config]);
     assert_eq!(first(&kept), 10);
@@ -128,13 +128,13 @@ fn an_existing_backup_keeps_its_wal_under_any_policy() {
 
 #[test]
 fn a_backup_found_twice_counts_once() {
-    let (kept, place) = scene();
-    let newest = backup(&place, "monday", &plain(30, SYSTEM), 1);
-    symlink("monday", place.join("latest")).unwrap();
-    backup(&place, "copy", &plain(30, SYSTEM), 0);
+    let (kept, backups) = scene();
+    let newest = backup(&backups, "monday", &plain(30, SYSTEM), 1);
+    symlink("monday", backups.join("latest")).unwrap();
+    backup(&backups, "copy", &plain(30, SYSTEM), 0);
     kept.backup(1, 10, 10, 3);
     kept.backup(1, 5, 5, 4);
-    let dirs = [place.to_str().unwrap(), newest.to_str().unwrap()];
+    let dirs = [backups.to_str().unwrap(), newest.to_str().unwrap()];
     let output =
         kept.json("prune", &["--keep-backups", "2", "--backup-dir", dirs[0], "--backup-dir", dirs[1]]);
     assert_eq!(first(&kept), 10, "{output:#}");
@@ -161,19 +161,19 @@ fn an_unintelligible_backup_deletes_nothing() {
         ("base.tar.xz", b"x".to_vec(), "base.tar.xz"),
         ("base.tar", tar_of(&[("../backup_label", label(5)), ("x/backup_label", label(5))]), "base.tar"),
     ];
-    let (kept, place) = scene();
-    backup(&place, "sound", &plain(30, SYSTEM), 3);
+    let (kept, backups) = scene();
+    backup(&backups, "sound", &plain(30, SYSTEM), 3);
     for (file, content, words) in broken {
-        let broken = backup(&place, "broken", &[(file, content)], 3);
-        kept.fails(1, "prune", &["--backup-dir", place.to_str().unwrap()], words);
+        let broken = backup(&backups, "broken", &[(file, content)], 3);
+        kept.fails(1, "prune", &["--backup-dir", backups.to_str().unwrap()], words);
         assert_eq!(first(&kept), 1, "{file}");
         fs::remove_dir_all(&broken).unwrap();
     }
-    let (kept, place) = scene();
-    let directory = place.to_str().unwrap();
+    let (kept, backups) = scene();
+    let directory = backups.to_str().unwrap();
     kept.fails(1, "prune", &["--backup-dir", directory], "there is no base backup");
     kept.fails(1, "prune", &["--backup-dir", "/nonexistent"], "/nonexistent");
-    let closed = backup(&place, "closed", &plain(30, SYSTEM), 3);
+    let closed = backup(&backups, "closed", &plain(30, SYSTEM), 3);
     let _closed = Permissions::set(&closed, 0o000);
     kept.fails(1, "prune", &["--backup-dir", directory], "cannot read");
     assert_eq!(first(&kept), 1);
@@ -181,16 +181,16 @@ fn an_unintelligible_backup_deletes_nothing() {
 
 #[test]
 fn directories_without_a_backup_are_skipped() {
-    let (kept, place) = scene();
-    backup(&place, "monday", &plain(10, SYSTEM), 3);
-    let lost = place.join("lost+found");
+    let (kept, backups) = scene();
+    backup(&backups, "monday", &plain(10, SYSTEM), 3);
+    let lost = backups.join("lost+found");
     fs::create_dir(&lost).unwrap();
     let _closed = Permissions::set(&lost, 0o000);
-    let options = ["--backup-dir", place.to_str().unwrap()];
+    let options = ["--backup-dir", backups.to_str().unwrap()];
     kept.said("prune", &options);
     assert_eq!(first(&kept), 10);
     // A link to a backup that its owner has deleted.
-    let link = place.join("latest");
+    let link = backups.join("latest");
     symlink("sunday", &link).unwrap();
     for command in ["prune", "verify"] {
         let outcome = outcome_of(kept.walkeep(command, &options));
@@ -200,7 +200,7 @@ fn directories_without_a_backup_are_skipped() {
         assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     }
     // A circular link may once have led to a backup.
-    symlink("round", place.join("round")).unwrap();
+    symlink("round", backups.join("round")).unwrap();
     kept.fails(1, "prune", &options, "cannot look at");
 }
 
@@ -214,12 +214,12 @@ fn files_of_different_backups_in_one_directory_delete_nothing() {
         vec![("backup_label", label(10)), control(), ("backup_manifest", manifest(20, 20, None))],
         vec![("backup_label", label(20)), control(), ("base.tar", base_tar(10, SYSTEM))],
     ];
-    let (kept, place) = scene();
-    backup(&place, "sound", &plain(30, SYSTEM), 3);
+    let (kept, backups) = scene();
+    backup(&backups, "sound", &plain(30, SYSTEM), 3);
     for files in mixed {
-        let directory = backup(&place, "mixed", &files, 3);
+        let directory = backup(&backups, "mixed", &files, 3);
         let words = format!("different base backups in {}", directory.display());
-        kept.fails(1, "prune", &["--backup-dir", place.to_str().unwrap()], &words);
+        kept.fails(1, "prune", &["--backup-dir", backups.to_str().unwrap()], &words);
         assert_eq!(first(&kept), 1);
         fs::remove_dir_all(&directory).unwrap();
     }
@@ -231,21 +231,21 @@ fn files_of_different_backups_in_one_directory_delete_nothing() {
         ("base.tar.gz", half),
         ("backup_manifest", manifest(10, 10, Some(SYSTEM))),
     ];
-    backup(&place, "twice", &files, 3);
-    kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+    backup(&backups, "twice", &files, 3);
+    kept.said("prune", &["--backup-dir", backups.to_str().unwrap()]);
     assert_eq!(first(&kept), 10);
 }
 
 #[test]
 fn a_label_of_several_lines_is_harmless() {
-    let (kept, place) = scene();
+    let (kept, backups) = scene();
     let other = format!("x\nSTART WAL LOCATION: 0/1400028 (file {})", name(1, 20));
     let files = [
         ("backup_label", labelled(10, &other)),
         ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64)),
         ("backup_manifest", manifest(10, 10, None)),
     ];
-    backup(&place, "one", &files, 3);
-    kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+    backup(&backups, "one", &files, 3);
+    kept.said("prune", &["--backup-dir", backups.to_str().unwrap()]);
     assert_eq!(first(&kept), 10);
 }

@@ -18,7 +18,7 @@ use support::{
     aged::{set_archived, set_time, without_ages},
     files::names_in,
     push::{BACKUP, BACKUP_CONTENT, HISTORY, HISTORY_CONTENT, OTHER_SYSTEM, Pusher, SYSTEM, succeeds},
-    status::{DATA, json_of, marked, metrics, noted, says, status, told_well},
+    status::{DATA, json_of, marked, metrics, noted, quiet_output, says, status},
     store::fault::{Fault, Matching},
     store_cluster::CallOutput,
     store_scene::{StoreScene, key},
@@ -72,7 +72,7 @@ fn archive_with_everything() -> Pusher {
 #[test]
 fn text_output_contains_everything() {
     let pusher = archive_with_everything();
-    let text = without_ages(&told_well(status(&pusher, &DATA)));
+    let text = without_ages(&quiet_output(status(&pusher, &DATA)));
     let expected = format!(
         "archive          {}, system 7381092445103374871
 newest segment   000000020000000000000002 on timeline 2, archived 2001-02-03T23:00:00Z, AGE ago
@@ -159,7 +159,7 @@ fn json_output_contains_the_same_in_a_stable_shape() {
 #[test]
 fn prometheus_output_contains_the_same() {
     let pusher = archive_with_everything();
-    let text = told_well(status(&pusher, &[&DATA[..], &["--prometheus"]].concat()));
+    let text = quiet_output(status(&pusher, &[&DATA[..], &["--prometheus"]].concat()));
     let found = metrics(&text);
     let system = format!("system_identifier=\"{SYSTEM}\"");
     let expected = include_str!("../../fixtures/status.prom")
@@ -184,7 +184,7 @@ fn prometheus_output_contains_the_same() {
 #[test]
 fn unknown_values_are_left_out() {
     let pusher = archive();
-    let text = told_well(status(&pusher, &[]));
+    let text = quiet_output(status(&pusher, &[]));
     for words in [
         "size             unknown until \"walkeep prune\"",
         "(never run)",
@@ -198,7 +198,7 @@ fn unknown_values_are_left_out() {
     for null in ["backlog", "unarchived", "size", "last_prune", "last_verify"] {
         assert_eq!(json.get(null), Some(&Value::Null), "{null}");
     }
-    let text = told_well(status(&pusher, &["--prometheus"]));
+    let text = quiet_output(status(&pusher, &["--prometheus"]));
     let found = metrics(&text);
     assert_eq!(found["walkeep_up"], "1");
     for absent in ["backlog", "archive_files", "prune", "verify"] {
@@ -228,9 +228,9 @@ fn the_recovery_window_starts_with_a_backup_whose_first_segment_exists() {
     window("nightly", EVENING);
     fs::remove_file(pusher.file(FIRST)).unwrap();
     window("new\u{1b}er", "2001-02-03T21:00:00Z");
-    assert!(told_well(status(&pusher, &[])).contains("\"new er\""));
+    assert!(quiet_output(status(&pusher, &[])).contains("\"new er\""));
     fs::remove_file(pusher.file(SECOND)).unwrap();
-    let text = told_well(status(&pusher, &[]));
+    let text = quiet_output(status(&pusher, &[]));
     assert!(
         text.contains("recovery window  none: of 2 base backups known, the first segment is missing"),
         "{text}"
@@ -243,7 +243,7 @@ fn reports_of_a_newer_walkeep_are_read_and_unreadable_ones_are_reported() {
     let pusher = archive();
     noted(&pusher, "prune", &PRUNED.replace("\"ok\"", "\"new\":[1],\"ok\""));
     noted(&pusher, "verify", "{\"at\":");
-    let text = told_well(status(&pusher, &[]));
+    let text = quiet_output(status(&pusher, &[]));
     for words in [
         "deleted 3 files, 4 kB",
         "as of the last prune",
@@ -255,7 +255,7 @@ fn reports_of_a_newer_walkeep_are_read_and_unreadable_ones_are_reported() {
     assert_eq!((json["unreadable"].as_array().unwrap().len(), &json["last_verify"]), (1, &Value::Null));
     says(status(&pusher, &["--max-verify-age", "2d"]), 1, &["✗ no verify is known of (--max-verify-age 2d)"]);
     fs::write(pusher.file(HISTORY), "damage").unwrap();
-    assert!(told_well(status(&pusher, &[])).contains("! 00000002.history: "));
+    assert!(quiet_output(status(&pusher, &[])).contains("! 00000002.history: "));
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn a_time_in_the_future_has_no_age() {
         (json["lag_seconds"].as_i64(), json["timelines"][1]["age_seconds"].as_i64()),
         (Some(0), Some(0))
     );
-    assert!(told_well(status(&pusher, &[])).contains("2200-01-01T00:00:00Z, 0s ago"));
+    assert!(quiet_output(status(&pusher, &[])).contains("2200-01-01T00:00:00Z, 0s ago"));
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn a_file_is_replaced_in_one_step_for_everybody_to_read() {
     for format in ["--prometheus", "--json", "--prometheus"] {
         let arguments = arguments(format);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        assert_eq!(told_well(status(&pusher, &arguments)), "");
+        assert_eq!(quiet_output(status(&pusher, &arguments)), "");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o644);
         assert_eq!(names_in(&directory), ["walkeep.prom"]);
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::{
     kept::{Kept, archived_history, archived_segment, name, position},
     push::SYSTEM,
-    status::{json_of, metrics, says, told_well},
+    status::{json_of, metrics, quiet_output, says},
     store_cluster::CallOutput,
 };
 
@@ -84,7 +84,7 @@ fn promoted_at(left_at: String) -> Kept {
 fn a_hole_left_by_a_failover_is_a_problem_until_it_is_filled() {
     for left_at in [position(10, 0x90), position(10, 0)] {
         let kept = promoted_at(left_at.clone());
-        told_well(status(&kept, &[]));
+        quiet_output(status(&kept, &[]));
         checked(&kept, "pass", &[]);
         let last = remove(&kept, &name(1, 9));
         let words =
@@ -107,7 +107,7 @@ fn a_hole_left_by_a_failover_is_a_problem_until_it_is_filled() {
         kept.put(&name(1, 9), &last, minutes_ago(0));
         says(status(&kept, &[]), 1, &[&name(1, 8)]);
         kept.put(&name(1, 8), &before, minutes_ago(0));
-        told_well(status(&kept, &[]));
+        quiet_output(status(&kept, &[]));
         checked(&kept, "pass", &[]);
     }
 }
@@ -123,7 +123,7 @@ fn a_hole_is_ignored_once_wal_before_it_is_deleted_and_a_note_once_a_base_backup
     for number in 1..=8 {
         remove(&kept, &name(1, number));
     }
-    assert!(!told_well(status(&kept, &[])).contains('!'));
+    assert!(!quiet_output(status(&kept, &[])).contains('!'));
     checked(&kept, "pass", &[]);
 }
 
@@ -137,7 +137,7 @@ fn missing_segments_that_no_base_backup_needs_are_no_hole() {
     // While no base backup is known, everything is needed.
     says(status(&kept, &[]), 1, &[&name(1, 9)]);
     kept.backup(2, 11, 11, 0);
-    assert!(!told_well(status(&kept, &[])).contains('!'));
+    assert!(!quiet_output(status(&kept, &[])).contains('!'));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn only_ancestors_of_the_newest_timeline_are_checked() {
     segments(&kept, 4, 13..=14, minutes_ago(40 * HOURS));
     // An earlier attempt, which nobody follows.
     history(&kept, 3, &[(1, position(10, 0x90)), (2, position(20, 0x28))], minutes_ago(41 * HOURS));
-    told_well(status(&kept, &[]));
+    quiet_output(status(&kept, &[]));
     let last = remove(&kept, &name(2, 12));
     says(status(&kept, &[]), 1, &[&name(2, 12), "timeline 4"]);
     kept.put(&name(2, 12), last, minutes_ago(0));
@@ -163,7 +163,7 @@ fn a_timeline_left_within_its_first_segment_needs_no_segment() {
     }
     history(&kept, 3, &[(1, position(10, 0x90)), (2, position(10, 0x9000))], minutes_ago(40 * HOURS));
     segments(&kept, 3, 10..=12, minutes_ago(40 * HOURS));
-    told_well(status(&kept, &[]));
+    quiet_output(status(&kept, &[]));
 }
 
 #[test]
@@ -194,14 +194,14 @@ fn a_timeline_left_at_the_start_of_a_segment_needs_no_segment_of_that_number() {
 fn wal_abandoned_by_a_recovery_to_the_past_is_no_second_server() {
     let kept = promoted_at(position(10, 0x90));
     segments(&kept, 1, 10..=20, minutes_ago(51 * HOURS));
-    assert!(!told_well(status(&kept, &[])).contains('!'));
+    assert!(!quiet_output(status(&kept, &[])).contains('!'));
     // Copied without file times.
     for name in kept.names() {
         let file = kept.archive.file(SYSTEM, &name);
         let at = if name.starts_with("00000001") { 1 } else { 2 };
         support::kept::touch(&file, minutes_ago(at));
     }
-    assert!(!told_well(status(&kept, &[])).contains('!'));
+    assert!(!quiet_output(status(&kept, &[])).contains('!'));
     checked(&kept, "pass", &[]);
 }
 
@@ -209,7 +209,7 @@ fn wal_abandoned_by_a_recovery_to_the_past_is_no_second_server() {
 fn the_segment_of_the_fork_may_be_archived_completely_at_any_time() {
     let kept = promoted_at(position(10, 0x90));
     segments(&kept, 1, 10..=10, minutes_ago(3));
-    assert!(!told_well(status(&kept, &[])).contains('!'));
+    assert!(!quiet_output(status(&kept, &[])).contains('!'));
 }
 
 #[test]
@@ -220,10 +220,10 @@ fn the_backlog_of_a_new_primary_is_no_second_server() {
     history(&kept, 2, &[(1, position(10, 0x90))], minutes_ago(50));
     segments(&kept, 1, 10..=12, minutes_ago(49));
     segments(&kept, 2, 10..=10, minutes_ago(48));
-    assert!(!told_well(status(&kept, &[])).contains('!'));
+    assert!(!quiet_output(status(&kept, &[])).contains('!'));
     // The same holds while the timeline has no segment of its own.
     remove(&kept, &name(2, 10));
-    assert!(!told_well(status(&kept, &[])).contains('!'));
+    assert!(!quiet_output(status(&kept, &[])).contains('!'));
     segments(&kept, 1, 13..=13, minutes_ago(30));
     says(status(&kept, &[]), 1, &[&name(1, 13), "two servers"]);
 }
@@ -235,7 +235,7 @@ fn another_active_branch_is_a_second_server_and_an_ended_one_is_not() {
     segments(&kept, 1, 10..=29, minutes_ago(45 * HOURS));
     history(&kept, 3, &[(1, position(30, 0x90))], minutes_ago(40 * HOURS));
     segments(&kept, 3, 30..=31, minutes_ago(39 * HOURS));
-    assert!(!told_well(status(&kept, &[])).contains('!'));
+    assert!(!quiet_output(status(&kept, &[])).contains('!'));
     segments(&kept, 2, 13..=13, minutes_ago(5));
     says(status(&kept, &[]), 1, &[&name(2, 13), "timeline 3", "two servers"]);
 }

@@ -13,7 +13,7 @@ use support::{
     aged::{set_archived, set_time},
     data_directory::{SEGMENT_BYTES, control},
     push::{BACKUP_CONTENT, Pusher, SYSTEM, succeeds},
-    status::{DATA, idle, json_of, marked, metrics, noted, says, status, told_well},
+    status::{DATA, idle, json_of, marked, metrics, noted, quiet_output, says, status},
     store_cluster::CallOutput,
 };
 
@@ -76,7 +76,7 @@ fn a_file_that_waits_too_long_exceeds_the_lag() {
     fs::remove_file(pusher.data.join(&format!("pg_wal/{THIRD}"))).unwrap();
     let line = "✗ a finished file has been waiting to be archived for 2h 5m";
     says(status(&pusher, &with_data(&["--max-lag", "2h"])), 1, &[line, "longer than --max-lag 2h"]);
-    told_well(status(&pusher, &with_data(&["--max-lag", "3h"])));
+    quiet_output(status(&pusher, &with_data(&["--max-lag", "3h"])));
     // Only WAL files that are ready count.
     fs::remove_file(pusher.data.join(&format!("pg_wal/archive_status/{THIRD}.ready"))).unwrap();
     marked(&pusher, "readme", &hours_ago(9));
@@ -96,7 +96,7 @@ fn a_server_that_archives_nothing_or_elsewhere_lags_without_a_mark() {
         set_time(&file, &hours_ago(9));
     }
     set_time(&pusher.data.join(&format!("pg_wal/{THIRD}")), &hours_ago(2));
-    told_well(status(&pusher, &with_data(&["--max-lag", "1m"])));
+    quiet_output(status(&pusher, &with_data(&["--max-lag", "1m"])));
     // Now the fourth one is being written.
     pusher.data.segment(FOURTH, 4);
     let finished = format!("1 segment from {THIRD} on, finished 2h 5m");
@@ -118,7 +118,7 @@ fn a_server_that_archives_nothing_or_elsewhere_lags_without_a_mark() {
     );
     // Once it is archived, all is well.
     succeeds(pusher.push(THIRD));
-    told_well(status(&pusher, &with_data(&["--max-lag", "1m"])));
+    quiet_output(status(&pusher, &with_data(&["--max-lag", "1m"])));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     says(status(&pusher, &demands), 1, &["✗ the last verify, at ", "failed: 2 failures found\n"]);
     noted(&pusher, "verify", &verified(&hours_ago(1), "\"ok\":false,\"failures\":0,\"error\":\"stopped\""));
     says(status(&pusher, &demands), 1, &["failed: stopped\n"]);
-    told_well(status(&pusher, &["--max-lag", "9d"]));
+    quiet_output(status(&pusher, &["--max-lag", "9d"]));
     // A partial verification without findings does not outweigh a failure of a full one.
     let full = |ok| {
         format!(
@@ -290,5 +290,5 @@ fn a_base_backup_in_a_directory_counts() {
 }
 
 fn told_prometheus(pusher: &Pusher) -> String {
-    told_well(status(pusher, &["--prometheus"]))
+    quiet_output(status(pusher, &["--prometheus"]))
 }

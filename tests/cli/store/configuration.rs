@@ -14,8 +14,8 @@ use support::{
         fault::{Fault, Matching},
     },
     store_cluster::{
-        ARCHIVE, Answering, CallOutput, Environment, StoreUsers, changed, configured, knowing, place,
-        segment_key, store_section,
+        ARCHIVE, Answering, CallOutput, Environment, StoreUsers, changed, configured, knowing, segment_key,
+        store_section, without_key,
     },
     wait_until,
 };
@@ -109,7 +109,7 @@ fn profiles_of_the_aws_tools_provide_keys_region_and_endpoint() {
 
     // The default profile.
     users.sandbox.file(aws.join("credentials"), shared_credentials(&store, "default"));
-    succeeds(knowing(users.push(), &place(&store)));
+    succeeds(knowing(users.push(), &without_key(&store)));
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn the_file_of_shared_credentials_can_be_elsewhere() {
     let (users, store) = (StoreUsers::new(), Store::new());
     let file = users.sandbox.file("keys", shared_credentials(&store, "default"));
     let elsewhere = |command: Command| {
-        let mut command = knowing(command, &place(&store));
+        let mut command = knowing(command, &without_key(&store));
         command.env("AWS_SHARED_CREDENTIALS_FILE", &file);
         command
     };
@@ -129,10 +129,10 @@ fn the_file_of_shared_credentials_can_be_elsewhere() {
 #[test]
 fn a_missing_profile_is_named() {
     let (users, store) = (StoreUsers::new(), Store::new());
-    let nobody = changed(&place(&store), "AWS_PROFILE", "nobody");
+    let nobody = changed(&without_key(&store), "AWS_PROFILE", "nobody");
     is_refused(&users, &|command| knowing(command, &nobody), &["\"nobody\"", "~/.aws/credentials"]);
     let file = users.configuration("[store]\nprofile = \"nobody-either\"\n", 0o600);
-    let environment = place(&store);
+    let environment = without_key(&store);
     is_refused(&users, &|call| knowing(configured(call, &file), &environment), &["\"nobody-either\""]);
     assert_eq!(store.connections(), 0);
 }
@@ -177,7 +177,7 @@ const WAYS: [Way; 3] = [
 
 impl Way {
     fn push(&self, users: &StoreUsers, store: &Store, address: &str) -> Command {
-        let mut push = knowing(users.push(), &place(store));
+        let mut push = knowing(users.push(), &without_key(store));
         push.env("WALKEEP_TIMEOUT", "1s");
         (self.tell)(users, &mut push, address);
         push
@@ -201,7 +201,8 @@ fn the_machines_own_role_provides_credentials() {
     assert!(is_archived(&store));
     assert_eq!(metadata.heads().len(), 3);
     // A disabled issuer is not asked.
-    CallOutput::of(knowing(users.push(), &place(&store))).is_error(2, &["AWS_ACCESS_KEY_ID", "AWS_PROFILE"]);
+    CallOutput::of(knowing(users.push(), &without_key(&store)))
+        .is_error(2, &["AWS_ACCESS_KEY_ID", "AWS_PROFILE"]);
     assert_eq!(metadata.heads().len(), 3);
 }
 
@@ -296,7 +297,7 @@ fn disabled_metadata_is_not_asked_even_with_an_incomplete_configuration() {
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/without-a-token-file"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", "/without/a/role"),
     ] {
-        let mut push = knowing(users.push(), &place(&store));
+        let mut push = knowing(users.push(), &without_key(&store));
         push.env("AWS_METADATA_ENDPOINT", metadata.endpoint()).env(name, value);
         let output = CallOutput::of(push);
         assert_eq!(metadata.heads(), [""; 0], "{name}: {}", output.text());
@@ -307,7 +308,7 @@ fn disabled_metadata_is_not_asked_even_with_an_incomplete_configuration() {
 #[test]
 fn without_any_credentials_the_error_names_the_settings() {
     let (users, store) = (StoreUsers::new(), Store::new());
-    let environment = place(&store);
+    let environment = without_key(&store);
     let words = ["no credentials", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
     is_refused(&users, &|command| knowing(command, &environment), &words);
     let half = changed(&environment, "AWS_SECRET_ACCESS_KEY", SECRET);

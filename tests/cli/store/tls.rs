@@ -21,7 +21,7 @@ use support::{
 };
 
 /// Returns the command with the settings of a store, but not of its certificate.
-fn told_of(store: &Store, command: Command) -> Command {
+fn with_settings_of(store: &Store, command: Command) -> Command {
     knowing(command, &store.environment())
 }
 
@@ -64,10 +64,10 @@ fn a_certificate_with_an_issuer_in_the_ca_file_is_trusted() {
     let identity = Identity::new(&users.sandbox);
     let store = Store::with_tls(&identity);
     let file = trusting(&users, identity.ca_file());
-    works(&users, &store, &|command| configured(told_of(&store, command), &file));
+    works(&users, &store, &|command| configured(with_settings_of(&store, command), &file));
     let store = Store::with_tls(&identity);
     works(&users, &store, &|command| {
-        let mut command = told_of(&store, command);
+        let mut command = with_settings_of(&store, command);
         command.env("AWS_CA_BUNDLE", identity.ca_file());
         command
     });
@@ -81,7 +81,7 @@ fn the_profile_of_the_aws_tools_names_a_ca_bundle_too() {
     let config = format!("[default]\nca_bundle = {}\n", identity.ca_file().display());
     users.sandbox.directory(".aws");
     users.sandbox.file(".aws/config", config);
-    works(&users, &store, &|command| told_of(&store, command));
+    works(&users, &store, &|command| with_settings_of(&store, command));
 }
 
 #[test]
@@ -89,11 +89,15 @@ fn a_certificate_of_an_unknown_issuer_is_refused_with_all_causes_and_the_remedy(
     let users = StoreUsers::new();
     let store = Store::with_tls(&Identity::new(&users.sandbox));
     let words = ["invalid peer certificate: UnknownIssuer", "ca_file in [store]"];
-    is_refused(&users, &|command| told_of(&store, command), &words);
+    is_refused(&users, &|command| with_settings_of(&store, command), &words);
     // The ca_file contains another authority, and no other is trusted.
     let other_sandbox = Sandbox::new();
     let file = trusting(&users, Identity::new(&other_sandbox).ca_file());
-    is_refused(&users, &|call| configured(told_of(&store, call), &file), &["invalid peer certificate"]);
+    is_refused(
+        &users,
+        &|call| configured(with_settings_of(&store, call), &file),
+        &["invalid peer certificate"],
+    );
     assert_eq!(store.requests(), []);
 }
 
@@ -104,7 +108,7 @@ fn an_authoritys_certificate_is_refused_as_a_servers() {
     let store = Store::with_tls(&identity);
     let file = trusting(&users, identity.ca_file());
     let words = ["CaUsedAsEndEntity", "CA:FALSE"];
-    is_refused(&users, &|command| configured(told_of(&store, command), &file), &words);
+    is_refused(&users, &|command| configured(with_settings_of(&store, command), &file), &words);
     assert_eq!(store.requests(), []);
 }
 
@@ -115,7 +119,7 @@ fn an_expired_certificate_is_refused() {
     let store = Store::with_tls(&identity);
     let file = trusting(&users, identity.ca_file());
     let words = ["certificate expired", "the store's certificate has expired"];
-    is_refused(&users, &|command| configured(told_of(&store, command), &file), &words);
+    is_refused(&users, &|command| configured(with_settings_of(&store, command), &file), &words);
     assert_eq!(store.requests(), []);
 }
 
@@ -152,9 +156,9 @@ fn a_malformed_ca_file_is_a_configuration_error() {
     for path in [&empty, &no_certificate, &missing] {
         let file = trusting(&users, path);
         let words = [path.to_str().unwrap()];
-        CallOutput::of(configured(told_of(&store, users.push()), &file)).is_error(2, &words);
-        CallOutput::of(configured(told_of(&store, users.restore()), &file)).is_error(255, &words);
-        let mut push = told_of(&store, users.push());
+        CallOutput::of(configured(with_settings_of(&store, users.push()), &file)).is_error(2, &words);
+        CallOutput::of(configured(with_settings_of(&store, users.restore()), &file)).is_error(255, &words);
+        let mut push = with_settings_of(&store, users.push());
         push.env("AWS_CA_BUNDLE", path);
         CallOutput::of(push).is_error(2, &words);
     }
@@ -169,7 +173,8 @@ fn an_unreadable_certificate_is_named_by_its_file() {
         "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n",
     );
     let file = trusting(&users, &broken);
-    CallOutput::of(configured(told_of(&store, users.push()), &file)).is_error(2, &[broken.to_str().unwrap()]);
+    CallOutput::of(configured(with_settings_of(&store, users.push()), &file))
+        .is_error(2, &[broken.to_str().unwrap()]);
 }
 
 #[test]
@@ -183,7 +188,7 @@ fn certificates_are_not_verified_if_turned_off() {
     ];
     for identity in identities {
         let store = Store::with_tls(&identity);
-        works(&users, &store, &|command| configured(told_of(&store, command), &file));
+        works(&users, &store, &|command| configured(with_settings_of(&store, command), &file));
     }
 }
 
@@ -252,7 +257,7 @@ fn an_archive_in_a_store_needs_both() {
     let users = StoreUsers::new();
     let identity = Identity::new(&users.sandbox);
     let store = Store::with_tls(&identity);
-    let push = configured(told_of(&store, users.push()), &trusting(&users, identity.ca_file()));
+    let push = configured(with_settings_of(&store, users.push()), &trusting(&users, identity.ca_file()));
     let log = opened(&users.sandbox, &push);
     assert!(log.contains("socket(AF_INET") && log.contains("ca.pem"), "{log}");
 }

@@ -173,9 +173,9 @@ impl Prune<'_> {
     }
 
     fn leaves_no_hole(&self, left: &Files, goes: &[WalName], found: &mut Disagreements) {
-        let place = |name: &WalName| name.segment().map(SegmentName::order);
-        let newest = goes.iter().filter_map(place).max();
-        let holds = newest.is_none_or(|newest| left.keys().filter_map(place).all(|order| order > newest));
+        let order_of = |name: &WalName| name.segment().map(SegmentName::order);
+        let newest = goes.iter().filter_map(order_of).max();
+        let holds = newest.is_none_or(|newest| left.keys().filter_map(order_of).all(|order| order > newest));
         found.unless(holds, "a hole is made", || format!("{goes:?}\n{}", self.world));
     }
 

@@ -30,13 +30,13 @@ fn scene() -> (Kept, PathBuf) {
     let kept = Kept::new();
     kept.segments(1, 1..=40, 2);
     kept.backup(1, 10, 10, 5);
-    let place = kept.sandbox.directory("backups");
-    (kept, place)
+    let backups = kept.sandbox.directory("backups");
+    (kept, backups)
 }
 
 /// Returns the dry run of a prune that keeps one backup.
-fn plan(kept: &Kept, place: &Path) -> Value {
-    kept.json("prune", &["--dry-run", "--keep-backups", "1", "--backup-dir", place.to_str().unwrap()])
+fn plan(kept: &Kept, backups: &Path) -> Value {
+    kept.json("prune", &["--dry-run", "--keep-backups", "1", "--backup-dir", backups.to_str().unwrap()])
 }
 
 /// Returns a backup of a primary, without a manifest.
@@ -54,31 +54,31 @@ fn of_standby(start: u64, end: u64) -> [Member<'static>; 2] {
 
 #[test]
 fn a_backup_with_an_unknown_end_does_not_count_and_keeps_its_wal() {
-    let (kept, place) = scene();
-    backup(&place, "unknown", &of_primary(30), 1);
-    let output = plan(&kept, &place);
+    let (kept, backups) = scene();
+    backup(&backups, "unknown", &of_primary(30), 1);
+    let output = plan(&kept, &backups);
     assert_eq!(output["begins_at"], name(1, 10), "{output:#}");
     assert_eq!(output["kept_backups"].as_array().unwrap().len(), 2, "{output:#}");
     // Older than the requested ones, but its files exist.
-    backup(&place, "older", &of_primary(4), 9);
-    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 4));
+    backup(&backups, "older", &of_primary(4), 9);
+    assert_eq!(plan(&kept, &backups)["begins_at"], name(1, 4));
 
     // A single one does not count.
     let kept = Kept::new();
     kept.segments(1, 1..=40, 2);
-    kept.fails(1, "prune", &["--backup-dir", place.to_str().unwrap()], "no complete base backup was found");
+    kept.fails(1, "prune", &["--backup-dir", backups.to_str().unwrap()], "no complete base backup was found");
 }
 
 #[test]
 fn the_archive_contains_the_end_of_a_primarys_backup() {
-    let (kept, place) = scene();
-    backup(&place, "joined", &of_primary(30), 1);
+    let (kept, backups) = scene();
+    backup(&backups, "joined", &of_primary(30), 1);
     kept.backup(1, 30, 31, 1);
-    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 30));
-    let (kept, place) = scene();
-    backup(&place, "lacking", &of_primary(30), 1);
+    assert_eq!(plan(&kept, &backups)["begins_at"], name(1, 30));
+    let (kept, backups) = scene();
+    backup(&backups, "lacking", &of_primary(30), 1);
     kept.backup(1, 30, 41, 1);
-    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 10));
+    assert_eq!(plan(&kept, &backups)["begins_at"], name(1, 10));
 }
 
 #[test]
@@ -97,48 +97,48 @@ fn pg_control_contains_the_end_of_a_standbys_backup() {
     };
     for (end, begins_at) in [(40, 30), (41, 10)] {
         for (shape, files) in shapes(end) {
-            let (kept, place) = scene();
-            backup(&place, "one", &files, 1);
-            assert_eq!(plan(&kept, &place)["begins_at"], name(1, begins_at), "{shape}, end in {end}");
+            let (kept, backups) = scene();
+            backup(&backups, "one", &files, 1);
+            assert_eq!(plan(&kept, &backups)["begins_at"], name(1, begins_at), "{shape}, end in {end}");
         }
     }
     // Its manifest also contains the end, and takes precedence.
-    let (kept, place) = scene();
+    let (kept, backups) = scene();
     let files = [of_standby(30, 41).to_vec(), vec![("backup_manifest", manifest(30, 31, Some(SYSTEM)))]];
-    backup(&place, "one", &files.concat(), 1);
-    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 30));
+    backup(&backups, "one", &files.concat(), 1);
+    assert_eq!(plan(&kept, &backups)["begins_at"], name(1, 30));
     // A pg_control that is not a standby's, or of another time, is ignored.
     for control in [control(SYSTEM, SEGMENT_BYTES as u64), control_of_standby(SYSTEM, 29 << 20)] {
-        let (kept, place) = scene();
-        backup(&place, "odd", &[("backup_label", label_of_standby(30)), ("global/pg_control", control)], 1);
-        assert_eq!(plan(&kept, &place)["begins_at"], name(1, 10));
+        let (kept, backups) = scene();
+        backup(&backups, "odd", &[("backup_label", label_of_standby(30)), ("global/pg_control", control)], 1);
+        assert_eq!(plan(&kept, &backups)["begins_at"], name(1, 10));
     }
     // A backup in progress.
-    let (kept, place) = scene();
+    let (kept, backups) = scene();
     let files = [("base.tar", base_tar_without_an_owner(30)), ("pg_wal.tar", wal_tar(30, SYSTEM))];
-    backup(&place, "half", &files, 1);
-    assert_eq!(plan(&kept, &place)["begins_at"], name(1, 10));
+    backup(&backups, "half", &files, 1);
+    assert_eq!(plan(&kept, &backups)["begins_at"], name(1, 10));
 }
 
 #[test]
 fn a_primarys_backup_history_file_is_not_taken_for_a_standbys_with_the_same_start() {
-    let (kept, place) = scene();
+    let (kept, backups) = scene();
     let files = [
         ("backup_label", label_of_standby(30)),
         ("global/pg_control", control(SYSTEM, SEGMENT_BYTES as u64)),
     ];
-    backup(&place, "of a standby", &files, 1);
+    backup(&backups, "of a standby", &files, 1);
     kept.backup(1, 30, 30, 3);
     let output =
-        kept.json("prune", &["--dry-run", "--keep-backups", "2", "--backup-dir", place.to_str().unwrap()]);
+        kept.json("prune", &["--dry-run", "--keep-backups", "2", "--backup-dir", backups.to_str().unwrap()]);
     assert_eq!(output["kept_backups"].as_array().unwrap().len(), 3, "{output:#}");
 }
 
 #[test]
 fn verify_gives_advice_about_an_unknown_end() {
-    let (kept, place) = scene();
-    let unknown = backup(&place, "unknown", &of_primary(30), 1);
-    let options = ["--names-only", "--backup-dir", place.to_str().unwrap()];
+    let (kept, backups) = scene();
+    let unknown = backup(&backups, "unknown", &of_primary(30), 1);
+    let options = ["--names-only", "--backup-dir", backups.to_str().unwrap()];
     let output = kept.json("verify", &options);
     let findings = output["findings"].as_array().unwrap();
     assert_eq!(findings.len(), 1, "{output:#}");

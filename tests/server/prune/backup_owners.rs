@@ -25,8 +25,8 @@ const OTHER: u64 = SYSTEM + 1;
 fn scene() -> (Kept, PathBuf) {
     let kept = Kept::new();
     kept.segments(1, 1..=8, 2);
-    let place = kept.sandbox.directory("backups");
-    (kept, place)
+    let backups = kept.sandbox.directory("backups");
+    (kept, backups)
 }
 
 fn first(kept: &Kept) -> u64 {
@@ -75,13 +75,13 @@ fn shapes(start: u64, system: u64) -> Vec<(&'static str, Vec<Member<'static>>)> 
 #[test]
 fn another_clusters_base_backup_decides_nothing() {
     for (shape, files) in shapes(5, OTHER) {
-        let (kept, place) = scene();
-        backup(&place, "other", &files, 3);
-        let directory = place.to_str().unwrap();
+        let (kept, backups) = scene();
+        backup(&backups, "other", &files, 3);
+        let directory = backups.to_str().unwrap();
         kept.fails(1, "prune", &["--backup-dir", directory], "there is no base backup of this cluster in");
         assert_eq!(first(&kept), 1, "{shape}");
         // It does not hide this cluster's backup.
-        backup(&place, "ours", &plain(3, SYSTEM), 9);
+        backup(&backups, "ours", &plain(3, SYSTEM), 9);
         kept.said("prune", &["--backup-dir", directory]);
         assert_eq!(first(&kept), 3, "{shape}");
     }
@@ -90,10 +90,10 @@ fn another_clusters_base_backup_decides_nothing() {
 #[test]
 fn this_clusters_backup_is_recognized_by_any_of_its_files() {
     for (shape, files) in shapes(5, SYSTEM) {
-        let (kept, place) = scene();
-        backup(&place, "ours", &files, 3);
-        backup(&place, "sound", &plain(7, SYSTEM), 1);
-        kept.said("prune", &["--backup-dir", place.to_str().unwrap()]);
+        let (kept, backups) = scene();
+        backup(&backups, "ours", &files, 3);
+        backup(&backups, "sound", &plain(7, SYSTEM), 1);
+        kept.said("prune", &["--backup-dir", backups.to_str().unwrap()]);
         assert_eq!(first(&kept), 5, "{shape}");
     }
 }
@@ -141,10 +141,10 @@ fn a_backup_of_an_unknown_cluster_deletes_nothing() {
         ),
     ];
     for (case, files) in cases {
-        let (kept, place) = scene();
-        backup(&place, "sound", &plain(7, SYSTEM), 3);
-        let doubtful = backup(&place, "doubtful", &files, 3);
-        let options = ["--backup-dir", place.to_str().unwrap()];
+        let (kept, backups) = scene();
+        backup(&backups, "sound", &plain(7, SYSTEM), 3);
+        let doubtful = backup(&backups, "doubtful", &files, 3);
+        let options = ["--backup-dir", backups.to_str().unwrap()];
         for command in ["prune", "verify"] {
             kept.fails(
                 1,
@@ -182,11 +182,11 @@ fn backups_of_a_real_server_are_recognized() {
         &["-Ft", "-Xnone", "--no-manifest", "--compress=client-zstd"],
     ];
     let (kept, _) = scene();
-    let place = sandbox.join("backup");
-    let options = ["--dry-run", "--backup-dir", place.to_str().unwrap()];
+    let backups = sandbox.join("backup");
+    let options = ["--dry-run", "--backup-dir", backups.to_str().unwrap()];
     for shape in shapes {
         output_of(
-            cluster.client("pg_basebackup").args(["--no-sync", "-cfast", "-D"]).arg(&place).args(shape),
+            cluster.client("pg_basebackup").args(["--no-sync", "-cfast", "-D"]).arg(&backups).args(shape),
         );
         cluster.wait_until_archived();
         let mut prune = sandbox.walkeep();
@@ -197,6 +197,6 @@ fn backups_of_a_real_server_are_recognized() {
         assert_eq!(last["why"], json!(["its files are still there"]), "{shape:?}: {output:#}");
         assert_eq!(output["begins_at"], last["start_segment"], "{shape:?}: {output:#}");
         kept.fails(1, "prune", &options, "there is no base backup of this cluster in");
-        fs::remove_dir_all(&place).unwrap();
+        fs::remove_dir_all(&backups).unwrap();
     }
 }

@@ -67,10 +67,10 @@ impl Copy {
     fn pruned(&self, policy: &[&str]) -> Vec<&'static str> {
         self.assert_sound();
         let before = self.names();
-        let told = |output: String| -> Value { serde_json::from_str(&output).unwrap() };
-        let mut announced = told(output_of(self.prune(policy).arg("--dry-run")));
+        let json = |output: String| -> Value { serde_json::from_str(&output).unwrap() };
+        let mut announced = json(output_of(self.prune(policy).arg("--dry-run")));
         assert_eq!(self.names(), before, "a dry run deletes nothing");
-        let done = told(output_of(&mut self.prune(policy)));
+        let done = json(output_of(&mut self.prune(policy)));
         announced["dry_run"] = false.into();
         assert_eq!(announced, done);
 
@@ -80,7 +80,7 @@ impl Copy {
         let missing: Vec<_> = before.iter().filter(|name| !after.contains(name)).cloned().collect();
         assert_eq!(gone, missing);
         assert!(!gone.is_empty(), "this is about archives from which something goes");
-        let again = told(output_of(self.prune(policy).arg("--dry-run")));
+        let again = json(output_of(self.prune(policy).arg("--dry-run")));
         assert_eq!(again["deleted_files"], Value::Array(Vec::new()), "all at once");
         assert_eq!(again["kept_backups"], done["kept_backups"]);
         self.assert_sound();
