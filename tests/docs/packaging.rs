@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     process::Command,
 };
 
-use support::{kept::Kept, output_of, running::outcome_of, sandbox::Sandbox};
+use support::{kept::Kept, output_of, package, running::outcome_of, sandbox::Sandbox};
 
 const UNITS: [&str; 4] =
     ["walkeep-prune.service", "walkeep-prune.timer", "walkeep-verify.service", "walkeep-verify.timer"];
@@ -18,6 +18,70 @@ const MOST_EXPOSED: f64 = 3.0;
 
 fn packaged(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)).unwrap()
+}
+
+/// Returns what the Debian package and the one for Red Hat's family install from the sources: each file with its source.
+fn installed() -> [BTreeMap<PathBuf, PathBuf>; 2] {
+    let manifest: toml::Table = fs::read_to_string(package().join("Cargo.toml")).unwrap().parse().unwrap();
+    let metadata = &manifest["package"]["metadata"];
+    [(metadata, "deb", ["0", "1"]), (metadata, "generate-rpm", ["source", "dest"])].map(
+        |(metadata, kind, [source, to])| {
+            let mut files = BTreeMap::new();
+            for asset in metadata[kind]["assets"].as_array().unwrap() {
+                let field = |name: &str| {
+                    let value = name.parse::<usize>().map_or_else(|_| &asset[name], |index| &asset[index]);
+                    value.as_str().unwrap().to_owned()
+                };
+                let (source, to) = (field(source), field(to));
+                if source.starts_with("target/") {
+                    continue;
+                }
+                let sources = glob::glob(package().join(&source).to_str().unwrap()).unwrap();
+                let before = files.len();
+                for source in sources.map(Result::unwrap) {
+                    let name = if to.ends_with('/') { source.file_name().unwrap() } else { "".as_ref() };
+                    let to = Path::new("/").join(&to).join(name);
+                    files.insert(to.components().collect(), source);
+                }
+                assert!(files.len() > before, "{source}");
+            }
+            files
+        },
+    )
+}
+
+#[test]
+fn both_packages_install_the_same_files() {
+    let [debian, red_hat] = installed().map(BTreeMap::into_keys).map(BTreeSet::from_iter);
+    let different = debian.symmetric_difference(&red_hat);
+    // Red Hat's place for licences, which stay when documents are left out.
+    let different: Vec<_> = different.filter(|file| !file.starts_with("/usr/share/licenses")).collect();
+    assert!(different.is_empty(), "{different:?}");
+}
+
+#[test]
+fn every_link_within_the_installed_documents_leads_to_another_one() {
+    for files in installed() {
+        let mut checked = 0;
+        for (from, source) in
+            files.iter().filter(|(_, source)| source.extension().is_some_and(|it| it == "md"))
+        {
+            let text = fs::read_to_string(source).unwrap();
+            let links = text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap());
+            for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
+                let mut to = from.parent().unwrap().to_owned();
+                for component in Path::new(link).components() {
+                    match component {
+                        Component::ParentDir => drop(to.pop()),
+                        component => to.push(component),
+                    }
+                }
+                assert!(files.contains_key(&to), "{link} in {}", from.display());
+                checked += 1;
+            }
+        }
+        assert!(checked > 100, "{checked}");
+    }
 }
 
 /// Writes the units to the sandbox, with the local path of the program.
