@@ -41,6 +41,8 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
+    use proptest::prelude::*;
+
     use super::TARGETS;
 
     fn in_fuzz(path: &str) -> PathBuf {
@@ -69,15 +71,44 @@ mod tests {
         }
     }
 
+    /// Returns the samples of a target.
+    fn samples(target: &str) -> Vec<Vec<u8>> {
+        let samples = fs::read_dir(in_fuzz("seeds").join(target)).unwrap();
+        samples.map(|sample| fs::read(sample.unwrap().path()).unwrap()).collect()
+    }
+
     #[test]
-    fn bytes_that_are_cut_anywhere_keep_the_promises() {
+    fn samples_that_are_cut_anywhere_keep_the_promises() {
         for (target, hold) in TARGETS {
-            for sample in fs::read_dir(in_fuzz("seeds").join(target)).unwrap() {
-                let bytes = fs::read(sample.unwrap().path()).unwrap();
+            for bytes in samples(target) {
                 for length in 0..bytes.len().min(100) {
                     hold(&bytes[..length]);
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn changed_samples_keep_the_promises(
+            target: prop::sample::Index,
+            sample: prop::sample::Index,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize, any::<u8>()), 1..8),
+        ) {
+            let (target, hold) = *target.get(&TARGETS);
+            let samples = samples(target);
+            let mut bytes = sample.get(&samples).clone();
+            for (at, how, byte) in changes {
+                let at = at.index(bytes.len() + 1);
+                match how {
+                    0 => bytes.insert(at, byte),
+                    1 => bytes.truncate(at.max(bytes.len() / 2)),
+                    2 if at < bytes.len() => drop(bytes.remove(at)),
+                    _ if at < bytes.len() => bytes[at] = byte,
+                    _ => {}
+                }
+            }
+            hold(&bytes);
         }
     }
 
