@@ -41,8 +41,6 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use proptest::prelude::*;
-
     use super::TARGETS;
 
     fn in_fuzz(path: &str) -> PathBuf {
@@ -89,30 +87,6 @@ mod tests {
                     hold(&bytes[..length]);
                 }
             }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn changed_samples_keep_the_promises(
-            target: prop::sample::Index,
-            sample: prop::sample::Index,
-            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize, any::<u8>()), 1..8),
-        ) {
-            let (target, hold) = *target.get(&TARGETS);
-            let samples = samples(target);
-            let mut bytes = sample.get(&samples).clone();
-            for (at, how, byte) in changes {
-                let at = at.index(bytes.len() + 1);
-                match how {
-                    0 => bytes.insert(at, byte),
-                    1 => bytes.truncate(at.max(bytes.len() / 2)),
-                    2 if at < bytes.len() => drop(bytes.remove(at)),
-                    _ if at < bytes.len() => bytes[at] = byte,
-                    _ => {}
-                }
-            }
-            hold(&bytes);
         }
     }
 
