@@ -331,6 +331,15 @@ mod tests {
     }
 
     #[test]
+    fn less_than_the_size_in_the_header_is_damage() {
+        for (size, is_all) in [(2, true), (3, false)] {
+            let target = Target::new(io::sink(), size);
+            target.put(0, b"xx".to_vec()).unwrap();
+            assert_eq!(target.finish().is_ok(), is_all, "{size}");
+        }
+    }
+
+    #[test]
     fn an_early_block_waits_until_the_others_arrive_or_one_fails() {
         for fails in [false, true] {
             let target = Target::new(io::sink(), u64::MAX);
