@@ -58,6 +58,23 @@ fn a_segment_that_a_switch_ends_or_records_fill_is_complete() {
 }
 
 #[test]
+fn a_walk_says_the_size_of_a_page_and_once_no_page_can_change_the_result() {
+    let mut segment = filled(&[]);
+    segment[3 * PAGE..4 * PAGE].fill(0);
+    let mut walk = RecordWalk::new(&segment, TimelineId::FIRST).unwrap();
+    assert_eq!(walk.page_bytes(), PAGE);
+    let ended: Vec<bool> = segment
+        .chunks(PAGE)
+        .take(5)
+        .map(|page| {
+            walk.page(page);
+            walk.has_ended()
+        })
+        .collect();
+    assert_eq!(ended, [false, false, false, true, true]);
+}
+
+#[test]
 fn the_last_page_proves_nothing() {
     let mut wal = wal();
     wal.record(100);
