@@ -115,6 +115,19 @@ fn a_record_cut_off_in_a_segment_is_the_end_wherever_it_began() {
 }
 
 #[test]
+fn without_one_sound_record_nothing_but_zeros_proves_the_end() {
+    let start = NUMBER * MIB as u64;
+    let mut other_layout = filled(&[300]);
+    other_layout[40 + 100] ^= 1;
+    assert_eq!(end_of(&other_layout), RecordsEnd::Unproven);
+    other_layout[PAGE..2 * PAGE].fill(0);
+    assert_eq!(end_of(&other_layout), RecordsEnd::Unproven);
+    let mut empty = filled(&[300]);
+    empty[40..].fill(0);
+    assert_eq!(end_of(&empty), RecordsEnd::Middle(Lsn(start + 40)));
+}
+
+#[test]
 fn only_zeros_may_follow_a_switch() {
     let mut wal = wal();
     wal.record(100);
