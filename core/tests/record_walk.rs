@@ -141,6 +141,57 @@ fn only_zeros_may_follow_a_switch() {
 }
 
 #[test]
+fn only_zeros_may_fill_the_last_bytes_behind_a_record() {
+    let mut wal = wal();
+    let end = wal.position() + MIB as u64;
+    while end - wal.position() > 4096 {
+        wal.record(2024);
+    }
+    wal.record(usize::try_from(end - wal.position()).unwrap() - 24 - 3);
+    let mut segment = wal.segments().remove(0);
+    assert_eq!(end_of(&segment), RecordsEnd::End);
+    segment[MIB - 1] = 1;
+    assert_eq!(end_of(&segment), RecordsEnd::Middle(Lsn(end)));
+}
+
+#[test]
+fn records_go_on_in_the_segment_after_a_switch() {
+    let mut wal = wal();
+    wal.record(100);
+    wal.switch(false);
+    wal.record(100);
+    let middle = wal.position();
+    let segments = wal.segments();
+    assert_eq!(end_of_all(&[&segments[0], &segments[1]], 1), RecordsEnd::Middle(Lsn(middle)));
+}
+
+#[test]
+fn a_page_that_does_not_continue_the_record_before_it_ends_the_records() {
+    let start = NUMBER * MIB as u64;
+    let changed = |segment: &[u8], page: usize, at: usize| {
+        let mut changed = segment.to_vec();
+        changed[page * PAGE + at] ^= 1;
+        end_of(&changed)
+    };
+    // Bytes 2 and 16: whether a record goes on there, and with how many bytes.
+    let mut wal = wal();
+    wal.record(PAGE - 40 - 24);
+    wal.record(100);
+    let begun = wal.record(40_000);
+    wal.record(2 * MIB);
+    let segments = wal.segments();
+    assert_eq!(changed(&segments[0], 1, 2), RecordsEnd::Middle(Lsn(start + PAGE as u64)));
+    for at in [2, 16] {
+        assert_eq!(changed(&segments[0], 3, at), RecordsEnd::Middle(Lsn(begun)), "byte {at}");
+        let skipped = start + (MIB + 3 * PAGE) as u64;
+        assert_eq!(changed(&segments[1], 3, at), RecordsEnd::Middle(Lsn(skipped)), "byte {at}");
+    }
+    // On the first page, nothing goes on with no bytes, and a number of bytes alone says nothing.
+    let first = filled(&[]);
+    assert_eq!((changed(&first, 0, 2), changed(&first, 0, 16)), (RecordsEnd::Unproven, RecordsEnd::End));
+}
+
+#[test]
 fn a_record_that_a_crash_left_incomplete_is_skipped() {
     let mut wal = wal();
     wal.record(100);
