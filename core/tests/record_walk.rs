@@ -3,6 +3,7 @@
 
 /// The writer that the tests of the programs use as well.
 #[path = "../../support/src/wal_writer.rs"]
+#[allow(clippy::must_use_candidate, clippy::missing_panics_doc, reason = "of tests")]
 pub mod wal_writer;
 
 use proptest::prelude::*;

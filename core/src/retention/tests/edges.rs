@@ -81,8 +81,8 @@ fn files_of_backups_that_lack_wal_or_do_not_count_are_no_backup_to_keep() {
     let lacking = BackupState { complete: false, ..kept(backup(1, 1, 9, &[1]), true, true) };
     let copy = kept(backup(1, 2, 8, &[1]), false, true);
     let doubt = |backups: &[BackupState]| decided(&newest(1), backups, &[], &[end(1)]).unwrap_err();
-    assert_eq!(doubt(&[lacking.clone()]), Doubt::NoBackup { incomplete: 1 });
-    assert_eq!(doubt(&[copy.clone()]), Doubt::NoBackup { incomplete: 0 });
+    assert_eq!(doubt(std::slice::from_ref(&lacking)), Doubt::NoBackup { incomplete: 1 });
+    assert_eq!(doubt(std::slice::from_ref(&copy)), Doubt::NoBackup { incomplete: 0 });
     let neither = kept(lacking.clone(), false, true);
     assert_eq!(doubt(&[lacking, copy, neither]), Doubt::NoBackup { incomplete: 1 });
 }
