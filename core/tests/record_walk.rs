@@ -142,6 +142,19 @@ fn only_zeros_may_follow_a_switch() {
 }
 
 #[test]
+fn an_empty_page_after_a_switch_continues_and_replaces_no_record() {
+    let mut wal = wal();
+    wal.record(100);
+    let switch = wal.switch(true);
+    let segment = wal.segments().remove(0);
+    for (at, bit) in [(2, 1), (2, 8), (16, 1)] {
+        let mut changed = segment.clone();
+        changed[3 * PAGE + at] ^= bit;
+        assert_eq!(end_of(&changed), RecordsEnd::SwitchAndMore(Lsn(switch)), "byte {at}, {bit}");
+    }
+}
+
+#[test]
 fn only_zeros_may_fill_the_last_bytes_behind_a_record() {
     let mut wal = wal();
     let end = wal.position() + MIB as u64;

@@ -292,9 +292,10 @@ impl RecordWalk {
 
     /// Returns `true` if the page consists of zeros or, up to version 10, of a page header and zeros.
     fn is_empty_page(&self, page: &[u8], address: u64) -> bool {
-        let header = self
-            .page_header(page, address)
-            .filter(|header| header.info & (FIRST_IS_CONTRECORD | self.overwrites) == 0 && header.left == 0);
+        let has_none_of = |info: u16, flags: [u16; 2]| flags.iter().all(|flag| info & flag == 0);
+        let header = self.page_header(page, address).filter(|header| {
+            has_none_of(header.info, [FIRST_IS_CONTRECORD, self.overwrites]) && header.left == 0
+        });
         page.get(header.map_or(0, |header| header.bytes)..).is_some_and(is_zero)
     }
 
