@@ -464,3 +464,21 @@ fn every_link_within_the_documentation_leads_somewhere() {
     }
     assert!(checked > 150, "{checked}");
 }
+
+#[test]
+fn the_form_for_faults_names_flags_that_exist() {
+    let sandbox = Sandbox::new();
+    let help = output_of(sandbox.command(sandbox.program("walkeep-archive")).arg("--help"));
+    let form = page(".github/ISSUE_TEMPLATE/fault.yml");
+    let flags: Vec<&str> = form
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| code.starts_with('-'))
+        .filter_map(|code| code.split(' ').next())
+        .collect();
+    assert!(!flags.is_empty());
+    for flag in flags {
+        assert!(help.contains(&format!(" {flag}")), "{flag}");
+    }
+}
