@@ -2,7 +2,14 @@
 //!
 //! The targets in `fuzz/targets/` only hand over bytes, so that all else compiles with the project, and the project's tests hold
 //! every sample in `fuzz/seeds/` to its promises.
-#![allow(clippy::panic, clippy::indexing_slicing, reason = "a broken promise is the point")]
+#![allow(
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::format_collect,
+    clippy::type_complexity,
+    reason = "a broken promise is the point, and speed is not"
+)]
 
 pub mod answers;
 pub mod backup;
@@ -40,6 +47,8 @@ mod tests {
 
     use std::fs;
     use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
 
     use super::TARGETS;
 
@@ -87,6 +96,30 @@ mod tests {
                     hold(&bytes[..length]);
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn changed_samples_keep_the_promises(
+            target: prop::sample::Index,
+            sample: prop::sample::Index,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4_usize, any::<u8>()), 1..8),
+        ) {
+            let (target, hold) = *target.get(&TARGETS);
+            let samples = samples(target);
+            let mut bytes = sample.get(&samples).clone();
+            for (at, how, byte) in changes {
+                let at = at.index(bytes.len() + 1);
+                match how {
+                    0 => bytes.insert(at, byte),
+                    1 => bytes.truncate(at.max(bytes.len() / 2)),
+                    2 if at < bytes.len() => drop(bytes.remove(at)),
+                    _ if at < bytes.len() => bytes[at] = byte,
+                    _ => {}
+                }
+            }
+            hold(&bytes);
         }
     }
 
