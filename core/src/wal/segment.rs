@@ -183,6 +183,14 @@ mod tests {
     }
 
     #[test]
+    fn segments_are_ordered_by_position_on_any_timeline_and_grouped_by_timeline_and_log() {
+        let in_order = ["000000090000000000000001", "0000000100000000000000FF", "000000020000000100000000"];
+        assert!(in_order.map(|text| name(text).order()).is_sorted_by(|one, next| one < next));
+        assert_eq!(name("000000010000000100000000").order(), name("000000020000000100000000").order());
+        assert_eq!(name("0000000A00000016000000FF").group(), "0000000A00000016");
+    }
+
+    #[test]
     fn a_name_of_another_segment_size_has_no_number() {
         assert_eq!(name("000000010000000000000100").number(size(16)), None);
         assert_eq!(name("000000010000000000000100").number(size(1)), Some(0x100));
