@@ -5,9 +5,12 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
+use rustix::fs::{AtFlags, CWD, linkat};
+use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
 /// Way to write a complete file.
@@ -33,6 +36,8 @@ pub(crate) enum Readers {
     Umask,
     /// Everybody, whatever the umask.
     All,
+    /// As the file with these numbers of user and group, and these permission bits.
+    Like { user: u32, group: u32, mode: u32 },
 }
 
 /// Treatment of an existing file of that name.
@@ -54,7 +59,7 @@ impl WholeFile {
             staged.as_file().sync_all()?;
         }
         self.if_taken.give_name(staged.into_temp_path(), path)?;
-        if self.durable { File::open(directory)?.sync_all() } else { Ok(()) }
+        if self.durable { flush(directory) } else { Ok(()) }
     }
 }
 
@@ -62,15 +67,24 @@ impl Readers {
     /// Creates a file in the directory for these readers. It is removed when it is dropped.
     pub(crate) fn stage(self, directory: &Path, prefix: &str) -> io::Result<NamedTempFile> {
         let mode = match self {
-            Self::Owner | Self::All => 0o600,
+            Self::Owner | Self::All | Self::Like { .. } => 0o600,
             Self::Umask => 0o666,
         };
         let staged = tempfile::Builder::new()
             .prefix(prefix)
             .permissions(Permissions::from_mode(mode))
             .tempfile_in(directory)?;
-        if matches!(self, Self::All) {
-            staged.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        match self {
+            Self::Owner | Self::Umask => {}
+            Self::All => staged.as_file().set_permissions(Permissions::from_mode(0o644))?,
+            Self::Like { user, group, mode } => {
+                let found = staged.as_file().metadata()?;
+                if (found.uid(), found.gid()) != (user, group) {
+                    fchown(staged.as_file(), Some(user), Some(group))?;
+                }
+                // Last, because a change of owner clears some bits.
+                staged.as_file().set_permissions(Permissions::from_mode(mode))?;
+            }
         }
         Ok(staged)
     }
@@ -84,6 +98,29 @@ impl IfTaken {
             Self::Keep => staged.persist_noclobber(path),
         };
         named.map_err(|error| error.error)
+    }
+}
+
+/// Gives an open file that has or had no other name than a temporary one the name `path`, unless that exists.
+///
+/// The very file gets the name, whatever is under its temporary one by now. Fails with [`io::ErrorKind::NotFound`] if it has
+/// lost its name meanwhile.
+pub(crate) fn link_open_file(file: &File, path: &Path) -> io::Result<()> {
+    // Through `/proc/self/fd`, because linking a descriptor directly needs a privilege.
+    let open_file = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, &open_file, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Flushes a file, or the names in a directory, to disk.
+///
+/// Some file systems cannot flush a directory and say so with these errors. PostgreSQL accepts them, too (`fsync_fname_ext`
+/// in `fd.c`).
+pub(crate) fn flush(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    let cannot = |error: &io::Error| matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::BADF));
+    match file.sync_all() {
+        Err(error) if cannot(&error) && file.metadata().is_ok_and(|found| found.is_dir()) => Ok(()),
+        flushed => flushed,
     }
 }
 

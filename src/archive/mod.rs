@@ -292,7 +292,9 @@ impl Archive {
         error: object_store::Error,
     ) -> RequestFailure {
         match &self.backend {
-            Backend::Local(_) => Local::failure(format!("{attempted} {}/{key}", self.url), asked, error),
+            Backend::Local(local) => {
+                local.failure(format!("{attempted} {}/{key}", self.url), key, asked, error)
+            }
             Backend::Store(store) => {
                 store.failure(format!("{attempted} {}", store.location(key)), asked, &error)
             }

@@ -1,7 +1,7 @@
 //! `walkeep cat`.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,13 +9,16 @@ use std::time::Instant;
 use super::arguments::{self, Common};
 use super::exit::ExitStatuses;
 use super::log;
+use super::output::Output;
+use super::print::READER_LEFT;
 use super::supervise::supervise;
 use crate::archive::ArchivedName;
 use crate::call::unless_stopped;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::restore::{read_verified, write_durably};
+use crate::restore::{cannot_give_name, if_taken, read_verified};
+use crate::whole_file::Readers;
 
 /// Print the original content of one archived file, verified
 #[derive(Debug, clap::Args)]
@@ -41,31 +44,48 @@ impl Cat {
         let settings = Settings::load(&given).map_err(early)?;
         log::start(program, settings.log_format, self.common.verbose);
         let name = arguments::name::<ArchivedName>(&self.name, ErrorKind::Configuration).map_err(early)?;
+        let is_stdout = |path: &PathBuf| path == Path::new("-") || path == Path::new("/dev/stdout");
+        let output = self.output.filter(|path| !is_stdout(path));
+        if output.is_none() && name.segment().is_some() && io::stdout().is_terminal() {
+            let error = Error::new(
+                ErrorKind::Configuration,
+                format!("{name} is binary, and the output is a terminal"),
+            );
+            return Err(early(error.hint("redirect it, or write into a file with --output FILE")).into());
+        }
         let limit = TimeLimit::new(started, settings.restore.timeouts.recovery);
-        let output = self.output;
         let system = self.common.system_identifier;
         let written = supervise(&limit, async |stop| {
             let stopped = "stopped before the file was written";
             let reading = read_verified(&settings.archive, name, system, &limit);
             let (_, content) = unless_stopped(&stop, reading, stopped).await?;
-            let to_stdout = output.is_none();
+            let is_file = |path: &PathBuf| path.metadata().map_or(true, |found| found.is_file());
+            let has_reader = !output.as_ref().is_some_and(is_file);
             let writing = crate::blocking::blocking(move || write(content, output.as_deref()));
-            // Finishing a file is quick. A reader of standard output may never finish.
-            if to_stdout { unless_stopped(&stop, writing, stopped).await } else { writing.await }
+            // Finishing a file is quick. A reader of a pipe may never finish.
+            if has_reader { unless_stopped(&stop, writing, stopped).await } else { writing.await }
         });
-        written.map_err(|ended| ExitStatuses::OfTool.report_ended(&ended))?;
-        Ok(ExitCode::SUCCESS)
+        Ok(written.map_err(|ended| ExitStatuses::OfTool.report_ended(&ended))?.into())
     }
 }
 
-fn write(mut content: impl Read, output: Option<&Path>) -> Result<(), Error> {
+/// Writes the content and returns the exit status.
+fn write(mut content: impl Read, output: Option<&Path>) -> Result<u8, Error> {
     match output {
         None => {
             let mut stdout = io::stdout().lock();
-            let written = io::copy(&mut content, &mut stdout).and_then(|_| stdout.flush());
-            written
-                .map_err(|error| Error::new(ErrorKind::Local, "cannot write standard output").because(error))
+            match io::copy(&mut content, &mut stdout).and_then(|_| stdout.flush()) {
+                Ok(()) => Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(READER_LEFT),
+                Err(error) => {
+                    Err(Error::new(ErrorKind::Local, "cannot write standard output").because(error))
+                }
+            }
         }
-        Some(path) => write_durably(path, content),
+        Some(path) => {
+            let output = Output { readers: Readers::Owner, durable: true, if_taken: if_taken(path) };
+            output.write(path, content).map_err(cannot_give_name(path))?;
+            Ok(0)
+        }
     }
 }

@@ -34,7 +34,9 @@ struct Failed {
 /// Prints that document. If that fails, exit status and standard error still show the failure.
 pub(super) fn print_failure(error: &Error) {
     let document = as_json(&Failed { ok: false, problem: error.into() });
-    if let Err(error) = try_print(|to| to.write_all(document.as_bytes())) {
+    if let Err(error) = try_print(|to| to.write_all(document.as_bytes()))
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
         tracing::error!("cannot write to standard output: {error}");
     }
 }

@@ -11,6 +11,7 @@ mod hang;
 mod json;
 mod list;
 mod log;
+mod output;
 mod prefetch;
 mod print;
 mod progress;

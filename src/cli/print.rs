@@ -12,10 +12,16 @@ use super::exit::ExitStatuses;
 use crate::catalog::Totals;
 use crate::error::{Error, ErrorKind};
 
+/// Exit status of a program whose reader has left, as a shell shows it for others that SIGPIPE ends.
+pub(super) const READER_LEFT: u8 = 128 + 13;
+
 /// Writes to standard output. A failure is logged and has an exit status, because a reader must not mistake a part of
-/// the output for all of it.
+/// the output for all of it. A reader that has left, such as `head`, has an exit status only.
 pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), ExitCode> {
     try_print(write).map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return READER_LEFT.into();
+        }
         let error = Error::new(ErrorKind::Local, "cannot write to standard output").because(error);
         ExitStatuses::OfTool.report(&error).into()
     })

@@ -29,7 +29,7 @@ use crate::whole_file::directory_of;
 use absence::{Answer, explain};
 pub use history::{cannot_exist, restore_own_history};
 pub use target::Verified;
-pub(crate) use target::write_durably;
+pub(crate) use target::{cannot_give_name, if_taken};
 use target::{cannot_write, publish, stage};
 use watch::unless_stalled;
 pub(crate) use watch::{Progress, Watched};

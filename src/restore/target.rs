@@ -2,18 +2,16 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, linkat};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::{Error, ErrorKind};
 use crate::frame::Digest;
 use crate::wal::WalName;
-use crate::whole_file::{IfTaken, Readers, WholeFile, directory_of};
+use crate::whole_file::{IfTaken, Readers, directory_of, link_open_file};
 
 /// Size of the copy buffer in bytes.
 const COPY_BYTES: usize = 256 << 10;
@@ -38,9 +36,7 @@ impl Verified {
         if self.file.metadata()?.len() != self.size {
             return Err(io::Error::from(io::ErrorKind::InvalidData));
         }
-        // Through `/proc/self/fd`, because linking a descriptor directly needs a privilege.
-        let open_file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        Ok(linkat(CWD, &open_file, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+        link_open_file(&self.file, path)
     }
 
     /// Copies the file to `path` and verifies the copy.
@@ -86,20 +82,14 @@ pub(super) fn publish(staged: TempPath, path: &Path) -> Result<(), Error> {
     if_taken(path).give_name(staged, path).map_err(cannot_give_name(path))
 }
 
-/// Writes a file of that name durably, with permissions for its owner only.
-pub(crate) fn write_durably(path: &Path, content: impl Read) -> Result<(), Error> {
-    let file = WholeFile { prefix: ".tmp", readers: Readers::Owner, durable: true, if_taken: if_taken(path) };
-    file.write(path, content).map_err(cannot_give_name(path))
-}
-
 /// Keeps an existing file with the name of a WAL file: it belongs to the running server, which requests restored files
 /// under other names.
-fn if_taken(path: &Path) -> IfTaken {
+pub(crate) fn if_taken(path: &Path) -> IfTaken {
     let is_wal = |name: &OsStr| name.to_str().is_some_and(|name| name.parse::<WalName>().is_ok());
     if path.file_name().is_some_and(is_wal) { IfTaken::Keep } else { IfTaken::Replace }
 }
 
-fn cannot_give_name(path: &Path) -> impl Fn(io::Error) -> Error {
+pub(crate) fn cannot_give_name(path: &Path) -> impl Fn(io::Error) -> Error {
     move |error| {
         let is_occupied = error.kind() == io::ErrorKind::AlreadyExists;
         let failure = cannot_write(path)(error);
@@ -153,10 +143,8 @@ mod tests {
             publish(staged(), &path).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"restored");
             fs::write(&path, "the server's own").unwrap();
-            for written in [publish(staged(), &path), write_durably(&path, &b"restored"[..])] {
-                let error = written.unwrap_err();
-                assert!(error.report().contains("move it away"), "{}", error.report());
-            }
+            let error = publish(staged(), &path).unwrap_err();
+            assert!(error.report().contains("move it away"), "{}", error.report());
             assert_eq!(fs::read(&path).unwrap(), b"the server's own");
         }
         let path = temporary.path().join("RECOVERYXLOG");

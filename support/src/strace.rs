@@ -38,6 +38,15 @@ pub fn calls_of(sandbox: &Sandbox, names: &[&str], command: &Command) -> Vec<Cal
     parse(&fs::read_to_string(log(sandbox)).unwrap())
 }
 
+/// Returns the command with these effects on all calls of a kind, such as `linkat:error=EPERM`.
+pub fn with_effects(effects: &[&str], sandbox: &Sandbox, command: &Command) -> Command {
+    let effects: Vec<String> = effects.iter().map(|effect| format!("inject={effect}")).collect();
+    let traced = format!("trace={CHANGES},exit_group");
+    let options = effects.iter().chain([&traced]).flat_map(|option| ["-e", option.as_str()]);
+    let options: Vec<&str> = options.collect();
+    under_strace(sandbox, &options, command)
+}
+
 fn under_strace(sandbox: &Sandbox, options: &[&str], command: &Command) -> Command {
     let installed = Command::new("strace").arg("--version").stdout(Stdio::null()).status();
     assert!(installed.is_ok(), "these tests need strace: apt-get install strace");
@@ -96,6 +105,11 @@ pub fn changes_of(calls: &[Call], root: &Path) -> Vec<Change> {
     changes
 }
 
+/// Returns the [`CHANGES`] of the last command that ran under strace, and its end.
+pub fn parse_log(sandbox: &Sandbox) -> Vec<Call> {
+    parse(&fs::read_to_string(log(sandbox)).unwrap())
+}
+
 /// One system call.
 #[derive(Debug)]
 pub struct Call {
@@ -137,6 +151,11 @@ impl Call {
     /// Returns `true` if this makes a network file system ask its server for the directory `path`.
     pub fn compares(&self, path: &Path) -> bool {
         self.name == "statx" && self.path() == Some(path) && self.arguments.contains("AT_STATX_FORCE_SYNC")
+    }
+
+    /// Returns `true` if this creates a file.
+    pub fn creates(&self) -> bool {
+        self.name == "openat" && self.arguments.contains("O_CREAT") && !self.result.starts_with('-')
     }
 
     /// Returns `true` if this opens `path`, or tries to.

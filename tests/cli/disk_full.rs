@@ -107,7 +107,7 @@ fn a_read_only_archive_is_reported_as_read_only() {
     let mounted = Mounted::new();
     mounted.pusher.data.segment(SEGMENT, 0);
     mounted.tmpfs.remount_read_only();
-    fails(1, mounted.push(SEGMENT), &[SEGMENT, "Read-only file system", "is mounted read-only"]);
+    fails(2, mounted.push(SEGMENT), &[SEGMENT, "Read-only file system", "is mounted read-only"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The archive's directory: checks that it is mounted, that a file in it is truly absent, and that all directories
 //! above a file are durable.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::archive::failure::Asked;
 use crate::archive::surroundings::holds_nothing;
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
+use crate::whole_file::flush;
 
 /// The directory of a local archive.
 #[derive(Debug, Clone)]
@@ -43,7 +44,7 @@ impl Directory {
             }
             Err(error) => {
                 let what = format!("cannot look at the archive directory {}", root.display());
-                return Err(failed(what, Asked::Look, error));
+                return Err(failed(what, root, Asked::Look, error));
             }
         }
         if require_mount && !is_mount_point(root).unwrap_or(false) {
@@ -51,7 +52,12 @@ impl Directory {
             return Err(unavailable(what).hint("mount it; require_mount is set in the configuration"));
         }
         let cannot_look = |error: io::Error| {
-            failed(format!("cannot look at the archive directory {}", root.display()), Asked::Look, error)
+            failed(
+                format!("cannot look at the archive directory {}", root.display()),
+                root,
+                Asked::Look,
+                error,
+            )
         };
         let root = root.canonicalize().map_err(cannot_look)?;
         let identity = identity(&root).map_err(cannot_look)?;
@@ -120,7 +126,7 @@ impl Directory {
         match fs::metadata(&directory) {
             Ok(found) if found.is_dir() => Ok(directory),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Err(failed(format!("cannot look at {}", directory.display()), Asked::Look, error))
+                Err(failed(format!("cannot look at {}", directory.display()), &directory, Asked::Look, error))
             }
             _ => Err(holds_nothing(self.root.display(), system)),
         }
@@ -152,7 +158,12 @@ impl Directory {
                     return Err(unavailable(what).hint("is what it leads to mounted?"));
                 }
                 (Err(error), _) | (_, Err(error)) => {
-                    return Err(failed(format!("cannot look at {}", name.display()), Asked::Look, error));
+                    return Err(failed(
+                        format!("cannot look at {}", name.display()),
+                        name,
+                        Asked::Look,
+                        error,
+                    ));
                 }
             }
         }
@@ -178,10 +189,6 @@ fn holds_archived_file(directory: &Path) -> io::Result<bool> {
 /// Returns device and inode.
 pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
-pub(super) fn flush(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// Returns `true` if a file system is mounted on this directory.

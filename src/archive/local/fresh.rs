@@ -43,5 +43,5 @@ fn compare(directory: &Path) {
 }
 
 pub(super) fn cannot_list(directory: &Path) -> impl Fn(io::Error) -> Error {
-    move |error| failed(format!("cannot list {}", directory.display()), Asked::List, error)
+    move |error| failed(format!("cannot list {}", directory.display()), directory, Asked::List, error)
 }

@@ -1,10 +1,11 @@
 //! An archive in a local directory or on a mounted file system.
 //!
-//! `object_store` stages, flushes and publishes content in memory, [`staging`] content that is too large for it.
+//! [`staging`] writes and publishes archived files; `object_store` reads, lists and deletes, and replaces reports.
 //! [`directory`] contains the checks that both leave to their caller.
 
 mod directory;
 mod fresh;
+mod naming;
 mod rights;
 mod staging;
 mod surroundings;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{GetOptions, GetResultPayload, ObjectStore, PutMode, PutPayload};
+use object_store::{GetOptions, GetResultPayload, ObjectStore};
 
 use crate::archive::failure::{Asked, RequestFailure};
 use crate::archive::{Created, Fetched};
@@ -60,40 +61,23 @@ impl Local {
     pub(super) async fn create(&self, key: &Key, content: Content<File>) -> Result<Created, Error> {
         let path = self.path(key)?;
         let cannot = || format!("cannot archive {}", path.display());
-        let created =
-            despite_sweepers(async || self.stage_and_publish(key, &path, content.clone()).await).await?;
+        let created = despite_sweepers(async || self.stage_and_publish(&path, content.clone()).await).await?;
         // `object_store` would create missing directories, the archive's own included.
         let directory = self.directory.clone();
         let checked = blocking(move || directory.check_root()).await;
-        checked.map_err(|error| failed(cannot(), Asked::Create, error))?;
+        checked.map_err(|error| failed(cannot(), &path, Asked::Create, error))?;
         Ok(created)
     }
 
-    async fn stage_and_publish(
-        &self,
-        key: &Key,
-        path: &Path,
-        content: Content<File>,
-    ) -> Result<Created, Error> {
+    async fn stage_and_publish(&self, path: &Path, content: Content<File>) -> Result<Created, Error> {
         let cannot = || format!("cannot archive {}", path.display());
         let (directory, file) = (self.directory.clone(), path.to_owned());
         let prepared = blocking(move || directory.prepare(&file)).await;
-        prepared.map_err(|error| failed(cannot(), Asked::Create, error))?;
-        match content {
-            Content::Memory(chunks) => {
-                match self.store.put_opts(key, PutPayload::from_iter(chunks), PutMode::Create.into()).await {
-                    Ok(_) => Ok(Created::New),
-                    Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
-                    Err(error) => Err(failed(cannot(), Asked::Create, error)),
-                }
-            }
-            Content::Overflow { head, file, bytes } => {
-                match staging::publish(path.to_owned(), head, file, bytes).await {
-                    Ok(()) => Ok(Created::New),
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Created::Exists),
-                    Err(error) => Err(failed(cannot(), Asked::Create, error)),
-                }
-            }
+        prepared.map_err(|error| failed(cannot(), path, Asked::Create, error))?;
+        match staging::publish(path.to_owned(), content).await {
+            Ok(()) => Ok(Created::New),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Created::Exists),
+            Err(error) => Err(failed(cannot(), path, Asked::Create, error)),
         }
     }
 
@@ -114,9 +98,9 @@ impl Local {
     pub(super) async fn prepare_reports(&self, system: SystemIdentifier) -> Result<(), Error> {
         let directory = self.directory.root().join(format!("{system}/reports"));
         let what = format!("cannot make {}", directory.display());
-        blocking(move || match std::fs::create_dir(directory) {
+        blocking(move || match std::fs::create_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(failed(what, Asked::Write, error))
+                Err(failed(what, &directory, Asked::Write, error))
             }
             _ => Ok(()),
         })
@@ -127,10 +111,11 @@ impl Local {
     pub(super) async fn make_durable(&self, key: &Key) -> Result<bool, Error> {
         let (directory, path) = (self.directory.clone(), self.path(key)?);
         let what = format!("cannot flush {} to disk", path.display());
-        match blocking(move || directory.make_durable(&path)).await {
+        let file = path.clone();
+        match blocking(move || directory.make_durable(&file)).await {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed(what, Asked::Read, error)),
+            Err(error) => Err(failed(what, &path, Asked::Read, error)),
         }
     }
 
@@ -160,7 +145,7 @@ impl Local {
                     }
                 }
             }
-            Err(error) => Err(failed(what("cannot fetch"), Asked::Read, error)),
+            Err(error) => Err(failed(what("cannot fetch"), &path, Asked::Read, error)),
         }
     }
 
@@ -169,11 +154,18 @@ impl Local {
     }
 
     /// Returns the meaning of a failure; `what` names the attempted action.
-    pub(super) fn failure(what: String, asked: Asked, error: object_store::Error) -> RequestFailure {
+    pub(super) fn failure(
+        &self,
+        what: String,
+        key: &Key,
+        asked: Asked,
+        error: object_store::Error,
+    ) -> RequestFailure {
         if matches!(error, object_store::Error::AlreadyExists { .. }) {
             return RequestFailure::Taken;
         }
-        RequestFailure::Error(failed_for_good(what, asked, error))
+        let path = self.root().join(key.as_ref());
+        RequestFailure::Error(failed_for_good(what, &path, asked, error))
     }
 
     fn path(&self, key: &Key) -> Result<PathBuf, Error> {
@@ -210,7 +202,7 @@ fn is_about_nothing(error: &Error) -> bool {
 
 /// Returns an identity of the directory, because another file system may be mounted on the same path.
 pub(super) fn identity(path: &Path) -> Result<String, Error> {
-    let cannot_look = |error| failed(format!("cannot look at {}", path.display()), Asked::Look, error);
+    let cannot_look = |error| failed(format!("cannot look at {}", path.display()), path, Asked::Look, error);
     let (device, inode) = directory::identity(path).map_err(cannot_look)?;
     Ok(format!("directory {device} {inode} {}", path.display()))
 }
@@ -251,7 +243,7 @@ mod tests {
             // Wrapped as `object_store` does it.
             let source = Box::new(io::Error::from(kind));
             let error = object_store::Error::Generic { store: "LocalFileSystem", source };
-            Err(failed("cannot archive x".to_owned(), Asked::Create, error))
+            Err(failed("cannot archive x".to_owned(), Path::new("x"), Asked::Create, error))
         }));
         (outcome.is_ok(), tries)
     }

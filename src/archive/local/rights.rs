@@ -1,51 +1,88 @@
 //! Errors of permissions and resources in a directory, with hints.
 
 use std::error::Error as StdError;
+use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use nix::unistd::{Uid, User};
 use rustix::io::Errno;
 
+use super::naming::NoWay;
 use crate::archive::failure::Asked;
-use crate::error::{Error, ErrorKind, chain};
+use crate::error::{Error, ErrorKind, chain, joined};
 
-/// Creates the error for a failure during a call of PostgreSQL's, which may be temporary.
-pub(super) fn failed(what: String, asked: Asked, error: impl StdError + Send + Sync + 'static) -> Error {
-    let hint = hint_for(asked, &error);
-    let failure = Error::new(ErrorKind::Unavailable, what).because(error);
-    if let Some(hint) = hint { failure.hint(hint) } else { failure }
-}
-
-/// Creates the error for a failure of a maintenance command. Missing permission is permanent.
-pub(super) fn failed_for_good(
+/// Creates the error for a failed request about `path` during a call of PostgreSQL's. It may be temporary unless somebody
+/// has to change something first: permissions, a read-only mount, the kind of file system.
+pub(super) fn failed(
     what: String,
+    path: &Path,
     asked: Asked,
     error: impl StdError + Send + Sync + 'static,
 ) -> Error {
-    let cause = chain(&error).find_map(|error| error.downcast_ref::<io::Error>());
-    let denied = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
-    if !denied {
-        return failed(what, asked, error);
+    failed_as(ErrorKind::Refused, what, path, asked, error)
+}
+
+/// Creates the error for a failure of a maintenance command.
+pub(super) fn failed_for_good(
+    what: String,
+    path: &Path,
+    asked: Asked,
+    error: impl StdError + Send + Sync + 'static,
+) -> Error {
+    failed_as(ErrorKind::Local, what, path, asked, error)
+}
+
+fn failed_as(
+    permanent: ErrorKind,
+    what: String,
+    path: &Path,
+    asked: Asked,
+    error: impl StdError + Send + Sync + 'static,
+) -> Error {
+    let (kind, hint) = if is_no_way(&error) {
+        (permanent, Some(NO_WAY.to_owned()))
+    } else {
+        match cause(&error).and_then(Errno::from_io_error) {
+            Some(Errno::ACCESS) => (permanent, Some(Denied::look(path, asked).to_string())),
+            Some(Errno::ROFS) => (permanent, Some("the file system is mounted read-only".to_owned())),
+            errno => (ErrorKind::Unavailable, errno.and_then(|errno| hint_for(asked, errno))),
+        }
+    };
+    let failure = Error::new(kind, what).because(plain(error));
+    if let Some(hint) = hint { failure.hint(hint) } else { failure }
+}
+
+/// Advice for a file system that cannot name a file without possibly replacing another.
+const NO_WAY: &str = "this file system has neither hard links nor a rename that never replaces a file, so an archived file \
+                      could be overwritten in it; keep the archive on a local disk or NFS, or give the URL of an object store";
+
+fn is_no_way(error: &(dyn StdError + 'static)) -> bool {
+    let inside = |error: &&io::Error| error.get_ref().is_some_and(|inner| inner.is::<NoWay>());
+    chain(error).filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| inside(&error))
+}
+
+fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+    chain(error).find_map(|error| error.downcast_ref::<io::Error>())
+}
+
+/// Returns the system's error without the words that `object_store` puts around it.
+fn plain(error: impl StdError + Send + Sync + 'static) -> io::Error {
+    match cause(&error) {
+        Some(cause) => match cause.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(cause.kind(), cause.to_string()),
+        },
+        None => io::Error::other(joined(chain(&error))),
     }
-    let hint = format!(
-        "this user may not {}: run this as the user that runs the server, which owns the archive",
-        right(asked)
-    );
-    Error::new(ErrorKind::Local, what).because(error).hint(hint)
 }
 
 /// Returns a hint for the user.
-fn hint_for(asked: Asked, error: &(dyn StdError + 'static)) -> Option<String> {
-    let cause = chain(error).find_map(|error| error.downcast_ref::<io::Error>())?;
+fn hint_for(asked: Asked, errno: Errno) -> Option<String> {
     let makes_a_file = matches!(asked, Asked::Create | Asked::Write);
-    match Errno::from_io_error(cause)? {
+    match errno {
         Errno::NOSPC | Errno::DQUOT if makes_a_file => Some("free some space there".to_owned()),
-        Errno::ROFS => Some("the file system is mounted read-only".to_owned()),
-        Errno::ACCESS => Some(format!("the user that runs the server must be able to {}", right(asked))),
-        Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS if asked == Asked::Create => Some(
-            "walkeep publishes a file by a hard link, which never replaces anything; this file system seems to \
-             have none, so choose another one"
-                .to_owned(),
-        ),
         Errno::PERM if asked == Asked::Delete => Some(
             "only the owner may delete there, or the file is protected (chattr); run this as the user that runs the server"
                 .to_owned(),
@@ -54,14 +91,99 @@ fn hint_for(asked: Asked, error: &(dyn StdError + 'static)) -> Option<String> {
     }
 }
 
-/// Describes the permission that the request needs.
-fn right(asked: Asked) -> &'static str {
-    match asked {
-        Asked::Create | Asked::Write => "write there",
-        Asked::Look => "look there, so enter every directory above",
-        Asked::Read => "read it, and enter every directory above",
-        Asked::List => "list what is there, and enter every directory above",
-        Asked::Delete => "delete there, which is up to the directory's permissions, not the file's",
+/// A denied request: who asked, and what stands in the way.
+#[derive(Debug)]
+struct Denied {
+    user: String,
+    asked: Asked,
+    /// `None` if it cannot be told.
+    by: Option<Barrier>,
+}
+
+/// A file or directory whose permissions deny a request.
+#[derive(Debug)]
+struct Barrier {
+    path: String,
+    owner: String,
+    is_own: bool,
+    /// Permission bits.
+    mode: u32,
+    /// `true` if it is a directory above, which must be entered.
+    is_above: bool,
+}
+
+impl Denied {
+    /// Looks from the top down for what denies this user the request.
+    fn look(path: &Path, asked: Asked) -> Self {
+        let user = Uid::effective();
+        Self { user: name_of(user), asked, by: barrier(path, asked, user) }
+    }
+}
+
+fn barrier(path: &Path, asked: Asked, user: Uid) -> Option<Barrier> {
+    let of = |path: &Path, found: &Metadata, is_above| Barrier {
+        path: path.display().to_string(),
+        owner: name_of(Uid::from_raw(found.uid())),
+        is_own: found.uid() == user.as_raw(),
+        mode: found.mode() & 0o7777,
+        is_above,
+    };
+    let mut above: Vec<&Path> = path.ancestors().filter(|above| !above.as_os_str().is_empty()).collect();
+    above.reverse();
+    let mut last: Option<(&Path, Metadata)> = None;
+    for reached in above {
+        match fs::metadata(reached) {
+            Ok(found) => last = Some((reached, found)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let (path, found) = last?;
+                return Some(of(path, &found, true));
+            }
+            Err(_) => break,
+        }
+    }
+    let (reached, found) = last?;
+    // A file's name belongs to its directory.
+    if matches!(asked, Asked::Create | Asked::Write | Asked::Delete) && !found.is_dir() {
+        let directory = reached.parent()?;
+        return Some(of(directory, &fs::metadata(directory).ok()?, false));
+    }
+    Some(of(reached, &found, false))
+}
+
+/// Returns the user's name with its number, or the number alone.
+fn name_of(user: Uid) -> String {
+    match User::from_uid(user) {
+        Ok(Some(found)) => format!("{} (uid {user})", found.name.escape_debug()),
+        _ => format!("uid {user}"),
+    }
+}
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { user, asked, by } = self;
+        let right = match asked {
+            Asked::Create | Asked::Write => "write in",
+            Asked::Look | Asked::Read => "read",
+            Asked::List => "list",
+            Asked::Delete => "delete in",
+        };
+        let Some(Barrier { path, owner, is_own, mode, is_above }) = by else {
+            return write!(f, "{user} may not {right} it, or not enter a directory above");
+        };
+        let right = if *is_above { "enter" } else { right };
+        write!(f, "{user} may not {right} {path}")?;
+        if *is_own {
+            return write!(f, ", its own, because of its mode {mode:04o}: chmod u+rwX {path}");
+        }
+        write!(f, ", which belongs to {owner} and has the mode {mode:04o}: ")?;
+        if *is_above {
+            write!(f, "let that user enter, with chmod o+x {path} for example")
+        } else {
+            write!(
+                f,
+                "run walkeep as the user that runs the server, and give that user what is there with chown -R"
+            )
+        }
     }
 }
 
@@ -72,42 +194,92 @@ mod tests {
     const ALL: [Asked; 6] =
         [Asked::Create, Asked::Write, Asked::Look, Asked::Read, Asked::List, Asked::Delete];
 
-    #[test]
-    fn a_missing_permission_is_named() {
-        let denied = || io::Error::from(Errno::ACCESS);
-        for asked in ALL {
-            for error in
-                [failed(String::new(), asked, denied()), failed_for_good(String::new(), asked, denied())]
-            {
-                let text = error.report();
-                for (word, those) in [
-                    ("write", &[Asked::Create, Asked::Write][..]),
-                    ("look", &[Asked::Look]),
-                    ("read", &[Asked::Read]),
-                    ("list", &[Asked::List]),
-                    ("delete", &[Asked::Delete]),
-                ] {
-                    assert_eq!(
-                        text.contains(&format!(" {word} ")),
-                        those.contains(&asked),
-                        "{asked:?}: {text}"
-                    );
-                }
-            }
-        }
+    fn of(errno: Errno, asked: Asked) -> Error {
+        failed("cannot".to_owned(), Path::new("/"), asked, io::Error::from(errno))
+    }
+
+    fn denied(by: Option<Barrier>, asked: Asked) -> String {
+        Denied { user: "postgres (uid 101)".to_owned(), asked, by }.to_string()
+    }
+
+    fn barrier_of(owner: &str, mode: u32, is_above: bool) -> Barrier {
+        let is_own = owner == "postgres";
+        Barrier { path: "/mnt/a".to_owned(), owner: owner.to_owned(), is_own, mode, is_above }
     }
 
     #[test]
-    fn hard_links_and_space_matter_only_when_a_file_is_created() {
-        let hint = |asked, errno| hint_for(asked, &io::Error::from(errno)).unwrap_or_default();
-        for asked in ALL {
-            let makes = matches!(asked, Asked::Create | Asked::Write);
-            assert_eq!(hint(asked, Errno::NOSPC).contains("space"), makes, "{asked:?}");
-            for errno in [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS] {
-                let about_links = hint(asked, errno).contains("hard link");
-                assert_eq!(about_links, asked == Asked::Create, "{asked:?} {errno:?}");
+    fn what_somebody_has_to_change_first_is_not_tried_again() {
+        for (errno, kind) in [
+            (Errno::ACCESS, ErrorKind::Refused),
+            (Errno::ROFS, ErrorKind::Refused),
+            (Errno::IO, ErrorKind::Unavailable),
+            (Errno::NOSPC, ErrorKind::Unavailable),
+            (Errno::STALE, ErrorKind::Unavailable),
+        ] {
+            for asked in ALL {
+                assert_eq!(of(errno, asked).kind(), kind, "{errno:?} {asked:?}");
             }
         }
-        assert!(hint(Asked::Delete, Errno::PERM).contains("owner"));
+        let for_good =
+            failed_for_good(String::new(), Path::new("/"), Asked::List, io::Error::from(Errno::ACCESS));
+        assert_eq!(for_good.kind(), ErrorKind::Local);
+    }
+
+    #[test]
+    fn a_denial_names_the_user_the_owner_and_the_way_out() {
+        for (asked, right) in
+            ALL.into_iter().zip(["write in", "write in", "read", "read", "list", "delete in"])
+        {
+            let text = denied(Some(barrier_of("root (uid 0)", 0o700, false)), asked);
+            assert!(
+                text.starts_with(&format!(
+                    "postgres (uid 101) may not {right} /mnt/a, which belongs to root (uid 0) and has the mode 0700: "
+                )),
+                "{text}"
+            );
+            assert!(text.contains("chown"), "{text}");
+            assert!(denied(None, asked).contains(right));
+        }
+        let above = denied(Some(barrier_of("root (uid 0)", 0o700, true)), Asked::Read);
+        assert!(above.contains("may not enter /mnt/a,") && above.contains("chmod o+x /mnt/a"), "{above}");
+        let own = denied(Some(barrier_of("postgres", 0o500, false)), Asked::Create);
+        assert!(own.contains("its own") && own.contains("chmod u+rwX /mnt/a"), "{own}");
+    }
+
+    #[test]
+    fn the_file_or_the_directory_that_denies_is_found() {
+        let temporary = tempfile::tempdir().unwrap();
+        let file = temporary.path().join("file");
+        fs::write(&file, "").unwrap();
+        let path = |path: &Path, asked| barrier(path, asked, Uid::effective()).unwrap().path;
+        assert_eq!(path(&file, Asked::Read), file.display().to_string());
+        for asked in [Asked::Create, Asked::Delete] {
+            assert_eq!(path(&file, asked), temporary.path().display().to_string(), "{asked:?}");
+        }
+        assert_eq!(
+            path(&temporary.path().join("new"), Asked::Create),
+            temporary.path().display().to_string()
+        );
+    }
+
+    #[test]
+    fn the_libraries_words_are_left_out() {
+        let source = Box::new(io::Error::from(Errno::NOSPC));
+        let error = object_store::Error::Generic { store: "LocalFileSystem", source };
+        let text = failed("cannot write x".to_owned(), Path::new("/x"), Asked::Write, error).report();
+        assert_eq!(text, "cannot write x: No space left on device (os error 28); free some space there");
+        let source = Box::<dyn StdError + Send + Sync>::from("it is odd");
+        let error = object_store::Error::Generic { store: "LocalFileSystem", source };
+        let text = failed("cannot write x".to_owned(), Path::new("/x"), Asked::Write, error).report();
+        assert!(text.contains("it is odd"), "{text}");
+    }
+
+    #[test]
+    fn space_matters_only_when_a_file_is_created() {
+        for asked in ALL {
+            let makes = matches!(asked, Asked::Create | Asked::Write);
+            assert_eq!(of(Errno::NOSPC, asked).report().contains("space there"), makes, "{asked:?}");
+        }
+        assert!(of(Errno::PERM, Asked::Delete).report().contains("owner"));
     }
 }

@@ -1,38 +1,38 @@
-//! Publishing of files that are too large for memory, in the steps that `object_store` uses for others: write a
-//! staging file next to the final name, flush it, hard-link it to that name, which fails if the name exists, and
-//! flush the directory. A payload of `object_store`'s that is a file would replace this module
-//! (<https://github.com/apache/arrow-rs-object-store/issues/281>).
+//! Publishing of archived files: write a staging file next to the final name, flush it, give it that name in one step that
+//! fails if the name exists, and flush the directory.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::directory::flush;
+use super::naming::give_name;
 use crate::archive::content::for_each_part;
 use crate::blocking::blocking;
+use crate::frame::Content;
+use crate::whole_file::flush;
 
-/// Creates the file `path` from `head` and `bytes` bytes of `file`, durably. Fails with
-/// [`io::ErrorKind::AlreadyExists`] only if `path` exists.
+/// Creates the file `path`, durably. Fails with [`io::ErrorKind::AlreadyExists`] only if `path` exists.
 ///
 /// If dropped before its end, it has published the whole file or never will, and leaves no staging file.
-pub(super) async fn publish(path: PathBuf, head: Bytes, file: Arc<File>, bytes: u64) -> io::Result<()> {
+pub(super) async fn publish(path: PathBuf, content: Content<File>) -> io::Result<()> {
     let (mut staged, staging) = {
         let path = path.clone();
         blocking(move || create(&path)).await?
     };
     let name = staging.path.clone();
     blocking(move || {
-        staged.write_all(&head)?;
-        for_each_part(&file, bytes, |part| staged.write_all(part))?;
+        match content {
+            Content::Memory(chunks) => chunks.iter().try_for_each(|chunk| staged.write_all(chunk))?,
+            Content::Overflow { head, file, bytes } => {
+                staged.write_all(&head)?;
+                for_each_part(&file, bytes, |part| staged.write_all(part))?;
+            }
+        }
         staged.sync_all()?;
-        fs::hard_link(&name, &path)?;
-        // A leftover staging file is recognizable and harmless.
-        let _ = fs::remove_file(&name);
+        give_name(&staged, &name, &path)?;
         path.parent().map_or(Ok(()), flush)
     })
     .await?;
@@ -40,19 +40,25 @@ pub(super) async fn publish(path: PathBuf, head: Bytes, file: Arc<File>, bytes: 
     Ok(())
 }
 
-/// Creates a staging file next to `path`, with a name that no archived file and no other call uses.
+/// Creates a staging file next to `path`: `NAME#1`, or with the first number that is free. `object_store` leaves files with such
+/// names out of its listings.
 fn create(path: &Path) -> io::Result<(File, Staging)> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Digits only: `object_store` names its own staging files so, and leaves such files out of listings.
-    name.push(format!("#{}", fastrand::u64(..)));
-    let path = path.with_file_name(name);
-    let file = File::create_new(&path).map_err(|error| match error.kind() {
-        // The caller interprets this kind as a conflict.
-        io::ErrorKind::AlreadyExists => io::Error::other(error),
-        _ => error,
-    })?;
-    Ok((file, Staging { path }))
+    for number in 1..=MOST_LEFTOVERS {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!("#{number}"));
+        let path = path.with_file_name(name);
+        match File::options().read(true).write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((file, Staging { path })),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // Not of the kind that the caller interprets as a conflict.
+    Err(io::Error::other(format!("{MOST_LEFTOVERS} staging files of this name are left over")))
 }
+
+/// Maximum number of staging files for one name. Each is the leftover of a push that was killed, until a prune removes it.
+const MOST_LEFTOVERS: u64 = 10_000;
 
 /// The name of a staging file, which is removed on drop.
 ///
@@ -90,7 +96,9 @@ impl Drop for Staging {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::future::Future;
+    use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
 
     const BYTES: u64 = 3 << 20;
@@ -99,10 +107,11 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
     }
 
-    fn large() -> Arc<File> {
+    /// Returns content of `head` and `bytes` bytes of a file that has [`BYTES`].
+    fn large(head: &'static str, bytes: u64) -> Content<File> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![7; usize::try_from(BYTES).unwrap()]).unwrap();
-        Arc::new(file)
+        Content::Overflow { head: head.into(), file: Arc::new(file), bytes }
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -116,20 +125,26 @@ mod tests {
     fn a_file_is_published_completely_and_once() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("name");
-        let publish = |head: &'static str| block_on(publish(path.clone(), head.into(), large(), BYTES));
-        publish("one").unwrap();
+        let small = || Content::Memory(vec![Bytes::from("o"), Bytes::from("ne")]);
         let whole = [&b"one"[..], &vec![7; usize::try_from(BYTES).unwrap()]].concat();
-        assert!(fs::read(&path).unwrap() == whole);
-        assert_eq!(publish("two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert!(fs::read(&path).unwrap() == whole);
-        assert_eq!(names(temporary.path()), ["name"]);
+        for (content, expected) in [(small(), &b"one"[..]), (large("one", BYTES), &whole)] {
+            block_on(publish(path.clone(), content)).unwrap();
+            assert!(fs::read(&path).unwrap() == expected);
+            for other in [Content::Memory(vec![Bytes::from("two")]), large("two", BYTES)] {
+                let error = block_on(publish(path.clone(), other)).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+                assert!(fs::read(&path).unwrap() == expected);
+            }
+            assert_eq!(names(temporary.path()), ["name"]);
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]
     fn a_failure_leaves_no_file() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("name");
-        let too_short = publish(path, Bytes::new(), large(), BYTES + 1);
+        let too_short = publish(path, large("", BYTES + 1));
         assert_eq!(block_on(too_short).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(names(temporary.path()), [""; 0]);
     }
@@ -141,7 +156,7 @@ mod tests {
         for polls in 0..4 {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let mut publishing = Box::pin(publish(path.clone(), Bytes::new(), large(), BYTES));
+                let mut publishing = Box::pin(publish(path.clone(), large("", BYTES)));
                 let mut context = Context::from_waker(Waker::noop());
                 for _ in 0..polls {
                     if let Poll::Ready(outcome) = publishing.as_mut().poll(&mut context) {

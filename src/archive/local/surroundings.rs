@@ -147,7 +147,7 @@ fn has_a_file(directory: &Path) -> Result<bool, Error> {
         match fs::metadata(&path) {
             Ok(found) if found.is_file() => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(failed(format!("cannot look at {}", path.display()), Asked::Look, error));
+                return Err(failed(format!("cannot look at {}", path.display()), &path, Asked::Look, error));
             }
             _ => {}
         }
@@ -173,6 +173,6 @@ fn since(path: &Path) -> Result<Timestamp, Error> {
     match fs::metadata(path).and_then(|found| found.modified()) {
         Ok(modified) => Ok(Timestamp::try_from(modified).unwrap_or(Timestamp::MAX)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Timestamp::MAX),
-        Err(error) => Err(failed(format!("cannot look at {}", path.display()), Asked::Look, error)),
+        Err(error) => Err(failed(format!("cannot look at {}", path.display()), path, Asked::Look, error)),
     }
 }

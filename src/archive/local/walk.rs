@@ -31,9 +31,12 @@ impl Local {
             let mut walk = Walk { system, inventory: Inventory::default() };
             match walk.directory(&path, &system.to_string(), 0) {
                 Ok(_) => Ok(walk.inventory),
-                Err((path, error)) => {
-                    Err(failed_for_good(format!("cannot look at {}", path.display()), Asked::List, error))
-                }
+                Err((path, error)) => Err(failed_for_good(
+                    format!("cannot look at {}", path.display()),
+                    &path,
+                    Asked::List,
+                    error,
+                )),
             }
         })
         .await
@@ -101,7 +104,7 @@ async fn delete_paths(
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     let what = format!("cannot delete {}", path.display());
-                    return Err(failed(what, Asked::Delete, error));
+                    return Err(failed(what, &path, Asked::Delete, error));
                 }
             }
         }

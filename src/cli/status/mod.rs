@@ -5,7 +5,6 @@ mod limits;
 mod prometheus;
 mod text;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -14,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::archive::Archive;
 use crate::cli::exit::ExitStatuses;
+use crate::cli::output::Output;
 use crate::cli::print::print_text;
 use crate::cli::supervise::supervise;
 use crate::cli::tool::Tool;
@@ -22,7 +22,7 @@ use crate::config::Given;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::status::{self, Beside, StatusRequest};
-use crate::whole_file::{IfTaken, Readers, WholeFile};
+use crate::whole_file::{IfTaken, Readers};
 use crate::work::Work;
 use limits::Limits;
 
@@ -96,7 +96,7 @@ impl Status {
                 print_text(&text)?;
                 Ok(())
             }
-            Some(path) => replace(path, &text).map_err(|error| {
+            Some(path) => OUTPUT.write(path, text.as_bytes()).map_err(|error| {
                 Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
             }),
         };
@@ -116,14 +116,5 @@ impl Status {
     }
 }
 
-/// Writes a file next to `path`, and gives it that name once it is complete. It need not be durable.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    // /dev/null must not be replaced.
-    if path.metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is not a file"));
-    }
-    // A collector of metrics runs as another user.
-    let file =
-        WholeFile { prefix: ".tmp", readers: Readers::All, durable: false, if_taken: IfTaken::Replace };
-    file.write(path, text.as_bytes())
-}
+/// Output for a collector of metrics, which runs as another user. It need not be durable.
+const OUTPUT: Output = Output { readers: Readers::All, durable: false, if_taken: IfTaken::Replace };

@@ -11,9 +11,9 @@ use std::{
 use support::{
     data_directory::SEGMENT,
     large::{LARGE, segment_of},
-    push::{Pusher, SYSTEM, fails, succeeds},
+    push::{Pusher, SEGMENT_KEY, SYSTEM, fails, succeeds},
     running::outcome_of,
-    strace::{Call, changes_of, trace},
+    strace::{Call, changes_of, parse_log, trace, with_effects},
     user,
 };
 
@@ -61,8 +61,11 @@ impl Traced {
     /// Asserts that a new file is durable before its name appears, and the name before the end.
     fn assert_published_durably(&self, file: &Path) {
         let naming = self.naming(file);
-        let staged = naming.first_path().unwrap();
-        assert_ne!(staged, file);
+        let staged = self.0.iter().filter(|call| call.creates()).filter_map(Call::path).find(|path| {
+            path.parent() == file.parent()
+                && path.to_str().unwrap().starts_with(&format!("{}#", file.display()))
+        });
+        let staged = staged.unwrap();
         let is_write = |call: &&Call| call.name == "write" && call.path() == Some(staged);
         let last_write = self.0.iter().rfind(is_write).unwrap();
         self.assert_flushed_between(staged, Some(last_write), naming);
@@ -185,7 +188,11 @@ fn a_push_fails_if_any_step_fails_and_leaves_no_staging_file() {
         if step > naming && change.is("unlink", &change.path) {
             continue; // all that was promised is done, and what is left is told apart by its name
         }
-        fails(1, change.replaced("error=EIO", &pusher.sandbox, &push), &[SEGMENT, "Input/output error"]);
+        // EIO of a link means that there are no links, and a rename gives the name.
+        let (error, words) =
+            if step == naming { ("ENOSPC", "No space left") } else { ("EIO", "Input/output error") };
+        let push = change.replaced(&format!("error={error}"), &pusher.sandbox, &push);
+        fails(1, push, &[SEGMENT, words]);
         let expected: &[&str] = if step > naming { &[key] } else { &[] };
         assert_eq!(pusher.files(), expected, "{change:?}");
         succeeds(pusher.push(SEGMENT));
@@ -203,29 +210,65 @@ fn a_resend_fails_if_a_flush_fails() {
     let flushed =
         |path: &Path| changes_of(&traced.0, path).into_iter().find(|change| change.is("fsync", path));
     // As of a file system that has become read-only because of an error.
-    for (error, words) in [("EIO", "Input/output error"), ("EROFS", "Read-only file system")] {
+    for (error, status, words) in [("EIO", 1, "Input/output error"), ("EROFS", 2, "Read-only file system")] {
         for path in file.ancestors().take_while(|path| path.starts_with(&archive)) {
             let flush = flushed(path).unwrap();
             let push = flush.replaced(&format!("error={error}"), &pusher.sandbox, &pusher.push(SEGMENT));
-            fails(1, push, &[SEGMENT, "to disk", words]);
+            fails(status, push, &[SEGMENT, "to disk", words]);
             assert!(pusher.stored(SEGMENT) == stored, "{flush:?}");
         }
     }
     succeeds(pusher.push(SEGMENT));
 }
 
+/// Returns a push in a file system whose hard links fail with this error.
+fn without_links(pusher: &Pusher, error: &str, others: &[&str]) -> Command {
+    let links = ["link", "linkat"].map(|call| format!("{call}:error={error}"));
+    let effects: Vec<&str> = links.iter().map(String::as_str).chain(others.iter().copied()).collect();
+    with_effects(&effects, &pusher.sandbox, &pusher.push(SEGMENT))
+}
+
 #[test]
-fn a_file_system_without_hard_links_is_reported_as_such() {
+fn a_file_system_without_hard_links_is_served_by_a_rename_that_replaces_nothing() {
+    let (pusher, _) = pusher_with_segment();
+    for error in ["EPERM", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EIO"] {
+        succeeds(without_links(&pusher, error, &[]));
+        assert_eq!(pusher.files(), [SEGMENT_KEY], "{error}");
+        let calls = parse_log(&pusher.sandbox);
+        let naming = Traced(calls);
+        assert!(naming.naming(&pusher.file(SEGMENT)).name.starts_with("renameat2"), "{error}");
+        naming.assert_published_durably(&pusher.file(SEGMENT));
+        // Whoever looks only now still finds it taken.
+        fs::write(pusher.file(SEGMENT), "of another").unwrap();
+        user::hand_over(&pusher.file(SEGMENT));
+        let outcome = outcome_of(without_links(&pusher, error, &[]));
+        assert_ne!(outcome.status, 0, "{}", outcome.stderr);
+        assert_eq!(fs::read(pusher.file(SEGMENT)).unwrap(), b"of another", "{error}");
+        fs::remove_file(pusher.file(SEGMENT)).unwrap();
+    }
+}
+
+#[test]
+fn a_file_system_without_any_way_to_name_a_file_safely_is_refused() {
+    let (pusher, _) = pusher_with_segment();
+    for error in ["EINVAL", "ENOSYS", "EOPNOTSUPP"] {
+        let push = without_links(&pusher, "EPERM", &[&format!("renameat2:error={error}")]);
+        fails(2, push, &[SEGMENT, "neither hard links nor", "object store"]);
+        assert_eq!(pusher.files(), [""; 0], "{error}");
+    }
+    assert_eq!(outcome_of(pusher.push(SEGMENT)).status, 0);
+}
+
+#[test]
+fn a_file_system_that_cannot_flush_directories_is_accepted_as_by_the_server() {
     let (pusher, archive) = pusher_with_segment();
     let push = pusher.push(SEGMENT);
     let traced = Traced::push(&pusher, &push);
-    fs::remove_file(pusher.file(SEGMENT)).unwrap();
+    fs::remove_dir_all(archive.join(SYSTEM.to_string())).unwrap();
     let changes = changes_of(&traced.0, &archive);
-    let naming = changes.iter().find(|change| change.is("link", &pusher.file(SEGMENT))).unwrap();
-    for error in ["EPERM", "EOPNOTSUPP"] {
-        let push = naming.replaced(&format!("error={error}"), &pusher.sandbox, &push);
-        fails(1, push, &[SEGMENT, "hard link", "choose another one"]);
-        assert_eq!(pusher.files(), [""; 0]);
-    }
-    assert_eq!(outcome_of(push).status, 0);
+    let group = pusher.file(SEGMENT).parent().unwrap().to_owned();
+    let flush = changes.iter().rfind(|change| change.is("fsync", &group)).unwrap();
+    succeeds(flush.replaced("error=EINVAL", &pusher.sandbox, &push));
+    fs::remove_dir_all(archive.join(SYSTEM.to_string())).unwrap();
+    fails(1, flush.replaced("error=EIO", &pusher.sandbox, &push), &[SEGMENT, "Input/output error"]);
 }

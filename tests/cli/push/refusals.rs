@@ -344,10 +344,14 @@ fn an_archive_that_is_no_directory_is_a_failure() {
 fn an_archive_without_write_permission_is_a_failure_with_a_hint() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
-    let hint = "the user that runs the server must be able to write there";
+    let hint = "may not write in";
     {
         let _read_only = Permissions::set(Path::new(pusher.archive.url()), 0o555);
-        fails(1, pusher.push(SEGMENT), &[SEGMENT, pusher.archive.url(), "Permission denied", hint]);
+        fails(
+            2,
+            pusher.push(SEGMENT),
+            &[SEGMENT, pusher.archive.url(), "Permission denied", hint, "chmod u+rwX"],
+        );
     }
     assert_eq!(pusher.files(), [""; 0]);
     succeeds(pusher.push(SEGMENT));
@@ -356,7 +360,7 @@ fn an_archive_without_write_permission_is_a_failure_with_a_hint() {
     pusher.data.segment(next, 0);
     {
         let _read_only = Permissions::set(pusher.file(SEGMENT).parent().unwrap(), 0o555);
-        fails(1, pusher.push(next), &[next, pusher.archive.url(), "Permission denied", hint]);
+        fails(2, pusher.push(next), &[next, pusher.archive.url(), "Permission denied", hint]);
     }
     assert_eq!(pusher.files(), [SEGMENT_KEY]);
     succeeds(pusher.push(next));
@@ -367,7 +371,7 @@ fn an_archived_file_that_cannot_be_compared_is_a_failure() {
     let (pusher, _) = pusher_with_archived_segment();
     {
         let _unreadable = Permissions::set(&pusher.file(SEGMENT), 0o000);
-        fails(1, pusher.push(SEGMENT), &[SEGMENT, pusher.archive.url(), "Permission denied"]);
+        fails(2, pusher.push(SEGMENT), &[SEGMENT, pusher.archive.url(), "Permission denied"]);
     }
     assert_eq!(pusher.files(), [SEGMENT_KEY]);
     succeeds(pusher.push(SEGMENT));

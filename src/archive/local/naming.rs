@@ -1,0 +1,219 @@
+//! Giving a staged file its final name in one step that replaces nothing.
+//!
+//! A hard link does so everywhere but on FAT, some network file systems and most of FUSE. `renameat2` with
+//! `RENAME_NOREPLACE` serves most of those. A file system that has neither cannot hold an archive.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use crate::whole_file::link_open_file;
+
+/// The file system has no way to name a file without possibly replacing another.
+#[derive(Debug, thiserror::Error)]
+#[error("link: {link}; renameat2 with RENAME_NOREPLACE: {rename}")]
+pub(super) struct NoWay {
+    link: io::Error,
+    rename: io::Error,
+}
+
+/// Gives the open file `file`, whose name is `staged`, the name `path` in the same directory. Afterwards it may keep its old
+/// name beside the new one, which is harmless. Fails with [`io::ErrorKind::AlreadyExists`] only if `path` exists, and with
+/// [`NoWay`] inside if the file system cannot do it.
+///
+/// Another process may have taken `staged` away, and a third have created a file of that name: that file gets no name here.
+pub(super) fn give_name(file: &File, staged: &Path, path: &Path) -> io::Result<()> {
+    give_name_by(file, staged, path, link, rename_without_replacing)
+}
+
+fn give_name_by(
+    file: &File,
+    staged: &Path,
+    path: &Path,
+    link: impl Fn(&File, &Path, &Path) -> io::Result<()>,
+    rename: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let no_link = match link(file, staged, path) {
+        Ok(()) => {
+            // A leftover staging file is recognizable.
+            let _ = fs::remove_file(staged);
+            return Ok(());
+        }
+        Err(error) if means_no_links(&error) => error,
+        Err(error) => return Err(error),
+    };
+    let renamed = refuses_to_replace(staged, &rename)
+        .and_then(|()| check_name(file, staged))
+        .and_then(|()| rename(staged, path));
+    renamed.map_err(|error| match means_no_such_rename(&error) {
+        true => io::Error::other(NoWay { link: no_link, rename: error }),
+        false => error,
+    })
+}
+
+fn link(file: &File, staged: &Path, path: &Path) -> io::Result<()> {
+    match link_open_file(file, path) {
+        // Without `/proc`, there is only the name.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !Path::new("/proc/self/fd").exists() => {
+            check_name(file, staged)?;
+            fs::hard_link(staged, path)
+        }
+        linked => linked,
+    }
+}
+
+/// Checks that the name still is that of the open file.
+fn check_name(file: &File, name: &Path) -> io::Result<()> {
+    let (file, named) = (file.metadata()?, fs::symlink_metadata(name)?);
+    if (file.dev(), file.ino()) == (named.dev(), named.ino()) {
+        return Ok(());
+    }
+    Err(io::Error::from(io::ErrorKind::NotFound))
+}
+
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+/// Tries the rename on an existing file, because a server of FUSE may ignore the flag and replace that.
+fn refuses_to_replace(staged: &Path, rename: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+    let mut name = staged.as_os_str().to_owned();
+    name.push("0");
+    let taken = Path::new(&name);
+    File::create_new(taken).map_err(io::Error::other)?;
+    let renamed = rename(staged, taken);
+    fs::remove_file(taken)?;
+    match renamed {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Err(io::Error::from(Errno::INVAL)),
+    }
+}
+
+/// Returns `true` for the errors of file systems without hard links: of FAT, FUSE, SMB.
+fn means_no_links(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::IO | Errno::MLINK)
+    )
+}
+
+/// Returns `true` for the errors of file systems and kernels without such a rename.
+fn means_no_such_rename(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Way<'a> = &'a dyn Fn(&Path, &Path) -> io::Result<()>;
+
+    fn fails(errno: Errno) -> impl Fn(&Path, &Path) -> io::Result<()> {
+        move |_, _| Err(errno.into())
+    }
+
+    /// Names a staged file by a link that fails with `errno`, or else by `rename`.
+    fn without_links(staged: &Path, path: &Path, errno: Errno, rename: Way) -> io::Result<()> {
+        let file = File::open(staged).unwrap();
+        give_name_by(&file, staged, path, |_, _, _| Err(errno.into()), rename)
+    }
+
+    fn scene() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let [staged, path] = ["name#1", "name"].map(|name| directory.path().join(name));
+        fs::write(&staged, "staged").unwrap();
+        (directory, staged, path)
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_gets_its_name_by_a_link_or_else_by_a_rename() {
+        for errno in [None, Some(Errno::PERM), Some(Errno::OPNOTSUPP), Some(Errno::IO), Some(Errno::INVAL)] {
+            let (directory, staged, path) = scene();
+            match errno {
+                None => give_name(&File::open(&staged).unwrap(), &staged, &path).unwrap(),
+                Some(errno) => without_links(&staged, &path, errno, &rename_without_replacing).unwrap(),
+            }
+            assert_eq!(fs::read(&path).unwrap(), b"staged", "{errno:?}");
+            assert_eq!(names(directory.path()), ["name"], "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn neither_way_replaces_a_file() {
+        for by_rename in [false, true] {
+            let (directory, staged, path) = scene();
+            fs::write(&path, "archived").unwrap();
+            let given = if by_rename {
+                without_links(&staged, &path, Errno::PERM, &rename_without_replacing)
+            } else {
+                give_name(&File::open(&staged).unwrap(), &staged, &path)
+            };
+            assert_eq!(given.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&path).unwrap(), b"archived");
+            assert_eq!(names(directory.path()), ["name", "name#1"]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_has_taken_the_staged_ones_name_is_not_published() {
+        for by_rename in [false, true] {
+            let (_directory, staged, path) = scene();
+            let file = File::open(&staged).unwrap();
+            fs::remove_file(&staged).unwrap();
+            fs::write(&staged, "half of another").unwrap();
+            let given = if by_rename {
+                give_name_by(
+                    &file,
+                    &staged,
+                    &path,
+                    |_, _, _| Err(Errno::PERM.into()),
+                    rename_without_replacing,
+                )
+            } else {
+                give_name(&file, &staged, &path)
+            };
+            assert_eq!(given.unwrap_err().kind(), io::ErrorKind::NotFound, "{by_rename}");
+            assert!(!path.exists(), "{by_rename}");
+        }
+    }
+
+    #[test]
+    fn a_rename_that_would_replace_is_not_used() {
+        let (directory, staged, path) = scene();
+        fs::write(&path, "archived").unwrap();
+        let replacing = |from: &Path, to: &Path| fs::rename(from, to);
+        let error = without_links(&staged, &path, Errno::PERM, &replacing).unwrap_err();
+        assert!(error.get_ref().is_some_and(|inner| inner.is::<NoWay>()), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"archived");
+        assert_eq!(names(directory.path()), ["name"]);
+    }
+
+    #[test]
+    fn a_file_system_with_neither_way_is_told_from_one_that_fails() {
+        let (_directory, staged, path) = scene();
+        let given = |link, rename| {
+            let error = without_links(&staged, &path, link, &fails(rename)).unwrap_err();
+            (error.get_ref().is_some_and(|inner| inner.is::<NoWay>()), error.kind())
+        };
+        assert!(given(Errno::PERM, Errno::INVAL).0);
+        assert!(given(Errno::OPNOTSUPP, Errno::NOSYS).0);
+        assert_eq!(given(Errno::NOSPC, Errno::INVAL), (false, io::ErrorKind::StorageFull));
+        assert_eq!(given(Errno::IO, Errno::NOSPC), (false, io::ErrorKind::StorageFull));
+        assert!(!given(Errno::IO, Errno::IO).0, "a disk that is broken");
+        assert!(!path.exists());
+    }
+}
