@@ -8,6 +8,7 @@
 //! - [`call`]: run of one call: time limit, end by a signal, retries, and operations that hang.
 //! - [`work`]: stop signal, clock and progress of long work.
 //! - `whole_file`: a file that appears under its name completely, or not at all.
+//! - `misspelt`: recognition of misspelt names.
 //! - [`archive`]: an archive in a directory or an object store, whose files are durable and never replaced.
 //! - `archived_file`: reading and verification of one archived file.
 //! - [`spool`]: data that one call leaves for the next, and temporary files for data too large for memory.
@@ -37,6 +38,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod list;
+mod misspelt;
 pub mod prefetch;
 pub mod prune;
 pub mod push;

@@ -66,6 +66,8 @@ impl Common {
 pub(super) enum Nothing {
     /// It asks for `--help` or `--version`, whose text this holds.
     Asked(Box<clap::Error>),
+    /// It is empty, and is answered with the help.
+    Empty(Box<clap::Error>),
     /// It is wrong.
     Wrong(Error),
 }
@@ -78,6 +80,10 @@ impl Nothing {
                 let _ = answer.print();
                 ExitCode::SUCCESS
             }
+            Self::Empty(help) => {
+                let _ = help.print();
+                ExitCode::from(2)
+            }
             Self::Wrong(error) => report(&error),
         }
     }
@@ -85,8 +91,10 @@ impl Nothing {
 
 /// Parses a command line whose first word is the program.
 pub(super) fn parse<P: Parser>(line: impl IntoIterator<Item = OsString>) -> Result<P, Nothing> {
-    P::try_parse_from(line).map_err(|error| {
-        if is_question(&error) { Nothing::Asked(Box::new(error)) } else { Nothing::Wrong(unusable(&error)) }
+    P::try_parse_from(line).map_err(|error| match error.kind() {
+        ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion => Nothing::Asked(Box::new(error)),
+        ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Nothing::Empty(Box::new(error)),
+        _ => Nothing::Wrong(unusable(&error)),
     })
 }
 
@@ -103,10 +111,6 @@ pub(super) fn parse_servers<P: Parser>(line: Vec<OsString>) -> Result<P, Nothing
     })
 }
 
-fn is_question(error: &clap::Error) -> bool {
-    matches!(error.kind(), ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion)
-}
-
 fn unusable(error: &clap::Error) -> Error {
     // The first paragraph contains the error. The rest of clap's page would be noise in a server's log.
     let text = error.render().to_string();
@@ -114,7 +118,14 @@ fn unusable(error: &clap::Error) -> Error {
     let details: Vec<&str> =
         text.lines().skip(1).take_while(|line| !line.is_empty()).map(str::trim).collect();
     let what = if details.is_empty() { what.to_owned() } else { format!("{what}: {}", details.join(" ")) };
-    Error::new(ErrorKind::Configuration, what).hint("--help shows the usage")
+    let error = Error::new(ErrorKind::Configuration, what);
+    // clap's first suggestion is what is meant; its others say how a value could begin with a dash.
+    let suggestion = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let error = match suggestion {
+        Some(suggestion) if suggestion.contains("similar") => error.hint(suggestion),
+        _ => error,
+    };
+    error.hint_also("--help shows the usage")
 }
 
 /// Parses the name of a WAL file.
@@ -146,7 +157,7 @@ mod tests {
     fn read(parse: impl FnOnce(Vec<OsString>) -> Result<Line, Nothing>, line: &str) -> String {
         match parse(line.split(' ').map(OsString::from).collect()) {
             Ok(line) => line.name,
-            Err(Nothing::Asked(_)) => "asked".to_owned(),
+            Err(Nothing::Asked(_) | Nothing::Empty(_)) => "asked".to_owned(),
             Err(Nothing::Wrong(error)) => error.report(),
         }
     }
@@ -170,7 +181,14 @@ mod tests {
 
     #[test]
     fn an_error_in_a_command_line_is_one_line() {
-        assert_eq!(read(parse, "x --flog a"), "unexpected argument '--flog' found; --help shows the usage");
+        assert_eq!(
+            read(parse, "x --flog a"),
+            "unexpected argument '--flog' found; a similar argument exists: '--flag'; --help shows the usage"
+        );
+        assert_eq!(
+            read(parse, "x --wholly-else a"),
+            "unexpected argument '--wholly-else' found; --help shows the usage"
+        );
         let message = read(parse_servers, "x");
         assert!(message.contains("<NAME>") && message.lines().count() == 1, "{message}");
     }

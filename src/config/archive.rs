@@ -26,6 +26,11 @@ pub(super) fn archive(
         ArchiveUrl::Store(_) => environment(),
     };
     let store = StoreOptions { file: settings, environment, objects: None };
+    if let ArchiveUrl::Store(url) = &url
+        && let Some((name, why)) = store.wrong_in_file(url.provider)
+    {
+        return Err(file.wrong_in_store(&name, &why));
+    }
     if let (ArchiveUrl::Store(url), Some((path, mode))) = (&url, &file.origin)
         && mode & 0o004 != 0
         && store.file_holds_a_secret(url.provider)
@@ -46,7 +51,11 @@ mod tests {
 
     /// Returns the outcome for a file with these permissions.
     fn read(text: &str, mode: u32) -> Result<ArchiveOptions, String> {
-        let file = File { given: toml::from_str(text).unwrap(), origin: Some(("/w.toml".into(), mode)) };
+        let file = File {
+            given: toml::from_str(text).unwrap(),
+            text: text.to_owned(),
+            origin: Some(("/w.toml".into(), mode)),
+        };
         archive(&Given::default(), &file, BTreeMap::new).map_err(|error| error.report())
     }
 
@@ -60,6 +69,25 @@ mod tests {
         ] {
             assert!(read(text, mode).is_ok(), "{text} {mode:o}");
         }
+    }
+
+    #[test]
+    fn a_wrong_setting_of_the_store_is_named_with_its_line() {
+        let wrong = |setting: &str| {
+            read(&format!("archive = 's3://wal'\n[store]\n{setting} = 'x'"), 0o600).unwrap_err()
+        };
+        assert_eq!(
+            wrong("regoin"),
+            "/w.toml, line 3: unknown setting regoin in [store] for an archive in s3://; did you mean region?"
+        );
+        assert!(
+            wrong("read_timeout")
+                .starts_with("/w.toml, line 3: read_timeout in [store]: it must be a duration")
+        );
+        assert!(
+            read("archive = '/a'\n[store]\nregoin = 'x'", 0o600).is_ok(),
+            "a directory needs none of them"
+        );
     }
 
     #[test]

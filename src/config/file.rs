@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::given::Given;
-use super::wrong;
+use super::{mistake, wrong};
 use crate::error::Error;
 
 /// Maximum size of the configuration file in bytes.
@@ -15,6 +15,8 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct File {
     pub(super) given: Given,
+    /// Text that was read.
+    pub(super) text: String,
     /// Path and permissions of the file that was read.
     pub(super) origin: Option<(PathBuf, u32)>,
 }
@@ -37,13 +39,27 @@ pub(super) fn read(path: &Path) -> Result<File, Error> {
 
 /// Parses the text of a file with these permissions.
 pub(super) fn parse(path: &Path, text: &str, mode: u32) -> Result<File, Error> {
-    let given = toml::from_str(text).map_err(|error| {
-        // Only the library's message, because its full report quotes the line, which may contain a secret.
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = 1 + before.matches('\n').count();
-        wrong(format!("{}, line {line}: {}", path.display(), error.message()))
-    })?;
-    Ok(File { given, origin: Some((path.to_owned(), mode)) })
+    let given: Given = toml::from_str(text)
+        .map_err(|error| wrong(format!("{}, {}", path.display(), mistake::explain(text, &error))))?;
+    let file = File { given, text: text.to_owned(), origin: Some((path.to_owned(), mode)) };
+    if let Some(name) = file.given.store.keys().find(|name| mistake::belongs_above_store(name)) {
+        return Err(file.wrong_in_store(name, &format!("{name} belongs above [store]")));
+    }
+    Ok(file)
+}
+
+impl File {
+    /// Creates the error for a setting in `[store]`, with its place if that is known.
+    pub(super) fn wrong_in_store(&self, name: &str, why: &str) -> Error {
+        let path = self.origin.as_ref().map(|(path, _)| path.display());
+        let line = mistake::line_of(&self.text, Some("store"), name);
+        let what = match (path, line) {
+            (Some(path), Some(line)) => format!("{path}, line {line}: {why}"),
+            (Some(path), None) => format!("{path}: {why}"),
+            (None, _) => why.to_owned(),
+        };
+        wrong(what)
+    }
 }
 
 /// Reads a file, and its permissions from the same open file.

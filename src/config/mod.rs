@@ -10,9 +10,11 @@ mod archive;
 mod file;
 mod given;
 mod keep;
+mod mistake;
 mod push;
 mod restore;
 mod units;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -74,6 +76,8 @@ impl Settings {
             Some(path) => file::read(path)?,
             None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
+        let over = |file: Given, text: &str| variables::over(file, text, |name| std::env::var(name).ok());
+        let file = File { given: over(file.given, &file.text)?, ..file };
         Self::merge(given, file, environment)
     }
 
@@ -97,7 +101,7 @@ impl Settings {
         environment: impl FnOnce() -> BTreeMap<String, String>,
     ) -> Result<Self, Error> {
         let archive = archive::archive(given, &file, environment)?;
-        let File { given: file, origin } = file;
+        let File { given: file, origin, .. } = file;
         let connections = file.connections.unwrap_or(CONNECTIONS);
         Ok(Self {
             archive,
@@ -137,7 +141,7 @@ mod tests {
 
     fn merged(given: &Given, file: &str) -> Result<Settings, String> {
         let parsed = toml::from_str(file).map_err(|error: toml::de::Error| error.message().to_owned())?;
-        let file = File { given: parsed, origin: None };
+        let file = File { given: parsed, ..File::default() };
         // All archives here are directories, which need no environment.
         Settings::merge(given, file, || panic!("looked at the environment")).map_err(|error| error.report())
     }

@@ -16,6 +16,7 @@ use object_store::gcp::GoogleConfigKey;
 use super::form;
 use super::given::Objects;
 use crate::archive::url::Provider;
+use crate::misspelt::meant;
 
 /// Settings of an object store, as text, by the names that the user gave them.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -98,6 +99,9 @@ const RESERVED: &[(&str, &str)] = &[
     ("timeout", "the time limit of a call is \"timeout\" outside of [store]"),
 ];
 
+/// Prefix of variables that set what else stands in `[store]`. They sort after the providers' own, and so go before them.
+const OWN_PREFIX: &str = "WALKEEP_STORE_";
+
 /// Settings whose values are secrets.
 const SECRET: &[&str] = &[
     "aws_secret_access_key",
@@ -121,6 +125,14 @@ impl StoreOptions {
             Some("proxy_url") => value.contains('@'),
             Some(name) => is_secret(name),
             None => false,
+        })
+    }
+
+    /// Returns the name of a wrong setting in the configuration file, and what is wrong with it.
+    #[must_use]
+    pub fn wrong_in_file(&self, provider: Provider) -> Option<(String, String)> {
+        self.file.iter().find_map(|(name, value)| {
+            Some((name.clone(), Resolved::default().set(provider, name, value).err()?))
         })
     }
 
@@ -167,7 +179,14 @@ impl Resolved {
             }
             _ => {
                 let canonical = canonical(provider, name).ok_or_else(|| {
-                    format!("unknown setting {name} in [store] for an archive in {}://", provider.scheme())
+                    let what = format!(
+                        "unknown setting {name} in [store] for an archive in {}://",
+                        provider.scheme()
+                    );
+                    match meant(name, usual(provider)) {
+                        Some(known) => format!("{what}; did you mean {known}?"),
+                        None => what,
+                    }
                 })?;
                 self.set_canonical(canonical, value).map_err(|why| format!("{name} in [store]: {why}"))?;
             }
@@ -179,6 +198,10 @@ impl Resolved {
     fn set_from_environment(&mut self, provider: Provider, name: &str, value: &str) -> Result<(), String> {
         let (prefix, renamed) = match (provider, name) {
             _ if value.is_empty() => return Ok(()),
+            _ if name.starts_with(OWN_PREFIX) => {
+                let setting = name.trim_start_matches(OWN_PREFIX).to_ascii_lowercase();
+                return self.set(provider, &setting, value).map_err(|why| format!("{name}: {why}"));
+            }
             (Provider::S3, "AWS_CA_BUNDLE") => return self.set(provider, "ca_file", value),
             (Provider::S3, "AWS_PROFILE") => return self.set(provider, "profile", value),
             (Provider::S3, "AWS_EC2_METADATA_DISABLED") => {
@@ -216,6 +239,45 @@ impl Resolved {
         }
         Ok(())
     }
+}
+
+/// Returns the settings that the guide names, for suggestions.
+fn usual(provider: Provider) -> impl Iterator<Item = &'static str> {
+    const ALL: [&str; 7] = [
+        "ca_file",
+        "conditional_put",
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "read_timeout",
+        "proxy_url",
+    ];
+    let own: &[&str] = match provider {
+        Provider::S3 => &[
+            "endpoint",
+            "region",
+            "access_key_id",
+            "secret_access_key",
+            "session_token",
+            "profile",
+            "virtual_hosted_style_request",
+            "server_side_encryption",
+            "sse_kms_key_id",
+        ],
+        Provider::Google => {
+            &["service_account", "service_account_key", "application_credentials", "base_url"]
+        }
+        Provider::Azure => &[
+            "account_name",
+            "account_key",
+            "sas_token",
+            "client_id",
+            "client_secret",
+            "tenant_id",
+            "endpoint",
+        ],
+    };
+    ALL.iter().chain(own).copied()
 }
 
 /// Returns the reason why a setting, given by its canonical name, cannot be set; `None` if it can.
@@ -290,6 +352,22 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_has_a_variable_that_goes_before_the_providers() {
+        let environment = [
+            ("WALKEEP_STORE_CONDITIONAL_PUT", "yes"),
+            ("WALKEEP_STORE_ENDPOINT", "http://own"),
+            ("WALKEEP_STORE_READ_TIMEOUT", "40s"),
+            ("AWS_ENDPOINT_URL", "http://aws"),
+        ];
+        let resolved = options(&[("endpoint", "http://file")], &environment).resolve(Provider::S3).unwrap();
+        assert_eq!(resolved.provider["aws_endpoint"], "http://own");
+        assert_eq!(resolved.conditional_put, ConditionalPut::Yes);
+        assert_eq!(resolved.connection.read_timeout, Duration::from_secs(40));
+        let error = options(&[], &[("WALKEEP_STORE_REGOIN", "x")]).resolve(Provider::S3).err().unwrap();
+        assert!(error.contains("WALKEEP_STORE_REGOIN") && error.contains("did you mean region?"), "{error}");
+    }
+
+    #[test]
     fn unknown_environment_variables_are_ignored() {
         let options = options(
             &[],
@@ -313,6 +391,20 @@ mod tests {
         ] {
             let error = options(&[(name, value)], &[]).resolve(provider).err().unwrap();
             assert!(error.contains(name) && !error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_setting_that_may_be_suggested_exists() {
+        for provider in [Provider::S3, Provider::Google, Provider::Azure] {
+            for name in usual(provider) {
+                let is_own = ["ca_file", "conditional_put", "profile"].contains(&name);
+                let canonical = canonical(provider, name);
+                assert!(
+                    is_own || canonical.is_some_and(|name| refused(&name).is_none()),
+                    "{provider:?} {name}"
+                );
+            }
         }
     }
 

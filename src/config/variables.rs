@@ -1,0 +1,133 @@
+//! Settings from environment variables: each key of the file, in capitals, after `WALKEEP_`. Containers set them so.
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::given::Given;
+use super::mistake::KEYS;
+use super::wrong;
+use crate::error::Error;
+
+const PREFIX: &str = "WALKEEP_";
+
+/// Returns the settings of a configuration file, with those among the variables over them. An empty variable counts as unset.
+/// Others with the prefix are ignored, since they may be another version's.
+pub(super) fn over(
+    file: Given,
+    text: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Given, Error> {
+    let set = set(variable)?;
+    if set.is_empty() {
+        return Ok(file);
+    }
+    let mut settings: Table = toml::from_str(text).unwrap_or_default();
+    settings.extend(set);
+    // Both were read before.
+    Given::deserialize(settings).map_err(|error| wrong(error.message().to_owned()))
+}
+
+fn set(variable: impl Fn(&str) -> Option<String>) -> Result<Table, Error> {
+    let mut set = Table::new();
+    for key in KEYS.iter().filter(|key| key.name != "store") {
+        let name = format!("{PREFIX}{}", key.name.to_ascii_uppercase());
+        let Some(text) = variable(&name).filter(|text| !text.is_empty()) else { continue };
+        let value = value(key.example, &text);
+        // Alone, to know the variable of an error.
+        let alone = Table::from_iter([(key.name.to_owned(), value.clone())]);
+        if let Err(error) = Given::deserialize(alone) {
+            return Err(wrong_form(&name, key.example, &error));
+        }
+        set.insert(key.name.to_owned(), value);
+    }
+    Ok(set)
+}
+
+fn wrong_form(name: &str, example: &str, error: &toml::de::Error) -> Error {
+    let example = example.trim_matches(['[', ']']).trim_matches('"');
+    let error = error.message().lines().next().unwrap_or_default();
+    // The library's own words are about types of a program, and may quote the value.
+    let why = if error.starts_with("invalid ") { String::new() } else { format!(": {error}") };
+    wrong(format!("{name} has a value of the wrong form{why}")).hint(format!("as in {name}={example}"))
+}
+
+/// Returns the value of a text, in the form of the example.
+fn value(example: &str, text: &str) -> Value {
+    match example.chars().next() {
+        Some('"') => Value::String(text.to_owned()),
+        Some('[') => Value::Array(text.split(',').map(|part| bare(part.trim())).collect()),
+        _ => bare(text.trim()),
+    }
+}
+
+fn bare(text: &str) -> Value {
+    match (text.parse(), text.parse()) {
+        (Ok(number), _) => Value::Integer(number),
+        (_, Ok(truth)) => Value::Boolean(truth),
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(variables: &[(&str, &str)]) -> Result<Given, String> {
+        over_file("", variables)
+    }
+
+    fn over_file(text: &str, variables: &[(&str, &str)]) -> Result<Given, String> {
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        over(toml::from_str(text).unwrap(), text, variable).map_err(|error| error.report())
+    }
+
+    #[test]
+    fn a_variable_replaces_the_key_of_the_file_and_no_other() {
+        let file = "keep_days = 3\nkeep_backups = 2\nbackup_dirs = ['/a']\n[store]\nregion = 'x'";
+        let given = over_file(file, &[("WALKEEP_KEEP_DAYS", "7"), ("WALKEEP_BACKUP_DIRS", "/b")]).unwrap();
+        assert_eq!((given.keep_days, given.keep_backups.map(std::num::NonZero::get)), (Some(7), Some(2)));
+        assert_eq!(given.backup_dirs, ["/b"].map(std::path::PathBuf::from));
+        assert!(given.store.contains_key("region"));
+    }
+
+    #[test]
+    fn every_key_has_a_variable() {
+        for key in KEYS.iter().filter(|key| key.name != "store") {
+            let variable = format!("WALKEEP_{}", key.name.to_ascii_uppercase());
+            let example = key.example.trim_matches(['[', ']']).trim_matches('"');
+            let with = given(&[(&variable, example)]).unwrap();
+            let expected: Given = toml::from_str(&format!("{} = {}", key.name, key.example)).unwrap();
+            assert_eq!(format!("{with:?}"), format!("{expected:?}"), "{variable}");
+            assert_ne!(format!("{with:?}"), format!("{:?}", Given::default()), "{variable}");
+        }
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas_and_empty_variables_are_unset() {
+        let lists =
+            [("WALKEEP_BACKUP_DIRS", "/a, /b c"), ("WALKEEP_HELD_TIMELINES", "3,5"), ("WALKEEP_SPOOL", "")];
+        let given = given(&lists).unwrap();
+        assert_eq!(given.backup_dirs, ["/a", "/b c"].map(std::path::PathBuf::from));
+        assert_eq!(given.held_timelines.len(), 2);
+        assert_eq!(given.spool, None);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_by_its_variable_and_not_quoted() {
+        for (variable, value, example) in [
+            ("WALKEEP_KEEP_DAYS", "14d", "WALKEEP_KEEP_DAYS=14"),
+            ("WALKEEP_REQUIRE_MOUNT", "perhaps", "WALKEEP_REQUIRE_MOUNT=true"),
+            ("WALKEEP_HELD_TIMELINES", "two", "WALKEEP_HELD_TIMELINES=3"),
+            ("WALKEEP_CONNECTIONS", "0", "WALKEEP_CONNECTIONS=12"),
+        ] {
+            let error = given(&[(variable, value)]).unwrap_err();
+            assert!(error.starts_with(variable) && error.contains(example), "{error}");
+            assert!(!error.contains(&format!("\"{value}\"")), "{error}");
+        }
+        let own = given(&[("WALKEEP_PUSH_TIMEOUT", "soon")]).unwrap_err();
+        assert!(own.contains("not a time limit") && own.contains("WALKEEP_PUSH_TIMEOUT=60s"), "{own}");
+        assert!(given(&[("WALKEEP_FROBNICATE", "1")]).is_ok());
+    }
+}
