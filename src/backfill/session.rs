@@ -1,10 +1,9 @@
 //! A backfill from its request to its result.
 
 use std::num::NonZeroUsize;
-use std::os::unix::fs::MetadataExt;
 
 use super::{BackfillPlan, BackfillRequest, Backfilled, Missing, Pushing, plan};
-use crate::archive::{Archive, ArchiveUrl};
+use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
@@ -40,7 +39,7 @@ pub async fn backfill(
     means: &Means,
     work: &Work<'_>,
 ) -> Result<Backfilled, Error> {
-    check_archive_and_data(archive, &request).await?;
+    check_data(&request).await?;
     let reading = request.reading;
     let plan = work.unless_stopped(plan(archive, request), "stopped before anything was archived").await?;
     if means.dry_run {
@@ -89,23 +88,14 @@ impl Backfilled {
     }
 }
 
-/// Refuses an archive or data directory that would make files unusable for others.
-async fn check_archive_and_data(archive: &Archive, request: &BackfillRequest) -> Result<(), Error> {
+/// Refuses the data directory of another cluster.
+async fn check_data(request: &BackfillRequest) -> Result<(), Error> {
     let BackfillRequest { data, system, .. } = request;
     let directory = DataDirectory::named(data.clone());
     let found = blocking(move || directory.system_identifier()).await?;
     if let Some(found) = found.filter(|found| found != system) {
         let what = format!("{} belongs to system {found}, but {system} was given", data.display());
         return Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"));
-    }
-    if let ArchiveUrl::Directory(archive) = archive.url() {
-        let path = archive.clone();
-        let owner = blocking(move || std::fs::metadata(path).map(|found| found.uid())).await;
-        if rustix::process::geteuid().is_root() && owner.is_ok_and(|owner| owner != 0) {
-            let what = format!("root would own what is put into {}", archive.display());
-            return Err(Error::new(ErrorKind::Configuration, what)
-                .hint("run it as the server's user, such as by sudo -u postgres"));
-        }
     }
     Ok(())
 }

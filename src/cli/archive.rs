@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::arguments::{self, Common, Spooling};
 use super::exit::{ExitStatuses, exit_on_panic};
+use super::owner::become_owner;
 use super::stopping::hurry_at_shutdown;
 use super::supervise::supervise;
 use super::{log, signals, umask};
@@ -178,8 +179,9 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
         ..arguments.common.given()
     };
     let format = given.log_format.unwrap_or_default();
-    let settings = Settings::load(&given).map_err(|error| (error, format))?;
+    let mut settings = Settings::load(&given).map_err(|error| (error, format))?;
     log::start(PROGRAM, settings.log_format, arguments.common.verbose);
+    become_owner(&mut settings, None).map_err(|error| (error, format))?;
     let name = arguments.name.or_else(|| arguments.path.file_name().map(OsString::from)).unwrap_or_default();
     let name = arguments::wal_name(&name, ErrorKind::Unacceptable).map_err(|error| (error, format))?;
     let request = PushRequest {

@@ -85,7 +85,7 @@ impl Backfill {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let Self { common, pgdata, dry_run, json } = self;
         let tool = Tool { common, pgdata: Some(pgdata.clone()), json };
-        let settings = tool.start(program, |given| given)?;
+        let settings = tool.start_to_write(program, |given| given)?;
         let (system, outcome) = tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;
             let request = BackfillRequest { data: pgdata, system, reading };

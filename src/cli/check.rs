@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::arguments::Common;
 use super::exit::{ExitStatuses, exit_on_panic};
 use super::log;
+use super::owner::become_owner;
 use super::print::{print, write_json};
 use super::supervise::supervise;
 use crate::call::unless_stopped;
@@ -67,9 +68,10 @@ impl Check {
         exit_on_panic(program, statuses);
         let given = Given { backup_dirs: self.backup_dir, ..self.common.given() };
         let format = given.log_format.unwrap_or_default();
-        let settings =
+        let mut settings =
             Settings::load(&given).map_err(|error| statuses.report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
+        become_owner(&mut settings, self.pgdata.as_deref()).map_err(|error| statuses.report(&error))?;
         let server = self.pg_url.as_deref().map(Server::new).transpose();
         let request = CheckRequest {
             configuration: settings.file,

@@ -12,6 +12,7 @@ mod json;
 mod list;
 mod log;
 mod output;
+mod owner;
 mod prefetch;
 mod print;
 mod progress;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::Common;
 use super::exit::{ExitStatuses, exit_on_panic};
+use super::owner::become_owner;
 use super::supervise::supervise;
 use super::{log, umask};
 use crate::archive::Archive;
@@ -62,6 +63,18 @@ impl Tool {
         let settings =
             Settings::load(&given).map_err(|error| self.statuses().report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
+        Ok(settings)
+    }
+
+    /// Does the same as [`Tool::start`] for a command that writes into the archive.
+    pub(super) fn start_to_write(
+        &self,
+        program: &'static str,
+        given: impl FnOnce(Given) -> Given,
+    ) -> Result<Settings, ExitCode> {
+        let mut settings = self.start(program, given)?;
+        become_owner(&mut settings, self.pgdata.as_deref())
+            .map_err(|error| self.statuses().report(&error))?;
         Ok(settings)
     }
 

@@ -12,6 +12,7 @@ mod large_segments;
 mod list;
 mod memory;
 mod other_sizes;
+mod owner;
 mod panics;
 mod prefetch;
 mod prune;

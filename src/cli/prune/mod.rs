@@ -89,7 +89,7 @@ pub(super) struct Prune {
 
 impl Prune {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
-        let settings = self.tool.start(program, |given| Given {
+        let settings = self.tool.start_to_write(program, |given| Given {
             keep_backups: self.keep_backups,
             keep_days: self.keep_days,
             keep_wal_days: self.keep_wal_days,

@@ -87,7 +87,7 @@ fn extent(text: &str) -> Result<Extent, std::convert::Infallible> {
 
 impl Verify {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
-        let settings = self.tool.start(program, |given| Given {
+        let settings = self.tool.start_to_write(program, |given| Given {
             backup_dirs: self.backup_dir.clone(),
             backup_labels: self.backup_label.clone(),
             given_up_timelines: self.give_up_timeline.clone(),
