@@ -130,6 +130,7 @@ fn every_setting_of_a_store_in_the_guide_exists() {
             "conditional_put" => "'auto'",
             "connect_timeout" | "read_timeout" => "'1s'",
             "proxy_url" => "'http://127.0.0.1:1'",
+            "endpoint" => "'https://127.0.0.1:1'",
             _ => "'x'",
         };
         let file = sandbox.file("one.toml", format!("archive = 's3://wal'\n[store]\n{name} = {value}"));

@@ -161,17 +161,17 @@ fn name_of(user: Uid) -> String {
 impl std::fmt::Display for Denied {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { user, asked, by } = self;
-        let right = match asked {
-            Asked::Create | Asked::Write => "write in",
-            Asked::Look | Asked::Read => "read",
-            Asked::List => "list",
-            Asked::Delete => "delete in",
+        let denied = match asked {
+            Asked::Create | Asked::Write => "may not write in",
+            Asked::Look | Asked::Read => "may not read",
+            Asked::List => "may not list",
+            Asked::Delete => "may not delete in",
         };
         let Some(Barrier { path, owner, is_own, mode, is_above }) = by else {
-            return write!(f, "{user} may not {right} it, or not enter a directory above");
+            return write!(f, "{user} {denied} it, or not enter a directory above");
         };
-        let right = if *is_above { "enter" } else { right };
-        write!(f, "{user} may not {right} {path}")?;
+        let denied = if *is_above { "may not enter" } else { denied };
+        write!(f, "{user} {denied} {path}")?;
         if *is_own {
             return write!(f, ", its own, because of its mode {mode:04o}: chmod u+rwX {path}");
         }

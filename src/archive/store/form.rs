@@ -38,6 +38,10 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
     if ADDRESSES.contains(&name) && !is_web_address(value) {
         return Err(no_address(value));
     }
+    // Another text would continue the name of the host before it.
+    if name == "aws_container_credentials_relative_uri" && !value.starts_with('/') {
+        return Err("it must begin with \"/\"".to_owned());
+    }
     let composed = |(part, before, after): &(&str, &str, &str)| {
         *part != name || is_web_address(&format!("{before}{value}{after}"))
     };
@@ -115,7 +119,7 @@ mod tests {
         for (name, good, bad) in [
             ("aws_region", "eu-west-1", "eu west 1"),
             ("aws_default_region", "garage", "caf\u{e9}"),
-            ("aws_container_credentials_relative_uri", "/get?x=y", "get"),
+            ("aws_container_credentials_relative_uri", "/get?x=y", "/g et"),
             ("azure_storage_account_name", "me", "m e"),
             ("azure_storage_tenant_id", "72f988bf-86f1", "72f988bf 86f1"),
             ("azure_fabric_workload_host", "host/x", "ho st"),
@@ -130,6 +134,13 @@ mod tests {
                 bad.is_empty() || error.as_ref().is_err_and(|why| why.ends_with("write it without")),
                 "{name}: {error:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_relative_address_leaves_the_host_as_it_is() {
+        for value in [".example/get", "get", "@example/get", ":1/get"] {
+            assert!(check("aws_container_credentials_relative_uri", value).is_err(), "{value}");
         }
     }
 
