@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 use super::ancestors::{Parted, parted};
 use super::earlier::Earlier;
 use super::fence::Fence;
+use super::interrupted::TakingAlong;
 use super::marks::ready;
+use super::memory::affordable;
 use super::neighbours::{Standing, neighbours};
-use super::{Examined, PushReport, PushRequest, compress, examine, publish};
+use super::{Examined, MOST_IN_MEMORY, PushReport, PushRequest, compress, examine, publish};
 use crate::archive::{Archive, StoredFile};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
@@ -98,15 +100,25 @@ pub(super) async fn take_along(
     let Some(directory) = asked.path.parent() else { return TakenAlong::default() };
     let choosing = {
         let (asked, at_most, spool) = (asked.clone(), bounds.files, spool.clone());
-        blocking(move || choose(&asked, fate, at_most, &spool))
+        blocking(move || {
+            let (names, fence) = choose(&asked, fate, at_most, &spool);
+            let begun = if names.is_empty() { None } else { TakingAlong::begin(&spool) };
+            (names, fence, begun, affordable().unwrap_or(u64::MAX))
+        })
     };
-    let (names, fence) = choosing.await;
+    let (names, fence, begun_mark, affordable) = choosing.await;
     if names.is_empty() {
         return TakenAlong::default();
     }
+    let Some(_mark) = begun_mark else {
+        tracing::warn!(
+            "a call was killed while it archived other files with its own, perhaps for its memory; this one archives its own only"
+        );
+        return TakenAlong::default();
+    };
     // Leaves time for one more file, so that the time limit never cuts off the result.
     let deadline = begun + bounds.time.min(limit.left() / 2);
-    let resources = Resources::new(asked.threads, bounds.memory, deadline, stop);
+    let resources = Resources::new(asked.threads, bounds.memory, affordable, deadline, stop);
     let at_once = at_once(archive, asked, bounds);
     let neighbour = |name: WalName| {
         let request = PushRequest { path: directory.join(name.to_string()), name, ..asked.clone() };
@@ -254,16 +266,24 @@ struct Resources<'a> {
     /// Free memory in MiB.
     memory: Semaphore,
     most_memory: u16,
+    /// Number of bytes that a single file may take.
+    affordable: u64,
     deadline: Instant,
     ended: AtomicBool,
     stop: &'a CancellationToken,
 }
 
 impl<'a> Resources<'a> {
-    fn new(cores: NonZeroUsize, memory: u64, deadline: Instant, stop: &'a CancellationToken) -> Self {
-        let most_memory = u16::try_from(memory >> 20).unwrap_or(u16::MAX).max(1);
+    fn new(
+        cores: NonZeroUsize,
+        memory: u64,
+        affordable: u64,
+        deadline: Instant,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        let most_memory = u16::try_from(memory.min(affordable) >> 20).unwrap_or(u16::MAX).max(1);
         let (cores, memory) = (Semaphore::new(cores.get()), Semaphore::new(most_memory.into()));
-        Self { cores, memory, most_memory, deadline, ended: AtomicBool::new(false), stop }
+        Self { cores, memory, most_memory, affordable, deadline, ended: AtomicBool::new(false), stop }
     }
 
     /// Returns `true` if another file may be started.
@@ -272,8 +292,11 @@ impl<'a> Resources<'a> {
     }
 
     /// Waits for memory for a file of that size. Returns `None` if it is too late to start by then. A file larger than
-    /// the limit gets all of the memory.
+    /// the limit gets all of the memory, and one that the machine has no memory for gets none.
     async fn memory_for(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        if bytes.min(MOST_IN_MEMORY) > self.affordable {
+            return None;
+        }
         let wanted = u16::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u16::MAX).min(self.most_memory);
         let memory = self.memory.acquire_many(wanted.into()).await.ok();
         memory.filter(|_| self.is_open())
@@ -387,7 +410,7 @@ mod tests {
     }
 
     fn resources(memory: u64, stop: &CancellationToken) -> Resources<'_> {
-        Resources::new(NonZeroUsize::MIN, memory, Instant::now() + Duration::from_hours(1), stop)
+        Resources::new(NonZeroUsize::MIN, memory, u64::MAX, Instant::now() + Duration::from_hours(1), stop)
     }
 
     #[test]
@@ -407,6 +430,18 @@ mod tests {
             let resources = resources(memory, &stop);
             assert!(run(resources.memory_for(1 << 30)).is_some(), "{memory}");
         }
+    }
+
+    #[test]
+    fn a_file_that_the_machine_has_no_memory_for_is_not_started() {
+        let stop = CancellationToken::new();
+        let deadline = Instant::now() + Duration::from_hours(1);
+        let resources =
+            |affordable| Resources::new(NonZeroUsize::MIN, 256 * MIB, affordable, deadline, &stop);
+        assert!(run(resources(16 * MIB).memory_for(16 * MIB)).is_some());
+        assert!(run(resources(16 * MIB).memory_for(17 * MIB)).is_none());
+        assert!(run(resources(65 * MIB).memory_for(1 << 30)).is_some(), "the rest is not in memory");
+        assert_eq!(resources(40 * MIB).memory.available_permits(), 40);
     }
 
     #[test]

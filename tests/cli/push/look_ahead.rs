@@ -164,11 +164,32 @@ fn calls_after_one_that_was_killed_at_any_moment_complete_its_work() {
         call.signal(Signal::KILL);
         call.end();
     }
+    // It may say that a call was killed.
+    assert_eq!(outcome_of(pusher.push(&name(1))).status, 0);
     for number in 1..=30 {
         succeeds(pusher.push(&name(number)));
         let wal = fs::read(pusher.data.join(&format!("pg_wal/{}", name(number)))).unwrap();
         assert!(pusher.original(&name(number)) == wal, "{number}");
     }
+}
+
+#[test]
+fn a_call_after_one_that_was_killed_while_it_looked_ahead_archives_its_own_file_only() {
+    let pusher = pusher_with(1..=40);
+    let mut push = pusher.push(&name(1));
+    push.args(["--compression-level", "19"]);
+    let call = Running::start(push);
+    support::wait_until("a neighbour is archived", || archived(&pusher).len() > 1);
+    call.signal(Signal::KILL);
+    assert_eq!(call.end().status, -9);
+    let before = archived(&pusher);
+    let Outcome { status, stderr } = outcome_of(pusher.push(&name(1)));
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.contains("a call was killed while it archived other files"), "{stderr}");
+    assert_eq!(archived(&pusher), before);
+    // Once is enough.
+    succeeds(pusher.push(&name(1)));
+    assert_eq!(archived(&pusher), names(1..=40));
 }
 
 #[test]
