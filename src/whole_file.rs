@@ -36,7 +36,7 @@ pub(crate) enum Readers {
     Umask,
     /// Everybody, whatever the umask.
     All,
-    /// As the file with these numbers of user and group, and these permission bits.
+    /// As the file with these numbers of user and group, and these permission bits, as far as this user may do that.
     Like { user: u32, group: u32, mode: u32 },
 }
 
@@ -79,9 +79,11 @@ impl Readers {
             Self::All => staged.as_file().set_permissions(Permissions::from_mode(0o644))?,
             Self::Like { user, group, mode } => {
                 let found = staged.as_file().metadata()?;
-                if (found.uid(), found.gid()) != (user, group) {
-                    fchown(staged.as_file(), Some(user), Some(group))?;
-                }
+                let is_given = (found.uid(), found.gid()) == (user, group)
+                    || fchown(staged.as_file(), Some(user), Some(group)).is_ok()
+                    || fchown(staged.as_file(), None, Some(group)).is_ok();
+                // Only root gives files away. Without the group, its permissions would be another group's.
+                let mode = if is_given { mode } else { mode & !0o070 };
                 // Last, because a change of owner clears some bits.
                 staged.as_file().set_permissions(Permissions::from_mode(mode))?;
             }

@@ -45,6 +45,7 @@ pub use probe::{Conditions, Probe};
 pub use report::Report;
 pub use still::StoredFile;
 use store::Store;
+pub(crate) use store::is_store_setting;
 pub use store::{ConditionalPut, Objects, StoreOptions, canned, memory};
 pub use surroundings::Surroundings;
 pub use url::{ArchiveUrl, ArchiveUrlError, Provider, StoreUrl};
@@ -211,6 +212,14 @@ impl Archive {
                 RequestFailure::Error(error) if error.kind() == ErrorKind::Absent => Ok(false),
                 failure => Err(failure.into_error()),
             },
+        }
+    }
+
+    /// Returns `true` if a directory has a file of this name, readable or not. Says nothing about a store.
+    pub async fn is_named(&self, system: SystemIdentifier, name: impl Into<ArchivedName>) -> bool {
+        match &self.backend {
+            Backend::Local(local) => local.is_named(&key::key(system, name.into())).await,
+            Backend::Store(_) => false,
         }
     }
 

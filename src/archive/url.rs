@@ -62,6 +62,9 @@ pub enum ArchiveUrlError {
          file:///mnt/archive or s3://bucket/prefix"
     )]
     Relative(String),
+    /// The path contains what a shell would replace.
+    #[error("\"{0}\" is not an absolute path; nothing replaces ~ or $ in it, so write it out")]
+    Unexpanded(String),
     /// The path contains `..`.
     #[error("\"{0}\" contains \"..\"; name the directory itself")]
     Upward(String),
@@ -87,14 +90,15 @@ impl FromStr for ArchiveUrl {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let path = match text.split_once("://") {
             None => PathBuf::from(text),
-            Some(("file", _)) => Url::parse(text)
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("file") => Url::parse(text)
                 .ok()
                 .filter(|url| url.query().is_none() && url.fragment().is_none())
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| ArchiveUrlError::File(text.to_owned()))?,
             Some((scheme, rest)) => {
                 let providers = [Provider::S3, Provider::Google, Provider::Azure];
-                return match providers.into_iter().find(|provider| provider.scheme() == scheme) {
+                let named = |provider: &Provider| provider.scheme().eq_ignore_ascii_case(scheme);
+                return match providers.into_iter().find(named) {
                     Some(provider) => StoreUrl::parse(provider, rest).map(Self::Store),
                     None => Err(ArchiveUrlError::Scheme(scheme.to_owned())),
                 };
@@ -102,6 +106,8 @@ impl FromStr for ArchiveUrl {
         };
         if text.is_empty() {
             Err(ArchiveUrlError::Empty)
+        } else if text.starts_with(['~', '$']) {
+            Err(ArchiveUrlError::Unexpanded(text.to_owned()))
         } else if !path.is_absolute() {
             Err(ArchiveUrlError::Relative(text.to_owned()))
         } else if path.components().any(|part| part == Component::ParentDir) {
@@ -171,6 +177,8 @@ mod tests {
     fn a_path_and_a_file_url_name_a_directory() {
         assert_eq!(parsed("/mnt/archive").as_deref(), Ok("/mnt/archive"));
         assert_eq!(parsed("file:///mnt/my%20archive").as_deref(), Ok("/mnt/my archive"));
+        assert_eq!(parsed("FILE:///mnt/archive").as_deref(), Ok("/mnt/archive"));
+        assert_eq!(parsed("S3://wal/main").as_deref(), Ok("s3://wal/main"));
         assert_eq!(parsed("/mnt/my archive#1%20").as_deref(), Ok("/mnt/my archive#1%20"));
     }
 
@@ -188,6 +196,10 @@ mod tests {
     fn malformed_urls_are_refused() {
         assert_eq!(parsed(""), Err(ArchiveUrlError::Empty));
         assert!(matches!(parsed("archive"), Err(ArchiveUrlError::Relative(_))));
+        assert!(matches!(parsed("file:/mnt/archive"), Err(ArchiveUrlError::Relative(_))));
+        for text in ["~/archive", "$HOME/archive"] {
+            assert!(matches!(parsed(text), Err(ArchiveUrlError::Unexpanded(_))), "{text}");
+        }
         assert!(matches!(parsed("/mnt/../etc"), Err(ArchiveUrlError::Upward(_))));
         assert!(matches!(parsed("file://host/archive"), Err(ArchiveUrlError::File(_))));
         assert!(matches!(parsed("file:///a?b"), Err(ArchiveUrlError::File(_))));

@@ -122,5 +122,12 @@ pub(crate) fn unusable(location: &str, error: FrameError) -> Error {
             (ErrorKind::Damaged, format!("cannot use {location}"))
         }
     };
-    Error::new(kind, what).because(error).timed_out(timed_out)
+    let failure = Error::new(kind, what);
+    let failure = match error {
+        FrameError::Damaged(_) => {
+            failure.hint("move it aside and archive a sound copy: see \"A damaged file\" in guide/damage.md")
+        }
+        _ => failure,
+    };
+    failure.because(error).timed_out(timed_out)
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::arguments::{self, Common, Spooling};
 use super::exit::{ExitStatuses, exit_on_panic};
 use super::owner::become_owner;
+use super::placeholders::{hint_for_absent, hint_for_archive};
 use super::stopping::hurry_at_shutdown;
 use super::supervise::supervise;
 use super::{log, signals, umask};
@@ -181,11 +182,20 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
     let format = given.log_format.unwrap_or_default();
     let mut settings = Settings::load(&given).map_err(|error| (error, format))?;
     log::start(PROGRAM, settings.log_format, arguments.common.verbose);
-    become_owner(&mut settings, None).map_err(|error| (error, format))?;
+    let caller = Caller::at(arguments.path.clone());
+    become_owner(&mut settings, Some(caller.data().path()), arguments.common.system_identifier)
+        .map_err(|error| (error, format))?;
+    let hint = hint_for_archive(&arguments.path, arguments.name.as_deref());
     let name = arguments.name.or_else(|| arguments.path.file_name().map(OsString::from)).unwrap_or_default();
-    let name = arguments::wal_name(&name, ErrorKind::Unacceptable).map_err(|error| (error, format))?;
+    let name = arguments::wal_name(&name, ErrorKind::Unacceptable)
+        .map_err(|error| (if let Some(hint) = hint { error.hint(hint) } else { error }, format))?;
+    if let Some(hint) = hint_for_absent(&arguments.path) {
+        let error =
+            Error::new(ErrorKind::Configuration, format!("there is no {name} in the working directory"));
+        return Err((error.hint(hint), format));
+    }
     let request = PushRequest {
-        caller: Caller::at(arguments.path.clone()),
+        caller,
         path: arguments.path,
         name,
         system: arguments.common.system_identifier,

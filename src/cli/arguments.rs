@@ -118,6 +118,10 @@ fn unusable(error: &clap::Error) -> Error {
     let details: Vec<&str> =
         text.lines().skip(1).take_while(|line| !line.is_empty()).map(str::trim).collect();
     let what = if details.is_empty() { what.to_owned() } else { format!("{what}: {}", details.join(" ")) };
+    // The standard library's words are about types.
+    let what = what
+        .replace("number would be zero for non-zero type", "it must be 1 or more")
+        .replace("invalid digit found in string", "it must be a whole number");
     let error = Error::new(ErrorKind::Configuration, what);
     // clap's first suggestion is what is meant; its others say how a value could begin with a dash.
     let suggestion = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));

@@ -172,5 +172,5 @@ fn write_text(to: &mut dyn Write, outcome: &Backfilled, dry_run: bool) -> io::Re
         not => format!(", {not} not archived"),
     };
     let (number, size) = (count(archived.len(), "file"), bytes(outcome.bytes()));
-    writeln!(to, "{verb} {number}, {size}; {held} in the archive already, {} left{rest}", left.len())
+    writeln!(to, "{verb} {number}, {size}; {held} in the archive already, by name, {} left{rest}", left.len())
 }

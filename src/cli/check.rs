@@ -71,7 +71,8 @@ impl Check {
         let mut settings =
             Settings::load(&given).map_err(|error| statuses.report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
-        become_owner(&mut settings, self.pgdata.as_deref()).map_err(|error| statuses.report(&error))?;
+        become_owner(&mut settings, self.pgdata.as_deref(), self.common.system_identifier)
+            .map_err(|error| statuses.report(&error))?;
         let server = self.pg_url.as_deref().map(Server::new).transpose();
         let request = CheckRequest {
             configuration: settings.file,

@@ -13,6 +13,7 @@ mod list;
 mod log;
 mod output;
 mod owner;
+mod placeholders;
 mod prefetch;
 mod print;
 mod progress;

@@ -26,7 +26,7 @@ pub(super) struct Output {
 
 impl Output {
     /// Writes the file. It appears under its name only once it is complete, with the owner and the mode of the file that it
-    /// replaces. A symbolic link stays, and the file it leads to is written. A device or a pipe is written into.
+    /// replaces, as far as this user may give files away. A symbolic link stays, and the file it leads to is written. A device or a pipe is written into.
     pub(super) fn write(self, path: &Path, mut content: impl Read) -> io::Result<()> {
         let readers = match fs::metadata(path) {
             Ok(found) if found.is_dir() => return Err(io::Error::from(io::ErrorKind::IsADirectory)),
@@ -44,7 +44,8 @@ impl Output {
 }
 
 fn is_open_file(path: &Path) -> bool {
-    path.starts_with("/dev") || path.starts_with("/proc")
+    let is_below = |directory: &str| path.starts_with(directory);
+    is_below("/dev/fd") || is_below("/dev/stdout") || is_below("/dev/stderr") || is_below("/proc")
 }
 
 /// Returns the path that a symbolic link leads to in the end, whether it exists or not.

@@ -5,36 +5,91 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User, initgroups, setgid, setgroups, setuid};
 
 use crate::archive::ArchiveUrl;
+use crate::cluster::DataDirectory;
 use crate::config::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::spool::{Spool, patiently};
+use crate::wal::SystemIdentifier;
 
 /// Becomes the owner of the archive, if that is a directory and this process is root's. Does nothing otherwise.
 ///
-/// `data` is the server's data directory: its owner is the user that runs the server, and goes first.
-pub(super) fn become_owner(settings: &mut Settings, data: Option<&Path>) -> Result<(), Error> {
+/// The owner is that of the cluster's directory in the archive, else the user that runs the server, who owns `data`, else the
+/// owner of the archive's directory.
+pub(super) fn become_owner(
+    settings: &mut Settings,
+    data: Option<&Path>,
+    system: Option<SystemIdentifier>,
+) -> Result<(), Error> {
     let ArchiveUrl::Directory(directory) = &settings.archive.url else { return Ok(()) };
     if !Uid::effective().is_root() {
         return Ok(());
     }
-    let (archive, data) = (directory.clone(), data.map(Path::to_owned));
-    // A file system that hangs is left to the call's time limit.
-    let owner = patiently(move || {
-        let of_server = data.as_deref().and_then(owner_of).filter(|owner| !owner.is_root());
-        of_server.or_else(|| owner_of_archive(&archive)).filter(|owner| !owner.is_root())
-    });
-    let Some(owner) = owner else { return Ok(()) };
+    let here = |data: &Path| if data.as_os_str().is_empty() { PathBuf::from(".") } else { data.to_owned() };
+    let (archive, data) = (directory.clone(), data.map(here));
+    let answer = patiently(move || Some(Owners::look(&archive, data.as_deref(), system)));
     let of_root = Spool::default_base();
-    become_user(owner, directory)?;
+    match answer {
+        // As root, it could leave what the owner cannot use.
+        None => {
+            let what = format!("cannot look at {}, which does not answer", directory.display());
+            return Err(Error::new(ErrorKind::Unavailable, what));
+        }
+        Some(Owners::Root) => return Ok(()),
+        Some(Owners::One(owner)) => become_user(owner, directory)?,
+        Some(Owners::Several) => {
+            let what =
+                format!("the clusters' directories in {} belong to several users", directory.display());
+            return Err(Error::new(ErrorKind::Configuration, what).hint(
+                "what root writes there, they cannot use; run this as the user that runs the server: sudo -u postgres",
+            ));
+        }
+    }
     if settings.spool == of_root {
         settings.spool = Spool::default_base();
     }
     Ok(())
+}
+
+/// Those who own what a command may write to.
+#[derive(Debug, PartialEq, Eq)]
+enum Owners {
+    /// Root, or nobody: there is nothing yet.
+    Root,
+    One(Owner),
+    Several,
+}
+
+impl Owners {
+    fn look(archive: &Path, data: Option<&Path>, system: Option<SystemIdentifier>) -> Self {
+        let of_data = || {
+            let data = DataDirectory::named(data?.to_owned());
+            data.system_identifier().ok().flatten()
+        };
+        let of_cluster =
+            system.or_else(of_data).and_then(|system| owner_of(&archive.join(system.to_string())));
+        let first = of_cluster.or_else(|| data.and_then(owner_of)).or_else(|| owner_of(archive));
+        match first {
+            Some(owner) if !owner.is_root() => return Self::One(owner),
+            // Root's own cluster.
+            _ if of_cluster.is_some() => return Self::Root,
+            _ => {}
+        }
+        if let Some(owner) = owner_of(archive).filter(|owner| !owner.is_root()) {
+            return Self::One(owner);
+        }
+        // Everybody may write into a directory of root's: the clusters in it decide.
+        let mut found = owners_of_clusters(archive).into_iter().filter(|owner| !owner.is_root());
+        match (found.next(), found.next()) {
+            (None, _) => Self::Root,
+            (Some(one), None) => Self::One(one),
+            (Some(_), Some(_)) => Self::Several,
+        }
+    }
 }
 
 /// An owner.
@@ -55,18 +110,17 @@ fn owner_of(path: &Path) -> Option<Owner> {
     Some(Owner { user: Uid::from_raw(found.uid()), group: Gid::from_raw(found.gid()) })
 }
 
-/// Returns the owner of the archive directory. If that is root, everybody may write there, and the owner of a cluster's
-/// directory in it decides.
-fn owner_of_archive(directory: &Path) -> Option<Owner> {
-    let own = owner_of(directory)?;
-    if !own.is_root() {
-        return Some(own);
-    }
+/// Returns the owners of the clusters' directories in an archive, each once.
+fn owners_of_clusters(archive: &Path) -> Vec<Owner> {
     let is_cluster = |entry: &fs::DirEntry| {
-        entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        entry.file_name().to_str().is_some_and(|name| name.parse::<SystemIdentifier>().is_ok())
     };
-    let clusters = fs::read_dir(directory).ok()?.flatten().filter(is_cluster);
-    clusters.filter_map(|entry| owner_of(&entry.path())).find(|owner| !owner.is_root()).or(Some(own))
+    let entries = fs::read_dir(archive).into_iter().flatten().flatten();
+    let mut owners: Vec<Owner> =
+        entries.filter(is_cluster).filter_map(|entry| owner_of(&entry.path())).collect();
+    owners.sort_unstable_by_key(|owner| owner.user.as_raw());
+    owners.dedup_by_key(|owner| owner.user);
+    owners
 }
 
 fn become_user(owner: Owner, directory: &Path) -> Result<(), Error> {
@@ -94,6 +148,55 @@ fn become_user(owner: Owner, directory: &Path) -> Result<(), Error> {
             .because(std::io::Error::from(errno))
             .hint(format!("what root writes there, {name} cannot use; run this as that user: sudo -u {name}"))
     })?;
-    tracing::info!("running as {name}, who owns {}", directory.display());
+    tracing::info!("running as {name}, who owns what is archived in {}", directory.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::chown;
+
+    const SYSTEM: u64 = 7_381_092_445_103_374_871;
+
+    #[test]
+    fn the_clusters_own_directory_decides_then_the_server_then_the_archive() {
+        let temporary = tempfile::tempdir().unwrap();
+        let [archive, data] = ["archive", "data"].map(|name| temporary.path().join(name));
+        fs::create_dir(&archive).unwrap();
+        fs::create_dir(&data).unwrap();
+        if !Uid::effective().is_root() {
+            // Only root gives directories away. For anybody else, there is one owner of everything.
+            let own = owner_of(&archive).unwrap();
+            assert_eq!(Owners::look(&archive, Some(&data), None), Owners::One(own));
+            return;
+        }
+        let owned_by = |name: &str, user: u32| {
+            let path = temporary.path().join(name);
+            let _ = fs::create_dir(&path);
+            chown(path, Some(user), Some(user)).unwrap();
+        };
+        let look = |data: Option<&Path>, system: Option<u64>| match Owners::look(
+            &archive,
+            data,
+            system.and_then(SystemIdentifier::new),
+        ) {
+            Owners::One(owner) => owner.user.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(look(None, None), "Root");
+        owned_by("data", 101);
+        assert_eq!(look(Some(&data), None), "101");
+        owned_by("archive", 102);
+        assert_eq!(look(None, None), "102");
+        assert_eq!(look(Some(&data), None), "101");
+        owned_by(&format!("archive/{SYSTEM}"), 103);
+        assert_eq!(look(Some(&data), Some(SYSTEM)), "103");
+        assert_eq!(look(None, Some(SYSTEM + 1)), "102");
+        owned_by("archive", 0);
+        assert_eq!(look(None, None), "103");
+        owned_by(&format!("archive/{}", SYSTEM + 1), 104);
+        assert_eq!(look(None, None), "Several");
+        assert_eq!(look(None, Some(SYSTEM + 1)), "104");
+    }
 }

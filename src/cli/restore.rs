@@ -10,6 +10,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use super::arguments::{self, Common, Spooling};
 use super::exit::ExitStatuses;
 use super::hang::HangNote;
+use super::placeholders::hint_for_restore;
 use super::signals::Early;
 use super::supervise::supervise;
 use super::unread::Question;
@@ -207,8 +208,10 @@ fn prepare(
     let format = given.log_format.unwrap_or_default();
     let settings = Settings::load(&given).map_err(|error| (error, format))?;
     log::start(PROGRAM, settings.log_format, arguments.common.verbose);
-    let name =
-        arguments::wal_name(&arguments.name, ErrorKind::Configuration).map_err(|error| (error, format))?;
+    let name = arguments::wal_name(&arguments.name, ErrorKind::Configuration).map_err(|error| {
+        let hint = hint_for_restore(&arguments.name, &arguments.path);
+        (if let Some(hint) = hint { error.hint(hint) } else { error }, format)
+    })?;
     let request = RestoreRequest {
         name,
         path: arguments.path.clone(),

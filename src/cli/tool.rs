@@ -73,7 +73,7 @@ impl Tool {
         given: impl FnOnce(Given) -> Given,
     ) -> Result<Settings, ExitCode> {
         let mut settings = self.start(program, given)?;
-        become_owner(&mut settings, self.pgdata.as_deref())
+        become_owner(&mut settings, self.pgdata.as_deref(), self.common.system_identifier)
             .map_err(|error| self.statuses().report(&error))?;
         Ok(settings)
     }

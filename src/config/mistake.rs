@@ -2,6 +2,7 @@
 //!
 //! No value is quoted, because it may be a secret.
 
+use crate::archive::is_store_setting;
 use crate::misspelt::meant;
 
 /// A key of the file, with what its value is, and an example.
@@ -102,6 +103,7 @@ fn unknown(name: &str) -> String {
     match meant(name, KEYS.iter().map(|key| key.name)) {
         Some("store") => format!("unknown section {name}; did you mean [store]?"),
         Some(known) => format!("unknown key {name}; did you mean {known}?"),
+        None if is_store_setting(name) => format!("{name} belongs below [store]"),
         None => {
             let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
             format!("unknown key {name}; the keys are {}", names.join(", "))
@@ -176,6 +178,7 @@ mod tests {
     fn a_misspelt_key_is_recognized() {
         assert_eq!(said("keep_dyas = 3"), "line 1: unknown key keep_dyas; did you mean keep_days?");
         assert_eq!(said("[stor]\nregion = 'x'"), "line 1: unknown section stor; did you mean [store]?");
+        assert_eq!(said("endpoint = 'https://x'"), "line 1: endpoint belongs below [store]");
         let unlike = said("frobnicate = 3");
         assert!(unlike.contains("unknown key frobnicate; the keys are archive, "), "{unlike}");
     }

@@ -76,6 +76,7 @@ impl Settings {
             Some(path) => file::read(path)?,
             None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
+        variables::check_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
         let over = |file: Given, text: &str| variables::over(file, text, |name| std::env::var(name).ok());
         let file = File { given: over(file.given, &file.text)?, ..file };
         Self::merge(given, file, environment)

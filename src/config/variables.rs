@@ -7,6 +7,7 @@ use super::given::Given;
 use super::mistake::KEYS;
 use super::wrong;
 use crate::error::Error;
+use crate::misspelt::meant;
 
 const PREFIX: &str = "WALKEEP_";
 
@@ -25,6 +26,22 @@ pub(super) fn over(
     settings.extend(set);
     // Both were read before.
     Given::deserialize(settings).map_err(|error| wrong(error.message().to_owned()))
+}
+
+/// Refuses a variable that is a key's with a slip. Others are none of walkeep's business: Kubernetes sets some for a service of the
+/// name walkeep.
+pub(super) fn check_names(names: impl Iterator<Item = String>) -> Result<(), Error> {
+    for name in names {
+        let Some(key) = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
+        let is_known = KEYS.iter().any(|known| known.name == key) || key.starts_with("store_");
+        if let Some(known) = meant(&key, KEYS.iter().map(|key| key.name)).filter(|_| !is_known) {
+            let known = known.to_ascii_uppercase();
+            return Err(
+                wrong(format!("unknown variable {name}")).hint(format!("did you mean {PREFIX}{known}?"))
+            );
+        }
+    }
+    Ok(())
 }
 
 fn set(variable: impl Fn(&str) -> Option<String>) -> Result<Table, Error> {
@@ -55,7 +72,11 @@ fn wrong_form(name: &str, example: &str, error: &toml::de::Error) -> Error {
 fn value(example: &str, text: &str) -> Value {
     match example.chars().next() {
         Some('"') => Value::String(text.to_owned()),
-        Some('[') => Value::Array(text.split(',').map(|part| bare(part.trim())).collect()),
+        Some('[') => {
+            let is_text = example.starts_with("[\"");
+            let part = |part: &str| if is_text { Value::String(part.to_owned()) } else { bare(part) };
+            Value::Array(text.split(',').map(|each| part(each.trim())).collect())
+        }
         _ => bare(text.trim()),
     }
 }
@@ -111,7 +132,36 @@ mod tests {
         let given = given(&lists).unwrap();
         assert_eq!(given.backup_dirs, ["/a", "/b c"].map(std::path::PathBuf::from));
         assert_eq!(given.held_timelines.len(), 2);
+        assert_eq!(over_file("", &[("WALKEEP_BACKUP_LABELS", "20261128")]).unwrap().backup_labels.len(), 1);
         assert_eq!(given.spool, None);
+    }
+
+    #[test]
+    fn a_variable_with_a_slip_is_refused_and_a_foreign_one_is_not() {
+        let check =
+            |name: &str| check_names(std::iter::once(name.to_owned())).map_err(|error| error.report());
+        for (name, meant) in [
+            ("WALKEEP_BACKUP_DIR", "WALKEEP_BACKUP_DIRS"),
+            ("WALKEEP_KEEP_DAY", "WALKEEP_KEEP_DAYS"),
+            ("WALKEEP_GIVE_UP_TIMELINE", "WALKEEP_GIVEN_UP_TIMELINES"),
+            ("WALKEEP_HOLD_TIMELINE", "WALKEEP_HELD_TIMELINES"),
+        ] {
+            assert_eq!(check(name), Err(format!("unknown variable {name}; did you mean {meant}?")));
+        }
+        for name in [
+            "WALKEEP_CONFIG",
+            "WALKEEP_CACHE",
+            "WALKEEP_SERVICE_HOST",
+            "WALKEEP_PORT_9000_TCP",
+            "WALKEEP_STORE_REGION",
+            "WALKEEP_ARCHIVE_SERVICE_PORT",
+            "WALKEEP_BINARIES",
+            "WALKEEP_GARAGE",
+            "WALKEEP_CHECKS",
+            "HOME",
+        ] {
+            assert_eq!(check(name), Ok(()), "{name}");
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError, Header};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
 
-pub(super) const FIND_OUT: &str =
-    "neither was changed; find out which of the two is right, and whether two servers share the archive";
+pub(super) const FIND_OUT: &str = "neither was changed; delete nothing, restart nothing in recovery, and find out which of the two is right, and whether two servers \
+     share the archive: see \"Two servers, one name\" in guide/conflict.md";
 
 const MOVE_IT_AWAY: &str = "move the archive's file away, and the next attempt will archive the good one";
 

@@ -91,7 +91,7 @@ impl Hole {
         if self.passed {
             "\"walkeep backfill\" fills it, if a server still has what is missing; what is kept of before is of little use otherwise"
         } else {
-            "run \"walkeep backfill\" soon, on each server that may still have what is missing; if none has, take a base backup now"
+            "run \"walkeep backfill\" soon, on each server that may still have what is missing; then take a base backup"
         }
     }
 }

@@ -12,6 +12,10 @@ use super::names::put_back;
 use crate::coverage::{BackupState, Coverage, Reach};
 use crate::wal::{TimelineId, WalName};
 
+/// Way out when no base backup leads to the newest WAL. The order matters: a base backup makes a checkpoint, which removes WAL that
+/// only the server still has.
+const TAKE_ONE: &str = "if a server still has what is missing, archive that first, with \"walkeep backfill\"; then take a base backup";
+
 /// Answer whether the WAL written now can be recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Present {
@@ -145,7 +149,7 @@ impl Question<'_> {
                 "no other base backup leads there, and nothing tells where {title} ends"
             ));
         }
-        Answer::Lost { why: self.why(&kept, newest, timeline), cure: "take a base backup now".to_owned() }
+        Answer::Lost { why: self.why(&kept, newest, timeline), cure: TAKE_ONE.to_owned() }
     }
 
     /// Returns the first timeline on the path from the backup to `timeline` whose history file is missing. Segments

@@ -82,12 +82,13 @@ fn an_archive_of_root_itself_stays_roots() {
     pusher.data.segment(SEGMENT, 0);
     let own = pusher.sandbox.join("own");
     fs::create_dir(&own).unwrap();
+    let uid = rustix::process::geteuid().as_raw();
+    std::os::unix::fs::chown(pusher.data.join(""), Some(uid), None).unwrap();
     let mut push = Command::new(pusher.sandbox.program("walkeep-archive"));
     push.arg(format!("pg_wal/{SEGMENT}")).arg("--archive").arg(&own);
     push.env("WALKEEP_CONFIG", "/dev/null").current_dir(pusher.data.join(""));
     let outcome = outcome_of(push);
     assert_eq!(outcome.status, 0, "{}", outcome.stderr);
-    let uid = rustix::process::geteuid().as_raw();
     for path in everything_in(&own) {
         assert_eq!(fs::metadata(&path).unwrap().uid(), uid, "{}", path.display());
     }

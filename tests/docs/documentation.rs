@@ -130,6 +130,7 @@ fn every_setting_of_a_store_in_the_guide_exists() {
             "conditional_put" => "'auto'",
             "connect_timeout" | "read_timeout" => "'1s'",
             "proxy_url" => "'http://127.0.0.1:1'",
+            "checksum_algorithm" => "'sha256'",
             "endpoint" => "'https://127.0.0.1:1'",
             _ => "'x'",
         };

@@ -40,7 +40,9 @@ impl Directory {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(unavailable(format!("the archive directory {} does not exist", root.display()))
-                    .hint("mount it, or create it, owned by the user that runs the server"));
+                    .hint(
+                        "mount it; create it only for a new archive, owned by the user that runs the server",
+                    ));
             }
             Err(error) => {
                 let what = format!("cannot look at the archive directory {}", root.display());

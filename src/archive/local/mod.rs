@@ -57,6 +57,12 @@ impl Local {
         blocking(move || matches!(open_file(&root, &key), Ok(Some(_)))).await
     }
 
+    /// Returns `true` if a file of that name is visible, readable or not.
+    pub(super) async fn is_named(&self, key: &Key) -> bool {
+        let path = self.root().join(key.as_ref());
+        blocking(move || std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file())).await
+    }
+
     /// Creates the file and the directories above it, durably.
     pub(super) async fn create(&self, key: &Key, content: Content<File>) -> Result<Created, Error> {
         let path = self.path(key)?;
@@ -197,7 +203,9 @@ pub(super) async fn despite_sweepers<T>(
 
 fn is_about_nothing(error: &Error) -> bool {
     let mut causes = chain(error).filter_map(|error| error.downcast_ref::<io::Error>());
-    causes.any(|cause| cause.kind() == io::ErrorKind::NotFound)
+    // On NFS, a handle may outlive its file.
+    let about_nothing = [io::ErrorKind::NotFound, io::ErrorKind::StaleNetworkFileHandle];
+    causes.any(|cause| about_nothing.contains(&cause.kind()))
 }
 
 /// Returns an identity of the directory, because another file system may be mounted on the same path.

@@ -48,10 +48,17 @@ fn give_name_by(
     };
     let renamed = refuses_to_replace(staged, &rename)
         .and_then(|()| check_name(file, staged))
-        .and_then(|()| rename(staged, path));
-    renamed.map_err(|error| match means_no_such_rename(&error) {
-        true => io::Error::other(NoWay { link: no_link, rename: error }),
-        false => error,
+        .and_then(|()| rename(staged, path))
+        .and_then(|()| {
+            // Another push may have taken the staging name in between: what is half of its file must not stay.
+            check_name(file, path).inspect_err(|_| drop(fs::remove_file(path)))
+        });
+    renamed.map_err(|error| {
+        if means_no_such_rename(&error) {
+            io::Error::other(NoWay { link: no_link, rename: error })
+        } else {
+            error
+        }
     })
 }
 
@@ -80,11 +87,18 @@ fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Tries the rename on an existing file, because a server of FUSE may ignore the flag and replace that.
+///
+/// A call that is killed meanwhile leaves that file. So its name is one that no later call needs, and that tells it apart as a
+/// staging file.
 fn refuses_to_replace(staged: &Path, rename: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     let mut name = staged.as_os_str().to_owned();
-    name.push("0");
+    name.push(fastrand::u64(..).to_string());
     let taken = Path::new(&name);
-    File::create_new(taken).map_err(io::Error::other)?;
+    File::create_new(taken).map_err(|error| match error.kind() {
+        // The caller takes this kind for a conflict.
+        io::ErrorKind::AlreadyExists => io::Error::other(error),
+        _ => error,
+    })?;
     let renamed = rename(staged, taken);
     fs::remove_file(taken)?;
     match renamed {
@@ -121,6 +135,10 @@ mod tests {
     fn without_links(staged: &Path, path: &Path, errno: Errno, rename: Way) -> io::Result<()> {
         let file = File::open(staged).unwrap();
         give_name_by(&file, staged, path, |_, _, _| Err(errno.into()), rename)
+    }
+
+    fn is_no_way(error: &io::Error) -> bool {
+        error.get_ref().and_then(|inner| inner.downcast_ref::<NoWay>()).is_some()
     }
 
     fn scene() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
@@ -192,12 +210,39 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_takes_the_staged_ones_name_at_the_last_moment_does_not_stay() {
+        let (directory, staged, path) = scene();
+        let rename = |from: &Path, to: &Path| {
+            if to == path {
+                fs::remove_file(from).unwrap();
+                fs::write(from, "half of another").unwrap();
+            }
+            rename_without_replacing(from, to)
+        };
+        let error = without_links(&staged, &path, Errno::PERM, &rename).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(names(directory.path()), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_killed_call_has_left_of_its_try_hinders_no_other() {
+        let (directory, staged, path) = scene();
+        let killed = |_: &Path, to: &Path| {
+            fs::hard_link(to, directory.path().join("name#10")).unwrap();
+            Err(Errno::IO.into())
+        };
+        assert!(without_links(&staged, &path, Errno::PERM, &killed).is_err());
+        without_links(&staged, &path, Errno::PERM, &rename_without_replacing).unwrap();
+        assert_eq!(names(directory.path()), ["name", "name#10"]);
+    }
+
+    #[test]
     fn a_rename_that_would_replace_is_not_used() {
         let (directory, staged, path) = scene();
         fs::write(&path, "archived").unwrap();
         let replacing = |from: &Path, to: &Path| fs::rename(from, to);
         let error = without_links(&staged, &path, Errno::PERM, &replacing).unwrap_err();
-        assert!(error.get_ref().is_some_and(|inner| inner.is::<NoWay>()), "{error}");
+        assert!(is_no_way(&error), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"archived");
         assert_eq!(names(directory.path()), ["name"]);
     }
@@ -207,7 +252,7 @@ mod tests {
         let (_directory, staged, path) = scene();
         let given = |link, rename| {
             let error = without_links(&staged, &path, link, &fails(rename)).unwrap_err();
-            (error.get_ref().is_some_and(|inner| inner.is::<NoWay>()), error.kind())
+            (is_no_way(&error), error.kind())
         };
         assert!(given(Errno::PERM, Errno::INVAL).0);
         assert!(given(Errno::OPNOTSUPP, Errno::NOSYS).0);

@@ -5,12 +5,14 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use rustix::io::Errno;
 
 use super::naming::NoWay;
 use crate::archive::failure::Asked;
+use crate::call::found_within;
 use crate::error::{Error, ErrorKind, chain, joined};
 
 /// Creates the error for a failed request about `path` during a call of PostgreSQL's. It may be temporary unless somebody
@@ -45,7 +47,12 @@ fn failed_as(
         (permanent, Some(NO_WAY.to_owned()))
     } else {
         match cause(&error).and_then(Errno::from_io_error) {
-            Some(Errno::ACCESS) => (permanent, Some(Denied::look(path, asked).to_string())),
+            Some(Errno::ACCESS) => {
+                // What cannot be read may be a mount point whose file system is on its way.
+                let may_change = !writes(asked) && permanent == ErrorKind::Refused;
+                let kind = if may_change { ErrorKind::Unavailable } else { permanent };
+                (kind, Some(Denied::look(path, asked).to_string()))
+            }
             Some(Errno::ROFS) => (permanent, Some("the file system is mounted read-only".to_owned())),
             errno => (ErrorKind::Unavailable, errno.and_then(|errno| hint_for(asked, errno))),
         }
@@ -59,8 +66,8 @@ const NO_WAY: &str = "this file system has neither hard links nor a rename that 
                       could be overwritten in it; keep the archive on a local disk or NFS, or give the URL of an object store";
 
 fn is_no_way(error: &(dyn StdError + 'static)) -> bool {
-    let inside = |error: &&io::Error| error.get_ref().is_some_and(|inner| inner.is::<NoWay>());
-    chain(error).filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| inside(&error))
+    let inside = |error: &io::Error| error.get_ref()?.downcast_ref::<NoWay>().map(drop);
+    chain(error).filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| inside(error).is_some())
 }
 
 fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
@@ -76,6 +83,10 @@ fn plain(error: impl StdError + Send + Sync + 'static) -> io::Error {
         },
         None => io::Error::other(joined(chain(&error))),
     }
+}
+
+fn writes(asked: Asked) -> bool {
+    matches!(asked, Asked::Create | Asked::Write | Asked::Delete)
 }
 
 /// Returns a hint for the user.
@@ -102,31 +113,56 @@ struct Denied {
 
 /// A file or directory whose permissions deny a request.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Barrier {
     path: String,
     owner: String,
     is_own: bool,
     /// Permission bits.
     mode: u32,
+    /// `true` if these bits allow it: something else denies it.
+    is_allowed: bool,
+    /// `true` if it is a cluster's directory or below: the archive is mounted.
+    is_in_cluster: bool,
     /// `true` if it is a directory above, which must be entered.
     is_above: bool,
 }
 
+/// Time for looking at directories and for the name of a user, which may come over the network.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 impl Denied {
-    /// Looks from the top down for what denies this user the request.
+    /// Looks from the top down for what denies this user the request. Takes no longer than a message is worth.
     fn look(path: &Path, asked: Asked) -> Self {
-        let user = Uid::effective();
-        Self { user: name_of(user), asked, by: barrier(path, asked, user) }
+        let path = path.to_owned();
+        let found = found_within(PATIENCE, move || {
+            let user = Uid::effective();
+            Some(Self { user: name_of(user), asked, by: barrier(&path, asked, user) })
+        });
+        found.unwrap_or_else(|| Self { user: format!("uid {}", Uid::effective()), asked, by: None })
     }
 }
 
 fn barrier(path: &Path, asked: Asked, user: Uid) -> Option<Barrier> {
-    let of = |path: &Path, found: &Metadata, is_above| Barrier {
-        path: path.display().to_string(),
-        owner: name_of(Uid::from_raw(found.uid())),
-        is_own: found.uid() == user.as_raw(),
-        mode: found.mode() & 0o7777,
-        is_above,
+    let of = |path: &Path, found: &Metadata, is_above| {
+        let is_own = found.uid() == user.as_raw();
+        let needed = match asked {
+            _ if is_above => 0o1,
+            Asked::Create | Asked::Write | Asked::Delete => 0o3,
+            Asked::Look | Asked::Read | Asked::List => 0o4,
+        };
+        Barrier {
+            path: path.display().to_string(),
+            owner: name_of(Uid::from_raw(found.uid())),
+            is_own,
+            mode: found.mode() & 0o7777,
+            is_allowed: (found.mode() >> if is_own { 6 } else { 0 }) & needed == needed,
+            is_above,
+            // A cluster's directory is named by its system identifier.
+            is_in_cluster: path.components().any(|part| {
+                part.as_os_str().to_str().is_some_and(|name| name.len() > 9 && name.parse::<u64>().is_ok())
+            }),
+        }
     };
     let mut above: Vec<&Path> = path.ancestors().filter(|above| !above.as_os_str().is_empty()).collect();
     above.reverse();
@@ -143,7 +179,7 @@ fn barrier(path: &Path, asked: Asked, user: Uid) -> Option<Barrier> {
     }
     let (reached, found) = last?;
     // A file's name belongs to its directory.
-    if matches!(asked, Asked::Create | Asked::Write | Asked::Delete) && !found.is_dir() {
+    if writes(asked) && !found.is_dir() {
         let directory = reached.parent()?;
         return Some(of(directory, &fs::metadata(directory).ok()?, false));
     }
@@ -167,22 +203,25 @@ impl std::fmt::Display for Denied {
             Asked::List => "may not list",
             Asked::Delete => "may not delete in",
         };
-        let Some(Barrier { path, owner, is_own, mode, is_above }) = by else {
-            return write!(f, "{user} {denied} it, or not enter a directory above");
+        let Some(by) = by else {
+            return write!(f, "{user} {denied} it, or may not enter a directory above it");
         };
+        let Barrier { path, owner, is_own, mode, is_allowed, is_above, is_in_cluster } = by;
         let denied = if *is_above { "may not enter" } else { denied };
-        write!(f, "{user} {denied} {path}")?;
-        if *is_own {
-            return write!(f, ", its own, because of its mode {mode:04o}: chmod u+rwX {path}");
+        let owner = if *is_own { "it" } else { owner };
+        let name = user.split_whitespace().next().unwrap_or(user);
+        write!(f, "{user} {denied} {path}, which belongs to {owner} and has the mode {mode:04o}; ")?;
+        if !is_in_cluster {
+            write!(f, "is the archive mounted there? if it is, ")?;
         }
-        write!(f, ", which belongs to {owner} and has the mode {mode:04o}: ")?;
-        if *is_above {
-            write!(f, "let that user enter, with chmod o+x {path} for example")
-        } else {
-            write!(
-                f,
-                "run walkeep as the user that runs the server, and give that user what is there with chown -R"
-            )
+        match (is_allowed, is_own, is_above) {
+            (true, ..) => {
+                write!(f, "look for an access list, SELinux, AppArmor, or the options of the mount")
+            }
+            (_, true, _) => write!(f, "chmod u+rwX {path}"),
+            (.., true) if *is_in_cluster => write!(f, "chown -R {name}: {path}"),
+            (.., true) => write!(f, "chown -R {name}: {path} if that is the archive, else chmod o+x {path}"),
+            _ => write!(f, "chown -R {name}: {path}, if {name} is the user that runs the server"),
         }
     }
 }
@@ -204,13 +243,20 @@ mod tests {
 
     fn barrier_of(owner: &str, mode: u32, is_above: bool) -> Barrier {
         let is_own = owner == "postgres";
-        Barrier { path: "/mnt/a".to_owned(), owner: owner.to_owned(), is_own, mode, is_above }
+        Barrier {
+            path: "/mnt/a".to_owned(),
+            owner: owner.to_owned(),
+            is_own,
+            mode,
+            is_allowed: false,
+            is_in_cluster: true,
+            is_above,
+        }
     }
 
     #[test]
     fn what_somebody_has_to_change_first_is_not_tried_again() {
         for (errno, kind) in [
-            (Errno::ACCESS, ErrorKind::Refused),
             (Errno::ROFS, ErrorKind::Refused),
             (Errno::IO, ErrorKind::Unavailable),
             (Errno::NOSPC, ErrorKind::Unavailable),
@@ -233,7 +279,7 @@ mod tests {
             let text = denied(Some(barrier_of("root (uid 0)", 0o700, false)), asked);
             assert!(
                 text.starts_with(&format!(
-                    "postgres (uid 101) may not {right} /mnt/a, which belongs to root (uid 0) and has the mode 0700: "
+                    "postgres (uid 101) may not {right} /mnt/a, which belongs to root (uid 0) and has the mode 0700; "
                 )),
                 "{text}"
             );
@@ -241,9 +287,21 @@ mod tests {
             assert!(denied(None, asked).contains(right));
         }
         let above = denied(Some(barrier_of("root (uid 0)", 0o700, true)), Asked::Read);
-        assert!(above.contains("may not enter /mnt/a,") && above.contains("chmod o+x /mnt/a"), "{above}");
+        assert!(
+            above.contains("may not enter /mnt/a,") && above.contains("chown -R postgres: /mnt/a"),
+            "{above}"
+        );
         let own = denied(Some(barrier_of("postgres", 0o500, false)), Asked::Create);
-        assert!(own.contains("its own") && own.contains("chmod u+rwX /mnt/a"), "{own}");
+        assert!(own.contains("which belongs to it") && own.contains("chmod u+rwX /mnt/a"), "{own}");
+        for is_above in [true, false] {
+            let outside = Barrier { is_in_cluster: false, ..barrier_of("root (uid 0)", 0o700, is_above) };
+            assert!(
+                denied(Some(outside), Asked::Create).contains("; is the archive mounted there? if it is, ")
+            );
+        }
+        let allowed = Barrier { is_allowed: true, ..barrier_of("postgres", 0o700, false) };
+        let allowed = denied(Some(allowed), Asked::Create);
+        assert!(allowed.contains("SELinux") && !allowed.contains("chmod"), "{allowed}");
     }
 
     #[test]
@@ -253,6 +311,10 @@ mod tests {
         fs::write(&file, "").unwrap();
         let path = |path: &Path, asked| barrier(path, asked, Uid::effective()).unwrap().path;
         assert_eq!(path(&file, Asked::Read), file.display().to_string());
+        let own = barrier(&file, Asked::Read, Uid::effective()).unwrap();
+        assert!(own.is_own && own.is_allowed && !own.is_in_cluster, "{own:?}");
+        let others = barrier(&file, Asked::Create, Uid::from_raw(54_321)).unwrap();
+        assert!(!others.is_own && !others.is_allowed, "{others:?}");
         for asked in [Asked::Create, Asked::Delete] {
             assert_eq!(path(&file, asked), temporary.path().display().to_string(), "{asked:?}");
         }

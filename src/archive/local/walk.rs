@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Local;
 use super::fresh::read_dir;
-use super::rights::{failed, failed_for_good};
+use super::rights::failed_for_good;
 use crate::archive::failure::Asked;
 use crate::archive::inventory::{Inventory, OtherFile};
 use crate::archive::remove::stopped_deleting;
@@ -104,7 +104,7 @@ async fn delete_paths(
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     let what = format!("cannot delete {}", path.display());
-                    return Err(failed(what, &path, Asked::Delete, error));
+                    return Err(failed_for_good(what, &path, Asked::Delete, error));
                 }
             }
         }

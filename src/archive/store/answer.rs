@@ -137,6 +137,10 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
         (_, "SignatureDoesNotMatch") => refused(
             "the secret key does not belong to the access key, or something in between has changed the request",
         ),
+        // Amazon's words for a bucket with object lock, and those of MinIO and others.
+        (400, _) if asked_for_a_checksum(answer) => refused(
+            "the bucket has object lock, which takes no file without a checksum; set checksum_algorithm = \"sha256\" in [store]",
+        ),
         (_, "InvalidObjectState") => {
             refused("the file was moved to cold storage; bring it back to a class that can be read at once")
         }
@@ -188,6 +192,14 @@ fn not_allowed(asked: Asked, provider: Provider) -> String {
         }
         _ => hint,
     }
+}
+
+fn asked_for_a_checksum(answer: &Answer) -> bool {
+    let texts = [&answer.code, &answer.message];
+    texts
+        .into_iter()
+        .flatten()
+        .any(|text| text.to_ascii_lowercase().contains("content-md5") || text == "MissingContentMD5")
 }
 
 fn is_skewed(answer: &Answer) -> bool {
@@ -339,6 +351,19 @@ mod tests {
             &["sv=1&sig=2<3", "", "k&y"],
         );
         assert_eq!(answer.to_string(), "the answer was 403 Forbidden (Bad: got *** and ***, and ***)");
+    }
+
+    #[test]
+    fn a_bucket_that_wants_a_checksum_is_recognized() {
+        let amazon = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters";
+        for (code, message) in
+            [("InvalidRequest", amazon), ("MissingContentMD5", "Missing required header for this request.")]
+        {
+            let answer = Answer { message: Some(message.to_owned()), ..answer(400, code) };
+            let meaning = judge(&answer, Asked::Create, Provider::S3);
+            assert_eq!(meaning.kind, REFUSED, "{code}");
+            assert!(meaning.hint.unwrap().contains("checksum_algorithm"), "{code}");
+        }
     }
 
     #[test]

@@ -53,6 +53,9 @@ fn hint_for(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str
         let hint = "is the endpoint a URL, and if it is an http:// one, is allow_http set in [store]?";
         return Some((ErrorKind::Refused, hint));
     }
+    if find::<Stalled>(error).is_some() {
+        return Some((ErrorKind::Unavailable, "read_timeout in [store] is the limit for that"));
+    }
     if let Some(NoCredentials { hint, .. }) = find(error) {
         return Some((ErrorKind::Unavailable, hint));
     }

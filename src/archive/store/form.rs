@@ -77,6 +77,7 @@ pub(super) fn is_web_address(address: &str) -> bool {
 pub(super) fn without_password(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let host = host.split(['?', '#']).next().unwrap_or(host);
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
@@ -149,5 +150,6 @@ mod tests {
         assert_eq!(without_password("http://me:secret@store:9000/x"), "http://store:9000/x");
         assert_eq!(without_password("me:secret@store"), "store");
         assert_eq!(without_password("https://store"), "https://store");
+        assert_eq!(without_password("localhost:80/?token=secret"), "localhost:80/");
     }
 }

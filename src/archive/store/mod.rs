@@ -44,6 +44,7 @@ use crate::limit::TimeLimit;
 use client::StoreClient;
 pub use given::Objects;
 use options::Resolved;
+pub(crate) use options::is_store_setting;
 pub use options::{ConditionalPut, StoreOptions};
 use provider::Built;
 use reader::StreamReader;

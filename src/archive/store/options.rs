@@ -200,6 +200,10 @@ impl Resolved {
             _ if value.is_empty() => return Ok(()),
             _ if name.starts_with(OWN_PREFIX) => {
                 let setting = name.trim_start_matches(OWN_PREFIX).to_ascii_lowercase();
+                // Kubernetes sets such variables for a service of the name walkeep-store.
+                if setting.starts_with("service_") || setting.starts_with("port") {
+                    return Ok(());
+                }
                 return self.set(provider, &setting, value).map_err(|why| format!("{name}: {why}"));
             }
             (Provider::S3, "AWS_CA_BUNDLE") => return self.set(provider, "ca_file", value),
@@ -239,6 +243,12 @@ impl Resolved {
         }
         Ok(())
     }
+}
+
+/// Returns `true` if this is a setting of any provider's store.
+pub(crate) fn is_store_setting(name: &str) -> bool {
+    let providers = [Provider::S3, Provider::Google, Provider::Azure];
+    providers.into_iter().any(|provider| usual(provider).any(|known| known == name))
 }
 
 /// Returns the settings that the guide names, for suggestions.
@@ -363,6 +373,9 @@ mod tests {
         assert_eq!(resolved.provider["aws_endpoint"], "http://own");
         assert_eq!(resolved.conditional_put, ConditionalPut::Yes);
         assert_eq!(resolved.connection.read_timeout, Duration::from_secs(40));
+        let of_service =
+            [("WALKEEP_STORE_SERVICE_HOST", "10.0.0.1"), ("WALKEEP_STORE_PORT_9000_TCP", "tcp://x")];
+        assert!(options(&[], &of_service).resolve(Provider::S3).unwrap().provider.is_empty());
         let error = options(&[], &[("WALKEEP_STORE_REGOIN", "x")]).resolve(Provider::S3).err().unwrap();
         assert!(error.contains("WALKEEP_STORE_REGOIN") && error.contains("did you mean region?"), "{error}");
     }

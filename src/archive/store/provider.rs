@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::HttpConnector;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -75,10 +75,18 @@ pub(super) fn build_over(
             failure.because(causes)
         }
     })?;
-    let known = ["amazonaws.com", "amazonaws.com.cn", "r2.cloudflarestorage.com"];
     let known_to_honour_conditions = url.provider != Provider::S3
-        || known.iter().any(|domain| host(&address).ends_with(&format!(".{domain}")));
+        || is_of(&address, &AMAZON)
+        || is_of(&address, &["r2.cloudflarestorage.com"]);
     Ok(Built { store, bulk, address, known_to_honour_conditions, claim })
+}
+
+/// Domains of Amazon's stores.
+const AMAZON: [&str; 2] = ["amazonaws.com", "amazonaws.com.cn"];
+
+/// Returns `true` if the address is in one of the domains.
+fn is_of(address: &str, domains: &[&str]) -> bool {
+    domains.iter().any(|domain| host(address).ends_with(&format!(".{domain}")))
 }
 
 /// Returns `true` if credentials are available without the machine's metadata service.
@@ -147,7 +155,12 @@ fn stores(
     let bucket = &url.bucket;
     Ok(match url.provider {
         Provider::S3 => {
-            let builder = AmazonS3Builder::new().with_bucket_name(bucket).with_allow_http(true);
+            let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_allow_http(true);
+            if is_of(&address(url, settings), &AMAZON) {
+                // A bucket with object lock accepts no file without one. The signature needs the digest anyway. Other stores
+                // may reject the header.
+                builder = builder.with_checksum_algorithm(Checksum::SHA256);
+            }
             // Not every store supports it, so only callers with a fallback use it.
             let builder = builder.with_disable_bulk_delete(true);
             let (builder, credentials) = configured!(builder, settings, client, credentials);
@@ -226,6 +239,12 @@ fn host(address: &str) -> &str {
 mod tests {
     use super::*;
     use crate::archive::ArchiveUrl;
+    use async_trait::async_trait;
+    use object_store::client::{
+        HttpClient, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    };
+    use object_store::{ClientOptions, ObjectStoreExt};
+    use std::sync::Mutex;
 
     #[test]
     fn an_endpoint_that_is_not_a_url_is_refused() {
@@ -289,6 +308,52 @@ mod tests {
         assert!(azure.known_to_honour_conditions);
         let google = built("gs://wal", &[("google_bearer_token", "t")]);
         assert!(google.is_ok_and(|google| google.known_to_honour_conditions));
+    }
+
+    /// Keeps the headers of requests, and answers that all went well.
+    #[derive(Debug, Clone, Default)]
+    struct Recorder(Arc<Mutex<Vec<http::HeaderMap>>>);
+
+    #[async_trait]
+    impl HttpService for Recorder {
+        async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+            self.0.lock().unwrap().push(request.headers().clone());
+            let response = http::Response::builder().status(200).header("etag", "\"x\"");
+            Ok(response.body(HttpResponseBody::from(bytes::Bytes::new())).unwrap())
+        }
+    }
+
+    impl HttpConnector for Recorder {
+        fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+            Ok(HttpClient::new(self.clone()))
+        }
+    }
+
+    #[test]
+    fn amazon_gets_a_checksum_with_every_file_and_others_get_one_if_it_is_set() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (endpoint, setting, expected) in [
+            ("https://s3.eu-west-1.amazonaws.com", None, Some("x-amz-checksum-sha256")),
+            ("https://s3.eu-west-1.amazonaws.com", Some("crc64nvme"), Some("x-amz-checksum-crc64nvme")),
+            ("https://minio.example", None, None),
+            ("https://minio.example", Some("sha256"), Some("x-amz-checksum-sha256")),
+        ] {
+            let Ok(ArchiveUrl::Store(url)) = "s3://wal/main".parse() else { panic!("not a store") };
+            let mut resolved = Resolved::default();
+            let settings = KEYS.into_iter().chain([("aws_endpoint", endpoint)]);
+            let settings = settings.chain(setting.map(|kind| ("aws_checksum_algorithm", kind)));
+            resolved.provider = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let recorder = Recorder::default();
+            let built = build_over(&url, &resolved, &recorder, recorder.clone()).unwrap();
+            runtime.block_on(built.store.put(&"main/file".into(), "content".into())).unwrap();
+            let sent = recorder.0.lock().unwrap();
+            let checksums: Vec<&str> = sent[0]
+                .keys()
+                .map(http::HeaderName::as_str)
+                .filter(|name| name.contains("checksum"))
+                .collect();
+            assert_eq!(checksums, Vec::from_iter(expected), "{endpoint} {setting:?}");
+        }
     }
 
     #[test]

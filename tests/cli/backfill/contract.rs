@@ -35,7 +35,7 @@ fn complete_segments_are_archived_whatever_their_marks_and_the_current_one_stays
             format!("archived {}", name(1, 3)),
             format!("archived {}", name(1, 4)),
             format!("left {}: incomplete: its records end at {end}", name(1, 5)),
-            "archived 3 files, 3 MB; 1 in the archive already, 1 left".to_owned(),
+            "archived 3 files, 3 MB; 1 in the archive already, by name, 1 left".to_owned(),
         ]
     );
     assert_eq!(status, 0, "that a segment is being written is no problem");
@@ -52,7 +52,7 @@ fn complete_segments_are_archived_whatever_their_marks_and_the_current_one_stays
     let (status, lines) = server.backfilled();
     assert_eq!(
         (status, lines),
-        (0, vec!["archived 0 files, 0 B; 5 in the archive already, 0 left".to_owned()])
+        (0, vec!["archived 0 files, 0 B; 5 in the archive already, by name, 0 left".to_owned()])
     );
 }
 

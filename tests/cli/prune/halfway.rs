@@ -75,7 +75,7 @@ fn stopped_by_a_directory(options: &[&str]) -> (CallOutput, BTreeSet<String>, u6
     prune.stdout(Stdio::piped());
     let told = CallOutput::of(prune);
     drop(closed);
-    told.is_error(1, &["cannot delete", &name(1, 4096), "Permission denied", "delete there"]);
+    told.is_error(1, &["cannot delete", &name(1, 4096), "Permission denied", "may not delete in"]);
     let (gone, bytes) = gone(&before, &kept);
     assert_eq!(gone.len(), 3, "{gone:?}");
     let report = kept.report("prune").unwrap();
@@ -93,7 +93,7 @@ fn deletions_before_a_failure_are_printed_and_reported() {
     assert_eq!(names(&json["deleted_files"]), gone, "{json:#}");
     assert_eq!((&json["ok"], &json["deleted_bytes"]), (&json!(false), &json!(bytes)));
     assert!(json["error"].as_str().unwrap().contains("cannot delete"), "{json:#}");
-    assert!(json["hint"].as_str().unwrap().contains("delete there"), "{json:#}");
+    assert!(json["hint"].as_str().unwrap().contains("may not delete in"), "{json:#}");
     let (told, ..) = stopped_by_a_directory(&[]);
     let text = told.text();
     assert!(text.contains("deleted 3 of 5 files, "), "{text}");

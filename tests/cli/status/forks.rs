@@ -87,8 +87,8 @@ fn a_hole_left_by_a_failover_is_a_problem_until_it_is_filled() {
         quiet_output(status(&kept, &[]));
         checked(&kept, "pass", &[]);
         let last = remove(&kept, &name(1, 9));
-        let words =
-            ["✗ ", &name(1, 9), &left_at, "\"walkeep backfill\"", "base backup now"].map(str::to_owned);
+        let words = ["✗ ", &name(1, 9), &left_at, "\"walkeep backfill\"", "then take a base backup"]
+            .map(str::to_owned);
         says(status(&kept, &[]), 1, &words.each_ref().map(String::as_str));
         let before = remove(&kept, &name(1, 8));
         says(status(&kept, &[]), 1, &[&format!("{} to {}", name(1, 8), name(1, 9))]);
