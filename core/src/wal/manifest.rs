@@ -72,6 +72,15 @@ mod tests {
     }
 
     #[test]
+    fn the_system_is_that_of_the_manifest_if_it_has_one() {
+        let system =
+            |system_identifier| BackupManifest { wal_ranges: Vec::new(), system_identifier }.system();
+        assert_eq!(system(Some(7)), SystemIdentifier::new(7));
+        assert!(system(Some(7)).is_some());
+        assert_eq!([system(None), system(Some(0))], [None, None]);
+    }
+
+    #[test]
     fn malformed_ranges_have_no_ends() {
         for odd in [
             &[][..],

@@ -257,6 +257,14 @@ mod tests {
     }
 
     #[test]
+    fn a_header_that_comes_in_pieces_is_read() {
+        let bytes = segment(&[Right(1), Zeros, Zeros, Right(1)], 8192, 0xD110);
+        for piece in [1, 10, 8190, 8200] {
+            assert!(fault_in(&bytes, 8192, 0xD110, piece).is_some(), "in pieces of {piece}");
+        }
+    }
+
+    #[test]
     fn versions_that_leave_old_content_are_not_checked() {
         let pages = [Right(1), Zeros, Right(1), Right(2), Right(1)];
         for (magic, judged) in [(0xD075, false), (0xD07E, false), (0xD087, true), (0xD119, true)] {
