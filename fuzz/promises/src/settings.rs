@@ -71,10 +71,10 @@ pub(crate) fn hold_settings(url: &str, settings: &CannedSettings) {
     let is_secret = |name: &str| SECRET.iter().any(|ending| name.to_lowercase().ends_with(ending));
     let secrets: Vec<&str> = all()
         .filter(|(name, value)| is_secret(name) && value.len() >= SHORTEST_SECRET)
-        // What is no secret elsewhere is shown there.
+        // What is no secret elsewhere, such as a name, is shown there.
         .filter(|(own, value)| !all().any(|(name, other)| name != *own && other.contains(value.as_str())))
         .map(|(_, value)| value.as_str())
-        .filter(|value| !url.to_string().contains(value))
+        .filter(|value| !url.to_string().contains(value) && !all().any(|(name, _)| name.contains(value)))
         .collect();
     for (_, question) in QUESTIONS {
         let archive = match Archive::in_canned_store(&url, settings, Vec::new()) {
