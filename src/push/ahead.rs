@@ -102,15 +102,15 @@ pub(super) async fn take_along(
         let (asked, at_most, spool) = (asked.clone(), bounds.files, spool.clone());
         blocking(move || {
             let (names, fence) = choose(&asked, fate, at_most, &spool);
-            let begun = if names.is_empty() { None } else { TakingAlong::begin(&spool) };
-            (names, fence, begun, affordable().unwrap_or(u64::MAX))
+            if names.is_empty() {
+                return None;
+            }
+            let mark = TakingAlong::begin(&spool).map(|mark| (mark, affordable().unwrap_or(u64::MAX)));
+            Some((names, fence, mark))
         })
     };
-    let (names, fence, begun_mark, affordable) = choosing.await;
-    if names.is_empty() {
-        return TakenAlong::default();
-    }
-    let Some(_mark) = begun_mark else {
+    let Some((names, fence, mark)) = choosing.await else { return TakenAlong::default() };
+    let Some((_mark, affordable)) = mark else {
         tracing::warn!(
             "a call was killed while it archived other files with its own, perhaps for its memory; this one archives its own only"
         );

@@ -29,7 +29,11 @@ pub(super) fn affordable() -> Option<u64> {
             .iter()
             .filter_map(move |[limit, used, statistics]| left(&read(limit)?, &read(used)?, read(statistics)))
     });
-    machine.into_iter().chain(of_groups).min().map(|left| left / 4)
+    share_of_least(machine.into_iter().chain(of_groups))
+}
+
+fn share_of_least(left: impl Iterator<Item = u64>) -> Option<u64> {
+    left.min().map(|left| left / 4)
 }
 
 /// Reads the available memory of a machine from `/proc/meminfo`.
@@ -82,6 +86,12 @@ mod tests {
         assert_eq!(available("MemAvailable: x kB"), None);
         assert_eq!(available(""), None);
         assert!(affordable().is_some_and(|bytes| bytes > 1 << 20), "this machine has some");
+    }
+
+    #[test]
+    fn a_call_may_take_a_quarter_of_what_the_scarcest_has_left() {
+        assert_eq!(share_of_least([400, 80, 120].into_iter()), Some(20));
+        assert_eq!(share_of_least(std::iter::empty()), None);
     }
 
     #[test]
