@@ -72,14 +72,14 @@ impl Owners {
         };
         let of_cluster =
             system.or_else(of_data).and_then(|system| owner_of(&archive.join(system.to_string())));
-        let first = of_cluster.or_else(|| data.and_then(owner_of)).or_else(|| owner_of(archive));
-        match first {
-            Some(owner) if !owner.is_root() => return Self::One(owner),
+        match of_cluster {
             // Root's own cluster.
-            _ if of_cluster.is_some() => return Self::Root,
-            _ => {}
+            Some(owner) if owner.is_root() => return Self::Root,
+            Some(owner) => return Self::One(owner),
+            None => {}
         }
-        if let Some(owner) = owner_of(archive).filter(|owner| !owner.is_root()) {
+        let mut named = data.into_iter().chain([archive]).filter_map(owner_of);
+        if let Some(owner) = named.find(|owner| !owner.is_root()) {
             return Self::One(owner);
         }
         // Everybody may write into a directory of root's: the clusters in it decide.

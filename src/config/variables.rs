@@ -33,8 +33,10 @@ pub(super) fn over(
 pub(super) fn check_names(names: impl Iterator<Item = String>) -> Result<(), Error> {
     for name in names {
         let Some(key) = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
-        let is_known = KEYS.iter().any(|known| known.name == key) || key.starts_with("store_");
-        if let Some(known) = meant(&key, KEYS.iter().map(|key| key.name)).filter(|_| !is_known) {
+        if KEYS.iter().any(|known| known.name == key) || key.starts_with("store_") {
+            continue;
+        }
+        if let Some(known) = meant(&key, KEYS.iter().map(|key| key.name)) {
             let known = known.to_ascii_uppercase();
             return Err(
                 wrong(format!("unknown variable {name}")).hint(format!("did you mean {PREFIX}{known}?"))

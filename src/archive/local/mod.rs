@@ -68,7 +68,7 @@ impl Local {
         let path = self.path(key)?;
         let cannot = || format!("cannot archive {}", path.display());
         let created = despite_sweepers(async || self.stage_and_publish(&path, content.clone()).await).await?;
-        // `object_store` would create missing directories, the archive's own included.
+        // It may have been unmounted in between.
         let directory = self.directory.clone();
         let checked = blocking(move || directory.check_root()).await;
         checked.map_err(|error| failed(cannot(), &path, Asked::Create, error))?;
