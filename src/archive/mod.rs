@@ -215,10 +215,11 @@ impl Archive {
         }
     }
 
-    /// Returns `true` if a directory has a file of this name, readable or not. Says nothing about a store.
-    pub async fn is_named(&self, system: SystemIdentifier, name: impl Into<ArchivedName>) -> bool {
+    /// Returns `true` if this very file of a directory denies this user to read it, while others may not. Says nothing about a
+    /// store.
+    pub async fn denies(&self, system: SystemIdentifier, name: impl Into<ArchivedName>) -> bool {
         match &self.backend {
-            Backend::Local(local) => local.is_named(&key::key(system, name.into())).await,
+            Backend::Local(local) => local.denies(&key::key(system, name.into())).await,
             Backend::Store(_) => false,
         }
     }

@@ -201,6 +201,7 @@ impl Headers<'_> {
                 Err(error) if concerns_one_file(error.kind()) || error.kind() == ErrorKind::Refused => {
                     Ok(Err(error))
                 }
+                Err(error) if archive.denies(system, name).await => Ok(Err(error)),
                 Err(error) => Err(error),
             }
         };

@@ -56,7 +56,7 @@ pub(super) async fn check(
         Ok(true) => Ok(Verdict::Unreadable(error)),
         Ok(false) => Ok(Verdict::Gone),
         // A file that this user may not open is a finding, and no reason to end.
-        Err(_) if archive.is_named(system, name).await => Ok(Verdict::Unreadable(error)),
+        Err(_) if archive.denies(system, name).await => Ok(Verdict::Unreadable(error)),
         Err(_) => Err(error),
     }
 }

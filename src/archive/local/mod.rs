@@ -57,10 +57,14 @@ impl Local {
         blocking(move || matches!(open_file(&root, &key), Ok(Some(_)))).await
     }
 
-    /// Returns `true` if a file of that name is visible, readable or not.
-    pub(super) async fn is_named(&self, key: &Key) -> bool {
+    /// Returns `true` if a file of that name is visible and denies this user to read it.
+    pub(super) async fn denies(&self, key: &Key) -> bool {
         let path = self.root().join(key.as_ref());
-        blocking(move || std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file())).await
+        blocking(move || {
+            let is_file = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+            is_file && File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        })
+        .await
     }
 
     /// Creates the file and the directories above it, durably.

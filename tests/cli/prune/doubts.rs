@@ -174,6 +174,25 @@ fn segments_without_a_readable_size() {
 }
 
 #[test]
+fn a_policy_may_come_from_variables_and_one_with_a_slip_is_refused() {
+    let kept = weeks();
+    let with = |name: &str, value: &str| {
+        let mut prune = kept.walkeep("prune", &["--dry-run"]);
+        prune.env(name, value);
+        outcome_of(prune)
+    };
+    let Outcome { status, stderr } = with("WALKEEP_KEEP_BACKUPS", "1");
+    assert_eq!((status, stderr.contains("error")), (0, false), "{stderr}");
+    for (name, value, words) in [
+        ("WALKEEP_KEEP_BACKUP", "1", "did you mean WALKEEP_KEEP_BACKUPS?"),
+        ("WALKEEP_KEEP_BACKUPS", "0", "as in WALKEEP_KEEP_BACKUPS=2"),
+    ] {
+        let Outcome { status, stderr } = with(name, value);
+        assert!(status == 2 && stderr.contains(words), "{status}: {stderr}");
+    }
+}
+
+#[test]
 fn an_empty_or_contradictory_policy_is_wrong_usage() {
     let kept = weeks();
     kept.fails(2, "prune", &[], "nothing says what is to be kept");

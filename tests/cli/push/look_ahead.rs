@@ -173,13 +173,19 @@ fn calls_after_one_that_was_killed_at_any_moment_complete_its_work() {
     }
 }
 
-#[test]
-fn a_call_after_one_that_was_killed_while_it_looked_ahead_archives_its_own_file_only() {
-    let pusher = pusher_with(1..=40);
+/// Starts a slow push of the first file, and returns once it has archived another one.
+fn looking_ahead(pusher: &Pusher) -> Running {
     let mut push = pusher.push(&name(1));
     push.args(["--compression-level", "19"]);
     let call = Running::start(push);
-    support::wait_until("a neighbour is archived", || archived(&pusher).len() > 1);
+    support::wait_until("a neighbour is archived", || archived(pusher).len() > 1);
+    call
+}
+
+#[test]
+fn a_call_after_one_that_was_killed_while_it_looked_ahead_archives_its_own_file_only() {
+    let pusher = pusher_with(1..=40);
+    let call = looking_ahead(&pusher);
     call.signal(Signal::KILL);
     assert_eq!(call.end().status, -9);
     let before = archived(&pusher);
@@ -195,10 +201,7 @@ fn a_call_after_one_that_was_killed_while_it_looked_ahead_archives_its_own_file_
 #[test]
 fn sigterm_during_the_look_ahead_is_no_failure_of_the_file_itself() {
     let pusher = pusher_with(1..=40);
-    let mut push = pusher.push(&name(1));
-    push.args(["--compression-level", "19"]);
-    let call = Running::start(push);
-    support::wait_until("a neighbour is archived", || archived(&pusher).len() > 1);
+    let call = looking_ahead(&pusher);
     let stopped = Instant::now();
     call.signal(Signal::TERM);
     assert_eq!(call.end().status, 0);

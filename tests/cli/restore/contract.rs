@@ -213,6 +213,7 @@ fn a_wrong_call_is_never_taken_for_the_end_of_wal() {
         (&["00000001000000000000000a", TARGET], "not the name of a WAL file"),
         (&["", TARGET], "not the name of a WAL file"),
         (&[TARGET, SEGMENT], "not the name of a WAL file"),
+        (&[TARGET, SEGMENT], "are %f and %p the wrong way round?"),
     ] {
         let call = |server: &DataDirectory| {
             let mut command = scene.command(server);

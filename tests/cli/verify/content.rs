@@ -11,6 +11,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{
+    files::Permissions,
     forged::resealed,
     push::SYSTEM,
     running::Outcome,
@@ -301,6 +302,16 @@ fn a_file_that_the_archive_does_not_return_is_a_finding() {
     verdict.stderr.clear();
     verdict.says(&[("failure", "unreadable", &name(1, 6))]);
     verdict.means(&name(1, 6), &["InternalError", "\"nightly\""]);
+}
+
+#[test]
+fn a_file_that_this_user_may_not_read_is_a_finding_and_ends_nothing() {
+    let archive = Verified::new();
+    let closed = Permissions::set(&archive.file(NEEDED), 0o000);
+    let verified = archive.verify(&["--timeout", "500ms"]);
+    drop(closed);
+    assert_eq!(verified.status, 1, "{}", verified.stderr);
+    assert!(verified.findings().contains(&("failure", "unreadable", NEEDED)), "{:#}", verified.json);
 }
 
 #[test]

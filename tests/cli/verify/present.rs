@@ -94,7 +94,10 @@ fn lost(kept: &Kept, options: &[&str], timeline: u32, why: &str) -> VerifyOutput
     assert_eq!(verdict.status, 1);
     let line = first_line(kept, options);
     assert!(
-        line.contains("CANNOT be recovered") && line.contains(why) && line.contains("take a base backup"),
+        line.contains("CANNOT be recovered")
+            && line.contains(why)
+            && line.contains("walkeep backfill")
+            && line.contains("then take a base backup"),
         "{line}"
     );
     verdict
