@@ -131,15 +131,6 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
-/// Returns the sorted names in a directory.
-#[cfg(test)]
-pub(crate) fn names_in(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort_unstable();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +151,11 @@ mod tests {
         }
     }
 
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     #[test]
     fn a_failure_leaves_the_existing_file_and_nothing_else() {
         let temporary = tempfile::tempdir().unwrap();
@@ -167,13 +163,13 @@ mod tests {
         for durable in [false, true] {
             let file = WholeFile { durable, ..PLAIN };
             assert_eq!(file.write(&path, Breaks(b"half")).unwrap_err().to_string(), "it breaks");
-            assert_eq!(names_in(temporary.path()), [""; 0]);
+            assert_eq!(names(temporary.path()), [""; 0]);
             fs::write(&path, "old").unwrap();
             file.write(&path, Breaks(b"half")).unwrap_err();
             assert_eq!(fs::read(&path).unwrap(), b"old");
             file.write(&path, &b"new"[..]).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"new");
-            assert_eq!(names_in(temporary.path()), ["file"]);
+            assert_eq!(names(temporary.path()), ["file"]);
             fs::remove_file(&path).unwrap();
         }
     }
@@ -182,10 +178,10 @@ mod tests {
     fn an_incomplete_file_is_next_to_its_name_with_a_known_prefix() {
         let temporary = tempfile::tempdir().unwrap();
         let staged = Readers::Owner.stage(temporary.path(), "staged.").unwrap();
-        let [name] = &names_in(temporary.path())[..] else { panic!("not one file") };
+        let [name] = &names(temporary.path())[..] else { panic!("not one file") };
         assert!(name.starts_with("staged.") && *name != "staged.", "{name}");
         drop(staged);
-        assert_eq!(names_in(temporary.path()), [""; 0]);
+        assert_eq!(names(temporary.path()), [""; 0]);
     }
 
     #[test]
@@ -199,7 +195,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"first");
         PLAIN.write(&path, &b"third"[..]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"third");
-        assert_eq!(names_in(temporary.path()), ["file"]);
+        assert_eq!(names(temporary.path()), ["file"]);
     }
 
     #[test]

@@ -124,7 +124,6 @@ fn means_no_such_rename(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::whole_file::names_in;
 
     type Way<'a> = &'a dyn Fn(&Path, &Path) -> io::Result<()>;
 
@@ -149,6 +148,15 @@ mod tests {
         (directory, staged, path)
     }
 
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
     #[test]
     fn a_file_gets_its_name_by_a_link_or_else_by_a_rename() {
         for errno in [None, Some(Errno::PERM), Some(Errno::OPNOTSUPP), Some(Errno::IO), Some(Errno::INVAL)] {
@@ -158,7 +166,7 @@ mod tests {
                 Some(errno) => without_links(&staged, &path, errno, &rename_without_replacing).unwrap(),
             }
             assert_eq!(fs::read(&path).unwrap(), b"staged", "{errno:?}");
-            assert_eq!(names_in(directory.path()), ["name"], "{errno:?}");
+            assert_eq!(names(directory.path()), ["name"], "{errno:?}");
         }
     }
 
@@ -174,7 +182,7 @@ mod tests {
             };
             assert_eq!(given.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
             assert_eq!(fs::read(&path).unwrap(), b"archived");
-            assert_eq!(names_in(directory.path()), ["name", "name#1"]);
+            assert_eq!(names(directory.path()), ["name", "name#1"]);
         }
     }
 
@@ -213,7 +221,7 @@ mod tests {
         };
         let error = without_links(&staged, &path, Errno::PERM, &rename).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert_eq!(names_in(directory.path()), [""; 0]);
+        assert_eq!(names(directory.path()), [""; 0]);
     }
 
     #[test]
@@ -225,7 +233,7 @@ mod tests {
         };
         assert!(without_links(&staged, &path, Errno::PERM, &killed).is_err());
         without_links(&staged, &path, Errno::PERM, &rename_without_replacing).unwrap();
-        assert_eq!(names_in(directory.path()), ["name", "name#10"]);
+        assert_eq!(names(directory.path()), ["name", "name#10"]);
     }
 
     #[test]
@@ -236,7 +244,7 @@ mod tests {
         let error = without_links(&staged, &path, Errno::PERM, &replacing).unwrap_err();
         assert!(is_no_way(&error), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"archived");
-        assert_eq!(names_in(directory.path()), ["name"]);
+        assert_eq!(names(directory.path()), ["name"]);
     }
 
     #[test]

@@ -96,7 +96,6 @@ impl Drop for Staging {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::whole_file::names_in;
     use bytes::Bytes;
     use std::future::Future;
     use std::sync::Arc;
@@ -115,6 +114,13 @@ mod tests {
         Content::Overflow { head: head.into(), file: Arc::new(file), bytes }
     }
 
+    fn names(directory: &Path) -> Vec<String> {
+        fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
     #[test]
     fn a_file_is_published_completely_and_once() {
         let temporary = tempfile::tempdir().unwrap();
@@ -129,7 +135,7 @@ mod tests {
                 assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
                 assert!(fs::read(&path).unwrap() == expected);
             }
-            assert_eq!(names_in(temporary.path()), ["name"]);
+            assert_eq!(names(temporary.path()), ["name"]);
             fs::remove_file(&path).unwrap();
         }
     }
@@ -140,7 +146,7 @@ mod tests {
         let path = temporary.path().join("name");
         let too_short = publish(path, large("", BYTES + 1));
         assert_eq!(block_on(too_short).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        assert_eq!(names_in(temporary.path()), [""; 0]);
+        assert_eq!(names(temporary.path()), [""; 0]);
     }
 
     #[test]
@@ -162,7 +168,7 @@ mod tests {
             });
             // Waits for the threads that are still running.
             drop(runtime);
-            let left = names_in(temporary.path());
+            let left = names(temporary.path());
             assert!(left.is_empty() || left == ["name"], "{polls}: {left:?}");
             let _ = fs::remove_file(&path);
         }
