@@ -11,6 +11,7 @@ mod history;
 mod look_ahead;
 mod pages;
 mod partial;
+mod placeholders;
 mod refusals;
 mod stuck_file;
 mod swept;
