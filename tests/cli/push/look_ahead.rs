@@ -195,7 +195,9 @@ fn a_call_after_one_that_was_killed_while_it_looked_ahead_archives_its_own_file_
     assert_eq!(archived(&pusher), before);
     // Once is enough.
     succeeds(pusher.push(&name(1)));
-    assert_eq!(archived(&pusher), names(1..=40));
+    // The killed call may have left staging files.
+    let complete = archived(&pusher).into_iter().filter(|name| !name.contains('#')).collect::<Vec<_>>();
+    assert_eq!(complete, names(1..=40));
 }
 
 #[test]
