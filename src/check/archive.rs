@@ -65,15 +65,16 @@ async fn try_out(archive: &Archive, probe: &Probe<'_>, findings: &mut Vec<CheckF
 /// Compares the archive's reaction to creating an existing file with the setting.
 fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> CheckFinding {
     let name = "conditional";
-    let race = "two servers that archive the same name at the same moment could overwrite each other";
+    let race = "two servers that archive the same name at the same moment could still overwrite each other, and the first one \
+                not notice";
     match (found, set) {
         (Conditions::Honoured, ConditionalPut::Auto) if !known => {
             CheckFinding::pass(name, "what exists is not overwritten").hint(
-                "conditional_put = \"yes\" in [store] would save the request that asks first; the store does not need it",
+                "conditional_put = \"yes\" in [store] would save the requests that ask before and after; the store does not need them",
             )
         }
         (Conditions::Honoured, ConditionalPut::No) => {
-            CheckFinding::note(name, format!("the store would refuse to overwrite, but is not asked to: {race}"))
+            CheckFinding::note(name, format!("the store would refuse to overwrite, but is not asked to; {race}"))
                 .hint("set conditional_put = \"yes\" in [store]")
         }
         (Conditions::Honoured, _) => CheckFinding::pass(name, "what exists is not overwritten"),
@@ -85,13 +86,14 @@ fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> Check
             CheckFinding::fail(name, "the store overwrites what exists").hint("set conditional_put = \"no\" in [store]")
         }
         (Conditions::Ignored, _) => {
-            CheckFinding::note(name, format!("the store cannot refuse to overwrite, so walkeep asks first; {race}"))
+            CheckFinding::note(name, format!("the store cannot refuse to overwrite, so walkeep looks before and after it writes; {race}"))
+                .hint("only a store that honours conditions prevents that, and only versions in the bucket keep what was replaced")
         }
         (Conditions::NotUnderstood, ConditionalPut::No) => {
-            CheckFinding::note(name, format!("the store knows no conditional writes, so walkeep asks first; {race}"))
+            CheckFinding::note(name, format!("the store knows no conditional writes, so walkeep looks before and after it writes; {race}"))
         }
         (Conditions::NotUnderstood, ConditionalPut::Auto) if !known => {
-            CheckFinding::note(name, format!("the store knows no conditional writes, so walkeep asks first; {race}"))
+            CheckFinding::note(name, format!("the store knows no conditional writes, so walkeep looks before and after it writes; {race}"))
                 .hint("conditional_put = \"no\" in [store] saves trying them every time")
         }
         (Conditions::NotUnderstood, _) => CheckFinding::fail(name, "the store knows no conditional writes")
@@ -149,9 +151,9 @@ mod tests {
             (Honoured, Yes, false, Pass, ""),
             (Honoured, No, false, Note, "\"yes\""),
             (Ignored, Auto, true, Fail, "\"no\""),
-            (Ignored, Auto, false, Note, ""),
+            (Ignored, Auto, false, Note, "versions"),
             (Ignored, Yes, false, Fail, "\"auto\""),
-            (Ignored, No, false, Note, ""),
+            (Ignored, No, false, Note, "versions"),
             (NotUnderstood, Auto, true, Fail, "\"no\""),
             (NotUnderstood, Auto, false, Note, "\"no\""),
             (NotUnderstood, Yes, false, Fail, "\"no\""),

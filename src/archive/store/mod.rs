@@ -6,6 +6,7 @@
 mod answer;
 pub mod canned;
 mod client;
+mod create;
 mod credentials;
 mod deletion;
 mod early;
@@ -23,22 +24,20 @@ mod surroundings;
 mod upload;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use jiff::SignedDuration;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore};
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Fetched;
 use crate::archive::failure::{Asked, RequestFailure};
 use crate::archive::remove::stopped_deleting;
 use crate::archive::url::{Provider, StoreUrl};
-use crate::archive::{Created, Fetched};
 use crate::error::{Error, ErrorKind};
-use crate::frame::Content;
 use crate::limit::TimeLimit;
 
 use client::StoreClient;
@@ -48,7 +47,7 @@ pub(crate) use options::is_store_setting;
 pub use options::{ConditionalPut, StoreOptions};
 use provider::Built;
 use reader::StreamReader;
-use upload::{Claim, Upload};
+use upload::Claim;
 
 /// A part of a bucket.
 #[derive(Debug, Clone)]
@@ -146,10 +145,15 @@ impl Store {
 
     /// Returns the size of a file in bytes; `None` if it does not exist.
     pub(super) async fn size_of(&self, key: &Path) -> Result<Option<u64>, Error> {
+        Ok(self.look(key).await?.map(|found| found.size))
+    }
+
+    /// Returns what a request without content tells about a file; `None` if it does not exist.
+    async fn look(&self, key: &Path) -> Result<Option<ObjectMeta>, Error> {
         let what = || format!("cannot ask whether {} exists", self.location(key));
         let head = GetOptions { head: true, ..GetOptions::default() };
         let failure = match self.objects.get_opts(key, head).await {
-            Ok(found) => return self.is_of_a_store(&found.meta, what()).map(|()| Some(found.meta.size)),
+            Ok(found) => return self.is_of_a_store(&found.meta, what()).map(|()| Some(found.meta)),
             Err(error) => self.failed(what(), Asked::Look, &error),
         };
         match failure.kind() {
@@ -172,51 +176,6 @@ impl Store {
             ConditionalPut::Auto => self.known_to_honour_conditions,
             ConditionalPut::Yes => true,
             ConditionalPut::No => false,
-        }
-    }
-
-    pub(super) async fn create(&self, key: &Path, content: Content<File>) -> Result<Created, Error> {
-        let what = || format!("cannot archive {}", self.location(key));
-        let (payload, upload) = match content {
-            Content::Memory(chunks) => (PutPayload::from_iter(chunks), None),
-            // The response to the upload would come after all is sent, or come earlier and get lost in a broken
-            // connection, at every attempt. If this question fails, the upload reports the reason.
-            Content::Overflow { .. }
-                if self.create_reports_taken() && matches!(self.exists(key).await, Ok(true)) =>
-            {
-                return Ok(Created::Exists);
-            }
-            Content::Overflow { head, file, bytes } => Upload::new(&self.claim, head, file, bytes)
-                .await
-                .map_err(|error| Error::new(ErrorKind::Local, what()).because(error))?,
-        };
-        let put = async |mode: PutMode| {
-            let mut options = PutOptions::from(mode);
-            if let Some(upload) = &upload {
-                options.extensions.insert(upload.clone());
-            }
-            self.objects.put_opts(key, payload.clone(), options).await
-        };
-        let conditional = self.conditional_put != ConditionalPut::No;
-        let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
-        let Err(error) = put(mode).await else { return Ok(Created::New) };
-        match self.failure(what(), Asked::Create, &error) {
-            RequestFailure::Taken => Ok(Created::Exists),
-            // The name was checked just before, which is all that can be done for this store.
-            RequestFailure::Unconditional if conditional && !self.create_reports_taken() => {
-                tracing::warn!(
-                    "{} does not understand conditional writes; conditional_put = \"no\" in [store] saves trying them",
-                    self.url
-                );
-                match put(PutMode::Overwrite).await {
-                    Ok(_) => Ok(Created::New),
-                    Err(error) => Err(self.failed(what(), Asked::Create, &error)),
-                }
-            }
-            RequestFailure::Unconditional => Err(Error::new(ErrorKind::Refused, what())
-                .because(failure::Causes::of(&error))
-                .hint("the store does not understand conditional writes; set conditional_put = \"no\" in [store]")),
-            RequestFailure::Error(failure) => Err(failure),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Faults, and the requests to which they apply.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Barrier;
 
 use super::request::Request;
 
@@ -68,6 +70,8 @@ pub enum Fault {
     Hang,
     /// Executed, and answered after this time.
     Late(Duration),
+    /// Executed, and answered once as many such requests have been executed as the barrier waits for.
+    Together(Arc<Barrier>),
     /// Executed, and never answered.
     HangAfterEffect,
     /// Executed; nothing follows this many bytes of the response body.

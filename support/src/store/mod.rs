@@ -26,6 +26,7 @@ use std::{
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tempfile::TempDir;
+use tokio::sync::Barrier;
 use tokio_rustls::TlsAcceptor;
 
 use self::{
@@ -157,6 +158,11 @@ impl Store {
     /// Applies `fault` to the next `times` matching requests.
     pub fn break_times(&self, times: usize, matching: Matching, fault: Fault) {
         self.add_fault(matching, fault, Some(times));
+    }
+
+    /// Answers the next `number` matching requests once all of them have been executed.
+    pub fn answer_together(&self, number: usize, matching: Matching) {
+        self.break_times(number, matching, Fault::Together(Arc::new(Barrier::new(number))));
     }
 
     fn add_fault(&self, matching: Matching, fault: Fault, times: Option<usize>) {

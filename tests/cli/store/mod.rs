@@ -5,6 +5,7 @@ mod configuration;
 mod faults_push;
 mod faults_restore;
 mod forms;
+mod races;
 mod requests;
 mod support;
 mod tls;

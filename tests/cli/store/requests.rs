@@ -59,8 +59,8 @@ fn a_push_into_a_store_with_conditional_writes_is_one_request() {
 }
 
 #[test]
-fn a_push_into_any_other_store_asks_first_on_the_same_connection() {
-    for (mode, expected) in [("auto", ["HEAD", "PUT if new"]), ("no", ["HEAD", "PUT"])] {
+fn a_push_into_any_other_store_asks_before_and_after_on_the_same_connection() {
+    for (mode, expected) in [("auto", ["HEAD", "PUT if new", "HEAD"]), ("no", ["HEAD", "PUT", "HEAD"])] {
         let scene = StoreScene::with_conditional_put(mode);
         let content = scene.primary.segment(SEGMENT, 0);
         succeeds(scene.push(SEGMENT));
@@ -75,7 +75,7 @@ fn nothing_set_means_auto() {
     let scene = StoreScene::new();
     scene.primary.segment(SEGMENT, 0);
     succeeds(scene.push(SEGMENT));
-    assert_eq!(scene.asked(SEGMENT), ["HEAD", "PUT if new"]);
+    assert_eq!(scene.asked(SEGMENT), ["HEAD", "PUT if new", "HEAD"]);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_store_that_does_not_understand_conditions_is_asked_without_and_the_setting_
     scene.store.refuse_conditions();
     let content = scene.primary.segment(SEGMENT, 0);
     warns("walkeep-archive", scene.push(SEGMENT), "conditional_put = \"no\"");
-    assert_eq!(scene.asked(SEGMENT), ["HEAD", "PUT if new", "PUT"]);
+    assert_eq!(scene.asked(SEGMENT), ["HEAD", "PUT if new", "PUT", "HEAD"]);
     assert!(scene.original(SEGMENT) == content);
     succeeds(scene.push(SEGMENT));
     let before = scene.stored(SEGMENT);

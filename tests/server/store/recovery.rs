@@ -10,10 +10,10 @@ use std::{
 
 use support::{
     cluster::{Cluster, Shutdown},
-    data_directory::SEGMENT,
+    data_directory::{DataDirectory, SEGMENT},
     orders::commit_orders,
-    push::succeeds,
-    running::outcome_of,
+    push::{SYSTEM, succeeds},
+    running::{Outcome, Running, outcome_of},
     sandbox::Sandbox,
     store::{
         Store,
@@ -231,4 +231,37 @@ fn on_garage_different_content_is_refused_and_the_check_names_the_limitation() {
     let conditional = text.lines().find(|line| line.contains("conditional ")).unwrap();
     assert!(conditional.starts_with("! ") && conditional.contains("cannot refuse to overwrite"), "{text}");
     assert!(text.lines().any(|line| line.starts_with("✓ tls ")), "{text}");
+}
+
+#[test]
+fn of_racers_on_garage_the_one_whose_file_stays_succeeds() {
+    let sandbox = Sandbox::new();
+    let identity = Identity::new(&sandbox);
+    let garage = Garage::start(&sandbox);
+    let proxy = TlsProxy::start(garage.address(), &identity);
+    let configuration = configure(&sandbox, &identity, &behind(&garage, &proxy), "");
+    let servers = ["one", "two", "three"].map(|name| DataDirectory::new(&sandbox, name, SYSTEM));
+    for round in 1..=4 {
+        let name = format!("00000001000000000000000{round}");
+        let contents: Vec<_> =
+            servers.iter().zip(1..).map(|(server, seed)| server.segment(&name, seed)).collect();
+        let call = |server: &DataDirectory, program: Command, arguments: &[&str]| {
+            let mut command = configured(server.run(program), &configuration);
+            command.args(arguments);
+            command
+        };
+        let file = format!("pg_wal/{name}");
+        let running = servers
+            .each_ref()
+            .map(|server| Running::start(call(server, sandbox.walkeep_archive(), &[&file])));
+        let outcomes = running.map(Running::end);
+        succeeds(call(&servers[0], sandbox.walkeep_restore(), &[&name, "restored"]));
+        let held = fs::read(servers[0].join("restored")).unwrap();
+        for (content, Outcome { status, stderr }) in contents.iter().zip(&outcomes) {
+            // Whoever has looked again before another one wrote does not notice.
+            let noticed = *status == 3 && stderr.contains("different content");
+            assert!(*status == 0 || (noticed && *content != held), "{round}: {outcomes:?}");
+        }
+        assert!(contents.contains(&held), "{round}");
+    }
 }
