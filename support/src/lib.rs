@@ -42,6 +42,7 @@ pub mod sandbox;
 pub mod status;
 pub mod store;
 pub mod store_cluster;
+pub mod store_rounds;
 pub mod store_scene;
 pub mod strace;
 pub mod tmpfs;

@@ -9,7 +9,7 @@ use super::{
     restore::{SYSTEM, TARGET},
     running::{Outcome, Running, outcome_of},
     sandbox::Sandbox,
-    store::Store,
+    store::{Store, google::ServiceAccount},
 };
 
 /// URL of the archive.
@@ -35,16 +35,39 @@ pub struct StoreScene {
 impl StoreScene {
     /// Creates an empty store, with default settings.
     pub fn new() -> Self {
-        let sandbox = Sandbox::new();
+        let store = Store::new();
+        let environment = store.environment();
+        Self::with(Sandbox::new(), store, environment, URL)
+    }
+
+    /// Does the same as [`StoreScene::new`] with the stand-in for Google's store, and a service account.
+    pub fn in_google() -> Self {
+        let (sandbox, store) = (Sandbox::new(), Store::of_google());
+        let account = ServiceAccount::known().file(&sandbox);
+        let environment = vec![
+            ("GOOGLE_BASE_URL", store.endpoint()),
+            ("GOOGLE_SERVICE_ACCOUNT", account.to_str().unwrap().to_owned()),
+            ("WALKEEP_STORE_ALLOW_HTTP", "true".to_owned()),
+            // Nothing is found by its name.
+            ("GCE_METADATA_HOST", "127.0.0.1:1".to_owned()),
+            ("GCE_METADATA_IP", "127.0.0.1:1".to_owned()),
+        ];
+        Self::with(sandbox, store, environment, "gs://wal/main")
+    }
+
+    fn with(
+        sandbox: Sandbox,
+        store: Store,
+        mut environment: Vec<(&'static str, String)>,
+        url: &'static str,
+    ) -> Self {
         let [primary, recovery, standby] =
             ["primary", "recovery", "standby"].map(|name| DataDirectory::new(&sandbox, name, SYSTEM));
         recovery.file("recovery.signal", "");
         standby.file("standby.signal", "");
-        let store = Store::new();
-        let mut environment = store.environment();
         // Every request belongs to the call under test: nothing is prefetched unless a test turns that on.
         environment.push(("WALKEEP_PREFETCH_SIZE", "0MB".to_owned()));
-        Self { store, primary, recovery, standby, sandbox, environment, url: URL }
+        Self { store, primary, recovery, standby, sandbox, environment, url }
     }
 
     /// Does the same as [`StoreScene::new`] with `conditional_put` set to `auto`, `yes` or `no`.

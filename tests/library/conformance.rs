@@ -15,3 +15,9 @@ mod s3 {
     use support::{conformance::Bucket, one_by_one, with_all_promises};
     with_all_promises!(one_by_one, Bucket::empty());
 }
+
+/// The stand-in for Google's server.
+mod google {
+    use support::{conformance::InGoogle, one_by_one, with_all_promises};
+    with_all_promises!(one_by_one, InGoogle::empty());
+}

@@ -14,6 +14,7 @@ use super::upload::Upload;
 use super::{Store, failure};
 use crate::archive::Created;
 use crate::archive::failure::{Asked, RequestFailure};
+use crate::archive::url::Provider;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Content;
 
@@ -67,6 +68,14 @@ impl Store {
             RequestFailure::Unconditional => Err(Error::new(ErrorKind::Refused, what())
                 .because(failure::Causes::of(&error))
                 .hint("the store does not understand conditional writes; set conditional_put = \"no\" in [store]")),
+            // Google may answer so for a name that is taken: replacing needs the right to delete, which a push should not have.
+            RequestFailure::Error(failure)
+                if failure.kind() == ErrorKind::Refused
+                    && self.url.provider == Provider::Google
+                    && matches!(self.exists(key).await, Ok(true)) =>
+            {
+                Ok(Created::Exists)
+            }
             RequestFailure::Error(failure) => Err(failure),
         }
     }

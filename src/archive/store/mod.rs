@@ -259,10 +259,16 @@ impl Store {
                 Ok(key) => went(&key),
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => {
-                    ending.cancel();
-                    failed.get_or_insert_with(|| {
-                        self.failed(format!("cannot delete {}", self.location(&key)), Asked::Delete, &error)
-                    });
+                    let what = format!("cannot delete {}", self.location(&key));
+                    let failure = self.failed(what, Asked::Delete, &error);
+                    // Unlike S3, Google and Azure say so if there is no such object: another call, or an attempt whose
+                    // answer was lost, has deleted it.
+                    if failure.kind() == ErrorKind::Absent {
+                        went(&key);
+                    } else {
+                        ending.cancel();
+                        failed.get_or_insert(failure);
+                    }
                 }
             }
         }

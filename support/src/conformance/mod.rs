@@ -5,10 +5,12 @@
 
 pub mod backend;
 pub mod changes;
+pub mod google;
 pub mod listings;
 pub mod promises;
 
 pub use backend::{Backend, Bucket, Directory, InGarage, InMemory};
+pub use google::InGoogle;
 
 /// Passes a backend and all promises to another macro.
 #[macro_export]

@@ -27,6 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     fault::{Fault, Faults},
+    google::{self, Google},
     request::Request,
     rules::{OneKey, Rules},
     wire::{Channel, Control, Mishap, Wire},
@@ -37,9 +38,48 @@ const LARGE: u64 = 64 << 20;
 
 type Answer = Response<Full<Bytes>>;
 
+/// What answers requests without a fault.
+pub(super) enum Api {
+    S3(Box<S3Service>),
+    Google(Google),
+}
+
+impl Api {
+    pub(super) fn s3(root: &Path, rules: &Rules) -> Self {
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
+        builder.set_auth(OneKey);
+        builder.set_access(rules.clone());
+        Self::S3(Box::new(builder.build()))
+    }
+
+    async fn call(&self, head: Parts, body: s3s::Body) -> Answer {
+        match self {
+            Self::S3(s3) => {
+                let answer = s3.call(http::Request::from_parts(head, body)).await.unwrap();
+                let (head, body) = answer.into_parts();
+                Response::from_parts(head, Full::new(body.collect().await.unwrap().to_bytes()))
+            }
+            Self::Google(google) => match body.collect().await {
+                Ok(body) => google.call(&head, &body.to_bytes()),
+                // The client has ended the connection, and nobody reads this.
+                Err(_) => raw(400, &[], ""),
+            },
+        }
+    }
+
+    /// Returns what is recorded of a request. Google's client encodes every character of a key, slashes included.
+    fn request(&self, head: &Parts) -> Request {
+        let request = Request::of(head);
+        match self {
+            Self::S3(_) => request,
+            Self::Google(_) => Request { path: google::decoded(&request.path), ..request },
+        }
+    }
+}
+
 /// State shared by all connections.
 pub(super) struct Server {
-    s3: S3Service,
+    pub(super) api: Api,
     pub(super) rules: Rules,
     pub(super) faults: Mutex<Faults>,
     pub(super) requests: Mutex<Vec<Request>>,
@@ -51,13 +91,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(root: &Path) -> Self {
-        let rules = Rules::new(root);
-        let mut builder = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
-        builder.set_auth(OneKey);
-        builder.set_access(rules.clone());
+    pub(super) fn new(api: Api, rules: Rules) -> Self {
         Self {
-            s3: builder.build(),
+            api,
             rules,
             faults: Mutex::default(),
             requests: Mutex::default(),
@@ -92,7 +128,7 @@ impl Server {
     ) -> Result<Answer, Broken> {
         control.forget_plan();
         let (head, mut body) = request.into_parts();
-        let fault = self.note(Request::of(&head));
+        let fault = self.note(self.api.request(&head));
         match fault {
             Some(Fault::ResetBeforeReading) => {
                 control.end_with_reset();
@@ -154,9 +190,7 @@ impl Server {
             Method::GET | Method::HEAD => None,
             _ => Some(self.change.lock().await),
         };
-        let answer = self.s3.call(http::Request::from_parts(head, body)).await.unwrap();
-        let (head, body) = answer.into_parts();
-        Response::from_parts(head, Full::new(body.collect().await.unwrap().to_bytes()))
+        self.api.call(head, body).await
     }
 
     fn date(&self) -> HeaderValue {

@@ -1,9 +1,10 @@
-//! An S3 server in the test's own process that fails on demand; a real one, Garage; and components between client and
-//! server: TLS, a slow link, and endpoints without a server.
+//! An S3 server in the test's own process that fails on demand, and a stand-in for Google's; a real one, Garage; and
+//! components between client and server: TLS, a slow link, and endpoints without a server.
 
 pub mod dead_end;
 pub mod fault;
 pub mod garage;
+pub mod google;
 pub mod identity;
 pub mod raw_client;
 pub mod recorder;
@@ -20,7 +21,7 @@ use std::{
     fs,
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::SeqCst},
 };
 
@@ -31,11 +32,12 @@ use tokio_rustls::TlsAcceptor;
 
 use self::{
     background::Background,
-    connection::Server,
+    connection::{Api, Server},
     fault::{Fault, Matching},
+    google::Google,
     identity::Identity,
     request::Request,
-    rules::Conditions,
+    rules::{Conditions, Rules},
 };
 
 const BUCKET: &str = "wal";
@@ -56,21 +58,27 @@ pub struct Store {
 impl Store {
     /// Creates a server with plain HTTP.
     pub fn new() -> Self {
-        Self::start(None)
+        Self::start(None, Api::s3)
+    }
+
+    /// Creates a stand-in for Google's server, with plain HTTP.
+    pub fn of_google() -> Self {
+        Self::start(None, |root, _| Api::Google(Google::new(root)))
     }
 
     /// Creates a server with HTTPS, as `localhost`.
     pub fn with_tls(identity: &Identity) -> Self {
-        Self::start(Some(identity.acceptor()))
+        Self::start(Some(identity.acceptor()), Api::s3)
     }
 
-    fn start(tls: Option<TlsAcceptor>) -> Self {
+    fn start(tls: Option<TlsAcceptor>, api: impl FnOnce(&Path, &Rules) -> Api) -> Self {
         let directory = tempfile::Builder::new().prefix("walkeep-test-store-").tempdir().unwrap();
         fs::create_dir(directory.path().join(BUCKET)).unwrap();
         let listener = loopback_listener();
         let address = listener.local_addr().unwrap();
         let endpoint = if tls.is_some() { https(address) } else { http(address) };
-        let server = Arc::new(Server::new(directory.path()));
+        let rules = Rules::new(directory.path());
+        let server = Arc::new(Server::new(api(directory.path(), &rules), rules));
         let background = Background::accepting(listener.try_clone().unwrap(), {
             let server = Arc::clone(&server);
             move |socket| Arc::clone(&server).serve(socket, tls.clone())
@@ -91,6 +99,14 @@ impl Store {
     /// Returns a client's variables for the server and its key, without a certificate authority.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         client_environment(&self.endpoint, ACCESS_KEY, SECRET_KEY, "us-east-1")
+    }
+
+    /// Returns what only Google's server has.
+    pub fn google(&self) -> &Google {
+        match &self.server.api {
+            Api::Google(google) => google,
+            Api::S3(_) => panic!("this store speaks S3"),
+        }
     }
 
     /// Returns the path of the object `key`. Its ETag is stored elsewhere, and survives changes of this file.

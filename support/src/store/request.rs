@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, header, request::Parts};
 
+const GENERATION_MATCH: header::HeaderName = header::HeaderName::from_static("x-goog-if-generation-match");
+
 /// A request whose head has arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -9,7 +11,7 @@ pub struct Request {
     /// Path with the bucket, such as `/wal/some/key`, encoded as sent.
     pub path: String,
     pub query: Option<String>,
-    /// `true` if it has `If-None-Match: *`.
+    /// `true` if it has `If-None-Match: *`, or Google's `x-goog-if-generation-match: 0`.
     pub conditional: bool,
     pub content_length: Option<u64>,
 }
@@ -20,7 +22,8 @@ impl Request {
             method: head.method.to_string(),
             path: head.uri.path().to_owned(),
             query: head.uri.query().map(ToOwned::to_owned),
-            conditional: value(&head.headers, &header::IF_NONE_MATCH) == Some("*"),
+            conditional: value(&head.headers, &header::IF_NONE_MATCH) == Some("*")
+                || value(&head.headers, &GENERATION_MATCH) == Some("0"),
             content_length: value(&head.headers, &header::CONTENT_LENGTH)
                 .and_then(|length| length.parse().ok()),
         }

@@ -5,6 +5,7 @@ mod configuration;
 mod faults_push;
 mod faults_restore;
 mod forms;
+mod google;
 mod races;
 mod requests;
 mod support;

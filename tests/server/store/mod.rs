@@ -2,5 +2,6 @@
 
 mod conformance;
 mod dead_ends;
+mod google;
 mod large;
 mod recovery;
