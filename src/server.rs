@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::io::ErrorKind as IoErrorKind;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::cluster::ServerSettings;
+use crate::cluster::{DataDirectory, ServerSettings};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentName, SystemIdentifier};
 
@@ -16,6 +17,25 @@ pub struct Need {
     pub from: Lsn,
     /// Who it is, for messages.
     pub who: String,
+}
+
+/// Statistics of `archive_command`, as in `pg_stat_archiver`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Archiver {
+    /// Number of failed calls since the statistics began.
+    pub failures: u64,
+    /// `true` if the last call failed.
+    pub fails: bool,
+    /// File of the last failed call, and the time of the failure; empty if there is none.
+    pub last_failed: (String, String),
+}
+
+impl Archiver {
+    fn parse(answer: &str) -> Option<Self> {
+        let [failures, fails, file, at] = answer.split('|').collect::<Vec<_>>().try_into().ok()?;
+        let last_failed = (file.to_owned(), at.to_owned());
+        Some(Self { failures: failures.parse().ok()?, fails: fails == "t", last_failed })
+    }
 }
 
 /// A running server.
@@ -106,10 +126,11 @@ impl Server {
         }
     }
 
-    /// Returns the effective settings of archiving.
+    /// Returns the effective settings of archiving and restoring.
     pub fn settings(&self) -> Result<ServerSettings, Error> {
-        let answer = self
-            .ask("select name || '=' || setting from pg_settings where name like 'archive%' order by name")?;
+        let answer = self.ask(
+            "select name || '=' || setting from pg_settings where name like 'archive%' or name = 'restore_command' order by name",
+        )?;
         let pairs = answer.lines().filter_map(|line| line.split_once('='));
         Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
@@ -122,13 +143,22 @@ impl Server {
         answer.parse().map_err(|error| self.failed().because(error))
     }
 
-    /// Returns the last archiving failure that the server reports; `None` if an archiving success followed it.
-    pub fn archiver_failure(&self) -> Result<Option<String>, Error> {
+    /// Returns the data directory, if this user may know it and it is on this machine. May run as another user than the server's.
+    #[must_use]
+    pub fn local_data_directory(&self) -> Option<DataDirectory> {
+        let path = self.ask("select setting from pg_settings where name = 'data_directory'").ok()?;
+        let data = DataDirectory::named(Path::new(&path).to_owned());
+        (Path::new(&path).is_absolute() && data.has_lock()).then_some(data)
+    }
+
+    /// Returns what the server says about calls of its `archive_command`.
+    pub fn archiver(&self) -> Result<Archiver, Error> {
         let answer = self.ask(
-            "select last_failed_wal || ' at ' || last_failed_time from pg_stat_archiver \
-             where last_failed_time > coalesce(last_archived_time, '-infinity')",
+            "select failed_count, coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false), \
+             coalesce(last_failed_wal, ''), coalesce(to_char(last_failed_time at time zone 'UTC', \
+             'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '') from pg_stat_archiver",
         )?;
-        Ok((!answer.is_empty()).then_some(answer))
+        Archiver::parse(&answer).ok_or_else(|| self.failed().because(format!("\"{answer}\" is no answer")))
     }
 
     fn failed(&self) -> Error {
@@ -184,6 +214,16 @@ mod tests {
         for other in ["", "0/1", "x physical reserved five"] {
             assert!(need(other).is_err(), "{other:?}");
         }
+    }
+
+    #[test]
+    fn the_archivers_statistics_are_parsed() {
+        let never = Archiver { last_failed: (String::new(), String::new()), ..Archiver::default() };
+        assert_eq!(Archiver::parse("0|f||"), Some(never));
+        let failed = Archiver::parse("3|t|000000010000000000000003|2026-01-02T03:04:05Z").unwrap();
+        assert_eq!((failed.failures, failed.fails), (3, true));
+        assert_eq!(failed.last_failed.0, "000000010000000000000003");
+        assert_eq!((Archiver::parse(""), Archiver::parse("x|f||")), (None, None));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod name;
 mod probe;
 mod remove;
 mod report;
+mod same;
 mod still;
 mod store;
 mod surroundings;
@@ -23,6 +24,7 @@ mod url;
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use jiff::SignedDuration;
 use object_store::path::Path as Key;
@@ -40,9 +42,11 @@ pub use failure::Asked;
 use failure::RequestFailure;
 pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
+pub use local::{Abilities, Way};
 pub use name::{ArchivedName, Mismatch};
 pub use probe::{Conditions, Probe};
 pub use report::Report;
+pub use same::Sameness;
 pub use still::StoredFile;
 use store::Store;
 pub(crate) use store::is_store_setting;
@@ -247,6 +251,23 @@ impl Archive {
         match &self.backend {
             Backend::Local(local) => local.is_unguarded_mount().await,
             Backend::Store(_) => false,
+        }
+    }
+
+    /// Returns the directory without symbolic links; `None` for a store.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.backend {
+            Backend::Local(local) => Some(local.root()),
+            Backend::Store(_) => None,
+        }
+    }
+
+    /// Tries out what the file system of a directory can do; `None` for a store.
+    pub async fn abilities(&self) -> Option<Result<Abilities, Error>> {
+        match &self.backend {
+            Backend::Local(local) => Some(local.abilities().await),
+            Backend::Store(_) => None,
         }
     }
 

@@ -14,9 +14,8 @@ pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>) ->
     let name = "newest";
     match known.and_then(ArchiveStatus::newest) {
         Some(newest) => {
-            let age = Timestamp::now().duration_since(newest.since).max(SignedDuration::ZERO);
-            let age = SignedDuration::from_secs(age.as_secs());
-            CheckFinding::pass(name, format!("the newest archived segment is {}, {age:#} old", newest.name))
+            let age = ago(newest.since, Timestamp::now());
+            CheckFinding::pass(name, format!("the newest archived segment is {}, {age} old", newest.name))
         }
         None => CheckFinding::note(name, format!("no segment of system {system} has been archived yet")),
     }
@@ -73,10 +72,10 @@ fn of_backlog(
     }
     CheckFinding::pass(
         name,
-        match backlog.files {
-            0 => "nothing waits to be archived".to_owned(),
-            1 => "1 file waits to be archived, not for long".to_owned(),
-            files => format!("{files} files wait to be archived, not for long"),
+        match (backlog.files, backlog.oldest.map(|oldest| ago(oldest, now))) {
+            (0, _) | (_, None) => "nothing waits to be archived".to_owned(),
+            (1, Some(ago)) => format!("1 file waits to be archived, for {ago}"),
+            (files, Some(ago)) => format!("{files} files wait to be archived, the oldest for {ago}"),
         },
     )
 }
@@ -132,8 +131,8 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding]) -> 
     );
     let (newest, number) = known.map_or((None, 0), |known| (known.newest_backup.as_ref(), known.backups.0));
     if let Some(newest) = newest {
-        let ended = to_the_second(newest.ended);
-        let what = format!("the newest base backup is {}, ended at {ended}", newest.title());
+        let (ended, ago) = (to_the_second(newest.ended), ago(newest.ended, Timestamp::now()));
+        let what = format!("the newest base backup is {}, ended at {ended}, {ago} ago", newest.title());
         return CheckFinding::pass(name, what);
     }
     if number > 0 {
@@ -151,6 +150,28 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding]) -> 
         format!("no base backup is known, and WAL alone brings nothing back{unreadable}"),
     )
     .hint(hint)
+}
+
+/// Reports what the last verification has found.
+pub(super) fn verified(known: &ArchiveStatus) -> Option<CheckFinding> {
+    let name = "verify";
+    let report = known.verify.as_ref()?.decisive();
+    Some(match known.failed_verification() {
+        Some((what, remedy)) => CheckFinding::fail(name, what).hint(remedy),
+        None if report.at_work => {
+            CheckFinding::note(name, "the first verify is at work, or was ended before it was complete")
+        }
+        None => CheckFinding::pass(
+            name,
+            format!("the last verify, at {}, found no failure", to_the_second(report.at)),
+        ),
+    })
+}
+
+/// Returns the time since then in words, never negative.
+fn ago(since: Timestamp, now: Timestamp) -> String {
+    let age = now.duration_since(since).max(SignedDuration::ZERO);
+    format!("{:#}", SignedDuration::from_secs(age.as_secs()))
 }
 
 /// Whole seconds are enough for people.

@@ -4,20 +4,32 @@
 //! running server was asked to archive.
 
 mod archive;
+mod archiver;
+mod command;
+mod destination;
 mod keeping;
+mod mounts;
+mod place;
 mod restore;
 mod server;
+mod space;
+mod user;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::archive::{Archive, ArchiveOptions};
+use crate::blocking::blocking;
 use crate::catalog::Labels;
 use crate::cluster::DataDirectory;
 use crate::error::Error;
 use crate::limit::TimeLimit;
 use crate::server::Server;
+
+pub use command::Invocation;
+use destination::Commands;
+pub use destination::{CommandSettings, Resolve};
 
 /// Subjects of the check.
 #[derive(Debug, Clone)]
@@ -34,6 +46,10 @@ pub struct CheckRequest {
     pub backup_directories: Vec<PathBuf>,
     /// Labels of the base backups in the archive that count.
     pub labels: Labels,
+    /// Settings of this process, which are those of a server's command that sets none.
+    pub own: CommandSettings,
+    /// Finds out the settings of a server's command.
+    pub resolve: Resolve,
 }
 
 /// A finding.
@@ -102,9 +118,29 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
             return findings;
         }
     };
+    let (known, server) = (request.data.clone(), request.server.clone());
+    let local = blocking(move || {
+        let named = known.or_else(|| server?.local_data_directory());
+        named.filter(|data| data.system_identifier().is_ok_and(|system| system.is_some()))
+    });
+    let local = local.await;
+    let users = local.as_ref().and_then(DataDirectory::owner);
+    let own = rustix::process::geteuid().as_raw();
+    findings.extend(user::check(own, users));
     archive::check(&archive, &mut findings).await;
+    // What has failed there would only fail again.
+    if findings.iter().any(|finding| finding.name == "create" && finding.outcome != Outcome::Fail) {
+        place::check(&archive, local.clone(), &mut findings).await;
+    }
+    let commands = Commands { archive: options.clone(), data: local, resolve: request.resolve };
     let data = request.data.clone().filter(|_| request.restore);
-    let (system, known) = server::check(&archive, request, limit, &mut findings).await;
+    let (spool, looks_ahead) = (request.own.spool.clone(), request.own.looks_ahead);
+    let server::Checked { system, known, archiving } =
+        server::check(&archive, request, commands, limit, &mut findings).await;
+    let (spool, looks_ahead) =
+        archiving.map_or((spool, looks_ahead), |archiving| (archiving.spool, archiving.looks_ahead));
+    let user = users.unwrap_or(own);
+    findings.push(blocking(move || user::look_ahead(&spool, looks_ahead, user)).await);
     if let (Some(data), Some(system)) = (data, system) {
         findings.push(restore::check(options, &archive, data, system, limit).await);
     }
@@ -160,7 +196,12 @@ mod tests {
         scene.control(IN_PRODUCTION, 1, position(4, 0x28));
         scene.finish(1, 3..=4, 1);
         let before = scene.names();
+        let own = CommandSettings { archive: scene.options(), spool: scene.path("spool"), looks_ahead: true };
         let request = |configuration| CheckRequest {
+            own: own.clone(),
+            resolve: |_, _| {
+                Err(Error::new(crate::error::ErrorKind::Configuration, "no archive is configured"))
+            },
             configuration,
             data: Some(scene.data()),
             server: None,

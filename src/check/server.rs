@@ -2,50 +2,64 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CheckFinding, CheckRequest, Outcome, keeping};
+use super::destination::{ARCHIVING, CommandSettings, Commands, RESTORING};
+use super::{CheckFinding, CheckRequest, Outcome, archiver, keeping};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::Reading;
 use crate::cluster::{DataDirectory, RecoveryMode, ServerSettings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::server::Server;
+use crate::server::{Archiver, Server};
 use crate::status::{ArchiveStatus, Beside, ask_if_any};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
 /// Interval between requests for a segment that the server is to archive.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Checks the server, and returns its system identifier and the state of its archive, if known.
+/// What became known of the server.
+#[derive(Default)]
+pub(super) struct Checked {
+    pub(super) system: Option<SystemIdentifier>,
+    /// State of its archive.
+    pub(super) known: Option<Option<ArchiveStatus>>,
+    /// Settings of its `archive_command`.
+    pub(super) archiving: Option<CommandSettings>,
+}
+
+/// Checks the server.
 pub(super) async fn check(
     archive: &Archive,
     request: CheckRequest,
+    commands: Commands,
     limit: &TimeLimit,
     findings: &mut Vec<CheckFinding>,
-) -> (Option<SystemIdentifier>, Option<Option<ArchiveStatus>>) {
+) -> Checked {
+    let mut checked = Checked::default();
     let CheckRequest { data, server, backup_directories, labels, .. } = request;
     let facts = blocking({
         let (data, server) = (data.clone(), server.clone());
-        move || facts(data.as_ref(), server.as_ref())
+        move || facts(data.as_ref(), server.as_ref(), &commands)
     });
-    let system = match facts.await {
-        None => None,
+    match facts.await {
+        None => {}
         Some(Err(error)) => {
             findings.push(CheckFinding::failed("system", &error));
-            return (None, None);
+            return checked;
         }
-        Some(Ok((system, settings))) => {
+        Some(Ok((system, settings, archiving))) => {
             findings.push(known_system(archive, system).await);
             findings.extend(settings);
-            Some(system)
+            checked = Checked { system: Some(system), archiving, ..checked };
         }
-    };
+    }
+    let system = checked.system;
     let whose = match system {
         Some(whose) => whose,
         // No cluster was given, and the archive may contain none or several.
         None => match archive.only_system().await {
             Ok(whose) => whose,
-            Err(_) => return (None, None),
+            Err(_) => return checked,
         },
     };
     // Failures are reported without retries.
@@ -55,29 +69,35 @@ pub(super) async fn check(
         Ok(known) => known,
         Err(error) => {
             findings.push(CheckFinding::failed("newest", &error));
-            return (system, None);
+            return checked;
         }
     };
     findings.push(keeping::newest(whose, known.as_ref()));
     let mut arrived = false;
     if let (Some(server), Some(system)) = (server, system) {
-        let switch = switch(archive, server, system, limit).await;
+        let switch = switch(archive, server.clone(), system, limit).await;
         arrived = switch.outcome == Outcome::Pass;
         findings.push(switch);
+        findings.push(archiver::check(server, limit).await);
     }
     if let Some(data) = data {
         findings.push(keeping::backlog(archive, whose, data, known.as_ref(), arrived).await);
     }
     findings.extend(known.as_ref().map(keeping::timelines));
     findings.extend(known.as_ref().and_then(keeping::standby));
-    (system, Some(known))
+    findings.extend(known.as_ref().and_then(keeping::verified));
+    Checked { known: Some(known), ..checked }
 }
 
-/// System identifier, with findings about the settings.
-type ServerFindings = (SystemIdentifier, Vec<CheckFinding>);
+/// System identifier, findings about the settings, and the settings of `archive_command`.
+type ServerFindings = (SystemIdentifier, Vec<CheckFinding>, Option<CommandSettings>);
 
 /// Determines the cluster and its archiving settings, from the running server or else from its files.
-fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result<ServerFindings, Error>> {
+fn facts(
+    data: Option<&DataDirectory>,
+    server: Option<&Server>,
+    commands: &Commands,
+) -> Option<Result<ServerFindings, Error>> {
     let of_data = data.map(|data| {
         data.system_identifier()?.ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "what was given as --pgdata is no data directory")
@@ -92,22 +112,35 @@ fn facts(data: Option<&DataDirectory>, server: Option<&Server>) -> Option<Result
         }
         (_, Some(system)) | (Some(system), None) => system,
     };
-    Some(system.map(|system| (system, settings(data, server))))
+    Some(system.map(|system| {
+        let (findings, archiving) = settings(data, server, commands);
+        (system, findings, archiving)
+    }))
 }
 
 /// Returns the findings about the settings.
-fn settings(data: Option<&DataDirectory>, server: Option<&Server>) -> Vec<CheckFinding> {
+fn settings(
+    data: Option<&DataDirectory>,
+    server: Option<&Server>,
+    commands: &Commands,
+) -> (Vec<CheckFinding>, Option<CommandSettings>) {
     let found = match (server, data) {
         (Some(server), _) => server.settings().and_then(|settings| Ok((settings, server.is_in_recovery()?))),
-        (None, Some(data)) if !data.has_settings() => return vec![elsewhere(data)],
+        (None, Some(data)) if !data.has_settings() => return (vec![elsewhere(data)], None),
         (None, Some(data)) => {
             data.server_settings().map(|settings| (settings, data.recovery_mode() == RecoveryMode::Standby))
         }
         (None, None) => Ok((ServerSettings::new(), false)),
     };
     match found {
-        Ok((settings, standby)) => archiving(&settings, standby),
-        Err(error) => vec![CheckFinding::failed("archive_mode", &error)],
+        Ok((settings, standby)) => {
+            let mut findings = archiving(&settings, standby, ARCHIVING.walkeeps(&settings).is_some());
+            let (destination, archiving) = commands.compare(&ARCHIVING, &settings).unzip();
+            findings.extend(destination);
+            findings.extend(commands.compare(&RESTORING, &settings).map(|(source, _)| source));
+            (findings, archiving.flatten())
+        }
+        Err(error) => (vec![CheckFinding::failed("archive_mode", &error)], None),
     }
 }
 
@@ -130,8 +163,9 @@ async fn known_system(archive: &Archive, system: SystemIdentifier) -> CheckFindi
     }
 }
 
-/// Checks the settings for archiving. A standby need not archive unless it is to be promoted.
-fn archiving(settings: &ServerSettings, standby: bool) -> Vec<CheckFinding> {
+/// Checks the settings for archiving. A standby need not archive unless it is to be promoted. `by_walkeep` says whether
+/// `archive_command` calls walkeep.
+fn archiving(settings: &ServerSettings, standby: bool, by_walkeep: bool) -> Vec<CheckFinding> {
     let setting = |name: &str| settings.get(name).map_or("", String::as_str);
     let (mode, command) = (setting("archive_mode"), setting("archive_command"));
     let library = setting("archive_library");
@@ -158,7 +192,7 @@ fn archiving(settings: &ServerSettings, standby: bool) -> Vec<CheckFinding> {
         .hint("set archive_library = ''")
     } else if command.is_empty() || command == "(disabled)" {
         fail("archive_command is empty: WAL piles up in pg_wal".to_owned())
-    } else if !command.contains("walkeep-archive") {
+    } else if !by_walkeep {
         fail(format!("archive_command is not walkeep's: {command}"))
     } else if !command.contains("%p") {
         fail(format!("archive_command does not name the file: {command}"))
@@ -196,9 +230,10 @@ async fn switch(
             )
         }
         Ok(false) => {
-            let failure = blocking(move || server.archiver_failure()).await.ok().flatten();
-            let failure =
-                failure.map_or_else(String::new, |failure| format!("; its last failure was {failure}"));
+            let failure = blocking(move || server.archiver()).await.ok().filter(|found| found.fails);
+            let failure = failure.map_or_else(String::new, |Archiver { last_failed: (file, at), .. }| {
+                format!("; its last failure was {file} at {at}")
+            });
             CheckFinding::fail(name, format!("the server has not archived {segment}{failure}"))
                 .hint("its log says why; is its archive this one?")
         }
@@ -237,7 +272,10 @@ mod tests {
         let outcomes = |pairs: &[(&str, &str)]| {
             let settings =
                 pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            archiving(&settings, false).into_iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+            archiving(&settings, false, ARCHIVING.walkeeps(&settings).is_some())
+                .into_iter()
+                .map(|finding| finding.outcome)
+                .collect::<Vec<_>>()
         };
         let walkeep = ("archive_command", "walkeep-archive %p");
         assert_eq!(outcomes(&[("archive_mode", "on"), walkeep]), [Outcome::Pass, Outcome::Pass]);
@@ -249,7 +287,7 @@ mod tests {
         }
         let standby = |mode: &str| {
             let settings = [("archive_mode".to_owned(), mode.to_owned())].into();
-            archiving(&settings, true).into_iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+            archiving(&settings, true, false).into_iter().map(|finding| finding.outcome).collect::<Vec<_>>()
         };
         assert_eq!(standby("off"), [Outcome::Note]);
         assert_eq!(standby("always"), [Outcome::Pass, Outcome::Fail]);

@@ -1,21 +1,24 @@
 //! `walkeep check`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::arguments::Common;
 use super::exit::{ExitStatuses, exit_on_panic};
 use super::log;
-use super::owner::become_owner;
+use super::owner::become_servers_user;
 use super::print::{print, write_json};
 use super::supervise::supervise;
 use crate::call::unless_stopped;
-use crate::check::{CheckFinding, CheckRequest, Outcome, check};
+use crate::check::{CheckFinding, CheckRequest, CommandSettings, Invocation, Outcome, check};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, Settings};
+use crate::error::Error;
 use crate::limit::TimeLimit;
 use crate::server::Server;
 
@@ -71,16 +74,26 @@ impl Check {
         let mut settings =
             Settings::load(&given).map_err(|error| statuses.report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
-        become_owner(&mut settings, self.pgdata.as_deref(), self.common.system_identifier)
-            .map_err(|error| statuses.report(&error))?;
         let server = self.pg_url.as_deref().map(Server::new).transpose();
+        let server = server.map_err(|error| statuses.report_early(program, format, &error))?;
+        let of_server = server.as_ref().filter(|_| self.pgdata.is_none() && geteuid().is_root());
+        let of_server = of_server.and_then(Server::local_data_directory);
+        let data = self.pgdata.as_deref().or(of_server.as_ref().map(DataDirectory::path));
+        become_servers_user(&mut settings, data, self.common.system_identifier)
+            .map_err(|error| statuses.report(&error))?;
         let request = CheckRequest {
             configuration: settings.file,
             data: self.pgdata.map(DataDirectory::named),
-            server: server.map_err(|error| statuses.report_early(program, format, &error))?,
+            server,
             restore: self.restore,
             backup_directories: settings.keep.backup_dirs,
             labels: settings.keep.backup_labels,
+            own: CommandSettings {
+                archive: settings.archive.clone(),
+                spool: settings.spool,
+                looks_ahead: settings.push.look_ahead.files > 0,
+            },
+            resolve,
         };
         let limit = TimeLimit::new(started, settings.tool.timeout);
         let archive = settings.archive;
@@ -100,6 +113,22 @@ impl Check {
         )?;
         Ok(u8::from(!ok).into())
     }
+}
+
+/// Returns the settings with which a server's command runs.
+fn resolve(
+    invocation: &Invocation,
+    environment: &BTreeMap<String, String>,
+) -> Result<CommandSettings, Error> {
+    let given = Given {
+        archive: invocation.archive.clone(),
+        file: invocation.config.as_ref().map(PathBuf::from),
+        spool: invocation.spool.as_ref().map(PathBuf::from),
+        ..Given::default()
+    };
+    let settings = Settings::load_in(&given, environment)?;
+    let looks_ahead = settings.push.look_ahead.files > 0;
+    Ok(CommandSettings { archive: settings.archive, spool: settings.spool, looks_ahead })
 }
 
 fn as_text(findings: &[CheckFinding]) -> String {

@@ -16,6 +16,29 @@ use crate::error::{Error, ErrorKind};
 use crate::spool::{Spool, patiently};
 use crate::wal::SystemIdentifier;
 
+/// Becomes the user that runs the server, who owns `data`, or else the owner of the archive as [`become_owner`] does. For a test of
+/// what the server can do: whom the archive belongs to is a part of the question.
+pub(super) fn become_servers_user(
+    settings: &mut Settings,
+    data: Option<&Path>,
+    system: Option<SystemIdentifier>,
+) -> Result<(), Error> {
+    if !Uid::effective().is_root() || !matches!(settings.archive.url, ArchiveUrl::Directory(_)) {
+        return Ok(());
+    }
+    let named = data.map(Path::to_owned);
+    let owner = patiently(move || owner_of(&named?)).filter(|owner| !owner.is_root());
+    match (owner, data) {
+        (Some(owner), Some(data)) => {
+            let of_root = Spool::default_base();
+            become_user(owner, "", data)?;
+            use_own_spool(settings, &of_root);
+            Ok(())
+        }
+        _ => become_owner(settings, data, system),
+    }
+}
+
 /// Becomes the owner of the archive, if that is a directory and this process is root's. Does nothing otherwise.
 ///
 /// The owner is that of the cluster's directory in the archive, else the user that runs the server, who owns `data`, else the
@@ -40,7 +63,7 @@ pub(super) fn become_owner(
             return Err(Error::new(ErrorKind::Unavailable, what));
         }
         Some(Owners::Root) => return Ok(()),
-        Some(Owners::One(owner)) => become_user(owner, directory)?,
+        Some(Owners::One(owner)) => become_user(owner, "what is archived in ", directory)?,
         Some(Owners::Several) => {
             let what =
                 format!("the clusters' directories in {} belong to several users", directory.display());
@@ -49,10 +72,15 @@ pub(super) fn become_owner(
             ));
         }
     }
+    use_own_spool(settings, &of_root);
+    Ok(())
+}
+
+/// Replaces root's default directory for spools by that of this user.
+fn use_own_spool(settings: &mut Settings, of_root: &Path) {
     if settings.spool == of_root {
         settings.spool = Spool::default_base();
     }
-    Ok(())
 }
 
 /// Those who own what a command may write to.
@@ -123,7 +151,8 @@ fn owners_of_clusters(archive: &Path) -> Vec<Owner> {
     owners
 }
 
-fn become_user(owner: Owner, directory: &Path) -> Result<(), Error> {
+/// Becomes the owner of `directory`; `owns` says in what way.
+fn become_user(owner: Owner, owns: &str, directory: &Path) -> Result<(), Error> {
     let known = User::from_uid(owner.user).ok().flatten();
     let name = known.as_ref().map_or_else(|| format!("uid {}", owner.user), |user| user.name.clone());
     let become_it = || {
@@ -143,12 +172,12 @@ fn become_user(owner: Owner, directory: &Path) -> Result<(), Error> {
         setuid(owner.user)
     };
     become_it().map_err(|errno| {
-        let what = format!("cannot become {name}, who owns {}", directory.display());
+        let what = format!("cannot become {name}, who owns {owns}{}", directory.display());
         Error::new(ErrorKind::Configuration, what)
             .because(std::io::Error::from(errno))
             .hint(format!("what root writes there, {name} cannot use; run this as that user: sudo -u {name}"))
     })?;
-    tracing::info!("running as {name}, who owns what is archived in {}", directory.display());
+    tracing::info!("running as {name}, who owns {owns}{}", directory.display());
     Ok(())
 }
 

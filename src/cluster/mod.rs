@@ -3,6 +3,7 @@
 
 mod caller;
 mod own_wal;
+mod running;
 mod settings;
 
 use std::fs;

@@ -82,6 +82,17 @@ impl Settings {
         Self::merge(given, file, environment)
     }
 
+    /// Returns the settings that a program would load which is started with these environment variables.
+    pub fn load_in(given: &Given, environment: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let named = environment.get("WALKEEP_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let file = match given.file.clone().or(named) {
+            Some(path) => file::read(&path)?,
+            None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
+        };
+        let over = variables::over(file.given, &file.text, |name| environment.get(name).cloned())?;
+        Self::merge(given, File { given: over, ..file }, || environment.clone())
+    }
+
     /// Returns the settings of a configuration file with this text and these permissions, and of these environment variables.
     pub fn of_text(text: &str, mode: u32, environment: BTreeMap<String, String>) -> Result<Self, Error> {
         let file = file::parse(Path::new(DEFAULT_FILE), text, mode)?;

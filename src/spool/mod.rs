@@ -11,6 +11,7 @@ mod meeting;
 mod moment;
 mod note;
 mod overflow;
+mod state;
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -27,6 +28,7 @@ pub use meeting::Meeting;
 pub use moment::Moment;
 pub use note::Note;
 pub use overflow::OverflowDirectory;
+pub use state::SpoolState;
 
 /// Way to write the files of a spool: readable only for their user, and not flushed, because an incomplete one is ignored.
 const LEFT: WholeFile =
@@ -63,7 +65,13 @@ impl Spool {
     /// directory, which gets copied.
     #[must_use]
     pub fn default_base() -> PathBuf {
-        PathBuf::from(format!("/var/tmp/walkeep-{}", rustix::process::geteuid().as_raw()))
+        Self::default_base_of(rustix::process::geteuid().as_raw())
+    }
+
+    /// Returns the default directory for spools of the user with that number.
+    #[must_use]
+    pub fn default_base_of(user: u32) -> PathBuf {
+        PathBuf::from(format!("/var/tmp/walkeep-{user}"))
     }
 
     /// Opens the spool of the server with that data directory below `base`; `None` if it is unavailable, which only makes

@@ -11,6 +11,20 @@ impl ArchiveStatus {
         sentences(now, self, true)
     }
 
+    /// Returns what the last verification that decides has found wrong, and the remedy; `None` if it found no failure.
+    #[must_use]
+    pub fn failed_verification(&self) -> Option<(String, &'static str)> {
+        let report = self.verify.as_ref()?.decisive();
+        let at = Timestamp::from_second(report.at.as_second()).unwrap_or(report.at);
+        let found = match report.failures {
+            0 => return None,
+            1 => "1 failure".to_owned(),
+            number => format!("{number} failures"),
+        };
+        let remedy = "\"walkeep verify\" says which, and what they mean for a recovery";
+        Some((format!("the last verify, at {at}, found {found}"), remedy))
+    }
+
     /// Returns the notes that somebody should know, as sentences.
     #[must_use]
     pub fn notes(&self, now: Timestamp) -> Vec<String> {

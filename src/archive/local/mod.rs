@@ -10,6 +10,7 @@ mod rights;
 mod staging;
 mod surroundings;
 mod walk;
+mod ways;
 
 use std::fs::File;
 use std::io;
@@ -27,7 +28,9 @@ use crate::error::{Error, ErrorKind, chain};
 use crate::frame::Content;
 use crate::wal::SystemIdentifier;
 use directory::Directory;
+pub use naming::Way;
 use rights::{failed, failed_for_good};
+pub use ways::Abilities;
 
 /// An archive directory that was found and checked.
 #[derive(Debug, Clone)]

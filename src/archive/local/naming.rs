@@ -21,12 +21,21 @@ pub(super) struct NoWay {
     rename: io::Error,
 }
 
+/// Way in which a file system names a file without replacing another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A hard link.
+    Link,
+    /// `renameat2` with `RENAME_NOREPLACE`.
+    Rename,
+}
+
 /// Gives the open file `file`, whose name is `staged`, the name `path` in the same directory. Afterwards it may keep its old
 /// name beside the new one, which is harmless. Fails with [`io::ErrorKind::AlreadyExists`] only if `path` exists, and with
 /// [`NoWay`] inside if the file system cannot do it.
 ///
 /// Another process may have taken `staged` away, and a third have created a file of that name: that file gets no name here.
-pub(super) fn give_name(file: &File, staged: &Path, path: &Path) -> io::Result<()> {
+pub(super) fn give_name(file: &File, staged: &Path, path: &Path) -> io::Result<Way> {
     give_name_by(file, staged, path, link, rename_without_replacing)
 }
 
@@ -36,12 +45,12 @@ fn give_name_by(
     path: &Path,
     link: impl Fn(&File, &Path, &Path) -> io::Result<()>,
     rename: impl Fn(&Path, &Path) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<Way> {
     let no_link = match link(file, staged, path) {
         Ok(()) => {
             // A leftover staging file is recognizable.
             let _ = fs::remove_file(staged);
-            return Ok(());
+            return Ok(Way::Link);
         }
         Err(error) if means_no_links(&error) => error,
         Err(error) => return Err(error),
@@ -53,7 +62,7 @@ fn give_name_by(
             // Another push may have taken the staging name in between: what is half of its file must not stay.
             check_name(file, path).inspect_err(|_| drop(fs::remove_file(path)))
         });
-    renamed.map_err(|error| {
+    renamed.map(|()| Way::Rename).map_err(|error| {
         if means_no_such_rename(&error) {
             io::Error::other(NoWay { link: no_link, rename: error })
         } else {
@@ -125,14 +134,14 @@ fn means_no_such_rename(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    type Way<'a> = &'a dyn Fn(&Path, &Path) -> io::Result<()>;
+    type Rename<'a> = &'a dyn Fn(&Path, &Path) -> io::Result<()>;
 
     fn fails(errno: Errno) -> impl Fn(&Path, &Path) -> io::Result<()> {
         move |_, _| Err(errno.into())
     }
 
     /// Names a staged file by a link that fails with `errno`, or else by `rename`.
-    fn without_links(staged: &Path, path: &Path, errno: Errno, rename: Way) -> io::Result<()> {
+    fn without_links(staged: &Path, path: &Path, errno: Errno, rename: Rename) -> io::Result<Way> {
         let file = File::open(staged).unwrap();
         give_name_by(&file, staged, path, |_, _, _| Err(errno.into()), rename)
     }
@@ -161,10 +170,11 @@ mod tests {
     fn a_file_gets_its_name_by_a_link_or_else_by_a_rename() {
         for errno in [None, Some(Errno::PERM), Some(Errno::OPNOTSUPP), Some(Errno::IO), Some(Errno::INVAL)] {
             let (directory, staged, path) = scene();
-            match errno {
+            let way = match errno {
                 None => give_name(&File::open(&staged).unwrap(), &staged, &path).unwrap(),
                 Some(errno) => without_links(&staged, &path, errno, &rename_without_replacing).unwrap(),
-            }
+            };
+            assert_eq!(way, if errno.is_none() { Way::Link } else { Way::Rename }, "{errno:?}");
             assert_eq!(fs::read(&path).unwrap(), b"staged", "{errno:?}");
             assert_eq!(names(directory.path()), ["name"], "{errno:?}");
         }

@@ -22,13 +22,13 @@ const FIRST: &str = "000000010000000000000001";
 const SECOND: &str = "000000010000000000000002";
 const THIRD: &str = "000000010000000000000003";
 
-fn minutes_ago(minutes: i64) -> String {
+pub(super) fn minutes_ago(minutes: i64) -> String {
     let then = Timestamp::now() - SignedDuration::from_mins(minutes);
     Timestamp::from_second(then.as_second()).unwrap().to_string()
 }
 
 /// Creates a server that has archived its first segment and a base backup, and is writing the second segment.
-fn archived() -> Pusher {
+pub(super) fn archived() -> Pusher {
     let pusher = Pusher::new();
     pusher.data.segment(FIRST, 1);
     pusher.data.segment(SECOND, 2);
@@ -41,14 +41,14 @@ fn archived() -> Pusher {
     pusher
 }
 
-fn check(pusher: &Pusher, archive: &str) -> Command {
+pub(super) fn check(pusher: &Pusher, archive: &str) -> Command {
     let mut check = pusher.sandbox.walkeep();
     check.args(["check", "--json", "--archive", archive, "--pgdata"]).arg(pusher.data.join(""));
     check
 }
 
 /// Returns the finding of that name, and the names of the failed checks.
-fn found(check: Command, name: &str) -> (Value, Vec<String>) {
+pub(super) fn found(check: Command, name: &str) -> (Value, Vec<String>) {
     let output = CallOutput::of(check);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
@@ -63,7 +63,7 @@ fn found(check: Command, name: &str) -> (Value, Vec<String>) {
 }
 
 /// Asserts the outcome of `name`, that no other check fails, and words in its detail or hint.
-fn finds(check: Command, outcome: &str, name: &str, words: &[&str]) {
+pub(super) fn finds(check: Command, outcome: &str, name: &str, words: &[&str]) {
     let (finding, failed) = found(check, name);
     assert_eq!(finding["outcome"], outcome, "{finding:#}");
     assert_eq!(failed, if outcome == "fail" { vec![name] } else { vec![] }, "{finding:#}");

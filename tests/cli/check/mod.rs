@@ -2,3 +2,4 @@
 
 mod archiving;
 mod contract;
+mod doctor;

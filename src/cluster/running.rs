@@ -1,0 +1,76 @@
+//! The server that runs in a data directory: its user and its environment.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use super::DataDirectory;
+
+impl DataDirectory {
+    /// Returns the owner of the directory, by number. A server starts only as that user.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        fs::metadata(self.path()).ok().map(|found| found.uid())
+    }
+
+    /// Returns `true` if a server has left its lock file there, as one does that runs.
+    #[must_use]
+    pub fn has_lock(&self) -> bool {
+        self.path().join("postmaster.pid").exists()
+    }
+
+    /// Returns the environment variables with which the running server was started, which its commands inherit; `None` if no
+    /// server runs here, or this user may not look.
+    #[must_use]
+    pub fn environment(&self) -> Option<BTreeMap<String, String>> {
+        let lock = fs::read_to_string(self.path().join("postmaster.pid")).ok()?;
+        let process: u32 = lock.lines().next()?.trim().parse().ok()?;
+        let process = PathBuf::from(format!("/proc/{process}"));
+        // Its lock file may be older than the process: a server works in its data directory.
+        let (works_in, here) = (fs::read_link(process.join("cwd")).ok()?, self.path().canonicalize().ok()?);
+        if works_in != here {
+            return None;
+        }
+        let environment = fs::read(process.join("environ")).ok()?;
+        let variable = |text: &[u8]| {
+            let (name, value) = std::str::from_utf8(text).ok()?.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        Some(environment.split(|byte| *byte == 0).filter_map(variable).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_that_of_the_process_that_works_in_the_directory() {
+        let temporary = tempfile::tempdir().unwrap();
+        let data = DataDirectory::named(temporary.path().to_owned());
+        assert_eq!((data.environment(), data.has_lock()), (None, false));
+        let mut server = std::process::Command::new("sleep")
+            .arg("60")
+            .current_dir(temporary.path())
+            .env("WALKEEP_ARCHIVE", "/a=b")
+            .spawn()
+            .unwrap();
+        let lock = |process: u32| {
+            fs::write(temporary.path().join("postmaster.pid"), format!("{process}\n/data\n")).unwrap();
+        };
+        lock(server.id());
+        let is_empty =
+            |found: &Option<BTreeMap<String, String>>| found.as_ref().is_none_or(BTreeMap::is_empty);
+        // It has none for a moment, while its program is being replaced.
+        let environment =
+            std::iter::repeat_with(|| data.environment()).find(|found| !is_empty(found)).flatten();
+        lock(std::process::id());
+        let of_another = data.environment();
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert_eq!(environment.unwrap()["WALKEEP_ARCHIVE"], "/a=b");
+        assert_eq!(of_another, None, "it works elsewhere");
+        assert!(data.has_lock());
+    }
+}
