@@ -28,7 +28,7 @@ use std::path::Path;
 
 use jiff::SignedDuration;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio_util::sync::DropGuard;
 
 use crate::blocking::blocking;
@@ -304,6 +304,14 @@ impl Archive {
         match &self.backend {
             Backend::Local(_) => (ConditionalPut::Auto, true),
             Backend::Store(store) => store.conditional_put(),
+        }
+    }
+
+    /// Returns the options for creating a file.
+    fn put_options(&self, mode: PutMode) -> PutOptions {
+        match &self.backend {
+            Backend::Local(_) => mode.into(),
+            Backend::Store(store) => store.put_options(mode),
         }
     }
 

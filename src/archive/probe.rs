@@ -64,7 +64,8 @@ impl Probe<'_> {
     }
 
     async fn put(&self, mode: PutMode) -> Result<(), RequestFailure> {
-        let put = self.archive.objects().put_opts(&self.key, self.content.clone().into(), mode.into()).await;
+        let options = self.archive.put_options(mode);
+        let put = self.archive.objects().put_opts(&self.key, self.content.clone().into(), options).await;
         put.map(drop).map_err(|error| self.archive.failure("cannot create", &self.key, Asked::Create, error))
     }
 

@@ -1,18 +1,25 @@
 //! Checks that the archive is available and supports what archiving needs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 
 use super::{CheckFinding, Outcome};
 use crate::archive::{Archive, ConditionalPut, Conditions, MUCH_SKEW, Probe, clock_difference};
+use crate::call::{retry, warning};
+use crate::limit::TimeLimit;
 
 /// Clock skew worth mentioning: times in the archive are by its clock, others by the local one.
 const SOME_SKEW: SignedDuration = SignedDuration::from_secs(30);
 
-pub(super) async fn check(archive: &Archive, findings: &mut Vec<CheckFinding>) {
+/// Longest time for which failed requests are tried again: whoever runs the check waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) async fn check(archive: &Archive, limit: &TimeLimit, findings: &mut Vec<CheckFinding>) {
     let started = Instant::now();
-    let reached = archive.systems().await;
+    let patience = TimeLimit::new(started, PATIENCE.min(limit.left() / 4));
+    let waiting = warning(|| patience.left_as_text());
+    let reached = retry(&patience, waiting, async || archive.systems().await).await;
     let took = started.elapsed().as_millis();
     let reachable = reached.is_ok();
     findings.push(CheckFinding::of(

@@ -127,7 +127,7 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     let users = local.as_ref().and_then(DataDirectory::owner);
     let own = rustix::process::geteuid().as_raw();
     findings.extend(user::check(own, users));
-    archive::check(&archive, &mut findings).await;
+    archive::check(&archive, limit, &mut findings).await;
     // What has failed there would only fail again.
     if findings.iter().any(|finding| finding.name == "create" && finding.outcome != Outcome::Fail) {
         place::check(&archive, local.clone(), &mut findings).await;

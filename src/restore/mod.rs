@@ -221,7 +221,8 @@ async fn fetch_or_explain(
     }
 }
 
-/// Fetches and verifies one file, and returns it as an unnamed file, positioned at its start.
+/// Fetches and verifies one file, and returns it as an unnamed file, positioned at its start. Tries again within `limit` while
+/// the archive is unavailable.
 pub async fn read_verified(
     options: &ArchiveOptions,
     name: ArchivedName,
@@ -229,15 +230,19 @@ pub async fn read_verified(
     limit: &TimeLimit,
 ) -> Result<(Header, std::fs::File), Error> {
     let archive = Archive::open(options).await?;
-    let system = system_to_restore(&archive, Caller::at(PathBuf::new()), system).await?;
-    let mut fetched = archive.fetch(system, name).await?;
-    let _transfer = fetched.transfer.take();
-    let limit = limit.clone();
-    blocking(move || {
-        let mut file = tempfile::tempfile().map_err(cannot_write(&std::env::temp_dir()))?;
-        let header = decode_verified(fetched, system, name, &limit, Threads::Two, &mut file)?;
-        io::Seek::rewind(&mut file).map_err(cannot_write(&std::env::temp_dir()))?;
-        Ok((header, file))
+    let waiting = warning(|| limit.left_as_text());
+    retry(limit, waiting, async || {
+        let system = system_to_restore(&archive, Caller::at(PathBuf::new()), system).await?;
+        let mut fetched = archive.fetch(system, name).await?;
+        let _transfer = fetched.transfer.take();
+        let limit = limit.clone();
+        blocking(move || {
+            let mut file = tempfile::tempfile().map_err(cannot_write(&std::env::temp_dir()))?;
+            let header = decode_verified(fetched, system, name, &limit, Threads::Two, &mut file)?;
+            io::Seek::rewind(&mut file).map_err(cannot_write(&std::env::temp_dir()))?;
+            Ok((header, file))
+        })
+        .await
     })
     .await
 }

@@ -131,12 +131,17 @@ fn every_setting_of_a_store_in_the_guide_exists() {
             "connect_timeout" | "read_timeout" => "'1s'",
             "proxy_url" => "'http://127.0.0.1:1'",
             "checksum_algorithm" => "'sha256'",
+            "tags" => "'team=db'",
             "endpoint" => "'https://127.0.0.1:1'",
             _ => "'x'",
         };
         let file = sandbox.file("one.toml", format!("archive = 's3://wal'\n[store]\n{name} = {value}"));
-        let output =
-            sandbox.walkeep().args(["cat", "00000002.history", "--config"]).arg(file).output().unwrap();
+        let output = sandbox
+            .walkeep()
+            .args(["cat", "00000002.history", "--timeout", "1s", "--config"])
+            .arg(file)
+            .output()
+            .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(
             !stderr.contains(&format!("setting {name}")) && !stderr.contains("[store]:"),

@@ -1,7 +1,8 @@
 //! Meaning of a store's error responses: the one place that interprets failures of networks and stores. Pure.
 //!
 //! Sources: Amazon's "Error responses" of the S3 API, Google's "HTTP status and error codes for XML", Azure's "Blob
-//! Storage error codes", RFC 9110.
+//! Storage error codes" and "Common REST API error codes", RFC 9110. For quotas, whose codes no standard names: Ceph's
+//! rgw_common.cc, MinIO's api-errors.go, RustFS's quota.rs, and Garage's put.rs, which has only a message.
 
 use std::fmt;
 
@@ -58,6 +59,11 @@ impl Answer {
         self.message = element("Message");
         self.region = self.region.take().or_else(|| element("Region"));
     }
+
+    /// Returns `true` if code or message is such a text, which is given in lower case.
+    fn says(&self, is_such: impl Fn(&str) -> bool) -> bool {
+        [&self.code, &self.message].into_iter().flatten().any(|text| is_such(&text.to_ascii_lowercase()))
+    }
 }
 
 /// Returns the text of the first such element, as [`shown`].
@@ -109,6 +115,12 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
     let refused = |hint: &str| hinted(ErrorKind::Refused, hint.to_owned());
     let code = answer.code.as_deref().unwrap_or_default();
     match (answer.status, code) {
+        // Some stores answer 405, or have no code for it.
+        (404 | 405, "" | "NoSuchKey" | "MethodNotAllowed")
+            if answer.is_deleted && matches!(asked, Asked::Look | Asked::Read) =>
+        {
+            absent()
+        }
         (404, "NoSuchKey" | "BlobNotFound") if asked == Asked::List => refused(
             "the store takes the bucket for a part of a key; is the bucket's name in the endpoint already?",
         ),
@@ -121,8 +133,9 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
             ErrorKind::Unavailable,
             "no store answers like that; is the endpoint right, and is nothing in between?".to_owned(),
         ),
-        // S3 and Google return 412; Azure's emulator and some versions of Azure return 409.
-        (412, _) | (_, "BlobAlreadyExists" | "PreconditionFailed") if asked == Asked::Create => {
+        // S3 and Google return 412; Azure's emulator and some versions of Azure return 409; some servers 304, which RFC 9110
+        // has for reading only.
+        (304 | 412, _) | (_, "BlobAlreadyExists" | "PreconditionFailed") if asked == Asked::Create => {
             of_kind(AnswerKind::Taken)
         }
         (501, _) if asked == Asked::Create => of_kind(AnswerKind::Unconditional),
@@ -141,8 +154,35 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
         (400, _) if asked_for_a_checksum(answer) => refused(
             "the bucket has object lock, which takes no file without a checksum; set checksum_algorithm = \"sha256\" in [store]",
         ),
-        (_, "InvalidObjectState") => {
-            refused("the file was moved to cold storage; bring it back to a class that can be read at once")
+        (_, "InvalidObjectState") => refused(
+            "the file was moved to cold storage, by a lifecycle rule or storage_class; bring it back with \"aws s3api \
+             restore-object\", which takes hours, and end that rule",
+        ),
+        (_, "BlobArchived") => refused(
+            "the file was moved to the archive tier, by a lifecycle rule or storage_class; bring it back with \"az storage blob \
+             set-tier\", which takes hours, and end that rule",
+        ),
+        (_, "BlobBeingRehydrated") => {
+            refused("the file is on its way back from the archive tier, which takes hours")
+        }
+        (_, "InvalidStorageClass" | "InvalidBlobTier" | "BlobAccessTierNotSupportedForAccountType") => {
+            refused(
+                "the store has no such class; write one of its own as storage_class in [store], or leave that out",
+            )
+        }
+        (_, "InvalidTag") => refused("the store does not accept the tags; see tags in [store]"),
+        (
+            _,
+            "AccountIsDisabled"
+            | "AccountProblem"
+            | "UserProjectAccountProblem"
+            | "AllAccessDisabled"
+            | "UserSuspended",
+        ) => refused("the store has suspended the account; ask whoever pays for it"),
+        (400..=428, _) if matches!(asked, Asked::Create | Asked::Write) && speaks_of_a_quota(answer) => {
+            refused(
+                "the quota is used up: raise it, or make room with \"walkeep prune\"; until then WAL piles up in pg_wal",
+            )
         }
         // XML for a wrong address, another format for a wrong signature; 400 with the right region in a header.
         (301 | 302 | 308, _)
@@ -195,11 +235,11 @@ fn not_allowed(asked: Asked, provider: Provider) -> String {
 }
 
 fn asked_for_a_checksum(answer: &Answer) -> bool {
-    let texts = [&answer.code, &answer.message];
-    texts
-        .into_iter()
-        .flatten()
-        .any(|text| text.to_ascii_lowercase().contains("content-md5") || text == "MissingContentMD5")
+    answer.says(|text| text.contains("content-md5") || text == "missingcontentmd5")
+}
+
+fn speaks_of_a_quota(answer: &Answer) -> bool {
+    answer.says(|text| text.contains("quota") || text.contains("storage cap exceeded"))
 }
 
 fn is_skewed(answer: &Answer) -> bool {
@@ -251,11 +291,12 @@ mod tests {
     fn only_a_failed_condition_means_taken() {
         assert_eq!(kind(412, "PreconditionFailed", Asked::Create), AnswerKind::Taken);
         assert_eq!(kind(412, "", Asked::Create), AnswerKind::Taken);
+        assert_eq!(kind(304, "", Asked::Create), AnswerKind::Taken, "the file is compared in any case");
         assert_eq!(kind(409, "BlobAlreadyExists", Asked::Create), AnswerKind::Taken);
         assert_eq!(kind(409, "ConditionalRequestConflict", Asked::Create), RETRY);
         assert_eq!(kind(409, "OperationAborted", Asked::Create), RETRY);
         assert_eq!(kind(501, "NotImplemented", Asked::Create), AnswerKind::Unconditional);
-        for status in [304, 400, 403, 404, 409, 429, 500, 503] {
+        for status in [400, 403, 404, 409, 429, 500, 503] {
             assert_ne!(kind(status, "", Asked::Create), AnswerKind::Taken, "{status}");
         }
     }
@@ -364,6 +405,84 @@ mod tests {
             assert_eq!(meaning.kind, REFUSED, "{code}");
             assert!(meaning.hint.unwrap().contains("checksum_algorithm"), "{code}");
         }
+    }
+
+    fn with_message(status: u16, code: &str, message: &str) -> Answer {
+        Answer { message: Some(message.to_owned()), ..answer(status, code) }
+    }
+
+    #[test]
+    fn a_quota_is_named_and_nothing_is_tried_again_for_it() {
+        for (status, code, message) in [
+            (403, "QuotaExceeded", ""),
+            (400, "XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded"),
+            (
+                403,
+                "AccessDenied",
+                "Bucket size quota is reached, maximum total size of objects for this bucket: 1",
+            ),
+            (403, "AccessDenied", "Object quota is reached, maximum objects for this bucket: 1"),
+            (400, "XRustfsQuotaExceeded", ""),
+            (403, "AccessDenied", "Cannot upload files, storage cap exceeded."),
+        ] {
+            for asked in [Asked::Create, Asked::Write] {
+                let meaning = judge(&with_message(status, code, message), asked, Provider::S3);
+                assert_eq!(meaning.kind, REFUSED, "{code} {message}");
+                let hint = meaning.hint.unwrap();
+                assert!(hint.contains("quota") && hint.contains("walkeep prune"), "{code} {message}: {hint}");
+            }
+        }
+        let limited = with_message(429, "TooManyRequests", "Quota of requests per minute");
+        assert_eq!(judge(&limited, Asked::Create, Provider::Google).kind, RETRY);
+        let listing = with_message(403, "AccessDenied", "quota");
+        assert!(judge(&listing, Asked::List, Provider::S3).hint.unwrap().contains("s3:ListBucket"));
+    }
+
+    #[test]
+    fn a_suspended_account_is_no_missing_permission() {
+        for code in [
+            "AccountIsDisabled",
+            "AccountProblem",
+            "UserProjectAccountProblem",
+            "AllAccessDisabled",
+            "UserSuspended",
+        ] {
+            for asked in [Asked::Create, Asked::Read, Asked::Look, Asked::List] {
+                let meaning = judge(&answer(403, code), asked, Provider::Azure);
+                assert_eq!(meaning.kind, REFUSED, "{code}");
+                let hint = meaning.hint.unwrap();
+                assert!(hint.contains("account") && !hint.contains("right to"), "{code}: {hint}");
+            }
+        }
+    }
+
+    #[test]
+    fn cold_storage_is_named_and_is_neither_absent_nor_tried_again() {
+        for (provider, status, code, way_out) in [
+            (Provider::S3, 403, "InvalidObjectState", "restore-object"),
+            (Provider::Azure, 409, "BlobArchived", "set-tier"),
+            (Provider::Azure, 409, "BlobBeingRehydrated", "hours"),
+        ] {
+            for asked in [Asked::Read, Asked::Look] {
+                let meaning = judge(&answer(status, code), asked, provider);
+                assert_eq!(meaning.kind, REFUSED, "{code}");
+                assert!(meaning.hint.as_ref().unwrap().contains(way_out), "{code}: {:?}", meaning.hint);
+            }
+        }
+    }
+
+    #[test]
+    fn a_delete_marker_is_absence_whatever_the_code() {
+        let deleted = |status, code| Answer { is_deleted: true, ..answer(status, code) };
+        for (status, code) in [(404, "NoSuchKey"), (404, ""), (405, "MethodNotAllowed"), (405, "")] {
+            for asked in [Asked::Read, Asked::Look] {
+                let kind = judge(&deleted(status, code), asked, Provider::S3).kind;
+                assert_eq!(kind, ABSENT, "{status} {code} {asked:?}");
+            }
+            assert_ne!(judge(&deleted(status, code), Asked::Create, Provider::S3).kind, ABSENT);
+        }
+        assert_eq!(judge(&deleted(404, "NoSuchBucket"), Asked::Read, Provider::S3).kind, REFUSED);
+        assert_eq!(judge(&deleted(403, "AccessDenied"), Asked::Read, Provider::S3).kind, REFUSED);
     }
 
     #[test]

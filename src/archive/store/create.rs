@@ -7,7 +7,7 @@
 use std::fs::File;
 
 use object_store::path::Path;
-use object_store::{PutMode, PutOptions, PutPayload, PutResult};
+use object_store::{PutMode, PutPayload, PutResult};
 
 use super::options::ConditionalPut;
 use super::upload::Upload;
@@ -39,7 +39,7 @@ impl Store {
                 .map_err(|error| Error::new(ErrorKind::Local, what()).because(error))?,
         };
         let put = async |mode: PutMode| {
-            let mut options = PutOptions::from(mode);
+            let mut options = self.put_options(mode);
             if let Some(upload) = &upload {
                 options.extensions.insert(upload.clone());
             }

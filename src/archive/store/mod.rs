@@ -20,6 +20,7 @@ mod profile;
 mod provider;
 mod reader;
 mod stall;
+mod storage;
 mod surroundings;
 mod upload;
 
@@ -30,7 +31,7 @@ use futures_util::StreamExt;
 use jiff::SignedDuration;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore};
+use object_store::{GetOptions, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Fetched;
@@ -47,6 +48,7 @@ pub(crate) use options::is_store_setting;
 pub use options::{ConditionalPut, StoreOptions};
 use provider::Built;
 use reader::StreamReader;
+use storage::Storage;
 use upload::Claim;
 
 /// A part of a bucket.
@@ -59,6 +61,7 @@ pub(super) struct Store {
     client: Option<StoreClient>,
     address: String,
     conditional_put: ConditionalPut,
+    storage: Storage,
     known_to_honour_conditions: bool,
     verifies_certificate: bool,
     claim: Claim,
@@ -84,6 +87,7 @@ impl Store {
             client: None,
             address: built.address,
             conditional_put: resolved.conditional_put,
+            storage: resolved.storage.clone(),
             known_to_honour_conditions: built.known_to_honour_conditions,
             verifies_certificate: !resolved.connection.allow_invalid_certificates,
             claim: built.claim,
@@ -102,6 +106,7 @@ impl Store {
             client: None,
             address: url.to_string(),
             conditional_put: resolved.conditional_put,
+            storage: resolved.storage,
             known_to_honour_conditions: true,
             verifies_certificate: true,
             claim: Claim::Length,
@@ -287,6 +292,11 @@ impl Store {
         }
         let error = object_store::Error::Generic { store: "", source: "the answer has no ETag".into() };
         Err(self.failed(what, Asked::Read, &error))
+    }
+
+    /// Returns the options for creating a file.
+    pub(super) fn put_options(&self, mode: PutMode) -> PutOptions {
+        self.storage.options(mode)
     }
 
     pub(super) fn objects(&self) -> &dyn ObjectStore {

@@ -15,6 +15,7 @@ use object_store::gcp::GoogleConfigKey;
 
 use super::form;
 use super::given::Objects;
+use super::storage::Storage;
 use crate::archive::url::Provider;
 use crate::misspelt::meant;
 
@@ -55,6 +56,7 @@ pub(super) struct Resolved {
     pub(super) provider: BTreeMap<String, String>,
     pub(super) connection: Connection,
     pub(super) conditional_put: ConditionalPut,
+    pub(super) storage: Storage,
     /// Profile of the shared credentials files; `None` if none was named.
     pub(super) profile: Option<String>,
     /// `true` to skip the machine's metadata service when looking for credentials.
@@ -162,9 +164,12 @@ impl Resolved {
     }
 
     fn set(&mut self, provider: Provider, name: &str, value: &str) -> Result<(), String> {
+        let wrong = |why| format!("{name} in [store]: {why}");
         match name {
             "ca_file" => self.connection.ca_file = Some(PathBuf::from(value)),
             "profile" if provider == Provider::S3 => self.profile = Some(value.to_owned()),
+            "storage_class" => self.storage.set_class(provider, value).map_err(wrong)?,
+            "tags" => self.storage.set_tags(provider, value).map_err(wrong)?,
             "conditional_put" => {
                 self.conditional_put = match value {
                     "auto" => ConditionalPut::Auto,
@@ -188,7 +193,7 @@ impl Resolved {
                         None => what,
                     }
                 })?;
-                self.set_canonical(canonical, value).map_err(|why| format!("{name} in [store]: {why}"))?;
+                self.set_canonical(canonical, value).map_err(wrong)?;
             }
         }
         Ok(())
@@ -253,9 +258,11 @@ pub(crate) fn is_store_setting(name: &str) -> bool {
 
 /// Returns the settings that the guide names, for suggestions.
 fn usual(provider: Provider) -> impl Iterator<Item = &'static str> {
-    const ALL: [&str; 7] = [
+    const ALL: [&str; 9] = [
         "ca_file",
         "conditional_put",
+        "storage_class",
+        "tags",
         "allow_http",
         "allow_invalid_certificates",
         "connect_timeout",
@@ -411,7 +418,8 @@ mod tests {
     fn every_setting_that_may_be_suggested_exists() {
         for provider in [Provider::S3, Provider::Google, Provider::Azure] {
             for name in usual(provider) {
-                let is_own = ["ca_file", "conditional_put", "profile"].contains(&name);
+                let is_own =
+                    ["ca_file", "conditional_put", "profile", "storage_class", "tags"].contains(&name);
                 let canonical = canonical(provider, name);
                 assert!(
                     is_own || canonical.is_some_and(|name| refused(&name).is_none()),

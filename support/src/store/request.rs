@@ -14,6 +14,7 @@ pub struct Request {
     /// `true` if it has `If-None-Match: *`, or Google's `x-goog-if-generation-match: 0`.
     pub conditional: bool,
     pub content_length: Option<u64>,
+    pub headers: HeaderMap,
 }
 
 impl Request {
@@ -26,7 +27,13 @@ impl Request {
                 || value(&head.headers, &GENERATION_MATCH) == Some("0"),
             content_length: value(&head.headers, &header::CONTENT_LENGTH)
                 .and_then(|length| length.parse().ok()),
+            headers: head.headers.clone(),
         }
+    }
+
+    /// Returns the value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// Returns `true` for requests about an object, `false` for those about the bucket, such as listings.

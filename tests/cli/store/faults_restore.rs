@@ -11,7 +11,7 @@ use support::{
     running::outcome_of,
     store::fault::{
         Fault,
-        Matching::{Any, Gets},
+        Matching::{Any, Gets, Listings},
     },
     store_scene::{StoreScene, at_once, key},
 };
@@ -170,6 +170,25 @@ fn two_temporary_error_responses_delay_the_restore() {
         assert!(scene.restored(SEGMENT, words) == content, "{fault:?}");
         assert_eq!(scene.asked(SEGMENT), ["GET"; 3], "{fault:?}");
     });
+}
+
+#[test]
+fn cat_and_check_try_again_as_a_restore_does() {
+    at_once(&passing_answers(), |(fault, words)| {
+        let (scene, content) = StoreScene::with_segment();
+        scene.store.break_times(2, Gets, fault.clone());
+        let output = scene.cat(SEGMENT).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && output.stdout == content, "{fault:?}: {stderr}");
+        assert!(stderr.starts_with("walkeep: warning: ") && stderr.contains(words), "{stderr}");
+    });
+    let (scene, _) = StoreScene::with_segment();
+    scene.store.break_times(2, Listings, answer(503, "SlowDown"));
+    let mut check = scene.command(&scene.primary, scene.sandbox.walkeep());
+    check.arg("check");
+    let output = check.output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("holds the WAL of one system"), "{stdout}");
 }
 
 #[test]

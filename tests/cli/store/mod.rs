@@ -8,6 +8,7 @@ mod forms;
 mod google;
 mod races;
 mod requests;
+mod storage;
 mod support;
 mod tls;
 mod tools_never_wait_in_vain;
