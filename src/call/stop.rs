@@ -21,7 +21,7 @@ pub async fn unless_stopped<T>(
 #[must_use]
 pub fn out_of_time(limit: &TimeLimit) -> Error {
     let what = format!("gave up after {}, the time limit", limit.total_as_text());
-    Error::new(ErrorKind::Stopped, what).hint("does the archive answer?")
+    Error::new(ErrorKind::Stopped, what).hint(limit.blame())
 }
 
 #[cfg(test)]

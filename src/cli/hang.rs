@@ -19,8 +19,9 @@ const COUNTS_FOR: Duration = Duration::from_secs(30);
 /// Time to retry failures if the server retries by itself: enough for brief failures of a store.
 const RETRY_TIME: Duration = Duration::from_secs(2);
 
-/// Time that a transfer may stand still during a shutdown of the server, unless the usual time is shorter.
-const AT_SHUTDOWN: Duration = Duration::from_secs(10);
+/// Time that a transfer may stand still on a standby and during a shutdown of the server, unless the usual time is
+/// shorter. Enough for a store that takes its time to answer, and short enough for either to be done within a minute.
+const ONCE: Duration = Duration::from_secs(20);
 
 /// Time that a transfer may stand still while a note on a hanging archive counts.
 const WHILE_NOTED: Duration = Duration::from_secs(2);
@@ -43,16 +44,10 @@ impl HangNote {
         Self { spool_and_run, noted: noted.is_some_and(|note| note.age < COUNTS_FOR) }
     }
 
-    /// Shortens waiting: failures are retried briefly, and only the first call in a run waits the usual time for a
-    /// transfer that stands still. Transfers that move keep their time.
+    /// Shortens waiting: failures are retried briefly, and only the first call in a run waits long for a transfer that
+    /// stands still. Transfers that move keep their time.
     pub(super) fn hurry(&self, limit: &TimeLimit) {
-        limit.lose_patience(RETRY_TIME, if self.noted { WHILE_NOTED } else { Duration::MAX });
-    }
-
-    /// Does the same as [`HangNote::hurry`] during a shutdown of the server. Limits the usual time, too, which may have
-    /// been set to hours.
-    pub(super) fn hurry_at_shutdown(&self, limit: &TimeLimit) {
-        limit.lose_patience(RETRY_TIME, if self.noted { WHILE_NOTED } else { AT_SHUTDOWN });
+        limit.lose_patience(RETRY_TIME, if self.noted { WHILE_NOTED } else { ONCE });
     }
 
     /// Records the result of a call.

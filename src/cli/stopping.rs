@@ -35,7 +35,7 @@ pub(super) async fn hurry_at_shutdown<T>(
         }
         let (settings, caller) = (settings.clone(), caller.clone());
         let hang_note = blocking(move || HangNote::read(&settings, &caller, system)).await;
-        hang_note.hurry_at_shutdown(limit);
+        hang_note.hurry(limit);
         hang_note
     };
     let (mut work, mut hurrying) = (std::pin::pin!(work), std::pin::pin!(hurrying));

@@ -20,8 +20,9 @@ use super::interrupted::TakingAlong;
 use super::marks::ready;
 use super::memory::affordable;
 use super::neighbours::{Standing, neighbours};
+use super::pace::Pace;
 use super::{Examined, MOST_IN_MEMORY, PushReport, PushRequest, compress, examine, publish};
-use crate::archive::{Archive, StoredFile};
+use crate::archive::{Archive, Created, StoredFile};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Encoded;
@@ -97,6 +98,7 @@ pub(super) async fn take_along(
     stop: &CancellationToken,
 ) -> TakenAlong {
     let begun = Instant::now();
+    limit.own_file_is_done();
     let Some(directory) = asked.path.parent() else { return TakenAlong::default() };
     let choosing = {
         let (asked, at_most, spool) = (asked.clone(), bounds.files, spool.clone());
@@ -118,7 +120,9 @@ pub(super) async fn take_along(
     };
     // Leaves time for one more file, so that the time limit never cuts off the result.
     let deadline = begun + bounds.time.min(limit.left() / 2);
-    let resources = Resources::new(asked.threads, bounds.memory, affordable, deadline, stop);
+    let pace = archive.is_store().then(|| Pace::new(limit.pace(), begun + limit.left() * 3 / 4));
+    let resources =
+        Resources { pace, ..Resources::new(asked.threads, bounds.memory, affordable, deadline, stop) };
     let at_once = at_once(archive, asked, bounds);
     let neighbour = |name: WalName| {
         let request = PushRequest { path: directory.join(name.to_string()), name, ..asked.clone() };
@@ -268,6 +272,8 @@ struct Resources<'a> {
     most_memory: u16,
     /// Number of bytes that a single file may take.
     affordable: u64,
+    /// Pace of the link to a store; `None` for a directory.
+    pace: Option<Pace>,
     deadline: Instant,
     ended: AtomicBool,
     stop: &'a CancellationToken,
@@ -283,7 +289,16 @@ impl<'a> Resources<'a> {
     ) -> Self {
         let most_memory = u16::try_from(memory.min(affordable) >> 20).unwrap_or(u16::MAX).max(1);
         let (cores, memory) = (Semaphore::new(cores.get()), Semaphore::new(most_memory.into()));
-        Self { cores, memory, most_memory, affordable, deadline, ended: AtomicBool::new(false), stop }
+        Self {
+            cores,
+            memory,
+            most_memory,
+            affordable,
+            pace: None,
+            deadline,
+            ended: AtomicBool::new(false),
+            stop,
+        }
     }
 
     /// Returns `true` if another file may be started.
@@ -347,11 +362,26 @@ async fn push_neighbour(
     let (taken, compressed) = tokio::join!(archive.is_known_taken(system, name), compressing);
     let Encoded { header, content } = compressed?;
     let stored_size = content.size();
+    let room = match &resources.pace {
+        None => None,
+        Some(pace) => match pace.room_for(stored_size).await {
+            Some(room) => Some(room),
+            None => {
+                tracing::debug!("left {name} to its own call: the link is too slow to send it in time, too");
+                // The next ones are hardly smaller, and would be compressed for nothing.
+                resources.ended.store(true, Ordering::Relaxed);
+                return Ok(None);
+            }
+        },
+    };
     // Another file may have excluded the timeline in the meantime.
     if fence.keeps_out(name) {
         return Ok(None);
     }
     let created = publish(archive, taken?, &header, content, &path).await?;
+    if let (Some(room), Created::New) = (room, created) {
+        room.sent();
+    }
     earlier.warn(name, created);
     note(spool, name, identity, StoredFile { bytes: stored_size, blake3: header.blake3 }).await;
     Ok(Some(PushReport { header, stored_size, created, along: TakenAlong::default() }))

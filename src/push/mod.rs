@@ -15,7 +15,9 @@ mod marks;
 mod memory;
 mod neighbours;
 mod one;
+mod pace;
 mod stuck;
+mod system;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -33,7 +35,7 @@ use crate::error::{Error, ErrorKind};
 use crate::frame::{
     Codec, Content, EncodeError, Encoded, Header, HeaderFields, MAX_TEXT_BYTES, Overflow, encode,
 };
-use crate::limit::TimeLimit;
+use crate::limit::{Part, TimeLimit};
 use crate::spool::{FileIdentity, OverflowDirectory, Spool};
 use crate::wal::{
     BackupHistory, LONG_HEADER_BYTES, LongPageHeader, Pages, SegmentSize, SystemIdentifier, TimelineHistory,
@@ -51,6 +53,7 @@ use fork::forks_beside;
 pub use marks::backlog;
 pub use one::push_unchanged;
 use stuck::{explained, is_stuck};
+use system::{system_of_data_directory, system_of_text};
 
 /// Maximum size of a compressed file in memory, in bytes: enough for an incompressible segment of 64 MB, which grows
 /// a little.
@@ -151,11 +154,13 @@ async fn push_asked(
     let Prepared { archive, taken, encoded: Encoded { header, content } } = prepared;
     let stored_size = content.size();
     let comparing = parted_with_retries(&archive, header.system_identifier, &asked, limit);
+    let comparing = limit.during(Part::Archive, comparing);
     if let Some(Parted { segment, error }) = unless_stopped(stop, comparing, &stopped).await? {
         *at_fault = segment;
         return Err(error);
     }
     let publishing = publish_patiently(&archive, taken, &header, content, &path, limit);
+    let publishing = limit.during(Part::Archive, publishing);
     let created = if archive.is_store() {
         unless_stopped(stop, publishing, &stopped).await?
     } else {
@@ -259,10 +264,11 @@ async fn prepare(
     request: PushRequest,
     limit: &TimeLimit,
 ) -> Result<Prepared, Error> {
-    let name = request.name;
+    let (name, own) = (request.name, limit);
     let (examined, request) = {
         let limit = limit.clone();
-        blocking(move || examine(&request, &limit).map(|examined| (examined, request))).await?
+        let examining = blocking(move || examine(&request, &limit).map(|examined| (examined, request)));
+        own.during(Part::File, examining).await?
     };
     let system = examined.fields.system;
     let getting_in_touch = async {
@@ -272,7 +278,8 @@ async fn prepare(
         Ok((archive, taken))
     };
     let compressing = blocking(move || compress(examined, &request));
-    let (archive, encoded) = tokio::join!(getting_in_touch, compressing);
+    let (archive, encoded) =
+        tokio::join!(own.during(Part::Archive, getting_in_touch), own.during(Part::File, compressing));
     let (archive, taken) = archive?;
     Ok(Prepared { archive, taken, encoded: encoded? })
 }
@@ -436,32 +443,6 @@ fn check_text(name: WalName, bytes: &[u8]) -> Result<(), String> {
         }
         WalName::Segment(_) | WalName::Partial(_) => Ok(()),
     }
-}
-
-/// Returns the system identifier of the data directory or, without one, the given one.
-fn system_of_data_directory(
-    caller: &Caller,
-    given: Option<SystemIdentifier>,
-) -> Result<Option<SystemIdentifier>, Error> {
-    let found = caller.data().system_identifier()?;
-    match (found, given) {
-        (Some(found), Some(given)) if found != given => {
-            let what = format!("the data directory belongs to system {found}, but {given} was given");
-            Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"))
-        }
-        (found, given) => Ok(found.or(given)),
-    }
-}
-
-/// A text file does not contain its cluster.
-fn system_of_text(request: &PushRequest) -> Result<SystemIdentifier, Error> {
-    let PushRequest { path, caller, system, .. } = request;
-    system_of_data_directory(caller, *system)?.ok_or_else(|| {
-        let what = format!("cannot tell which cluster {} belongs to", path.display());
-        Error::new(ErrorKind::Configuration, what).hint(
-            "run walkeep-archive in the data directory, as PostgreSQL does, or give --system-identifier",
-        )
-    })
 }
 
 #[cfg(test)]

@@ -95,8 +95,9 @@ fn look_ahead_stays_within_its_memory_per_file() {
 
 #[test]
 fn look_ahead_stays_within_its_memory_for_any_requested_file() {
-    let peak = peak_of_look_ahead(HISTORY, USUAL, "look_ahead_memory = \"64MB\"", 4);
-    println!("4 neighbours: {peak} MiB");
+    // Nothing is known of the link yet, so the first one goes alone. The others wait, compressed.
+    let peak = peak_of_look_ahead(HISTORY, USUAL, "look_ahead_memory = \"64MB\"", 1);
+    println!("1 neighbour on its way: {peak} MiB");
     assert!(peak <= 64 + FOR_ONE, "{peak} MiB");
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Limited};
 use jiff::{SignedDuration, Timestamp};
 use object_store::ClientOptions;
@@ -30,7 +30,7 @@ use super::options::Connection;
 use super::stall::{Movement, Stillness, received};
 use super::upload::Upload;
 use crate::error::{Error, ErrorKind};
-use crate::limit::TimeLimit;
+use crate::limit::{TELLING_BYTES, TimeLimit};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -112,20 +112,32 @@ impl StoreClient {
         if let Some(upload) = &upload {
             upload.describe(&mut request).await?;
         }
-        let movement = Movement::new(self.stillness.clone());
         let expected = Expected::of(&request);
         let (parts, body) = request.into_parts();
         let mut request = reqwest::Request::new(parts.method, parts.uri.to_string().parse()?);
         *request.headers_mut() = parts.headers;
+        let bytes = upload.as_ref().map_or(body.content_length() as u64, Upload::length);
+        let call = self.stillness.call().filter(|_| bytes >= TELLING_BYTES);
+        if let Some(call) = call {
+            call.transfer_begins(bytes);
+        }
+        let movement = Movement::new(self.stillness.clone()).sending(self.early.sockets(), call);
         let noted = movement.clone();
         // The next part is requested when there is room for it, so the previous ones are on their way.
-        let note = move |_: &_| noted.note();
+        let note = move |frame: &Frame<Bytes>| {
+            noted.note_sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+        };
         *request.body_mut() = Some(match upload {
             Some(upload) => reqwest::Body::wrap(upload.body().inspect_frame(note)),
             None => reqwest::Body::wrap(body.inspect_frame(note)),
         });
-        let response =
-            movement.watch(self.client.execute(request)).await?.map_err(reqwest::Error::without_url)?;
+        let outcome = movement.watch(self.client.execute(request)).await;
+        if let Some(call) = call {
+            let is_complete =
+                outcome.as_ref().is_ok_and(|sent| sent.as_ref().is_ok_and(|sent| sent.status().is_success()));
+            call.transfer_ends(is_complete);
+        }
+        let response = outcome?.map_err(reqwest::Error::without_url)?;
         let response = http::Response::<reqwest::Body>::from(response);
         let received =
             |body: reqwest::Body| received(body.map_err(reqwest::Error::without_url), self.stillness.clone());

@@ -14,9 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use hyper_util::client::legacy::connect::Connection;
 use tokio::sync::Mutex;
 use tower_layer::Layer;
 use tower_service::Service;
+
+use super::sockets::Sockets;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,9 +34,15 @@ pub(super) struct EarlyConnection {
     /// Locked while connecting, so that a request in between waits instead of opening a second connection.
     kept: Arc<Mutex<Option<Box<dyn Any + Send>>>>,
     opened: Arc<AtomicBool>,
+    sockets: Sockets,
 }
 
 impl EarlyConnection {
+    /// Returns all connections that were made, early or not.
+    pub(super) fn sockets(&self) -> Sockets {
+        self.sockets.clone()
+    }
+
     /// Runs `request`, which ends once it has a connection. Failures are ignored: they recur in the next request.
     pub(super) async fn open(&self, request: impl Future) {
         // After a first request, the client may have an idle connection and would send this one, too.
@@ -67,7 +76,7 @@ impl<S, R> Service<R> for Connector<S>
 where
     S: Service<R, Error = BoxError>,
     S::Future: Send + 'static,
-    S::Response: Send + 'static,
+    S::Response: Connection + Send + 'static,
 {
     type Response = S::Response;
     type Error = BoxError;
@@ -78,7 +87,12 @@ where
     }
 
     fn call(&mut self, destination: R) -> Self::Future {
-        let connecting = self.inner.call(destination);
+        let (connecting, sockets) = (self.inner.call(destination), self.early.sockets());
+        let connecting = async move {
+            let connection = connecting.await?;
+            sockets.add(&connection.connected());
+            Ok(connection)
+        };
         let kept = Arc::clone(&self.early.kept);
         if EARLY.try_with(|()| ()).is_ok() {
             return Box::pin(async move {
@@ -102,14 +116,25 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
 
+    use hyper_util::client::legacy::connect::Connected as Description;
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Number(usize);
+
+    impl Connection for Number {
+        fn connected(&self) -> Description {
+            Description::new()
+        }
+    }
+
     /// Creates connections that are consecutive numbers.
     #[derive(Clone, Default)]
     struct Numbered(Arc<AtomicUsize>);
 
     impl Service<()> for Numbered {
-        type Response = usize;
+        type Response = Number;
         type Error = BoxError;
-        type Future = Pin<Box<dyn Future<Output = Result<usize, BoxError>> + Send>>;
+        type Future = Pin<Box<dyn Future<Output = Result<Number, BoxError>> + Send>>;
 
         fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
             Poll::Ready(Ok(()))
@@ -119,7 +144,7 @@ mod tests {
             let made = Arc::clone(&self.0);
             Box::pin(async move {
                 tokio::task::yield_now().await;
-                Ok(made.fetch_add(1, Ordering::Relaxed))
+                Ok(Number(made.fetch_add(1, Ordering::Relaxed)))
             })
         }
     }
@@ -130,15 +155,15 @@ mod tests {
         let mut connector = early.layer(Numbered::default());
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
             let in_advance = connector.call(());
-            assert_eq!(in_advance.await.unwrap(), 0, "an ordinary request");
+            assert_eq!(in_advance.await.unwrap(), Number(0), "an ordinary request");
             let mut ahead = connector.clone();
             // At the same time: the request waits for the connection in progress.
             let ((), second) = tokio::join!(early.open(async { ahead.call(()).await }), async {
                 tokio::task::yield_now().await;
                 connector.call(()).await
             });
-            assert_eq!(second.unwrap(), 1);
-            assert_eq!(connector.call(()).await.unwrap(), 2);
+            assert_eq!(second.unwrap(), Number(1));
+            assert_eq!(connector.call(()).await.unwrap(), Number(2));
         });
     }
 }

@@ -54,7 +54,10 @@ fn hint_for(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'static str
         return Some((ErrorKind::Refused, hint));
     }
     if find::<Stalled>(error).is_some() {
-        return Some((ErrorKind::Unavailable, "read_timeout in [store] is the limit for that"));
+        return Some((
+            ErrorKind::Unavailable,
+            "read_timeout in [store] is the limit for that; give more to a store that takes longer to answer",
+        ));
     }
     if let Some(NoCredentials { hint, .. }) = find(error) {
         return Some((ErrorKind::Unavailable, hint));

@@ -19,6 +19,7 @@ mod options;
 mod profile;
 mod provider;
 mod reader;
+mod sockets;
 mod stall;
 mod storage;
 mod surroundings;

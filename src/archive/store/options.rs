@@ -85,7 +85,7 @@ impl Default for Connection {
             allow_http: false,
             allow_invalid_certificates: false,
             connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(30),
             proxy_url: None,
             proxy_excludes: None,
         }
@@ -366,6 +366,12 @@ mod tests {
         assert_eq!(resolved.provider["aws_region"], "here");
         assert!(resolved.connection.allow_http);
         assert_eq!(resolved.connection.ca_file, Some(PathBuf::from("/b")));
+    }
+
+    #[test]
+    fn a_store_that_answers_after_13_seconds_is_waited_for_by_default() {
+        let resolved = options(&[], &[]).resolve(Provider::S3).unwrap();
+        assert_eq!(resolved.connection.read_timeout, Duration::from_secs(30));
     }
 
     #[test]

@@ -7,21 +7,27 @@
 //! the request and that nothing sent resets (<https://github.com/seanmonstar/reqwest/issues/2784>). Nor can a limit
 //! change during a call, as this one does when the call loses patience. A limit with both would replace this module.
 //!
-//! What is sent is noticed in steps: hyper 1.12 takes about 400 KiB, but at least one part, and takes more when all of
-//! that has gone to the kernel. An upload that needs longer than the limit for one step counts as standing still.
+//! What the body hands out is noticed in steps: hyper 1.12 takes about 400 KiB, but at least one part, and takes more
+//! when all of that has gone to the kernel, which takes megabytes. On a slow link a step takes minutes, so the kernel is
+//! asked what is left to send, a few times within the limit, and only while nothing else moves: see [`sockets`].
+//!
+//! [`sockets`]: super::sockets
 
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Buf;
 use futures_util::stream::unfold;
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use object_store::client::{HttpError, HttpErrorKind};
 use tokio::time::{Instant, sleep};
 
-use crate::limit::TimeLimit;
+use super::sockets::{Sockets, Unsent};
+use crate::limit::{TELLING_BYTES, TimeLimit};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -58,6 +64,11 @@ impl Stillness {
         let _ = self.call.set(limit.clone());
     }
 
+    /// Returns the limit of the call, if it has one.
+    pub(super) fn call(&self) -> Option<&TimeLimit> {
+        self.call.get()
+    }
+
     fn now(&self) -> Duration {
         self.call.get().map_or(self.usual, |limit| limit.stillness(self.usual))
     }
@@ -68,33 +79,92 @@ impl Stillness {
 pub(super) struct Movement {
     last: Arc<Mutex<Instant>>,
     limit: Stillness,
+    /// Connections on which what was sent may still be on its way.
+    sockets: Option<Sockets>,
+    /// Number of bytes that were handed over to be sent.
+    handed: Arc<AtomicU64>,
+    /// Limit of the call whose file is sent.
+    call: Option<TimeLimit>,
 }
+
+/// Number of looks at the kernel's buffers within the time that a transfer may stand still, at least.
+const LOOKS: u32 = 4;
+
+/// Longest time between two looks.
+const MOST_BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 impl Movement {
     /// Creates a movement that starts now and may pause for `limit`.
     pub(super) fn new(limit: Stillness) -> Self {
-        Self { last: Arc::new(Mutex::new(Instant::now())), limit }
+        let last = Arc::new(Mutex::new(Instant::now()));
+        Self { last, limit, sockets: None, handed: Arc::default(), call: None }
+    }
+
+    /// Counts what leaves these connections, too. Reports what has moved to the limit of the call, if there is one.
+    pub(super) fn sending(self, sockets: Sockets, call: Option<&TimeLimit>) -> Self {
+        Self { sockets: Some(sockets), call: call.cloned(), ..self }
+    }
+
+    /// Records that bytes were handed over to be sent.
+    pub(super) fn note_sent(&self, bytes: u64) {
+        let handed = self.handed.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Some(call) = &self.call {
+            call.moved(handed);
+        }
+        self.note();
     }
 
     /// Records a movement.
-    pub(super) fn note(&self) {
+    fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the time since the last movement.
     fn still(&self) -> Duration {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.last().elapsed()
+    }
+
+    /// Looks whether anything has left the kernel's buffers since an earlier look. One that was made before the last
+    /// movement tells nothing.
+    async fn look(&self, sockets: &Sockets, earlier: &mut Option<(Instant, Unsent)>) {
+        let unsent = sockets.unsent().await;
+        if let Some(call) = &self.call {
+            let handed = self.handed.load(Ordering::Relaxed);
+            call.moved(handed.saturating_sub(unsent.values().sum()));
+        }
+        if let Some((at, before)) = earlier.take()
+            && at >= self.last()
+            && before != unsent
+        {
+            self.note();
+        }
+        *earlier = Some((Instant::now(), unsent));
     }
 
     /// Waits for `work` while anything moves.
     pub(super) async fn watch<T>(&self, work: impl Future<Output = T>) -> Result<T, Stalled> {
         let mut work = std::pin::pin!(work);
+        let mut earlier = None;
+        let mut next_look = Instant::now();
         loop {
+            let limit = self.limit.now();
+            let between_looks = (limit / (LOOKS + 1)).min(MOST_BETWEEN_LOOKS);
             tokio::select! {
                 biased;
                 outcome = &mut work => return Ok(outcome),
-                () = sleep(self.limit.now().saturating_sub(self.still()).min(TICK)) => {
+                () = sleep(limit.saturating_sub(self.still()).min(TICK).min(between_looks)) => {
                     let limit = self.limit.now();
+                    if let Some(sockets) = &self.sockets
+                        && self.still() >= between_looks
+                        && Instant::now() >= next_look
+                    {
+                        self.look(sockets, &mut earlier).await;
+                        next_look = Instant::now() + between_looks;
+                    }
                     if self.still() >= limit {
                         return Err(Stalled(limit));
                     }
@@ -111,14 +181,31 @@ pub(super) fn received<B: Body<Error: Into<BoxError>> + Unpin>(
     body: B,
     limit: Stillness,
 ) -> impl Body<Data = B::Data, Error = HttpError> {
-    StreamBody::new(unfold(body, move |mut body| {
-        let movement = Movement::new(limit.clone());
+    let call = limit.call().cloned().zip(body.size_hint().exact().filter(|bytes| *bytes >= TELLING_BYTES));
+    if let Some((call, bytes)) = &call {
+        call.transfer_begins(*bytes);
+    }
+    let call = call.map(|(call, _)| call);
+    StreamBody::new(unfold((body, 0), move |(mut body, received)| {
+        let (movement, call) = (Movement::new(limit.clone()), call.clone());
         async move {
             let frame = match movement.watch(body.frame()).await {
-                Ok(frame) => frame?.map_err(Into::into),
+                Ok(frame) => frame.transpose().map_err(Into::into),
                 Err(stalled) => Err(stalled.into()),
             };
-            Some((frame.map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error)), body))
+            let data = frame.as_ref().ok().and_then(Option::as_ref).and_then(Frame::data_ref);
+            let received = received + data.map_or(0, |data| data.remaining() as u64);
+            match (&call, &frame) {
+                (Some(call), Ok(Some(_))) => call.moved(received),
+                (Some(call), Ok(None)) => call.transfer_ends(true),
+                (Some(call), Err(_)) => call.transfer_ends(false),
+                (None, _) => {}
+            }
+            let frame = frame.transpose()?;
+            Some((
+                frame.map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error)),
+                (body, received),
+            ))
         }
     }))
 }
@@ -131,7 +218,6 @@ mod tests {
 
     use bytes::Bytes;
     use futures_util::stream::poll_fn;
-    use http_body::Frame;
     use tokio::sync::mpsc::{Sender, channel};
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -101,7 +101,8 @@ impl Upload {
         }
     }
 
-    fn length(&self) -> u64 {
+    /// Returns the size of the content in bytes.
+    pub(super) fn length(&self) -> u64 {
         self.head.len() as u64 + self.bytes
     }
 

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod raw_client;
 pub mod recorder;
 pub mod request;
+pub mod slow_relay;
 pub mod tls_proxy;
 
 mod background;

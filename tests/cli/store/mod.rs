@@ -8,6 +8,7 @@ mod forms;
 mod google;
 mod races;
 mod requests;
+mod slow_link;
 mod storage;
 mod support;
 mod tls;

@@ -1,0 +1,318 @@
+//! The time limit of one call.
+
+mod transfer;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::wal::SegmentSize;
+
+pub use transfer::{LEAST_PACE, TELLING_BYTES, Transfer};
+
+/// The time limit of one call. Clones share it.
+///
+/// The limit applies to segments of 16 MiB. It grows in proportion once a file turns out to be larger. The transfer of
+/// the call's own file goes on beyond it at [`LEAST_PACE`].
+#[derive(Debug, Clone)]
+pub struct TimeLimit {
+    started: Instant,
+    for_16_mb: Duration,
+    factor: Arc<AtomicU32>,
+    patience: Arc<Patience>,
+    course: Arc<Course>,
+}
+
+/// What the call is doing.
+#[derive(Debug, Default)]
+struct Course {
+    /// Parts that have begun and not ended.
+    parts: AtomicU8,
+    /// `true` once the limit was extended for a transfer.
+    extended: AtomicBool,
+    transfers: Mutex<Transfers>,
+}
+
+#[derive(Debug, Default)]
+struct Transfers {
+    /// Transfer of the call's own file.
+    own: Option<Transfer>,
+    /// Pace of the last one that was completed.
+    pace: Option<u64>,
+    /// `true` once the call's own file is done.
+    over: bool,
+}
+
+/// A part of a call, which may take all of its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Reads and compresses the file.
+    File = 1,
+    /// Waits for the archive.
+    Archive = 2,
+}
+
+/// Limits on waiting without progress, in milliseconds.
+#[derive(Debug)]
+struct Patience {
+    /// Time that failures may last, counted from the first one.
+    failures: AtomicU64,
+    /// Time that a transfer may stand still.
+    stillness: AtomicU64,
+}
+
+impl TimeLimit {
+    /// Creates a limit of `for_16_mb`, counted from `started`.
+    #[must_use]
+    pub fn new(started: Instant, for_16_mb: Duration) -> Self {
+        let patience = Patience { failures: AtomicU64::new(u64::MAX), stillness: AtomicU64::new(u64::MAX) };
+        let (factor, course) = (Arc::new(AtomicU32::new(1)), Arc::default());
+        Self { started, for_16_mb, factor, patience: Arc::new(patience), course }
+    }
+
+    /// Runs a part of the call. If that is dropped, it counts as what took the time.
+    pub async fn during<T>(&self, part: Part, work: impl Future<Output = T>) -> T {
+        self.course.parts.fetch_or(part as u8, Ordering::Relaxed);
+        let done = work.await;
+        self.course.parts.fetch_and(!(part as u8), Ordering::Relaxed);
+        done
+    }
+
+    fn now(&self) -> Instant {
+        self.started + self.started.elapsed()
+    }
+
+    fn transfers<T>(&self, work: impl FnOnce(&mut Transfers) -> T) -> T {
+        work(&mut self.course.transfers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes the beginning of a transfer of `bytes` bytes. Has no effect after [`Self::own_file_is_done`].
+    pub fn transfer_begins(&self, bytes: u64) {
+        self.transfers(|transfers| {
+            if !transfers.over {
+                transfers.own = Some(Transfer { bytes, moved: 0, begun: self.now() });
+            }
+        });
+    }
+
+    /// Notes the number of bytes of the transfer that have moved so far.
+    pub fn moved(&self, bytes: u64) {
+        self.transfers(|transfers| {
+            if let Some(own) = &mut transfers.own {
+                own.moved = bytes.min(own.bytes);
+            }
+        });
+    }
+
+    /// Notes the end of the transfer.
+    pub fn transfer_ends(&self, is_complete: bool) {
+        self.transfers(|transfers| {
+            if let Some(own) = transfers.own.take()
+                && is_complete
+            {
+                transfers.pace = Transfer { moved: own.bytes, ..own }.pace(self.now());
+            }
+        });
+    }
+
+    /// Ends the extension of the limit: what follows is for other files.
+    pub fn own_file_is_done(&self) {
+        self.transfers(|transfers| {
+            transfers.own = None;
+            transfers.over = true;
+        });
+    }
+
+    /// Returns the pace of the last complete transfer in bytes per second, which the link can carry at least; `None` if
+    /// nothing that tells it was transferred.
+    #[must_use]
+    pub fn pace(&self) -> Option<u64> {
+        self.transfers(|transfers| transfers.pace)
+    }
+
+    /// Says what took the time, once it is over, and what to do about that.
+    #[must_use]
+    pub fn blame(&self) -> String {
+        let slow = self.transfers(|transfers| transfers.own.and_then(|own| own.blame(self.now())));
+        match (slow, self.course.parts.load(Ordering::Relaxed)) {
+            (Some(slow), _) => slow,
+            (None, parts) if parts == Part::File as u8 => {
+                "the file was not read and compressed in that time; does its disk answer, and is the machine very busy?"
+                    .to_owned()
+            }
+            _ => "does the archive answer?".to_owned(),
+        }
+    }
+
+    /// Lowers the time that failures may last and the time that a transfer may stand still. Never raises either. A
+    /// transfer that makes progress keeps the full time limit.
+    pub fn lose_patience(&self, failures: Duration, stillness: Duration) {
+        self.patience.failures.fetch_min(milliseconds(failures), Ordering::Relaxed);
+        self.patience.stillness.fetch_min(milliseconds(stillness), Ordering::Relaxed);
+    }
+
+    /// Returns the time that failures may last, counted from the first one; `None` for the full time limit.
+    #[must_use]
+    pub fn patience_with_failures(&self) -> Option<Duration> {
+        let failures = self.patience.failures.load(Ordering::Relaxed);
+        (failures < u64::MAX).then(|| Duration::from_millis(failures))
+    }
+
+    /// Returns the time that a transfer may stand still: `usual`, or less after [`Self::lose_patience`].
+    #[must_use]
+    pub fn stillness(&self, usual: Duration) -> Duration {
+        usual.min(Duration::from_millis(self.patience.stillness.load(Ordering::Relaxed)))
+    }
+
+    /// Formats the remaining time during which failures are retried: `4m 59s`.
+    #[must_use]
+    pub fn patience_as_text(&self) -> String {
+        as_text(self.patience_with_failures().unwrap_or(Duration::MAX).min(self.left()))
+    }
+
+    /// Extends the limit for a file of `bytes` bytes if that is more than 16 MiB.
+    pub fn allow_for(&self, bytes: u64) {
+        let largest = SegmentSize::MAX.bytes();
+        let factor = bytes.min(largest).div_ceil(SegmentSize::DEFAULT.bytes());
+        self.factor.fetch_max(u32::try_from(factor).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Returns the whole time limit.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.for_16_mb.saturating_mul(self.factor.load(Ordering::Relaxed))
+    }
+
+    /// Formats the whole time limit, as far as it was extended: `5m`.
+    #[must_use]
+    pub fn total_as_text(&self) -> String {
+        let extended = self.course.extended.load(Ordering::Relaxed);
+        as_text(if extended { self.started.elapsed() } else { self.total() })
+    }
+
+    /// Formats the remaining time: `4m 59s`.
+    #[must_use]
+    pub fn left_as_text(&self) -> String {
+        as_text(self.left())
+    }
+
+    /// Returns the remaining time.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let usual = self.total().saturating_sub(self.started.elapsed());
+        if !usual.is_zero() {
+            return usual;
+        }
+        let more = self.transfers(|transfers| transfers.own.map_or(usual, |own| own.goes_on(self.now())));
+        self.course.extended.fetch_or(!more.is_zero(), Ordering::Relaxed);
+        more
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Rounds up to seconds.
+fn as_text(duration: Duration) -> String {
+    let seconds = i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+    format!("{:#}", jiff::SignedDuration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn larger_segments_get_more_time_and_smaller_ones_the_usual() {
+        let total = |bytes| {
+            let limit = TimeLimit::new(Instant::now(), Duration::from_mins(1));
+            limit.clone().allow_for(bytes);
+            limit.total().as_secs()
+        };
+        assert_eq!(total(0), 60);
+        assert_eq!(total(1 << 20), 60);
+        assert_eq!(total(16 << 20), 60);
+        assert_eq!(total(64 << 20), 240);
+        assert_eq!(total(1 << 30), 64 * 60);
+        assert_eq!(total(u64::MAX), 64 * 60, "what a damaged header says is not believed");
+    }
+
+    #[test]
+    fn lost_patience_applies_to_all_clones_and_never_returns() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_mins(1));
+        let limit = TimeLimit::new(Instant::now(), minute);
+        let shared = limit.clone();
+        assert_eq!((shared.patience_with_failures(), shared.stillness(minute)), (None, minute));
+        assert_eq!(shared.patience_as_text(), "1m");
+        limit.lose_patience(second * 2, second * 10);
+        assert_eq!(shared.patience_with_failures(), Some(second * 2));
+        assert_eq!((shared.stillness(minute), shared.stillness(second)), (second * 10, second));
+        assert_eq!(shared.patience_as_text(), "2s");
+        limit.lose_patience(minute, second);
+        assert_eq!((shared.patience_with_failures(), shared.stillness(minute)), (Some(second * 2), second));
+        assert_eq!(shared.total(), minute);
+    }
+
+    #[test]
+    fn a_limit_counts_from_its_start_and_never_below_nothing() {
+        let hour = Duration::from_hours(1);
+        let begun = TimeLimit::new(Instant::now(), hour);
+        assert!((hour * 59 / 60..=hour).contains(&begun.left()), "{:?}", begun.left());
+        let before = Instant::now().checked_sub(hour / 2).unwrap();
+        let half = TimeLimit::new(before, hour);
+        assert!((hour / 3..=hour / 2).contains(&half.left()), "{:?}", half.left());
+        let over = TimeLimit::new(before, hour / 4);
+        assert_eq!((over.left(), over.left_as_text().as_str()), (Duration::ZERO, "0s"));
+        assert_eq!((over.patience_as_text().as_str(), over.total_as_text().as_str()), ("0s", "15m"));
+    }
+
+    #[test]
+    fn a_transfer_that_moves_goes_on_beyond_the_limit() {
+        let before = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+        let limit = TimeLimit::new(before, Duration::from_secs(30));
+        limit.transfer_begins(16 << 20);
+        assert_eq!(limit.left(), Duration::ZERO, "nothing has moved");
+        limit.moved(1 << 20);
+        assert!(limit.left() > Duration::from_secs(10), "{:?}", limit.left());
+        assert!(
+            limit.blame().starts_with("the link is too slow: 1.0 of 16.7 MB in 1 s"),
+            "{}",
+            limit.blame()
+        );
+        limit.transfer_ends(true);
+        assert_eq!(limit.left(), Duration::ZERO, "it is done");
+        assert!(limit.pace().unwrap() > 16 << 20);
+    }
+
+    #[test]
+    fn the_transfers_of_other_files_extend_nothing() {
+        let before = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+        let limit = TimeLimit::new(before, Duration::from_secs(30));
+        limit.own_file_is_done();
+        limit.transfer_begins(16 << 20);
+        limit.moved(16 << 20);
+        assert_eq!(limit.left(), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_part_that_took_the_time_is_named() {
+        let limit = TimeLimit::new(Instant::now(), Duration::ZERO);
+        let mut work = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut begins = |part| {
+            let mut hangs = Box::pin(limit.during(part, std::future::pending::<()>()));
+            assert!(hangs.as_mut().poll(&mut work).is_pending());
+        };
+        assert_eq!(limit.blame(), "does the archive answer?");
+        begins(Part::File);
+        assert!(limit.blame().starts_with("the file was not read and compressed"), "{}", limit.blame());
+        begins(Part::Archive);
+        assert_eq!(limit.blame(), "does the archive answer?");
+    }
+
+    #[test]
+    fn what_is_left_is_rounded_up_to_seconds() {
+        let text = |milliseconds| as_text(Duration::from_millis(milliseconds));
+        assert_eq!([0, 1, 1000, 1001, 299_001].map(text), ["0s", "1s", "1s", "2s", "5m"]);
+    }
+}
