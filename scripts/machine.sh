@@ -89,3 +89,22 @@ stop_jobs() {
         kill "-$1" -- "-$job" 2>/dev/null || true
     done
 }
+
+# Makes walkeep's directory of the cache, and prints its path.
+cache_directory() {
+    local cache=${WALKEEP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/walkeep}
+    mkdir -p "$cache"
+    (cd "$cache" && pwd)
+}
+
+# hold_lock NAME: waits for other runs that install NAME, and lets none begin while this script runs. Descriptor 9 is the
+# lock. Removes what killed runs have left: only the holder of the lock uses such a directory.
+hold_lock() {
+    command -v flock >/dev/null || install_packages util-linux >&2
+    exec 9>"$cache/$1.lock"
+    flock --nonblock 9 || {
+        echo "Waiting for another run of $0" >&2
+        flock 9
+    }
+    rm -rf "$cache/.$1".*
+}

@@ -29,7 +29,7 @@ pub struct StoreScene {
     pub standby: DataDirectory,
     pub sandbox: Sandbox,
     environment: Vec<(&'static str, String)>,
-    url: &'static str,
+    url: String,
 }
 
 impl StoreScene {
@@ -55,19 +55,19 @@ impl StoreScene {
         Self::with(sandbox, store, environment, "gs://wal/main")
     }
 
-    fn with(
-        sandbox: Sandbox,
-        store: Store,
-        mut environment: Vec<(&'static str, String)>,
-        url: &'static str,
-    ) -> Self {
+    /// Does the same as [`StoreScene::new`] with another server, at this URL. [`StoreScene::store`] is not used.
+    pub fn elsewhere(environment: Vec<(&'static str, String)>, url: &str) -> Self {
+        Self::with(Sandbox::new(), Store::new(), environment, url)
+    }
+
+    fn with(sandbox: Sandbox, store: Store, mut environment: Vec<(&'static str, String)>, url: &str) -> Self {
         let [primary, recovery, standby] =
             ["primary", "recovery", "standby"].map(|name| DataDirectory::new(&sandbox, name, SYSTEM));
         recovery.file("recovery.signal", "");
         standby.file("standby.signal", "");
         // Every request belongs to the call under test: nothing is prefetched unless a test turns that on.
         environment.push(("WALKEEP_PREFETCH_SIZE", "0MB".to_owned()));
-        Self { store, primary, recovery, standby, sandbox, environment, url }
+        Self { store, primary, recovery, standby, sandbox, environment, url: url.to_owned() }
     }
 
     /// Does the same as [`StoreScene::new`] with `conditional_put` set to `auto`, `yes` or `no`.
@@ -99,8 +99,8 @@ impl StoreScene {
     }
 
     /// Archives to another URL.
-    pub fn archive_into(&mut self, url: &'static str) {
-        self.url = url;
+    pub fn archive_into(&mut self, url: &str) {
+        url.clone_into(&mut self.url);
     }
 
     /// Uses another endpoint for the store.
@@ -136,7 +136,7 @@ impl StoreScene {
     pub fn command(&self, server: &DataDirectory, program: Command) -> Command {
         let mut command = server.run(program);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.env("WALKEEP_ARCHIVE", self.url);
+        command.env("WALKEEP_ARCHIVE", &self.url);
         command
     }
 
@@ -147,21 +147,21 @@ impl StoreScene {
 
     pub fn push_from(&self, server: &DataDirectory, name: &str) -> Command {
         let mut command = self.command(server, self.sandbox.walkeep_archive());
-        command.args(["--archive", self.url]).arg(format!("pg_wal/{name}"));
+        command.args(["--archive", &self.url]).arg(format!("pg_wal/{name}"));
         command
     }
 
     /// Returns the restore of a file, as run by the server.
     pub fn restore(&self, server: &DataDirectory, name: &str) -> Command {
         let mut command = self.command(server, self.sandbox.walkeep_restore());
-        command.args(["--archive", self.url, name, TARGET]);
+        command.args(["--archive", &self.url, name, TARGET]);
         command
     }
 
     /// Returns the command that prints the original of an archived file.
     pub fn cat(&self, name: &str) -> Command {
         let mut command = self.command(&self.primary, self.sandbox.walkeep());
-        command.args(["cat", "--archive", self.url, "--system-identifier", &SYSTEM.to_string(), name]);
+        command.args(["cat", "--archive", &self.url, "--system-identifier", &SYSTEM.to_string(), name]);
         command
     }
 

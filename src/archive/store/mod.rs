@@ -263,7 +263,8 @@ impl Store {
             answered += 1;
             match answer {
                 Ok(key) => went(&key),
-                Err(object_store::Error::NotFound { .. }) => {}
+                // It is gone already, as with the answers below.
+                Err(object_store::Error::NotFound { .. }) => went(&key),
                 Err(error) => {
                     let what = format!("cannot delete {}", self.location(&key));
                     let failure = self.failed(what, Asked::Delete, &error);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use object_store::{ObjectStoreExt, aws::AmazonS3Builder, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, aws::AmazonS3Builder, path::Path};
 use tempfile::TempDir;
 use walkeep::{
     archive::{Archive, ArchiveOptions, ArchiveUrl, StoreOptions, memory::Memory},
@@ -176,7 +176,7 @@ fn in_bucket(name: &str, environment: &[(&'static str, String)]) -> ArchiveOptio
     ArchiveOptions { url, require_mount: false, store }
 }
 
-/// Puts objects with the library's own client, several at a time.
+/// Puts objects with the library's own client.
 fn put(name: &str, files: &[(String, &[u8])], environment: &[(&'static str, String)]) {
     let value = |wanted| environment.iter().find(|(name, _)| *name == wanted).unwrap().1.clone();
     let client = AmazonS3Builder::new()
@@ -188,9 +188,13 @@ fn put(name: &str, files: &[(String, &[u8])], environment: &[(&'static str, Stri
         .with_allow_http(true)
         .build()
         .unwrap();
+    put_by(&client, name, files);
+}
+
+/// Puts objects with a client, several at a time.
+pub(super) fn put_by(client: &impl ObjectStore, name: &str, files: &[(String, &[u8])]) {
     let putting = stream::iter(files).map(|(key, content)| {
-        let (client, key, content) =
-            (&client, Path::parse(format!("{name}/{key}")).unwrap(), content.to_vec());
+        let (key, content) = (Path::parse(format!("{name}/{key}")).unwrap(), content.to_vec());
         async move { client.put(&key, content.into()).await }
     });
     let putting = putting.buffer_unordered(8).try_collect::<Vec<_>>();

@@ -3,12 +3,14 @@
 //! The tests are in `promises`, `listings` and `changes`. A backend implements [`Backend`]: how to create an empty archive
 //! in it, and in what it differs. The tests say what follows from a difference.
 
+pub mod azurite;
 pub mod backend;
 pub mod changes;
 pub mod google;
 pub mod listings;
 pub mod promises;
 
+pub use azurite::InAzurite;
 pub use backend::{Backend, Bucket, Directory, InGarage, InMemory};
 pub use google::InGoogle;
 

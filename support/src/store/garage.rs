@@ -1,7 +1,6 @@
 //! A real S3 server: Garage, with a single node. It does not support `If-None-Match` for PUT.
 
 use std::{
-    env,
     fmt::Write as _,
     fs::{self, File},
     io::Read,
@@ -11,7 +10,7 @@ use std::{
     thread,
 };
 
-use super::{BUCKET, client_environment, http, loopback_listener};
+use super::{BUCKET, client_environment, http, installed, loopback_listener};
 use crate::{sandbox::Sandbox, wait_until};
 
 /// Path to which `scripts/garage` installs it, in walkeep's directory of the cache.
@@ -32,7 +31,7 @@ pub struct Garage<'a> {
 impl<'a> Garage<'a> {
     /// Starts it, and waits until it serves.
     pub fn start(sandbox: &'a Sandbox) -> Self {
-        let program = program();
+        let program = installed::path("WALKEEP_GARAGE", "scripts/garage", INSTALLED);
         fs::create_dir(sandbox.join("garage")).unwrap();
         loop {
             let (s3, rpc) = free_addresses();
@@ -96,23 +95,6 @@ impl Drop for Garage<'_> {
             eprintln!("--- log of Garage\n{}", self.log());
         }
     }
-}
-
-/// Returns the path in WALKEEP_GARAGE, or that of `scripts/garage`.
-fn program() -> PathBuf {
-    let program = env::var_os("WALKEEP_GARAGE").map_or_else(|| cache().join(INSTALLED), PathBuf::from);
-    assert!(program.is_file(), "Garage is missing; run scripts/garage");
-    program
-}
-
-/// As in `scripts/garage`, where an empty variable counts as unset.
-fn cache() -> PathBuf {
-    let directory = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    directory("WALKEEP_CACHE").unwrap_or_else(|| {
-        directory("XDG_CACHE_HOME")
-            .unwrap_or_else(|| directory("HOME").expect("HOME is set").join(".cache"))
-            .join("walkeep")
-    })
 }
 
 /// Returns two different addresses: both listen at the same time.

@@ -1,6 +1,7 @@
-//! An S3 server in the test's own process that fails on demand, and a stand-in for Google's; a real one, Garage; and
-//! components between client and server: TLS, a slow link, and endpoints without a server.
+//! An S3 server in the test's own process that fails on demand, and a stand-in for Google's; real ones,
+//! Garage and Azurite; and components between client and server: TLS, a slow link, and endpoints without a server.
 
+pub mod azurite;
 pub mod dead_end;
 pub mod fault;
 pub mod garage;
@@ -14,6 +15,7 @@ pub mod tls_proxy;
 
 mod background;
 mod connection;
+mod installed;
 mod link;
 mod rules;
 mod wire;
