@@ -15,7 +15,8 @@ use object_store::client::{
     HttpService,
 };
 
-use super::client::{Expected, StoreClient, without_body_of_error};
+use super::client::{Expected, StoreClient};
+use super::issuer::understand;
 use super::options::{Connection, StoreOptions};
 use super::provider::build_over;
 use super::{Store, profile, settings};
@@ -61,6 +62,8 @@ impl Archive {
             };
             let (credentials, config) = (parsed(0, "credentials")?, parsed(1, "config")?);
             profile::fill_in_from(&mut resolved, credentials.as_ref(), config.as_ref())?;
+            // Runs no program.
+            resolved.process = None;
         }
         let client = Canned {
             client: usual_client()?.keeping(resolved.secrets()),
@@ -128,7 +131,8 @@ struct Issuer(Canned);
 #[async_trait]
 impl HttpService for Issuer {
     async fn call(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
-        self.0.next().map(without_body_of_error)
+        let understood = understand(self.0.next()?, &[]).await;
+        understood.map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error))
     }
 }
 

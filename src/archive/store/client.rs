@@ -5,10 +5,8 @@
 //! headers of an error response are out of reach: `RetryError` is private (its src/client/retry.rs). This client
 //! therefore turns every error response into an [`Answer`], and retries are disabled: callers decide on them.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,6 +25,7 @@ use super::deletion::{Deletion, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
 use super::listing::{Listing, MAX_LISTING_BYTES};
 use super::options::Connection;
+use super::reach::HostAndPort;
 use super::stall::{Movement, Stillness, received};
 use super::upload::Upload;
 use crate::error::{Error, ErrorKind};
@@ -114,6 +113,7 @@ impl StoreClient {
         }
         let expected = Expected::of(&request);
         let (parts, body) = request.into_parts();
+        let host = HostAndPort::of(&parts.uri);
         let mut request = reqwest::Request::new(parts.method, parts.uri.to_string().parse()?);
         *request.headers_mut() = parts.headers;
         let bytes = upload.as_ref().map_or(body.content_length() as u64, Upload::length);
@@ -137,7 +137,7 @@ impl StoreClient {
                 outcome.as_ref().is_ok_and(|sent| sent.as_ref().is_ok_and(|sent| sent.status().is_success()));
             call.transfer_ends(is_complete);
         }
-        let response = outcome?.map_err(reqwest::Error::without_url)?;
+        let response = outcome?.map_err(|error| host.failed(error))?;
         let response = http::Response::<reqwest::Body>::from(response);
         let received =
             |body: reqwest::Body| received(body.map_err(reqwest::Error::without_url), self.stillness.clone());
@@ -201,62 +201,8 @@ impl HttpConnector for StoreClient {
     }
 }
 
-/// A client for servers that issue credentials, such as the metadata service. They answer as `object_store` expects.
-/// Most calls need none of them.
-#[derive(Clone)]
-pub(super) struct CredentialClient {
-    connection: Connection,
-    client: Arc<OnceLock<reqwest::Client>>,
-}
-
-/// Omits the connection, whose proxy may have a password.
-impl fmt::Debug for CredentialClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CredentialClient").finish_non_exhaustive()
-    }
-}
-
-impl CredentialClient {
-    pub(super) fn new(connection: &Connection) -> Self {
-        // The metadata service of a cloud's machine is close and uses plain HTTP. On other machines nobody answers.
-        let next_door = Duration::from_secs(2);
-        let connection = Connection {
-            allow_http: true,
-            connect_timeout: connection.connect_timeout.min(next_door),
-            ..connection.clone()
-        };
-        Self { connection, client: Arc::default() }
-    }
-
-    fn client(&self) -> Result<&reqwest::Client, BoxError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = builder(&self.connection)?.timeout(self.connection.read_timeout).build()?;
-        Ok(self.client.get_or_init(|| client))
-    }
-}
-
-#[async_trait]
-impl HttpService for CredentialClient {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let client = self.client().map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error))?;
-        Ok(without_body_of_error(client.call(request).await?))
-    }
-}
-
-/// Drops the body of an error: it may repeat parts of the request, and the error would quote it.
-pub(super) fn without_body_of_error(response: HttpResponse) -> HttpResponse {
-    if response.status().is_success() { response } else { response.map(|_| Bytes::new().into()) }
-}
-
-impl HttpConnector for CredentialClient {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.clone()))
-    }
-}
-
-fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder, Error> {
+/// Returns a builder with the settings of the connection.
+pub(super) fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder, Error> {
     // The alternative, aws-lc, spends 25 ms per process, and so per file, to collect randomness from CPU jitter.
     // Fails if a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -310,6 +256,7 @@ mod tests {
     use crate::archive::store::upload::Claim;
 
     use object_store::client::HttpRequestBody;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpSocket};
 

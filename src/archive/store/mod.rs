@@ -1,11 +1,12 @@
 //! An archive in an object store.
 //!
-//! [`options`] and [`profile`] read the settings; [`provider`] builds the store on top of the [`client`]; [`answer`]
+//! [`options`] and [`profile`] read the settings; [`source`] says where credentials come from; [`provider`] builds the store on top of the [`client`]; [`answer`]
 //! and [`failure`] interpret failures. A store confirms only what is durable, so nothing is flushed here.
 
 mod answer;
 pub mod canned;
 mod client;
+mod connection_string;
 mod create;
 mod credentials;
 mod deletion;
@@ -13,13 +14,19 @@ mod early;
 mod failure;
 mod form;
 mod given;
+mod google;
+mod issuer;
 mod listing;
 pub mod memory;
 mod options;
+mod process;
 mod profile;
 mod provider;
+mod reach;
 mod reader;
+mod setting_names;
 mod sockets;
+mod source;
 mod stall;
 mod storage;
 mod surroundings;
@@ -45,10 +52,10 @@ use crate::limit::TimeLimit;
 use client::StoreClient;
 pub use given::Objects;
 use options::Resolved;
-pub(crate) use options::is_store_setting;
 pub use options::{ConditionalPut, StoreOptions};
 use provider::Built;
 use reader::StreamReader;
+pub(crate) use setting_names::is_store_setting;
 use storage::Storage;
 use upload::Claim;
 
@@ -127,7 +134,7 @@ impl Store {
             return Ok(format!("objects {identity} {url}"));
         }
         let settings = resolve(url, options)?.provider;
-        let public = settings.iter().filter(|(name, _)| !options::is_secret(name));
+        let public = settings.iter().filter(|(name, _)| !setting_names::is_secret(name));
         Ok(public
             .fold(format!("store {url}"), |identity, (name, value)| format!("{identity}\n{name} {value}")))
     }
@@ -160,6 +167,9 @@ impl Store {
         let head = GetOptions { head: true, ..GetOptions::default() };
         let failure = match self.objects.get_opts(key, head).await {
             Ok(found) => return self.is_of_a_store(&found.meta, what()).map(|()| Some(found.meta)),
+            Err(error) if failure::is_without_credentials(&error) => {
+                return Err(self.failed(what(), Asked::Look, &error));
+            }
             Err(error) => self.failed(what(), Asked::Look, &error),
         };
         match failure.kind() {
@@ -331,7 +341,7 @@ impl Store {
 
     /// Returns the meaning of a failure; `what` names the attempted action.
     pub(super) fn failure(&self, what: String, asked: Asked, error: &object_store::Error) -> RequestFailure {
-        failure::failure(what, asked, self.url.provider, error)
+        failure::failure(what, asked, self.url.provider, &self.address, error)
     }
 
     fn failed(&self, what: String, asked: Asked, error: &object_store::Error) -> Error {

@@ -8,13 +8,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use object_store::ClientConfigKey;
-use object_store::aws::AmazonS3ConfigKey;
-use object_store::azure::AzureConfigKey;
-use object_store::gcp::GoogleConfigKey;
-
+use super::connection_string;
 use super::form;
 use super::given::Objects;
+use super::process::CredentialProcess;
+use super::setting_names::{canonical, is_secret, refused, usual};
 use super::storage::Storage;
 use crate::archive::url::Provider;
 use crate::misspelt::meant;
@@ -59,8 +57,14 @@ pub(super) struct Resolved {
     pub(super) storage: Storage,
     /// Profile of the shared credentials files; `None` if none was named.
     pub(super) profile: Option<String>,
+    /// Command that prints credentials.
+    pub(super) process: Option<CredentialProcess>,
     /// `true` to skip the machine's metadata service when looking for credentials.
     pub(super) no_metadata: bool,
+    /// `true` if the container's token was given as text, which is of no use here.
+    pub(super) container_token: bool,
+    /// Hosts of metadata services, which are next door and speak plain HTTP.
+    pub(super) metadata_hosts: Vec<String>,
 }
 
 /// Settings of the connection.
@@ -92,32 +96,8 @@ impl Default for Connection {
     }
 }
 
-/// Settings of `object_store` that would contradict the URL or the way walkeep works.
-const RESERVED: &[(&str, &str)] = &[
-    ("aws_bucket", "the archive's URL names the bucket"),
-    ("google_bucket", "the archive's URL names the bucket"),
-    ("azure_container_name", "the archive's URL names the container"),
-    ("aws_copy_if_not_exists", "walkeep copies nothing"),
-    ("timeout", "the time limit of a call is \"timeout\" outside of [store]"),
-];
-
 /// Prefix of variables that set what else stands in `[store]`. They sort after the providers' own, and so go before them.
 const OWN_PREFIX: &str = "WALKEEP_STORE_";
-
-/// Settings whose values are secrets.
-const SECRET: &[&str] = &[
-    "aws_secret_access_key",
-    "aws_session_token",
-    "aws_sse_customer_key_base64",
-    "azure_storage_account_key",
-    "azure_storage_client_secret",
-    "azure_storage_sas_key",
-    "azure_storage_token",
-    "azure_storage_encryption_key",
-    "azure_fabric_session_token",
-    "google_service_account_key",
-    "google_bearer_token",
-];
 
 impl StoreOptions {
     /// Returns `true` if the configuration file contains a secret.
@@ -126,7 +106,7 @@ impl StoreOptions {
         self.file.iter().any(|(name, value)| match canonical(provider, name).as_deref() {
             Some("proxy_url") => value.contains('@'),
             Some(name) => is_secret(name),
-            None => false,
+            None => name == "connection_string",
         })
     }
 
@@ -151,11 +131,6 @@ impl StoreOptions {
     }
 }
 
-/// Returns `true` if the value of a setting, given by its canonical name, is a secret.
-pub(super) fn is_secret(name: &str) -> bool {
-    SECRET.contains(&name)
-}
-
 impl Resolved {
     /// Returns the secrets among the settings.
     pub(super) fn secrets(&self) -> Vec<String> {
@@ -170,6 +145,11 @@ impl Resolved {
             "profile" if provider == Provider::S3 => self.profile = Some(value.to_owned()),
             "storage_class" => self.storage.set_class(provider, value).map_err(wrong)?,
             "tags" => self.storage.set_tags(provider, value).map_err(wrong)?,
+            "credential_process" if provider == Provider::S3 => {
+                let process = CredentialProcess::parse(value);
+                self.process = Some(process.map_err(|why| format!("{name} in [store]: {why}"))?);
+            }
+            "connection_string" if provider == Provider::Azure => self.set_connection_string(value)?,
             "conditional_put" => {
                 self.conditional_put = match value {
                     "auto" => ConditionalPut::Auto,
@@ -212,7 +192,18 @@ impl Resolved {
                 return self.set(provider, &setting, value).map_err(|why| format!("{name}: {why}"));
             }
             (Provider::S3, "AWS_CA_BUNDLE") => return self.set(provider, "ca_file", value),
-            (Provider::S3, "AWS_PROFILE") => return self.set(provider, "profile", value),
+            // In this order, because the map of variables is sorted: AWS_PROFILE takes precedence.
+            (Provider::S3, "AWS_DEFAULT_PROFILE" | "AWS_PROFILE") => {
+                return self.set(provider, "profile", value);
+            }
+            (Provider::S3, "AWS_CONTAINER_AUTHORIZATION_TOKEN") => {
+                self.container_token = true;
+                return Ok(());
+            }
+            (Provider::Google, "GCE_METADATA_HOST" | "GCE_METADATA_ROOT" | "GCE_METADATA_IP") => {
+                self.metadata_hosts.push(host(value).to_owned());
+                return Ok(());
+            }
             (Provider::S3, "AWS_EC2_METADATA_DISABLED") => {
                 self.no_metadata = truth(value).map_err(|why| format!("{name}: {why}"))?;
                 return Ok(());
@@ -221,6 +212,13 @@ impl Resolved {
             (Provider::Google, "SERVICE_ACCOUNT") => ("", "google_service_account"),
             (Provider::Google, _) => ("GOOGLE_", name),
             (Provider::Azure, "IDENTITY_ENDPOINT") => ("", "azure_msi_endpoint"),
+            // The names of Microsoft's own tools, which the library does not know.
+            (Provider::Azure, "AZURE_STORAGE_ACCOUNT") => ("", "azure_storage_account_name"),
+            (Provider::Azure, "AZURE_STORAGE_KEY") => ("", "azure_storage_account_key"),
+            (Provider::Azure, "AZURE_STORAGE_SERVICE_ENDPOINT") => ("", "azure_storage_endpoint"),
+            (Provider::Azure, "AZURE_STORAGE_CONNECTION_STRING") => {
+                return self.set_connection_string(value);
+            }
             (Provider::Azure, _) => ("AZURE_", name),
         };
         match canonical(provider, renamed) {
@@ -229,6 +227,20 @@ impl Resolved {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns `true` if there are credentials that no profile has to give.
+    pub(super) fn gives_credentials(&self) -> bool {
+        let names = ["aws_access_key_id", "aws_secret_access_key", "aws_skip_signature"];
+        self.process.is_some() || names.iter().any(|name| self.provider.contains_key(*name))
+    }
+
+    fn set_connection_string(&mut self, value: &str) -> Result<(), String> {
+        let wrong = |why| format!("the connection string: {why}");
+        for (name, value) in connection_string::settings(value).map_err(wrong)? {
+            self.set_canonical(name.to_owned(), &value).map_err(wrong)?;
+        }
+        Ok(())
     }
 
     fn set_canonical(&mut self, name: String, value: &str) -> Result<(), String> {
@@ -244,86 +256,26 @@ impl Resolved {
             "read_timeout" => connection.read_timeout = duration(value)?,
             "proxy_url" => connection.proxy_url = Some(value.to_owned()),
             "proxy_excludes" => connection.proxy_excludes = Some(value.to_owned()),
+            // The library's own setting for what walkeep decides for every store.
+            "aws_conditional_put" => match value {
+                "disabled" => self.conditional_put = ConditionalPut::No,
+                "etag" | "etag-match" => {}
+                _ => {
+                    return Err(
+                        "it must be etag or disabled; walkeep's own setting is conditional_put".to_owned()
+                    );
+                }
+            },
             _ => drop(self.provider.insert(name, value.to_owned())),
         }
         Ok(())
     }
 }
 
-/// Returns `true` if this is a setting of any provider's store.
-pub(crate) fn is_store_setting(name: &str) -> bool {
-    let providers = [Provider::S3, Provider::Google, Provider::Azure];
-    providers.into_iter().any(|provider| usual(provider).any(|known| known == name))
-}
-
-/// Returns the settings that the guide names, for suggestions.
-fn usual(provider: Provider) -> impl Iterator<Item = &'static str> {
-    const ALL: [&str; 9] = [
-        "ca_file",
-        "conditional_put",
-        "storage_class",
-        "tags",
-        "allow_http",
-        "allow_invalid_certificates",
-        "connect_timeout",
-        "read_timeout",
-        "proxy_url",
-    ];
-    let own: &[&str] = match provider {
-        Provider::S3 => &[
-            "endpoint",
-            "region",
-            "access_key_id",
-            "secret_access_key",
-            "session_token",
-            "profile",
-            "virtual_hosted_style_request",
-            "server_side_encryption",
-            "sse_kms_key_id",
-        ],
-        Provider::Google => {
-            &["service_account", "service_account_key", "application_credentials", "base_url"]
-        }
-        Provider::Azure => &[
-            "account_name",
-            "account_key",
-            "sas_token",
-            "client_id",
-            "client_secret",
-            "tenant_id",
-            "endpoint",
-        ],
-    };
-    ALL.iter().chain(own).copied()
-}
-
-/// Returns the reason why a setting, given by its canonical name, cannot be set; `None` if it can.
-fn refused(name: &str) -> Option<&'static str> {
-    const CONNECTION: [&str; 6] = [
-        "allow_http",
-        "allow_invalid_certificates",
-        "connect_timeout",
-        "read_timeout",
-        "proxy_url",
-        "proxy_excludes",
-    ];
-    if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
-        Some(why)
-    } else if name.parse::<ClientConfigKey>().is_ok() && !CONNECTION.contains(&name) {
-        Some("walkeep makes its connections itself, and has no use for it")
-    } else {
-        None
-    }
-}
-
-/// Returns the canonical name of a setting, for which `object_store` accepts several.
-fn canonical(provider: Provider, name: &str) -> Option<String> {
-    let name = name.to_ascii_lowercase();
-    match provider {
-        Provider::S3 => name.parse::<AmazonS3ConfigKey>().ok().map(|key| key.as_ref().to_owned()),
-        Provider::Google => name.parse::<GoogleConfigKey>().ok().map(|key| key.as_ref().to_owned()),
-        Provider::Azure => name.parse::<AzureConfigKey>().ok().map(|key| key.as_ref().to_owned()),
-    }
+/// Returns the host of an address, without port and path.
+pub(super) fn host(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    rest.split(['/', ':']).next().unwrap_or(rest)
 }
 
 /// Parses a boolean.
@@ -421,18 +373,43 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_that_may_be_suggested_exists() {
-        for provider in [Provider::S3, Provider::Google, Provider::Azure] {
-            for name in usual(provider) {
-                let is_own =
-                    ["ca_file", "conditional_put", "profile", "storage_class", "tags"].contains(&name);
-                let canonical = canonical(provider, name);
-                assert!(
-                    is_own || canonical.is_some_and(|name| refused(&name).is_none()),
-                    "{provider:?} {name}"
-                );
-            }
+    fn the_names_of_microsofts_own_tools_are_known() {
+        let options = options(&[], &[("AZURE_STORAGE_ACCOUNT", "me"), ("AZURE_STORAGE_KEY", "c2VjcmV0")]);
+        let settings = options.resolve(Provider::Azure).unwrap().provider;
+        assert_eq!(settings["azure_storage_account_name"], "me");
+        assert_eq!(settings["azure_storage_account_key"], "c2VjcmV0");
+        let text = "AccountName=me;AccountKey=c2VjcmV0";
+        for options in [
+            self::options(&[], &[("AZURE_STORAGE_CONNECTION_STRING", text)]),
+            self::options(&[("connection_string", text)], &[]),
+        ] {
+            let resolved = options.resolve(Provider::Azure).unwrap();
+            assert_eq!(resolved.provider["azure_storage_account_name"], "me");
+            assert!(resolved.secrets().contains(&"c2VjcmV0".to_owned()));
         }
+        assert!(self::options(&[("connection_string", text)], &[]).file_holds_a_secret(Provider::Azure));
+        let wrong = self::options(&[], &[("AZURE_STORAGE_CONNECTION_STRING", "s3cret")]);
+        let error = wrong.resolve(Provider::Azure).err().unwrap();
+        assert!(error.contains("the connection string: ") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn amazons_own_setting_for_conditional_writes_is_understood() {
+        for (value, expected) in [("disabled", ConditionalPut::No), ("etag", ConditionalPut::Auto)] {
+            let resolved = options(&[], &[("AWS_CONDITIONAL_PUT", value)]).resolve(Provider::S3).unwrap();
+            assert_eq!(resolved.conditional_put, expected);
+            assert!(resolved.provider.is_empty(), "the library is not told");
+        }
+        let error = options(&[], &[("AWS_CONDITIONAL_PUT", "s3cret")]).resolve(Provider::S3).err().unwrap();
+        assert!(error.starts_with("AWS_CONDITIONAL_PUT: it must be etag or disabled"), "{error}");
+    }
+
+    #[test]
+    fn a_profile_is_named_by_either_variable_and_aws_profile_wins() {
+        let profile =
+            |environment: &[(&str, &str)]| options(&[], environment).resolve(Provider::S3).unwrap().profile;
+        assert_eq!(profile(&[("AWS_DEFAULT_PROFILE", "a")]).as_deref(), Some("a"));
+        assert_eq!(profile(&[("AWS_PROFILE", "b"), ("AWS_DEFAULT_PROFILE", "a")]).as_deref(), Some("b"));
     }
 
     #[test]

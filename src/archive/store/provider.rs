@@ -13,11 +13,15 @@ use object_store::client::HttpConnector;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
-use super::client::{CredentialClient, StoreClient};
+use super::client::StoreClient;
 use super::credentials::Credentials;
 use super::failure::Causes;
 use super::form::{is_web_address, without_password};
-use super::options::{Resolved, is_secret, truth};
+use super::issuer::{CredentialClient, is_next_door};
+use super::options::{Resolved, host, truth};
+use super::process::ProcessCredentials;
+use super::setting_names::is_secret;
+use super::source::Source;
 use super::upload::{Claim, Signer};
 use crate::archive::url::{Provider, StoreUrl};
 use crate::error::{Error, ErrorKind};
@@ -36,7 +40,7 @@ pub(super) struct Built {
 
 /// Builds the store of the bucket.
 pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -> Result<Built, Error> {
-    build_over(url, resolved, client, CredentialClient::new(&resolved.connection))
+    build_over(url, resolved, client, CredentialClient::new(resolved))
 }
 
 /// Builds the store of the bucket over other clients: for the store, and for whatever issues credentials.
@@ -59,26 +63,42 @@ pub(super) fn build_over(
         return Err(Error::new(ErrorKind::Configuration, what)
             .hint("use https://, or set allow_http = true in [store] if nobody can listen in between"));
     }
-    if url.provider == Provider::S3 && resolved.no_metadata && !has_credentials(settings) {
+    if let Some((name, issuer)) = unencrypted_issuer(resolved) {
+        let what = format!("{name} is {}, which is not encrypted", without_password(issuer));
+        return Err(Error::new(ErrorKind::Configuration, what)
+            .hint("use https://, or set allow_http = true in [store] if nobody can listen in between"));
+    }
+    let from = Source::of(url, resolved)?;
+    if resolved.no_metadata && from == Source::Machine(Provider::S3) {
         return Err(Error::new(ErrorKind::Configuration, format!("no credentials are configured for {url}"))
             .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_EC2_METADATA_DISABLED is set"));
     }
-    let Stores { store, bulk, claim } = stores(url, settings, client, credentials).map_err(|error| {
-        let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
-        let causes = Causes::of(&error);
-        // Some causes quote the value that they could not parse.
-        let quoted = |secret: &String| causes.to_string().contains(secret.as_str());
-        let secrets = settings.iter().filter(|(name, _)| is_secret(name)).map(|(_, secret)| secret);
-        if secrets.into_iter().any(quoted) {
-            failure.hint("a secret in [store] or the environment has not the form that it should have")
-        } else {
-            failure.because(causes)
-        }
-    })?;
+    let Stores { store, bulk, claim } =
+        stores(url, resolved, client, credentials, from).map_err(|error| {
+            let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
+            let causes = Causes::of(&error);
+            // Some causes quote the value that they could not parse.
+            let quoted = |secret: &String| causes.to_string().contains(secret.as_str());
+            let secrets = settings.iter().filter(|(name, _)| is_secret(name)).map(|(_, secret)| secret);
+            if secrets.into_iter().any(quoted) {
+                failure.hint("a secret in [store] or the environment has not the form that it should have")
+            } else {
+                failure.because(causes)
+            }
+        })?;
     let known_to_honour_conditions = url.provider != Provider::S3
         || is_of(&address, &AMAZON)
         || is_of(&address, &["r2.cloudflarestorage.com"]);
     Ok(Built { store, bulk, address, known_to_honour_conditions, claim })
+}
+
+/// Returns a server that issues credentials and to which they would cross a network in plain text, with its setting.
+fn unencrypted_issuer(resolved: &Resolved) -> Option<(&'static str, &str)> {
+    let names = ["aws_endpoint_url_sts", "azure_storage_authority_host", "azure_fabric_token_service_url"];
+    let given = names.into_iter().filter_map(|name| Some((name, resolved.provider.get(name)?.as_str())));
+    let mut open =
+        given.filter(|(_, address)| address.starts_with("http://") && !is_next_door(host(address)));
+    open.next().filter(|_| !resolved.connection.allow_http)
 }
 
 /// Domains of Amazon's stores.
@@ -88,33 +108,6 @@ const AMAZON: [&str; 2] = ["amazonaws.com", "amazonaws.com.cn"];
 fn is_of(address: &str, domains: &[&str]) -> bool {
     domains.iter().any(|domain| host(address).ends_with(&format!(".{domain}")))
 }
-
-/// Returns `true` if credentials are available without the machine's metadata service.
-fn has_credentials(settings: &BTreeMap<String, String>) -> bool {
-    let given = ["aws_access_key_id", "aws_secret_access_key", "aws_skip_signature"];
-    given.iter().any(|name| settings.contains_key(*name)) || handed_out(settings).is_some()
-}
-
-/// Returns the source of credentials other than the metadata service, if its settings are complete.
-fn handed_out(settings: &BTreeMap<String, String>) -> Option<&'static str> {
-    let all = |names: &[&str]| names.iter().all(|name| settings.contains_key(*name));
-    if all(&["aws_web_identity_token_file", "aws_role_arn"]) {
-        Some("they were asked for by web identity; see AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN")
-    } else if all(&["aws_container_credentials_relative_uri"]) {
-        Some("they were asked of the container's host; see AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-    } else if all(&["aws_container_credentials_full_uri", "aws_container_authorization_token_file"]) {
-        Some(
-            "they were asked of the container's host; see AWS_CONTAINER_CREDENTIALS_FULL_URI and \
-             AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-        )
-    } else {
-        None
-    }
-}
-
-/// Hint if the machine's own role provides no credentials.
-const NONE_CONFIGURED: &str = "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
-                               AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or their likes of the other stores";
 
 /// Clients of one store.
 struct Stores {
@@ -133,14 +126,16 @@ impl Stores {
 
 /// Returns a builder with all settings and its credentials. A macro, because the builders share methods but no trait.
 macro_rules! configured {
-    ($builder:expr, $settings:expr, $client:expr, $credentials:expr) => {{
+    ($builder:expr, $settings:expr, $client:expr, $issuer:expr, $own:expr, $from:expr) => {{
         let mut builder = $builder.with_retry(never());
         for (name, value) in $settings {
             builder = builder.with_config(name.parse()?, value);
         }
-        let lender = builder.clone().with_http_connector($credentials).build()?;
-        let hint = handed_out($settings).unwrap_or(NONE_CONFIGURED);
-        let credentials = Arc::new(Credentials { provider: lender.credentials().clone(), hint });
+        let provider = match $own {
+            Some(own) => own,
+            None => builder.clone().with_http_connector($issuer).build()?.credentials().clone(),
+        };
+        let credentials = Arc::new(Credentials { provider, from: $from });
         let builder = builder.with_credentials(credentials.clone()).with_http_connector($client.clone());
         (builder, credentials)
     }};
@@ -148,10 +143,12 @@ macro_rules! configured {
 
 fn stores(
     url: &StoreUrl,
-    settings: &BTreeMap<String, String>,
+    resolved: &Resolved,
     client: &(impl HttpConnector + Clone),
-    credentials: impl HttpConnector,
+    issuer: impl HttpConnector,
+    from: Source,
 ) -> object_store::Result<Stores> {
+    let settings = &resolved.provider;
     let bucket = &url.bucket;
     Ok(match url.provider {
         Provider::S3 => {
@@ -163,7 +160,9 @@ fn stores(
             }
             // Not every store supports it, so only callers with a fallback use it.
             let builder = builder.with_disable_bulk_delete(true);
-            let (builder, credentials) = configured!(builder, settings, client, credentials);
+            let process = resolved.process.clone().filter(|_| from == Source::Process);
+            let own = process.map(|process| Arc::new(ProcessCredentials::new(process)) as _);
+            let (builder, credentials) = configured!(builder, settings, client, issuer, own, from);
             let store = Arc::new(builder.clone().build()?);
             let bulk = Arc::new(builder.with_disable_bulk_delete(false).build()?);
             let claim = if is_on(settings, "aws_s3_express") {
@@ -175,12 +174,12 @@ fn stores(
         }
         Provider::Google => {
             let builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-            let (builder, _) = configured!(builder, settings, client, credentials);
+            let (builder, _) = configured!(builder, settings, client, issuer, None, from);
             Stores::same(Arc::new(builder.build()?))
         }
         Provider::Azure => {
             let builder = MicrosoftAzureBuilder::new().with_container_name(bucket).with_allow_http(true);
-            let (builder, _) = configured!(builder, settings, client, credentials);
+            let (builder, _) = configured!(builder, settings, client, issuer, None, from);
             Stores::same(Arc::new(builder.build()?))
         }
     })
@@ -227,12 +226,6 @@ fn region(settings: &BTreeMap<String, String>) -> &str {
 
 fn is_on(settings: &BTreeMap<String, String>, name: &str) -> bool {
     settings.get(name).is_some_and(|value| truth(value) == Ok(true))
-}
-
-/// Returns the host of an address, without port and path.
-fn host(address: &str) -> &str {
-    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
-    rest.split(['/', ':']).next().unwrap_or(rest)
 }
 
 #[cfg(test)]
@@ -359,11 +352,43 @@ mod tests {
     #[test]
     fn an_incomplete_configuration_is_an_error_without_secrets() {
         let error = built("s3://wal", &[("aws_secret_access_key", "s3cret")]).err().unwrap();
-        assert!(error.contains("s3://wal") && !error.contains("s3cret"), "{error}");
+        assert!(
+            error.contains("s3://wal") && error.contains("secret_access_key is set and access_key_id is not"),
+            "{error}"
+        );
+        assert!(!error.contains("s3cret"), "{error}");
         let error = built("az://wal", &[]).err().unwrap();
         assert!(error.to_lowercase().contains("account"), "{error}");
         let error = built("gs://wal", &[("google_service_account_key", "\"s3cret\"")]).err().unwrap();
         assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn an_issuer_of_credentials_must_be_encrypted_as_the_store() {
+        let Ok(ArchiveUrl::Store(url)) = "s3://wal".parse() else { panic!() };
+        let with = |issuer: &str, allow_http| {
+            let mut resolved = Resolved::default();
+            resolved.connection.allow_http = allow_http;
+            for (name, value) in [
+                ("aws_endpoint_url_sts", issuer),
+                ("aws_role_arn", "arn:x"),
+                ("aws_web_identity_token_file", "/t"),
+            ] {
+                resolved.provider.insert(name.to_owned(), value.to_owned());
+            }
+            let client = StoreClient::new(&resolved.connection).unwrap();
+            build(&url, &resolved, &client).map(drop).map_err(|error| error.report())
+        };
+        let error = with("http://me:s3cret@sts.example", false).unwrap_err();
+        assert!(
+            error.starts_with("aws_endpoint_url_sts is http://sts.example, which is not encrypted"),
+            "{error}"
+        );
+        for (issuer, allow_http) in
+            [("http://sts.example", true), ("https://sts.example", false), ("http://127.0.0.1:1", false)]
+        {
+            assert_eq!(with(issuer, allow_http), Ok(()), "{issuer}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ const SECRET: &str = "the-Secret-that-nobody/may+see";
 const TOKEN: &str = "the-Token-that-nobody/may+see==";
 
 /// Returns the value of a client's variable for the store.
-fn variable(store: &Store, name: &str) -> String {
+pub(super) fn variable(store: &Store, name: &str) -> String {
     store.environment().into_iter().find(|(variable, _)| *variable == name).unwrap().1
 }
 
@@ -42,7 +42,7 @@ fn handed_out(store: &Store) -> String {
     )
 }
 
-fn is_archived(store: &Store) -> bool {
+pub(super) fn is_archived(store: &Store) -> bool {
     store.get(&segment_key()).is_some()
 }
 
@@ -241,11 +241,11 @@ fn a_web_identity_is_exchanged_for_credentials() {
     assert!(is_archived(&store));
 }
 
-/// Returns the errors of pushes if the issuer of credentials repeats the request with 500 and 403, or is missing.
+/// Returns the errors of pushes if the issuer of credentials repeats the request with 500 and 503, or is missing.
 fn without_credentials() -> Vec<(&'static Way, String)> {
     let (users, store) = (StoreUsers::new(), Store::new());
     let refused = DeadEnd::refused();
-    let failing = [500, 403].map(|status| Answering::start(move |head| (status, format!("no, {head}"))));
+    let failing = [500, 503].map(|status| Answering::start(move |head| (status, format!("no, {head}"))));
     let addresses: Vec<_> = failing.iter().map(Answering::endpoint).chain([refused.http()]).collect();
     let pushes = WAYS.iter().flat_map(|way| addresses.iter().map(move |address| (way, address)));
     // Concurrently, because each takes as long as it may.
@@ -312,7 +312,11 @@ fn without_any_credentials_the_error_names_the_settings() {
     let words = ["no credentials", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
     is_refused(&users, &|command| knowing(command, &environment), &words);
     let half = changed(&environment, "AWS_SECRET_ACCESS_KEY", SECRET);
-    is_refused(&users, &|command| knowing(command, &half), &["AccessKeyId"]);
+    is_refused(
+        &users,
+        &|command| knowing(command, &half),
+        &["secret_access_key is set and access_key_id is not"],
+    );
     assert_eq!(store.connections(), 0);
 }
 

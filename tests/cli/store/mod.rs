@@ -2,6 +2,7 @@
 
 mod absence;
 mod configuration;
+mod credentials;
 mod faults_push;
 mod faults_restore;
 mod forms;
