@@ -126,17 +126,6 @@ fn the_file_of_shared_credentials_can_be_elsewhere() {
     assert!(users.restored() == users.segment);
 }
 
-#[test]
-fn a_missing_profile_is_named() {
-    let (users, store) = (StoreUsers::new(), Store::new());
-    let nobody = changed(&without_key(&store), "AWS_PROFILE", "nobody");
-    is_refused(&users, &|command| knowing(command, &nobody), &["\"nobody\"", "~/.aws/credentials"]);
-    let file = users.configuration("[store]\nprofile = \"nobody-either\"\n", 0o600);
-    let environment = without_key(&store);
-    is_refused(&users, &|call| knowing(configured(call, &file), &environment), &["\"nobody-either\""]);
-    assert_eq!(store.connections(), 0);
-}
-
 /// A source of credentials at an address, with the words that name it in an error.
 struct Way {
     name: &'static str,

@@ -7,7 +7,7 @@ use support::{
     data_directory::SEGMENT,
     push::succeeds,
     store::Store,
-    store_cluster::{Answering, CallOutput, StoreUsers, configured, knowing, without_key},
+    store_cluster::{Answering, CallOutput, StoreUsers, changed, configured, knowing, without_key},
 };
 
 use super::configuration::{is_archived, is_refused, variable};
@@ -67,6 +67,17 @@ fn a_profile_with_a_role_never_falls_back_to_the_machines_own() {
         }
     }
     assert_eq!((machine.heads().len(), store.connections()), (0, 0));
+}
+
+#[test]
+fn a_missing_profile_is_named() {
+    let (users, store) = (StoreUsers::new(), Store::new());
+    let nobody = changed(&without_key(&store), "AWS_PROFILE", "nobody");
+    is_refused(&users, &|command| knowing(command, &nobody), &["\"nobody\"", "~/.aws/credentials"]);
+    let file = users.configuration("[store]\nprofile = \"nobody-either\"\n", 0o600);
+    let environment = without_key(&store);
+    is_refused(&users, &|call| knowing(configured(call, &file), &environment), &["\"nobody-either\""]);
+    assert_eq!(store.connections(), 0);
 }
 
 #[test]
