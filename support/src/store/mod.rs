@@ -1,5 +1,5 @@
 //! An S3 server in the test's own process that fails on demand, and a stand-in for Google's; real ones,
-//! Garage and Azurite; and components between client and server: TLS, a slow link, and endpoints without a server.
+//! Garage, Azurite and moto; and components between client and server: TLS, a slow link, and endpoints without a server.
 
 pub mod azurite;
 pub mod dead_end;
@@ -7,6 +7,7 @@ pub mod fault;
 pub mod garage;
 pub mod google;
 pub mod identity;
+pub mod moto;
 pub mod raw_client;
 pub mod recorder;
 pub mod request;

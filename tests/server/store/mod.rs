@@ -5,4 +5,5 @@ mod conformance;
 mod dead_ends;
 mod google;
 mod large;
+mod moto;
 mod recovery;
