@@ -9,7 +9,6 @@ use object_store::{ListResult, ObjectMeta};
 
 use super::failure::Asked;
 use super::key::{self, Kind};
-use super::surroundings::holds_nothing;
 use super::{Archive, ArchivedName, Backend};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
@@ -89,8 +88,11 @@ impl Archive {
         match systems.as_slice() {
             [only] => Ok(*only),
             [] => {
-                let what = format!("the archive {} holds no system's WAL", self.url);
-                Err(Error::new(ErrorKind::Empty, what).hint("is it mounted, and is it the right one?"))
+                let held = self.held().await;
+                let instead = if held.plain > 0 { format!(", but {held}") } else { String::new() };
+                let what = format!("the archive {} holds no system's WAL{instead}", self.url);
+                let hint = held.remedy().unwrap_or("is it mounted, and is it the right one?");
+                Err(Error::new(ErrorKind::Empty, what).hint(hint))
             }
             several => {
                 let names: Vec<String> = several.iter().map(ToString::to_string).collect();
@@ -104,12 +106,12 @@ impl Archive {
     /// Lists all files of a cluster. A partial listing is an error. A store returns a thousand names per request.
     pub async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
         let mut inventory = match &self.backend {
-            Backend::Local(local) => local.inventory(system).await?,
+            Backend::Local(local) => self.saying_what_is_held(system, local.inventory(system).await).await?,
             Backend::Store(_) => self.list_all(system).await?,
         };
         inventory.files.sort_unstable_by_key(|file| file.name);
         if inventory.files.is_empty() {
-            return Err(holds_nothing(&self.url, system));
+            return Err(self.holds_nothing_of(system, ErrorKind::Empty).await);
         }
         Ok(inventory)
     }

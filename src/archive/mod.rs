@@ -9,6 +9,7 @@
 mod clock;
 mod content;
 mod failure;
+mod held;
 mod inventory;
 mod key;
 mod local;
@@ -40,6 +41,7 @@ use crate::wal::SystemIdentifier;
 pub use clock::{MUCH_SKEW, clock_difference};
 pub use failure::Asked;
 use failure::RequestFailure;
+pub use held::Held;
 pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
 pub use local::{Abilities, Way};
@@ -193,13 +195,14 @@ impl Archive {
             Backend::Local(local) => local.fetch(system, &key).await,
             Backend::Store(store) => store.fetch(&key).await,
         };
-        fetched.map_err(|error| match error.kind() {
+        let fetched = fetched.map_err(|error| match error.kind() {
             ErrorKind::Absent => {
                 let what = format!("{name} of system {system} is not in the archive {}", self.url);
                 Error::new(ErrorKind::Absent, what)
             }
             _ => error,
-        })
+        });
+        self.saying_what_is_held(system, fetched).await
     }
 
     /// Returns `true` if the archive contains the file `name`.

@@ -52,18 +52,20 @@ impl Archive {
         system: SystemIdentifier,
         segment: SegmentName,
     ) -> Result<Surroundings, Error> {
-        match &self.backend {
+        let found = match &self.backend {
             Backend::Local(local) => local.surroundings(system, segment).await,
             Backend::Store(store) => store.surroundings(system, segment).await,
-        }
+        };
+        self.saying_what_is_held(system, found).await
     }
 
     /// Checks with a fresh lookup that the archive contains any file of the cluster.
     pub async fn confirm_holds(&self, system: SystemIdentifier) -> Result<(), Error> {
-        match &self.backend {
+        let found = match &self.backend {
             Backend::Local(local) => local.confirm_holds(system).await,
             Backend::Store(store) => store.confirm_holds(system).await,
-        }
+        };
+        self.saying_what_is_held(system, found).await
     }
 
     /// Lists the timelines that have a history file in the archive, readable or not.

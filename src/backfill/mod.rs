@@ -336,7 +336,11 @@ async fn refuse_unknown(archive: &Archive, system: SystemIdentifier, reading: Re
     if is_known.await? {
         return Ok(());
     }
-    let what = format!("the archive {} holds no file of system {system}", archive.url());
+    let instead = match archive.held().await.to_string() {
+        nothing if nothing.is_empty() => String::new(),
+        held => format!(", but {held}"),
+    };
+    let what = format!("the archive {} holds no file of system {system}{instead}", archive.url());
     Err(Error::new(ErrorKind::Unavailable, what).hint(
         "is it mounted, and is it this cluster's archive? Into a new one, walkeep-archive puts the first file",
     ))

@@ -22,16 +22,22 @@ pub(super) async fn check(archive: &Archive, limit: &TimeLimit, findings: &mut V
     let reached = retry(&patience, waiting, async || archive.systems().await).await;
     let took = started.elapsed().as_millis();
     let reachable = reached.is_ok();
-    findings.push(CheckFinding::of(
-        "archive",
-        reached.map(|systems| match systems.len() {
-            0 => format!("{} answers in {took} ms and holds nothing yet", archive.url()),
-            1 => format!("{} answers in {took} ms and holds the WAL of one system", archive.url()),
-            several => {
-                format!("{} answers in {took} ms and holds the WAL of {several} systems", archive.url())
-            }
-        }),
-    ));
+    let held = archive.held().await;
+    findings.push(match held.remedy().filter(|_| reachable) {
+        Some(remedy) => {
+            CheckFinding::note("archive", format!("{} answers and holds {held}", archive.url())).hint(remedy)
+        }
+        None => CheckFinding::of(
+            "archive",
+            reached.map(|systems| match systems.len() {
+                0 => format!("{} answers in {took} ms and holds nothing yet", archive.url()),
+                1 => format!("{} answers in {took} ms and holds the WAL of one system", archive.url()),
+                several => {
+                    format!("{} answers in {took} ms and holds the WAL of {several} systems", archive.url())
+                }
+            }),
+        ),
+    });
     if !reachable {
         return;
     }

@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(outcome(&nothing, left, 1300), Outcome::Pass);
         assert_eq!(outcome(&nothing, left, 1301), Outcome::Fail);
         let next = Some(WalName::Segment(first));
-        let waits = Backlog { files: 1, bytes: 1, oldest: Some(moment(1200)), next };
+        let waits = Backlog { files: 1, bytes: 1, oldest: Some(moment(1200)), next, ..Backlog::default() };
         assert_eq!(outcome(&waits, None, 1500), Outcome::Pass);
         assert_eq!(outcome(&waits, None, 1501), Outcome::Fail);
         assert_eq!(outcome(&waits, left, 1301), Outcome::Fail);

@@ -158,7 +158,16 @@ async fn known_system(archive: &Archive, system: SystemIdentifier) -> CheckFindi
         Ok(systems) if systems.contains(&system) => {
             CheckFinding::pass(name, format!("the archive holds WAL of system {system}"))
         }
-        Ok(_) => CheckFinding::note(name, format!("the archive holds no WAL of system {system} yet")),
+        Ok(others) => {
+            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+            let what = format!("the archive holds no WAL of system {system} yet");
+            if others.is_empty() {
+                CheckFinding::note(name, what)
+            } else {
+                CheckFinding::note(name, format!("{what}, but of {}", others.join(", ")))
+                    .hint("is it this cluster's archive?")
+            }
+        }
         Err(error) => CheckFinding::failed(name, &error),
     }
 }

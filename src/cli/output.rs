@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
+
 use crate::whole_file::{IfTaken, Readers, WholeFile, directory_of};
 
 /// Prefix of temporary names next to an output file.
@@ -35,11 +37,28 @@ impl Output {
                 return io::copy(&mut content, &mut File::options().append(true).open(path)?).map(drop);
             }
             Ok(found) => Readers::Like { user: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.readers,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.readers_of_new(path),
             Err(error) => return Err(error),
         };
         let file = WholeFile { prefix: PREFIX, readers, durable: self.durable, if_taken: self.if_taken };
         file.write(&behind_links(path)?, content)
+    }
+
+    /// Returns the access to a new file. One that root makes belongs to the owner of its directory: a server cannot read, replace
+    /// or remove root's files in `pg_wal`.
+    fn readers_of_new(self, path: &Path) -> Readers {
+        let directory = behind_links(path).map(|path| fs::metadata(directory_of(&path)));
+        let mode = match self.readers {
+            Readers::Owner => 0o600,
+            Readers::All => 0o644,
+            other @ (Readers::Umask | Readers::Like { .. }) => return other,
+        };
+        match directory {
+            Ok(Ok(found)) if geteuid().is_root() && found.uid() != 0 => {
+                Readers::Like { user: found.uid(), group: found.gid(), mode }
+            }
+            _ => self.readers,
+        }
     }
 }
 
@@ -92,6 +111,19 @@ mod tests {
         assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"newer".to_vec(), 0o640));
         assert!(!given || (found.uid(), found.gid()) == (12_345, 54_321), "{found:?}");
         assert_eq!(names(temporary.path()), ["file"]);
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_directory() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("pg_wal");
+        fs::create_dir(&directory).unwrap();
+        // Only root can give a directory away.
+        let given = std::os::unix::fs::chown(&directory, Some(12_345), Some(54_321)).is_ok();
+        OUTPUT.write(&directory.join("new"), &b"new"[..]).unwrap();
+        let found = fs::metadata(directory.join("new")).unwrap();
+        let expected = if given { (12_345, 54_321) } else { (geteuid().as_raw(), found.gid()) };
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (expected.0, expected.1, 0o600));
     }
 
     #[test]

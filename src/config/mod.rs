@@ -115,6 +115,13 @@ impl Settings {
         let archive = archive::archive(given, &file, environment)?;
         let File { given: file, origin, .. } = file;
         let connections = file.connections.unwrap_or(CONNECTIONS);
+        let spool = given.spool.clone().or(file.spool.clone()).unwrap_or_else(Spool::default_base);
+        if !spool.is_absolute() {
+            let what = format!("the spool \"{}\" is not an absolute path", spool.display());
+            return Err(wrong(what).hint(
+                "each call may run in another directory; write it out, such as /var/tmp/walkeep-spool",
+            ));
+        }
         Ok(Self {
             archive,
             push: PushSettings::merge(given, &file, connections)?,
@@ -122,7 +129,7 @@ impl Settings {
             tool: ToolSettings { timeout: push::timeout(given, &file), connections },
             keep: KeepSettings::merge(given, &file)?,
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
-            spool: given.spool.clone().or(file.spool).unwrap_or_else(Spool::default_base),
+            spool,
             file: origin,
         })
     }
@@ -156,6 +163,19 @@ mod tests {
         let file = File { given: parsed, ..File::default() };
         // All archives here are directories, which need no environment.
         Settings::merge(given, file, || panic!("looked at the environment")).map_err(|error| error.report())
+    }
+
+    #[test]
+    fn a_relative_spool_is_refused() {
+        let given = |spool: &str| Given {
+            archive: Some("/a".to_owned()),
+            spool: Some(spool.into()),
+            ..Given::default()
+        };
+        let refused = merged(&given("rel"), "").unwrap_err();
+        assert!(refused.starts_with("the spool \"rel\" is not an absolute path; "), "{refused}");
+        assert!(merged(&given("/spool"), "").is_ok());
+        assert!(merged(&Given::default(), "archive = '/a'\nspool = 'rel'").is_err());
     }
 
     #[test]

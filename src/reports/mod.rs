@@ -79,6 +79,9 @@ pub struct VerifyReport {
     pub failures: u64,
     /// Number of other findings.
     pub notes: u64,
+    /// The first finding that endangers a recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<Finding>,
     /// Number of files that were deleted during the verification.
     #[serde(default)]
     pub gone_files: u64,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
@@ -23,6 +24,10 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
     /// File that the server passes to `archive_command` next. It passes no other before this one is archived.
     pub next: Option<WalName>,
+    /// Time when the server last noted that a file is archived, as far as it still remembers.
+    pub last_done: Option<Timestamp>,
+    /// `true` if a server seems to run there.
+    pub served: bool,
 }
 
 /// Time within which a server that archives gets to a file, unless there are very many.
@@ -44,6 +49,14 @@ impl Backlog {
     pub fn held_up(&self, now: Timestamp) -> Option<(WalName, Timestamp)> {
         let (next, oldest) = (self.next?, self.oldest?);
         (now.duration_since(oldest) > HELD_UP_AFTER).then_some((next, oldest))
+    }
+
+    /// Returns the file that a running server cannot get archived, and the time since when the first of them has waited: none was
+    /// archived by its own calls for minutes, whatever look-ahead has archived. Of a long backlog that shrinks, it is none.
+    #[must_use]
+    pub fn stuck(&self, now: Timestamp) -> Option<(WalName, Timestamp)> {
+        let is_long_ago = |done| now.duration_since(done) > HELD_UP_AFTER;
+        self.held_up(now).filter(|_| self.served && self.last_done.is_none_or(is_long_ago))
     }
 
     /// Returns `true` if the server has marked the file as ready.
@@ -68,11 +81,18 @@ impl Backlog {
                 .because(error)
                 .hint("is it the server's data directory, and may this user read it?")
         };
-        let mut backlog = Self::default();
+        let mut backlog = Self { served: data.has_lock(), ..Self::default() };
         for entry in fs::read_dir(&marks).map_err(cannot_list)? {
             let entry = entry.map_err(cannot_list)?;
             let mark = entry.file_name();
-            let Some(name) = mark.to_str().and_then(|mark| mark.strip_suffix(".ready")) else { continue };
+            let Some(mark) = mark.to_str() else { continue };
+            if mark.ends_with(".done") {
+                // The server renames the mark, which changes only this time of it.
+                let changed = entry.metadata().ok().map(|found| found.ctime());
+                let changed = changed.and_then(|seconds| Timestamp::from_second(seconds).ok());
+                backlog.last_done = backlog.last_done.max(changed);
+            }
+            let Some(name) = mark.strip_suffix(".ready") else { continue };
             // Other names are not passed to `archive_command` either.
             let Ok(parsed) = name.parse::<WalName>() else { continue };
             // Either file may disappear at any moment, once it is archived.
@@ -153,5 +173,28 @@ mod tests {
         fs::remove_file(marks.join("00000002.history.ready")).unwrap();
         let next = Backlog::of(&data).unwrap().next.unwrap();
         assert_eq!(next.to_string(), "000000010000000000000009");
+    }
+
+    #[test]
+    fn a_file_is_stuck_only_while_a_server_runs_and_gets_nothing_archived() {
+        let temporary = tempfile::tempdir().unwrap();
+        let marks = temporary.path().join("pg_wal/archive_status");
+        fs::create_dir_all(&marks).unwrap();
+        let data = DataDirectory::named(temporary.path().to_owned());
+        let now = Timestamp::now();
+        let mark = |name: &str, minutes: i64| {
+            let file = fs::File::create(marks.join(name)).unwrap();
+            file.set_modified((now - SignedDuration::from_mins(minutes)).into()).unwrap();
+        };
+        let stuck = |now| Backlog::of(&data).unwrap().stuck(now).map(|(next, _)| next.to_string());
+        mark("000000010000000000000009.ready", 7);
+        assert_eq!(stuck(now), None, "no server runs that would archive it");
+        fs::write(temporary.path().join("postmaster.pid"), "17\n").unwrap();
+        assert_eq!(stuck(now).as_deref(), Some("000000010000000000000009"));
+        mark("000000010000000000000008.done", 60);
+        assert_eq!(stuck(now), None, "a long backlog that shrinks");
+        assert!(stuck(now + SignedDuration::from_mins(6)).is_some(), "it does so no more");
+        mark("000000010000000000000009.ready", 4);
+        assert_eq!(stuck(now), None, "it has not waited for long");
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::{ArchiveStatus, Standby};
+use crate::reports::{Finding, VerifyReport};
 
 impl ArchiveStatus {
     /// Returns the dangers that somebody must act on, as sentences.
@@ -14,15 +15,19 @@ impl ArchiveStatus {
     /// Returns what the last verification that decides has found wrong, and the remedy; `None` if it found no failure.
     #[must_use]
     pub fn failed_verification(&self) -> Option<(String, &'static str)> {
-        let report = self.verify.as_ref()?.decisive();
+        let report = self.verify.as_ref().map(VerifyReport::decisive).filter(|report| !report.ok)?;
         let at = Timestamp::from_second(report.at.as_second()).unwrap_or(report.at);
         let found = match report.failures {
             0 => return None,
             1 => "1 failure".to_owned(),
             number => format!("{number} failures"),
         };
+        let first =
+            report.first_failure.as_ref().map_or_else(String::new, |Finding { file, what, .. }| {
+                format!(", the first about {file}: {what}")
+            });
         let remedy = "\"walkeep verify\" says which, and what they mean for a recovery";
-        Some((format!("the last verify, at {at}, found {found}"), remedy))
+        Some((format!("the last verify, at {at}, found {found}{first}"), remedy))
     }
 
     /// Returns the notes that somebody should know, as sentences.

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{ArchiveStatus, Status, Unarchived};
 use crate::coverage::BaseBackup;
 use crate::reports::VerifyReport;
+use crate::wal::WalName;
 
 /// Limits. Each one exceeded is a problem.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum Problem<'a> {
         /// Limit.
         max: u64,
     },
+    /// A running server cannot get this file archived, and so no other; files have waited since that time.
+    Stuck(WalName, Timestamp),
     /// The archive has no segment, although there is a limit for its lag.
     NoSegment(SignedDuration),
     /// The archive lags too far.
@@ -117,6 +120,8 @@ impl Demands {
     pub fn problems<'a>(&self, status: &'a Status) -> Vec<Problem<'a>> {
         let mut problems = Vec::new();
         problems.extend(self.backlog(status));
+        let stuck = status.backlog().and_then(|backlog| backlog.stuck(status.at));
+        problems.extend(stuck.map(|(next, since)| Problem::Stuck(next, since)));
         problems.extend(self.lag(status));
         if let Ok(archive) = &status.archive {
             problems.extend(self.backup(status, archive));
@@ -138,6 +143,11 @@ impl Demands {
                 },
             });
             problems.extend(too_old(status, Chore::Verify, self.verify_age, verify));
+            let is_told = |problem: &Problem<'_>| matches!(problem, Problem::Failed(Chore::Verify, ..));
+            if !problems.iter().any(is_told) {
+                let found = archive.failed_verification();
+                problems.extend(found.map(|(what, remedy)| Problem::Danger(format!("{what}; {remedy}"))));
+            }
             problems.extend(archive.dangers(status.at).into_iter().map(Problem::Danger));
         }
         problems
@@ -290,6 +300,25 @@ mod tests {
         assert_eq!(of(1, Some(hours(9)), Some(left)), ["Waiting 3"]);
         let not_handed_over = format!("{:?} 3", LagBy::NotHandedOver(left));
         assert_eq!(of(0, None, Some(left)), [not_handed_over]);
+    }
+
+    #[test]
+    fn a_stuck_file_and_what_verify_has_found_are_problems_without_any_limit() {
+        let none = Demands::default();
+        let next = "000000010000000000000004".parse().ok();
+        let backlog = Backlog { files: 1, oldest: Some(hours(9)), next, served: true, ..Backlog::default() };
+        let of = |backlog| Status { backlog: Some(Ok(backlog)), ..status(ArchiveStatus::default()) };
+        assert_eq!(none.problems(&of(backlog)), [Problem::Stuck(next.unwrap(), hours(9))]);
+        assert_eq!(none.problems(&of(Backlog { served: false, ..backlog })), []);
+        let verify = Some(verified(&format!(r#""at": "{}", "ok": false, "failures": 2"#, hours(9))));
+        let status = status(ArchiveStatus { verify, ..ArchiveStatus::default() });
+        let [Problem::Danger(what)] = &none.problems(&status)[..] else { panic!("one danger") };
+        assert!(what.contains("found 2 failures") && what.contains("walkeep verify"), "{what}");
+        let limited = Demands { verify_age: Some(HOUR), ..none };
+        assert!(
+            matches!(limited.problems(&status)[..], [Problem::Failed(Chore::Verify, ..)]),
+            "and not twice"
+        );
     }
 
     #[test]

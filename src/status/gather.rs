@@ -23,11 +23,10 @@ pub(super) async fn ask(
     beside: Beside,
     reading: Reading,
 ) -> Result<ArchiveStatus, Error> {
-    ask_if_any(archive, system, beside, reading).await?.ok_or_else(|| {
-        let what = format!("the archive {} holds no file of system {system}", archive.url());
-        Error::new(ErrorKind::Unavailable, what)
-            .hint("is it mounted, is it this cluster's archive, and has anything been archived yet?")
-    })
+    match ask_if_any(archive, system, beside, reading).await? {
+        Some(status) => Ok(status),
+        None => Err(archive.holds_nothing_of(system, ErrorKind::Unavailable).await),
+    }
 }
 
 /// Asks the archive; `None` if it contains nothing of the cluster.
@@ -45,10 +44,10 @@ pub async fn ask_if_any(
     }
     let mut unreadable: Vec<String> =
         unreadable.iter().map(|(name, error)| format!("{name}: {}", error.report())).collect();
-    let prune = reading.retry(async || PruneReport::read(archive, system).await).await;
-    let prune = known(prune, &mut unreadable)?;
-    let verify = reading.retry(async || VerifyReport::read(archive, system).await).await;
-    let verify = known(verify, &mut unreadable)?;
+    let prune = report(archive, reading, async || PruneReport::read(archive, system).await).await;
+    let prune = readable(prune, &mut unreadable);
+    let verify = report(archive, reading, async || VerifyReport::read(archive, system).await).await;
+    let verify = readable(verify, &mut unreadable);
     let Beside { data, backup_directories, labels } = beside;
     let size = match data.clone().and_then(|data| data.segment_size()) {
         Some(size) => Some(size),
@@ -119,15 +118,22 @@ async fn without_history(
     Ok((!held).then_some(WithoutHistory(timeline)))
 }
 
-/// Returns the result of reading, if any. Adds damage to `unreadable` instead of failing.
-fn known<T>(read: Result<Option<T>, Error>, unreadable: &mut Vec<String>) -> Result<Option<T>, Error> {
-    match read {
-        Err(error) if concerns_one_file(error.kind()) => {
-            unreadable.push(error.report());
-            Ok(None)
-        }
-        read => read,
-    }
+/// Reads a report. A directory is asked once: what denies a report today denies it in a second, too.
+async fn report<T>(
+    archive: &Archive,
+    reading: Reading,
+    read: impl AsyncFn() -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    if archive.is_store() { reading.retry(read).await } else { read().await }
+}
+
+/// Returns a report, if any. Nothing depends on one, so whatever keeps it from being read is added to `unreadable`, once.
+fn readable<T>(report: Result<Option<T>, Error>, unreadable: &mut Vec<String>) -> Option<T> {
+    report.unwrap_or_else(|error| {
+        let is_first = unreadable.is_empty() || concerns_one_file(error.kind());
+        unreadable.extend(is_first.then(|| error.report()));
+        None
+    })
 }
 
 /// Returns the oldest and the newest base backup whose first segment exists, and the number of older ones without

@@ -189,7 +189,9 @@ impl Survey {
             now,
         };
         self.names = Names::of(facts, known_backups(&catalog.backups, elsewhere, labels, &catalog.sizes));
-        for finding in other_sizes(catalog).into_iter().chain(astray::astray(&catalog.coverage, given_up)) {
+        let of_timelines =
+            [astray::astray(&catalog.coverage, given_up), astray::nothing_left(&catalog.coverage, given_up)];
+        for finding in other_sizes(catalog).into_iter().chain(of_timelines.into_iter().flatten()) {
             self.names.findings.add(finding);
         }
     }

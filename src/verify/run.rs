@@ -254,6 +254,12 @@ impl Run {
             uncompared_files: *uncompared_files + survey.uncompared_texts,
             failures,
             notes: names.notes + findings.notes,
+            first_failure: names
+                .listed
+                .iter()
+                .chain(&findings.listed)
+                .find(|finding| finding.severity == Severity::Failure)
+                .cloned(),
             gone_files: *gone_files + survey.gone_texts + went.len() as u64,
             went: went.iter().take(KEPT_NAMES).map(ToString::to_string).collect(),
             content_failures: findings.failures,

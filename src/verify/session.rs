@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::acknowledge::drop_useless;
 use super::{ContentRequest, Interval, Run, Survey, Target};
 use crate::archive::Archive;
+use crate::catalog::concerns_one_file;
 use crate::error::Error;
 use crate::reports::{Acknowledgement, Extent, Finding, Scope, Severity, VerifyReport};
 use crate::wal::SystemIdentifier;
@@ -170,6 +171,7 @@ impl VerifyRequest {
             uncompared_files: 0,
             failures: 0,
             notes: 0,
+            first_failure: None,
             gone_files: 0,
             went: Vec::new(),
             content_failures: 0,
@@ -185,10 +187,12 @@ impl VerifyRequest {
 async fn last_full(archive: &Archive, system: SystemIdentifier) -> Option<VerifyReport> {
     match VerifyReport::read(archive, system).await {
         Ok(report) => report.and_then(VerifyReport::full),
-        Err(error) => {
+        Err(error) if concerns_one_file(error.kind()) => {
             tracing::warn!("{}; this run starts at the beginning", error.report());
             None
         }
+        // The acknowledgements beside it cannot be read either, and that is said once.
+        Err(_) => None,
     }
 }
 

@@ -29,6 +29,8 @@ struct Printed<'a> {
     errors: Vec<String>,
     /// Exceeded limits, and dangers to a recovery.
     problems: &'a [String],
+    /// What somebody should know, and no problem.
+    notes: &'a [String],
     lag_seconds: Option<i64>,
     backlog: Option<Backlog>,
     unarchived: Option<Unarchived>,
@@ -56,6 +58,8 @@ struct Backlog {
     oldest_age_seconds: Option<i64>,
     /// File that the server passes to `archive_command` next. It passes no other before this one is archived.
     next_file: Option<String>,
+    /// `true` if a running server has got nothing archived for minutes.
+    stuck: bool,
 }
 
 #[derive(Serialize)]
@@ -147,7 +151,7 @@ struct Noted<'a, T> {
 }
 
 pub(super) fn render(overview: &Overview<'_>) -> String {
-    let Overview { archive, status, problems, .. } = overview;
+    let Overview { archive, status, problems, notes } = overview;
     let age = |since: Timestamp| status.age(since).as_secs();
     let known = status.archive.as_ref().ok();
     let backlog_error = status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
@@ -161,6 +165,7 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
         problem: failed().next().map(Problem::from),
         errors,
         problems,
+        notes,
         lag_seconds: status.lag().map(|lag| lag.as_secs()),
         backlog: status.backlog().map(|backlog| Backlog {
             files: backlog.files,
@@ -168,6 +173,7 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
             oldest_since: backlog.oldest.map(time),
             oldest_age_seconds: backlog.oldest.map(age),
             next_file: backlog.next.map(|name| name.to_string()),
+            stuck: backlog.stuck(status.at).is_some(),
         }),
         unarchived: known.and_then(|known| known.unarchived).map(|left| Unarchived {
             first_segment: left.first.to_string(),

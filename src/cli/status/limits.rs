@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use crate::cli::print::{count, duration, plain, time};
 use crate::config::LongTime;
 use crate::status::{Chore, Demands, LagBy, Problem, Unarchived, Why};
+use crate::wal::WalName;
 
 /// Limits. Each one exceeded is a problem.
 #[derive(Debug, Args)]
@@ -46,14 +47,20 @@ impl Limits {
     }
 }
 
-/// Formats a problem as a sentence that names its flag.
-pub(super) fn render(problem: &Problem<'_>) -> String {
+/// Formats a problem as a sentence that names its flag. `command` returns what shows why a file is not archived.
+pub(super) fn render(problem: &Problem<'_>, command: impl Fn(WalName) -> String) -> String {
     const REMEDY: &str = "take one, such as with pg_basebackup";
     let flag = |what: &str, max: SignedDuration| format!("--max-{what} {}", duration(max));
     match problem {
         Problem::Backlog { files, max } => {
             format!("{} waiting to be archived, more than --max-backlog {max}", number(*files, "file"))
         }
+        Problem::Stuck(next, since) => format!(
+            "files have waited to be archived since {}, and {next} holds up the others: the server's disk fills; to see why, type as \
+             the server's user: {}",
+            time(*since),
+            command(*next)
+        ),
         Problem::NoSegment(max) => format!("there is no segment in the archive ({})", flag("lag", *max)),
         Problem::Lag { by, lag, max } => lagging(*by, &duration(*lag), &flag("lag", *max)),
         Problem::NoBackup(0, max) => {

@@ -21,7 +21,8 @@ use crate::cluster::DataDirectory;
 use crate::config::Given;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::status::{self, Beside, StatusRequest};
+use crate::spool::{Spool, SpoolState, patiently};
+use crate::status::{self, Backlog, Beside, StatusRequest};
 use crate::whole_file::{IfTaken, Readers};
 use crate::work::Work;
 use limits::Limits;
@@ -56,10 +57,10 @@ pub(super) struct Status {
 /// The status with its context, for output.
 struct Overview<'a> {
     archive: String,
-    /// Data directory that was read.
-    data: Option<&'a Path>,
     status: &'a status::Status,
     problems: Vec<String>,
+    /// What somebody should know, and no problem.
+    notes: Vec<String>,
 }
 
 impl Status {
@@ -82,10 +83,15 @@ impl Status {
             status::gather(Archive::open(&settings.archive), request, &limit, &work).await
         });
         let status = status.map_err(|ended| self.tool.statuses().report_ended(&ended))?;
-        let problems = self.limits.demands().problems(&status).iter().map(limits::render).collect();
         let data = self.tool.pgdata.as_deref();
-        let overview =
-            Overview { archive: settings.archive.url.to_string(), data, status: &status, problems };
+        let archive = settings.archive.url.to_string();
+        let command = |next| Backlog::command_for(next, &archive, data.unwrap_or(Path::new(".")));
+        let problems = self.limits.demands().problems(&status);
+        let problems = problems.iter().map(|problem| limits::render(problem, command)).collect();
+        let spool = data.and_then(|data| unusable_spool(&settings.spool, data));
+        let mut overview =
+            Overview { archive: archive.clone(), status: &status, problems, notes: Vec::new() };
+        overview.notes = notes(&overview, data, spool);
         let text = match (self.prometheus, self.tool.json) {
             (true, _) => prometheus::render(&overview),
             (_, true) => json::render(&overview),
@@ -114,6 +120,35 @@ impl Status {
         }
         failed.max(u8::from(!overview.problems.is_empty()))
     }
+}
+
+/// Returns why the server that owns `data` cannot keep a spool, if so.
+fn unusable_spool(base: &Path, data: &Path) -> Option<String> {
+    let (base, data) = (base.to_owned(), data.to_owned());
+    patiently(move || {
+        let user = DataDirectory::named(data).owner()?;
+        let of_user = Spool::default_base_of(user);
+        let base = if base == Spool::default_base() { of_user } else { base };
+        match SpoolState::of(&base, user) {
+            SpoolState::Unusable(why) => Some(why),
+            SpoolState::Usable | SpoolState::Missing => None,
+        }
+    })
+}
+
+fn notes(overview: &Overview<'_>, data: Option<&Path>, spool: Option<String>) -> Vec<String> {
+    let Overview { archive, status, .. } = overview;
+    let known = status.archive.as_ref().ok();
+    let unreadable = known.map_or_else(Vec::new, |known| known.unreadable.clone());
+    let is_stuck = status.backlog().is_some_and(|backlog| backlog.stuck(status.at).is_some());
+    let held_up = data.filter(|_| !is_stuck).and_then(|data| text::held_up(status, archive, data));
+    let spool = spool.map(|why| {
+        format!(
+            "look-ahead and prefetching do not work: {why}; each call archives or restores one file alone"
+        )
+    });
+    let dangers = known.map_or_else(Vec::new, |known| known.notes(status.at));
+    unreadable.into_iter().chain(held_up).chain(spool).chain(dangers).collect()
 }
 
 /// Output for a collector of metrics, which runs as another user. It need not be durable.

@@ -31,6 +31,8 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
             "The size of the files that are ready to be archived.",
             backlog.bytes,
         );
+        let help = "Whether a running server has got nothing archived for minutes, though files wait.";
+        metrics.one("walkeep_backlog_stuck", help, u64::from(backlog.stuck(status.at).is_some()));
         if let Some(oldest) = backlog.oldest {
             let help = "Since when the file that has waited longest has been ready to be archived.";
             metrics.one("walkeep_backlog_oldest_timestamp_seconds", help, seconds(oldest));

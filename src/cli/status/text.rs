@@ -12,7 +12,7 @@ use crate::reports::{PruneReport, VerifyReport};
 use crate::status::{ArchiveStatus, Backlog, Standby, Status};
 
 pub(super) fn render(overview: &Overview<'_>) -> String {
-    let Overview { archive, data, status, problems } = overview;
+    let Overview { archive, status, problems, notes } = overview;
     let mut lines = Vec::new();
     let system = status.system.map_or_else(String::new, |system| format!(", system {system}"));
     lines.push(("archive", format!("{archive}{system}")));
@@ -34,10 +34,7 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
         lines.push(("last prune", prune(status, known.prune.as_ref())));
         lines.push(("last verify", verify(status, known.verify.as_ref().map(VerifyReport::decisive))));
     }
-    let unreadable = known.map_or(&[][..], |known| &known.unreadable);
-    let held_up = data.and_then(|data| held_up(status, archive, data));
-    let dangers = known.map_or_else(Vec::new, |known| known.notes(status.at));
-    let notes = unreadable.iter().chain(&held_up).chain(&dangers).map(|what| format!("! {}\n", plain(what)));
+    let notes = notes.iter().map(|what| format!("! {}\n", plain(what)));
     let problems = problems.iter().map(|problem| format!("✗ {}\n", plain(problem)));
     pairs(lines) + &notes.chain(problems).collect::<String>()
 }
@@ -88,7 +85,7 @@ fn backlog(status: &Status) -> Option<String> {
 }
 
 /// Describes the consequences of a file that cannot be archived, and the command that shows the reason.
-fn held_up(status: &Status, archive: &str, data: &Path) -> Option<String> {
+pub(super) fn held_up(status: &Status, archive: &str, data: &Path) -> Option<String> {
     let (next, since) = status.backlog()?.held_up(status.at)?;
     Some(format!(
         "the server's disk fills since {}: it hands over {next} next, and nothing else before that is archived; as the server's \

@@ -111,6 +111,9 @@ fn json_output_contains_the_same_in_a_stable_shape() {
         assert!(age.is_string() || age.as_u64().unwrap() > 1_000_000, "{age}");
         *age = json!("AGE");
     }
+    let note = json.pointer_mut("/notes/0").unwrap();
+    assert!(note.as_str().unwrap().starts_with("the server's disk fills since"), "{note}");
+    *note = json!("NOTE");
     let bytes = (1 << 20) + HISTORY_CONTENT.len();
     let expected = json!({
         "archive": pusher.archive.url(),
@@ -119,10 +122,11 @@ fn json_output_contains_the_same_in_a_stable_shape() {
         "ok": true,
         "errors": [],
         "problems": [],
+        "notes": ["NOTE"],
         "lag_seconds": "AGE",
         "backlog": {
             "files": 2, "bytes": bytes, "oldest_since": "2001-02-03T23:30:00Z", "oldest_age_seconds": "AGE",
-            "next_file": HISTORY
+            "next_file": HISTORY, "stuck": false
         },
         "unarchived": null,
         "timelines": [
@@ -305,7 +309,7 @@ fn a_wrong_data_directory_or_cluster_is_reported() {
         (1, "0")
     );
     let other = ["--system-identifier", &OTHER_SYSTEM.to_string()];
-    CallOutput::of(status(&pusher, &other)).is_error(1, &["holds no file of system", other[1], "mounted"]);
+    CallOutput::of(status(&pusher, &other)).is_error(1, &["holds nothing of system", other[1], "mounted"]);
     let both = [&DATA[..], &other].concat();
     CallOutput::of(status(&pusher, &both)).is_error(2, &["is of system", &SYSTEM.to_string(), other[1]]);
     // Nobody has created it.

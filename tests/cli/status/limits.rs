@@ -193,7 +193,10 @@ fn the_last_verify_must_be_new_enough_and_must_not_have_failed() {
     let part = |ok| format!("\"ok\":true,\"failures\":0,\"scope\":\"names\",\"last_full\":{}", full(ok));
     noted(&pusher, "verify", &verified(&hours_ago(1), &part(false)));
     says(status(&pusher, &demands), 1, &["failed: 2 failures found\n"]);
-    assert_eq!(metrics(&told_prometheus(&pusher))["walkeep_last_verify_success"], "0");
+    let output = CallOutput::of(status(&pusher, &["--prometheus"]));
+    assert_eq!(output.status, 1, "it is a danger without any limit");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(metrics(&text)["walkeep_last_verify_success"], "0");
     noted(&pusher, "verify", &verified(&hours_ago(1), &part(true)));
     says(status(&pusher, &demands), 0, &["no failure"]);
     assert_eq!(metrics(&told_prometheus(&pusher))["walkeep_last_verify_success"], "1");

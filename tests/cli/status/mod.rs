@@ -1,5 +1,6 @@
 //! Tests of `walkeep status`.
 
 mod contract;
+mod dangers;
 mod forks;
 mod limits;

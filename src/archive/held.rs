@@ -1,0 +1,138 @@
+//! What an archive holds instead of a cluster's files: those of other clusters, or plain WAL files.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Archive, Backend};
+use crate::blocking::blocking;
+use crate::error::{Error, ErrorKind};
+use crate::wal::{SystemIdentifier, WalName};
+
+/// Time for a look that only makes a message better.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Maximum number of systems that a message names.
+const MOST_NAMED: usize = 5;
+
+/// What lies at the top of an archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Clusters that have a directory, in ascending order.
+    pub systems: Vec<SystemIdentifier>,
+    /// Number of plain WAL files, as `cp` leaves them: walkeep keeps none there.
+    pub plain: usize,
+}
+
+impl Held {
+    pub(super) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut held = Self::default();
+        for name in names {
+            match name.parse() {
+                Ok(system) => held.systems.push(system),
+                Err(_) => held.plain += usize::from(name.parse::<WalName>().is_ok()),
+            }
+        }
+        held.systems.sort_unstable();
+        held
+    }
+
+    /// Returns what to do about plain files; `None` if there are none.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        (self.plain > 0).then_some(
+            "walkeep reads no plain WAL files; archive each into a new directory: walkeep-archive --archive /mnt/new \
+             --system-identifier ID FILE, as the page \"Move from cp\" says",
+        )
+    }
+}
+
+/// Names what is held, after "holds"; empty if nothing is.
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if !self.systems.is_empty() {
+            let named: Vec<String> = self.systems.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+            let more = match self.systems.len() - named.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let noun = if self.systems.len() == 1 { "system" } else { "systems" };
+            parts.push(format!("{noun} {}{more}", named.join(", ")));
+        }
+        match self.plain {
+            0 => {}
+            1 => parts.push("1 plain WAL file, as cp leaves it".to_owned()),
+            plain => parts.push(format!("{plain} plain WAL files, as cp leaves them")),
+        }
+        f.write_str(&parts.join(" and "))
+    }
+}
+
+impl Archive {
+    /// Looks at what the archive holds; nothing if that takes long or fails. For messages: a fresh lookup comes before it.
+    pub async fn held(&self) -> Held {
+        tokio::time::timeout(PATIENCE, self.look()).await.unwrap_or_default()
+    }
+
+    async fn look(&self) -> Held {
+        if let Backend::Local(local) = &self.backend {
+            let root = local.root().to_owned();
+            let names = blocking(move || {
+                let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+                entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+            });
+            return Held::of(names.await.iter().map(String::as_str));
+        }
+        let Ok(listing) = self.list_directory(None).await else { return Held::default() };
+        let systems = listing.common_prefixes.iter().filter_map(|prefix| prefix.filename());
+        let files = listing.objects.iter().filter_map(|found| found.location.filename());
+        Held::of(systems.chain(files))
+    }
+
+    /// Returns the error for an archive that holds nothing of a cluster, which says what it does hold.
+    pub async fn holds_nothing_of(&self, system: SystemIdentifier, kind: ErrorKind) -> Error {
+        let held = self.held().await;
+        let instead = match held.to_string() {
+            nothing if nothing.is_empty() => String::new(),
+            held => format!(", but {held}"),
+        };
+        let what = format!("the archive {} holds nothing of system {system}{instead}", self.url);
+        let hint = held.remedy().unwrap_or("is it mounted, and is it this cluster's archive?");
+        Error::new(kind, what).hint(hint)
+    }
+
+    /// Completes the error of an archive that holds nothing of a cluster by what it does hold.
+    pub(super) async fn saying_what_is_held<T>(
+        &self,
+        system: SystemIdentifier,
+        found: Result<T, Error>,
+    ) -> Result<T, Error> {
+        match found {
+            Err(error) if error.kind() == ErrorKind::Empty => {
+                Err(self.holds_nothing_of(system, ErrorKind::Empty).await)
+            }
+            found => found,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_systems_and_plain_files_are_told_apart_and_counted() {
+        let said = |names: &[&str]| Held::of(names.iter().copied()).to_string();
+        assert_eq!(said(&[]), "");
+        assert_eq!(said(&["lost+found", "readme"]), "");
+        assert_eq!(said(&["7"]), "system 7");
+        assert_eq!(said(&["9", "8"]), "systems 8, 9");
+        assert_eq!(said(&["1", "2", "3", "4", "5", "6", "7"]), "systems 1, 2, 3, 4, 5 and 2 more");
+        let plain =
+            ["000000010000000000000001", "00000002.history", "000000010000000000000001.00000028.backup"];
+        assert_eq!(said(&plain[..1]), "1 plain WAL file, as cp leaves it");
+        assert_eq!(said(&plain), "3 plain WAL files, as cp leaves them");
+        assert_eq!(said(&["7", plain[0]]), "system 7 and 1 plain WAL file, as cp leaves it");
+        assert!(Held::of(plain).remedy().is_some() && Held::of(["7"]).remedy().is_none());
+    }
+}
