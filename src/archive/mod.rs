@@ -32,7 +32,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use tokio_util::sync::DropGuard;
 
-use crate::blocking::blocking;
+use crate::blocking::{Steady, blocking, step};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Content;
 use crate::limit::TimeLimit;
@@ -195,6 +195,7 @@ impl Archive {
             Backend::Local(local) => local.fetch(system, &key).await,
             Backend::Store(store) => store.fetch(&key).await,
         };
+        let fetched = fetched.map(|fetched| Fetched { reader: Box::new(Steady(fetched.reader)), ..fetched });
         let fetched = fetched.map_err(|error| match error.kind() {
             ErrorKind::Absent => {
                 let what = format!("{name} of system {system} is not in the archive {}", self.url);
@@ -212,7 +213,9 @@ impl Archive {
         name: impl Into<ArchivedName>,
     ) -> Result<bool, Error> {
         let key = key::key(system, name.into());
-        match self.objects().head(&key).await {
+        let found = self.objects().head(&key).await;
+        step();
+        match found {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => match self.failure("cannot ask for", &key, Asked::Look, error) {

@@ -27,6 +27,9 @@ use crate::wal::WalName;
 
 const PROGRAM: &str = "walkeep-archive";
 
+const TIMEOUT: &str = "Time limit, such as 30s, for a 16 MB segment; more in proportion for larger ones. An upload that moves may go on \
+     beyond it [default: 1m]";
+
 /// Maximum number of threads. Each takes memory, and more would only wait for each other to read and hash.
 const MOST_THREADS: usize = 4;
 
@@ -35,7 +38,7 @@ const MOST_THREADS: usize = 4;
 /// Exit status: 0 archived durably, or already archived with the same content; 1 failed, a retry may help; 2 wrong
 /// usage or configuration; 3 the archive has a different file under this name; 4 not an acceptable WAL file.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version)]
+#[command(name = PROGRAM, version, mut_arg("timeout", |timeout| timeout.help(TIMEOUT)))]
 struct Arguments {
     #[command(flatten)]
     common: Common,

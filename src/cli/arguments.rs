@@ -27,8 +27,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "ID")]
     pub(super) system_identifier: Option<SystemIdentifier>,
 
-    /// Time limit, such as 30s, for a 16 MB segment; more in proportion for larger ones [default: 1m; to restore 5m, on
-    /// a standby 30s]
+    /// Time limit, such as 30s. Each command says what it limits
     #[arg(long, value_name = "DURATION", env = "WALKEEP_TIMEOUT", hide_env_values = true)]
     timeout: Option<Timeout>,
 

@@ -13,7 +13,7 @@ use super::exit::ExitStatuses;
 use super::json::Problem;
 use super::print::{bytes, count, print, write_json};
 use super::progress::Bar;
-use super::tool::{Opened, Tool};
+use super::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool, Whole};
 use crate::archive::ArchiveUrl;
 use crate::backfill::{BackfillRequest, Backfilled, Means, Reason, backfill};
 use crate::error::{Error, ErrorKind};
@@ -29,6 +29,7 @@ use crate::work::Work;
 /// Exit status: 0 only incomplete files are missing; 1 a file could not be archived, or needs attention; 2 wrong
 /// usage or configuration.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_LONG_WORK)))]
 pub(super) struct Backfill {
     #[command(flatten)]
     common: Common,
@@ -44,6 +45,9 @@ pub(super) struct Backfill {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    whole: Whole,
 }
 
 /// JSON output.
@@ -83,8 +87,8 @@ struct PrintedFailed {
 
 impl Backfill {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
-        let Self { common, pgdata, dry_run, json } = self;
-        let tool = Tool { common, pgdata: Some(pgdata.clone()), json };
+        let Self { common, pgdata, dry_run, json, whole } = self;
+        let tool = Tool { common, pgdata: Some(pgdata.clone()), json, whole };
         let settings = tool.start_to_write(program, |given| given)?;
         let (system, outcome) = tool.work(&settings, async |opened, stop| {
             let Opened { archive, system, reading } = opened;

@@ -20,8 +20,12 @@ use crate::limit::TimeLimit;
 use crate::restore::{cannot_give_name, if_taken, read_verified};
 use crate::whole_file::Readers;
 
+const TIMEOUT: &str =
+    "Time limit, such as 30s, for a 16 MB segment; more in proportion for larger ones [default: 5m]";
+
 /// Print the original content of one archived file, verified
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT)))]
 pub(super) struct Cat {
     #[command(flatten)]
     common: Common,

@@ -14,6 +14,7 @@ use super::log;
 use super::owner::become_servers_user;
 use super::print::{print, write_json};
 use super::supervise::supervise;
+use super::tool::TIMEOUT_OF_ALL;
 use crate::call::unless_stopped;
 use crate::check::{CheckFinding, CheckRequest, CommandSettings, Invocation, Outcome, check};
 use crate::cluster::DataDirectory;
@@ -26,6 +27,7 @@ use crate::server::Server;
 ///
 /// Exit status: 0 all well; 1 something will not work; 2 wrong usage or configuration.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_ALL)))]
 pub(super) struct Check {
     #[command(flatten)]
     common: Common,

@@ -11,7 +11,7 @@ use super::json::Problem;
 use super::print::{bytes, count, plain, print, print_text, ratio, time, write_json};
 use super::shape::{ReachShape, TimelineShape};
 use super::table::table;
-use super::tool::{Opened, Tool};
+use super::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
 use crate::archive::ArchivedFile;
 use crate::catalog::{Catalog, Totals};
 use crate::coverage::BackupState;
@@ -23,6 +23,7 @@ use crate::work::Work;
 ///
 /// Exit status: 0 all listed; 1 something could not be read; 2 wrong usage or configuration.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_LONG_WORK)))]
 pub(super) struct List {
     #[command(flatten)]
     tool: Tool,

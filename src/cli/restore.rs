@@ -27,13 +27,16 @@ use crate::wal::SegmentName;
 
 const PROGRAM: &str = "walkeep-restore";
 
+const TIMEOUT: &str = "Time limit, such as 30s, for a 16 MB segment; more in proportion for larger ones. A transfer that moves may go \
+     on beyond it [default: 5m; on a standby 30s]";
+
 /// Restore one WAL file: restore_command = 'walkeep-restore %f %p'
 ///
 /// Exit status: 0 restored and verified; 1 proven absent from the archive, and not a gap; 75 unknown, on a standby,
 /// which retries, or in the last step of a promotion; 255 unknown, and recovery must stop rather than end early; 143
 /// stopped by SIGTERM. After SIGINT or SIGQUIT: as for unknown.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version)]
+#[command(name = PROGRAM, version, mut_arg("timeout", |timeout| timeout.help(TIMEOUT)))]
 struct Arguments {
     #[command(flatten)]
     common: Common,

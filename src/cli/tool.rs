@@ -14,12 +14,12 @@ use super::supervise::supervise;
 use super::{log, umask};
 use crate::archive::Archive;
 use crate::blocking::blocking;
-use crate::call::unless_stopped;
+use crate::call::{Ended, Hung, unless_hung, unless_stopped};
 use crate::catalog::Reading;
 use crate::cluster::DataDirectory;
-use crate::config::{Given, Settings};
+use crate::config::{Given, Settings, Timeout};
 use crate::error::{Error, ErrorKind};
-use crate::limit::TimeLimit;
+use crate::limit::{TimeLimit, as_text};
 use crate::wal::SystemIdentifier;
 
 /// Arguments of all maintenance commands.
@@ -35,7 +35,25 @@ pub(super) struct Tool {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+
+    #[command(flatten)]
+    pub(super) whole: Whole,
 }
+
+/// Limit of a whole command.
+#[derive(Debug, Args)]
+pub(super) struct Whole {
+    /// Time after which the command ends, done or not, such as 4h: for what runs unattended
+    #[arg(long, value_name = "DURATION")]
+    give_up_after: Option<Timeout>,
+}
+
+/// Help text of `--timeout` for commands whose work has no limit as a whole.
+pub(super) const TIMEOUT_OF_LONG_WORK: &str = "Time for which what fails is tried again, and for which nothing may move: an archive that hangs ends the command \
+     [default: 1m]";
+
+/// Help text of `--timeout` for commands that end within it.
+pub(super) const TIMEOUT_OF_ALL: &str = "Time limit of the whole command, such as 30s [default: 1m]";
 
 /// An open archive, with the cluster whose files are meant.
 pub(super) struct Opened {
@@ -78,19 +96,30 @@ impl Tool {
         Ok(settings)
     }
 
-    /// Runs long work until it is done or a signal ends it. The time limit applies to each request, not to the whole.
+    /// Runs long work until it is done, until nothing has moved for the time limit, or until a signal or the limit of the
+    /// whole command ends it.
     pub(super) fn work<T>(
         &self,
         settings: &Settings,
         work: impl AsyncFnOnce(Opened, CancellationToken) -> Result<T, Error>,
     ) -> Result<T, ExitCode> {
-        let no_limit = TimeLimit::new(Instant::now(), Duration::MAX);
-        let done = supervise(&no_limit, async |stop| {
-            let opening = self.open(settings);
-            let opened = unless_stopped(&stop, opening, "stopped before anything was done").await?;
-            work(opened, stop).await
+        let whole = self.whole.give_up_after.map_or(Duration::MAX, |whole| whole.0);
+        let limit = TimeLimit::new(Instant::now(), whole);
+        let patience = settings.tool.timeout;
+        let done = supervise(&limit, async |stop| {
+            let working = async {
+                let opening = self.open(settings);
+                let opened = unless_stopped(&stop, opening, "stopped before anything was done").await?;
+                work(opened, stop.clone()).await
+            };
+            unless_hung(patience, working).await.unwrap_or_else(|Hung| Err(hung(settings, patience)))
         });
-        Ok(done.map_err(|ended| self.statuses().report_ended(&ended))?)
+        Ok(done.map_err(|ended| self.statuses().report_ended(&of_whole(ended, &limit)))?)
+    }
+
+    /// Returns the limit of a command that ends within `timeout` by itself.
+    pub(super) fn within(&self, timeout: Duration) -> Duration {
+        self.whole.give_up_after.map_or(timeout, |whole| whole.0.min(timeout))
     }
 
     /// Opens the archive and determines the cluster: as given, from the data directory, or the only one in the
@@ -111,4 +140,22 @@ impl Tool {
         };
         Ok(Opened { archive, system, reading })
     }
+}
+
+/// Creates the error of a command that has waited for nothing.
+fn hung(settings: &Settings, patience: Duration) -> Error {
+    let archive = &settings.archive.url;
+    let what = format!("gave up, because nothing has moved for {}", as_text(patience));
+    Error::new(ErrorKind::Unavailable, what)
+        .hint(format!("does {archive} answer, or does its mount hang? --timeout is the limit for that"))
+        .timed_out(true)
+}
+
+/// Names the flag in the error of a command that has reached the limit of the whole.
+fn of_whole(ended: Ended, limit: &TimeLimit) -> Ended {
+    if ended.by.is_some() || !limit.left().is_zero() || ended.error.kind() != ErrorKind::Stopped {
+        return ended;
+    }
+    let what = format!("gave up after {}, as --give-up-after says", limit.total_as_text());
+    Error::new(ErrorKind::Stopped, what).into()
 }

@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Archive, ArchiveOptions, ArchivedName, Created};
-use crate::blocking::blocking;
+use crate::blocking::{Steady, blocking};
 use crate::call::{retry, unless_stopped, warning};
 use crate::cluster::Caller;
 use crate::error::{Error, ErrorKind};
@@ -356,7 +356,7 @@ fn unacceptable(path: &Path, why: &str) -> Error {
 fn compress(examined: Examined, request: &PushRequest) -> Result<Encoded<File>, Error> {
     let Examined { fields, size, identity, pages, checked, file } = examined;
     let path = &request.path;
-    let mut content = Looked { input: Cursor::new(checked).chain(file), pages };
+    let mut content = Looked { input: Steady(Cursor::new(checked).chain(file)), pages };
     let mut overflow_directory = None;
     let open = || {
         let (file, directory) = request.overflow.open()?;

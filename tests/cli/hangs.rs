@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -17,6 +18,9 @@ use support::{
     ready::{name, note, pusher_with, unmark_all},
     restore::{SYSTEM, Scene, TARGET},
     running::{Outcome, Running, outcome_of},
+    sandbox::Sandbox,
+    store::fault::{Fault, Matching::Any},
+    store_scene::StoreScene,
 };
 
 /// Much less than any time limit that must not be reached, and much more than a busy machine needs.
@@ -109,4 +113,96 @@ fn a_restore_that_is_done_does_not_wait_for_its_data_directory_to_answer() {
     assert_eq!((status, stderr.as_str()), (0, ""));
     assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
     assert!(fs::read(scene.standby.join(TARGET)).unwrap() == content);
+}
+
+/// The commands without a time limit for the whole, each with its required arguments.
+const LONG: [&[&str]; 3] = [&["list"], &["verify"], &["prune", "--keep-backups", "1"]];
+
+/// Asserts that each of these commands ends with status 1 and this message, in one line, although the archive hangs.
+fn each_ends(words: &str, calls: impl Iterator<Item = Command>) {
+    let started = Instant::now();
+    let running: Vec<Running> = calls.map(Running::start).collect();
+    for running in running {
+        let Outcome { status, stderr } = running.end();
+        assert_eq!((status, stderr.lines().count()), (1, 1), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_command_for_the_archive_ends_once_nothing_has_moved_for_its_time_limit() {
+    let system = SYSTEM.to_string();
+    let words = "gave up, because nothing has moved for 2s; does ";
+    let (scene, _) = Scene::with_segment();
+    let call = |tool: &[&str], more: &[&str]| {
+        let mut command = scene.sandbox.walkeep();
+        command.args(tool).args(["--archive", scene.archive.url(), "--timeout", "2s"]).args(more);
+        command.stdout(Stdio::null());
+        command
+    };
+    // Opening a named pipe blocks, as on a mount whose server does not answer.
+    let data = scene.sandbox.directory("hung");
+    fs::create_dir(data.join("global")).unwrap();
+    make_fifo(&data.join("global/pg_control"));
+    each_ends(words, LONG.iter().map(|tool| call(tool, &["--pgdata", data.to_str().unwrap()])));
+    each_ends(words, std::iter::once(call(&["backfill"], &["--pgdata", data.to_str().unwrap()])));
+    for tool in ["status", "check"] {
+        let started = Instant::now();
+        let Outcome { status, stderr } = outcome_of(call(&[tool], &["--pgdata", data.to_str().unwrap()]));
+        assert_eq!(status, 1, "{tool}: {stderr}");
+        assert!(started.elapsed() < PROMPTLY, "{tool}: {:?}", started.elapsed());
+    }
+    let reports = Path::new(scene.archive.url()).join(&system).join("reports");
+    fs::create_dir(&reports).unwrap();
+    make_fifo(&reports.join("acknowledged.json"));
+    each_ends(words, std::iter::once(call(&["verify"], &["--system-identifier", &system])));
+
+    let (mut store, _) = StoreScene::with_segment();
+    store.set("AWS_READ_TIMEOUT", "1h");
+    store.store.break_with(Any, Fault::Hang);
+    let call = |tool: &&[&str]| {
+        let mut command = store.command(&store.primary, store.sandbox.walkeep());
+        command.args(*tool).args(["--timeout", "2s", "--system-identifier", &system]);
+        command.stdout(Stdio::null());
+        command
+    };
+    each_ends(words, LONG.iter().map(call));
+}
+
+#[test]
+fn a_command_ends_at_the_limit_of_the_whole_although_something_moves() {
+    let (mut scene, _) = StoreScene::with_segment();
+    scene.set("AWS_READ_TIMEOUT", "1h");
+    scene.store.break_with(Any, Fault::Trickle);
+    let system = SYSTEM.to_string();
+    let call = |tool: &&[&str]| {
+        let mut command = scene.command(&scene.primary, scene.sandbox.walkeep());
+        command.args(*tool).args(["--give-up-after", "2s", "--system-identifier", &system]);
+        command.stdout(Stdio::null());
+        command
+    };
+    each_ends("gave up after 2s, as --give-up-after says", LONG.iter().map(call));
+}
+
+#[test]
+fn each_command_says_what_its_time_limit_is_for() {
+    let sandbox = Sandbox::new();
+    let help = |mut command: Command, of: &[&str]| {
+        let output = command.args(of).arg("--help").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let says = |text: String, words: &str| assert!(text.contains(words), "{words}: {text}");
+    says(help(sandbox.walkeep_archive(), &[]), "for a 16 MB segment; more in proportion");
+    says(help(sandbox.walkeep_restore(), &[]), "[default: 5m; on a standby 30s]");
+    says(help(sandbox.walkeep(), &["cat"]), "[default: 5m]");
+    for tool in ["check", "status"] {
+        says(help(sandbox.walkeep(), &[tool]), "Time limit of the whole command, such as 30s [default: 1m]");
+    }
+    for tool in ["list", "verify", "prune", "backfill"] {
+        let text = help(sandbox.walkeep(), &[tool]);
+        assert!(text.contains("--give-up-after <DURATION>"), "{text}");
+        says(text, "an archive that hangs ends the command [default: 1m]");
+    }
 }

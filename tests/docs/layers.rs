@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Private helper modules, which are not listed, each with the first module that may use it.
-const HELPERS: [(&str, &str); 2] = [("blocking", "archive"), ("scene", "list")];
+const HELPERS: [(&str, &str); 2] = [("blocking", "call"), ("scene", "list")];
 
 /// Sources of the two crates, from the ground up.
 const CORE: &str = "core/src";

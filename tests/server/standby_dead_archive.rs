@@ -93,7 +93,7 @@ fn a_slow_store_still_feeds_a_standby_after_a_hang() {
     let standby = standby(&sandbox, &primary, &configuration, "100ms");
     store.break_with(Matching::Gets, Fault::Hang);
     let says = |seconds| format!("nothing was sent or received for {seconds} seconds");
-    wait_until("it hangs", || standby.log().contains(&says(10)));
+    wait_until("it hangs", || standby.log().contains(&says(20)));
     wait_until("that is known", || standby.log().contains(&says(2)));
     take_orders(&primary);
     store.heal();

@@ -213,8 +213,9 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Rounds up to seconds.
-fn as_text(duration: Duration) -> String {
+/// Formats a duration, rounded up to seconds: `4m 59s`.
+#[must_use]
+pub fn as_text(duration: Duration) -> String {
     let seconds = i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
     format!("{:#}", jiff::SignedDuration::from_secs(seconds))
 }

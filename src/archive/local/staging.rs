@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::naming::give_name;
 use crate::archive::content::for_each_part;
-use crate::blocking::blocking;
+use crate::blocking::{blocking, step};
 use crate::frame::Content;
 use crate::whole_file::flush;
 
@@ -25,10 +25,10 @@ pub(super) async fn publish(path: PathBuf, content: Content<File>) -> io::Result
     let name = staging.path.clone();
     blocking(move || {
         match content {
-            Content::Memory(chunks) => chunks.iter().try_for_each(|chunk| staged.write_all(chunk))?,
+            Content::Memory(chunks) => chunks.iter().try_for_each(|chunk| write(&mut staged, chunk))?,
             Content::Overflow { head, file, bytes } => {
                 staged.write_all(&head)?;
-                for_each_part(&file, bytes, |part| staged.write_all(part))?;
+                for_each_part(&file, bytes, |part| write(&mut staged, part))?;
             }
         }
         staged.sync_all()?;
@@ -38,6 +38,11 @@ pub(super) async fn publish(path: PathBuf, content: Content<File>) -> io::Result
     .await?;
     staging.forget();
     Ok(())
+}
+
+fn write(staged: &mut File, part: &[u8]) -> io::Result<()> {
+    step();
+    staged.write_all(part)
 }
 
 /// Creates a staging file next to `path`: `NAME#1`, or with the first number that is free. `object_store` leaves files with such

@@ -16,7 +16,7 @@ use super::rights::failed_for_good;
 use crate::archive::failure::Asked;
 use crate::archive::inventory::{Inventory, OtherFile};
 use crate::archive::remove::stopped_deleting;
-use crate::blocking::blocking;
+use crate::blocking::{blocking, step};
 use crate::error::Error;
 use crate::wal::SystemIdentifier;
 use object_store::path::Path as Key;
@@ -99,6 +99,7 @@ async fn delete_paths(
             if stop.is_cancelled() {
                 return Err(stopped_deleting());
             }
+            step();
             match fs::remove_file(&path) {
                 Ok(()) => drop(sender.send(index)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -145,6 +146,7 @@ impl Walk {
         };
         let mut number = 0;
         for entry in entries {
+            step();
             number += 1;
             self.entry(&entry.map_err(at)?, key, depth)?;
         }

@@ -27,6 +27,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use tokio::time::{Instant, sleep};
 
 use super::sockets::{Sockets, Unsent};
+use crate::blocking::step;
 use crate::limit::{TELLING_BYTES, TimeLimit};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -116,6 +117,7 @@ impl Movement {
 
     /// Records a movement.
     fn note(&self) {
+        step();
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -155,7 +157,10 @@ impl Movement {
             let between_looks = (limit / (LOOKS + 1)).min(MOST_BETWEEN_LOOKS);
             tokio::select! {
                 biased;
-                outcome = &mut work => return Ok(outcome),
+                outcome = &mut work => {
+                    step();
+                    return Ok(outcome);
+                }
                 () = sleep(limit.saturating_sub(self.still()).min(TICK).min(between_looks)) => {
                     let limit = self.limit.now();
                     if let Some(sockets) = &self.sockets

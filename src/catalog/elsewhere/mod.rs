@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::blocking::step;
 use crate::coverage::BaseBackup;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
@@ -92,6 +93,7 @@ fn failed(path: &Path, what: &str) -> Error {
 
 /// Opens a file and returns it with its modification time; `None` if it does not exist.
 fn open(path: &Path) -> Result<Option<(File, Timestamp)>, Error> {
+    step();
     let opened = File::open(path).and_then(|file| {
         let written = file.metadata()?.modified()?;
         Ok((file, Timestamp::try_from(written).unwrap_or(Timestamp::MAX)))

@@ -8,6 +8,7 @@ use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
 
 use super::open;
+use crate::blocking::Steady;
 use crate::error::Error;
 
 /// A tar archive.
@@ -77,7 +78,7 @@ impl Packed {
     ) -> io::Result<Option<T>> {
         let mut file = &self.file;
         file.rewind()?;
-        self.packing.find(file, |path, size, content| ask(Member { path, size, content }))
+        self.packing.find(Steady(file), |path, size, content| ask(Member { path, size, content }))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::catalog::LabelPattern;
 use crate::cli::exit::ExitStatuses;
 use crate::cli::print::{plain, print, time, write_json};
 use crate::cli::progress::Bar;
-use crate::cli::tool::{Opened, Tool};
+use crate::cli::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, LongTime, Settings, Timeline};
 use crate::error::{Error, ErrorKind};
@@ -29,6 +29,7 @@ use crate::work::Work;
 ///
 /// Exit status: 0 done, or nothing to do; 1 in doubt, or the work failed; 2 wrong usage or configuration.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_LONG_WORK)))]
 pub(super) struct Prune {
     #[command(flatten)]
     tool: Tool,

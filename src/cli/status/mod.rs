@@ -16,7 +16,7 @@ use crate::cli::exit::ExitStatuses;
 use crate::cli::output::Output;
 use crate::cli::print::print_text;
 use crate::cli::supervise::supervise;
-use crate::cli::tool::Tool;
+use crate::cli::tool::{TIMEOUT_OF_ALL, Tool};
 use crate::cluster::DataDirectory;
 use crate::config::Given;
 use crate::error::{Error, ErrorKind};
@@ -34,6 +34,7 @@ use limits::Limits;
 /// Exit status: 0 all well; 1 a limit is exceeded, a recovery is in danger, or the archive cannot be asked; 2 wrong
 /// usage or configuration.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_ALL)))]
 pub(super) struct Status {
     #[command(flatten)]
     tool: Tool,
@@ -68,7 +69,7 @@ impl Status {
         let started = Instant::now();
         let settings =
             self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given })?;
-        let limit = TimeLimit::new(started, settings.tool.timeout);
+        let limit = TimeLimit::new(started, self.tool.within(settings.tool.timeout));
         let status = supervise(&limit, async |stop| {
             let request = StatusRequest {
                 system: self.tool.common.system_identifier,

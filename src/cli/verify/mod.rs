@@ -12,7 +12,7 @@ use crate::catalog::LabelPattern;
 use crate::cli::exit::ExitStatuses;
 use crate::cli::print::print_text;
 use crate::cli::progress::Bar;
-use crate::cli::tool::{Opened, Tool};
+use crate::cli::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
 use crate::config::{Given, Settings, Timeline, Timeout};
 use crate::reports::Extent;
 use crate::verify::{ContentRequest, Percent, Since, Target, VerifyRequest, verify};
@@ -25,6 +25,7 @@ use crate::work::Work;
 /// Exit status: 0 nothing endangers a recovery; 1 something does, or the verification is incomplete; 2 wrong usage or
 /// configuration.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_LONG_WORK)))]
 pub(super) struct Verify {
     #[command(flatten)]
     tool: Tool,
