@@ -14,6 +14,7 @@ mod inventory;
 mod key;
 mod local;
 mod name;
+mod place;
 mod probe;
 mod remove;
 mod report;
@@ -46,6 +47,7 @@ pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles
 use local::Local;
 pub use local::{Abilities, Way};
 pub use name::{ArchivedName, Mismatch};
+pub use place::StorePlace;
 pub use probe::{Conditions, Probe};
 pub use report::Report;
 pub use same::Sameness;

@@ -15,6 +15,9 @@ pub struct Probe<'a> {
     content: Bytes,
 }
 
+/// Name of the file, below the archive's URL.
+const PROBE: &str = "walkeep-check-probe";
+
 /// Reaction of an archive to creating a file that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conditions {
@@ -27,12 +30,11 @@ pub enum Conditions {
 }
 
 impl Archive {
-    /// Creates a probe with a unique name.
+    /// Creates a probe. All have one name and one content, so that no archive that forbids deletion fills with them.
     #[must_use]
     pub fn probe(&self) -> Probe<'_> {
-        let name = format!("walkeep-check-{:016x}", fastrand::u64(..));
-        let content = format!("{name}: written by \"walkeep check\", which should have removed it\n");
-        Probe { archive: self, key: Key::from(name), content: content.into() }
+        let content = format!("{PROBE}: written by \"walkeep check\", which removes it if it may\n");
+        Probe { archive: self, key: Key::from(PROBE), content: content.into() }
     }
 }
 
@@ -43,9 +45,11 @@ impl Probe<'_> {
         self.key.as_ref()
     }
 
-    /// Creates the file, conditionally if the archive supports that.
+    /// Creates the file, conditionally if the archive supports that. It may be there already, from a check that could not
+    /// remove it or that runs at the same time: who may not create files is told so before that.
     pub async fn create(&self) -> Result<(), Error> {
         match self.put(PutMode::Create).await {
+            Err(RequestFailure::Taken) => Ok(()),
             Err(RequestFailure::Unconditional) => {
                 self.put(PutMode::Overwrite).await.map_err(RequestFailure::into_error)
             }
@@ -55,6 +59,14 @@ impl Probe<'_> {
 
     /// Creates the file again, which the archive should refuse.
     pub async fn create_again(&self) -> Result<Conditions, Error> {
+        match self.try_again().await? {
+            // Another check may have removed it just before.
+            Conditions::Ignored => self.try_again().await,
+            conditions => Ok(conditions),
+        }
+    }
+
+    async fn try_again(&self) -> Result<Conditions, Error> {
         match self.put(PutMode::Create).await {
             Ok(()) => Ok(Conditions::Ignored),
             Err(RequestFailure::Taken) => Ok(Conditions::Honoured),
@@ -73,9 +85,12 @@ impl Probe<'_> {
     pub async fn read(&self) -> Result<(), Error> {
         let reading = async { self.archive.objects().get(&self.key).await?.bytes().await };
         let what = "cannot read";
-        let content = reading
-            .await
-            .map_err(|error| self.archive.failure(what, &self.key, Asked::Read, error).into_error())?;
+        let content = reading.await.map_err(|error| {
+            // A store has to prove it: its other answers of that kind may be anybody's.
+            let is_absent = !self.archive.is_store() && matches!(error, object_store::Error::NotFound { .. });
+            let failure = self.archive.failure(what, &self.key, Asked::Read, error).into_error();
+            if is_absent { failure.of_kind(ErrorKind::Absent) } else { failure }
+        })?;
         if content == self.content {
             Ok(())
         } else {
@@ -94,7 +109,11 @@ impl Probe<'_> {
 
     /// Removes the file.
     pub async fn remove(&self) -> Result<(), Error> {
-        let removed = self.archive.objects().delete(&self.key).await;
+        let removed = match self.archive.objects().delete(&self.key).await {
+            // By another check.
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            removed => removed,
+        };
         removed.map_err(|e| self.archive.failure("cannot delete", &self.key, Asked::Delete, e).into_error())
     }
 }

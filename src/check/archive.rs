@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 
-use super::{CheckFinding, Outcome};
-use crate::archive::{Archive, ConditionalPut, Conditions, MUCH_SKEW, Probe, clock_difference};
+use super::{CheckFinding, rights};
+use crate::archive::{Archive, ConditionalPut, Conditions, MUCH_SKEW, clock_difference};
 use crate::call::{retry, warning};
 use crate::limit::TimeLimit;
 
@@ -15,7 +15,12 @@ const SOME_SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// Longest time for which failed requests are tried again: whoever runs the check waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) async fn check(archive: &Archive, limit: &TimeLimit, findings: &mut Vec<CheckFinding>) {
+pub(super) async fn check(
+    archive: &Archive,
+    restore_only: bool,
+    limit: &TimeLimit,
+    findings: &mut Vec<CheckFinding>,
+) {
     let started = Instant::now();
     let patience = TimeLimit::new(started, PATIENCE.min(limit.left() / 4));
     let waiting = warning(|| patience.left_as_text());
@@ -44,39 +49,15 @@ pub(super) async fn check(archive: &Archive, limit: &TimeLimit, findings: &mut V
     findings.extend(archive.is_unguarded_mount().await.then(unguarded_mount));
     findings.extend(archive.address().map(|address| encryption(address, archive.verifies_certificate())));
     findings.extend(archive.clock_ahead().map(clock));
-    let probe = archive.probe();
-    if let Err(error) = probe.create().await {
-        findings.push(CheckFinding::failed("create", &error));
-        return;
+    if restore_only {
+        rights::read_only(archive, &patience, findings).await;
+    } else {
+        rights::create_and_delete(archive, &patience, findings).await;
     }
-    findings.push(CheckFinding::pass("create", "a file can be created"));
-    try_out(archive, &probe, findings).await;
-    // Whatever else has failed. Archiving and restoring need no deletion, and some archives forbid it on purpose.
-    findings.push(match probe.remove().await {
-        Ok(()) => CheckFinding::pass("delete", "a file can be deleted"),
-        Err(error) => CheckFinding { outcome: Outcome::Note, ..CheckFinding::failed("delete", &error) }
-            .hint(format!("nothing can be pruned; {} is left in the archive", probe.name())),
-    });
-}
-
-async fn try_out(archive: &Archive, probe: &Probe<'_>, findings: &mut Vec<CheckFinding>) {
-    findings.push(CheckFinding::of(
-        "read",
-        probe.read().await.map(|()| "a file reads back as it was written".to_owned()),
-    ));
-    findings.push(match probe.is_listed().await {
-        Ok(true) => CheckFinding::pass("list", "a file is listed"),
-        Ok(false) => CheckFinding::fail("list", "a file that was just created is not listed"),
-        Err(error) => CheckFinding::failed("list", &error),
-    });
-    findings.push(match probe.create_again().await {
-        Ok(conditions) => conditional(conditions, archive.conditional_put()),
-        Err(error) => CheckFinding::failed("conditional", &error),
-    });
 }
 
 /// Compares the archive's reaction to creating an existing file with the setting.
-fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> CheckFinding {
+pub(super) fn conditional(found: Conditions, (set, known): (ConditionalPut, bool)) -> CheckFinding {
     let name = "conditional";
     let race = "two servers that archive the same name at the same moment could still overwrite each other, and the first one \
                 not notice";
@@ -152,6 +133,7 @@ fn clock(ahead: SignedDuration) -> CheckFinding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Outcome;
 
     #[test]
     fn a_store_that_overwrites_fails_only_where_walkeep_relies_on_it() {

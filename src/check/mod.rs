@@ -10,7 +10,9 @@ mod destination;
 mod keeping;
 mod mounts;
 mod place;
+mod policy;
 mod restore;
+mod rights;
 mod server;
 mod space;
 mod user;
@@ -30,6 +32,7 @@ use crate::server::Server;
 pub use command::Invocation;
 use destination::Commands;
 pub use destination::{CommandSettings, Resolve};
+pub use policy::{Purpose, policy};
 
 /// Subjects of the check.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ pub struct CheckRequest {
     pub data: Option<DataDirectory>,
     /// Running server.
     pub server: Option<Server>,
+    /// `true` to create and delete nothing in the archive.
+    pub restore_only: bool,
     /// `true` to run the `restore_command` of the data directory.
     pub restore: bool,
     /// Directories that contain base backups.
@@ -127,7 +132,7 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     let users = local.as_ref().and_then(DataDirectory::owner);
     let own = rustix::process::geteuid().as_raw();
     findings.extend(user::check(own, users));
-    archive::check(&archive, limit, &mut findings).await;
+    archive::check(&archive, request.restore_only, limit, &mut findings).await;
     // What has failed there would only fail again.
     if findings.iter().any(|finding| finding.name == "create" && finding.outcome != Outcome::Fail) {
         place::check(&archive, local.clone(), &mut findings).await;
@@ -206,6 +211,7 @@ mod tests {
             data: Some(scene.data()),
             server: None,
             restore: false,
+            restore_only: false,
             backup_directories: Vec::new(),
             labels: Labels::default(),
         };

@@ -16,7 +16,9 @@ use super::print::{print, write_json};
 use super::supervise::supervise;
 use super::tool::TIMEOUT_OF_ALL;
 use crate::call::unless_stopped;
-use crate::check::{CheckFinding, CheckRequest, CommandSettings, Invocation, Outcome, check};
+use crate::check::{
+    CheckFinding, CheckRequest, CommandSettings, Invocation, Outcome, Purpose, check, policy,
+};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, Settings};
 use crate::error::Error;
@@ -45,6 +47,14 @@ pub(super) struct Check {
     #[arg(long, requires = "pgdata")]
     restore: bool,
 
+    /// Create and delete nothing in the archive: for a host that may only read it
+    #[arg(long, conflicts_with = "pg_url")]
+    restore_only: bool,
+
+    /// Print the rights that this work needs in the archive, ready to hand on, and do nothing else; asks nobody
+    #[arg(long, value_name = "WORK", conflicts_with_all = ["json", "pgdata", "pg_url", "restore_only"])]
+    print_policy: Option<Work>,
+
     /// Include base backups that pg_basebackup has written to this directory or below; may be repeated
     #[arg(long, value_name = "DIRECTORY")]
     backup_dir: Vec<PathBuf>,
@@ -52,6 +62,30 @@ pub(super) struct Check {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Work that needs rights.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Work {
+    /// walkeep-archive, walkeep backfill, walkeep check
+    Archive,
+    /// walkeep-restore, walkeep list, status and cat, walkeep check --restore-only
+    Restore,
+    /// walkeep prune
+    Prune,
+    /// walkeep verify
+    Verify,
+}
+
+impl Work {
+    fn purpose(self) -> Purpose {
+        match self {
+            Self::Archive => Purpose::Archive,
+            Self::Restore => Purpose::Restore,
+            Self::Prune => Purpose::Prune,
+            Self::Verify => Purpose::Verify,
+        }
+    }
 }
 
 /// JSON output.
@@ -76,6 +110,11 @@ impl Check {
         let mut settings =
             Settings::load(&given).map_err(|error| statuses.report_early(program, format, &error))?;
         log::start(program, settings.log_format, self.common.verbose);
+        if let Some(work) = self.print_policy {
+            let text = policy(&settings.archive, work.purpose()).map_err(|error| statuses.report(&error))?;
+            print(|to| to.write_all(text.as_bytes()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let server = self.pg_url.as_deref().map(Server::new).transpose();
         let server = server.map_err(|error| statuses.report_early(program, format, &error))?;
         let of_server = server.as_ref().filter(|_| self.pgdata.is_none() && geteuid().is_root());
@@ -88,6 +127,7 @@ impl Check {
             data: self.pgdata.map(DataDirectory::named),
             server,
             restore: self.restore,
+            restore_only: self.restore_only,
             backup_directories: settings.keep.backup_dirs,
             labels: settings.keep.backup_labels,
             own: CommandSettings {

@@ -44,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Fetched;
 use crate::archive::failure::{Asked, RequestFailure};
+use crate::archive::place::StorePlace;
 use crate::archive::remove::stopped_deleting;
 use crate::archive::url::{Provider, StoreUrl};
 use crate::error::{Error, ErrorKind};
@@ -356,6 +357,21 @@ fn resolve(url: &StoreUrl, options: &StoreOptions) -> Result<Resolved, Error> {
         profile::fill_in(&mut resolved, &options.environment)?;
     }
     Ok(resolved)
+}
+
+/// Returns what a policy has to name. Reads no profile.
+pub(super) fn place(url: &StoreUrl, options: &StoreOptions) -> Result<StorePlace, Error> {
+    let resolved = settings(url, options)?;
+    let setting = |name: &str| resolved.provider.get(name).cloned();
+    Ok(StorePlace {
+        provider: url.provider,
+        bucket: url.bucket.clone(),
+        prefix: url.prefix.to_string(),
+        region: setting("aws_region").or_else(|| setting("aws_default_region")),
+        account: setting("azure_storage_account_name"),
+        encryption_key: setting("aws_sse_kms_key_id"),
+        tags: resolved.storage.has_tags(),
+    })
 }
 
 fn settings(url: &StoreUrl, options: &StoreOptions) -> Result<Resolved, Error> {

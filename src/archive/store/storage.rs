@@ -30,6 +30,11 @@ impl Storage {
         options
     }
 
+    /// Returns `true` if files get tags, which may need a right of its own.
+    pub(super) fn has_tags(&self) -> bool {
+        !self.tags.encoded().is_empty()
+    }
+
     /// Sets the storage class. Refuses one from which no recovery could read.
     pub(super) fn set_class(&mut self, provider: Provider, value: &str) -> Result<(), String> {
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';

@@ -27,6 +27,32 @@ pub enum Matching {
     Of(&'static str),
     /// HEADs of objects with this name after the last slash.
     HeadsOf(&'static str),
+    /// Requests that need this right, in the words of Amazon's policies.
+    Needing(Right),
+}
+
+/// A right to make requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    PutObject,
+    GetObject,
+    ListBucket,
+    DeleteObject,
+}
+
+impl Right {
+    pub const ALL: [Self; 4] = [Self::PutObject, Self::GetObject, Self::ListBucket, Self::DeleteObject];
+
+    fn is_needed(self, request: &Request) -> bool {
+        let of_object = request.names_an_object();
+        match self {
+            Self::PutObject => request.method == "PUT",
+            Self::GetObject => of_object && matches!(&*request.method, "GET" | "HEAD"),
+            Self::ListBucket => !of_object && request.method == "GET",
+            // A POST to the bucket deletes several.
+            Self::DeleteObject => matches!(&*request.method, "DELETE" | "POST"),
+        }
+    }
 }
 
 impl Matching {
@@ -43,6 +69,7 @@ impl Matching {
             Self::GetsBefore(end) => of_object("GET") && request.file_name() < end,
             Self::Of(name) => (of_object("GET") || of_object("HEAD")) && request.file_name() == name,
             Self::HeadsOf(name) => of_object("HEAD") && request.file_name() == name,
+            Self::Needing(right) => right.is_needed(request),
         }
     }
 }

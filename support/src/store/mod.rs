@@ -37,7 +37,7 @@ use tokio_rustls::TlsAcceptor;
 use self::{
     background::Background,
     connection::{Api, Server},
-    fault::{Fault, Matching},
+    fault::{Fault, Matching, Right},
     google::Google,
     identity::Identity,
     request::Request,
@@ -207,6 +207,17 @@ impl Store {
     /// Ignores `If-None-Match` from now on, as servers do that do not support it for PUT.
     pub fn ignore_conditions(&self) {
         self.server.rules.set_conditions(Conditions::Ignored);
+    }
+
+    /// Denies from now on what needs another right than these, as Amazon does it.
+    pub fn grant_only(&self, rights: &[Right]) {
+        for right in Right::ALL.into_iter().filter(|right| !rights.contains(right)) {
+            let denial = Fault::Answer { status: 403, code: "AccessDenied", message: "Access Denied" };
+            self.break_with(Matching::Needing(right), denial);
+            if right == Right::ListBucket {
+                self.server.rules.hide_absence();
+            }
+        }
     }
 
     /// Answers a PUT with `If-None-Match` with 501 NotImplemented from now on.

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use async_trait::async_trait;
@@ -31,11 +34,21 @@ pub(super) enum Conditions {
 pub(super) struct Rules {
     root: PathBuf,
     conditions: Arc<Mutex<Conditions>>,
+    hides_absence: Arc<AtomicBool>,
 }
 
 impl Rules {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), conditions: Arc::new(Mutex::new(Conditions::Honoured)) }
+        Self {
+            root: root.to_owned(),
+            conditions: Arc::new(Mutex::new(Conditions::Honoured)),
+            hides_absence: Arc::default(),
+        }
+    }
+
+    /// Answers about an object that does not exist as Amazon does to whoever may not list the bucket.
+    pub(super) fn hide_absence(&self) {
+        self.hides_absence.store(true, SeqCst);
     }
 
     pub(super) fn set_conditions(&self, conditions: Conditions) {
@@ -55,6 +68,13 @@ impl S3Access for Rules {
                 if !self.root.join(&**bucket).is_dir() =>
             {
                 Err(s3_error!(NoSuchBucket))
+            }
+            S3Path::Object { bucket, key }
+                if self.hides_absence.load(SeqCst)
+                    && matches!(context.s3_op().name(), "GetObject" | "HeadObject")
+                    && !self.root.join(&**bucket).join(&**key).is_file() =>
+            {
+                Err(s3_error!(AccessDenied, "Access Denied"))
             }
             // A directory of s3s-fs is a prefix of keys, not an object.
             S3Path::Object { bucket, key }

@@ -3,3 +3,4 @@
 mod archiving;
 mod contract;
 mod doctor;
+mod rights;

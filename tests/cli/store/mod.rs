@@ -9,6 +9,7 @@ mod forms;
 mod google;
 mod races;
 mod requests;
+mod rights;
 mod slow_link;
 mod storage;
 mod support;

@@ -1,0 +1,86 @@
+//! What may be done in the archive, tried out on a file of the check's own.
+
+use super::archive::conditional;
+use super::{CheckFinding, Outcome};
+use crate::archive::{Archive, Probe};
+use crate::call::{retry, warning};
+use crate::error::{Error, ErrorKind};
+use crate::limit::TimeLimit;
+
+/// Creates, reads, lists and deletes the file.
+pub(super) async fn create_and_delete(
+    archive: &Archive,
+    patience: &TimeLimit,
+    findings: &mut Vec<CheckFinding>,
+) {
+    let probe = archive.probe();
+    if let Err(error) = tried(patience, async || probe.create().await).await {
+        findings.push(CheckFinding::failed("create", &error));
+        return;
+    }
+    findings.push(CheckFinding::pass("create", "a file can be created"));
+    findings.push(CheckFinding::of("read", read(&probe, patience).await));
+    findings.push(match is_listed(&probe, patience).await {
+        Ok(true) => CheckFinding::pass("list", "a file is listed"),
+        Ok(false) => CheckFinding::fail("list", "a file that was just created is not listed"),
+        Err(error) => CheckFinding::failed("list", &error),
+    });
+    findings.push(match tried(patience, async || probe.create_again().await).await {
+        Ok(conditions) => conditional(conditions, archive.conditional_put()),
+        Err(error) => CheckFinding::failed("conditional", &error),
+    });
+    // Whatever else has failed. Archiving and restoring need no deletion, and some archives forbid it on purpose.
+    findings.push(match tried(patience, async || probe.remove().await).await {
+        Ok(()) => CheckFinding::pass("delete", "a file can be deleted"),
+        Err(error) => {
+            CheckFinding { outcome: Outcome::Note, ..CheckFinding::failed("delete", &error) }.hint(format!(
+                "nothing can be pruned, which may be intended; {} stays in the archive, and is used again",
+                probe.name()
+            ))
+        }
+    });
+}
+
+/// Reads, and changes nothing.
+pub(super) async fn read_only(archive: &Archive, patience: &TimeLimit, findings: &mut Vec<CheckFinding>) {
+    let probe = archive.probe();
+    findings.push(match tried(patience, async || probe.read().await).await {
+        Ok(()) => CheckFinding::pass("read", "a file can be read"),
+        // Without the rights to read and to list, a store does not say so.
+        Err(error) if error.kind() == ErrorKind::Absent => {
+            CheckFinding::pass("read", "a file can be asked for")
+        }
+        Err(error) => CheckFinding::failed("read", &error),
+    });
+    findings.push(CheckFinding::note(
+        "untried",
+        "whether files can be created, are never replaced and can be deleted was not tried, because of --restore-only",
+    ));
+}
+
+async fn read(probe: &Probe<'_>, patience: &TimeLimit) -> Result<String, Error> {
+    let read = async || tried(patience, async || probe.read().await).await;
+    let outcome = match read().await {
+        // Another check has removed it.
+        Err(error) if error.kind() == ErrorKind::Absent => {
+            probe.create().await?;
+            read().await
+        }
+        outcome => outcome,
+    };
+    outcome.map(|()| "a file reads back as it was written".to_owned())
+}
+
+async fn is_listed(probe: &Probe<'_>, patience: &TimeLimit) -> Result<bool, Error> {
+    let listed = async || tried(patience, async || probe.is_listed().await).await;
+    if listed().await? {
+        return Ok(true);
+    }
+    // Another check has removed it.
+    probe.create().await?;
+    listed().await
+}
+
+async fn tried<T>(patience: &TimeLimit, attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    retry(patience, warning(|| patience.left_as_text()), attempt).await
+}
