@@ -12,8 +12,8 @@ impl Archive {
     /// Deletes files one by one, or a thousand per request if the store supports that, until `stop` is cancelled.
     ///
     /// Calls `gone` with the index of each deleted file as soon as that is known, so it has been called for all of
-    /// them however this ends. A file that is already gone is no error and is not reported: another prune may be
-    /// running.
+    /// them however this ends. A file that is already gone is no error: another prune may be running. Of a directory
+    /// it is not reported. Of a store it is: an attempt whose answer was lost may have deleted it.
     pub async fn delete(
         &self,
         system: SystemIdentifier,

@@ -92,6 +92,11 @@ impl StoreScene {
         self.environment.push((variable, value.to_owned()));
     }
 
+    /// Removes a variable from the programs' environment.
+    pub fn unset(&mut self, variable: &str) {
+        self.environment.retain(|(name, _)| *name != variable);
+    }
+
     /// Writes the lines of `[store]` in the configuration file.
     pub fn configure(&mut self, settings: &str) {
         let file = self.sandbox.file("walkeep.toml", format!("[store]\n{settings}\n"));

@@ -21,7 +21,7 @@ use object_store::client::{
 use reqwest::header::{DATE, HeaderMap};
 
 use super::answer::{Answer, shown};
-use super::deletion::{Deletion, MAX_DELETION_BYTES};
+use super::deletion::{Deletion, DeletionFailure, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
 use super::listing::{Listing, MAX_LISTING_BYTES};
 use super::options::Connection;
@@ -159,7 +159,10 @@ impl StoreClient {
         if parts.status.is_success() {
             let body = if let Some(deletion) = deletion {
                 let answer = Limited::new(body, MAX_DELETION_BYTES).collect().await?.to_bytes();
-                deletion.check(&answer, &secrets)?;
+                deletion.check(&answer, &secrets).map_err(|failure| match failure {
+                    DeletionFailure::Answer(answer) => BoxError::from(answer),
+                    other => other.into(),
+                })?;
                 answer.into()
             } else if let Some(listing) = listing {
                 let answer = Limited::new(body, MAX_LISTING_BYTES).collect().await?.to_bytes();

@@ -68,10 +68,10 @@ impl Store {
             RequestFailure::Unconditional => Err(Error::new(ErrorKind::Refused, what())
                 .because(failure::Causes::of(&error))
                 .hint("the store does not understand conditional writes; set conditional_put = \"no\" in [store]")),
-            // Google may answer so for a name that is taken: replacing needs the right to delete, which a push should not have.
+            // Google and Azure may answer so for a name that is taken: replacing needs a right more than creating.
             RequestFailure::Error(failure)
                 if failure.kind() == ErrorKind::Refused
-                    && self.url.provider == Provider::Google
+                    && self.url.provider != Provider::S3
                     && matches!(self.exists(key).await, Ok(true)) =>
             {
                 Ok(Created::Exists)

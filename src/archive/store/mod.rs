@@ -33,9 +33,10 @@ mod surroundings;
 mod upload;
 
 use std::collections::{BTreeSet, HashMap};
+use std::future::ready;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -59,6 +60,16 @@ use reader::StreamReader;
 pub(crate) use setting_names::is_store_setting;
 use storage::Storage;
 use upload::Claim;
+
+/// Requests for the deletion of many objects.
+enum Requests {
+    /// As many objects in each as the store takes.
+    Bulk,
+    /// One object in each, [`SINGLE_AT_ONCE`] at a time.
+    Single,
+}
+
+const SINGLE_AT_ONCE: usize = 10;
 
 /// A part of a bucket.
 #[derive(Debug, Clone)]
@@ -239,7 +250,7 @@ impl Store {
             }
         };
         if keys.len() > 1 {
-            match self.delete_by(&self.bulk, keys.clone(), stop, &mut went).await {
+            match self.delete_by(Requests::Bulk, keys.clone(), stop, &mut went).await {
                 // Not every store supports bulk deletion, and errors about a single object are clearer.
                 Err(error) if error.kind() != ErrorKind::Stopped => {}
                 outcome => return outcome,
@@ -251,23 +262,34 @@ impl Store {
                 gone(*index);
             }
         };
-        self.delete_by(&self.objects, left, stop, &mut went).await
+        self.delete_by(Requests::Single, left, stop, &mut went).await
     }
 
     /// Sends no more requests after a failure, but receives the outcomes of those already sent.
     async fn delete_by(
         &self,
-        objects: &Arc<dyn ObjectStore>,
+        requests: Requests,
         keys: Vec<Path>,
         stop: &CancellationToken,
         went: &mut impl FnMut(&Path),
     ) -> Result<(), Error> {
         let (ending, number) = (stop.child_token(), keys.len());
         let ended = ending.clone();
-        let goes_on = move |_: &Path| std::future::ready(!ended.is_cancelled());
+        let goes_on = move |_: &Path| ready(!ended.is_cancelled());
         let mut asked = keys.clone().into_iter();
-        let locations = futures_util::stream::iter(keys).take_while(goes_on).map(Ok).boxed();
-        let mut answers = objects.delete_stream(locations);
+        let locations = stream::iter(keys).take_while(goes_on);
+        let mut answers = match requests {
+            Requests::Bulk => self.bulk.delete_stream(locations.map(Ok).boxed()),
+            // Azure's client deletes by batches only, so each file gets a batch of its own.
+            Requests::Single => {
+                let objects = Arc::clone(&self.objects);
+                let deletion = move |key| {
+                    let mut answer = objects.delete_stream(stream::once(ready(Ok(key))).boxed());
+                    async move { answer.next().await }
+                };
+                locations.map(deletion).buffered(SINGLE_AT_ONCE).filter_map(ready).boxed()
+            }
+        };
         let (mut failed, mut answered) = (None, 0);
         while let Some(answer) = answers.next().await {
             let key = asked.next().unwrap_or_default();

@@ -4,10 +4,12 @@ use support::{
     data_directory::{SEGMENT, segment},
     push::{fails, succeeds},
     restore::SYSTEM,
-    running::Running,
+    running::{Running, outcome_of},
     store::azurite::Azurite,
+    store_cluster::CallOutput,
     store_rounds::{
-        FIRST_NEEDED, SEGMENTS, fill, is_used, listed, one_of_many_wins, restore_fails, says, walkeep,
+        FIRST_NEEDED, SEGMENTS, fill, is_used, knows_what_is_absent, listed, one_of_many_wins,
+        refuses_other_content, restore_fails, says, walkeep,
     },
     store_scene::StoreScene,
 };
@@ -71,4 +73,51 @@ fn two_prunes_of_one_archive_in_azurite_do_not_disturb_each_other() {
         assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     }
     assert_eq!(listed(&scene), u64::from(SEGMENTS - FIRST_NEEDED + 1));
+}
+
+// Tokens, which give single permissions.
+
+/// Replaces the account's key by a token with these permissions.
+fn hold_token(scene: &mut StoreScene, permissions: &str) {
+    scene.unset("AZURE_STORAGE_ACCOUNT_KEY");
+    for (variable, value) in Azurite::shared().with_token(permissions) {
+        scene.set(variable, &value);
+    }
+}
+
+#[test]
+fn a_token_that_allows_everything_does() {
+    let mut scene = scene();
+    hold_token(&mut scene, "racwdl");
+    is_used(&scene);
+}
+
+#[test]
+fn a_token_that_replaces_and_deletes_nothing_sends_a_file_again_and_finds_conflicts() {
+    let mut scene = scene();
+    hold_token(&mut scene, "rcl");
+    fill(&scene);
+    refuses_other_content(&scene);
+    knows_what_is_absent(&scene);
+}
+
+#[test]
+fn a_permission_that_a_token_does_not_give_is_named() {
+    let mut scene = scene();
+    fill(&scene);
+    let new = "000000010000000000000009";
+    scene.primary.segment(new, 9);
+    hold_token(&mut scene, "rdl");
+    fails(2, scene.push(new), &["403 Forbidden (AuthorizationPermissionMismatch", "(write)"]);
+    hold_token(&mut scene, "cwdl");
+    restore_fails(&scene, 255, &["403 Forbidden (AuthorizationPermissionMismatch", "(read)"]);
+    hold_token(&mut scene, "rcwd");
+    let outcome = outcome_of(scene.restore(&scene.recovery, new));
+    assert_eq!(outcome.status, 255, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("(list)"), "{}", outcome.stderr);
+    hold_token(&mut scene, "rcwl");
+    let pruned =
+        CallOutput::of(walkeep(&scene, &["prune", "--keep-backups", "1", "--backup-may-take", "0s"]));
+    assert_eq!(pruned.status, 2, "{}", pruned.text());
+    assert!(pruned.stderr.contains("(delete)"), "{}", pruned.stderr);
 }
