@@ -84,17 +84,58 @@ fn every_link_within_the_installed_documents_leads_to_another_one() {
     }
 }
 
+/// Start of the command of a service. systemd looks for a program without a path.
+const STARTS: &str = "ExecStart=walkeep ";
+
+/// Returns the directories into which the README, the guide and the packages install the programs.
+fn directories_of_programs() -> BTreeSet<String> {
+    let by_hand = |page: &str| {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+        let line = text.lines().find(|line| line.contains("install target/release/walkeep ")).expect(page);
+        line.split_whitespace().last().unwrap().to_owned()
+    };
+    let mut directories = BTreeSet::from(["README.md", "docs/guide/install.md"].map(by_hand));
+    let manifest: toml::Table = fs::read_to_string(package().join("Cargo.toml")).unwrap().parse().unwrap();
+    let metadata = &manifest["package"]["metadata"];
+    let text = |value: &toml::Value| value.as_str().unwrap().trim_matches('/').to_owned();
+    for asset in metadata["deb"]["assets"].as_array().unwrap() {
+        if text(&asset[0]) == "target/release/walkeep" {
+            directories.insert(format!("/{}", text(&asset[1])));
+        }
+    }
+    for asset in metadata["generate-rpm"]["assets"].as_array().unwrap() {
+        if text(&asset["source"]) == "target/release/walkeep" {
+            directories.insert(format!("/{}", text(&asset["dest"]).trim_end_matches("/walkeep")));
+        }
+    }
+    directories
+}
+
+#[test]
+fn units_and_cron_find_the_programs_wherever_they_are_installed() {
+    let directories = directories_of_programs();
+    assert_eq!(directories, BTreeSet::from(["/usr/bin", "/usr/local/bin"].map(str::to_owned)));
+    let of_systemd = output_of(Command::new("systemd-path").arg("search-binaries-default"));
+    let table = packaged("walkeep.cron");
+    let of_cron = table.lines().find_map(|line| line.strip_prefix("PATH=")).unwrap();
+    for searched in [of_systemd.trim(), of_cron] {
+        let searched: BTreeSet<&str> = searched.split(':').collect();
+        let missing: Vec<_> = directories.iter().filter(|path| !searched.contains(path.as_str())).collect();
+        assert!(missing.is_empty(), "{missing:?} is not in {searched:?}");
+    }
+    for service in UNITS.iter().filter(|unit| unit.ends_with(".service")) {
+        let starts = packaged(service).lines().filter(|line| line.starts_with("ExecStart=")).count();
+        assert_eq!((starts, packaged(service).matches(STARTS).count()), (1, 1), "{service}");
+    }
+}
+
 /// Writes the units to the sandbox, with the local path of the program.
 fn units(sandbox: &Sandbox) -> Vec<PathBuf> {
     let program = sandbox.program("walkeep").display().to_string();
     let unit = |name: &&str| {
         let text = packaged(name);
-        assert_eq!(
-            text.matches("/usr/bin/walkeep").count(),
-            usize::from(name.ends_with(".service")),
-            "{name}"
-        );
-        sandbox.file(name, text.replace("/usr/bin/walkeep", &program))
+        assert_eq!(text.matches(STARTS).count(), usize::from(name.ends_with(".service")), "{name}");
+        sandbox.file(name, text.replace(STARTS, &format!("ExecStart={program} ")))
     };
     UNITS.iter().map(unit).collect()
 }
@@ -118,7 +159,7 @@ fn systemd_finds_no_fault_in_the_units() {
     let mut verify = systemd_analyze(&sandbox);
     verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(sandbox.file("wrong.service", wrong));
     let stderr = outcome_of(verify).stderr;
-    assert!(stderr.contains("IOSchedulingClas") && stderr.contains("/usr/bin/walkeep"), "{stderr}");
+    assert!(stderr.contains("IOSchedulingClas") && stderr.contains("walkeep is not executable"), "{stderr}");
 }
 
 #[test]
