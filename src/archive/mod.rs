@@ -23,6 +23,7 @@ mod still;
 mod store;
 mod surroundings;
 mod url;
+mod versioning;
 
 use std::fs::File;
 use std::io::Read;
@@ -57,6 +58,7 @@ pub(crate) use store::is_store_setting;
 pub use store::{ConditionalPut, Objects, StoreOptions, canned, memory};
 pub use surroundings::Surroundings;
 pub use url::{ArchiveUrl, ArchiveUrlError, Provider, StoreUrl};
+pub use versioning::{Expiry, Lock, Retained, Versioning};
 
 /// Location of an archive, and requirements on it.
 #[derive(Debug, Clone, PartialEq, Eq)]

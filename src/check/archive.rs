@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 
 use super::{CheckFinding, rights};
-use crate::archive::{Archive, ConditionalPut, Conditions, MUCH_SKEW, clock_difference};
+use crate::archive::{
+    Archive, ConditionalPut, Conditions, Expiry, MUCH_SKEW, Versioning, clock_difference,
+};
 use crate::call::{retry, warning};
 use crate::limit::TimeLimit;
 
@@ -52,6 +54,7 @@ pub(super) async fn check(
     if restore_only {
         rights::read_only(archive, &patience, findings).await;
     } else {
+        findings.extend(archive.versioning().await.as_ref().map(versions));
         rights::create_and_delete(archive, &patience, findings).await;
     }
 }
@@ -100,6 +103,20 @@ fn unguarded_mount() -> CheckFinding {
         "set require_mount = true: otherwise pushes go to the disk below while it is not mounted, and a restore takes \
          what they leave there for the archive",
     )
+}
+
+fn versions(found: &Versioning) -> CheckFinding {
+    let name = "versions";
+    if !found.keeps {
+        return CheckFinding::pass(name, "the bucket keeps no versions: what is deleted is gone");
+    }
+    let keeps = format!("the bucket keeps versions{}", found.how_long());
+    match found.expiry {
+        Expiry::Never => CheckFinding::note(name, keeps).hint(
+            "what walkeep prune deletes is paid for until a rule removes it: see \"Versions and object lock\" in guide/stores.md",
+        ),
+        Expiry::Unknown | Expiry::AfterDays(_) => CheckFinding::pass(name, keeps),
+    }
 }
 
 fn encryption(address: &str, verifies_certificate: bool) -> CheckFinding {

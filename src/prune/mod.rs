@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{Archive, MUCH_SKEW, clock_difference};
+use crate::archive::{Archive, MUCH_SKEW, Retained, Versioning, clock_difference};
 use crate::blocking::blocking;
 use crate::catalog::{Labels, Reading, backups_elsewhere, catalog};
 use crate::cluster::DataDirectory;
@@ -65,8 +65,19 @@ pub struct Pruned {
     pub plan: PrunePlan,
     /// Deleted files, or in a dry run those that would be deleted.
     pub deleted: Deleted,
+    /// What the bucket still has of it; `None` if it keeps no versions, or does not say.
+    pub retention: Option<Retention>,
     /// Error that stopped the deletion.
     pub error: Option<Error>,
+}
+
+/// What a bucket with versions retains.
+#[derive(Debug)]
+pub struct Retention {
+    /// How it keeps versions.
+    pub versioning: Versioning,
+    /// Older versions of the cluster's files, those of earlier prunes included; `None` if they could not be counted.
+    pub retained: Option<Retained>,
 }
 
 /// Deletes files that need not be kept, and writes a report to the archive. Returns an error if no deletion was
@@ -85,7 +96,8 @@ pub async fn prune(archive: &Archive, request: PruneRequest, work: &Work<'_>) ->
     };
     if dry_run {
         let deleted = Deleted::all_of(&plan);
-        return Ok(Pruned { plan, deleted, error: None });
+        let retention = retention(archive, system, work.stop).await;
+        return Ok(Pruned { plan, deleted, retention, error: None });
     }
     let mut deleted = Deleted::nothing_of(&plan);
     work.progress.begin(plan.goes.len());
@@ -94,7 +106,23 @@ pub async fn prune(archive: &Archive, request: PruneRequest, work: &Work<'_>) ->
     let error = finish_within(LAST_DELETION, work.stop, deleting).await.unwrap_or_else(stopped).err();
     work.progress.end();
     write_report(archive, system, &deleted.report(&plan, work.now(), error.as_ref()), work.stop).await;
-    Ok(Pruned { plan, deleted, error })
+    let retention = retention(archive, system, work.stop).await;
+    Ok(Pruned { plan, deleted, retention, error })
+}
+
+/// Asks the bucket for what it retains. A failure to find out does not fail the prune.
+async fn retention(
+    archive: &Archive,
+    system: SystemIdentifier,
+    stop: &CancellationToken,
+) -> Option<Retention> {
+    let asking = async {
+        let versioning = archive.versioning().await.filter(|versioning| versioning.keeps)?;
+        let counted = archive.retained(system).await;
+        let counted = counted.inspect_err(|error| tracing::debug!("{}", error.report()));
+        Some(Retention { versioning, retained: counted.ok() })
+    };
+    stop.run_until_cancelled(asking).await.flatten()
 }
 
 const STOPPED: &str = "stopped before all was deleted that should be";

@@ -159,6 +159,11 @@ pub(super) fn is_without_credentials(error: &object_store::Error) -> bool {
     find::<NoCredentials>(error).is_some()
 }
 
+/// Returns `true` if the store has answered with one of these codes.
+pub(super) fn has_code(error: &object_store::Error, codes: &[&str]) -> bool {
+    find::<Answer>(error).and_then(|answer| answer.code.as_deref()).is_some_and(|code| codes.contains(&code))
+}
+
 /// Returns `true` if the store says that the object existed and was deleted.
 pub(super) fn is_deleted(error: &object_store::Error) -> bool {
     find::<Answer>(error).is_some_and(|answer| answer.is_deleted)

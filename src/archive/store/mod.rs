@@ -19,6 +19,7 @@ mod issuer;
 mod listing;
 pub mod memory;
 mod options;
+mod plain;
 mod process;
 mod profile;
 mod provider;
@@ -31,6 +32,7 @@ mod stall;
 mod storage;
 mod surroundings;
 mod upload;
+mod versions;
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::ready;
@@ -80,6 +82,8 @@ pub(super) struct Store {
     /// Objects that code keeps need none.
     client: Option<StoreClient>,
     address: String,
+    /// URL of the bucket, if it can be asked about itself.
+    bucket: Option<String>,
     conditional_put: ConditionalPut,
     storage: Storage,
     known_to_honour_conditions: bool,
@@ -106,6 +110,7 @@ impl Store {
             bulk: Arc::new(PrefixStore::new(built.bulk, url.prefix.clone())),
             client: None,
             address: built.address,
+            bucket: built.bucket,
             conditional_put: resolved.conditional_put,
             storage: resolved.storage.clone(),
             known_to_honour_conditions: built.known_to_honour_conditions,
@@ -125,6 +130,7 @@ impl Store {
             objects,
             client: None,
             address: url.to_string(),
+            bucket: None,
             conditional_put: resolved.conditional_put,
             storage: resolved.storage,
             known_to_honour_conditions: true,

@@ -33,6 +33,8 @@ pub(super) struct Built {
     pub(super) bulk: Arc<dyn ObjectStore>,
     /// Scheme and host.
     pub(super) address: String,
+    /// URL of the bucket, if it can be asked about itself: with S3's protocol and signed requests.
+    pub(super) bucket: Option<String>,
     /// `true` if the provider is known to support conditional writes.
     pub(super) known_to_honour_conditions: bool,
     pub(super) claim: Claim,
@@ -89,7 +91,8 @@ pub(super) fn build_over(
     let known_to_honour_conditions = url.provider != Provider::S3
         || is_of(&address, &AMAZON)
         || is_of(&address, &["r2.cloudflarestorage.com"]);
-    Ok(Built { store, bulk, address, known_to_honour_conditions, claim })
+    let bucket = bucket(url, settings, &address);
+    Ok(Built { store, bulk, address, bucket, known_to_honour_conditions, claim })
 }
 
 /// Returns a server that issues credentials and to which they would cross a network in plain text, with its setting.
@@ -214,6 +217,15 @@ fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
             format!("https://{account}.blob.{service}")
         }),
     }
+}
+
+/// Returns the URL of the bucket, as `AmazonS3` has it.
+fn bucket(url: &StoreUrl, settings: &BTreeMap<String, String>, address: &str) -> Option<String> {
+    let can_be_asked = url.provider == Provider::S3
+        && !is_on(settings, "aws_s3_express")
+        && !is_on(settings, "aws_skip_signature");
+    let is_in_host = is_on(settings, "aws_virtual_hosted_style_request");
+    can_be_asked.then(|| if is_in_host { address.to_owned() } else { format!("{address}/{}", url.bucket) })
 }
 
 /// Returns the S3 region that requests are signed for, which `AmazonS3` does not reveal.

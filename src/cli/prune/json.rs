@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::archive::ArchiveUrl;
+use crate::archive::{ArchiveUrl, Expiry};
 use crate::catalog::Totals;
 use crate::cli::json::Problem;
 use crate::coverage::BackupState;
-use crate::prune::{PrunePlan, Pruned};
+use crate::prune::{PrunePlan, Pruned, Retention};
 use crate::retention::Why;
 use crate::server::Need;
 use crate::wal::SystemIdentifier;
@@ -40,6 +40,9 @@ pub(super) struct Printed<'a> {
     deleted_files: Files<'a>,
     deleted_leftovers: Vec<&'a str>,
     deleted_bytes: u64,
+    /// What a bucket with versions still has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retained: Option<PrintedRetention>,
     /// Totals of the files that stay.
     kept: Totals,
     unknown_files: usize,
@@ -49,6 +52,14 @@ pub(super) struct Printed<'a> {
 struct Needed<'a> {
     from: String,
     by: &'a str,
+}
+
+#[derive(Serialize)]
+struct PrintedRetention {
+    files: Option<u64>,
+    bytes: Option<u64>,
+    locked_until: Option<Timestamp>,
+    removed_after_days: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -78,7 +89,7 @@ pub(super) fn of<'a>(
     pruned: &'a Pruned,
     dry_run: bool,
 ) -> Printed<'a> {
-    let Pruned { plan, deleted, error } = pruned;
+    let Pruned { plan, deleted, retention, error } = pruned;
     let PrunePlan { begins_at, kept, stays, unknown, needed, .. } = plan;
     Printed {
         archive: archive.to_string(),
@@ -96,8 +107,21 @@ pub(super) fn of<'a>(
         deleted_files: Files(pruned),
         deleted_leftovers: deleted.leftovers(plan).map(|file| file.key.as_str()).collect(),
         deleted_bytes: deleted.bytes(),
+        retained: retention.as_ref().map(of_retention),
         kept: *stays,
         unknown_files: *unknown,
+    }
+}
+
+fn of_retention(Retention { versioning, retained }: &Retention) -> PrintedRetention {
+    PrintedRetention {
+        files: retained.map(|retained| retained.files),
+        bytes: retained.map(|retained| retained.bytes),
+        locked_until: retained.and_then(|retained| versioning.locked_until(&retained)),
+        removed_after_days: match versioning.expiry {
+            Expiry::AfterDays(days) => Some(days),
+            Expiry::Never | Expiry::Unknown => None,
+        },
     }
 }
 

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use crate::catalog::Totals;
 use crate::cli::print::{bytes, count, plain, time};
 use crate::coverage::BackupState;
-use crate::prune::Pruned;
+use crate::prune::{Pruned, Retention};
 use crate::server::Need;
 
 pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::Result<()> {
-    let Pruned { plan, deleted, error, .. } = pruned;
+    let Pruned { plan, deleted, retention, error } = pruned;
     if dry_run {
         for file in &plan.goes {
             writeln!(to, "would delete {}", file.name)?;
@@ -50,15 +50,35 @@ pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::R
     }
     let verb = if dry_run { "would delete" } else { "deleted" };
     let (files, gone) = (count(plan.number(), "file"), bytes(plan.bytes()));
+    let retention = retention.as_ref().map_or_else(String::new, |retention| retained(retention, dry_run));
     if error.is_some() {
-        return writeln!(to, "{verb} {} of {files}, {} of {gone}", deleted.number(), bytes(deleted.bytes()));
+        return writeln!(to, "{verb} {} of {files}, {} of {gone}", deleted.number(), bytes(deleted.bytes()))
+            .and_then(|()| to.write_all(retention.as_bytes()));
     }
     let begins = plan.begins_at.map_or_else(String::new, |segment| format!(", which begins at {segment}"));
     let Totals { files: staying, stored_bytes, .. } = plan.stays;
     let staying = count(usize::try_from(staying).unwrap_or(usize::MAX), "file");
     writeln!(to, "{verb} {files}, {gone}; {staying} stay, {}{begins}", bytes(stored_bytes))?;
+    to.write_all(retention.as_bytes())?;
     if plan.unknown > 0 {
         writeln!(to, "left alone: {} that walkeep knows nothing of", count(plan.unknown, "file"))?;
     }
     Ok(())
+}
+
+/// Returns the line about a bucket that keeps versions.
+fn retained(Retention { versioning, retained }: &Retention, dry_run: bool) -> String {
+    let keeps = format!("the bucket keeps versions{}", versioning.how_long());
+    let Some(found) = retained else {
+        return format!("{keeps}: what was deleted is still there as an older one\n");
+    };
+    let locked = versioning
+        .locked_until(found)
+        .map_or_else(String::new, |until| format!("; the last of them is locked until {}", time(until)));
+    let files = count(usize::try_from(found.files).unwrap_or(usize::MAX), "file");
+    let more = if dry_run { "; what goes will be among them" } else { "" };
+    format!(
+        "{keeps}: of what was deleted or replaced it still has {files}, {}{locked}{more}\n",
+        bytes(found.bytes)
+    )
 }

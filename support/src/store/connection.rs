@@ -30,6 +30,7 @@ use super::{
     google::{self, Google},
     request::Request,
     rules::{OneKey, Rules},
+    versions::Versions,
     wire::{Channel, Control, Mishap, Wire},
 };
 
@@ -84,6 +85,8 @@ pub(super) struct Server {
     pub(super) faults: Mutex<Faults>,
     pub(super) requests: Mutex<Vec<Request>>,
     pub(super) connections: AtomicUsize,
+    /// Those of a bucket that keeps them.
+    pub(super) versions: Mutex<Option<Versions>>,
     /// Offset in seconds of the clock in the responses.
     pub(super) clock_offset: AtomicI64,
     /// s3s-fs looks whether an object exists before it stores one; no other may be stored in between.
@@ -98,6 +101,7 @@ impl Server {
             faults: Mutex::default(),
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
+            versions: Mutex::default(),
             clock_offset: AtomicI64::new(0),
             change: tokio::sync::Mutex::default(),
         }
@@ -156,7 +160,7 @@ impl Server {
         let mut answer = match &fault {
             Some(Fault::Hang) => return pending().await,
             Some(Fault::Answer { status, code, message }) => error_document(*status, code, message),
-            Some(Fault::Raw { status, headers, body }) => raw(*status, headers, body),
+            Some(Fault::Raw { status, headers, body }) => raw(*status, headers, *body),
             // Detached: a store executes what has arrived, even if the client has disconnected.
             _ => tokio::spawn(Arc::clone(&self).perform(head, body)).await.map_err(|_| Broken)?,
         };
@@ -190,7 +194,41 @@ impl Server {
             Method::GET | Method::HEAD => None,
             _ => Some(self.change.lock().await),
         };
-        self.api.call(head, body).await
+        let request = self.api.request(&head);
+        let answer = self.api.call(head, body).await;
+        self.with_versions(&request, answer)
+    }
+
+    /// Does what s3s-fs lacks if the bucket keeps versions. The signature has been verified.
+    fn with_versions(&self, request: &Request, mut answer: Answer) -> Answer {
+        let mut versions = self.versions.lock().unwrap();
+        let Some(versions) = &mut *versions else { return answer };
+        if answer.status() == StatusCode::NOT_IMPLEMENTED
+            && let Some(told) = versions.answer(request)
+        {
+            return match told {
+                Ok(document) => raw(200, &[("content-type", "application/xml".to_owned())], document),
+                Err(code) => error_document(404, code, "There is none."),
+            };
+        }
+        let is_marker =
+            versions.is_deleted(request.path.trim_start_matches('/').split_once('/').unwrap_or_default().1);
+        let status = answer.status();
+        let mut header = |name: &'static str, value: String| {
+            answer.headers_mut().insert(name, HeaderValue::try_from(value).unwrap());
+        };
+        match request.method.as_str() {
+            "GET" | "HEAD" if status == StatusCode::NOT_FOUND && is_marker => {
+                header("x-amz-delete-marker", "true".to_owned());
+            }
+            "PUT" | "POST" | "DELETE" if status.is_success() => {
+                if let Some(id) = versions.note(request) {
+                    header("x-amz-version-id", id.to_string());
+                }
+            }
+            _ => {}
+        }
+        answer
     }
 
     fn date(&self) -> HeaderValue {
@@ -220,7 +258,7 @@ fn error_document(status: u16, code: &str, message: &str) -> Answer {
     answer
 }
 
-fn raw(status: u16, headers: &[(&'static str, String)], body: &'static str) -> Answer {
+fn raw(status: u16, headers: &[(&'static str, String)], body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = StatusCode::from_u16(status).unwrap();
     for (name, value) in headers {

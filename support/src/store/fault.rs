@@ -19,8 +19,10 @@ pub enum Matching {
     GetsFrom(&'static str),
     /// HEADs of objects.
     Heads,
-    /// Requests for listings.
+    /// Requests for listings, and others about the bucket.
     Listings,
+    /// Requests about the bucket with a query that begins with this word.
+    About(&'static str),
     /// GETs of objects whose names, after the last slash, sort before this one.
     GetsBefore(&'static str),
     /// GETs and HEADs of objects with this name after the last slash.
@@ -65,6 +67,10 @@ impl Matching {
             Self::Gets => of_object("GET"),
             Self::GetsFrom(first) => of_object("GET") && request.file_name() >= first,
             Self::Heads => of_object("HEAD"),
+            Self::About(subject) => {
+                let query = request.query.as_deref().unwrap_or_default();
+                !request.names_an_object() && query.split(['&', '=']).next() == Some(subject)
+            }
             Self::Listings => request.method == "GET" && !request.names_an_object(),
             Self::GetsBefore(end) => of_object("GET") && request.file_name() < end,
             Self::Of(name) => (of_object("GET") || of_object("HEAD")) && request.file_name() == name,

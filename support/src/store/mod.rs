@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod request;
 pub mod slow_relay;
 pub mod tls_proxy;
+pub mod versions;
 
 mod background;
 mod connection;
@@ -42,6 +43,7 @@ use self::{
     identity::Identity,
     request::Request,
     rules::{Conditions, Rules},
+    versions::{Keeping, Versions},
 };
 
 const BUCKET: &str = "wal";
@@ -218,6 +220,27 @@ impl Store {
                 self.server.rules.hide_absence();
             }
         }
+    }
+
+    /// Keeps versions from now on.
+    pub fn keep_versions(&self, keeping: Keeping) {
+        let versions = Versions::new(self.directory.path(), self.keys(), keeping);
+        *self.server.versions.lock().unwrap() = Some(versions);
+    }
+
+    /// Returns how many versions of an object the store has, if it keeps them.
+    pub fn versions_of(&self, key: &str) -> usize {
+        self.server.versions.lock().unwrap().as_ref().map_or(0, |versions| versions.number(key))
+    }
+
+    /// Answers the matching requests with the numbers `first` and `second`, counted from here on, only when both have been
+    /// executed.
+    pub fn answer_with(&self, matching: Matching, first: usize, second: usize) {
+        let together = Fault::Together(Arc::new(Barrier::new(2)));
+        self.break_times(first - 1, matching, Fault::None);
+        self.break_times(1, matching, together.clone());
+        self.break_times(second - first - 1, matching, Fault::None);
+        self.break_times(1, matching, together);
     }
 
     /// Answers a PUT with `If-None-Match` with 501 NotImplemented from now on.

@@ -7,3 +7,4 @@ mod doubts;
 mod halfway;
 mod labels;
 mod store;
+mod versions;

@@ -5,8 +5,9 @@ use support::{
     data_directory::{DataDirectory, SEGMENT},
     restore::SYSTEM,
     running::{Outcome, Running},
-    store::fault::Matching,
-    store_scene::{StoreScene, at_once, check_lines},
+    store::{fault::Matching, versions::Keeping},
+    store_scene::{StoreScene, at_once, check_lines, key},
+    wait_until,
 };
 
 const RACERS: usize = 4;
@@ -41,4 +42,34 @@ fn whoever_lost_a_race_that_the_store_did_not_notice_reports_a_conflict() {
         scene.store.ignore_conditions();
         winner_of_a_race(&scene);
     });
+}
+
+#[test]
+fn a_bucket_with_versions_shows_the_newest_one_and_keeps_the_others() {
+    let scene = StoreScene::new();
+    scene.store.ignore_conditions();
+    scene.store.keep_versions(Keeping::default());
+    winner_of_a_race(&scene);
+    assert_eq!(scene.store.versions_of(&key(SEGMENT)), RACERS);
+}
+
+/// What no look can find out: the guide says so.
+#[test]
+fn whoever_has_looked_before_another_one_wrote_does_not_notice() {
+    let scene = StoreScene::new();
+    scene.store.ignore_conditions();
+    scene.store.keep_versions(Keeping::default());
+    let [first, second] = ["first", "second"].map(|name| DataDirectory::new(&scene.sandbox, name, SYSTEM));
+    first.segment(SEGMENT, 1);
+    let content = second.segment(SEGMENT, 2);
+    // The second one has found the name free, and learns that only once the first one has looked again.
+    scene.store.answer_with(Matching::Heads, 1, 3);
+    let waiting = Running::start(scene.push_from(&second, SEGMENT));
+    wait_until("the second one has asked", || scene.store.requests().len() == 1);
+    for running in [Running::start(scene.push_from(&first, SEGMENT)), waiting] {
+        let Outcome { status, stderr } = running.end();
+        assert_eq!((status, stderr.as_str()), (0, ""));
+    }
+    assert!(scene.original(SEGMENT) == content);
+    assert_eq!(scene.store.versions_of(&key(SEGMENT)), 2, "the other one can be had back");
 }

@@ -231,6 +231,8 @@ fn on_garage_different_content_is_refused_and_the_check_names_the_limitation() {
     let conditional = text.lines().find(|line| line.contains("conditional ")).unwrap();
     assert!(conditional.starts_with("! ") && conditional.contains("cannot refuse to overwrite"), "{text}");
     assert!(text.lines().any(|line| line.starts_with("✓ tls ")), "{text}");
+    let versions = text.lines().find(|line| line.contains(" versions ")).unwrap_or_default();
+    assert!(versions.starts_with("✓ ") && versions.contains("keeps no versions"), "{text}");
 }
 
 #[test]
