@@ -72,6 +72,14 @@ pub struct ArchiveOptions {
 }
 
 impl ArchiveOptions {
+    /// Describes whom the requests to a store go to, and with whose credentials, without a secret. `None` for a directory.
+    pub fn contact(&self) -> Result<Option<String>, Error> {
+        match &self.url {
+            ArchiveUrl::Directory(_) => Ok(None),
+            ArchiveUrl::Store(url) => Store::contact(url, &self.store),
+        }
+    }
+
     /// Returns a text that identifies the location: it changes with everything that determines where files go.
     pub fn identity(&self) -> Result<String, Error> {
         match &self.url {

@@ -132,6 +132,10 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     let users = local.as_ref().and_then(DataDirectory::owner);
     let own = rustix::process::geteuid().as_raw();
     findings.extend(user::check(own, users));
+    let contacted = options.clone();
+    if let Ok(Some(contact)) = blocking(move || contacted.contact()).await {
+        findings.push(CheckFinding::pass("contact", contact));
+    }
     archive::check(&archive, request.restore_only, limit, &mut findings).await;
     // What has failed there would only fail again.
     if findings.iter().any(|finding| finding.name == "create" && finding.outcome != Outcome::Fail) {

@@ -7,6 +7,7 @@ mod answer;
 pub mod canned;
 mod client;
 mod connection_string;
+mod contact;
 mod create;
 mod credentials;
 mod deletion;

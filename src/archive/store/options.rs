@@ -97,7 +97,7 @@ impl Default for Connection {
 }
 
 /// Prefix of variables that set what else stands in `[store]`. They sort after the providers' own, and so go before them.
-const OWN_PREFIX: &str = "WALKEEP_STORE_";
+pub(super) const OWN_PREFIX: &str = "WALKEEP_STORE_";
 
 impl StoreOptions {
     /// Returns `true` if the configuration file contains a secret.

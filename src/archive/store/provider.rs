@@ -194,7 +194,7 @@ fn never() -> RetryConfig {
 }
 
 /// Returns the address that the builder will use.
-fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
+pub(super) fn address(url: &StoreUrl, settings: &BTreeMap<String, String>) -> String {
     let setting = |name: &str| settings.get(name).map(|value| value.trim_end_matches('/').to_owned());
     let is_on = |name: &str| is_on(settings, name);
     match url.provider {

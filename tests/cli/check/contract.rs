@@ -136,6 +136,8 @@ fn a_usable_store_passes_and_nothing_is_left_in_it() {
         report.says("pass", name, &[]);
     }
     report.says("pass", "conditional", &["conditional_put = \"yes\""]);
+    let address = format!("requests go to {}, bucket wal", store.endpoint());
+    report.says("pass", "contact", &[&address, "with the access key AKIA", "from AWS_ACCESS_KEY_ID"]);
     report.says("note", "tls", &[&store.endpoint(), "not encrypted"]);
     assert_eq!(store.keys(), [""; 0]);
     let writes = store.requests().into_iter().filter(|request| request.method == "PUT");

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt, stream};
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, path::Path, signer::Signer};
 use support::{
     sandbox::Sandbox,
@@ -483,4 +484,9 @@ async fn garage_is_a_store() {
     let missing = client.get(&"missing".into()).await.unwrap_err();
     assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
     assert_eq!(client.list_with_delimiter(None).await.unwrap().common_prefixes, ["a".into()]);
+    // With one request, unless that is turned off.
+    let deleted: Vec<_> =
+        client.delete_stream(stream::iter([key.clone(), "b".into()]).map(Ok).boxed()).collect().await;
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    assert!(client.get(&key).await.is_err());
 }

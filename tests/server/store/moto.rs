@@ -1,5 +1,7 @@
 //! Rights, versions and locks of Amazon's store, as moto imitates them.
 
+use jiff::Timestamp;
+use serde_json::Value;
 use support::{
     data_directory::SEGMENT,
     push::{fails, succeeds},
@@ -79,6 +81,15 @@ fn a_wrong_secret_is_no_end_of_the_log() {
 
 // Versions and locks.
 
+/// Returns what a prune without work says of older versions.
+fn retained(scene: &StoreScene) -> Value {
+    let arguments = ["prune", "--keep-backups", "1", "--backup-may-take", "0s", "--dry-run", "--json"];
+    let output = CallOutput::of(walkeep(scene, &arguments));
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    printed["retained"].clone()
+}
+
 #[test]
 fn what_is_pruned_in_a_versioned_bucket_is_not_there_its_name_is_free_and_its_old_version_stays() {
     let moto = Moto::shared();
@@ -90,6 +101,8 @@ fn what_is_pruned_in_a_versioned_bucket_is_not_there_its_name_is_free_and_its_ol
     prunes(&scene);
     // The report is a file, too.
     assert_eq!(moto.versions(&archive), (before + 1, 2));
+    let retained = retained(&scene);
+    assert_eq!((&retained["files"], &retained["locked_until"]), (&Value::from(2), &Value::Null), "{retained}");
     is_found_whole(&scene);
     scene.primary.segment(SEGMENT, 0);
     succeeds(scene.push(SEGMENT));
@@ -110,6 +123,10 @@ fn a_bucket_with_a_default_retention_takes_files_with_a_checksum_and_keeps_what_
     let (before, _) = moto.versions(&archive);
     prunes(&scene);
     assert_eq!(moto.versions(&archive), (before + 1, 2));
+    let retained = retained(&scene);
+    assert_eq!(retained["files"], 2, "{retained}");
+    let until: Timestamp = retained["locked_until"].as_str().unwrap().parse().unwrap();
+    assert!(until > Timestamp::now(), "{retained}");
     is_found_whole(&scene);
 }
 
