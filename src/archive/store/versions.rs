@@ -123,8 +123,10 @@ fn lock_of(answer: LockAnswer) -> Option<Lock> {
         return None;
     }
     let retention = answer.rule.and_then(|rule| rule.retention);
+    // Some servers write both, one of them as 0.
     let days = retention.as_ref().and_then(|retention| {
-        retention.days.or_else(|| retention.years.map(|years| years.saturating_mul(365)))
+        let years = retention.years.map(|years| years.saturating_mul(365));
+        retention.days.into_iter().chain(years).find(|days| *days > 0)
     });
     Some(Lock { mode: retention.and_then(|retention| retention.mode).unwrap_or_default(), days })
 }
@@ -150,7 +152,7 @@ impl Store {
     /// Returns how the bucket keeps what is deleted or replaced; `None` if it does not say.
     pub(in crate::archive) async fn versioning(&self) -> Option<Versioning> {
         let versioning: VersioningAnswer = self
-            .told(["versioning", "<VersioningConfiguration"], &[])
+            .told(["versioning", "Versioning"], &[])
             .await?
             .unwrap_or_else(|()| VersioningAnswer { status: None });
         // Suspended, it keeps those that it has.
@@ -159,12 +161,12 @@ impl Store {
             return Some(Versioning::default());
         }
         let none = ["ObjectLockConfigurationNotFoundError"];
-        let lock = match self.told::<LockAnswer>(["object-lock", "<ObjectLockConfiguration"], &none).await {
+        let lock = match self.told::<LockAnswer>(["object-lock", "ObjectLockConfiguration"], &none).await {
             Some(Ok(answer)) => lock_of(answer),
             Some(Err(())) | None => None,
         };
         let none = ["NoSuchLifecycleConfiguration"];
-        let expiry = match self.told::<LifecycleAnswer>(["lifecycle", "<LifecycleConfiguration"], &none).await
+        let expiry = match self.told::<LifecycleAnswer>(["lifecycle", "LifecycleConfiguration"], &none).await
         {
             Some(Ok(answer)) => expiry_of(answer, self.url.prefix.as_ref()),
             Some(Err(())) => Expiry::Never,
@@ -173,15 +175,15 @@ impl Store {
         Some(Versioning { keeps, lock, expiry })
     }
 
-    /// Returns the answer to a query, whose root element is given with it; an error if it is one of the codes that mean "none";
+    /// Returns the answer to a query, which has a word that is given with it, since not every server calls its root element as Amazon does; an error if it is one of the codes that mean "none";
     /// `None` if there is no such answer.
     async fn told<T: DeserializeOwned>(
         &self,
-        [query, root]: [&str; 2],
+        [query, word]: [&str; 2],
         none: &[&str],
     ) -> Option<Result<T, ()>> {
         let why = match self.ask_bucket(query).await? {
-            Ok(answer) if !String::from_utf8_lossy(&answer).contains(root) => "the answer is none".to_owned(),
+            Ok(answer) if !String::from_utf8_lossy(&answer).contains(word) => "the answer is none".to_owned(),
             Ok(answer) => match read(&answer) {
                 Ok(answer) => return Some(Ok(answer)),
                 Err(error) => error.to_string(),
@@ -269,6 +271,7 @@ mod tests {
         };
         assert_eq!(with("<Days>30</Days>"), Some(Lock { mode: "COMPLIANCE".to_owned(), days: Some(30) }));
         assert_eq!(with("<Years>2</Years>").unwrap().days, Some(730));
+        assert_eq!(with("<Days>0</Days><Years>1</Years>").unwrap().days, Some(365));
         let enabled = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>";
         assert_eq!(lock(enabled), Some(Lock { mode: String::new(), days: None }));
         assert_eq!(lock("<ObjectLockConfiguration/>"), None);

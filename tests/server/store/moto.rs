@@ -83,10 +83,11 @@ fn a_wrong_secret_is_no_end_of_the_log() {
 
 /// Returns what a prune without work says of older versions.
 fn retained(scene: &StoreScene) -> Value {
-    let arguments = ["prune", "--keep-backups", "1", "--backup-may-take", "0s", "--dry-run", "--json"];
+    let arguments = ["prune", "--keep-backups", "1", "--backup-may-take", "0s", "--dry-run", "--json", "-v"];
     let output = CallOutput::of(walkeep(scene, &arguments));
     assert_eq!(output.status, 0, "{}", output.stderr);
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(printed["retained"].is_object(), "{}", output.stderr);
     printed["retained"].clone()
 }
 
@@ -102,7 +103,11 @@ fn what_is_pruned_in_a_versioned_bucket_is_not_there_its_name_is_free_and_its_ol
     // The report is a file, too.
     assert_eq!(moto.versions(&archive), (before + 1, 2));
     let retained = retained(&scene);
-    assert_eq!((&retained["files"], &retained["locked_until"]), (&Value::from(2), &Value::Null), "{retained}");
+    assert_eq!(
+        (&retained["files"], &retained["locked_until"]),
+        (&Value::from(2), &Value::Null),
+        "{retained}"
+    );
     is_found_whole(&scene);
     scene.primary.segment(SEGMENT, 0);
     succeeds(scene.push(SEGMENT));
