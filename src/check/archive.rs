@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 
 use super::{CheckFinding, rights};
-use crate::archive::{
-    Archive, ConditionalPut, Conditions, Expiry, MUCH_SKEW, Versioning, clock_difference,
-};
+use crate::archive::{Archive, ConditionalPut, Conditions, Expiry, MUCH_SKEW, Versioning, clock_difference};
 use crate::call::{retry, warning};
 use crate::limit::TimeLimit;
 
