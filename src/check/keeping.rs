@@ -168,6 +168,11 @@ pub(super) fn verified(known: &ArchiveStatus) -> Option<CheckFinding> {
     })
 }
 
+/// Reports on what could not be read and may be of importance.
+pub(super) fn unreadable(known: &ArchiveStatus) -> impl Iterator<Item = CheckFinding> {
+    known.unreadable.iter().map(|what| CheckFinding::note("unreadable", what.clone()))
+}
+
 /// Returns the time since then in words, never negative.
 fn ago(since: Timestamp, now: Timestamp) -> String {
     let age = now.duration_since(since).max(SignedDuration::ZERO);

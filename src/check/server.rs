@@ -86,6 +86,7 @@ pub(super) async fn check(
     findings.extend(known.as_ref().map(keeping::timelines));
     findings.extend(known.as_ref().and_then(keeping::standby));
     findings.extend(known.as_ref().and_then(keeping::verified));
+    findings.extend(known.iter().flat_map(keeping::unreadable));
     Checked { known: Some(known), ..checked }
 }
 

@@ -14,6 +14,7 @@ use support::{
     sandbox::Sandbox,
     store::Store,
     store_cluster::{ARCHIVE, CallOutput, archive_by, configuration, store_section},
+    user,
 };
 
 /// Returns the check of an archive and of the server at `url`.
@@ -55,6 +56,9 @@ fn a_server_that_archives_into_the_store_passes() {
     assert_eq!(output.status, 0, "{text}");
     has(&text, '✓', "archive_mode", &["on"]);
     has(&text, '✓', "archive_command", &["walkeep-archive"]);
+    has(&text, '✓', "destination", &["archive_command uses this archive"]);
+    has(&text, '✓', "archiver", &[]);
+    has(&text, '✓', "user", &[]);
     has(&text, '✓', "switch", &[&segment, "in the archive"]);
     assert!(store.keys().iter().any(|key| key.ends_with(&segment)), "{:?}", store.keys());
     // Nothing else is left in it.
@@ -95,7 +99,30 @@ fn a_server_that_archives_elsewhere_fails() {
     let text = output.text();
     assert_eq!(output.status, 1, "{text}");
     has(&text, '✗', "switch", &[&segment]);
+    has(&text, '✗', "destination", &["another archive", archive.url(), elsewhere.to_str().unwrap()]);
     assert!(text.contains("is its archive this one?"), "{text}");
+}
+
+#[test]
+fn a_stuck_file_is_found_although_look_ahead_brings_the_new_segment() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = small_cluster(&sandbox, "primary");
+    primary.archive_into(&archive);
+    primary.start();
+    primary.archive_segment();
+    let history = "00000009.history";
+    for (name, content) in
+        [(history.to_owned(), "no history"), (format!("archive_status/{history}.ready"), "")]
+    {
+        std::fs::write(primary.wal(&name), content).unwrap();
+        user::hand_over(&primary.wal(&name));
+    }
+    let output = CallOutput::of(check(&sandbox, archive.url(), &primary.connection()));
+    let text = output.text();
+    assert_eq!(output.status, 1, "{text}");
+    has(&text, '✓', "switch", &["in the archive"]);
+    has(&text, '✗', "archiver", &["failed, for 00000009.history", "nothing else is handed over"]);
 }
 
 #[test]
