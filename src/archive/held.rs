@@ -91,7 +91,8 @@ impl Archive {
 
     /// Returns the error for an archive that holds nothing of a cluster, which says what it does hold.
     pub async fn holds_nothing_of(&self, system: SystemIdentifier, kind: ErrorKind) -> Error {
-        let held = self.held().await;
+        // On the heap: it is rare, and every read would carry its size.
+        let held = Box::pin(self.held()).await;
         let instead = match held.to_string() {
             nothing if nothing.is_empty() => String::new(),
             held => format!(", but {held}"),
@@ -100,20 +101,11 @@ impl Archive {
         let hint = held.remedy().unwrap_or("is it mounted, and is it this cluster's archive?");
         Error::new(kind, what).hint(hint)
     }
+}
 
-    /// Completes the error of an archive that holds nothing of a cluster by what it does hold.
-    pub(super) async fn saying_what_is_held<T>(
-        &self,
-        system: SystemIdentifier,
-        found: Result<T, Error>,
-    ) -> Result<T, Error> {
-        match found {
-            Err(error) if error.kind() == ErrorKind::Empty => {
-                Err(self.holds_nothing_of(system, ErrorKind::Empty).await)
-            }
-            found => found,
-        }
-    }
+/// Returns `true` if the archive was found to hold nothing of the cluster.
+pub(super) fn is_empty<T>(found: &Result<T, Error>) -> bool {
+    found.as_ref().is_err_and(|error| error.kind() == ErrorKind::Empty)
 }
 
 #[cfg(test)]

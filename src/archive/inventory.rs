@@ -8,6 +8,7 @@ use object_store::path::Path as Key;
 use object_store::{ListResult, ObjectMeta};
 
 use super::failure::Asked;
+use super::held::is_empty;
 use super::key::{self, Kind};
 use super::{Archive, ArchivedName, Backend};
 use crate::error::{Error, ErrorKind};
@@ -106,7 +107,13 @@ impl Archive {
     /// Lists all files of a cluster. A partial listing is an error. A store returns a thousand names per request.
     pub async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
         let mut inventory = match &self.backend {
-            Backend::Local(local) => self.saying_what_is_held(system, local.inventory(system).await).await?,
+            Backend::Local(local) => {
+                let found = local.inventory(system).await;
+                if is_empty(&found) {
+                    return Err(self.holds_nothing_of(system, ErrorKind::Empty).await);
+                }
+                found?
+            }
             Backend::Store(_) => self.list_all(system).await?,
         };
         inventory.files.sort_unstable_by_key(|file| file.name);

@@ -215,7 +215,10 @@ impl Archive {
             }
             _ => error,
         });
-        self.saying_what_is_held(system, fetched).await
+        if held::is_empty(&fetched) {
+            return Err(self.holds_nothing_of(system, ErrorKind::Empty).await);
+        }
+        fetched
     }
 
     /// Returns `true` if the archive contains the file `name`.

@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 
+use super::held::is_empty;
 use super::{Archive, Backend, TextFiles};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
@@ -56,7 +57,10 @@ impl Archive {
             Backend::Local(local) => local.surroundings(system, segment).await,
             Backend::Store(store) => store.surroundings(system, segment).await,
         };
-        self.saying_what_is_held(system, found).await
+        if is_empty(&found) {
+            return Err(self.holds_nothing_of(system, ErrorKind::Empty).await);
+        }
+        found
     }
 
     /// Checks with a fresh lookup that the archive contains any file of the cluster.
@@ -65,7 +69,10 @@ impl Archive {
             Backend::Local(local) => local.confirm_holds(system).await,
             Backend::Store(store) => store.confirm_holds(system).await,
         };
-        self.saying_what_is_held(system, found).await
+        if is_empty(&found) {
+            return Err(self.holds_nothing_of(system, ErrorKind::Empty).await);
+        }
+        found
     }
 
     /// Lists the timelines that have a history file in the archive, readable or not.

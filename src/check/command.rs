@@ -106,7 +106,7 @@ fn call(words: &[Word], program: &str) -> Option<Result<Invocation, String>> {
         match assignment(&word.text) {
             // Of the shell, or of `env`.
             Some(set) if matches!(prefix, None | Some("env")) => {
-                drop(invocation.variables.insert(set.0, set.1))
+                drop(invocation.variables.insert(set.0, set.1));
             }
             _ => {
                 let name =

@@ -96,7 +96,7 @@ impl Commands {
         let of_server = self.data.as_ref().and_then(DataDirectory::environment);
         let says_so = invocation.archive.is_some() || invocation.variables.contains_key("WALKEEP_ARCHIVE");
         let is_certain = of_server.is_some() || says_so;
-        let environment = of_server.unwrap_or_else(|| environment_here());
+        let environment = of_server.unwrap_or_else(environment_here);
         let environment = environment.into_iter().chain(invocation.variables.clone()).collect();
         let unless = if is_certain { "" } else { ", unless WALKEEP_ARCHIVE is set for the server" };
         let resolved = match (self.resolve)(&invocation, &environment) {

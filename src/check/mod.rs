@@ -143,7 +143,7 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     let commands = Commands { archive: options.clone(), data: local, resolve: request.resolve };
     let data = request.data.clone().filter(|_| request.restore);
     let (spool, looks_ahead) = (request.own.spool.clone(), request.own.looks_ahead);
-    let server::Checked { system, known, archiving } =
+    let server::Checked { system, is_asked, known, archiving } =
         server::check(&archive, request, commands, limit, &mut findings).await;
     let (spool, looks_ahead) =
         archiving.map_or((spool, looks_ahead), |archiving| (archiving.spool, archiving.looks_ahead));
@@ -153,7 +153,7 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
         findings.push(restore::check(options, &archive, data, system, limit).await);
     }
     // Last, because it reports whether anything else remains to do.
-    if let Some(known) = known {
+    if is_asked {
         let backup = keeping::backup(known.as_ref(), &findings);
         findings.push(backup);
     }

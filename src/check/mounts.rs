@@ -154,9 +154,10 @@ pub(super) fn judge(mount: &Mount) -> CheckFinding {
         all if all.is_empty() => Outcome::Pass,
         _ => Outcome::Note,
     };
-    let whats: String = concerns.iter().map(|(_, what, _)| format!("; {what}")).collect();
-    let finding =
-        CheckFinding { outcome, ..CheckFinding::pass(NAME, format!("it is on {}{whats}", mount.title())) };
+    let title = format!("it is on {}", mount.title());
+    let whats: Vec<&str> =
+        [title.as_str()].into_iter().chain(concerns.iter().map(|(_, what, _)| what.as_str())).collect();
+    let finding = CheckFinding { outcome, ..CheckFinding::pass(NAME, whats.join("; ")) };
     match concerns.iter().map(|(.., hint)| *hint).collect::<Vec<_>>().join("; ") {
         hints if hints.is_empty() => finding,
         hints => finding.hint(hints),

@@ -21,8 +21,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(super) struct Checked {
     pub(super) system: Option<SystemIdentifier>,
-    /// State of its archive.
-    pub(super) known: Option<Option<ArchiveStatus>>,
+    /// `true` if its archive could be asked.
+    pub(super) is_asked: bool,
+    /// State of its archive; `None` if that holds nothing of it.
+    pub(super) known: Option<ArchiveStatus>,
     /// Settings of its `archive_command`.
     pub(super) archiving: Option<CommandSettings>,
 }
@@ -87,7 +89,7 @@ pub(super) async fn check(
     findings.extend(known.as_ref().and_then(keeping::standby));
     findings.extend(known.as_ref().and_then(keeping::verified));
     findings.extend(known.iter().flat_map(keeping::unreadable));
-    Checked { known: Some(known), ..checked }
+    Checked { is_asked: true, known, ..checked }
 }
 
 /// System identifier, findings about the settings, and the settings of `archive_command`.

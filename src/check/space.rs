@@ -56,10 +56,12 @@ fn judge(name: &'static str, place: &str, space: Space, segment: u64) -> CheckFi
         bytes(free),
         bytes(total)
     );
-    let outcome = match segments {
-        ..TOO_FEW => Outcome::Fail,
-        ..FEW => Outcome::Note,
-        _ => Outcome::Pass,
+    let outcome = if segments < TOO_FEW {
+        Outcome::Fail
+    } else if segments < FEW {
+        Outcome::Note
+    } else {
+        Outcome::Pass
     };
     let finding = CheckFinding { outcome, ..CheckFinding::pass(name, detail) };
     match outcome {

@@ -86,7 +86,7 @@ impl Backlog {
             let entry = entry.map_err(cannot_list)?;
             let mark = entry.file_name();
             let Some(mark) = mark.to_str() else { continue };
-            if mark.ends_with(".done") {
+            if mark.strip_suffix(".done").is_some() {
                 // The server renames the mark, which changes only this time of it.
                 let changed = entry.metadata().ok().map(|found| found.ctime());
                 let changed = changed.and_then(|seconds| Timestamp::from_second(seconds).ok());

@@ -46,7 +46,7 @@ fn try_out(root: &Path) -> io::Result<Abilities> {
             fs::remove_file(&path)?;
             Some(way)
         }
-        Err(error) if error.get_ref().is_some_and(|inner| inner.is::<NoWay>()) => None,
+        Err(error) if error.get_ref().and_then(|inner| inner.downcast_ref::<NoWay>()).is_some() => None,
         Err(error) => return Err(error),
     };
     Ok(Abilities { way, flushes_directories: flushes(root)? })
