@@ -113,10 +113,10 @@ impl Mount {
     }
 }
 
-/// Reports what the mount means for an archive on it.
-pub(super) fn judge(mount: &Mount) -> CheckFinding {
+/// Reports what the mount means for an archive on it, which is only read if `restore_only`.
+pub(super) fn judge(mount: &Mount, restore_only: bool) -> CheckFinding {
     let mut concerns = Vec::new();
-    if mount.has("ro") {
+    if mount.has("ro") && !restore_only {
         let what = "it is mounted read-only, and nothing can be archived";
         concerns.push((Outcome::Fail, what.to_owned(), "mount it rw"));
     }
@@ -285,12 +285,13 @@ mod tests {
             ("tmpfs", "rw,size=4k", Note, "in memory"),
             ("overlay", "rw", Note, "container"),
         ] {
-            let finding = judge(&of(kind, options));
+            let finding = judge(&of(kind, options), false);
             assert_eq!(finding.outcome, outcome, "{kind} {options}: {finding:?}");
             assert!(finding.detail.contains(word), "{kind} {options}: {finding:?}");
             assert_eq!(finding.hint.is_none(), outcome == Pass, "{finding:?}");
         }
-        let two = judge(&of("nfs4", "ro,soft"));
+        assert_eq!(judge(&of("ext4", "ro"), true).outcome, Pass, "reading needs no more");
+        let two = judge(&of("nfs4", "ro,soft"), false);
         assert!(two.outcome == Fail && two.detail.contains("soft"), "the others are named, too: {two:?}");
     }
 
@@ -331,7 +332,7 @@ mod tests {
         fn no_text_ends_it(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             let read = mounts(&text);
             let _ = innermost(&read, Path::new("/x"));
-            read.iter().for_each(|mount| drop(judge(mount)));
+            read.iter().for_each(|mount| drop(judge(mount, false)));
         }
     }
 }

@@ -17,24 +17,31 @@ struct Servers {
     shares_device: bool,
 }
 
-/// Reports on the place of the archive and, if `data` is on this machine, on the server's own disk.
-pub(super) async fn check(archive: &Archive, data: Option<DataDirectory>, findings: &mut Vec<CheckFinding>) {
+/// Reports on the place of the archive and, if `data` is on this machine, on the server's own disk. Writes nothing if
+/// `restore_only`.
+pub(super) async fn check(
+    archive: &Archive,
+    data: Option<DataDirectory>,
+    restore_only: bool,
+    findings: &mut Vec<CheckFinding>,
+) {
     let size = data.as_ref().and_then(DataDirectory::segment_size).unwrap_or(SegmentSize::DEFAULT);
     if let Some(root) = archive.directory().map(Path::to_owned) {
         let looked = blocking({
             let data = data.clone();
             move || {
-                let system = mounts::mount_of(&root).map(|mount| mounts::judge(&mount));
+                let system = mounts::mount_of(&root).map(|mount| mounts::judge(&mount, restore_only));
                 let servers = data.and_then(|data| look(&root, data.path()));
                 let place = servers.map(|servers| place(&root, &servers));
-                let space = space::check("space", "archived files", &root, size);
-                [system, place, Some(space)].into_iter().flatten().collect::<Vec<_>>()
+                let space = (!restore_only).then(|| space::check("space", "archived files", &root, size));
+                [system, place, space].into_iter().flatten().collect::<Vec<_>>()
             }
         });
         findings.extend(looked.await);
         // What kept a file from being created would only be said again.
         let is_said = findings.iter().any(|found| found.name == "create" && found.outcome == Outcome::Fail);
-        findings.extend(match archive.abilities().await {
+        let abilities = if restore_only { None } else { archive.abilities().await };
+        findings.extend(match abilities {
             Some(Ok(abilities)) => Some(publishing(abilities)),
             Some(Err(error)) if !is_said => Some(CheckFinding::failed("publish", &error)),
             Some(Err(_)) | None => None,

@@ -15,6 +15,7 @@ use std::{
 
 use serde_json::Value;
 use support::{
+    files::Permissions,
     push::{Pusher, SYSTEM},
     status::noted,
     store_cluster::CallOutput,
@@ -149,6 +150,17 @@ fn a_file_system_without_hard_links_passes_if_it_has_the_other_way() {
     assert_eq!(failed, ["create", "publish"]);
     let (_, text) = outcome(without(&neither), "file_system");
     assert!(text.contains("mounted on"), "what it is on is said all the same: {text}");
+}
+
+#[test]
+fn a_check_for_restores_only_writes_nothing_into_the_directory() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    let _closed = Permissions::set(archive.as_ref(), 0o500);
+    let mut check = check(&pusher, archive);
+    check.arg("--restore-only");
+    let (_, failed) = found(check, "file_system");
+    assert_eq!(failed, [""; 0]);
 }
 
 #[test]
