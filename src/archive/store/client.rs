@@ -161,7 +161,7 @@ impl StoreClient {
                 let answer = Limited::new(body, MAX_DELETION_BYTES).collect().await?.to_bytes();
                 deletion.check(&answer, &secrets).map_err(|failure| match failure {
                     DeletionFailure::Answer(answer) => BoxError::from(answer),
-                    other => other.into(),
+                    other @ DeletionFailure::OtherObject(_) => other.into(),
                 })?;
                 answer.into()
             } else if let Some(listing) = listing {

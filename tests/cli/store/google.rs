@@ -17,7 +17,7 @@ use support::{
             ServiceAccount,
         },
     },
-    store_cluster::CallOutput,
+    store_cluster::{Answering, CallOutput},
     store_rounds::{
         fill, is_found_whole, is_used, knows_what_is_absent, listed, one_of_many_wins, prunes,
         refuses_other_content, restore_fails, restores, says, walkeep,
@@ -93,6 +93,37 @@ fn a_key_that_is_not_the_accounts_is_refused_and_says_so() {
     );
     restore_fails(&scene, 255, &["401 Unauthorized"]);
     assert_eq!(scene.store.keys(), [""; 0]);
+}
+
+#[test]
+fn the_key_may_be_named_as_for_googles_own_tools() {
+    let (mut scene, content) = with_segment();
+    scene.unset("GOOGLE_SERVICE_ACCOUNT");
+    let key = ServiceAccount::known().file(&scene.sandbox);
+    scene.set("GOOGLE_APPLICATION_CREDENTIALS", key.to_str().unwrap());
+    succeeds(scene.push(SEGMENT));
+    restores(&scene, SEGMENT, &content);
+}
+
+#[test]
+fn a_machine_of_googles_gets_its_token_from_the_metadata_service() {
+    let (mut scene, content) = with_segment();
+    scene.store.google().issue("ya29.of-the-machine");
+    let metadata = Answering::start(|head| {
+        let head = head.to_ascii_lowercase();
+        let asked = head.starts_with("get /computemetadata/v1/instance/service-accounts/default/token");
+        if asked && head.contains("metadata-flavor: google") {
+            let token = r#"{"access_token":"ya29.of-the-machine","expires_in":3599,"token_type":"Bearer"}"#;
+            (200, token.to_owned())
+        } else {
+            (403, String::new())
+        }
+    });
+    scene.unset("GOOGLE_SERVICE_ACCOUNT");
+    scene.set("GCE_METADATA_HOST", metadata.endpoint().trim_start_matches("http://"));
+    succeeds(scene.push(SEGMENT));
+    restores(&scene, SEGMENT, &content);
+    assert_eq!(metadata.heads().len(), 3, "one for each call");
 }
 
 #[test]
