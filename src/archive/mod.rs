@@ -178,7 +178,8 @@ impl Archive {
         let key = key::key(system, name.into());
         match &self.backend {
             Backend::Local(local) => local.create(&key, content).await,
-            Backend::Store(store) => store.create(&key, content).await,
+            // Large, as it has several requests.
+            Backend::Store(store) => Box::pin(store.create(&key, content)).await,
         }
     }
 

@@ -115,7 +115,7 @@ pub async fn push(
     let asked = request.clone();
     // The file that blocks this one if it fails.
     let mut at_fault = request.name;
-    let failed = match push_asked(options, request, &mut at_fault, limit, stop).await {
+    let failed = match Box::pin(push_asked(options, request, &mut at_fault, limit, stop)).await {
         Ok((archive, report)) => {
             let fate = if report.created == Created::New { Fate::New } else { Fate::There };
             let along = match spool {

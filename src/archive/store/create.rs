@@ -49,7 +49,7 @@ impl Store {
         let mode = if conditional { PutMode::Create } else { PutMode::Overwrite };
         let error = match put(mode).await {
             Ok(_) if self.create_reports_taken() => return Ok(Created::New),
-            Ok(confirmed) => return self.look_again(key, &confirmed).await,
+            Ok(confirmed) => return Box::pin(self.look_again(key, &confirmed)).await,
             Err(error) => error,
         };
         match self.failure(what(), Asked::Create, &error) {
@@ -61,7 +61,7 @@ impl Store {
                     self.url
                 );
                 match put(PutMode::Overwrite).await {
-                    Ok(confirmed) => self.look_again(key, &confirmed).await,
+                    Ok(confirmed) => Box::pin(self.look_again(key, &confirmed)).await,
                     Err(error) => Err(self.failed(what(), Asked::Create, &error)),
                 }
             }

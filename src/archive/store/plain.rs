@@ -4,7 +4,7 @@
 //! and failures are understood like all others.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use object_store::aws::AwsAuthorizer;
 use object_store::client::{HttpError, HttpErrorKind, HttpRequestBody, HttpService};
 use url::form_urlencoded::byte_serialize;
@@ -38,7 +38,7 @@ impl Store {
             AwsAuthorizer::new(&credential, "s3", &signer.region).try_authorize(&mut request, None)?;
             let answer = client.call(request).await.map_err(failed)?;
             let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
-            body.map(|body| body.to_bytes())
+            body.map(Collected::to_bytes)
                 .map_err(|error| failed(HttpError::new_boxed(HttpErrorKind::Unknown, error)))
         };
         Some(asking.await)

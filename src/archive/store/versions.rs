@@ -151,10 +151,8 @@ fn expiry_of(answer: LifecycleAnswer, prefix: &str) -> Expiry {
 impl Store {
     /// Returns how the bucket keeps what is deleted or replaced; `None` if it does not say.
     pub(in crate::archive) async fn versioning(&self) -> Option<Versioning> {
-        let versioning: VersioningAnswer = self
-            .told(["versioning", "Versioning"], &[])
-            .await?
-            .unwrap_or_else(|()| VersioningAnswer { status: None });
+        let versioning: VersioningAnswer =
+            self.told(["versioning", "Versioning"], &[]).await?.unwrap_or(VersioningAnswer { status: None });
         // Suspended, it keeps those that it has.
         let keeps = matches!(versioning.status.as_deref(), Some("Enabled" | "Suspended"));
         if !keeps {

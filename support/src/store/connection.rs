@@ -171,7 +171,9 @@ impl Server {
             Some(Fault::AnswerLost) => return Err(Broken),
             Some(Fault::HangAfterEffect) => return pending().await,
             Some(Fault::Late(by)) => tokio::time::sleep(by).await,
-            Some(Fault::Together(barrier)) => drop(barrier.wait().await),
+            Some(Fault::Together(barrier)) => {
+                barrier.wait().await;
+            }
             Some(Fault::ResetAfter(bytes)) => control.plan(bytes.min(length), Mishap::Reset),
             Some(Fault::CutBody(bytes)) => control.plan(bytes.min(length), Mishap::Close),
             Some(Fault::HangInBody(bytes)) => control.plan(bytes.min(length), Mishap::Silence),

@@ -1,4 +1,5 @@
 //! Rights, versions and locks of Amazon's store, as moto imitates them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use jiff::Timestamp;
 use serde_json::Value;
