@@ -1,6 +1,8 @@
 //! Failures of requests to an archive.
 
-use crate::error::{Error, ErrorKind};
+use std::error::Error as StdError;
+
+use crate::error::{Error, ErrorKind, chain};
 
 /// Kind of a request to the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,4 +41,11 @@ impl RequestFailure {
             Self::Error(error) => error,
         }
     }
+}
+
+/// Returns the errors of a chain that say something of their own: those of `object_store` name the library and repeat their cause.
+pub(super) fn without_library<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    chain(error).filter(|cause| !(cause.is::<object_store::Error>() && cause.source().is_some()))
 }

@@ -10,7 +10,8 @@ use walkeep::error::ErrorKind;
 use crate::requests::{QUESTIONS, ask, check_shown};
 
 /// Settings whose values are never shown, by any of their names.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 9] = [
+    "connection_string",
     "secret_access_key",
     "session_token",
     "customer_key_base64",
@@ -134,6 +135,7 @@ mod tests {
                 "aws_sse_bucket_key_enabled",
                 "aws_sse_customer_key_base64",
                 "profile",
+                "credential_process",
                 "ca_file",
                 "conditional_put",
                 "allow_http",
@@ -162,6 +164,7 @@ mod tests {
             &[
                 "account_name",
                 "account_key",
+                "connection_string",
                 "client_id",
                 "client_secret",
                 "tenant_id",

@@ -29,7 +29,7 @@ use crate::frame::Content;
 use crate::wal::SystemIdentifier;
 use directory::Directory;
 pub use naming::Way;
-use rights::{failed, failed_for_good};
+use rights::{failed, failed_for_good, plain};
 pub use ways::Abilities;
 
 /// An archive directory that was found and checked.
@@ -44,7 +44,7 @@ impl Local {
         let directory = Directory::open(path, require_mount)?;
         let store = LocalFileSystem::new_with_prefix(directory.root()).map_err(|error| {
             let what = format!("cannot open the archive {}", path.display());
-            Error::new(ErrorKind::Unavailable, what).because(error)
+            Error::new(ErrorKind::Unavailable, what).because(plain(error))
         })?;
         Ok(Self { directory, store: Arc::new(store.with_fsync(true)) })
     }
@@ -184,7 +184,7 @@ impl Local {
     fn path(&self, key: &Key) -> Result<PathBuf, Error> {
         self.store.path_to_filesystem(key).map_err(|error| {
             let what = format!("the archive {} cannot hold {key}", self.directory.root().display());
-            Error::new(ErrorKind::Configuration, what).because(error)
+            Error::new(ErrorKind::Configuration, what).because(plain(error))
         })
     }
 }
@@ -261,6 +261,14 @@ mod tests {
             Err(failed("cannot archive x".to_owned(), Path::new("x"), Asked::Create, error))
         }));
         (outcome.is_ok(), tries)
+    }
+
+    #[test]
+    fn a_name_that_no_directory_can_hold_is_refused_without_the_librarys_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let local = Local::open(directory.path(), false).unwrap();
+        let error = local.path(&Key::parse("a/x#1").unwrap()).unwrap_err().report();
+        assert!(error.contains("cannot hold a/x") && !error.contains("Generic"), "{error}");
     }
 
     #[test]

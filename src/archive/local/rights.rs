@@ -11,7 +11,7 @@ use nix::unistd::{Uid, User};
 use rustix::io::Errno;
 
 use super::naming::NoWay;
-use crate::archive::failure::Asked;
+use crate::archive::failure::{Asked, without_library};
 use crate::call::found_within;
 use crate::error::{Error, ErrorKind, chain, joined};
 
@@ -75,13 +75,13 @@ fn cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
 }
 
 /// Returns the system's error without the words that `object_store` puts around it.
-fn plain(error: impl StdError + Send + Sync + 'static) -> io::Error {
+pub(super) fn plain(error: impl StdError + Send + Sync + 'static) -> io::Error {
     match cause(&error) {
         Some(cause) => match cause.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(cause.kind(), cause.to_string()),
         },
-        None => io::Error::other(joined(chain(&error))),
+        None => io::Error::other(joined(without_library(&error))),
     }
 }
 
@@ -333,7 +333,7 @@ mod tests {
         let source = Box::<dyn StdError + Send + Sync>::from("it is odd");
         let error = object_store::Error::Generic { store: "LocalFileSystem", source };
         let text = failed("cannot write x".to_owned(), Path::new("/x"), Asked::Write, error).report();
-        assert!(text.contains("it is odd"), "{text}");
+        assert_eq!(text, "cannot write x: it is odd");
     }
 
     #[test]

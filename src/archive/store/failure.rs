@@ -13,7 +13,7 @@ use super::issuer::{Asking, NotEncrypted};
 use super::process::ProcessError;
 use super::reach::Unreachable;
 use super::stall::Stalled;
-use crate::archive::failure::{Asked, RequestFailure};
+use crate::archive::failure::{Asked, RequestFailure, without_library};
 use crate::archive::url::Provider;
 use crate::error::{Error, ErrorKind, chain, joined};
 
@@ -202,9 +202,9 @@ impl Causes {
 /// name the library.
 fn own<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     let is_unreached = find::<Unreachable>(error).is_some();
-    chain(error).filter(move |cause| {
+    without_library(error).filter(move |cause| {
         let is_last = cause.source().is_none();
-        let wraps = cause.is::<HttpError>() || cause.is::<object_store::Error>();
+        let wraps = cause.is::<HttpError>();
         let is_of_the_client =
             is_unreached && !is_last && !cause.is::<Unreachable>() && !cause.is::<Asking>();
         !(wraps && !is_last) && !is_of_the_client
