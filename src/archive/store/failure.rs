@@ -207,7 +207,7 @@ fn own<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn
         let wraps = cause.is::<HttpError>();
         let is_of_the_client =
             is_unreached && !is_last && !cause.is::<Unreachable>() && !cause.is::<Asking>();
-        !(wraps && !is_last) && !is_of_the_client
+        (!wraps || is_last) && !is_of_the_client
     })
 }
 

@@ -36,6 +36,7 @@ pub(super) fn kind_of_credentials(
     let cannot_read = || Error::new(ErrorKind::Configuration, format!("cannot read {}", path.display()));
     match read(&path) {
         Ok(text) => {
+            refuse_other_store(url, &text, settings)?;
             let kind = kind(&text, settings.contains_key(KEY)).map_err(|why| {
                 let what = format!("the credentials for {url} in {} cannot be used", path.display());
                 Error::new(ErrorKind::Configuration, what).because(why).hint(WHAT_WORKS)
@@ -52,6 +53,20 @@ pub(super) fn kind_of_credentials(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => Ok(None),
         Err(error) => Err(cannot_read().because(error)),
     }
+}
+
+/// Refuses a key that names another store: the library would go there, encrypted or not, whatever messages say.
+pub(super) fn refuse_other_store(
+    url: &StoreUrl,
+    key: &[u8],
+    settings: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let json: Value = serde_json::from_slice(key).unwrap_or_default();
+    if settings.contains_key("google_base_url") || json.get("gcs_base_url").is_none_or(Value::is_null) {
+        return Ok(());
+    }
+    let what = format!("the key for {url} has gcs_base_url, an address of another store");
+    Err(Error::new(ErrorKind::Configuration, what).hint("set base_url in [store] to the store's address"))
 }
 
 const WHAT_WORKS: &str = "give a service account's key (service_account in [store]), run where the metadata service has \
@@ -149,6 +164,19 @@ mod tests {
             );
             assert!(!error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_key_does_not_choose_the_store() {
+        let key = ACCOUNT.replace('}', r#","gcs_base_url":"http://elsewhere"}"#);
+        let error = of_file(&key, EITHER).unwrap_err();
+        assert!(error.contains("the key for gs://b has gcs_base_url"), "{error}");
+        let Ok(ArchiveUrl::Store(url)) = "gs://b".parse() else { panic!() };
+        let settings = [("google_base_url".to_owned(), "http://x".to_owned())].into();
+        assert!(
+            refuse_other_store(&url, key.as_bytes(), &settings).is_ok(),
+            "the setting goes before the key"
+        );
     }
 
     #[test]

@@ -160,7 +160,8 @@ fn of_google(url: &StoreUrl, resolved: &Resolved) -> Result<Source, Error> {
     if has("google_bearer_token") || is_on(settings, "google_skip_signature") {
         return Ok(Source::Settings);
     }
-    if has("google_service_account_key") {
+    if let Some(key) = settings.get("google_service_account_key") {
+        google::refuse_other_store(url, key.as_bytes(), settings)?;
         return Ok(Source::GoogleKey);
     }
     Ok(match google::kind_of_credentials(url, settings)? {

@@ -1,5 +1,6 @@
 //! Credentials as people have them: profiles with a role or a command, parts of a pair, the files and variables of other tools,
 //! and issuers that deny.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
