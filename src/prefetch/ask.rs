@@ -19,8 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Subject of notes about a prefetcher that does not answer.
 const SUBJECT: &str = "prefetcher";
 
-/// Requests a segment. Fails if it is not available in time. The caller then fetches it from the archive.
-pub(super) fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit) -> io::Result<Verified> {
+/// Requests a segment. Fails if it is not available in time, or not what `check` accepts. The caller then fetches it from the
+/// archive.
+pub(super) fn ask(
+    spool: &Spool,
+    run: &str,
+    name: SegmentName,
+    limit: &TimeLimit,
+    check: impl FnOnce(&Verified) -> Result<(), String>,
+) -> io::Result<Verified> {
     if is_ignored(spool, run) {
         return Err(io::Error::from(io::ErrorKind::NotConnected));
     }
@@ -30,16 +37,25 @@ pub(super) fn ask(spool: &Spool, run: &str, name: SegmentName, limit: &TimeLimit
         stream.set_read_timeout(Some(PATIENCE.min(limit.left() / 2)))?;
         receive(&stream, || limit.left() > limit.total() / 2)
     });
+    let ignore = || {
+        if let Some(whom) = &whom
+            && let Err(error) = spool.note(SUBJECT, run, whom)
+        {
+            tracing::debug!("cannot note in the spool that the prefetcher is left alone: {error}");
+        }
+    };
     // A transfer that moves but is too slow fails with another error.
     if asked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
         tracing::warn!("the prefetcher does not answer, and is left alone from now on; killing it is safe");
-        if let Some(whom) = whom
-            && let Err(error) = spool.note(SUBJECT, run, &whom)
-        {
-            tracing::debug!("cannot note in the spool that the prefetcher does not answer: {error}");
-        }
+        ignore();
     }
-    asked
+    let verified = asked?;
+    check(&verified).map_err(|why| {
+        tracing::warn!("the prefetcher passes on what is not {name} ({why}), and is left alone from now on");
+        ignore();
+        io::Error::from(io::ErrorKind::InvalidData)
+    })?;
+    Ok(verified)
 }
 
 /// Returns `true` if a note says that the current prefetcher does not answer.

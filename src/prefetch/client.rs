@@ -13,7 +13,10 @@ use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::restore::{RestoreRequest, Verified};
 use crate::spool::Spool;
-use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
+use crate::wal::{
+    SegmentName, SegmentSize, SystemIdentifier, WalName, segment_size_of_control_file,
+    system_identifier_of_control_file,
+};
 
 /// Settings with which a restore prefetches.
 #[derive(Debug, Clone)]
@@ -35,6 +38,8 @@ pub struct PrefetchClient {
     run: String,
     spool: Spool,
     segment: SegmentName,
+    /// Segment size of the server, if its `pg_control` contains it.
+    size: Option<SegmentSize>,
 }
 
 impl Prefetching {
@@ -47,11 +52,13 @@ impl Prefetching {
             return None;
         }
         let data = request.caller.data().clone();
-        let own_system = data.system_identifier().ok().flatten()?;
+        let control = data.control().ok()??;
+        let own_system = system_identifier_of_control_file(&control).ok()?;
+        let size = segment_size_of_control_file(&control);
         let system = request.system.unwrap_or(own_system);
         let run = data.run().ok()?;
         let spool = Spool::of_server(&self.spool, &self.archive, data.path(), system)?;
-        Some(PrefetchClient { data, system, run, spool, segment })
+        Some(PrefetchClient { data, system, run, spool, segment, size })
     }
 
     /// Returns the task of the prefetcher that continues after the requested segment, which has `size` bytes. `None` if
@@ -80,10 +87,11 @@ impl Prefetching {
 }
 
 impl PrefetchClient {
-    /// Requests the segment from the prefetcher.
+    /// Requests the segment from the prefetcher. A file that cannot be this segment is refused.
     #[must_use]
     pub fn ask(&self, limit: &TimeLimit) -> Option<Verified> {
-        ask(&self.spool, &self.run, self.segment, limit).ok()
+        let check = |verified: &Verified| verified.check(self.segment, self.system, self.size);
+        ask(&self.spool, &self.run, self.segment, limit, check).ok()
     }
 
     /// Notes that `subject` is logged for this segment in this run of the server. Returns `false` if that was noted

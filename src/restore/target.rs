@@ -3,14 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::{Error, ErrorKind};
 use crate::frame::Digest;
-use crate::wal::WalName;
+use crate::wal::{LONG_HEADER_BYTES, LongPageHeader, SegmentName, SegmentSize, SystemIdentifier, WalName};
 use crate::whole_file::{IfTaken, Readers, directory_of, link_open_file};
 
 /// Size of the copy buffer in bytes.
@@ -28,6 +28,34 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// Checks that the open file can be that segment of the cluster: another process has chosen it.
+    ///
+    /// A file with a name could still be changed under that. Nothing but a file of a segment's size is read: a device may have no
+    /// end.
+    pub fn check(
+        &self,
+        name: SegmentName,
+        system: SystemIdentifier,
+        size: Option<SegmentSize>,
+    ) -> Result<(), String> {
+        let cannot_read = |error: io::Error| format!("it cannot be read: {error}");
+        let found = self.file.metadata().map_err(cannot_read)?;
+        if !found.is_file() {
+            return Err("it is no regular file".to_owned());
+        }
+        if found.nlink() != 0 {
+            return Err("it has a name".to_owned());
+        }
+        if found.len() != self.size || size.is_some_and(|size| size.bytes() != self.size) {
+            return Err(format!("it has {} bytes", found.len()));
+        }
+        let mut beginning = [0; LONG_HEADER_BYTES];
+        self.file.read_exact_at(&mut beginning, 0).map_err(cannot_read)?;
+        let page = LongPageHeader::parse(&beginning).map_err(|error| error.to_string())?;
+        page.check(name, self.size).map_err(|error| error.to_string())?;
+        page.check_system(system).map_err(|error| error.to_string())
+    }
+
     /// Gives the file the name `path`, in one step.
     ///
     /// Fails if `path` exists, is on another file system, or on one that cannot link unnamed files. The caller then
@@ -43,20 +71,21 @@ impl Verified {
     pub(super) fn copy(&self, path: &Path) -> Result<(), Error> {
         let cannot_write = cannot_write(path);
         let mut staged = stage(directory_of(path))?;
-        if copy(&self.file, staged.as_file_mut()).map_err(&cannot_write)? != self.blake3 {
+        if copy(&self.file, self.size, staged.as_file_mut()).map_err(&cannot_write)? != self.blake3 {
             return Err(cannot_write(io::Error::other("what was prefetched is not what it was")));
         }
         publish(staged.into_temp_path(), path)
     }
 }
 
-/// Copies a whole file, and returns the digest of the copied bytes.
-fn copy(from: &File, to: &mut File) -> io::Result<Digest> {
+/// Copies a file, and returns the digest of the copied bytes. Copies `bytes` at most, even if the file grows meanwhile.
+fn copy(from: &File, bytes: u64, to: &mut File) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; COPY_BYTES];
     let mut copied = 0;
     loop {
-        let length = match from.read_at(&mut buffer, copied) {
+        let left = usize::try_from(bytes - copied).unwrap_or(usize::MAX).min(COPY_BYTES);
+        let length = match from.read_at(buffer.get_mut(..left).unwrap_or_default(), copied) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             read => read?,
         };

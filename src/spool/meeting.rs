@@ -93,8 +93,16 @@ impl Spool {
         let mode = Mode::from_raw_mode(0o666);
         match open(&self.directory, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
             Ok(file) => Ok(File::from(file)),
-            // NFS, for example, does not support unnamed files.
-            Err(_) => tempfile::tempfile_in(&self.directory),
+            // Not every file system supports unnamed files.
+            Err(_) => {
+                let file = tempfile::tempfile_in(&self.directory)?;
+                // NFS renames an open file instead of removing it. Whoever receives it would refuse it.
+                if file.metadata()?.nlink() == 0 {
+                    Ok(file)
+                } else {
+                    Err(io::Error::other("there is no file without a name on this file system"))
+                }
+            }
         }
     }
 }

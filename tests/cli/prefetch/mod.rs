@@ -6,3 +6,4 @@ mod owners;
 mod races;
 mod spool;
 mod store;
+mod stranger;
