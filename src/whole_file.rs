@@ -5,11 +5,11 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, linkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
@@ -108,21 +108,42 @@ impl IfTaken {
 /// The very file gets the name, whatever is under its temporary one by now. Fails with [`io::ErrorKind::NotFound`] if it has
 /// lost its name meanwhile.
 pub(crate) fn link_open_file(file: &File, path: &Path) -> io::Result<()> {
+    link_open_file_at(file, CWD, path)
+}
+
+/// Does the same with a path below an open directory.
+pub(crate) fn link_open_file_at(file: &File, directory: impl AsFd, path: &Path) -> io::Result<()> {
     // Through `/proc/self/fd`, because linking a descriptor directly needs a privilege.
     let open_file = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(linkat(CWD, &open_file, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    Ok(linkat(CWD, &open_file, directory, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 /// Flushes a file, or the names in a directory, to disk.
-///
-/// Some file systems cannot flush a directory and say so with these errors. PostgreSQL accepts them, too (`fsync_fname_ext`
-/// in `fd.c`).
 pub(crate) fn flush(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
-    let cannot = |error: &io::Error| matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::BADF));
     match file.sync_all() {
-        Err(error) if cannot(&error) && file.metadata().is_ok_and(|found| found.is_dir()) => Ok(()),
+        Err(error) if cannot_be_flushed(&error) && file.metadata().is_ok_and(|found| found.is_dir()) => {
+            Ok(())
+        }
         flushed => flushed,
+    }
+}
+
+/// Returns `true` for the errors of file systems that cannot flush a directory. PostgreSQL accepts them, too
+/// (`fsync_fname_ext` in `fd.c`).
+pub(crate) fn cannot_be_flushed(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::BADF))
+}
+
+/// Opens a regular file for reading. Anything else is an error at once: opening a pipe would wait for somebody who writes, and a
+/// device may have no end.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
     }
 }
 
@@ -210,6 +231,20 @@ mod tests {
             WholeFile { readers, ..PLAIN }.write(&temporary.path().join("file"), io::empty()).unwrap();
             assert_eq!(mode("file"), expected, "{readers:?}");
         }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened_and_nothing_is_waited_for() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("file");
+        fs::write(&path, "content").unwrap();
+        assert_eq!(io::read_to_string(open_regular(&path).unwrap()).unwrap(), "content");
+        let pipe = temporary.path().join("pipe");
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for other in [&pipe, temporary.path(), Path::new("/dev/zero")] {
+            assert_eq!(open_regular(other).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        assert_eq!(open_regular(&temporary.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -84,8 +84,8 @@ impl Archive {
             return Held::of(names.await.iter().map(String::as_str));
         }
         let Ok(listing) = self.list_directory(None).await else { return Held::default() };
-        let systems = listing.common_prefixes.iter().filter_map(|prefix| prefix.filename());
-        let files = listing.objects.iter().filter_map(|found| found.location.filename());
+        let systems = listing.directories.iter().map(String::as_str);
+        let files = listing.files.iter().filter_map(|file| file.key.rsplit('/').next());
         Held::of(systems.chain(files))
     }
 

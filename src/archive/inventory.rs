@@ -47,6 +47,30 @@ impl OtherFile {
     }
 }
 
+/// One directory of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Listing {
+    /// Names of the directories in it.
+    pub(super) directories: Vec<String>,
+    /// The files in it.
+    pub(super) files: Vec<OtherFile>,
+}
+
+impl Listing {
+    fn of_store(found: ListResult) -> Self {
+        let name = |prefix: &Key| prefix.filename().map(str::to_owned);
+        let file = |found: &ObjectMeta| OtherFile {
+            key: found.location.to_string(),
+            since: since(found),
+            size: found.size,
+        };
+        Self {
+            directories: found.common_prefixes.iter().filter_map(name).collect(),
+            files: found.objects.iter().map(file).collect(),
+        }
+    }
+}
+
 /// All files that an archive contains of one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
@@ -77,7 +101,7 @@ impl Archive {
     /// Lists the clusters that have files in the archive, in ascending order.
     pub async fn systems(&self) -> Result<Vec<SystemIdentifier>, Error> {
         let listing = self.list_directory(None).await?;
-        let names = listing.common_prefixes.iter().filter_map(|prefix| prefix.filename()?.parse().ok());
+        let names = listing.directories.iter().filter_map(|name| name.parse().ok());
         let mut systems: Vec<SystemIdentifier> = names.collect();
         systems.sort_unstable();
         Ok(systems)
@@ -143,7 +167,7 @@ impl Archive {
     ) -> Result<Vec<ArchivedFile>, Error> {
         let directory = kind.directory(system);
         let listing = self.list_directory(Some(&directory)).await?;
-        let files = listing.objects.iter().filter_map(|found| archived(system, found));
+        let files = listing.files.iter().filter_map(|found| archived(system, found));
         let mut files: Vec<ArchivedFile> = files.collect();
         files.sort_unstable_by_key(|file| file.name);
         Ok(files)
@@ -161,7 +185,7 @@ impl Archive {
         let mut held = BTreeSet::new();
         for directory in directories {
             let listing = self.list_directory(Some(&directory)).await?;
-            held.extend(listing.objects.iter().filter_map(|found| Some(archived(system, found)?.name.wal())));
+            held.extend(listing.files.iter().filter_map(|found| Some(archived(system, found)?.name.wal())));
         }
         Ok(held)
     }
@@ -183,12 +207,9 @@ impl Archive {
     /// each timeline. None covers the whole archive.
     pub async fn latest_segments(&self, system: SystemIdentifier) -> Result<SegmentGroups, Error> {
         let listing = self.list_directory(Some(&key::wal(system))).await?;
-        // A group is named after a timeline and a number, in hexadecimal digits of fixed length, so it sorts as text.
-        let is_group = |name: &str| {
-            name.len() == 16 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'))
-        };
-        let names = listing.common_prefixes.iter().filter_map(Key::filename);
-        let names: BTreeSet<String> = names.filter(|name| is_group(name)).map(str::to_owned).collect();
+        // Names of groups have a fixed length, so they sort as text.
+        let names: BTreeSet<String> =
+            listing.directories.into_iter().filter(|name| key::is_group(name)).collect();
         let mut groups = SegmentGroups { names, listed: BTreeMap::new() };
         let mut done: Option<String> = None;
         for group in groups.names.clone().into_iter().rev() {
@@ -212,7 +233,7 @@ impl Archive {
         group: &str,
     ) -> Result<Vec<ArchivedFile>, Error> {
         let listing = self.list_directory(Some(&key::wal(system).join(group))).await?;
-        let files = listing.objects.iter().filter_map(|found| archived(system, found));
+        let files = listing.files.iter().filter_map(|found| archived(system, found));
         let mut segments: Vec<ArchivedFile> =
             files.filter(|file| matches!(file.name.wal(), WalName::Segment(_))).collect();
         segments.sort_unstable_by_key(|file| file.name);
@@ -220,14 +241,15 @@ impl Archive {
     }
 
     /// Lists one directory of keys, or the top directory of the archive.
-    pub(super) async fn list_directory(&self, directory: Option<&Key>) -> Result<ListResult, Error> {
+    pub(super) async fn list_directory(&self, directory: Option<&Key>) -> Result<Listing, Error> {
         if let Backend::Local(local) = &self.backend {
-            local.prepare_listing(directory).await;
+            return local.list(directory).await;
         }
-        self.objects().list_with_delimiter(directory).await.map_err(|error| {
+        let found = self.objects().list_with_delimiter(directory).await.map_err(|error| {
             let below = directory.cloned().unwrap_or_default();
             self.failure("cannot list", &below, Asked::List, error).into_error()
-        })
+        })?;
+        Ok(Listing::of_store(found))
     }
 }
 
@@ -274,9 +296,9 @@ impl TextFiles {
     }
 }
 
-fn archived(system: SystemIdentifier, found: &ObjectMeta) -> Option<ArchivedFile> {
-    match key::classify(system, found.location.as_ref()) {
-        Kind::File(name) => Some(ArchivedFile { name, since: since(found), stored_size: found.size }),
+fn archived(system: SystemIdentifier, found: &OtherFile) -> Option<ArchivedFile> {
+    match key::classify(system, &found.key) {
+        Kind::File(name) => Some(ArchivedFile { name, since: found.since, stored_size: found.size }),
         _ => None,
     }
 }

@@ -52,6 +52,22 @@ pub(super) fn classify(system: SystemIdentifier, key: &str) -> Kind {
     if staged { Kind::Staged } else { kind }
 }
 
+/// Returns `true` for the name of an archived file, or of a directory above one.
+pub(super) fn is_of_an_archive(name: &str) -> bool {
+    name.parse::<ArchivedName>().is_ok()
+        || name.parse::<SystemIdentifier>().is_ok()
+        || DIRECTORIES.contains(&name)
+        || is_group(name)
+}
+
+/// Names of the directories in that of a cluster.
+pub(super) const DIRECTORIES: [&str; 4] = ["wal", "timelines", "backups", "reports"];
+
+/// Returns `true` for the name of a directory of segments: timeline and middle third of their names.
+pub(super) fn is_group(name: &str) -> bool {
+    name.len() == 16 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'))
+}
+
 /// Returns the prefix of all keys of a cluster.
 pub(super) fn of_system(system: SystemIdentifier) -> Path {
     Path::from(system.to_string())

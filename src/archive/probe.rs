@@ -113,7 +113,7 @@ impl Probe<'_> {
     /// Returns `true` if a listing contains the file.
     pub async fn is_listed(&self) -> Result<bool, Error> {
         let listing = self.archive.list_directory(None).await?;
-        Ok(listing.objects.iter().any(|file| file.location == self.key))
+        Ok(listing.files.iter().any(|file| file.key == self.key.as_ref()))
     }
 
     /// Removes the file.

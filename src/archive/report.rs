@@ -24,6 +24,8 @@ pub enum Report {
 /// Maximum size of a report in bytes.
 const MAX_REPORT_BYTES: u64 = 16 << 20;
 
+const TOO_LONG: &str = "is too long for a report";
+
 impl Report {
     /// All kinds.
     pub(super) const ALL: [Self; 3] = [Self::Prune, Self::Verify, Self::Acknowledged];
@@ -52,6 +54,15 @@ impl Archive {
         report: Report,
     ) -> Result<Option<String>, Error> {
         let key = report.key(system);
+        let unusable = |why: &str| Error::new(ErrorKind::Damaged, format!("{}/{key} {why}", self.url));
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).map(Some).map_err(|_| unusable("is not text"));
+        if let Backend::Local(local) = &self.backend {
+            return match local.read_report(&key, MAX_REPORT_BYTES + 1).await? {
+                None => Ok(None),
+                Some(bytes) if bytes.len() as u64 > MAX_REPORT_BYTES => Err(unusable(TOO_LONG)),
+                Some(bytes) => text(bytes),
+            };
+        }
         let found = match self.objects().get(&key).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
@@ -60,15 +71,14 @@ impl Archive {
                 return if error.kind() == ErrorKind::Absent { Ok(None) } else { Err(error) };
             }
         };
-        let unusable = |why: &str| Error::new(ErrorKind::Damaged, format!("{}/{key} {why}", self.url));
         if found.meta.size > MAX_REPORT_BYTES {
-            return Err(unusable("is too long for a report"));
+            return Err(unusable(TOO_LONG));
         }
         let bytes = found
             .bytes()
             .await
             .map_err(|e| self.failure("cannot read", &key, Asked::Read, e).into_error())?;
-        String::from_utf8(bytes.into()).map(Some).map_err(|_| unusable("is not text"))
+        text(bytes.into())
     }
 
     /// Replaces the report.
@@ -79,12 +89,11 @@ impl Archive {
         text: String,
     ) -> Result<(), Error> {
         let key = report.key(system);
-        let text = PutPayload::from(text);
         despite_sweepers(async || {
             if let Backend::Local(local) = &self.backend {
-                local.prepare_reports(system).await?;
+                return local.write_report(system, &key, text.clone()).await;
             }
-            let written = self.objects().put(&key, text.clone()).await;
+            let written = self.objects().put(&key, PutPayload::from(text.clone())).await;
             written.map(drop).map_err(|e| self.failure("cannot write", &key, Asked::Write, e).into_error())
         })
         .await

@@ -1,5 +1,6 @@
 //! URLs of archives.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -79,9 +80,49 @@ pub enum ArchiveUrlError {
         "\"{0}\" does not name a directory of this machine; write file:///mnt/archive, with three slashes"
     )]
     File(String),
+    /// A scheme without slashes, or with one.
+    #[error("\"{text}\" is no URL; write {meant}")]
+    Slashes {
+        /// The text.
+        text: String,
+        /// The URL that is probably meant.
+        meant: String,
+    },
     /// A bucket URL is malformed. It is not quoted, because it may contain a password.
     #[error("the archive's {0}:// URL {1}; write {0}://bucket/prefix")]
     Bucket(&'static str, &'static str),
+}
+
+impl ArchiveUrl {
+    /// Parses a text that need not be UTF-8: a path has any bytes, and a URL only characters.
+    pub fn of(text: &OsStr) -> Result<Self, ArchiveUrlError> {
+        if let Some(text) = text.to_str() {
+            return text.parse();
+        }
+        let (path, lossy) = (PathBuf::from(text), text.to_string_lossy().into_owned());
+        if path.is_absolute() { Self::directory(&lossy, path) } else { Err(ArchiveUrlError::Relative(lossy)) }
+    }
+
+    fn directory(text: &str, path: PathBuf) -> Result<Self, ArchiveUrlError> {
+        if path.components().any(|part| part == Component::ParentDir) {
+            Err(ArchiveUrlError::Upward(text.to_owned()))
+        } else {
+            Ok(Self::Directory(path))
+        }
+    }
+}
+
+/// Returns the URL that is meant by a scheme with too few slashes, such as `file:/x` or `s3:bucket`.
+fn with_slashes(text: &str) -> Option<ArchiveUrlError> {
+    let (scheme, rest) = text.split_once(':')?;
+    let scheme = scheme.to_ascii_lowercase();
+    let rest = rest.trim_start_matches('/');
+    let meant = match &*scheme {
+        "file" => format!("file:///{rest}"),
+        "s3" | "gs" | "az" if !rest.contains('@') => format!("{scheme}://{rest}"),
+        _ => return None,
+    };
+    Some(ArchiveUrlError::Slashes { text: text.to_owned(), meant })
 }
 
 impl FromStr for ArchiveUrl {
@@ -89,7 +130,10 @@ impl FromStr for ArchiveUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let path = match text.split_once("://") {
-            None => PathBuf::from(text),
+            None => match with_slashes(text) {
+                Some(error) => return Err(error),
+                None => PathBuf::from(text),
+            },
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("file") => Url::parse(text)
                 .ok()
                 .filter(|url| url.query().is_none() && url.fragment().is_none())
@@ -110,10 +154,8 @@ impl FromStr for ArchiveUrl {
             Err(ArchiveUrlError::Unexpanded(text.to_owned()))
         } else if !path.is_absolute() {
             Err(ArchiveUrlError::Relative(text.to_owned()))
-        } else if path.components().any(|part| part == Component::ParentDir) {
-            Err(ArchiveUrlError::Upward(text.to_owned()))
         } else {
-            Ok(Self::Directory(path))
+            Self::directory(text, path)
         }
     }
 }
@@ -174,6 +216,39 @@ mod tests {
     }
 
     #[test]
+    fn a_url_with_too_few_slashes_is_answered_with_the_right_one() {
+        for (text, meant) in [
+            ("file:/mnt/archive", "file:///mnt/archive"),
+            ("FILE:/mnt/archive", "file:///mnt/archive"),
+            ("file:mnt/archive", "file:///mnt/archive"),
+            ("s3:/bucket/prefix", "s3://bucket/prefix"),
+            ("Az:container", "az://container"),
+        ] {
+            let error = text.parse::<ArchiveUrl>().unwrap_err().to_string();
+            assert_eq!(error, format!("\"{text}\" is no URL; write {meant}"));
+            assert!(meant.parse::<ArchiveUrl>().is_ok());
+        }
+        assert_eq!("FILE:///mnt/a".parse::<ArchiveUrl>(), "/mnt/a".parse());
+        assert_eq!(
+            "S3://b/p".parse::<ArchiveUrl>().unwrap().to_string(),
+            "s3://b/p".parse::<ArchiveUrl>().unwrap().to_string()
+        );
+        let with_password = "s3:user:secret@host".parse::<ArchiveUrl>().unwrap_err().to_string();
+        assert!(with_password.contains("is not an absolute path"), "{with_password}");
+    }
+
+    #[test]
+    fn a_path_may_have_any_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let of = |bytes: &[u8]| ArchiveUrl::of(OsStr::from_bytes(bytes));
+        assert_eq!(of(b"/mnt/\xFF"), Ok(ArchiveUrl::Directory(OsStr::from_bytes(b"/mnt/\xFF").into())));
+        assert_eq!(of(b"/mnt/a"), "/mnt/a".parse());
+        assert!(matches!(of(b"mnt/\xFF"), Err(ArchiveUrlError::Relative(_))));
+        assert!(matches!(of(b"/mnt/../\xFF"), Err(ArchiveUrlError::Upward(_))));
+        assert!(matches!(of(b"s3://bucket/\xFF"), Err(ArchiveUrlError::Relative(_))));
+    }
+
+    #[test]
     fn a_path_and_a_file_url_name_a_directory() {
         assert_eq!(parsed("/mnt/archive").as_deref(), Ok("/mnt/archive"));
         assert_eq!(parsed("file:///mnt/my%20archive").as_deref(), Ok("/mnt/my archive"));
@@ -196,7 +271,7 @@ mod tests {
     fn malformed_urls_are_refused() {
         assert_eq!(parsed(""), Err(ArchiveUrlError::Empty));
         assert!(matches!(parsed("archive"), Err(ArchiveUrlError::Relative(_))));
-        assert!(matches!(parsed("file:/mnt/archive"), Err(ArchiveUrlError::Relative(_))));
+        assert!(matches!(parsed("file:/mnt/archive"), Err(ArchiveUrlError::Slashes { .. })));
         for text in ["~/archive", "$HOME/archive"] {
             assert!(matches!(parsed(text), Err(ArchiveUrlError::Unexpanded(_))), "{text}");
         }

@@ -12,12 +12,16 @@ use crate::config::{Given, LogFormat, Timeout};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{NameError, SystemIdentifier, WalName};
 
+/// Maximum width of a help text, in columns. It is broken between words.
+pub(super) const WIDTH: usize = 80;
+
 /// Arguments of every command.
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// Archive: a directory such as /mnt/archive, or a URL such as file:///mnt/archive or s3://bucket/prefix
+    /// Archive: a directory such as /mnt/archive, or a part of a store: s3://bucket/prefix, gs://bucket/prefix,
+    /// az://container/prefix
     #[arg(long, value_name = "URL", env = "WALKEEP_ARCHIVE", hide_env_values = true)]
-    archive: Option<String>,
+    archive: Option<PathBuf>,
 
     /// Configuration file [default: /etc/walkeep/walkeep.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "WALKEEP_CONFIG", hide_env_values = true)]

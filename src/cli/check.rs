@@ -163,7 +163,7 @@ fn resolve(
     environment: &BTreeMap<String, String>,
 ) -> Result<CommandSettings, Error> {
     let given = Given {
-        archive: invocation.archive.clone(),
+        archive: invocation.archive.as_ref().map(PathBuf::from),
         file: invocation.config.as_ref().map(PathBuf::from),
         spool: invocation.spool.as_ref().map(PathBuf::from),
         ..Given::default()

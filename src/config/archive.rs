@@ -18,7 +18,7 @@ pub(super) fn archive(
         wrong("no archive is configured")
             .hint("give --archive, set WALKEEP_ARCHIVE, or write archive = \"/mnt/archive\" into the configuration file")
     })?;
-    let url: ArchiveUrl = url.parse().map_err(|error| wrong(format!("{error}")))?;
+    let url = ArchiveUrl::of(url.as_os_str()).map_err(|error| wrong(format!("{error}")))?;
     let settings =
         file.given.store.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let environment = match &url {

@@ -17,8 +17,8 @@ pub struct Given {
     /// Path of the configuration file. No key: a file cannot name another one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
-    /// URL of the archive.
-    pub archive: Option<String>,
+    /// URL or path of the archive, whose text need not be UTF-8.
+    pub archive: Option<PathBuf>,
     /// Compression method.
     pub compression: Option<Compression>,
     /// Compression level.

@@ -32,6 +32,7 @@ pub use keep::KeepSettings;
 pub use push::PushSettings;
 pub use restore::{RestoreSettings, Timeouts};
 pub use units::{Bytes, LongTime, StoreValue, Timeline, Timeout};
+pub(crate) use variables::all as variables;
 
 /// Configuration file that is read by default, if it exists.
 pub const DEFAULT_FILE: &str = "/etc/walkeep/walkeep.toml";
@@ -77,7 +78,7 @@ impl Settings {
             None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
         variables::check_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
-        let over = |file: Given, text: &str| variables::over(file, text, |name| std::env::var(name).ok());
+        let over = |file: Given, text: &str| variables::over(file, text, |name| std::env::var_os(name));
         let file = File { given: over(file.given, &file.text)?, ..file };
         Self::merge(given, file, environment)
     }
@@ -89,7 +90,7 @@ impl Settings {
             Some(path) => file::read(&path)?,
             None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
-        let over = variables::over(file.given, &file.text, |name| environment.get(name).cloned())?;
+        let over = variables::over(file.given, &file.text, |name| environment.get(name).map(Into::into))?;
         Self::merge(given, File { given: over, ..file }, || environment.clone())
     }
 
@@ -167,11 +168,8 @@ mod tests {
 
     #[test]
     fn a_relative_spool_is_refused() {
-        let given = |spool: &str| Given {
-            archive: Some("/a".to_owned()),
-            spool: Some(spool.into()),
-            ..Given::default()
-        };
+        let given =
+            |spool: &str| Given { archive: Some("/a".into()), spool: Some(spool.into()), ..Given::default() };
         let refused = merged(&given("rel"), "").unwrap_err();
         assert!(refused.starts_with("the spool \"rel\" is not an absolute path; "), "{refused}");
         assert!(merged(&given("/spool"), "").is_ok());

@@ -1,5 +1,9 @@
 //! Settings from environment variables: each key of the file, in capitals, after `WALKEEP_`. Containers set them so.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -11,21 +15,59 @@ use crate::misspelt::meant;
 
 const PREFIX: &str = "WALKEEP_";
 
+/// Returns each key that has a variable, with the variable and an example of its value.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, String, &'static str)> {
+    let of = |key: &super::mistake::Key| (key.name, variable(key.name), unquoted(key.example));
+    KEYS.iter().filter(|key| key.name != "store").map(of)
+}
+
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_ascii_uppercase())
+}
+
+/// Returns an example of the file as it is written in a variable.
+fn unquoted(example: &str) -> &str {
+    example.trim_matches(['[', ']']).trim_matches('"')
+}
+
 /// Returns the settings of a configuration file, with those among the variables over them. An empty variable counts as unset.
 /// Others with the prefix are ignored, since they may be another version's.
 pub(super) fn over(
     file: Given,
     text: &str,
-    variable: impl Fn(&str) -> Option<String>,
+    variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Given, Error> {
-    let set = set(variable)?;
-    if set.is_empty() {
-        return Ok(file);
+    let mut others = Vec::new();
+    let set = set(|name| match variable(name)?.into_string() {
+        Ok(text) => Some(text),
+        Err(other) => {
+            others.push((name.to_owned(), other));
+            None
+        }
+    })?;
+    let mut given = file;
+    if !set.is_empty() {
+        let mut settings: Table = toml::from_str(text).unwrap_or_default();
+        settings.extend(set);
+        // Both were read before.
+        given = Given::deserialize(settings).map_err(|error| wrong(error.message().to_owned()))?;
     }
-    let mut settings: Table = toml::from_str(text).unwrap_or_default();
-    settings.extend(set);
-    // Both were read before.
-    Given::deserialize(settings).map_err(|error| wrong(error.message().to_owned()))
+    others.into_iter().try_for_each(|(name, value)| set_path(&mut given, &name, value))?;
+    Ok(given)
+}
+
+/// Sets a path that is no text, for which the file's format has no value.
+fn set_path(given: &mut Given, name: &str, value: OsString) -> Result<(), Error> {
+    match name.strip_prefix(PREFIX).unwrap_or(name) {
+        "ARCHIVE" => given.archive = Some(value.into()),
+        "SPOOL" => given.spool = Some(value.into()),
+        "BACKUP_DIRS" => {
+            let paths = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            given.backup_dirs = paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect();
+        }
+        _ => return Err(wrong(format!("{name} is no text in UTF-8"))),
+    }
+    Ok(())
 }
 
 /// Refuses a variable that is a key's with a slip. Others are none of walkeep's business: Kubernetes sets some for a service of the
@@ -46,10 +88,10 @@ pub(super) fn check_names(names: impl Iterator<Item = String>) -> Result<(), Err
     Ok(())
 }
 
-fn set(variable: impl Fn(&str) -> Option<String>) -> Result<Table, Error> {
+fn set(mut variable: impl FnMut(&str) -> Option<String>) -> Result<Table, Error> {
     let mut set = Table::new();
     for key in KEYS.iter().filter(|key| key.name != "store") {
-        let name = format!("{PREFIX}{}", key.name.to_ascii_uppercase());
+        let name = self::variable(key.name);
         let Some(text) = variable(&name).filter(|text| !text.is_empty()) else { continue };
         let value = value(key.example, &text);
         // Alone, to know the variable of an error.
@@ -63,7 +105,7 @@ fn set(variable: impl Fn(&str) -> Option<String>) -> Result<Table, Error> {
 }
 
 fn wrong_form(name: &str, example: &str, error: &toml::de::Error) -> Error {
-    let example = example.trim_matches(['[', ']']).trim_matches('"');
+    let example = unquoted(example);
     let error = error.message().lines().next().unwrap_or_default();
     // The library's own words are about types of a program, and may quote the value.
     let why = if error.starts_with("invalid ") { String::new() } else { format!(": {error}") };
@@ -101,7 +143,7 @@ mod tests {
 
     fn over_file(text: &str, variables: &[(&str, &str)]) -> Result<Given, String> {
         let variable = |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         };
         over(toml::from_str(text).unwrap(), text, variable).map_err(|error| error.report())
     }
@@ -113,6 +155,21 @@ mod tests {
         assert_eq!((given.keep_days, given.keep_backups.map(std::num::NonZero::get)), (Some(7), Some(2)));
         assert_eq!(given.backup_dirs, ["/b"].map(std::path::PathBuf::from));
         assert!(given.store.contains_key("region"));
+    }
+
+    #[test]
+    fn paths_may_have_any_bytes_and_other_values_may_not() {
+        let odd = |name: &'static str, value: &'static [u8]| {
+            let variable = move |asked: &str| (asked == name).then(|| OsStr::from_bytes(value).to_owned());
+            over(Given::default(), "", variable)
+        };
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        assert_eq!(odd("WALKEEP_ARCHIVE", b"/\xFF").unwrap().archive, Some(path(b"/\xFF")));
+        assert_eq!(odd("WALKEEP_SPOOL", b"/\xFF").unwrap().spool, Some(path(b"/\xFF")));
+        let backups = odd("WALKEEP_BACKUP_DIRS", b"/\xFF, /b").unwrap().backup_dirs;
+        assert_eq!(backups, [path(b"/\xFF"), path(b"/b")]);
+        let error = odd("WALKEEP_KEEP_DAYS", b"\xFF").unwrap_err().report();
+        assert_eq!(error, "WALKEEP_KEEP_DAYS is no text in UTF-8");
     }
 
     #[test]

@@ -66,24 +66,26 @@ fn log(sandbox: &Sandbox) -> PathBuf {
 pub struct Change {
     call: String,
     pub path: PathBuf,
-    /// Rank among such calls on this path.
+    /// What strace knows the call by: the path, or the open directory in which it names a file.
+    at: PathBuf,
+    /// Rank among such calls.
     count: usize,
 }
 
 impl Change {
     /// Returns the command with this change replaced by `effect`: `signal=KILL` or an error such as `error=EIO`.
     pub fn replaced(&self, effect: &str, sandbox: &Sandbox, command: &Command) -> Command {
-        let Self { call, path, count } = self;
+        let Self { call, path: _, at, count } = self;
         let inject = format!("inject={call}:{effect}:when={count}");
-        under_strace(sandbox, &["-P", path.to_str().unwrap(), "-e", &inject], command)
+        under_strace(sandbox, &["-P", at.to_str().unwrap(), "-e", &inject], command)
     }
 
     /// Returns the command with a pause before this change. It is the started process itself; strace is none of its
     /// parents.
     pub fn held(&self, pause: Duration, sandbox: &Sandbox, command: &Command) -> Command {
-        let Self { call, path, count } = self;
+        let Self { call, path: _, at, count } = self;
         let inject = format!("inject={call}:delay_enter={}:when={count}", pause.as_micros());
-        under_strace(sandbox, &["-D", "-P", path.to_str().unwrap(), "-e", &inject], command)
+        under_strace(sandbox, &["-D", "-P", at.to_str().unwrap(), "-e", &inject], command)
     }
 
     pub fn is(&self, call: &str, path: &Path) -> bool {
@@ -94,12 +96,13 @@ impl Change {
 /// Returns the changes made to `root` and everything below, in order.
 pub fn changes_of(calls: &[Call], root: &Path) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
-    for call in calls {
+    for (index, call) in calls.iter().enumerate() {
         let is_change = call.name != "openat" || call.arguments.contains("O_CREAT");
         if let Some(path) = call.path().filter(|path| is_change && path.starts_with(root)) {
-            let like_it = |change: &&Change| change.call == call.name && change.path == path;
-            let count = changes.iter().filter(like_it).count() + 1;
-            changes.push(Change { call: call.name.clone(), path: path.to_owned(), count });
+            let at = call.at.clone().unwrap_or_else(|| path.to_owned());
+            let like_it = |other: &&Call| other.name == call.name && other.is_at(&at);
+            let count = calls[..=index].iter().filter(like_it).count();
+            changes.push(Change { call: call.name.clone(), path: path.to_owned(), at, count });
         }
     }
     changes
@@ -118,6 +121,10 @@ pub struct Call {
     arguments: String,
     /// Result as strace prints it: `0`, `-1 ENOSPC (…)`, `?`.
     result: String,
+    /// The path that it is about.
+    path: Option<PathBuf>,
+    /// The open directory in which it names that path.
+    at: Option<PathBuf>,
     /// Lines of strace's log in which it starts and ends.
     began: usize,
     ended: usize,
@@ -133,14 +140,15 @@ impl Call {
         self.result == "0"
     }
 
-    /// Returns the path of the call: that of the descriptor in its first argument, or the last one it names.
+    /// Returns the path of the call: the last one it names, or that of the descriptor in its first argument.
     pub fn path(&self) -> Option<&Path> {
-        match self.arguments.split_once('<') {
-            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-                rest.split_once('>').map(|(path, _)| Path::new(path))
-            }
-            _ => self.arguments.rsplit('"').nth(1).map(Path::new),
-        }
+        self.path.as_deref()
+    }
+
+    /// Returns `true` if an argument is that path, or a descriptor of it.
+    fn is_at(&self, path: &Path) -> bool {
+        let path = path.display();
+        self.arguments.contains(&format!("<{path}>")) || self.arguments.contains(&format!("\"{path}\""))
     }
 
     /// Returns the first path that the call names.
@@ -208,5 +216,34 @@ fn parse(log: &str) -> Vec<Call> {
 fn parse_call(text: &str, began: usize, ended: usize) -> Call {
     let (call, result) = text.rsplit_once(" = ").unwrap_or_else(|| panic!("no system call: {text}"));
     let (name, arguments) = call.trim_end().strip_suffix(')').unwrap().split_once('(').unwrap();
-    Call { name: name.to_owned(), arguments: arguments.to_owned(), result: result.to_owned(), began, ended }
+    let (path, at) = path_of(arguments);
+    Call {
+        name: name.to_owned(),
+        arguments: arguments.to_owned(),
+        result: result.to_owned(),
+        path,
+        at,
+        began,
+        ended,
+    }
+}
+
+/// Returns the last path in the arguments, and the open directory in which it is, if any: of `7</a>, "b", O_RDONLY` the path
+/// `/a/b` and `/a`. Of `7</a/b>, ""..., 5` the path `/a/b`.
+fn path_of(arguments: &str) -> (Option<PathBuf>, Option<PathBuf>) {
+    let descriptor = |text: &str| Some(PathBuf::from(text.split_once('<')?.1.split_once('>')?.0));
+    let mut parts = arguments.rsplitn(3, '"');
+    let (_, name, before) = (parts.next(), parts.next(), parts.next());
+    match (name, before) {
+        (Some(name), Some(before)) if !name.is_empty() => {
+            let argument = before.trim_end_matches(", ").rsplit(", ").next().unwrap_or_default();
+            // A path from the top, or from the working directory, is what strace knows the call by.
+            match descriptor(argument).filter(|_| !name.starts_with('/') && !argument.starts_with("AT_FDCWD"))
+            {
+                Some(directory) => (Some(directory.join(name)), Some(directory)),
+                None => (Some(PathBuf::from(name)), None),
+            }
+        }
+        _ => (descriptor(arguments), None),
+    }
 }

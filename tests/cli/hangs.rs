@@ -4,7 +4,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -153,11 +152,6 @@ fn a_command_for_the_archive_ends_once_nothing_has_moved_for_its_time_limit() {
         assert_eq!(status, 1, "{tool}: {stderr}");
         assert!(started.elapsed() < PROMPTLY, "{tool}: {:?}", started.elapsed());
     }
-    let reports = Path::new(scene.archive.url()).join(&system).join("reports");
-    fs::create_dir(&reports).unwrap();
-    make_fifo(&reports.join("acknowledged.json"));
-    each_ends(words, std::iter::once(call(&["verify"], &["--system-identifier", &system])));
-
     let (mut store, _) = StoreScene::with_segment();
     store.set("AWS_READ_TIMEOUT", "1h");
     store.store.break_with(Any, Fault::Hang);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
+use super::below::Below;
 use super::fresh::open;
 use super::rights::failed;
 use crate::archive::failure::Asked;
@@ -15,6 +16,9 @@ use crate::archive::surroundings::holds_nothing;
 use crate::error::{Error, ErrorKind};
 use crate::wal::SystemIdentifier;
 use crate::whole_file::flush;
+
+/// Name of the directory of reports in that of a cluster.
+const REPORTS: &str = "reports";
 
 /// The directory of a local archive.
 #[derive(Debug, Clone)]
@@ -86,26 +90,28 @@ impl Directory {
         &self.root
     }
 
-    /// Creates the directories above `file` and makes them durable before a name appears in the last of them.
+    /// Opens the directory of `file`. Creates it and the directories above, and makes them durable before a name appears in it.
     ///
     /// A directory that another push has created may not be durable yet, because that push may have been killed.
     /// Every push therefore flushes all directories up to the root, unless the directory already contains an archived
     /// file: the push that created this file flushed them before.
-    pub(super) fn prepare(&self, file: &Path) -> io::Result<()> {
-        let Some(parent) = file.parent() else { return Ok(()) };
+    pub(super) fn prepare(&self, file: &Path) -> io::Result<Below> {
+        let parent = file.parent().unwrap_or(&self.root);
         self.check_root()?;
-        if holds_archived_file(parent)? {
-            return Ok(());
+        match Below::open(&self.root, parent) {
+            Ok(directory) if directory.holds_archived_file()? => Ok(directory),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // Not the root: it exists, or was unmounted just now.
+            _ => Below::make(&self.root, parent),
         }
-        // Not the root: it exists, or was unmounted just now.
-        let above: Vec<&Path> = self.directories_above(file).collect();
-        for directory in above.iter().rev().skip(1) {
-            match fs::create_dir(directory) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
-        }
-        above.into_iter().skip(1).try_for_each(flush)
+    }
+
+    /// Creates the directory of reports of a cluster, and returns it. Fails if the cluster has no directory: otherwise the
+    /// new one would look like an archive while the real one is not mounted.
+    pub(super) fn prepare_reports(&self, system: SystemIdentifier) -> io::Result<Below> {
+        let of_system = self.root.join(system.to_string());
+        Below::open(&self.root, &of_system)?.make_directory(Path::new(REPORTS))?;
+        Below::open(&self.root, &of_system.join(REPORTS))
     }
 
     /// Flushes an archived file that another call created, and every directory above it.
@@ -170,21 +176,6 @@ impl Directory {
             }
         }
         Ok(true)
-    }
-}
-
-/// Returns `true` if the directory contains a file under its final name. Staging files have a `#` in their names.
-fn holds_archived_file(directory: &Path) -> io::Result<bool> {
-    match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-        Ok(mut entries) => entries
-            .find_map(|entry| match entry {
-                Ok(entry) if entry.file_name().as_encoded_bytes().contains(&b'#') => None,
-                Ok(_) => Some(Ok(true)),
-                Err(error) => Some(Err(error)),
-            })
-            .unwrap_or(Ok(false)),
     }
 }
 

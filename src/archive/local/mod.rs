@@ -3,8 +3,10 @@
 //! [`staging`] writes and publishes archived files; `object_store` reads, lists and deletes, and replaces reports.
 //! [`directory`] contains the checks that both leave to their caller.
 
+mod below;
 mod directory;
 mod fresh;
+mod listing;
 mod naming;
 mod rights;
 mod staging;
@@ -13,7 +15,7 @@ mod walk;
 mod ways;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, chain};
 use crate::frame::Content;
 use crate::wal::SystemIdentifier;
+use crate::whole_file::open_regular;
 use directory::Directory;
 pub use naming::Way;
 use rights::{failed, failed_for_good, plain};
@@ -86,8 +89,9 @@ impl Local {
         let cannot = || format!("cannot archive {}", path.display());
         let (directory, file) = (self.directory.clone(), path.to_owned());
         let prepared = blocking(move || directory.prepare(&file)).await;
-        prepared.map_err(|error| failed(cannot(), path, Asked::Create, error))?;
-        match staging::publish(path.to_owned(), content).await {
+        let directory = prepared.map_err(|error| failed(cannot(), path, Asked::Create, error))?;
+        let name = PathBuf::from(path.file_name().unwrap_or_default());
+        match staging::publish(directory, name, content).await {
             Ok(()) => Ok(Created::New),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Created::Exists),
             Err(error) => Err(failed(cannot(), path, Asked::Create, error)),
@@ -99,25 +103,39 @@ impl Local {
         blocking(move || directory.is_unguarded_mount()).await
     }
 
-    /// Makes the next listing bypass caches.
-    pub(super) async fn prepare_listing(&self, directory: Option<&Key>) {
-        let root = self.directory.root().to_owned();
-        let directory = directory.map_or_else(|| root.clone(), |key| root.join(key.as_ref()));
-        blocking(move || fresh::compare_down_to(&root, &directory)).await;
+    /// Reads a report, and `most` bytes of it at most; `None` if it does not exist.
+    pub(super) async fn read_report(&self, key: &Key, most: u64) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path(key)?;
+        let what = format!("cannot read {}", path.display());
+        let file = path.clone();
+        let read = blocking(move || {
+            let mut bytes = Vec::new();
+            open_regular(&file)?.take(most).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Another attempt would find the same.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(Error::new(ErrorKind::Damaged, what).because(error))
+            }
+            Err(error) => Err(failed_for_good(what, &path, Asked::Read, error)),
+        }
     }
 
-    /// Creates the directory of reports if the cluster has a directory. Otherwise the new directory would look like
-    /// an archive while the real one is not mounted.
-    pub(super) async fn prepare_reports(&self, system: SystemIdentifier) -> Result<(), Error> {
-        let directory = self.directory.root().join(format!("{system}/reports"));
-        let what = format!("cannot make {}", directory.display());
-        blocking(move || match std::fs::create_dir(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(failed(what, &directory, Asked::Write, error))
-            }
-            _ => Ok(()),
-        })
-        .await
+    /// Replaces a report. Creates the directory of reports if the cluster has a directory.
+    pub(super) async fn write_report(
+        &self,
+        system: SystemIdentifier,
+        key: &Key,
+        text: String,
+    ) -> Result<(), Error> {
+        let (directory, path) = (self.directory.clone(), self.path(key)?);
+        let what = format!("cannot write {}", path.display());
+        let name = PathBuf::from(path.file_name().unwrap_or_default());
+        let written =
+            blocking(move || staging::replace(directory.prepare_reports(system)?, &name, text.as_bytes()));
+        written.await.map_err(|error| failed_for_good(what, &path, Asked::Write, error))
     }
 
     /// Flushes a file that another call created. Returns `false` if it no longer exists.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 use rustix::io::Errno;
 
+use super::below::ThroughLink;
 use super::naming::NoWay;
 use crate::archive::failure::{Asked, without_library};
 use crate::call::found_within;
@@ -43,8 +44,10 @@ fn failed_as(
     asked: Asked,
     error: impl StdError + Send + Sync + 'static,
 ) -> Error {
-    let (kind, hint) = if is_no_way(&error) {
+    let (kind, hint) = if contains::<NoWay>(&error) {
         (permanent, Some(NO_WAY.to_owned()))
+    } else if contains::<ThroughLink>(&error) {
+        (permanent, Some(THROUGH_LINK.to_owned()))
     } else {
         match cause(&error).and_then(Errno::from_io_error) {
             Some(Errno::ACCESS) => {
@@ -65,8 +68,12 @@ fn failed_as(
 const NO_WAY: &str = "this file system has neither hard links nor a rename that never replaces a file, so an archived file \
                       could be overwritten in it; keep the archive on a local disk or NFS, or give the URL of an object store";
 
-fn is_no_way(error: &(dyn StdError + 'static)) -> bool {
-    let inside = |error: &io::Error| error.get_ref()?.downcast_ref::<NoWay>().map(drop);
+/// Advice for a link in the place of a directory.
+const THROUGH_LINK: &str = "nothing is written or deleted through links below an archive's directory, because whoever made the link \
+                            could choose what; move the files back, or mount the other disk there";
+
+fn contains<T: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
+    let inside = |error: &io::Error| error.get_ref()?.downcast_ref::<T>().map(drop);
     chain(error).filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| inside(error).is_some())
 }
 

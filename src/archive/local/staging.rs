@@ -1,28 +1,28 @@
 //! Publishing of archived files: write a staging file next to the final name, flush it, give it that name in one step that
 //! fails if the name exists, and flush the directory.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use super::below::Below;
 use super::naming::give_name;
 use crate::archive::content::for_each_part;
 use crate::blocking::{blocking, step};
 use crate::frame::Content;
-use crate::whole_file::flush;
 
-/// Creates the file `path`, durably. Fails with [`io::ErrorKind::AlreadyExists`] only if `path` exists.
+/// Creates the file `name` in the directory, durably. Fails with [`io::ErrorKind::AlreadyExists`] only if it exists.
 ///
 /// If dropped before its end, it has published the whole file or never will, and leaves no staging file.
-pub(super) async fn publish(path: PathBuf, content: Content<File>) -> io::Result<()> {
+pub(super) async fn publish(directory: Below, name: PathBuf, content: Content<File>) -> io::Result<()> {
     let (mut staged, staging) = {
-        let path = path.clone();
-        blocking(move || create(&path)).await?
+        let (directory, name) = (directory.clone(), name.clone());
+        blocking(move || create(directory, &name)).await?
     };
-    let name = staging.path.clone();
+    let staged_name = staging.name.clone();
     blocking(move || {
         match content {
             Content::Memory(chunks) => chunks.iter().try_for_each(|chunk| write(&mut staged, chunk))?,
@@ -32,8 +32,8 @@ pub(super) async fn publish(path: PathBuf, content: Content<File>) -> io::Result
             }
         }
         staged.sync_all()?;
-        give_name(&staged, &name, &path)?;
-        path.parent().map_or(Ok(()), flush)
+        give_name(&staged, &directory, &staged_name, &name)?;
+        directory.flush()
     })
     .await?;
     staging.forget();
@@ -45,15 +45,24 @@ fn write(staged: &mut File, part: &[u8]) -> io::Result<()> {
     staged.write_all(part)
 }
 
-/// Creates a staging file next to `path`: `NAME#1`, or with the first number that is free. `object_store` leaves files with such
-/// names out of its listings.
-fn create(path: &Path) -> io::Result<(File, Staging)> {
+/// Replaces the file `name` in the directory, durably.
+pub(super) fn replace(directory: Below, name: &Path, content: &[u8]) -> io::Result<()> {
+    let (mut staged, staging) = create(directory.clone(), name)?;
+    staged.write_all(content)?;
+    staged.sync_all()?;
+    directory.rename(&staging.name, name)?;
+    staging.forget();
+    directory.flush()
+}
+
+/// Creates a staging file for `name`: `NAME#1`, or with the first number that is free. Listings leave out files with such names.
+fn create(directory: Below, name: &Path) -> io::Result<(File, Staging)> {
     for number in 1..=MOST_LEFTOVERS {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!("#{number}"));
-        let path = path.with_file_name(name);
-        match File::options().read(true).write(true).create_new(true).open(&path) {
-            Ok(file) => return Ok((file, Staging { path })),
+        let mut staged = name.as_os_str().to_owned();
+        staged.push(format!("#{number}"));
+        let staged = PathBuf::from(staged);
+        match directory.create_new(&staged) {
+            Ok(file) => return Ok((file, Staging { directory, name: staged })),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -69,13 +78,14 @@ const MOST_LEFTOVERS: u64 = 10_000;
 ///
 /// That includes a drop while the file is being written: without the name, it cannot be linked to the final one.
 struct Staging {
-    path: PathBuf,
+    directory: Below,
+    name: PathBuf,
 }
 
 impl Staging {
     /// Keeps the file: there is nothing left to remove.
     fn forget(mut self) {
-        self.path = PathBuf::new();
+        self.name = PathBuf::new();
     }
 }
 
@@ -84,14 +94,15 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let path = std::mem::take(&mut self.path);
-        if path.as_os_str().is_empty() {
+        let name = std::mem::take(&mut self.name);
+        if name.as_os_str().is_empty() {
             return;
         }
+        let directory = self.directory.clone();
         let (done, removed) = mpsc::channel();
         thread::spawn(move || {
             // It may be gone already.
-            let _ = fs::remove_file(path);
+            let _ = directory.remove(&name);
             let _ = done.send(());
         });
         let _ = removed.recv_timeout(PATIENCE);
@@ -102,6 +113,7 @@ impl Drop for Staging {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use std::fs;
     use std::future::Future;
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
@@ -110,6 +122,15 @@ mod tests {
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    fn publish(path: PathBuf, content: Content<File>) -> impl Future<Output = io::Result<()>> {
+        let directory = path.parent().unwrap().canonicalize().unwrap();
+        super::publish(
+            Below::open(&directory, &directory).unwrap(),
+            path.file_name().unwrap().into(),
+            content,
+        )
     }
 
     /// Returns content of `head` and `bytes` bytes of a file that has [`BYTES`].

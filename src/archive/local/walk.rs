@@ -11,10 +11,12 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
 use super::Local;
+use super::below::Below;
 use super::fresh::read_dir;
 use super::rights::failed_for_good;
 use crate::archive::failure::Asked;
 use crate::archive::inventory::{Inventory, OtherFile};
+use crate::archive::key::{DIRECTORIES, Kind, classify};
 use crate::archive::remove::stopped_deleting;
 use crate::blocking::{blocking, step};
 use crate::error::Error;
@@ -51,7 +53,7 @@ impl Local {
         gone: &mut impl FnMut(usize),
     ) -> Result<(), Error> {
         let paths = keys.iter().map(|key| self.path(key)).collect::<Result<Vec<_>, _>>()?;
-        delete_paths(paths, stop, gone).await
+        delete_paths(self.root(), paths, stop, gone).await
     }
 
     pub(in crate::archive) async fn delete_files(
@@ -60,7 +62,7 @@ impl Local {
         stop: &CancellationToken,
         gone: &mut impl FnMut(usize),
     ) -> Result<(), Error> {
-        delete_paths(self.paths_of(files), stop, gone).await
+        delete_paths(self.root(), self.paths_of(files), stop, gone).await
     }
 
     /// Removes directories that are still empty, and calls `gone` with the index of each one removed.
@@ -70,9 +72,11 @@ impl Local {
         gone: &mut impl FnMut(usize),
     ) {
         let paths = self.paths_of(directories);
+        let mut opened = Opened::below(self.root());
         // A directory that is no longer empty stays.
         let removed = blocking(move || {
-            let removed = paths.iter().enumerate().filter(|(_, path)| fs::remove_dir(path).is_ok());
+            let mut remove = |path: &Path| opened.change(path, Below::remove_directory).is_ok();
+            let removed = paths.iter().enumerate().filter(|(_, path)| remove(path));
             removed.map(|(index, _)| index).collect::<Vec<_>>()
         })
         .await;
@@ -85,7 +89,30 @@ impl Local {
     }
 }
 
+/// The directory in which a file was changed last.
+struct Opened {
+    root: PathBuf,
+    last: Option<(PathBuf, Below)>,
+}
+
+impl Opened {
+    fn below(root: &Path) -> Self {
+        Self { root: root.to_owned(), last: None }
+    }
+
+    /// Runs `change` on the directory and the name of a file.
+    fn change(&mut self, path: &Path, change: fn(&Below, &Path) -> io::Result<()>) -> io::Result<()> {
+        let (parent, name) = (path.parent().unwrap_or(&self.root), path.file_name().unwrap_or_default());
+        let (_, directory) = match self.last.take().filter(|(last, _)| last == parent) {
+            Some(last) => self.last.insert(last),
+            None => self.last.insert((parent.to_owned(), Below::open(&self.root, parent)?)),
+        };
+        change(directory, Path::new(name))
+    }
+}
+
 async fn delete_paths(
+    root: &Path,
     paths: Vec<PathBuf>,
     stop: &CancellationToken,
     gone: &mut impl FnMut(usize),
@@ -94,13 +121,14 @@ async fn delete_paths(
     let stop = stop.child_token();
     // No further file is deleted once nobody receives its index.
     let _ending = stop.clone().drop_guard();
+    let mut opened = Opened::below(root);
     let mut deleting = pin!(blocking(move || {
         for (index, path) in paths.into_iter().enumerate() {
             if stop.is_cancelled() {
                 return Err(stopped_deleting());
             }
             step();
-            match fs::remove_file(&path) {
+            match opened.change(&path, Below::remove) {
                 Ok(()) => drop(sender.send(index)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
@@ -161,13 +189,22 @@ impl Walk {
         // A symbolic link points to where somebody has moved files.
         let found = match fs::metadata(&path) {
             Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return match fs::symlink_metadata(&path) {
-                    Ok(_) => Err((path, io::Error::other("it is a symbolic link that leads nowhere"))),
-                    Err(_) => Ok(()),
-                };
+            Err(error) => {
+                let is_gone = error.kind() == io::ErrorKind::NotFound;
+                match fs::symlink_metadata(&path) {
+                    Err(_) if is_gone => return Ok(()),
+                    // No name of an archive's: it hides nothing.
+                    _ if !is_needed(self.system, &name, above, depth) => {
+                        let since = Timestamp::MAX;
+                        self.inventory.unknown.push(OtherFile { key, since, size: 0 });
+                        return Ok(());
+                    }
+                    Ok(_) if is_gone => {
+                        return Err((path, io::Error::other("it is a symbolic link that leads nowhere")));
+                    }
+                    _ => return Err((path, error)),
+                }
             }
-            Err(error) => return Err((path, error)),
         };
         let since =
             found.modified().ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::MAX);
@@ -195,10 +232,15 @@ impl Walk {
 /// Returns `true` if walkeep has files in a directory of that name.
 fn holds_files(name: &str, above: &str, depth: usize) -> bool {
     match depth {
-        0 => matches!(name, "wal" | "timelines" | "backups" | "reports"),
+        0 => DIRECTORIES.contains(&name),
         1 => {
             above.ends_with("/wal") && name.len() == 16 && name.bytes().all(|digit| digit.is_ascii_hexdigit())
         }
         _ => false,
     }
+}
+
+/// Returns `true` for a name under which there may be archived files.
+fn is_needed(system: SystemIdentifier, name: &str, above: &str, depth: usize) -> bool {
+    holds_files(name, above, depth) || classify(system, &format!("{above}/{name}")) != Kind::Unknown
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::Local;
+use super::below::Below;
 use super::naming::{NoWay, Way, give_name};
 use super::rights::failed;
 use crate::archive::failure::Asked;
@@ -41,7 +42,7 @@ fn try_out(root: &Path) -> io::Result<Abilities> {
     let staged = tempfile::Builder::new().prefix("walkeep-check-").suffix("#1").tempfile_in(root)?;
     let name = staged.path().file_name().unwrap_or_default().to_string_lossy().replace('#', ".");
     let path = root.join(name);
-    let way = match give_name(staged.as_file(), staged.path(), &path) {
+    let way = match give_name(staged.as_file(), &Below::open(root, root)?, staged.path(), &path) {
         Ok(way) => {
             fs::remove_file(&path)?;
             Some(way)

@@ -23,7 +23,7 @@ use reqwest::header::{DATE, HeaderMap};
 use super::answer::{Answer, shown};
 use super::deletion::{Deletion, DeletionFailure, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
-use super::listing::{Listing, MAX_LISTING_BYTES};
+use super::listing::{Listing, Listings, MAX_LISTING_BYTES};
 use super::options::Connection;
 use super::reach::HostAndPort;
 use super::stall::{Movement, Stillness, received};
@@ -63,6 +63,7 @@ pub(super) struct StoreClient {
     stillness: Stillness,
     clock_ahead: Arc<Mutex<Option<SignedDuration>>>,
     secrets: Arc<[String]>,
+    listings: Listings,
 }
 
 impl StoreClient {
@@ -83,6 +84,7 @@ impl StoreClient {
             stillness: Stillness::new(connection.read_timeout),
             clock_ahead: Arc::default(),
             secrets: Arc::default(),
+            listings: Listings::default(),
         })
     }
 
@@ -166,8 +168,7 @@ impl StoreClient {
                 answer.into()
             } else if let Some(listing) = listing {
                 let answer = Limited::new(body, MAX_LISTING_BYTES).collect().await?.to_bytes();
-                listing.check(&answer)?;
-                answer.into()
+                self.listings.accept(&listing, answer)?.into()
             } else {
                 HttpResponseBody::new(body)
             };

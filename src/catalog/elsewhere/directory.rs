@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use super::manifest::Manifest;
 use super::owner;
 use super::packed::Packed;
-use super::{failed, open};
-use crate::cluster::DataDirectory;
+use super::{control, failed, open};
 use crate::coverage::{BaseBackup, KnownFrom};
 use crate::error::Error;
 use crate::wal::{
@@ -86,7 +85,7 @@ fn end(files: &Files) -> Option<(TimelineId, Lsn)> {
         return Some(manifest.stop);
     }
     let label = files.label.as_ref().filter(|label| label.from_standby)?;
-    let plain = DataDirectory::named(files.directory.clone()).control().ok().flatten();
+    let plain = control(&files.directory).ok().flatten();
     let packed = || files.tars.iter().find_map(|tar| tar.find(owner::control_in).ok().flatten());
     let end = recovery_end_of_control_file(&plain.or_else(packed)?);
     end.filter(|(timeline, end)| *timeline >= label.start_segment.timeline() && *end >= label.start)

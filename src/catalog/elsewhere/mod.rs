@@ -12,7 +12,7 @@ mod packed;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -20,7 +20,8 @@ use jiff::Timestamp;
 use crate::blocking::step;
 use crate::coverage::BaseBackup;
 use crate::error::{Error, ErrorKind};
-use crate::wal::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
+use crate::wal::{CONTROL_FILE_BYTES, Lsn, SegmentSize, SystemIdentifier, TimelineId};
+use crate::whole_file::open_regular;
 
 use directory::{Content, look_into};
 pub use packed::Packing;
@@ -87,6 +88,16 @@ fn directories_in(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(directories)
 }
 
+/// Reads the start of a backup's own `pg_control`; `None` if there is none.
+fn control(directory: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let path = directory.join("global/pg_control");
+    let Some((file, _)) = open(&path)? else { return Ok(None) };
+    let mut beginning = Vec::new();
+    let read = file.take(CONTROL_FILE_BYTES as u64).read_to_end(&mut beginning);
+    read.map_err(|error| failed(&path, "cannot read").because(error))?;
+    Ok(Some(beginning))
+}
+
 fn failed(path: &Path, what: &str) -> Error {
     Error::new(ErrorKind::Local, format!("{what} {}", path.display()))
 }
@@ -94,7 +105,7 @@ fn failed(path: &Path, what: &str) -> Error {
 /// Opens a file and returns it with its modification time; `None` if it does not exist.
 fn open(path: &Path) -> Result<Option<(File, Timestamp)>, Error> {
     step();
-    let opened = File::open(path).and_then(|file| {
+    let opened = open_regular(path).and_then(|file| {
         let written = file.metadata()?.modified()?;
         Ok((file, Timestamp::try_from(written).unwrap_or(Timestamp::MAX)))
     });

@@ -5,8 +5,7 @@ use std::io::{self, Read};
 
 use super::directory::Files;
 use super::packed::{Member, Packed};
-use super::{failed, open};
-use crate::cluster::DataDirectory;
+use super::{control, failed, open};
 use crate::error::Error;
 use crate::wal::{
     CONTROL_FILE_BYTES, LONG_HEADER_BYTES, LongPageHeader, Lsn, SegmentName, SystemIdentifier,
@@ -19,9 +18,8 @@ pub(super) fn of(files: &Files) -> Result<SystemIdentifier, Error> {
         return Ok(system);
     }
     let unknown = || failed(&files.directory, "cannot tell whose base backup is in");
-    let data = DataDirectory::named(files.directory.clone());
-    if let Some(system) = data.system_identifier().map_err(|error| unknown().because(error))? {
-        return Ok(system);
+    if let Some(beginning) = control(&files.directory).map_err(|error| unknown().because(error))? {
+        return system_identifier_of_control_file(&beginning).map_err(|error| unknown().because(error));
     }
     if let Some(system) = by_segment(files)? {
         return Ok(system);

@@ -98,3 +98,46 @@ fn first<R: Read, T>(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{SeekFrom, Write};
+    use tar::{EntryType, Header};
+
+    fn header(path: &str, kind: EntryType, size: u64) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_path(path).unwrap();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_cksum();
+        header
+    }
+
+    /// A name and attributes of the next member that claim to have 64 GB each.
+    #[test]
+    fn a_long_name_is_passed_over_at_whatever_length_it_claims() {
+        const LENGTH: u64 = 1 << 36;
+        let mut file = tempfile::tempfile().unwrap();
+        for kind in [EntryType::GNULongName, EntryType::XHeader, EntryType::GNULongLink] {
+            file.write_all(header("long", kind, LENGTH).as_bytes()).unwrap();
+            // Not written: the file is sparse.
+            file.seek(SeekFrom::Current(LENGTH.cast_signed())).unwrap();
+        }
+        file.write_all(header("backup_label", EntryType::Regular, 5).as_bytes()).unwrap();
+        file.write_all(b"label").unwrap();
+        file.set_len(3 * LENGTH + (1 << 20)).unwrap();
+        file.rewind().unwrap();
+        let mut seen = Vec::new();
+        let label = Packing::Not.find(&file, |path, size, content| {
+            seen.push((String::from_utf8_lossy(path).into_owned(), size));
+            if path != b"backup_label" {
+                return Ok(None);
+            }
+            io::read_to_string(content).map(Some)
+        });
+        assert_eq!(label.unwrap().as_deref(), Some("label"));
+        let long = ("long".to_owned(), LENGTH);
+        assert_eq!(seen, [long.clone(), long.clone(), long, ("backup_label".to_owned(), 5)]);
+    }
+}
