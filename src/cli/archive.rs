@@ -38,7 +38,7 @@ const MOST_THREADS: usize = 4;
 /// Exit status: 0 archived durably, or already archived with the same content; 1 failed, a retry may help; 2 wrong
 /// usage or configuration; 3 the archive has a different file under this name; 4 not an acceptable WAL file.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, mut_arg("timeout", |timeout| timeout.help(TIMEOUT)))]
+#[command(name = PROGRAM, version, max_term_width = super::arguments::WIDTH, mut_arg("timeout", |timeout| timeout.help(TIMEOUT)))]
 struct Arguments {
     #[command(flatten)]
     common: Common,

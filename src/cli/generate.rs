@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::exit::ExitStatuses;
+use super::manual::{sections, without_statuses};
 use super::print::print_text;
 use super::{archive, restore};
 use crate::config::LogFormat;
@@ -72,11 +73,15 @@ fn write(command: clap::Command, directory: &Path) -> Result<(), Error> {
     // Gives each subcommand its full name, such as walkeep-prune.
     command.build();
     for page in command.get_subcommands().filter(|command| !command.is_hide_set()).chain([&command]) {
-        let page = Man::new(page.clone()).manual("walkeep");
+        let name = page.get_display_name().unwrap_or(page.get_name()).to_owned();
+        let (page, statuses) = without_statuses(page.clone());
+        let sections = sections(&name, &page, &statuses);
+        let page = Man::new(page).manual("walkeep");
         let path = directory.join(page.get_filename());
         let mut text = Vec::new();
         let written = page
             .render(&mut text)
+            .and_then(|()| sections.to_writer(&mut text))
             .and_then(|()| fs::create_dir_all(directory))
             .and_then(|()| fs::write(&path, text));
         written.map_err(|error| {

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::json::Problem;
-use super::print::{bytes, count, plain, print, print_text, ratio, time, write_json};
+use super::print::{bytes, count, plain, print, print_text, ratio, short_bytes, time, write_json};
 use super::shape::{ReachShape, TimelineShape};
-use super::table::table;
+use super::table::{blocks, left, table};
 use super::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
 use crate::archive::ArchivedFile;
 use crate::catalog::{Catalog, Totals};
@@ -172,15 +172,15 @@ fn print_files<'a>(
     totals: &Totals,
     catalog: &Catalog,
 ) -> Result<(), ExitCode> {
-    let mut text = format!("{:40}  {:20}  {:>9}  {:>9}\n", "NAME", "ARCHIVED", "SIZE", "STORED");
+    let mut text = format!("{:40}  {:20} {:>8} {:>8}\n", "NAME", "ARCHIVED", "SIZE", "STORED");
     for file in files {
         let size = file
             .name
             .segment()
-            .map_or_else(|| "-".to_owned(), |_| bytes(catalog.sizes.of(file.name).bytes()));
+            .map_or_else(|| "-".to_owned(), |_| short_bytes(catalog.sizes.of(file.name).bytes()));
         let (name, since) = (file.name.to_string(), time(file.since));
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:40}  {since:20}  {size:>9}  {:>9}", bytes(file.stored_size));
+        let _ = writeln!(text, "{name:40}  {since:20} {size:>8} {:>8}", short_bytes(file.stored_size));
         if text.len() > 1 << 16 {
             print_text(&std::mem::take(&mut text))?;
         }
@@ -247,16 +247,13 @@ fn printed_backup(catalog: &Catalog, state: &BackupState) -> PrintedBackup {
     }
 }
 
-/// Formats a line for each range, gap and partial segment.
+/// Formats a line for each range, gap and partial segment, and one for each timeline with a parent.
 fn timelines_as_text(timelines: &[TimelineShape]) -> String {
     let mut rows = Vec::new();
     for timeline in timelines {
-        let parent = timeline.parent.map_or_else(|| "-".to_owned(), |parent| parent.to_string());
-        let left_at = timeline.left_at.clone().unwrap_or_else(|| "-".to_owned());
         let mut row = |what: &str, first: &str, last: &str, segments: String| {
             let number = timeline.timeline.to_string();
-            let (first, last) = (first.to_owned(), last.to_owned());
-            rows.push(vec![number, parent.clone(), left_at.clone(), what.to_owned(), first, last, segments]);
+            rows.push(vec![number, what.to_owned(), first.to_owned(), last.to_owned(), segments]);
         };
         let mut gaps = timeline.gaps.iter();
         for range in &timeline.ranges {
@@ -266,40 +263,47 @@ fn timelines_as_text(timelines: &[TimelineShape]) -> String {
                 row("missing", &gap.first, &gap.last, gap.segments.to_string());
             }
         }
-        timeline.partials.iter().for_each(|partial| row("partial", partial, "-", "-".to_owned()));
+        // The whole name of a second partial segment has 96 characters; the list of files has it.
+        let segment = |partial: &str| partial.split('.').next().unwrap_or_default().to_owned();
+        timeline.partials.iter().for_each(|partial| row("partial", &segment(partial), "-", "-".to_owned()));
         if timeline.ranges.is_empty() && timeline.partials.is_empty() {
             row("nothing", "-", "-", "0".to_owned());
         }
     }
-    table(&["TIMELINE", "PARENT", "LEFT IT AT", "SEGMENTS", "FIRST", "LAST", "NUMBER"], &[0, 1, 6], rows)
+    let mut text = table(&["TIMELINE", "SEGMENTS", "FIRST", "LAST", "NUMBER"], &[0, 4], rows);
+    text.extend(timelines.iter().filter_map(|timeline| {
+        Some(left(timeline.timeline, timeline.parent?, timeline.left_at.as_deref()?))
+    }));
+    text
 }
 
-/// Formats a line for each timeline that a backup can be recovered to.
+/// Formats each backup with its label and start, and with a line for each timeline that it can be recovered to.
 fn backups_as_text(catalog: &Catalog, backups: &[BackupState], with_counts: bool) -> String {
     if backups.is_empty() {
         return "no base backup is known\n".to_owned();
     }
     let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let rows = backups.iter().map(|state| printed_backup(catalog, state)).map(|printed| {
-        let reaches = printed.reaches.iter().map(|reach| {
-            let (last, why) = match (&reach.last_segment, reach.to_the_end) {
-                (Some(last), true) => (last.as_str(), ""),
-                (Some(last), false) => (last.as_str(), ", then segments are missing"),
-                (None, _) => ("nothing", ", its first segment is missing"),
-            };
-            format!("{last} on timeline {}{why}", reach.timeline)
+        let reaches = printed.reaches.iter().map(|reach| match (&reach.last_segment, reach.to_the_end) {
+            (Some(last), true) => format!("recoverable to {last}, the end of timeline {}", reach.timeline),
+            (Some(last), false) => {
+                format!("recoverable to {last}, a gap on the way to timeline {}", reach.timeline)
+            }
+            (None, _) => {
+                format!("not recoverable to timeline {}: its first segment is missing", reach.timeline)
+            }
         });
-        let reaches: Vec<String> = reaches.collect();
-        let reaches = if reaches.is_empty() { "nothing".to_owned() } else { reaches.join("\n") };
-        let label = plain(printed.label.as_deref().unwrap_or("-"));
-        let mut row =
-            vec![printed.name, label, printed.start_segment, printed.ended, yes_or_no(printed.complete)];
+        let label = printed.label.map_or_else(String::new, |label| format!("\"{}\", ", plain(&label)));
+        let mut lines = vec![format!("{label}from {}", printed.start_segment)];
+        lines.extend(reaches);
+        if lines.len() == 1 {
+            lines.push("not recoverable".to_owned());
+        }
+        let mut row = vec![printed.name, printed.ended, yes_or_no(printed.complete)];
         row.extend(with_counts.then(|| yes_or_no(printed.counts)));
-        row.push(reaches);
-        row
+        (row, lines)
     });
-    let mut heads = vec!["BACKUP", "LABEL", "START", "ENDED", "COMPLETE"];
+    let mut heads = vec!["BACKUP", "ENDED", "COMPLETE"];
     heads.extend(with_counts.then_some("COUNTS"));
-    heads.push("RECOVERABLE TO");
-    table(&heads, &[], rows)
+    blocks(&heads, rows)
 }

@@ -11,6 +11,7 @@ mod hang;
 mod json;
 mod list;
 mod log;
+mod manual;
 mod output;
 mod owner;
 mod placeholders;

@@ -87,6 +87,11 @@ pub(super) fn bytes(number: u64) -> String {
     format_size(number, WINDOWS)
 }
 
+/// Formats a size for a narrow column: `142.2 MB`.
+pub(super) fn short_bytes(number: u64) -> String {
+    format_size(number, WINDOWS.decimal_places(1))
+}
+
 /// Formats a number with a noun: `1 file`, `2 files`.
 pub(super) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })

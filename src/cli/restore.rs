@@ -36,7 +36,7 @@ const TIMEOUT: &str = "Time limit, such as 30s, for a 16 MB segment; more in pro
 /// which retries, or in the last step of a promotion; 255 unknown, and recovery must stop rather than end early; 143
 /// stopped by SIGTERM. After SIGINT or SIGQUIT: as for unknown.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, mut_arg("timeout", |timeout| timeout.help(TIMEOUT)))]
+#[command(name = PROGRAM, version, max_term_width = super::arguments::WIDTH, mut_arg("timeout", |timeout| timeout.help(TIMEOUT)))]
 struct Arguments {
     #[command(flatten)]
     common: Common,

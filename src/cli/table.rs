@@ -1,5 +1,7 @@
 //! Tables for a terminal that other programs can split into columns.
 
+use std::fmt::Display;
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
@@ -19,6 +21,27 @@ pub(super) fn table(
         }
     }
     rendered(&mut table)
+}
+
+/// Formats rows as [`table`] does, each followed by lines of its own, which are indented.
+pub(super) fn blocks(
+    headings: &[&str],
+    rows: impl IntoIterator<Item = (Vec<String>, Vec<String>)>,
+) -> String {
+    let (rows, details): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    let text = table(headings, &[], rows);
+    let mut lines = text.lines();
+    let mut text = lines.next().map(|head| format!("{head}\n")).unwrap_or_default();
+    for (row, details) in lines.zip(details) {
+        text.extend([row, "\n"]);
+        text.extend(details.iter().flat_map(|detail| ["  ", detail, "\n"]));
+    }
+    text
+}
+
+/// Formats the line about where a timeline left its parent.
+pub(super) fn left(timeline: impl Display, parent: impl Display, position: impl Display) -> String {
+    format!("timeline {timeline} left timeline {parent} at {position}\n")
 }
 
 /// Formats pairs of name and value. Values with several lines are aligned.
@@ -53,6 +76,11 @@ mod tests {
             table(&["NAME", "NUMBER"], &[1], rows),
             "NAME       NUMBER\na               1\nlong name      22\n"
         );
+        let rows = [("a", &["one", "two"][..]), ("long name", &[])];
+        let rows = rows.map(|(name, details)| {
+            (vec![name.to_owned(), "x".to_owned()], details.iter().map(|it| (*it).to_owned()).collect())
+        });
+        assert_eq!(blocks(&["NAME", "X"], rows), "NAME       X\na          x\n  one\n  two\nlong name  x\n");
         let both = pairs([("one", "1\n2".to_owned()), ("three", "3".to_owned())]);
         assert_eq!(both, "one    1\n       2\nthree  3\n");
     }

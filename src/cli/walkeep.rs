@@ -23,7 +23,7 @@ const PROGRAM: &str = "walkeep";
 ///
 /// Exit status: 0 all well; 1 a problem was found, or the work failed; 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version)]
+#[command(name = PROGRAM, version, max_term_width = super::arguments::WIDTH)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, process::Command};
 
-use support::{files::names_in, output_of, running::outcome_of, sandbox::Sandbox};
+use support::{files::names_in, output_of, package, running::outcome_of, sandbox::Sandbox};
 
 const PROGRAMS: [&str; 3] = ["walkeep", "walkeep-archive", "walkeep-restore"];
 
@@ -112,11 +112,71 @@ fn every_command_has_a_manual_page_that_formats_without_a_warning() {
         let source = fs::read_to_string(&page).unwrap();
         let (program, arguments) = words.split_first().unwrap();
         let help = output_of(sandbox.command(sandbox.program(program)).args(arguments).arg("--help"));
-        let about = help.lines().next().unwrap();
-        assert!(text.contains(&format!("{name} - {about}")), "{name}: {text}");
+        let about: Vec<&str> = help.lines().take_while(|line| !line.is_empty()).collect();
+        assert!(text.contains(&format!("{name} - {}", about.join(" "))), "{name}: {text}");
         assert!(options(&text).is_superset(&options(&help)), "{name}: {text}\n{help}");
         assert!(!options(&text).contains("--prefetch-after"), "hidden options stay hidden");
         assert!(source.contains(".TH walkeep"), "{source}");
+        check_sections(&name, &text, &options(&help));
+    }
+}
+
+/// Asserts that a page has the sections that people look for, with what the guide says.
+fn check_sections(name: &str, text: &str, options: &BTreeSet<String>) {
+    let section = |title: &str| -> String {
+        let lines = text.lines().skip_while(|line| *line != title).skip(1);
+        lines
+            .take_while(|line| line.is_empty() || line.starts_with(' '))
+            .flat_map(|line| [line, "\n"])
+            .collect()
+    };
+    let statuses = section("EXIT STATUS");
+    assert!(statuses.lines().any(|line| line.trim_start().starts_with("0 ")), "{name}: {text}");
+    assert_eq!(text.matches("Exit status: ").count(), 0, "{name}: said once");
+    assert!(section("FILES").contains("/etc/walkeep/walkeep.toml"), "{name}: {text}");
+    let environment = section("ENVIRONMENT");
+    if options.contains("--config") || name == "walkeep" {
+        let guide = fs::read_to_string(package().join("docs/guide/configuration.md")).unwrap();
+        let keys = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let keys: Vec<&str> = keys.filter(|key| !key.starts_with(['[', '-'])).collect();
+        assert!(keys.contains(&"keep_backups"), "{keys:?}");
+        for key in keys.into_iter().filter(|key| key.bytes().all(|c| c == b'_' || c.is_ascii_lowercase())) {
+            let variable = format!("WALKEEP_{}", key.to_ascii_uppercase());
+            assert!(environment.contains(&variable), "{name}: {variable} in {environment}");
+        }
+    } else {
+        assert!(environment.contains("No variable"), "{name}: {environment}");
+    }
+    let pages = ["README.md", "docs/guide/verify.md", "packaging/README.md"];
+    let guide: String = pages.map(|page| fs::read_to_string(package().join(page)).unwrap()).concat();
+    let examples = section("EXAMPLES");
+    let examples: Vec<&str> = examples.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert!(!examples.is_empty(), "{name}: {text}");
+    for example in examples {
+        assert!(guide.contains(example), "{name}: {example} is in no page");
+    }
+}
+
+#[test]
+fn every_help_fits_a_terminal_of_80_columns_and_names_the_stores() {
+    let sandbox = Sandbox::new();
+    let of_commands = commands(&sandbox).into_iter().map(|command| ("walkeep", Some(command)));
+    let all = PROGRAMS.map(|program| (program, None)).into_iter().chain(of_commands);
+    for (program, command) in all {
+        for flag in ["--help", "-h"] {
+            let mut help = sandbox.command(sandbox.program(program));
+            // A wide terminal makes no difference.
+            help.env("COLUMNS", "200").args(&command).arg(flag);
+            let help = output_of(&mut help);
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{program} {command:?} {flag}: {line}");
+            }
+            if help.contains("--archive ") {
+                for store in ["s3://", "gs://", "az://"] {
+                    assert!(help.contains(store), "{program} {command:?} {flag}: {store}");
+                }
+            }
+        }
     }
 }
 

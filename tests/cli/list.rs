@@ -68,21 +68,42 @@ fn listed_as_json(pusher: &Pusher, arguments: &[&str]) -> Value {
 }
 
 const TIMELINES: &str = "\
-TIMELINE  PARENT  LEFT IT AT  SEGMENTS  FIRST                             LAST                      NUMBER
-       1       -  -           archived  000000010000000000000001          000000010000000000000003       3
-       1       -  -           missing   000000010000000000000004          000000010000000000000004       1
-       1       -  -           archived  000000010000000000000005          000000010000000000000006       2
-       1       -  -           partial   000000010000000000000007.partial  -                              -
-       2       1  0/600000    archived  000000020000000000000006          000000020000000000000007       2
+TIMELINE  SEGMENTS  FIRST                     LAST                      NUMBER
+       1  archived  000000010000000000000001  000000010000000000000003       3
+       1  missing   000000010000000000000004  000000010000000000000004       1
+       1  archived  000000010000000000000005  000000010000000000000006       2
+       1  partial   000000010000000000000007  -                              -
+       2  archived  000000020000000000000006  000000020000000000000007       2
+timeline 2 left timeline 1 at 0/600000
 ";
 
 const BACKUPS: &str = "\
-BACKUP                                    LABEL     START                     ENDED                 COMPLETE  RECOVERABLE TO
-000000010000000000000001.00000028.backup  nightly   000000010000000000000001  2001-02-03T04:05:06Z  yes       000000010000000000000003 on timeline 1, then segments are missing
-                                                                                                              000000010000000000000003 on timeline 2, then segments are missing
-000000010000000000000003.00000028.backup  odd  one  000000010000000000000003  2001-02-03T04:05:06Z  no        000000010000000000000003 on timeline 1, then segments are missing
-                                                                                                              000000010000000000000003 on timeline 2, then segments are missing
+BACKUP                                    ENDED                 COMPLETE
+000000010000000000000001.00000028.backup  2001-02-03T04:05:06Z  yes
+  \"nightly\", from 000000010000000000000001
+  recoverable to 000000010000000000000003, a gap on the way to timeline 1
+  recoverable to 000000010000000000000003, a gap on the way to timeline 2
+000000010000000000000003.00000028.backup  2001-02-03T04:05:06Z  no
+  \"odd  one\", from 000000010000000000000003
+  recoverable to 000000010000000000000003, a gap on the way to timeline 1
+  recoverable to 000000010000000000000003, a gap on the way to timeline 2
 ";
+
+#[test]
+fn every_table_fits_a_terminal_of_80_columns() {
+    let pusher = archive();
+    let mut verify = pusher.sandbox.walkeep();
+    verify.args(["verify", "--archive", pusher.archive.url()]);
+    let verified = String::from_utf8(CallOutput::of(verify).stdout).unwrap();
+    // The first line, and findings, are sentences: each is one line for grep.
+    let tables = verified.split("\n\n").skip(1).take(1).chain(verified.split("\n\n").skip(2).take(1));
+    let tables: Vec<&str> = tables.collect();
+    assert!(tables[0].starts_with("TIMELINE") && tables[1].starts_with("BACKUP"), "{verified}");
+    let listed = [&[][..], &["timelines"], &["backups"], &["files"]].map(|what| listed(&pusher, what));
+    for line in tables.iter().copied().chain(listed.iter().map(String::as_str)).flat_map(str::lines) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
 
 #[test]
 fn timelines_and_backups_are_shown_with_what_is_missing() {
@@ -191,18 +212,13 @@ fn files_are_listed_with_both_sizes_and_their_sum() {
     let text = listed(&pusher, &["files"]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 13);
-    assert_eq!(
-        lines[0],
-        "NAME                                      ARCHIVED                   SIZE     STORED"
-    );
+    assert_eq!(lines[0], "NAME                                      ARCHIVED                 SIZE   STORED");
     assert!(
-        lines[1].starts_with(&format!("{:40}  2001-02-03T04:05:06Z       1 MB ", segment(1, 1))),
+        lines[1].starts_with(&format!("{:40}  2001-02-03T04:05:06Z     1 MB ", segment(1, 1))),
         "{}",
         lines[1]
     );
-    assert!(
-        lines.iter().any(|line| line.starts_with("00000002.history  ") && line.contains("Z          - "))
-    );
+    assert!(lines.iter().any(|line| line.starts_with("00000002.history  ") && line.contains("Z        - ")));
     assert!(lines[12].starts_with("11 files: 8 MB of segments, "), "{}", lines[12]);
     assert!(lines[12].ends_with(&format!(" stored, ratio {ratio:.1}")), "{}", lines[12]);
 }

@@ -4,3 +4,4 @@ mod documentation;
 mod layers;
 mod packaging;
 mod quoted_messages;
+mod scheduled;

@@ -3,6 +3,7 @@
 mod json;
 mod text;
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -108,7 +109,14 @@ impl Verify {
         if let Some(error) = &verified.error {
             return Ok(ExitStatuses::OfTool.report(error).into());
         }
-        Ok(u8::from(!verified.report.ok).into())
+        if !verified.report.ok {
+            // A crontab may throw standard output away. On a terminal it has just been read, and JSON is for programs.
+            if !self.tool.json && !io::stdout().is_terminal() {
+                tracing::error!("{}", text::in_short(&settings.archive.url, &verified));
+            }
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(ExitCode::SUCCESS)
     }
 
     fn request(&self, settings: &Settings, opened: &Opened) -> VerifyRequest {

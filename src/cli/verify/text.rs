@@ -6,14 +6,18 @@ use std::io;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
+use crate::archive::ArchiveUrl;
 use crate::cli::print::{bytes, count, plain, time};
-use crate::cli::table::table;
+use crate::cli::table::{blocks, left, table};
 use crate::coverage::{BackupState, Coverage, Reach};
 use crate::reports::{Acknowledgement, Finding, Scope, Severity};
 use crate::verify::{Answer, Names, Present, TimelineState, Verified};
 
 /// Maximum number of printed findings. JSON output has more.
 const MOST_FINDINGS: usize = 1000;
+
+/// Maximum number of timelines that are printed for a base backup.
+const MOST_REACHES: usize = 20;
 
 pub(super) fn render(verified: &Verified) -> String {
     let coloured = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
@@ -27,13 +31,19 @@ pub(super) fn render(verified: &Verified) -> String {
     }
     if !timelines.is_empty() {
         let rows = timelines.iter().map(|state| of_timeline(coverage, state));
-        let heads = ["TIMELINE", "PARENT", "SEGMENTS", "FIRST", "LAST", "GAPS"];
-        text += &(table(&heads, &[0, 2, 5], rows) + "\n");
+        text += &table(&["TIMELINE", "SEGMENTS", "FIRST", "LAST", "GAPS"], &[0, 1, 4], rows);
+        text.extend(timelines.iter().filter_map(|state| {
+            let (parent, position) = state.parent?;
+            Some(left(state.timeline, parent, position))
+        }));
+        text.push('\n');
     }
-    let heads = ["BACKUP", "START", "ENDED", "RECOVERABLE TO"];
-    let rows = backups.iter().flat_map(|state| of_backup(coverage, state));
-    text +=
-        &if backups.is_empty() { "no base backup is known\n".to_owned() } else { table(&heads, &[], rows) };
+    let of_backups = backups.iter().map(|state| of_backup(coverage, state));
+    text += &if backups.is_empty() {
+        "no base backup is known\n".to_owned()
+    } else {
+        blocks(&["BACKUP", "ENDED"], of_backups)
+    };
     text.push('\n');
     let findings: Vec<&Finding> = verified.findings().collect();
     for Finding { severity, kind: _, file, what, meaning, acknowledged } in
@@ -115,13 +125,8 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> Vec<String> {
         let name = number.and_then(|number| coverage.name(state.timeline, number));
         name.map_or_else(|| "-".to_owned(), |name| name.to_string())
     };
-    let parent = match state.parent {
-        Some((parent, position)) => format!("{parent}, left at {position}"),
-        None => "-".to_owned(),
-    };
     vec![
         state.timeline.to_string(),
-        parent,
         state.held.segments().to_string(),
         name(state.held.first()),
         name(state.held.last()),
@@ -129,8 +134,8 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> Vec<String> {
     ]
 }
 
-/// Returns a row for each timeline that the backup can be recovered to.
-fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<Vec<String>> {
+/// Returns a row for the backup, with a line for its start and one for each timeline that it can be recovered to.
+fn of_backup(coverage: &Coverage, state: &BackupState) -> (Vec<String>, Vec<String>) {
     let BackupState { backup, complete, reaches } = state;
     let mut title = plain(&backup.label.clone().unwrap_or_else(|| backup.file()));
     if !backup.counts {
@@ -140,18 +145,27 @@ fn of_backup(coverage: &Coverage, state: &BackupState) -> Vec<Vec<String>> {
         let last = reach.last.and_then(|(of, number)| coverage.name(of, number));
         let last = last.map_or_else(|| "nothing".to_owned(), |last| last.to_string());
         let end = if reach.to_the_end { "the end of" } else { "a gap on the way to" };
-        format!("{last}, {end} timeline {}", reach.timeline)
+        format!("recoverable to {last}, {end} timeline {}", reach.timeline)
     };
-    let mut lines: Vec<String> =
-        if *complete { reaches.iter().map(up_to).collect() } else { vec!["not at all".to_owned()] };
-    lines.truncate(20);
-    let first = [title, backup.start().to_string(), time(backup.ended)];
-    let mut heads = Some(first);
-    let row = |line| {
-        let [title, start, ended] = heads.take().unwrap_or_default();
-        vec![title, start, ended, line]
-    };
-    lines.into_iter().map(row).collect()
+    let mut lines = vec![format!("from {}", backup.start())];
+    if *complete {
+        lines.extend(reaches.iter().take(MOST_REACHES).map(up_to));
+    } else {
+        lines.push("not recoverable".to_owned());
+    }
+    (vec![title, time(backup.ended)], lines)
+}
+
+/// Says in one line that a verification has failed: how much is wrong, and the first of it.
+pub(super) fn in_short(archive: &ArchiveUrl, verified: &Verified) -> String {
+    let failure =
+        |finding: &&Finding| finding.severity == Severity::Failure && finding.acknowledged.is_none();
+    let first = verified.findings().find(failure);
+    let first = first.map_or_else(String::new, |Finding { file, what, meaning, .. }| {
+        format!(": {file}: {what}; {meaning}")
+    });
+    let failures = count(usize::try_from(verified.report.failures).unwrap_or(usize::MAX), "failure");
+    plain(&format!("{failures} in {archive}{first}; standard output has all of it"))
 }
 
 fn summary(verified: &Verified) -> String {

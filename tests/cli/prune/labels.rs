@@ -66,8 +66,8 @@ fn replicas_do_not_count_if_labels_exclude_them() {
     assert!(replica.contains(", which does not count by its label: not asked for"), "{said}");
     let said = kept.said("list", &["backups", "--config", config.to_str().unwrap()]);
     let of = |start: u64| said.lines().find(|line| line.contains(&name(1, start))).unwrap();
-    assert!(said.lines().next().unwrap().contains("COMPLETE  COUNTS  RECOVERABLE TO"), "{said}");
-    assert!(of(3).contains("yes       yes ") && of(9).contains("yes       no "), "{said}");
+    assert!(said.lines().next().unwrap().contains("COMPLETE  COUNTS"), "{said}");
+    assert!(of(3).ends_with("yes       yes") && of(9).ends_with("yes       no"), "{said}");
     let listed = kept.json("list", &["backups", "--config", config.to_str().unwrap()]);
     assert_eq!(
         (&listed["backups"][0]["counts"], &listed["backups"][3]["counts"]),

@@ -51,9 +51,12 @@ fn everything_about_an_intact_archive_is_printed() {
     assert_eq!((output.status, output.stderr.as_str()), (0, ""));
     let text = output.text();
     for line in [
-        vec!["1", "-", "5", &name(1, 1), LAST, "0"],
-        vec!["2", "1, left at 0/600100", "2", FORK, NEWEST, "0"],
-        vec!["nightly", START, "the end of timeline 1"],
+        vec!["1", "5", &name(1, 1), LAST, "0"],
+        vec!["2", FORK, NEWEST, "0"],
+        vec!["timeline 2 left timeline 1 at 0/600100"],
+        vec!["nightly", "Z"],
+        vec!["  from ", START],
+        vec!["  recoverable to ", "the end of timeline 1"],
         vec![NEWEST, "the end of timeline 2"],
         vec!["0 failures and 0 notes in 10 files", "the contents of 10 files decompressed and compared"],
     ] {
