@@ -1,10 +1,10 @@
-"""Drawing of drains, replays and growth: a program that reads results and writes an SVG, for a Python with matplotlib.
+"""Drawing of drains, replays and growth as an SVG.
 
-It imports nothing of this package, and matplotlib only when it draws."""
+One column, narrow enough to be read on a telephone, with text as text. Its colours follow the reader's: light or dark."""
 
-import json
-import sys
+import textwrap
 from statistics import median
+from xml.sax.saxutils import escape
 
 PANELS = (
     ("local", "drain", "Archiving a backlog, to a local disk"),
@@ -13,8 +13,23 @@ PANELS = (
     ("s3", "replay", "Restoring it, from S3"),
 )
 
-GAP_IN = 0.55
-OURS, OTHERS, INK, FAINT = "#0b5fa5", "#b4bcc6", "#1c2430", "#5b6674"
+# In pixels. At 420 pixels of width, text of 13 is as large as 11.4.
+WIDTH, MARGIN = 480, 12
+NAMES, NUMBERS = 172, 44
+ROW, BAR, TITLE = 22, 14, 36
+COLUMNS = 110
+
+STYLE = """
+    text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1c2430 }
+    .head { font-size: 17px } .head, .title, .ours { font-weight: 600 }
+    .faint { font-size: 11.5px; fill: #5b6674 }
+    rect { fill: #b4bcc6 } rect.ours { fill: #0b5fa5 }
+    line { stroke: #1c2430; stroke-opacity: 0.55 }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #e6edf3 } .faint { fill: #9aa5b1 }
+      rect { fill: #57606a } rect.ours { fill: #4fa3e3 } line { stroke: #e6edf3 }
+    }
+"""
 
 # Names in the results, with those on the picture if they differ.
 TITLES = {
@@ -29,6 +44,35 @@ def has_something_to_draw(results):
     return bool(_panels(results) or _growth_of(results))
 
 
+def svg(results):
+    """Returns the picture, as text."""
+    parts, y = [], 30
+    parts.append(_text(MARGIN, y, "WAL segments of 16 MB, per second", "head"))
+    parts.append(_text(MARGIN, y + 18, "more is better", "faint"))
+    y += 22
+    for place, what, title in _panels(results):
+        y += TITLE
+        parts.append(_text(MARGIN, y, title, "title"))
+        y = _bars(parts, y + 10, results[place][what])
+    if growth := _growth_of(results):
+        y += TITLE
+        parts.append(_text(MARGIN, y, "Archiving with walkeep, to a local disk,", "title"))
+        y += 18
+        parts.append(_text(MARGIN, y, "by the length of the backlog", "title"))
+        y = _growth(parts, y + 10, growth)
+    y += 8
+    for paragraph in _caption(results).split("\n"):
+        for line in textwrap.wrap(paragraph, 76):
+            y += 16
+            parts.append(_text(MARGIN, y, line, "faint"))
+    height = round(y + 14)
+    body = "\n".join(f"  {part}" for part in parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">\n'
+        f"  <style>{STYLE}  </style>\n{body}\n</svg>\n"
+    )
+
+
 def _panels(results):
     return [panel for panel in PANELS if results.get(panel[0], {}).get(panel[1])]
 
@@ -37,81 +81,56 @@ def _growth_of(results):
     return results.get("local", {}).get("growth")
 
 
-def _draw(results, path):
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"font.size": 10, "text.color": INK, "svg.hashsalt": "bench"})
-    from matplotlib.figure import Figure
-
-    panels, growth = _panels(results), _growth_of(results)
-    rows = [panels[at : at + 2] for at in range(0, len(panels), 2)]
-    # Heights in rows of bars, all of one height.
-    bars = [max(len(results[place][what]) for place, what, _ in row) for row in rows]
-    heights = [*bars, *([4.5] if growth else [])]
-    inches = 0.33 * sum(heights) + GAP_IN * len(heights) + 1.2
-    figure = Figure(figsize=(10, inches), facecolor="white")
-    top, bottom = 1 - 0.95 / inches, 0.95 / inches
-    grid = figure.add_gridspec(len(heights), 2, height_ratios=heights, top=top, bottom=bottom, left=0.195, right=0.98,
-                               wspace=0.68, hspace=GAP_IN * len(heights) / (0.33 * sum(heights)))
-    for number, row in enumerate(rows):
-        for column, (place, what, title) in enumerate(row):
-            _bars(figure.add_subplot(grid[number, column]), title, results[place][what], bars[number])
-    if growth:
-        _growth(figure.add_subplot(grid[len(rows), :]), growth)
-    figure.text(0.02, 1 - 0.2 / inches, "WAL segments of 16 MB, per second", fontsize=15, fontweight="bold", va="top")
-    figure.text(0.98, 1 - 0.24 / inches, "more is better", fontsize=10, color=FAINT, va="top", ha="right")
-    figure.text(0.02, 0.1 / inches, _caption(results), fontsize=7.5, color=FAINT, va="bottom", linespacing=1.5)
-    figure.savefig(path, metadata={"Date": None})
-
-
-def _bars(axes, title, samples_of, room):
-    """Draws bars, the fastest at the top, with the spread of the rounds as a thin line."""
+def _bars(parts, y, samples_of):
+    """Draws bars, the fastest at the top, with the spread of the rounds as a thin line. Returns the lower edge."""
     rates = {name: _rates(samples) for name, samples in samples_of.items()}
-    names = sorted(rates, key=lambda name: median(rates[name]))
     longest = max(max(of) for of in rates.values())
-    for at, name in enumerate(names):
-        ours = name.startswith("walkeep")
+    scale = (WIDTH - 2 * MARGIN - NAMES - NUMBERS) / longest
+    for name in sorted(rates, key=lambda name: -median(rates[name])):
+        ours = "ours" if name.startswith("walkeep") else ""
         middle, least, most = median(rates[name]), min(rates[name]), max(rates[name])
-        axes.barh(at, middle, height=0.68, color=OURS if ours else OTHERS, zorder=2)
+        left, center = MARGIN + NAMES, y + ROW / 2
+        parts.append(_text(MARGIN, center + 4.5, TITLES.get(name, name), ours))
+        parts.append(_rect(left, center - BAR / 2, middle * scale, BAR, ours))
         if most > least:
-            axes.plot([least, most], [at, at], color=INK, linewidth=1, alpha=0.55, zorder=3, solid_capstyle="butt")
-        text = f"{middle:.0f}" if middle >= 10 else f"{middle:.1f}"
-        axes.text(max(middle, most) + longest * 0.02, at, text, va="center", fontsize=10,
-                  fontweight="bold" if ours else "normal")
-    axes.set_yticks(range(len(names)), [TITLES.get(name, name) for name in names])
-    for label, name in zip(axes.get_yticklabels(), names):
-        label.set_fontweight("bold" if name.startswith("walkeep") else "normal")
-    axes.set_xlim(0, longest * 1.16)
-    axes.set_ylim(len(names) - room - 0.5, len(names) - 0.5)
-    axes.set_xticks([])
-    _plain(axes, title)
+            parts.append(_line(left + least * scale, center, left + most * scale, center))
+        number = f"{middle:.0f}" if middle >= 10 else f"{middle:.1f}"
+        parts.append(_text(left + max(middle, most) * scale + 6, center + 4.5, number, ours))
+        y += ROW
+    return y
 
 
-def _growth(axes, growth):
-    """Draws the lengths at equal distances, because each is a multiple of the one before."""
-    rates = [_rates(samples) for samples in growth.values()]
-    middles = [median(of) for of in rates]
-    at = range(len(middles))
-    axes.bar(at, middles, width=0.5, color=OURS, zorder=2)
-    for x, of, middle in zip(at, rates, middles):
-        axes.plot([x, x], [min(of), max(of)], color=INK, linewidth=1, alpha=0.55, zorder=3)
-        axes.text(x, max(of) + max(middles) * 0.03, f"{middle:.0f}", ha="center", fontweight="bold")
-    axes.set_xticks(at, [f"{length} segments" for length in growth])
-    axes.set_ylim(0, max(map(max, rates)) * 1.15)
-    axes.set_yticks([])
-    _plain(axes, "Archiving with walkeep, to a local disk, by the length of the backlog")
+def _growth(parts, y, growth):
+    """Draws the lengths at equal distances, because each is a multiple of the one before. Returns the lower edge."""
+    rates = {length: _rates(samples) for length, samples in growth.items()}
+    scale = (COLUMNS - 20) / max(max(of) for of in rates.values())
+    step, bottom = (WIDTH - 2 * MARGIN) / len(rates), y + COLUMNS
+    for number, (length, of) in enumerate(rates.items()):
+        center, middle = MARGIN + step * (number + 0.5), median(of)
+        parts.append(_rect(center - step / 4, bottom - middle * scale, step / 2, middle * scale, "ours"))
+        parts.append(_line(center, bottom - min(of) * scale, center, bottom - max(of) * scale))
+        parts.append(_text(center, bottom - max(of) * scale - 5, f"{middle:.0f}", "ours", "middle"))
+        parts.append(_text(center, bottom + 17, length, "", "middle"))
+    parts.append(_text(MARGIN, bottom + 34, "segments", "faint"))
+    return bottom + 34
 
 
 def _rates(samples):
     return [sample["segments"] / sample["seconds"] for sample in samples]
 
 
-def _plain(axes, title):
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.tick_params(length=0, colors=INK)
-    axes.set_title(title, loc="left", fontsize=11.5, fontweight="bold", pad=5)
+def _text(x, y, text, style, anchor=None):
+    more = (f' class="{style}"' if style else "") + (f' text-anchor="{anchor}"' if anchor else "")
+    return f'<text x="{x:.1f}" y="{y:.1f}"{more}>{escape(str(text))}</text>'
+
+
+def _rect(x, y, width, height, style):
+    more = f' class="{style}"' if style else ""
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{more}/>'
+
+
+def _line(x1, y1, x2, y2):
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
 def _caption(results):
@@ -131,7 +150,3 @@ def _fewer(results):
     samples = [of[0] for place, what, _ in PANELS for of in results.get(place, {}).get(what, {}).values()]
     fewest = min((sample["segments"] for sample in samples), default=results["wal"]["segments"])
     return f" ({fewest} where each call does its own file alone)" if fewest < results["wal"]["segments"] else ""
-
-
-if __name__ == "__main__":
-    _draw(json.load(sys.stdin), sys.argv[1])

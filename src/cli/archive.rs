@@ -113,7 +113,7 @@ fn run(started: Instant, statuses: ExitStatuses) -> Result<ExitCode, ExitCode> {
                 return Ok(None);
             }
             let spool = spool.as_ref().map(|spool| (spool, &settings.push.look_ahead));
-            push(&settings.archive, request, spool, &limit, &stop).await.map(Some)
+            Box::pin(push(&settings.archive, request, spool, &limit, &stop)).await.map(Some)
         };
         Box::pin(hurry_at_shutdown(&settings, &caller, system, &limit, work)).await
     });

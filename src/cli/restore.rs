@@ -166,7 +166,7 @@ fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let restored = supervise(&limit, async |stop| {
-        let restoring = restore(&settings.archive, &request, prefetched, &limit);
+        let restoring = Box::pin(restore(&settings.archive, &request, prefetched, &limit));
         let outcome = unless_stopped(&stop, restoring, "stopped before the file was restored").await;
         if let (Err(error), RecoveryMode::Standby) = (&outcome, mode) {
             warn_of_gap(server.clone(), error);

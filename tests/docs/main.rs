@@ -3,5 +3,6 @@
 mod documentation;
 mod layers;
 mod packaging;
+mod picture;
 mod quoted_messages;
 mod scheduled;

@@ -91,7 +91,7 @@ const STARTS: &str = "ExecStart=walkeep ";
 fn directories_of_programs() -> BTreeSet<String> {
     let by_hand = |page: &str| {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
-        let line = text.lines().find(|line| line.contains("install target/release/walkeep ")).expect(page);
+        let line = text.lines().find(|line| line.contains("install target/release/walkeep ")).unwrap();
         line.split_whitespace().last().unwrap().to_owned()
     };
     let mut directories = BTreeSet::from(["README.md", "docs/guide/install.md"].map(by_hand));

@@ -97,7 +97,7 @@ mod tests {
             let sockets = connected(&stream);
             assert_eq!(sockets.unsent().await.into_values().collect::<Vec<_>>(), [0], "{address}");
             stream.set_nonblocking(true).unwrap();
-            while stream.write(&[0; 64 << 10]).is_ok() {}
+            while stream.write(&[0; 8 << 10]).is_ok() {}
             let unsent: u64 = sockets.unsent().await.into_values().sum();
             assert!(unsent > 64 << 10, "{address}: {unsent}");
         }

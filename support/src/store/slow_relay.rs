@@ -31,17 +31,17 @@ pub struct SlowRelay {
 #[derive(Clone)]
 struct Link {
     free: Arc<Mutex<Instant>>,
-    bytes_per_second: f64,
+    bytes_per_second: u32,
 }
 
 impl Link {
-    fn new(bytes_per_second: f64) -> Self {
+    fn new(bytes_per_second: u32) -> Self {
         Self { free: Arc::new(Mutex::new(Instant::now())), bytes_per_second }
     }
 
     /// Waits until the link has carried that many bytes more.
     async fn carry(&self, bytes: usize) {
-        let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second);
+        let takes = Duration::from_secs(1) * u32::try_from(bytes).unwrap() / self.bytes_per_second;
         let carried = {
             let mut free = self.free.lock().unwrap();
             *free = (*free).max(Instant::now()) + takes;
@@ -58,7 +58,7 @@ impl SlowRelay {
         // Connections inherit it. The kernel doubles it.
         set_socket_recv_buffer_size(&listener, PIECE).unwrap();
         let address = listener.local_addr().unwrap();
-        let [there, back] = [(); 2].map(|()| Link::new(f64::from(bytes_per_second)));
+        let [there, back] = [(); 2].map(|()| Link::new(bytes_per_second));
         let background = Background::accepting(listener, move |client| {
             let (there, back) = (there.clone(), back.clone());
             async move {
