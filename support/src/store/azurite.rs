@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         LazyLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -32,6 +32,7 @@ const WITH_THE_TESTS: &str = "process.stdin.on('end', () => process.exit()).resu
 /// A server that all tests of a program share.
 pub struct Azurite {
     address: String,
+    _server: Child,
     // Ends the server by being closed.
     _stdin: ChildStdin,
     // The server must be able to write there.
@@ -68,7 +69,8 @@ impl Azurite {
                 break address.to_owned();
             }
         };
-        let azurite = Self { address, _stdin: server.stdin.take().unwrap(), _stdout: stdout };
+        let stdin = server.stdin.take().unwrap();
+        let azurite = Self { address, _server: server, _stdin: stdin, _stdout: stdout };
         // On a thread of its own, because the caller's may belong to a runtime.
         thread::scope(|scope| scope.spawn(|| azurite.create_container()).join().unwrap());
         azurite

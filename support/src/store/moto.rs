@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader},
-    process::{ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         LazyLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -25,6 +25,7 @@ pub struct Moto {
     endpoint: String,
     /// Access key and secret key of each user.
     keys: BTreeMap<String, [String; 2]>,
+    _server: Child,
     // Ends the server by being closed.
     _stdin: ChildStdin,
     // The server must be able to write there.
@@ -71,7 +72,8 @@ impl Moto {
         assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "moto ended while it was starting");
         let mut said: Value = serde_json::from_str(&line).unwrap();
         let keys = serde_json::from_value(said["keys"].take()).unwrap();
-        Self { endpoint: said["endpoint"].as_str().unwrap().to_owned(), keys, _stdin: stdin, _stdout: stdout }
+        let endpoint = said["endpoint"].as_str().unwrap().to_owned();
+        Self { endpoint, keys, _server: server, _stdin: stdin, _stdout: stdout }
     }
 
     /// Returns a client's variables for the server and the user's key.
