@@ -57,7 +57,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    fn of_store(found: ListResult) -> Self {
+    fn of_store(found: &ListResult) -> Self {
         let name = |prefix: &Key| prefix.filename().map(str::to_owned);
         let file = |found: &ObjectMeta| OtherFile {
             key: found.location.to_string(),
@@ -249,7 +249,7 @@ impl Archive {
             let below = directory.cloned().unwrap_or_default();
             self.failure("cannot list", &below, Asked::List, error).into_error()
         })?;
-        Ok(Listing::of_store(found))
+        Ok(Listing::of_store(&found))
     }
 }
 

@@ -94,7 +94,9 @@ pub(super) fn sections(page: &str, command: &Command, statuses: &str) -> Roff {
         roff.text([roman("No variable has an effect on this command.")]);
     }
     roff.control("SH", ["FILES"]);
-    FILES.iter().for_each(|(file, meaning)| item(&mut roff, file, meaning));
+    for (file, meaning) in FILES {
+        item(&mut roff, file, meaning);
+    }
     roff.control("SH", ["EXAMPLES"]);
     for example in EXAMPLES.iter().filter(|(of, _)| *of == page).flat_map(|(_, examples)| *examples) {
         roff.control("PP", []).control("nf", []).text([roman(*example)]).control("fi", []);

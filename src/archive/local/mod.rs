@@ -134,7 +134,7 @@ impl Local {
         let what = format!("cannot write {}", path.display());
         let name = PathBuf::from(path.file_name().unwrap_or_default());
         let written =
-            blocking(move || staging::replace(directory.prepare_reports(system)?, &name, text.as_bytes()));
+            blocking(move || staging::replace(&directory.prepare_reports(system)?, &name, text.as_bytes()));
         written.await.map_err(|error| failed_for_good(what, &path, Asked::Write, error))
     }
 

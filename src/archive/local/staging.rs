@@ -46,7 +46,7 @@ fn write(staged: &mut File, part: &[u8]) -> io::Result<()> {
 }
 
 /// Replaces the file `name` in the directory, durably.
-pub(super) fn replace(directory: Below, name: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn replace(directory: &Below, name: &Path, content: &[u8]) -> io::Result<()> {
     let (mut staged, staging) = create(directory.clone(), name)?;
     staged.write_all(content)?;
     staged.sync_all()?;
