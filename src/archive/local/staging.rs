@@ -124,6 +124,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "as what it stands for")]
     fn publish(path: PathBuf, content: Content<File>) -> impl Future<Output = io::Result<()>> {
         let directory = path.parent().unwrap().canonicalize().unwrap();
         super::publish(
