@@ -138,10 +138,17 @@ async fn run_to_end<T, S: Future<Output = Caught>>(
     }
 }
 
+/// Interval between looks at a limit that was extended: the transfer may end, or the extension.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Waits for the end of a limit that may be extended in the meantime.
 async fn end_of(limit: &TimeLimit) {
-    while !limit.left().is_zero() {
-        tokio::time::sleep(limit.left()).await;
+    loop {
+        let left = limit.left();
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(if limit.is_extended() { left.min(TICK) } else { left }).await;
     }
 }
 
@@ -211,6 +218,27 @@ mod tests {
             Ok(())
         });
         assert_eq!(ended, Err(("stopped by SIGQUIT".to_owned(), Some(Caught::Quit))));
+    }
+
+    #[test]
+    fn a_call_ends_soon_after_the_transfer_for_which_its_limit_was_extended() {
+        let started = Instant::now();
+        let limit = TimeLimit::new(started, SOON);
+        limit.transfer_begins(16 << 20);
+        limit.moved(16 << 20);
+        let (_end, hangs) = hang();
+        let outcome = run(
+            &limit,
+            || Ok(pending()),
+            async |_| {
+                tokio::time::sleep(SOON * 4).await;
+                limit.transfer_ends(true);
+                blocking(hangs).await;
+                Ok(())
+            },
+        );
+        assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
+        assert!(outcome.unwrap_err().error.report().starts_with("gave up after"));
     }
 
     #[test]

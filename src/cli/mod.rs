@@ -18,6 +18,7 @@ mod placeholders;
 mod prefetch;
 mod print;
 mod progress;
+mod promotion;
 mod prune;
 mod restore;
 mod shape;

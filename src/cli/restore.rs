@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use super::arguments::{self, Common, Spooling};
 use super::exit::ExitStatuses;
 use super::hang::HangNote;
 use super::placeholders::hint_for_restore;
+use super::promotion::unless_promoted;
 use super::signals::Early;
 use super::supervise::supervise;
 use super::unread::Question;
@@ -154,6 +156,9 @@ fn run(
     if let Some(hang_note) = &hang_note {
         hang_note.hurry(&limit);
     }
+    if must_not_delay && mode == RecoveryMode::Ending {
+        limit.extend_no_more();
+    }
     let server = {
         let (prefetching, request) = (settings.prefetching(), request.clone());
         patiently(move || prefetching.client(&request))
@@ -166,7 +171,12 @@ fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let restored = supervise(&limit, async |stop| {
-        let restoring = Box::pin(restore(&settings.archive, &request, prefetched, &limit));
+        let restoring = restore(&settings.archive, &request, prefetched, &limit);
+        let restoring: Pin<Box<dyn Future<Output = _>>> = if must_not_delay {
+            Box::pin(unless_promoted(&request, &limit, restoring))
+        } else {
+            Box::pin(restoring)
+        };
         let outcome = unless_stopped(&stop, restoring, "stopped before the file was restored").await;
         if let (Err(error), RecoveryMode::Standby) = (&outcome, mode) {
             warn_of_gap(server.clone(), error);

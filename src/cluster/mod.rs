@@ -3,6 +3,7 @@
 
 mod caller;
 mod own_wal;
+mod promotion;
 mod running;
 mod settings;
 

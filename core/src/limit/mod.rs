@@ -41,7 +41,12 @@ struct Transfers {
     pace: Option<u64>,
     /// `true` once the call's own file is done.
     over: bool,
+    /// `true` once no transfer may extend the limit.
+    fixed: bool,
 }
+
+/// Number of bytes by which a compressed file of 16 MiB may be larger than the file, and more.
+const ROOM_FOR_FRAMES: u64 = 256 << 10;
 
 /// A part of a call, which may take all of its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +128,24 @@ impl TimeLimit {
         });
     }
 
+    /// Returns `true` once the limit was extended for a transfer.
+    #[must_use]
+    pub fn is_extended(&self) -> bool {
+        self.course.extended.load(Ordering::Relaxed)
+    }
+
+    /// Ends the extension of the limit: something else waits for the call.
+    pub fn extend_no_more(&self) {
+        self.transfers(|transfers| transfers.fixed = true);
+    }
+
+    /// Returns the most bytes that may be transferred for the call's file, as far as its size is known: a compressed file is
+    /// hardly larger than the file itself.
+    fn most_bytes(&self) -> u64 {
+        let factor = u64::from(self.factor.load(Ordering::Relaxed));
+        factor.saturating_mul(SegmentSize::DEFAULT.bytes() + ROOM_FOR_FRAMES)
+    }
+
     /// Returns the pace of the last complete transfer in bytes per second, which the link can carry at least; `None` if
     /// nothing that tells it was transferred.
     #[must_use]
@@ -186,8 +209,7 @@ impl TimeLimit {
     /// Formats the whole time limit, as far as it was extended: `5m`.
     #[must_use]
     pub fn total_as_text(&self) -> String {
-        let extended = self.course.extended.load(Ordering::Relaxed);
-        as_text(if extended { self.started.elapsed() } else { self.total() })
+        as_text(if self.is_extended() { self.started.elapsed() } else { self.total() })
     }
 
     /// Formats the remaining time: `4m 59s`.
@@ -203,7 +225,11 @@ impl TimeLimit {
         if !usual.is_zero() {
             return usual;
         }
-        let more = self.transfers(|transfers| transfers.own.map_or(usual, |own| own.goes_on(self.now())));
+        let most = self.most_bytes();
+        let more = self.transfers(|transfers| {
+            let own = transfers.own.filter(|_| !transfers.fixed);
+            own.map_or(usual, |own| Transfer { moved: own.moved.min(most), ..own }.goes_on(self.now()))
+        });
         self.course.extended.fetch_or(!more.is_zero(), Ordering::Relaxed);
         more
     }
@@ -284,6 +310,37 @@ mod tests {
         limit.transfer_ends(true);
         assert_eq!(limit.left(), Duration::ZERO, "it is done");
         assert!(limit.pace().unwrap() > 16 << 20);
+    }
+
+    #[test]
+    fn a_transfer_goes_on_no_longer_than_the_files_size_needs_whatever_the_store_says() {
+        let limit = TimeLimit::new(Instant::now(), Duration::ZERO);
+        limit.transfer_begins(u64::MAX);
+        limit.moved(u64::MAX);
+        let at_most = |bytes: u64| Duration::from_secs(bytes / LEAST_PACE + 10);
+        assert!(limit.left() <= at_most(16 << 20), "{:?}", limit.left());
+        let incompressible = Duration::from_secs((16 << 20) / LEAST_PACE);
+        assert!(limit.left() > incompressible, "{:?}", limit.left());
+        limit.allow_for(u64::MAX);
+        let largest = TimeLimit { for_16_mb: Duration::ZERO, ..limit };
+        assert!(largest.left() <= at_most((1 << 30) + (64 << 18)), "{:?}", largest.left());
+        assert!(largest.left() > at_most(1 << 29), "{:?}", largest.left());
+    }
+
+    #[test]
+    fn a_limit_that_something_waits_for_is_extended_no_more() {
+        let before = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+        let limit = TimeLimit::new(before, Duration::from_secs(30));
+        limit.transfer_begins(16 << 20);
+        limit.moved(1 << 20);
+        assert!(!limit.is_extended());
+        assert!(limit.left() > Duration::ZERO && limit.is_extended());
+        limit.extend_no_more();
+        assert_eq!(limit.left(), Duration::ZERO);
+        limit.transfer_begins(16 << 20);
+        limit.moved(1 << 20);
+        assert_eq!(limit.left(), Duration::ZERO, "not for another transfer either");
+        assert!(limit.blame().starts_with("the link is too slow"), "{}", limit.blame());
     }
 
     #[test]

@@ -90,3 +90,38 @@ fn over_a_slow_link_files_are_taken_along_and_none_is_sent_in_vain() {
     assert_eq!(puts, 5, "each was sent once, and none cut off: {said}");
     assert_eq!(scene.store.keys().len(), 5);
 }
+
+/// Returns a scene with a segment in the store, and the call of a standby that fetches it over a slow link beyond its time
+/// limit of 2 seconds: in 10 seconds.
+fn slow_standby() -> (StoreScene, SlowRelay, Command) {
+    let (mut scene, relay) = scene(100_000);
+    scene.set("WALKEEP_TIMEOUT", "2s");
+    segment_of(&scene.primary, SYSTEM, SEGMENT, BYTES, 1);
+    succeeds(scene.push(SEGMENT));
+    let mut call = scene.restore(&scene.standby, SEGMENT);
+    call.env("AWS_ENDPOINT_URL", relay.endpoint());
+    (scene, relay, call)
+}
+
+/// Asserts that the call fails so that the standby goes on, long before the segment would be there.
+fn gives_way(call: Command) {
+    let begun = Instant::now();
+    let Outcome { status, stderr } = outcome_of(call);
+    assert_eq!(status, 75, "{stderr}");
+    assert!(stderr.contains("the time limit; the link is too slow: 0."), "{stderr}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_standby_that_is_to_be_promoted_does_not_wait_for_a_slow_transfer() {
+    let (scene, _relay, call) = slow_standby();
+    scene.standby.file("promote", "");
+    gives_way(call);
+}
+
+#[test]
+fn a_standby_that_has_the_segment_itself_does_not_wait_for_a_slow_transfer() {
+    let (scene, _relay, call) = slow_standby();
+    segment_of(&scene.standby, SYSTEM, SEGMENT, BYTES, 1);
+    gives_way(call);
+}
