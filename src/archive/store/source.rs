@@ -28,7 +28,7 @@ pub(super) enum Source {
     /// Microsoft Entra ID, for a secret or for a token from a file.
     EntraSecret,
     EntraToken,
-    /// The Azure CLI.
+    /// The Azure CLI, which is refused: object_store 0.14.2 runs it in a way that stops time limits and signals.
     AzureCli,
     /// The machine's own role or identity.
     Machine(Provider),
@@ -66,7 +66,10 @@ impl Source {
                 "they were asked of Microsoft Entra ID by workload identity; see AZURE_FEDERATED_TOKEN_FILE, \
                  AZURE_CLIENT_ID and AZURE_TENANT_ID"
             }
-            Self::AzureCli => "they were asked of az; log in with az login, as the user that runs this",
+            Self::AzureCli => {
+                "az has no time limit; set client_id, client_secret and tenant_id in [store], or AZURE_STORAGE_SAS_TOKEN, or \
+                 give the machine a managed identity"
+            }
             Self::Machine(Provider::S3) => {
                 "none are configured, so the machine's own role was asked for; set AWS_ACCESS_KEY_ID and \
                  AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or credential_process in [store]"
@@ -92,7 +95,13 @@ impl Source {
         match url.provider {
             Provider::S3 => of_s3(resolved).map_err(incomplete),
             Provider::Google => of_google(url, resolved),
-            Provider::Azure => of_azure(&resolved.provider).map_err(incomplete),
+            Provider::Azure => match of_azure(&resolved.provider).map_err(incomplete)? {
+                Self::AzureCli => {
+                    let what = format!("walkeep gets no credentials for {url} from the Azure CLI");
+                    Err(Error::new(ErrorKind::Configuration, what).hint(Self::AzureCli.hint()))
+                }
+                usable => Ok(usable),
+            },
         }
     }
 }
@@ -182,13 +191,13 @@ fn of_azure(settings: &Settings) -> Result<Source, Incomplete> {
             "set AZURE_STORAGE_ACCOUNT, or account_name in [store], to the storage account's name",
         ));
     }
-    let given = [
-        "azure_storage_token",
-        "azure_storage_account_key",
-        "azure_fabric_session_token",
+    match settings.get("azure_credential_type").map(String::as_str) {
+        Some("azure_cli") => return Ok(Source::AzureCli),
+        None | Some("auto") => {}
         // Names its source itself.
-        "azure_credential_type",
-    ];
+        Some(_) => return Ok(Source::Settings),
+    }
+    let given = ["azure_storage_token", "azure_storage_account_key", "azure_fabric_session_token"];
     if given.into_iter().any(has) || is_on(settings, "azure_skip_signature") {
         return Ok(Source::Settings);
     }
@@ -306,9 +315,42 @@ mod tests {
         let person = ["azure_storage_client_id", "azure_storage_tenant_id"];
         assert_eq!(azure(&[&person[..], &["azure_storage_client_secret"]].concat()), Ok(Source::EntraSecret));
         assert_eq!(azure(&[&person[..], &["azure_federated_token_file"]].concat()), Ok(Source::EntraToken));
-        assert_eq!(azure(&["azure_use_azure_cli"]), Ok(Source::AzureCli));
         assert_eq!(azure(&["azure_storage_client_id"]), Ok(Source::Machine(Provider::Azure)));
         assert_eq!(source("az://b", &["azure_storage_use_emulator"]), Ok(Source::Settings));
+    }
+
+    #[test]
+    fn the_azure_cli_is_refused_wherever_it_would_be_run() {
+        let error = |settings: &[(&str, &str)]| {
+            let Ok(ArchiveUrl::Store(url)) = "az://b".parse() else { panic!() };
+            let mut resolved = Resolved::default();
+            for (name, value) in [&[("azure_storage_account_name", "me")], settings].concat() {
+                resolved.provider.insert(name.to_owned(), value.to_owned());
+            }
+            Source::of(&url, &resolved).err().map(|error| error.report()).unwrap_or_default()
+        };
+        let on = ("azure_use_azure_cli", "true");
+        for settings in [
+            &[on][..],
+            &[on, ("azure_credential_type", "auto")],
+            &[("azure_credential_type", "azure_cli")],
+            &[("azure_credential_type", "azure_cli"), ("azure_storage_account_key", "x")],
+        ] {
+            let error = error(settings);
+            assert!(
+                error.starts_with(
+                    "walkeep gets no credentials for az://b from the Azure CLI; az has no time limit"
+                ) && error.contains("set client_id, client_secret and tenant_id in [store]"),
+                "{settings:?}: {error}"
+            );
+        }
+        for settings in [
+            &[on, ("azure_storage_account_key", "x")][..],
+            &[("azure_use_azure_cli", "false")],
+            &[on, ("azure_credential_type", "managed_identity")],
+        ] {
+            assert_eq!(error(settings), "", "{settings:?}");
+        }
     }
 
     #[test]
