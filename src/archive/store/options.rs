@@ -96,6 +96,9 @@ impl Default for Connection {
     }
 }
 
+/// Settings that make a web identity together.
+pub(super) const WEB_IDENTITY: [&str; 2] = ["aws_role_arn", "aws_web_identity_token_file"];
+
 /// Prefix of variables that set what else stands in `[store]`. They sort after the providers' own, and so go before them.
 pub(super) const OWN_PREFIX: &str = "WALKEEP_STORE_";
 
@@ -229,10 +232,13 @@ impl Resolved {
         }
     }
 
-    /// Returns `true` if there are credentials that no profile has to give.
+    /// Returns `true` if there are credentials that no profile has to give, or a part of them, which no profile may complete.
+    ///
+    /// A web identity goes before a default profile, as with the AWS tools, but not before a profile that was named.
     pub(super) fn gives_credentials(&self) -> bool {
-        let names = ["aws_access_key_id", "aws_secret_access_key", "aws_skip_signature"];
-        self.process.is_some() || names.iter().any(|name| self.provider.contains_key(*name))
+        let has = |names: &[&str]| names.iter().any(|name| self.provider.contains_key(*name));
+        let keys = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_skip_signature"];
+        self.process.is_some() || has(&keys) || self.profile.is_none() && has(&WEB_IDENTITY)
     }
 
     fn set_connection_string(&mut self, value: &str) -> Result<(), String> {

@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 use ini::{Ini, ParseOption};
 
 use super::form;
-use super::options::Resolved;
+use super::options::{self, Resolved};
 use super::process::CredentialProcess;
 use crate::error::{Error, ErrorKind};
+use crate::whole_file::open_regular;
 
 /// Settings of a profile, with the builder's names for them.
 const CREDENTIALS: [(&str, &str); 3] = [
@@ -155,6 +156,10 @@ impl<'a> Profile<'a> {
             if self.value("web_identity_token_file").is_none() {
                 return Err(self.refused("role_arn"));
             }
+            // Whole: a token file must not prove an identity to the role of another source.
+            for name in options::WEB_IDENTITY {
+                resolved.provider.remove(name);
+            }
             return self.take(&WEB_IDENTITY, &mut resolved.provider);
         }
         let halves = ["aws_access_key_id", "aws_secret_access_key"];
@@ -211,7 +216,11 @@ fn read(path: &Path) -> Result<Option<Shared>, Error> {
         let mut text = String::new();
         (&mut file).take(MAX_BYTES + 1).read_to_string(&mut text).map(|_| text)
     };
-    match File::open(path).and_then(text) {
+    // Users tell the AWS tools by this that there is no file.
+    if path == Path::new("/dev/null") {
+        return Ok(None);
+    }
+    match open_regular(path).and_then(text) {
         Ok(text) if text.len() as u64 > MAX_BYTES => {
             Err(cannot_read(path).because(format!("it is larger than {MAX_BYTES} bytes")))
         }
@@ -221,6 +230,9 @@ fn read(path: &Path) -> Result<Option<Shared>, Error> {
             if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
         {
             Ok(None)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            Err(cannot_read(path).because(error))
         }
         Err(error) => Err(cannot_read(path)
             .because(error)
@@ -373,6 +385,70 @@ mod tests {
         {
             assert_eq!(resolved.provider[name], value);
         }
+    }
+
+    /// Returns what becomes of these settings with a profile that has these lines.
+    fn beside(ours: &[&str], named: bool, lines: &str) -> Result<Resolved, String> {
+        let (_directory, environment) = directory("", &format!("[default]\n{lines}"));
+        let profile = named.then(|| "default".to_owned());
+        let mut resolved = Resolved { profile, ..Resolved::default() };
+        for name in ours {
+            resolved.provider.insert((*name).to_owned(), "ours".to_owned());
+        }
+        fill_in(&mut resolved, &environment).map_err(|error| error.report())?;
+        Ok(resolved)
+    }
+
+    const KEYS: &str =
+        "aws_access_key_id = theirs\naws_secret_access_key = theirs\naws_session_token = theirs\n";
+    const WEB: &str = "role_arn = theirs\nweb_identity_token_file = theirs\nrole_session_name = theirs\n";
+
+    #[test]
+    fn a_web_identity_goes_before_a_default_profile_that_nobody_named() {
+        let web = ["aws_role_arn", "aws_web_identity_token_file"];
+        for lines in [KEYS, WEB, "credential_process = /x\n", "sso_session = s\n"] {
+            let resolved = beside(&web, false, &format!("{lines}region = theirs\n")).unwrap();
+            assert_eq!(web.map(|name| &*resolved.provider[name]), ["ours"; 2], "{lines}");
+            assert!(resolved.process.is_none() && !resolved.provider.contains_key("aws_access_key_id"));
+            assert_eq!(resolved.provider["aws_region"], "theirs");
+        }
+        let resolved = beside(&web, true, KEYS).unwrap();
+        assert_eq!(resolved.provider["aws_access_key_id"], "theirs", "that one was asked for");
+        let resolved = beside(&web, true, WEB).unwrap();
+        assert_eq!(web.map(|name| &*resolved.provider[name]), ["theirs"; 2]);
+        let resolved = beside(&web, true, "region = here\n").unwrap();
+        assert_eq!(web.map(|name| &*resolved.provider[name]), ["ours"; 2], "it has no credentials");
+    }
+
+    #[test]
+    fn halves_of_two_sources_are_never_joined() {
+        for (ours, named, lines) in [
+            ("aws_session_token", false, KEYS),
+            ("aws_session_token", true, KEYS),
+            ("aws_role_arn", false, WEB),
+            ("aws_role_arn", false, KEYS),
+            ("aws_web_identity_token_file", false, WEB),
+        ] {
+            let resolved = beside(&[ours], named, lines).unwrap();
+            let all: Vec<_> = resolved.provider.iter().map(|(name, value)| (&**name, &**value)).collect();
+            assert_eq!(all, [(ours, "ours")], "{lines}");
+        }
+        for ours in options::WEB_IDENTITY {
+            let resolved = beside(&[ours], true, WEB).unwrap();
+            assert!(
+                resolved.provider.len() == 3 && resolved.provider.values().all(|value| value == "theirs")
+            );
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let (directory, mut environment) = directory("", "");
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        environment.insert("AWS_CONFIG_FILE".to_owned(), fifo.to_str().unwrap().to_owned());
+        let error = fill_in(&mut Resolved::default(), &environment).unwrap_err().report();
+        assert_eq!(error, format!("cannot read {}: it is no regular file", fifo.display()));
     }
 
     #[test]
