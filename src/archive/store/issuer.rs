@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
@@ -24,6 +24,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Maximum size of an error response in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// Maximum size of credentials in bytes. All that are known have a few thousand.
+const MAX_CREDENTIALS_BYTES: usize = 1 << 20;
 
 /// Limit for connecting to the metadata service of a cloud's machine. On other machines nobody answers.
 const NEXT_DOOR: Duration = Duration::from_secs(2);
@@ -125,7 +128,15 @@ impl CredentialClient {
 /// Turns every response but a success into an [`Answer`] without these secrets.
 pub(super) async fn understand(response: HttpResponse, secrets: &[String]) -> Result<HttpResponse, BoxError> {
     if response.status().is_success() {
-        return Ok(response);
+        let (parts, body) = response.into_parts();
+        let whole = Limited::new(body, MAX_CREDENTIALS_BYTES).collect().await.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                format!("the answer has more than {MAX_CREDENTIALS_BYTES} bytes").into()
+            } else {
+                error
+            }
+        })?;
+        return Ok(HttpResponse::from_parts(parts, whole.to_bytes().into()));
     }
     let mut answer = Answer { status: response.status().as_u16(), ..Answer::default() };
     // A response with an unreadable body is still a response.
@@ -298,6 +309,21 @@ mod tests {
         ] {
             assert_eq!(answer(status, body, &["s3cret"]), format!("the answer was {expected}"));
         }
+    }
+
+    #[test]
+    fn credentials_without_an_end_are_not_kept() {
+        let understood = |bytes: usize| {
+            let response = http::Response::new("x".repeat(bytes).into());
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let body = understand(response, &[]).await?.into_body().collect().await?;
+                Ok::<_, BoxError>(body.to_bytes().len())
+            })
+        };
+        assert_eq!(understood(1 << 20).unwrap(), 1 << 20);
+        let error = understood((1 << 20) + 1).unwrap_err().to_string();
+        assert_eq!(error, "the answer has more than 1048576 bytes");
     }
 
     #[test]
