@@ -3,6 +3,7 @@
 //! Source: "Process credentials" in the AWS SDKs and Tools Reference Guide. The command line is split as botocore splits
 //! it, and no shell runs it: the guide wants neither variables nor `~` in it.
 
+use std::io::IsTerminal;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -74,8 +76,19 @@ impl CredentialProcess {
     }
 
     async fn run(&self) -> Result<Issued, ProcessError> {
+        // At a terminal it stays in the group of the terminal: it may ask there for a code, and Ctrl-C reaches it.
+        self.run_apart(!std::io::stdin().is_terminal()).await
+    }
+
+    /// Runs the command, `apart` in a process group of its own, which ends with this call: what it has started would
+    /// otherwise pile up on a server whose command hangs.
+    async fn run_apart(&self, apart: bool) -> Result<Issued, ProcessError> {
         let program = || self.program.clone();
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        if apart {
+            command.process_group(0);
+        }
+        let mut child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -83,10 +96,13 @@ impl CredentialProcess {
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| ProcessError::NotRun { program: program(), source })?;
+        let mut group = Group(child.id().filter(|_| apart));
         let (output, errors) = (child.stdout.take(), child.stderr.take());
         let ended = async {
             let (output, errors) = tokio::join!(read(output), read(errors));
-            Ok::<_, std::io::Error>((output?, errors?, child.wait().await?))
+            let status = child.wait().await?;
+            group.0 = None;
+            Ok::<_, std::io::Error>((output?, errors?, status))
         };
         let (output, errors, status) = tokio::time::timeout(LONGEST_RUN, ended)
             .await
@@ -102,6 +118,19 @@ impl CredentialProcess {
         }
         Issued::parse(&output, Timestamp::now())
             .map_err(|why| ProcessError::NotCredentials { program: program(), why })
+    }
+}
+
+/// Process group of a command that is not waited for yet, so that nobody else can have its number. Killed when dropped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(leader) = leader {
+            // It fails if all have ended.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 
@@ -301,6 +330,26 @@ mod tests {
         let nobody = ProcessCredentials::new(CredentialProcess::parse("/nowhere/at/all x").unwrap());
         let error = nobody.get_credential().await.unwrap_err().to_string();
         assert!(error.contains("cannot run /nowhere/at/all"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_given_up_ends_with_its_children() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // The child's child holds the pipe open while it lives.
+        let script = format!("exec >{}; sleep 20 & echo x; wait", fifo.display());
+        let line = format!("sh -c {}", shlex::try_quote(&script).unwrap());
+        let process = CredentialProcess::parse(&line).unwrap();
+        let mut reader = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
+        let begun = std::time::Instant::now();
+        let mut byte = [0; 2];
+        tokio::select! {
+            _ = process.run_apart(true) => panic!("it ended"),
+            read = reader.read_exact(&mut byte) => drop(read.unwrap()),
+        }
+        assert_eq!(reader.read(&mut byte).await.unwrap(), 0);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 
     #[tokio::test]
