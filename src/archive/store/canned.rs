@@ -69,7 +69,8 @@ impl Archive {
             client: usual_client()?.keeping(resolved.secrets()),
             answers: Arc::new(Mutex::new(answers.into())),
         };
-        let built = build_over(store_url, &resolved, &client, Issuer(client.clone()))?;
+        let patience = client.client.impatience();
+        let built = build_over(store_url, &resolved, &client, Issuer(client.clone()), patience)?;
         let store = Box::new(Store::of(store_url, &resolved, built));
         Ok(Self { url: url.clone(), backend: Backend::Store(store) })
     }

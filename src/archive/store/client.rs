@@ -5,6 +5,7 @@
 //! headers of an error response are out of reach: `RetryError` is private (its src/client/retry.rs). This client
 //! therefore turns every error response into an [`Answer`], and retries are disabled: callers decide on them.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +31,7 @@ use super::stall::{Movement, Stillness, received};
 use super::upload::Upload;
 use crate::error::{Error, ErrorKind};
 use crate::limit::{TELLING_BYTES, TimeLimit};
+use crate::whole_file::open_regular;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -96,6 +98,11 @@ impl StoreClient {
     /// Limits waits without progress to those of `limit`.
     pub(super) fn heed(&self, limit: &TimeLimit) {
         self.stillness.heed(limit);
+    }
+
+    /// Returns how long credentials may be waited for by a call that has lost patience.
+    pub(super) fn impatience(&self) -> Stillness {
+        self.stillness.of_impatience()
     }
 
     /// Opens a connection to that host for the next request. A failure recurs in that request.
@@ -221,7 +228,10 @@ pub(super) fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder,
         .tls_danger_accept_invalid_certs(connection.allow_invalid_certificates);
     if let Some(path) = &connection.ca_file {
         let wrong = || cannot_use_ca(path);
-        let pem = std::fs::read(path).map_err(|error| wrong().because(error))?;
+        let mut pem = Vec::new();
+        open_regular(path)
+            .and_then(|mut file| file.read_to_end(&mut pem))
+            .map_err(|error| wrong().because(error))?;
         let certificates =
             reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong().because(error))?;
         if certificates.is_empty() {

@@ -8,7 +8,7 @@ use object_store::client::HttpError;
 use rustls::CertificateError;
 
 use super::answer::{Answer, AnswerKind, Meaning, judge};
-use super::credentials::NoCredentials;
+use super::credentials::{NoCredentials, NoneCame};
 use super::issuer::{Asking, NotEncrypted};
 use super::process::ProcessError;
 use super::reach::Unreachable;
@@ -93,7 +93,10 @@ fn is_for_good(answer: &Answer) -> bool {
 
 /// Returns `true` if nothing answered in the time allowed.
 pub(super) fn is_timeout(error: &(dyn StdError + 'static)) -> bool {
-    find::<Stalled>(error).is_some() || find::<reqwest::Error>(error).is_some_and(reqwest::Error::is_timeout)
+    find::<Stalled>(error).is_some()
+        || find::<NoneCame>(error).is_some()
+        || matches!(find::<ProcessError>(error), Some(ProcessError::TooLong { .. }))
+        || find::<reqwest::Error>(error).is_some_and(reqwest::Error::is_timeout)
 }
 
 /// Returns a hint for a failure below HTTP, with the kind that says whether a retry may help.
@@ -246,6 +249,14 @@ mod tests {
     fn answered(status: u16, code: &str) -> object_store::Error {
         let answer = Answer { status, code: Some(code.to_owned()), ..Answer::default() };
         generic(HttpError::new_boxed(HttpErrorKind::Unknown, answer.into()))
+    }
+
+    #[test]
+    fn a_command_that_gave_no_credentials_in_its_time_hangs() {
+        let program = "/x".to_owned();
+        let hangs = no_credentials(generic(ProcessError::TooLong { program }), Source::Process);
+        assert!(is_timeout(&hangs));
+        assert!(!is_timeout(&no_credentials(generic("no room"), Source::Process)));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Files with Google's credentials: which kinds of them work.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use crate::archive::url::StoreUrl;
 use crate::error::{Error, ErrorKind};
+use crate::whole_file::open_regular;
 
 /// Setting for the file of a service account's key.
 const KEY: &str = "google_service_account";
@@ -82,7 +82,7 @@ fn of_gcloud() -> Option<PathBuf> {
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    open_regular(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
     if content.len() as u64 > MAX_BYTES {
         return Err(std::io::Error::other(format!("it is larger than {MAX_BYTES} bytes")));
     }
@@ -182,8 +182,14 @@ mod tests {
     #[test]
     fn a_file_without_an_end_is_not_read_to_its_end() {
         let Ok(ArchiveUrl::Store(url)) = "gs://b".parse() else { panic!() };
-        let settings = [(EITHER.to_owned(), "/dev/zero".to_owned())].into();
-        let error = kind_of_credentials(&url, &settings).unwrap_err().report();
-        assert!(error.starts_with("cannot read /dev/zero: it is larger than"), "{error}");
+        let large = tempfile::NamedTempFile::new().unwrap();
+        large.as_file().set_len(1 << 40).unwrap();
+        for (path, why) in
+            [(large.path().to_str().unwrap(), "it is larger than"), ("/dev/zero", "it is no regular file")]
+        {
+            let settings = [(EITHER.to_owned(), path.to_owned())].into();
+            let error = kind_of_credentials(&url, &settings).unwrap_err().report();
+            assert!(error.starts_with(&format!("cannot read {path}: {why}")), "{error}");
+        }
     }
 }

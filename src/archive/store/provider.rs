@@ -22,6 +22,7 @@ use super::options::{Resolved, host, truth};
 use super::process::ProcessCredentials;
 use super::setting_names::is_secret;
 use super::source::Source;
+use super::stall::Stillness;
 use super::upload::{Claim, Signer};
 use crate::archive::url::{Provider, StoreUrl};
 use crate::error::{Error, ErrorKind};
@@ -42,7 +43,23 @@ pub(super) struct Built {
 
 /// Builds the store of the bucket.
 pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -> Result<Built, Error> {
-    build_over(url, resolved, client, CredentialClient::new(resolved))
+    refuse_what_is_no_file(resolved)?;
+    build_over(url, resolved, client, CredentialClient::new(resolved), client.impatience())
+}
+
+/// Settings for files that the library reads by itself, at each request for credentials.
+const TOKEN_FILES: [&str; 3] =
+    ["aws_web_identity_token_file", "aws_container_authorization_token_file", "azure_federated_token_file"];
+
+/// Refuses pipes and the like: the library would wait for somebody who writes, and nothing could end that. A file that is
+/// missing may be on its way.
+fn refuse_what_is_no_file(resolved: &Resolved) -> Result<(), Error> {
+    let paths = TOKEN_FILES.iter().filter_map(|name| resolved.provider.get(*name));
+    let is_other = |path: &&String| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
+    paths.into_iter().find(is_other).map_or(Ok(()), |path| {
+        Err(Error::new(ErrorKind::Configuration, format!("cannot read {path}"))
+            .because("it is no regular file"))
+    })
 }
 
 /// Builds the store of the bucket over other clients: for the store, and for whatever issues credentials.
@@ -51,6 +68,7 @@ pub(super) fn build_over(
     resolved: &Resolved,
     client: &(impl HttpConnector + Clone),
     credentials: impl HttpConnector,
+    patience: Stillness,
 ) -> Result<Built, Error> {
     let settings = &resolved.provider;
     let address = address(url, settings);
@@ -75,8 +93,8 @@ pub(super) fn build_over(
         return Err(Error::new(ErrorKind::Configuration, format!("no credentials are configured for {url}"))
             .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_EC2_METADATA_DISABLED is set"));
     }
-    let Stores { store, bulk, claim } =
-        stores(url, resolved, client, credentials, from).map_err(|error| {
+    let Stores { store, bulk, claim } = stores(url, resolved, client, credentials, (from, patience))
+        .map_err(|error| {
             let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
             let causes = Causes::of(&error);
             // Some causes quote the value that they could not parse.
@@ -129,7 +147,7 @@ impl Stores {
 
 /// Returns a builder with all settings and its credentials. A macro, because the builders share methods but no trait.
 macro_rules! configured {
-    ($builder:expr, $settings:expr, $client:expr, $issuer:expr, $own:expr, $from:expr) => {{
+    ($builder:expr, $settings:expr, $client:expr, $issuer:expr, $own:expr, $from:expr, $patience:expr) => {{
         let mut builder = $builder.with_retry(never());
         for (name, value) in $settings {
             builder = builder.with_config(name.parse()?, value);
@@ -138,7 +156,7 @@ macro_rules! configured {
             Some(own) => own,
             None => builder.clone().with_http_connector($issuer).build()?.credentials().clone(),
         };
-        let credentials = Arc::new(Credentials { provider, from: $from });
+        let credentials = Arc::new(Credentials { provider, from: $from, patience: $patience });
         let builder = builder.with_credentials(credentials.clone()).with_http_connector($client.clone());
         (builder, credentials)
     }};
@@ -149,7 +167,7 @@ fn stores(
     resolved: &Resolved,
     client: &(impl HttpConnector + Clone),
     issuer: impl HttpConnector,
-    from: Source,
+    (from, patience): (Source, Stillness),
 ) -> object_store::Result<Stores> {
     let settings = &resolved.provider;
     let bucket = &url.bucket;
@@ -165,7 +183,7 @@ fn stores(
             let builder = builder.with_disable_bulk_delete(true);
             let process = resolved.process.clone().filter(|_| from == Source::Process);
             let own = process.map(|process| Arc::new(ProcessCredentials::new(process)) as _);
-            let (builder, credentials) = configured!(builder, settings, client, issuer, own, from);
+            let (builder, credentials) = configured!(builder, settings, client, issuer, own, from, patience);
             let store = Arc::new(builder.clone().build()?);
             let bulk = Arc::new(builder.with_disable_bulk_delete(false).build()?);
             let claim = if is_on(settings, "aws_s3_express") {
@@ -177,12 +195,12 @@ fn stores(
         }
         Provider::Google => {
             let builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-            let (builder, _) = configured!(builder, settings, client, issuer, None, from);
+            let (builder, _) = configured!(builder, settings, client, issuer, None, from, patience);
             Stores::same(Arc::new(builder.build()?))
         }
         Provider::Azure => {
             let builder = MicrosoftAzureBuilder::new().with_container_name(bucket).with_allow_http(true);
-            let (builder, _) = configured!(builder, settings, client, issuer, None, from);
+            let (builder, _) = configured!(builder, settings, client, issuer, None, from, patience);
             Stores::same(Arc::new(builder.build()?))
         }
     })
@@ -250,6 +268,7 @@ mod tests {
     };
     use object_store::{ClientOptions, ObjectStoreExt};
     use std::sync::Mutex;
+    use std::time::Duration;
 
     #[test]
     fn an_endpoint_that_is_not_a_url_is_refused() {
@@ -349,7 +368,9 @@ mod tests {
             let settings = settings.chain(setting.map(|kind| ("aws_checksum_algorithm", kind)));
             resolved.provider = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let recorder = Recorder::default();
-            let built = build_over(&url, &resolved, &recorder, recorder.clone()).unwrap();
+            let built =
+                build_over(&url, &resolved, &recorder, recorder.clone(), Stillness::new(Duration::MAX))
+                    .unwrap();
             runtime.block_on(built.store.put(&"main/file".into(), "content".into())).unwrap();
             let sent = recorder.0.lock().unwrap();
             let checksums: Vec<&str> = sent[0]
@@ -401,6 +422,49 @@ mod tests {
         {
             assert_eq!(with(issuer, allow_http), Ok(()), "{issuer}");
         }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fifo = fifo.to_str().unwrap();
+        let account = ("azure_storage_account_name", "me");
+        for (url, settings) in [
+            ("s3://wal", &[("aws_role_arn", "arn:x"), ("aws_web_identity_token_file", fifo)][..]),
+            (
+                "s3://wal",
+                &[
+                    ("aws_container_credentials_full_uri", "http://127.0.0.1:1"),
+                    ("aws_container_authorization_token_file", fifo),
+                ],
+            ),
+            ("gs://wal", &[("google_service_account", fifo)]),
+            ("gs://wal", &[("google_application_credentials", fifo)]),
+            (
+                "az://wal",
+                &[
+                    account,
+                    ("azure_storage_client_id", "1"),
+                    ("azure_storage_tenant_id", "1"),
+                    ("azure_federated_token_file", fifo),
+                ],
+            ),
+        ] {
+            let error = built(url, settings).err().unwrap();
+            assert!(
+                error.starts_with(&format!("cannot read {fifo}: it is no regular file")),
+                "{url}: {error}"
+            );
+        }
+        let connection =
+            crate::archive::store::options::Connection { ca_file: Some(fifo.into()), ..Default::default() };
+        let error = StoreClient::new(&connection).unwrap_err().report();
+        assert!(
+            error.starts_with(&format!("cannot use the CA file {fifo}: it is no regular file")),
+            "{error}"
+        );
     }
 
     #[test]

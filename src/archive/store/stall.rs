@@ -51,12 +51,20 @@ pub(super) struct Stillness {
     call: Arc<OnceLock<TimeLimit>>,
 }
 
+/// More than any call has.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365);
+
 /// Interval between checks for lost patience.
 const TICK: Duration = Duration::from_millis(250);
 
 impl Stillness {
     pub(super) fn new(usual: Duration) -> Self {
         Self { usual, call: Arc::default() }
+    }
+
+    /// Returns the time of the same call for what has usual limits of its own.
+    pub(super) fn of_impatience(&self) -> Self {
+        Self { usual: FOR_EVER, call: Arc::clone(&self.call) }
     }
 
     /// Applies the limit of a call from now on.

@@ -280,3 +280,31 @@ fn what_google_offers_and_walkeep_cannot_use_is_named() {
     output.is_error(2, &[file, "credentials of the type external_account", "service_account in [store]"]);
     assert!(!output.text().contains(SECRET), "{}", output.text());
 }
+
+/// Asserts that the first of two calls waits for a command that hangs as long as for a store that hangs, and the second briefly,
+/// because of the note of the first.
+fn waits_once(users: &StoreUsers, status: i32, call: impl Fn() -> Command) {
+    let hanging = program(users, "hanging", "exec sleep 600");
+    for seconds in [20, 2] {
+        let mut call = call();
+        call.env("WALKEEP_STORE_CREDENTIAL_PROCESS", &hanging).env("WALKEEP_TIMEOUT", "2m");
+        let words = format!("cannot get credentials: none came for {seconds} seconds; run the command");
+        CallOutput::of(call).is_error(status, &[&words]);
+    }
+}
+
+#[test]
+fn a_command_that_hangs_delays_a_standby_once() {
+    let (users, store) = (StoreUsers::new(), Store::new());
+    users.standby.file("postmaster.pid", "17\n/data\n1700000000\n");
+    waits_once(&users, 75, || knowing(users.restore_in(&users.standby), &without_key(&store)));
+    assert_eq!(store.connections(), 0);
+}
+
+#[test]
+fn a_command_that_hangs_delays_a_shutdown_once() {
+    let (users, store) = (StoreUsers::new(), Store::new());
+    users.primary.file("postmaster.pid", "17\n/data\n1700000000\n5432\n/tmp\n*\n  1 1\nstopping\n");
+    waits_once(&users, 1, || knowing(users.push(), &without_key(&store)));
+    assert_eq!(store.connections(), 0);
+}
