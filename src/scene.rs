@@ -95,7 +95,7 @@ impl Scene {
 
     /// Returns the context for long work.
     pub(crate) fn work(&self) -> Work<'_> {
-        Work { stop: &self.stop, clock: &|| NOW, progress: &self.heard }
+        Work { stop: &self.stop, why: &|| None, clock: &|| NOW, progress: &self.heard }
     }
 
     /// Returns a path below the temporary directory.

@@ -6,6 +6,7 @@ use std::io::ErrorKind as IoErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::blocking::step;
 use crate::cluster::{DataDirectory, ServerSettings};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentName, SystemIdentifier};
@@ -179,6 +180,7 @@ impl Server {
             IoErrorKind::NotFound => self.failed().because(error).hint("install psql, PostgreSQL's client"),
             _ => self.failed().because(error),
         })?;
+        step();
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         } else {

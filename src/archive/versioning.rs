@@ -1,5 +1,7 @@
 //! Versions that a bucket keeps of what is deleted or replaced in it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{Archive, Backend};
@@ -34,6 +36,9 @@ pub enum Expiry {
     Unknown,
     /// No rule removes them.
     Never,
+    /// A rule removes some, but keeps this many older versions of each file for ever. An archived file has one, since it is
+    /// never replaced.
+    AllButNewest(u32),
     /// This many days after they were deleted or replaced.
     AfterDays(u32),
 }
@@ -41,6 +46,8 @@ pub enum Expiry {
 /// Older versions of archived files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retained {
+    /// `true` if all of them were counted.
+    pub whole: bool,
     /// Their number.
     pub files: u64,
     /// Their size in bytes.
@@ -60,6 +67,9 @@ impl Versioning {
         match self.expiry {
             Expiry::Unknown => lock,
             Expiry::Never => format!("{lock}, and no rule removes the older ones"),
+            Expiry::AllButNewest(number) => format!(
+                "{lock}, and no rule removes what was deleted, because the rule for older ones keeps {number} of each file"
+            ),
             Expiry::AfterDays(days) => {
                 format!("{lock}, and removes the older ones {days} days after they were deleted")
             }
@@ -77,11 +87,11 @@ impl Archive {
         }
     }
 
-    /// Counts the older versions of a cluster's files.
-    pub async fn retained(&self, system: SystemIdentifier) -> Result<Retained, Error> {
+    /// Counts the older versions of a cluster's files, or as many as can be counted in that time and with a few requests.
+    pub async fn retained(&self, system: SystemIdentifier, within: Duration) -> Result<Retained, Error> {
         match &self.backend {
-            Backend::Local(_) => Ok(Retained::default()),
-            Backend::Store(store) => store.retained(system).await,
+            Backend::Local(_) => Ok(Retained { whole: true, ..Retained::default() }),
+            Backend::Store(store) => store.retained(system, within).await,
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::run::GRACE;
 use crate::blocking::steps;
 
 /// Interval between looks.
@@ -13,9 +14,21 @@ const TICK: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hung;
 
-/// Runs work until it is done, or until it has made no step for `patience`.
-pub async fn unless_hung<T>(patience: Duration, work: impl Future<Output = T>) -> Result<T, Hung> {
-    watch(patience, steps, work).await
+/// Runs work until it is done, or until it has made no step for `patience`. Then calls `stop`, and gives the work as much
+/// time as after a signal, to say what it has done so far.
+pub async fn unless_hung<T>(
+    patience: Duration,
+    stop: impl FnOnce(),
+    work: impl Future<Output = T>,
+) -> Result<T, Hung> {
+    let mut work = std::pin::pin!(work);
+    match watch(patience, steps, &mut work).await {
+        Ok(done) => Ok(done),
+        Err(Hung) => {
+            stop();
+            timeout(GRACE, work).await.map_err(|_| Hung)
+        }
+    }
 }
 
 async fn watch<T>(
@@ -66,6 +79,18 @@ mod tests {
         };
         assert_eq!(run(watch(PATIENCE, || steps.get(), goes_on)), Ok(7));
         assert_eq!(run(watch(PATIENCE, || steps.get(), std::future::pending::<()>())), Err(Hung));
+    }
+
+    #[test]
+    fn work_that_hung_and_ends_when_it_is_stopped_has_a_result() {
+        let stop = tokio_util::sync::CancellationToken::new();
+        let ends = async {
+            stop.cancelled().await;
+            7
+        };
+        let patience = Duration::from_millis(50);
+        assert_eq!(run(unless_hung(patience, || stop.cancel(), ends)), Ok(7));
+        assert_eq!(run(unless_hung(patience, || (), std::future::pending::<()>())), Err(Hung));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::limit::TimeLimit;
 
 /// Time after a signal or the time limit to finish what must not be interrupted, such as publishing a file, and to
 /// remove temporary files. After that, the process ends even if a file system hangs.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// A signal that requests a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -110,7 +110,7 @@ fn versions(found: &Versioning) -> CheckFinding {
     }
     let keeps = format!("the bucket keeps versions{}", found.how_long());
     match found.expiry {
-        Expiry::Never => CheckFinding::note(name, keeps).hint(
+        Expiry::Never | Expiry::AllButNewest(_) => CheckFinding::note(name, keeps).hint(
             "what walkeep prune deletes is paid for until a rule removes it: see \"Versions and object lock\" in guide/stores.md",
         ),
         Expiry::Unknown | Expiry::AfterDays(_) => CheckFinding::pass(name, keeps),

@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::arguments::Common;
@@ -19,7 +18,6 @@ use crate::backfill::{BackfillRequest, Backfilled, Means, Reason, backfill};
 use crate::error::{Error, ErrorKind};
 use crate::spool::OverflowDirectory;
 use crate::wal::{SystemIdentifier, WalName};
-use crate::work::Work;
 
 /// Archive complete files in pg_wal that the archive lacks, even if they are marked as done
 ///
@@ -90,7 +88,7 @@ impl Backfill {
         let Self { common, pgdata, dry_run, json, whole } = self;
         let tool = Tool { common, pgdata: Some(pgdata.clone()), json, whole };
         let settings = tool.start_to_write(program, |given| given)?;
-        let (system, outcome) = tool.work(&settings, async |opened, stop| {
+        let (system, outcome, hung) = tool.work(&settings, async |opened, early| {
             let Opened { archive, system, reading } = opened;
             let request = BackfillRequest { data: pgdata, system, reading };
             let means = Means {
@@ -100,9 +98,14 @@ impl Backfill {
                 overflow: OverflowDirectory::new(&settings.spool),
                 dry_run,
             };
-            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("archiving") };
-            backfill(&archive, request, &means, &work).await.map(|outcome| (system, outcome))
+            let (why, bar) = (|| early.why(), Bar::new("archiving"));
+            let work = early.work(&why, &bar);
+            backfill(&archive, request, &means, &work).await.map(|outcome| (system, outcome, early.why()))
         })?;
+        // Without any file left to try, what hung was no longer needed.
+        if let Some(error) = hung.filter(|_| !outcome.untried.is_empty()) {
+            tracing::error!("{}", error.report());
+        }
         for error in problems(&outcome) {
             tracing::error!("{}", error.report());
         }

@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::json::Problem;
@@ -17,7 +16,6 @@ use crate::catalog::{Catalog, Totals};
 use crate::coverage::BackupState;
 use crate::list::{self, ListRequest, Listed, ListedTimeline, check_range, list};
 use crate::wal::SegmentName;
-use crate::work::Work;
 
 /// List the contents of the archive: timelines and base backups, or files
 ///
@@ -111,11 +109,12 @@ impl List {
         let settings = self.tool.start(program, |given| given)?;
         let what = self.what.map_or(list::What::Both, What::asked);
         check_range(what, self.from, self.to).map_err(|error| self.tool.statuses().report(&error))?;
-        let listed = self.tool.work(&settings, async |opened, stop| {
+        let listed = self.tool.work(&settings, async |opened, early| {
             let Opened { archive, system, reading } = opened;
             let labels = settings.keep.backup_labels.clone();
             let request = ListRequest { system, reading, what, from: self.from, to: self.to, labels };
-            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &() };
+            let why = || early.why();
+            let work = early.work(&why, &());
             list(&archive, request, &work).await
         })?;
         if self.tool.json {

@@ -1,10 +1,12 @@
 //! Parts shared by the maintenance commands.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::Common;
@@ -21,6 +23,7 @@ use crate::config::{Given, Settings, Timeout};
 use crate::error::{Error, ErrorKind};
 use crate::limit::{TimeLimit, as_text};
 use crate::wal::SystemIdentifier;
+use crate::work::{Progress, Why, Work};
 
 /// Arguments of all maintenance commands.
 #[derive(Debug, Args)]
@@ -62,6 +65,26 @@ pub(super) struct Opened {
     pub(super) reading: Reading,
 }
 
+/// End of long work before it is done.
+pub(super) struct Early<'a> {
+    stop: CancellationToken,
+    settings: &'a Settings,
+    /// `true` once nothing has moved for as long as it may.
+    hung: &'a Cell<bool>,
+}
+
+impl Early<'_> {
+    /// Returns the reason to end, if it is no signal.
+    pub(super) fn why(&self) -> Option<Error> {
+        self.hung.get().then(|| hung(self.settings))
+    }
+
+    /// Returns the context of the work.
+    pub(super) fn work<'b>(&'b self, why: Why<'b>, progress: &'b dyn Progress) -> Work<'b> {
+        Work { stop: &self.stop, why, clock: &Timestamp::now, progress }
+    }
+}
+
 impl Tool {
     /// Returns the table of exit statuses that applies while nothing has been printed.
     pub(super) fn statuses(&self) -> ExitStatuses {
@@ -97,22 +120,29 @@ impl Tool {
     }
 
     /// Runs long work until it is done, until nothing has moved for the time limit, or until a signal or the limit of the
-    /// whole command ends it.
+    /// whole command ends it. Either way the work may still say what it has done.
     pub(super) fn work<T>(
         &self,
         settings: &Settings,
-        work: impl AsyncFnOnce(Opened, CancellationToken) -> Result<T, Error>,
+        work: impl AsyncFnOnce(Opened, Early<'_>) -> Result<T, Error>,
     ) -> Result<T, ExitCode> {
         let whole = self.whole.give_up_after.map_or(Duration::MAX, |whole| whole.0);
         let limit = TimeLimit::new(Instant::now(), whole);
-        let patience = settings.tool.timeout;
+        let is_hung = Cell::new(false);
         let done = supervise(&limit, async |stop| {
             let working = async {
                 let opening = self.open(settings);
                 let opened = unless_stopped(&stop, opening, "stopped before anything was done").await?;
-                work(opened, stop.clone()).await
+                work(opened, Early { stop: stop.clone(), settings, hung: &is_hung }).await
             };
-            unless_hung(patience, working).await.unwrap_or_else(|Hung| Err(hung(settings, patience)))
+            let end = || {
+                is_hung.set(true);
+                stop.cancel();
+            };
+            let ended = unless_hung(settings.tool.timeout, end, working).await;
+            ended.unwrap_or_else(|Hung| Err(hung(settings))).map_err(|error| {
+                if is_hung.get() && error.kind() == ErrorKind::Stopped { hung(settings) } else { error }
+            })
         });
         Ok(done.map_err(|ended| self.statuses().report_ended(&of_whole(ended, &limit)))?)
     }
@@ -143,8 +173,8 @@ impl Tool {
 }
 
 /// Creates the error of a command that has waited for nothing.
-fn hung(settings: &Settings, patience: Duration) -> Error {
-    let archive = &settings.archive.url;
+fn hung(settings: &Settings) -> Error {
+    let (archive, patience) = (&settings.archive.url, settings.tool.timeout);
     let what = format!("gave up, because nothing has moved for {}", as_text(patience));
     Error::new(ErrorKind::Unavailable, what)
         .hint(format!("does {archive} answer, or does its mount hang? --timeout is the limit for that"))

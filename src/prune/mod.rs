@@ -24,7 +24,7 @@ use crate::reports::PruneReport;
 use crate::retention::Policy;
 use crate::server::{Need, Server};
 use crate::wal::SystemIdentifier;
-use crate::work::Work;
+use crate::work::{LAST_REPORT, Work};
 
 pub use deleted::{AUDIT, Deleted};
 pub use plan::PrunePlan;
@@ -34,8 +34,8 @@ use plan::doubtful;
 /// time that the process has left.
 const LAST_DELETION: Duration = Duration::from_secs(1);
 
-/// Time to write the report after a signal.
-const LAST_REPORT: Duration = Duration::from_millis(600);
+/// Maximum time to ask a bucket what it retains.
+const MOST_COUNTING: Duration = Duration::from_secs(5);
 
 /// A prune request.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub struct Pruned {
     pub plan: PrunePlan,
     /// Deleted files, or in a dry run those that would be deleted.
     pub deleted: Deleted,
-    /// What the bucket still has of it; `None` if it keeps no versions, or does not say.
+    /// What the bucket still has of it; `None` if it keeps no versions, does not say, or was not asked.
     pub retention: Option<Retention>,
     /// Error that stopped the deletion.
     pub error: Option<Error>,
@@ -84,41 +84,61 @@ pub struct Retention {
 /// started.
 pub async fn prune(archive: &Archive, request: PruneRequest, work: &Work<'_>) -> Result<Pruned, Error> {
     let PruneRequest { system, reading, dry_run, .. } = request;
-    let plan = match work.unless_stopped(plan(archive, request, work.now()), STOPPED).await {
+    // The server runs a cleanup at each restart point, and waits for it. Most delete nothing.
+    let is_cleanup = request.policy.before.is_some();
+    let planning = async {
+        let needs = needs::of(request.servers.clone(), system, work).await?;
+        work.unless_stopped(plan(archive, request, needs, work.now()), STOPPED).await
+    };
+    let plan = match planning.await {
         Ok(plan) => plan,
         Err(error) => {
             if !dry_run {
                 let report = PruneReport::failed(work.now(), &error);
-                write_report(archive, system, &report, work.stop).await;
+                write_report(archive, system, &report, work).await;
             }
             return Err(error);
         }
     };
     if dry_run {
         let deleted = Deleted::all_of(&plan);
-        let retention = retention(archive, system, work.stop).await;
+        let retention = retention(archive, system, reading, work.stop).await;
         return Ok(Pruned { plan, deleted, retention, error: None });
     }
     let mut deleted = Deleted::nothing_of(&plan);
     work.progress.begin(plan.goes.len());
     let deleting = plan.carry_out(archive, reading, work.stop, &mut deleted, |done| work.progress.add(done));
-    let stopped = || Err(Error::new(ErrorKind::Stopped, STOPPED));
-    let error = finish_within(LAST_DELETION, work.stop, deleting).await.unwrap_or_else(stopped).err();
+    let stopped = || Err(work.ended_early(STOPPED));
+    let error = work.finish_within(LAST_DELETION, deleting).await.unwrap_or_else(stopped).err();
+    let error = error.map(|error| match error.kind() {
+        ErrorKind::Stopped => (work.why)().unwrap_or(error),
+        _ => error,
+    });
     work.progress.end();
-    write_report(archive, system, &deleted.report(&plan, work.now(), error.as_ref()), work.stop).await;
-    let retention = retention(archive, system, work.stop).await;
+    write_report(archive, system, &deleted.report(&plan, work.now(), error.as_ref()), work).await;
+    let retention = if is_cleanup && deleted.number() == 0 {
+        None
+    } else {
+        retention(archive, system, reading, work.stop).await
+    };
     Ok(Pruned { plan, deleted, retention, error })
 }
 
-/// Asks the bucket for what it retains. A failure to find out does not fail the prune.
+/// Asks the bucket for what it retains. A failure to find out does not fail the prune, and neither does a bucket that does
+/// not answer: that ends well before the whole command does for the same reason.
 async fn retention(
     archive: &Archive,
     system: SystemIdentifier,
+    reading: Reading,
     stop: &CancellationToken,
 ) -> Option<Retention> {
+    let within = MOST_COUNTING.min(reading.patience / 3);
     let asking = async {
-        let versioning = archive.versioning().await.filter(|versioning| versioning.keeps)?;
-        let counted = archive.retained(system).await;
+        let versioning = tokio::time::timeout(within, archive.versioning()).await;
+        let versioning =
+            versioning.inspect_err(|_| tracing::debug!("the bucket does not say how it keeps versions"));
+        let versioning = versioning.ok().flatten().filter(|versioning| versioning.keeps)?;
+        let counted = archive.retained(system, within).await;
         let counted = counted.inspect_err(|error| tracing::debug!("{}", error.report()));
         Some(Retention { versioning, retained: counted.ok() })
     };
@@ -128,11 +148,15 @@ async fn retention(
 const STOPPED: &str = "stopped before all was deleted that should be";
 
 /// Collects all facts and makes the plan.
-async fn plan(archive: &Archive, request: PruneRequest, now: Timestamp) -> Result<PrunePlan, Error> {
-    let PruneRequest { system, policy, data, backup_directories, labels, servers, reading, .. } = request;
+async fn plan(
+    archive: &Archive,
+    request: PruneRequest,
+    asked: Vec<Need>,
+    now: Timestamp,
+) -> Result<PrunePlan, Error> {
+    let PruneRequest { system, policy, data, backup_directories, labels, reading, .. } = request;
     let given = policy.keep_from.map(|from| Need { from, who: "what was given as --keep-from".to_owned() });
     let restart_point = blocking(move || data.restart_segment(system)).await;
-    let asked = blocking(move || needs::of(&servers, system)).await?;
     let needed = given.into_iter().chain(asked).min_by_key(|need| need.from);
     let policy = Policy { keep_from: needed.as_ref().map(|need| need.from), restart_point, ..policy };
     let catalog = catalog(archive, system, reading).await?;
@@ -146,31 +170,9 @@ async fn plan(archive: &Archive, request: PruneRequest, now: Timestamp) -> Resul
     PrunePlan::of(catalog, &elsewhere, &labels, &policy, now).map(|plan| PrunePlan { needed, ..plan })
 }
 
-/// Runs `work`, which ends by itself once `stop` is cancelled. Returns `None` if that takes longer than `patience`.
-async fn finish_within<T>(
-    patience: Duration,
-    stop: &CancellationToken,
-    work: impl Future<Output = T>,
-) -> Option<T> {
-    let too_late = async {
-        stop.cancelled().await;
-        tokio::time::sleep(patience).await;
-    };
-    tokio::select! {
-        biased;
-        done = work => Some(done),
-        () = too_late => None,
-    }
-}
-
 /// Writes the report for `walkeep status` to the archive. A failure to write it does not fail the prune.
-async fn write_report(
-    archive: &Archive,
-    system: SystemIdentifier,
-    report: &PruneReport,
-    stop: &CancellationToken,
-) {
-    let written = finish_within(LAST_REPORT, stop, report.write(archive, system)).await;
+async fn write_report(archive: &Archive, system: SystemIdentifier, report: &PruneReport, work: &Work<'_>) {
+    let written = work.finish_within(LAST_REPORT, report.write(archive, system)).await;
     let written =
         written.unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before this was noted")));
     if let Err(error) = written {

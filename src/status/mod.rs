@@ -326,7 +326,7 @@ mod tests {
                 }
             };
             async move {
-                let work = Work { stop: &stop, clock: &|| NOW, progress: &() };
+                let work = Work { stop: &stop, why: &|| None, clock: &|| NOW, progress: &() };
                 gather(opening, request(Some(data)), &limit, &work).await
             }
         };

@@ -9,10 +9,10 @@ use super::acknowledge::drop_useless;
 use super::{ContentRequest, Interval, Run, Survey, Target};
 use crate::archive::Archive;
 use crate::catalog::concerns_one_file;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::reports::{Acknowledgement, Extent, Finding, Scope, Severity, VerifyReport};
 use crate::wal::SystemIdentifier;
-use crate::work::Work;
+use crate::work::{LAST_REPORT, Work};
 
 /// A verification request.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) 
         Ok(survey) => survey,
         Err(error) => {
             let report = request.failed(resumed, last_full.as_ref(), work.now(), &error);
-            note(archive, system, report).await;
+            note(archive, system, report, work).await;
             return Err(error);
         }
     };
@@ -90,12 +90,13 @@ pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) 
         Err(_) => None,
     };
     let error = looked.err().map(|error| match request.scope() {
-        Scope::All => error.hint("\"walkeep verify --resume\" goes on from there"),
+        Scope::All => error.hint_also("\"walkeep verify --resume\" goes on from there"),
         Scope::Part | Scope::Names => error,
     });
     let report = run.report(&survey, work.now(), error.as_ref().map(Error::report));
-    note(archive, system, report.clone()).await;
-    let dropped = drop_useless(archive, system, &mut survey, &run, &report).await;
+    note(archive, system, report.clone(), work).await;
+    let dropping = drop_useless(archive, system, &mut survey, &run, &report);
+    let dropped = work.finish_within(LAST_REPORT, dropping).await.unwrap_or_default();
     Ok(Verified { survey, run, report, error: error.or(unknown), dropped })
 }
 
@@ -198,8 +199,11 @@ async fn last_full(archive: &Archive, system: SystemIdentifier) -> Option<Verify
 
 /// Writes a report to the archive, for `walkeep status` and `--resume`. A failure to write it does not fail the
 /// verification.
-async fn note(archive: &Archive, system: SystemIdentifier, report: VerifyReport) {
-    if let Err(error) = report.write(archive, system).await {
+async fn note(archive: &Archive, system: SystemIdentifier, report: VerifyReport, work: &Work<'_>) {
+    let written = work.finish_within(LAST_REPORT, report.write(archive, system)).await;
+    let written =
+        written.unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before this was noted")));
+    if let Err(error) = written {
         tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
     }
 }
@@ -214,7 +218,6 @@ mod tests {
 
     use super::*;
     use crate::catalog::Labels;
-    use crate::error::ErrorKind;
     use crate::reports::{Acknowledgements, FindingKind};
     use crate::scene::{NOW, READING, Scene, days_ago, segment, write};
     use crate::verify::Answer;

@@ -3,9 +3,12 @@
 //!
 //! Each needs a right of its own, which nothing else needs. So whoever lacks it gets no answer, and that is no failure.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use super::Store;
 use super::failure::Causes;
@@ -14,7 +17,11 @@ use crate::archive::failure::Asked;
 use crate::archive::key::{Kind, classify, of_system};
 use crate::archive::versioning::{Expiry, Lock, Retained, Versioning};
 use crate::error::{Error, ErrorKind};
+use crate::limit::as_text;
 use crate::wal::SystemIdentifier;
+
+/// Maximum number of requests to count versions: a page has a thousand, and a bucket may have millions.
+const MOST_PAGES: usize = 20;
 
 #[derive(Deserialize)]
 struct VersioningAnswer {
@@ -83,6 +90,9 @@ struct Filter {
 struct Noncurrent {
     #[serde(rename = "NoncurrentDays")]
     days: Option<u32>,
+    /// Number of older versions of each key that stay, however old they are.
+    #[serde(rename = "NewerNoncurrentVersions")]
+    stay: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -131,9 +141,9 @@ fn lock_of(answer: LockAnswer) -> Option<Lock> {
     Some(Lock { mode: retention.and_then(|retention| retention.mode).unwrap_or_default(), days })
 }
 
-/// Returns the days of the rule that removes older versions of all keys with this prefix soonest.
+/// Returns what the rule does that removes older versions of all keys with this prefix soonest.
 fn expiry_of(answer: LifecycleAnswer, prefix: &str) -> Expiry {
-    let days = |rule: LifecycleRule| {
+    let rule = |rule: LifecycleRule| {
         let everywhere = rule.filter.as_ref().is_none_or(|filter| {
             filter.tag.is_none()
                 && filter.and.is_none()
@@ -142,10 +152,20 @@ fn expiry_of(answer: LifecycleAnswer, prefix: &str) -> Expiry {
         });
         let of_filter = rule.filter.and_then(|filter| filter.prefix);
         let applies = prefix.starts_with(&of_filter.or(rule.prefix).unwrap_or_default());
-        let days = rule.noncurrent.and_then(|noncurrent| noncurrent.days)?;
-        (everywhere && applies && rule.status.as_deref() == Some("Enabled")).then_some(days)
+        let noncurrent = rule.noncurrent?;
+        let expiry = match noncurrent.stay.filter(|stay| *stay > 0) {
+            Some(stay) => Expiry::AllButNewest(stay),
+            None => Expiry::AfterDays(noncurrent.days?),
+        };
+        (everywhere && applies && rule.status.as_deref() == Some("Enabled")).then_some(expiry)
     };
-    answer.rules.into_iter().filter_map(days).min().map_or(Expiry::Never, Expiry::AfterDays)
+    // One that removes everything counts before any that does not.
+    let order = |expiry: &Expiry| match expiry {
+        Expiry::AfterDays(days) => (false, *days),
+        Expiry::AllButNewest(stay) => (true, *stay),
+        Expiry::Never | Expiry::Unknown => (true, u32::MAX),
+    };
+    answer.rules.into_iter().filter_map(rule).min_by_key(order).unwrap_or(Expiry::Never)
 }
 
 impl Store {
@@ -193,8 +213,13 @@ impl Store {
         None
     }
 
-    /// Counts the versions of archived files that are not the current ones.
-    pub(in crate::archive) async fn retained(&self, system: SystemIdentifier) -> Result<Retained, Error> {
+    /// Counts the versions of archived files that are not the current ones, or as many as [`MOST_PAGES`] and that time
+    /// allow.
+    pub(in crate::archive) async fn retained(
+        &self,
+        system: SystemIdentifier,
+        within: Duration,
+    ) -> Result<Retained, Error> {
         let prefix = match self.url.prefix.as_ref() {
             "" => format!("{}/", of_system(system)),
             above => format!("{above}/{}/", of_system(system)),
@@ -202,9 +227,17 @@ impl Store {
         let what = || format!("cannot list the versions in {}", self.url);
         let mut retained = Retained::default();
         let mut after = String::new();
-        loop {
+        let end = Instant::now() + within;
+        for page in 0..MOST_PAGES {
             let query = format!("versions&prefix={}{after}", encoded(&prefix));
-            let Some(answer) = self.ask_bucket(&query).await else { return Ok(retained) };
+            let Ok(answer) = timeout_at(end, self.ask_bucket(&query)).await else {
+                if page > 0 {
+                    break;
+                }
+                let why = format!("it did not answer within {}", as_text(within));
+                return Err(Error::new(ErrorKind::Unavailable, what()).because(why).timed_out(true));
+            };
+            let Some(answer) = answer else { return Ok(Retained { whole: true, ..retained }) };
             let answer = answer.map_err(|error| self.failed(what(), Asked::List, &error))?;
             let page: Page =
                 read(&answer).map_err(|error| Error::new(ErrorKind::Unavailable, what()).because(error))?;
@@ -220,7 +253,7 @@ impl Store {
             }
             let next = format!("&key-marker={}&version-id-marker={}", encoded(&key), encoded(&version));
             if !goes_on {
-                return Ok(retained);
+                return Ok(Retained { whole: true, ..retained });
             }
             if key.is_empty() || next == after {
                 return Err(Error::new(ErrorKind::Unavailable, what())
@@ -228,6 +261,7 @@ impl Store {
             }
             after = next;
         }
+        Ok(retained)
     }
 
     fn count(&self, system: SystemIdentifier, found: &Version, retained: &mut Retained) {
@@ -284,8 +318,8 @@ mod tests {
     fn a_rule_counts_if_it_is_for_every_file_of_the_archive() {
         let rule = |status: &str, filter: &str, days: u32| {
             format!(
-                "<Rule><ID>x</ID>{filter}<Status>{status}</Status><NoncurrentVersionExpiration><NoncurrentDays>{days}\
-                 </NoncurrentDays></NoncurrentVersionExpiration></Rule>"
+                "<Rule><ID>x</ID>{filter}<Status>{status}</Status><NoncurrentVersionExpiration>\
+                 <NoncurrentDays>{days}</NoncurrentDays></NoncurrentVersionExpiration></Rule>"
             )
         };
         assert_eq!(expiry(&rule("Enabled", "<Filter><Prefix></Prefix></Filter>", 30)), Expiry::AfterDays(30));
@@ -293,6 +327,16 @@ mod tests {
         assert_eq!(expiry(&rule("Enabled", "<Prefix>ma</Prefix>", 7)), Expiry::AfterDays(7));
         let both = rule("Enabled", "", 30) + &rule("Enabled", "<Prefix>main</Prefix>", 3);
         assert_eq!(expiry(&both), Expiry::AfterDays(3));
+        let keeps = |number: u32, days: u32| {
+            let days = format!("<NoncurrentDays>{days}</NoncurrentDays>");
+            rule("Enabled", "", 1).replace(
+                "<NoncurrentDays>1</NoncurrentDays>",
+                &format!("<NewerNoncurrentVersions>{number}</NewerNoncurrentVersions>{days}"),
+            )
+        };
+        assert_eq!(expiry(&keeps(3, 7)), Expiry::AllButNewest(3));
+        assert_eq!(expiry(&keeps(0, 7)), Expiry::AfterDays(7));
+        assert_eq!(expiry(&(keeps(3, 7) + &rule("Enabled", "", 30))), Expiry::AfterDays(30));
         for other in [
             rule("Disabled", "", 30),
             rule("Enabled", "<Filter><Prefix>other/</Prefix></Filter>", 30),
@@ -333,7 +377,7 @@ mod tests {
     #[test]
     fn the_lock_of_the_newest_file_ends_last() {
         let newest: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-        let retained = Retained { files: 2, bytes: 9, newest: Some(newest) };
+        let retained = Retained { whole: true, files: 2, bytes: 9, newest: Some(newest) };
         let locked = |days| {
             let lock = Some(Lock { mode: String::new(), days });
             Versioning { keeps: true, lock, expiry: Expiry::Never }.locked_until(&retained)

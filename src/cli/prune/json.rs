@@ -58,6 +58,8 @@ struct Needed<'a> {
 struct PrintedRetention {
     files: Option<u64>,
     bytes: Option<u64>,
+    /// `false` if there are more than were counted.
+    whole: Option<bool>,
     locked_until: Option<Timestamp>,
     removed_after_days: Option<u32>,
 }
@@ -117,10 +119,11 @@ fn of_retention(Retention { versioning, retained }: &Retention) -> PrintedRetent
     PrintedRetention {
         files: retained.map(|retained| retained.files),
         bytes: retained.map(|retained| retained.bytes),
+        whole: retained.map(|retained| retained.whole),
         locked_until: retained.and_then(|retained| versioning.locked_until(&retained)),
         removed_after_days: match versioning.expiry {
             Expiry::AfterDays(days) => Some(days),
-            Expiry::Never | Expiry::Unknown => None,
+            Expiry::Never | Expiry::AllButNewest(_) | Expiry::Unknown => None,
         },
     }
 }

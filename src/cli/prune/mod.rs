@@ -7,8 +7,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
-
 use crate::catalog::LabelPattern;
 use crate::cli::exit::ExitStatuses;
 use crate::cli::print::{plain, print, time, write_json};
@@ -21,7 +19,6 @@ use crate::prune::{PruneRequest, prune};
 use crate::retention::{Before, GivenUp, Policy};
 use crate::server::Server;
 use crate::wal::Lsn;
-use crate::work::Work;
 
 /// Delete archived files that need not be kept
 ///
@@ -102,9 +99,10 @@ impl Prune {
             ..given
         })?;
         let servers = self.servers(&settings).map_err(|error| self.tool.statuses().report(&error))?;
-        let (system, pruned) = self.tool.work(&settings, async |opened, stop| {
+        let (system, pruned) = self.tool.work(&settings, async |opened, early| {
             let request = self.request(&settings, &opened, servers);
-            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("deleting") };
+            let (why, bar) = (|| early.why(), Bar::new("deleting"));
+            let work = early.work(&why, &bar);
             prune(&opened.archive, request, &work).await.map(|pruned| (opened.system, pruned))
         })?;
         if let Some(doubt) = &pruned.plan.overruled {

@@ -72,13 +72,15 @@ fn retained(Retention { versioning, retained }: &Retention, dry_run: bool) -> St
     let Some(found) = retained else {
         return format!("{keeps}: what was deleted is still there as an older one\n");
     };
+    let which = if found.whole { "the last" } else { "one" };
     let locked = versioning
         .locked_until(found)
-        .map_or_else(String::new, |until| format!("; the last of them is locked until {}", time(until)));
+        .map_or_else(String::new, |until| format!("; {which} of them is locked until {}", time(until)));
     let files = count(usize::try_from(found.files).unwrap_or(usize::MAX), "file");
     let more = if dry_run { "; what goes will be among them" } else { "" };
+    let than = if found.whole { "" } else { "more than " };
     format!(
-        "{keeps}: of what was deleted or replaced it still has {files}, {}{locked}{more}\n",
+        "{keeps}: of what was deleted or replaced it still has {than}{files}, {}{locked}{more}\n",
         bytes(found.bytes)
     )
 }

@@ -80,7 +80,7 @@ impl Status {
                 },
                 connections: settings.tool.connections,
             };
-            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &() };
+            let work = Work { stop: &stop, why: &|| None, clock: &Timestamp::now, progress: &() };
             status::gather(Archive::open(&settings.archive), request, &limit, &work).await
         });
         let status = status.map_err(|ended| self.tool.statuses().report_ended(&ended))?;

@@ -17,7 +17,6 @@ use crate::cli::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
 use crate::config::{Given, Settings, Timeline, Timeout};
 use crate::reports::Extent;
 use crate::verify::{ContentRequest, Percent, Since, Target, VerifyRequest, verify};
-use crate::work::Work;
 
 /// Print what base backups can be recovered to, what is missing, and what is damaged
 ///
@@ -95,9 +94,10 @@ impl Verify {
             given_up_timelines: self.give_up_timeline.clone(),
             ..given
         })?;
-        let verified = self.tool.work(&settings, async |opened, stop| {
+        let verified = self.tool.work(&settings, async |opened, early| {
             let request = self.request(&settings, &opened);
-            let work = Work { stop: &stop, clock: &Timestamp::now, progress: &Bar::new("verifying") };
+            let (why, bar) = (|| early.why(), Bar::new("verifying"));
+            let work = early.work(&why, &bar);
             Box::pin(verify(&opened.archive, request, &work)).await.map(|verified| (opened.system, verified))
         });
         let (system, verified) = verified?;

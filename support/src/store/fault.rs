@@ -13,6 +13,8 @@ pub enum Matching {
     Method(&'static str),
     /// PUTs of objects.
     Puts,
+    /// PUTs of objects with this name after the last slash.
+    PutsOf(&'static str),
     /// GETs of objects; listings are not among them.
     Gets,
     /// GETs of objects whose names, after the last slash, do not sort before this one.
@@ -64,6 +66,7 @@ impl Matching {
             Self::Any => true,
             Self::Method(method) => request.method == method,
             Self::Puts => of_object("PUT"),
+            Self::PutsOf(name) => of_object("PUT") && request.file_name() == name,
             Self::Gets => of_object("GET"),
             Self::GetsFrom(first) => of_object("GET") && request.file_name() >= first,
             Self::Heads => of_object("HEAD"),

@@ -200,6 +200,25 @@ fn a_store_that_fails_between_deletions_leaves_no_hole() {
 }
 
 #[test]
+fn what_was_deleted_before_the_store_hung_is_printed_and_noted() {
+    let mut scene = crowded();
+    scene.set("AWS_READ_TIMEOUT", "1h");
+    scene.store.break_times(1, Matching::Method("POST"), Fault::None);
+    scene.store.break_with(Matching::Method("POST"), Fault::Hang);
+    let mut prune = prune(&scene, &["--json", "--timeout", "6s"]);
+    prune.stdout(Stdio::piped());
+    let output = CallOutput::of(prune);
+    let hung = "gave up, because nothing has moved for 6s";
+    output.is_error(1, &[hung, "does s3://wal/main answer"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["deleted_files"].as_array().map(Vec::len), Some(1_000), "{:?}", json["error"]);
+    assert_eq!((&json["ok"], &json["error_kind"]), (&Value::from(false), &Value::from("unavailable")));
+    let report: Value = serde_json::from_slice(&scene.store.get(&reports()).unwrap()).unwrap();
+    assert_eq!((&report["ok"], &report["deleted_files"]), (&Value::from(false), &Value::from(1_000)));
+    assert!(report["error"].as_str().unwrap().contains(hung), "{report}");
+}
+
+#[test]
 fn a_clock_that_differs_much_from_the_stores_prevents_deletion() {
     let scene = crowded();
     scene.store.set_clock_offset(-3_600);

@@ -19,11 +19,17 @@ use support::{
 
 /// Creates nine segments and a backup that needs the last five, in a bucket that keeps versions from now on.
 fn scene(keeping: Keeping) -> StoreScene {
+    scene_of(9, keeping)
+}
+
+/// Creates that many segments and a backup that needs the last five, in a bucket that keeps versions from now on.
+fn scene_of(segments: u64, keeping: Keeping) -> StoreScene {
     let scene = StoreScene::new();
-    for number in 1..=9 {
+    for number in 1..=segments {
         scene.store.put(&key(&name(1, number)), archived_segment(&name(1, number), days_ago(3)));
     }
-    let (backup, bytes) = archived_backup(1, 5, 5, "nightly", days_ago(2));
+    let needed = segments - 4;
+    let (backup, bytes) = archived_backup(1, needed, needed, "nightly", days_ago(2));
     scene.store.put(&key(&backup), bytes);
     scene.store.keep_versions(keeping);
     scene
@@ -129,6 +135,56 @@ fn a_store_that_does_not_say_or_forbids_asking_is_not_mentioned() {
     assert!(line(&output).ends_with("what was deleted is still there as an older one"), "{}", output.text());
     let json: Value = serde_json::from_slice(&prune(&scene, &["--json"]).stdout).unwrap();
     assert_eq!(json["retained"]["files"], Value::Null);
+}
+
+/// Returns the number of requests about the bucket with a query that begins with this word.
+fn asked(scene: &StoreScene, about: &str) -> usize {
+    let begins = |query: &str| query.split(['&', '=']).next() == Some(about);
+    scene.store.requests().iter().filter(|request| request.query.as_deref().is_some_and(begins)).count()
+}
+
+#[test]
+fn a_list_of_versions_that_never_comes_neither_fails_a_prune_nor_hides_what_it_deleted() {
+    for pages in [0, 1] {
+        let mut scene = scene(Keeping::default());
+        scene.set("AWS_READ_TIMEOUT", "1h");
+        scene.store.break_times(pages, Matching::About("versions"), Fault::None);
+        scene.store.break_with(Matching::About("versions"), Fault::Hang);
+        let output = prune(&scene, &["--json", "--timeout", "6s"]);
+        assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{}", output.text());
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["deleted_files"], Value::from((1..=4).map(|n| name(1, n)).collect::<Vec<_>>()));
+        // The first page of this stand-in has the report, two delete markers, and a file.
+        let (files, whole) = if pages == 0 { (Value::Null, Value::Null) } else { (1.into(), false.into()) };
+        let retained = &json["retained"];
+        assert_eq!((&retained["files"], &retained["whole"]), (&files, &whole), "{json:#}");
+    }
+}
+
+#[test]
+fn many_versions_are_counted_up_to_a_limit() {
+    let scene = scene_of(50, Keeping::default());
+    let said = line(&prune(&scene, &[]));
+    assert!(said.contains("it still has more than 39 files, "), "{said}");
+    assert_eq!(asked(&scene, "versions"), 20);
+    let json: Value = serde_json::from_slice(&prune(&scene, &["--json"]).stdout).unwrap();
+    assert_eq!(json["retained"]["whole"], Value::from(false), "{json:#}");
+}
+
+#[test]
+fn a_cleanup_that_deletes_nothing_asks_nothing_about_versions() {
+    let scene = scene(Keeping::default());
+    let system = SYSTEM.to_string();
+    let cleanup = |before: u64| {
+        let before = name(1, before);
+        CallOutput::of(tool(
+            &scene,
+            &["prune", "--system-identifier", &system, "--before", &before, "--backup-may-take", "0s"],
+        ))
+    };
+    assert_eq!(line(&cleanup(1)), "");
+    assert_eq!((asked(&scene, "versioning"), asked(&scene, "versions")), (0, 0));
+    assert!(line(&cleanup(3)).contains("it still has 2 files"));
 }
 
 #[test]
