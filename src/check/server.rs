@@ -66,7 +66,7 @@ pub(super) async fn check(
     };
     // Failures are reported without retries.
     let reading = Reading { at_once: 1, patience: Duration::ZERO };
-    let beside = Beside { data: data.clone(), backup_directories, labels };
+    let beside = Beside { data: data.clone(), backup_directories, labels, next: None };
     let known = match ask_if_any(archive, whose, beside, reading).await {
         Ok(known) => known,
         Err(error) => {

@@ -5,6 +5,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 use super::DataDirectory;
 
 impl DataDirectory {
@@ -18,6 +22,22 @@ impl DataDirectory {
     #[must_use]
     pub fn has_lock(&self) -> bool {
         self.path().join("postmaster.pid").exists()
+    }
+
+    /// Returns `true` unless the server that left the lock file has ended, as after a crash. One that cannot be told counts as
+    /// running.
+    #[must_use]
+    pub fn seems_served(&self) -> bool {
+        let Ok(lock) = fs::read_to_string(self.path().join("postmaster.pid")) else { return self.has_lock() };
+        // A negative number is that of a server in single-user mode.
+        let process = lock.lines().next().and_then(|line| line.trim().parse().ok()).map(i32::wrapping_abs);
+        let Some(process) = process.filter(|process| *process > 0) else { return true };
+        if kill(Pid::from_raw(process), None) == Err(Errno::ESRCH) {
+            return false;
+        }
+        // Another process may have the number by now.
+        let works_in = fs::read_link(format!("/proc/{process}/cwd"));
+        works_in.ok().zip(self.path().canonicalize().ok()).is_none_or(|(works_in, here)| works_in == here)
     }
 
     /// Returns the environment variables with which the running server was started, which its commands inherit; `None` if no
@@ -67,8 +87,14 @@ mod tests {
             std::iter::repeat_with(|| data.environment()).find(|found| !is_empty(found)).flatten();
         lock(std::process::id());
         let of_another = data.environment();
+        assert!(!data.seems_served(), "its number has gone to another process");
+        lock(server.id());
+        assert!(data.seems_served());
         server.kill().unwrap();
         server.wait().unwrap();
+        assert!(!data.seems_served(), "it has crashed");
+        fs::write(temporary.path().join("postmaster.pid"), "").unwrap();
+        assert!(data.seems_served(), "unknown");
         assert_eq!(environment.unwrap()["WALKEEP_ARCHIVE"], "/a=b");
         assert_eq!(of_another, None, "it works elsewhere");
         assert!(data.has_lock());

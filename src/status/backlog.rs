@@ -24,7 +24,9 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
     /// File that the server passes to `archive_command` next. It passes no other before this one is archived.
     pub next: Option<WalName>,
-    /// Time when the server last noted that a file is archived, as far as it still remembers.
+    /// Time since when that file has been ready.
+    pub next_since: Option<Timestamp>,
+    /// Time when the server last got a file archived: by its own notes, as far as it still has them, or by the archive.
     pub last_done: Option<Timestamp>,
     /// `true` if a server seems to run there.
     pub served: bool,
@@ -52,11 +54,13 @@ impl Backlog {
     }
 
     /// Returns the file that a running server cannot get archived, and the time since when the first of them has waited: none was
-    /// archived by its own calls for minutes, whatever look-ahead has archived. Of a long backlog that shrinks, it is none.
+    /// archived by its own calls for minutes, whatever look-ahead has archived. Of a long backlog that shrinks, it is none, and
+    /// neither is one that has just become the next, such as a history file.
     #[must_use]
     pub fn stuck(&self, now: Timestamp) -> Option<(WalName, Timestamp)> {
-        let is_long_ago = |done| now.duration_since(done) > HELD_UP_AFTER;
-        self.held_up(now).filter(|_| self.served && self.last_done.is_none_or(is_long_ago))
+        let is_long_ago = |moment| now.duration_since(moment) > HELD_UP_AFTER;
+        let stands_still = [self.next_since, self.last_done].into_iter().flatten().all(is_long_ago);
+        self.held_up(now).filter(|_| self.served && stands_still)
     }
 
     /// Returns `true` if the server has marked the file as ready.
@@ -81,7 +85,7 @@ impl Backlog {
                 .because(error)
                 .hint("is it the server's data directory, and may this user read it?")
         };
-        let mut backlog = Self { served: data.has_lock(), ..Self::default() };
+        let mut backlog = Self { served: data.seems_served(), ..Self::default() };
         for entry in fs::read_dir(&marks).map_err(cannot_list)? {
             let entry = entry.map_err(cannot_list)?;
             let mark = entry.file_name();
@@ -101,8 +105,9 @@ impl Backlog {
             backlog.files += 1;
             backlog.bytes += fs::metadata(wal.join(name)).map_or(0, |found| found.len());
             backlog.oldest = Some(backlog.oldest.map_or(since, |oldest| oldest.min(since)));
-            let before = |next: &WalName| next.archiving_order() < parsed.archiving_order();
-            backlog.next = backlog.next.filter(before).or(Some(parsed));
+            if backlog.next.is_none_or(|next| parsed.archiving_order() < next.archiving_order()) {
+                (backlog.next, backlog.next_since) = (Some(parsed), Some(since));
+            }
         }
         Ok(backlog)
     }
@@ -189,12 +194,22 @@ mod tests {
         let stuck = |now| Backlog::of(&data).unwrap().stuck(now).map(|(next, _)| next.to_string());
         mark("000000010000000000000009.ready", 7);
         assert_eq!(stuck(now), None, "no server runs that would archive it");
-        fs::write(temporary.path().join("postmaster.pid"), "17\n").unwrap();
+        let mut server =
+            std::process::Command::new("sleep").arg("60").current_dir(temporary.path()).spawn().unwrap();
+        fs::write(temporary.path().join("postmaster.pid"), format!("{}\n", server.id())).unwrap();
         assert_eq!(stuck(now).as_deref(), Some("000000010000000000000009"));
         mark("000000010000000000000008.done", 60);
         assert_eq!(stuck(now), None, "a long backlog that shrinks");
         assert!(stuck(now + SignedDuration::from_mins(6)).is_some(), "it does so no more");
         mark("000000010000000000000009.ready", 4);
         assert_eq!(stuck(now), None, "it has not waited for long");
+        mark("00000002.history.ready", -3);
+        mark("000000010000000000000009.ready", 60);
+        let after = |minutes| now + SignedDuration::from_mins(minutes);
+        assert_eq!(stuck(after(6)), None, "the history file has not waited for long");
+        assert_eq!(stuck(after(9)).as_deref(), Some("00000002.history"));
+        server.kill().unwrap();
+        server.wait().unwrap();
+        assert_eq!(stuck(after(9)), None, "its server has crashed");
     }
 }

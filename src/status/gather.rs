@@ -48,7 +48,7 @@ pub async fn ask_if_any(
     let prune = readable(prune, &mut unreadable);
     let verify = report(archive, reading, async || VerifyReport::read(archive, system).await).await;
     let verify = readable(verify, &mut unreadable);
-    let Beside { data, backup_directories, labels } = beside;
+    let Beside { data, backup_directories, labels, next } = beside;
     let size = match data.clone().and_then(|data| data.segment_size()) {
         Some(size) => Some(size),
         None => look.segment_size().await?,
@@ -68,9 +68,14 @@ pub async fn ask_if_any(
     let sizes = Sizes::only(size.unwrap_or(SegmentSize::DEFAULT));
     let mut backups = known_backups(&backups, &elsewhere, &labels, &sizes);
     backups.retain(|backup| backup.counts);
+    let before_next = match next {
+        Some(next) => archived_before(&mut look, next).await?,
+        None => None,
+    };
     let (oldest_backup, newest_backup, gone) = usable(&look, &backups).await?;
     let mut status = ArchiveStatus {
         newest,
+        before_next,
         oldest_backup,
         newest_backup,
         backups: (backups.len(), gone),
@@ -97,6 +102,22 @@ pub async fn ask_if_any(
         status.unarchived = blocking(move || backlog::unarchived(&data, system, &newest)).await;
     }
     Ok(Some(status))
+}
+
+/// Returns the time when the archive got the last of the segments of the same timeline that the server archives before `next`.
+/// What look-ahead has archived comes after it.
+async fn archived_before(look: &mut Look<'_>, next: WalName) -> Result<Option<Timestamp>, Error> {
+    let (WalName::Segment(segment) | WalName::Partial(segment) | WalName::Backup { segment, .. }) = next
+    else {
+        return Ok(None);
+    };
+    let mut archived = look.group(&segment.group()).await?;
+    archived.extend(look.newest());
+    let comes_before = |name: WalName| {
+        name.segment().is_some_and(|name| name.timeline() == segment.timeline())
+            && name.archiving_order() < next.archiving_order()
+    };
+    Ok(archived.iter().filter(|file| comes_before(file.name.wal())).map(|file| file.since).max())
 }
 
 /// Returns the server's timeline if its history file is neither archived nor waiting to be.

@@ -25,7 +25,7 @@ use crate::coverage::BaseBackup;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::reports::{PruneReport, VerifyReport};
-use crate::wal::{SegmentName, SystemIdentifier};
+use crate::wal::{SegmentName, SystemIdentifier, WalName};
 use crate::work::Work;
 
 pub use backlog::{Backlog, unarchived};
@@ -53,6 +53,8 @@ pub struct Status {
 pub struct ArchiveStatus {
     /// Newest segment of each timeline, in order of timelines.
     pub newest: Vec<ArchivedFile>,
+    /// Time when the archive got the last of the segments that come before the server's next file.
+    pub before_next: Option<Timestamp>,
     /// Oldest base backup that can be recovered, as far as its first segment shows.
     pub oldest_backup: Option<BaseBackup>,
     /// Newest base backup that can be recovered.
@@ -184,11 +186,12 @@ async fn gather_into(
     request: StatusRequest,
     limit: &TimeLimit,
 ) {
-    let StatusRequest { beside, connections, .. } = request;
+    let StatusRequest { mut beside, connections, .. } = request;
     if let Some(data) = beside.data.clone() {
         match look_at(data, status.system).await {
             Ok((system, backlog)) => {
                 status.system = Some(system);
+                beside.next = backlog.as_ref().ok().and_then(|backlog| backlog.next);
                 status.backlog = Some(backlog);
             }
             Err(error) => {
@@ -209,6 +212,9 @@ async fn gather_into(
         ask(&archive, system, beside, reading).await
     };
     status.archive = asking.await;
+    if let (Ok(archive), Some(Ok(backlog))) = (&status.archive, &mut status.backlog) {
+        backlog.last_done = backlog.last_done.max(archive.before_next);
+    }
 }
 
 /// Reads the backlog of a data directory, and returns it with the system identifier, which must be `system` if that
@@ -241,6 +247,8 @@ pub struct Beside {
     pub backup_directories: Vec<PathBuf>,
     /// Labels of the base backups in the archive that count.
     pub labels: Labels,
+    /// File that the server archives next.
+    pub next: Option<WalName>,
 }
 
 #[cfg(test)]
@@ -292,6 +300,22 @@ mod tests {
         assert_eq!(archive.unarchived, Some(unarchived));
         assert_eq!(status.lag(), Some(SignedDuration::from_hours(72)));
         assert_eq!(archive.dangers(NOW), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_segments_arrive_is_not_stuck_although_its_checkpoints_remove_their_marks() {
+        let stuck_after = async |minutes: i64| {
+            let scene = behind().await;
+            write(&scene.path("data/postmaster.pid"), b"", days_ago(2));
+            let before = scene.archived(&segment(1, 3).to_string());
+            write(&before, &std::fs::read(&before).unwrap(), NOW - SignedDuration::from_mins(minutes));
+            // Look-ahead tells nothing of the file before.
+            scene.segments(1, 5..=5, 0);
+            let status = gathered(&scene, Some(scene.data())).await;
+            status.backlog().unwrap().stuck(NOW).map(|(next, _)| next)
+        };
+        assert_eq!(stuck_after(4).await, None);
+        assert_eq!(stuck_after(6).await, Some(WalName::Segment(segment(1, 4))));
     }
 
     #[tokio::test]

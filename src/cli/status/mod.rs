@@ -77,6 +77,7 @@ impl Status {
                     data: self.tool.pgdata.clone().map(DataDirectory::named),
                     backup_directories: settings.keep.backup_dirs.clone(),
                     labels: settings.keep.backup_labels.clone(),
+                    next: None,
                 },
                 connections: settings.tool.connections,
             };

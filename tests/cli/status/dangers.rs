@@ -31,13 +31,22 @@ fn a_file_that_a_running_server_cannot_get_archived_fails() {
     let pusher = stuck();
     // Its server may have been stopped for the night.
     says(status(&pusher, &DATA), 0, &["! the server's disk fills since"]);
-    pusher.data.file("postmaster.pid", "17\n/data\n1700000000\n");
+    let mut server =
+        pusher.sandbox.command("sleep").arg("600").current_dir(pusher.data.join("")).spawn().unwrap();
+    let lock = format!("{}\n/data\n1700000000\n", server.id());
+    pusher.data.file("postmaster.pid", lock);
     let words = ["✗ files have waited to be archived since", FIRST, "walkeep-archive --archive"];
     says(status(&pusher, &DATA), 1, &words);
     let json = json_of(status(&pusher, &[&DATA[..], &["--json"]].concat()), 1);
     assert_eq!(json["backlog"]["stuck"], true);
     let output = CallOutput::of(status(&pusher, &[&DATA[..], &["--prometheus"]].concat()));
+    server.kill().unwrap();
+    server.wait().unwrap();
     assert_eq!(metrics(&String::from_utf8(output.stdout).unwrap())["walkeep_backlog_stuck"], "1");
+    // Its server has crashed, and has left its lock file.
+    says(status(&pusher, &DATA), 0, &["! the server's disk fills since"]);
+    pusher.data.file("postmaster.pid", "");
+    says(status(&pusher, &DATA), 1, &words);
     // A long backlog that shrinks is none.
     pusher.data.file("pg_wal/archive_status/000000010000000000000009.done", "");
     says(status(&pusher, &DATA), 0, &["! the server's disk fills since"]);
