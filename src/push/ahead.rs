@@ -99,6 +99,10 @@ pub(super) async fn take_along(
 ) -> TakenAlong {
     let begun = Instant::now();
     limit.own_file_is_done();
+    // Its transfer took more than the limit. Nothing may come between it and the success.
+    if limit.left().is_zero() {
+        return TakenAlong::default();
+    }
     let Some(directory) = asked.path.parent() else { return TakenAlong::default() };
     let choosing = {
         let (asked, at_most, spool) = (asked.clone(), bounds.files, spool.clone());

@@ -43,10 +43,15 @@ struct Transfers {
     over: bool,
     /// `true` once no transfer may extend the limit.
     fixed: bool,
+    /// Time when the first transfer was completed beyond the limit.
+    completed: Option<Instant>,
 }
 
 /// Number of bytes by which a compressed file of 16 MiB may be larger than the file, and more.
 const ROOM_FOR_FRAMES: u64 = 256 << 10;
+
+/// Time to finish the call after a transfer that was completed beyond the limit: to decode the rest, and to rename the file.
+const TO_FINISH: Duration = Duration::from_secs(10);
 
 /// A part of a call, which may take all of its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +121,9 @@ impl TimeLimit {
                 && is_complete
             {
                 transfers.pace = Transfer { moved: own.bytes, ..own }.pace(self.now());
+                if self.usual_left().is_zero() {
+                    transfers.completed.get_or_insert(self.now());
+                }
             }
         });
     }
@@ -218,17 +226,26 @@ impl TimeLimit {
         as_text(self.left())
     }
 
+    fn usual_left(&self) -> Duration {
+        self.total().saturating_sub(self.started.elapsed())
+    }
+
     /// Returns the remaining time.
     #[must_use]
     pub fn left(&self) -> Duration {
-        let usual = self.total().saturating_sub(self.started.elapsed());
+        let usual = self.usual_left();
         if !usual.is_zero() {
             return usual;
         }
-        let most = self.most_bytes();
+        let (most, now) = (self.most_bytes(), self.now());
         let more = self.transfers(|transfers| {
-            let own = transfers.own.filter(|_| !transfers.fixed);
-            own.map_or(usual, |own| Transfer { moved: own.moved.min(most), ..own }.goes_on(self.now()))
+            if transfers.fixed || transfers.over {
+                return Duration::ZERO;
+            }
+            let finishing = |at| TO_FINISH.saturating_sub(now.saturating_duration_since(at));
+            let finishing = transfers.completed.map_or(Duration::ZERO, finishing);
+            let own = transfers.own.map(|own| Transfer { moved: own.moved.min(most), ..own }.goes_on(now));
+            own.unwrap_or_default().max(finishing)
         });
         self.course.extended.fetch_or(!more.is_zero(), Ordering::Relaxed);
         more
@@ -308,6 +325,8 @@ mod tests {
             limit.blame()
         );
         limit.transfer_ends(true);
+        assert!(limit.left() > Duration::ZERO && limit.left() <= TO_FINISH, "{:?}", limit.left());
+        limit.own_file_is_done();
         assert_eq!(limit.left(), Duration::ZERO, "it is done");
         assert!(limit.pace().unwrap() > 16 << 20);
     }
