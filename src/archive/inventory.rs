@@ -45,6 +45,14 @@ impl OtherFile {
     pub fn is_abandoned(&self, now: Timestamp) -> bool {
         now.duration_since(self.since) > ABANDONED_AFTER
     }
+
+    /// Returns `true` if an archived file belongs under this key. If the file is none, such as a directory or a pipe, it stands
+    /// in the way of that one.
+    #[must_use]
+    pub fn has_an_archived_files_key(&self) -> bool {
+        let system = self.key.split('/').next().and_then(|system| system.parse().ok());
+        system.is_some_and(|system| matches!(key::classify(system, &self.key), Kind::File(_)))
+    }
 }
 
 /// One directory of keys.

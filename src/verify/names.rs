@@ -233,7 +233,15 @@ fn other_files(facts: NameFacts<'_>, findings: &mut Findings) {
         let meaning = "recovery never asks for it, and nothing can be pruned while it is there".to_owned();
         findings.add(finding(Severity::Failure, FindingKind::OddName, odd.to_string(), what, meaning));
     }
-    for OtherFile { key, .. } in facts.unknown {
+    let (in_the_way, unknown): (Vec<_>, Vec<_>) =
+        facts.unknown.iter().partition(|file| file.has_an_archived_files_key());
+    for OtherFile { key, .. } in in_the_way {
+        let meaning =
+            "recovery asks for that file, and a push cannot create it; move away what is there".to_owned();
+        let what = "it has the name of an archived file, and is no regular file".to_owned();
+        findings.add(finding(Severity::Failure, FindingKind::UnknownFile, key.clone(), what, meaning));
+    }
+    for OtherFile { key, .. } in unknown {
         let meaning = "no recovery reads it, and it is left alone".to_owned();
         let what = "walkeep knows nothing of it".to_owned();
         findings.add(finding(Severity::Note, FindingKind::UnknownFile, key.clone(), what, meaning));

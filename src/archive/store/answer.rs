@@ -152,7 +152,7 @@ pub(super) fn judge(answer: &Answer, asked: Asked, provider: Provider) -> Meanin
         ),
         // Amazon's words for a bucket with object lock, and those of MinIO and others.
         (400, _) if asked_for_a_checksum(answer) => refused(
-            "the bucket has object lock, which takes no file without a checksum; set checksum_algorithm = \"sha256\" in [store]",
+            "the bucket's object lock wants a checksum; set checksum_algorithm = \"sha256\" in [store], or another kind",
         ),
         (_, "InvalidObjectState") => refused(
             "the file was moved to cold storage, by a lifecycle rule or storage_class; bring it back with \"aws s3api \

@@ -366,7 +366,8 @@ fn relative_paths_mean_the_same_for_it() {
     let call = |number| {
         let mut call = scene.scene.recovery.run(sandbox.walkeep_restore());
         call.args(["--archive", scene.scene.archive.url(), "--config", "../relative.toml"]);
-        call.args(["--spool", "../relative", "-v", &name(number), TARGET]);
+        call.args(["--spool", &sandbox.join("relative").display().to_string()]);
+        call.args(["-v", &name(number), TARGET]);
         restored_by(call, &scene.scene.recovery, &name(number))
     };
     assert_eq!(call(1), From::Archive);

@@ -183,7 +183,7 @@ fn wrong_usage_is_reported_in_one_line() {
         (&["--archive", archive, "--timeout", "0s", &path], "0s"),
         (&["--archive", archive, "--log-format", "xml", &path], "xml"),
         (&["--archive", archive, "--system-identifier", "0", &path], "system"),
-        (&["--archive", "", &path], "empty"),
+        (&["--archive", "", &path], "a value is required for '--archive"),
         (&["--archive", "archive", &path], "absolute"),
         (&["--archive", &format!("{archive}/../archive"), &path], ".."),
         (&["--archive", "ftp://host/prefix", &path], "ftp"),
