@@ -224,7 +224,7 @@ fn what_a_backfill_archived_before_the_store_hung_is_printed() {
 
 /// Returns a prune that asks two servers, whose psql takes that many seconds for each answer.
 fn prune_with_slow_psql(sandbox: &Sandbox, archive: &str, seconds: &str) -> Command {
-    let tools = sandbox.directory(&format!("tools-{seconds}"));
+    let tools = sandbox.directory(format!("tools-{seconds}"));
     let psql = tools.join("psql");
     let answer = format!("sleep {seconds}\ncase \"$*\" in *system_identifier*) echo {SYSTEM} ;; esac");
     fs::write(&psql, format!("#!/bin/sh\n{answer}\n")).unwrap();
