@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use object_store::path::Path as Key;
 
 use super::Local;
-use super::fresh::{cannot_list, compare_down_to, read_dir};
-use super::rights::failed;
+use super::fresh::{compare_down_to, read_dir};
+use super::rights::failed_for_good;
 use crate::archive::failure::Asked;
 use crate::archive::inventory::{Listing, OtherFile};
 use crate::archive::key::is_of_an_archive;
@@ -36,17 +36,21 @@ impl Local {
 /// Names of staging files are left out, and names that are no text: no file of an archive has such a name.
 fn list(directory: &Path, above: &str) -> Result<Listing, Error> {
     let mut listing = Listing::default();
+    let cannot = |what: &str, path: &Path, asked, error| {
+        failed_for_good(format!("cannot {what} {}", path.display()), path, asked, error)
+    };
+    let cannot_list = |error| cannot("list", directory, Asked::List, error);
     let entries = match read_dir(directory) {
         Ok(entries) => entries,
         // A file in its place holds no archived file, either.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(listing);
         }
-        Err(error) => return Err(cannot_list(directory)(error)),
+        Err(error) => return Err(cannot_list(error)),
     };
     for entry in entries {
         step();
-        let entry = entry.map_err(cannot_list(directory))?;
+        let entry = entry.map_err(cannot_list)?;
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| !is_staged(name)) else { continue };
         let path = entry.path();
@@ -56,7 +60,7 @@ fn list(directory: &Path, above: &str) -> Result<Listing, Error> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(_) if !is_of_an_archive(name) => continue,
             Err(error) => {
-                return Err(failed(format!("cannot look at {}", path.display()), &path, Asked::Look, error));
+                return Err(cannot("look at", &path, Asked::Look, error));
             }
         };
         if found.is_dir() {

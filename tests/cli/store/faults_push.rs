@@ -345,7 +345,7 @@ fn permanent_faults_fail_at_once_with_a_hint() {
         (answer(403, "AccessDenied"), ["AccessDenied: The store's own words.", "credentials do not allow"]),
         (answer(403, "InvalidAccessKeyId"), ["InvalidAccessKeyId", "are the credentials this store's?"]),
         (answer(403, "SignatureDoesNotMatch"), ["SignatureDoesNotMatch", "secret key"]),
-        (answer(403, "AccountProblem"), ["AccountProblem", "credentials do not allow"]),
+        (answer(403, "AccountProblem"), ["AccountProblem", "has suspended the account"]),
         (answer(401, "Unauthorized"), ["401", "credentials do not allow"]),
         (answer(400, "ExpiredToken"), ["ExpiredToken", "renew them"]),
         (answer(400, "InvalidToken"), ["InvalidToken", "renew them"]),
