@@ -46,7 +46,8 @@ fn idle_lagging_and_misdirected_servers_are_recognized() {
     let mut listing = sandbox.walkeep();
     let backups = output_of(listing.args(["list", "backups", "--archive", archive.url()]));
     assert!(
-        backups.contains("nightly") && backups.contains(&format!("  yes       {newest} on timeline 1")),
+        backups.contains("\"nightly\", from ")
+            && backups.contains(&format!("recoverable to {newest}, the end of timeline 1")),
         "{backups}"
     );
 
@@ -104,7 +105,7 @@ fn a_promoted_standby_continues_on_its_own_timeline() {
     assert_eq!((newest(1), &json["unarchived"]), (on_2, &Value::Null));
     let mut listing = sandbox.walkeep();
     let timelines = output_of(listing.args(["list", "timelines", "--archive", archive.url()]));
-    assert!(timelines.lines().any(|line| line.starts_with("       2       1  0/")), "{timelines}");
+    assert!(timelines.contains("\ntimeline 2 left timeline 1 at 0/"), "{timelines}");
 }
 
 #[test]

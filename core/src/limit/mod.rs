@@ -100,13 +100,24 @@ impl TimeLimit {
     pub fn transfer_begins(&self, bytes: u64) {
         self.transfers(|transfers| {
             if !transfers.over {
-                transfers.own = Some(Transfer { bytes, moved: 0, begun: self.now() });
+                let now = self.now();
+                transfers.own = Some(Transfer { bytes, moved: 0, begun: now, last: now });
             }
         });
     }
 
-    /// Notes the number of bytes of the transfer that have moved so far.
+    /// Notes that something has moved, and the number of bytes of the transfer that have moved so far.
     pub fn moved(&self, bytes: u64) {
+        self.transfers(|transfers| {
+            if let Some(own) = &mut transfers.own {
+                own.last = self.now();
+            }
+        });
+        self.has_moved(bytes);
+    }
+
+    /// Corrects the number of bytes of the transfer that have moved so far.
+    pub fn has_moved(&self, bytes: u64) {
         self.transfers(|transfers| {
             if let Some(own) = &mut transfers.own {
                 own.moved = bytes.min(own.bytes);

@@ -11,6 +11,10 @@ pub const TELLING_BYTES: u64 = 256_000;
 /// Pace in bytes per second below which the other end counts as silent, whatever trickles in.
 const TRICKLE: u64 = 1_000;
 
+/// Shortest and longest time without movement after which a transfer has come to a stop. In between it is half of the transfer's
+/// age.
+const STILL: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
 /// A transfer in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transfer {
@@ -20,13 +24,25 @@ pub struct Transfer {
     pub moved: u64,
     /// Time at which it began.
     pub begun: Instant,
+    /// Time of the last movement.
+    pub last: Instant,
 }
 
 impl Transfer {
+    /// Returns `true` if it still moves. What a store has taken that then fell silent may lie in its kernel's buffers.
+    fn moves(&self, now: Instant) -> bool {
+        let [shortest, longest] = STILL;
+        let still = (now.saturating_duration_since(self.begun) / 2).clamp(shortest, longest);
+        now.saturating_duration_since(self.last) <= still
+    }
+
     /// Returns the time for which it may go on, if nothing more moves: until its pace since the beginning falls below
     /// [`LEAST_PACE`].
     #[must_use]
     pub fn goes_on(&self, now: Instant) -> Duration {
+        if !self.moves(now) {
+            return Duration::ZERO;
+        }
         let deserved = Duration::from_millis(self.moved.saturating_mul(1_000) / LEAST_PACE);
         deserved.saturating_sub(now.saturating_duration_since(self.begun))
     }
@@ -41,7 +57,7 @@ impl Transfer {
     /// Explains why the transfer was not done in time; `None` if the link is not to blame.
     #[must_use]
     pub fn blame(&self, now: Instant) -> Option<String> {
-        if self.moved >= self.bytes || self.pace(now)? < TRICKLE {
+        if self.moved >= self.bytes || self.pace(now)? < TRICKLE || !self.moves(now) {
             return None;
         }
         let took = now.saturating_duration_since(self.begun).as_secs().max(1);
@@ -64,8 +80,16 @@ mod tests {
 
     const SEGMENT: u64 = 16 << 20;
 
+    /// Returns a transfer that has just moved for the first and last time.
     fn moved(moved: u64) -> Transfer {
-        Transfer { bytes: SEGMENT, moved, begun: Instant::now() }
+        let now = Instant::now();
+        Transfer { bytes: SEGMENT, moved, begun: now, last: now }
+    }
+
+    /// Returns the same one if it has moved until then, and that time.
+    fn moving(transfer: Transfer, seconds: u64) -> (Transfer, Instant) {
+        let now = after(&transfer, seconds);
+        (Transfer { last: now, ..transfer }, now)
     }
 
     fn after(transfer: &Transfer, seconds: u64) -> Instant {
@@ -75,15 +99,16 @@ mod tests {
     #[test]
     fn a_segment_at_100_kb_a_second_goes_on_to_its_end_and_a_trickle_does_not() {
         for seconds in [1, 60, 167] {
-            let transfer = moved(seconds * 100_000);
-            assert!(transfer.goes_on(after(&transfer, seconds)) > Duration::ZERO, "{seconds}");
+            let (transfer, now) = moving(moved(seconds * 100_000), seconds);
+            assert!(transfer.goes_on(now) > Duration::ZERO, "{seconds}");
+            assert_eq!(transfer.goes_on(now + STILL[1] * 2), Duration::ZERO, "nothing moves any more");
         }
-        let slow = moved(60 * 60_000);
-        assert_eq!(slow.goes_on(after(&slow, 60)), Duration::ZERO);
-        let stopped = moved(60 * 100_000);
-        assert_eq!(stopped.goes_on(after(&stopped, 94)), Duration::ZERO, "nothing moved for half a minute");
-        let done = moved(SEGMENT);
-        assert_eq!(done.goes_on(after(&done, 263)), Duration::ZERO, "no file of 16 MB takes longer");
+        let (slow, now) = moving(moved(60 * 60_000), 60);
+        assert_eq!(slow.goes_on(now), Duration::ZERO);
+        let (done, now) = moving(moved(SEGMENT), 263);
+        assert_eq!(done.goes_on(now), Duration::ZERO, "no file of 16 MB takes longer");
+        let taken = moved(SEGMENT);
+        assert_eq!(taken.goes_on(after(&taken, 2)), Duration::ZERO, "only buffers have taken it");
     }
 
     #[test]
@@ -96,14 +121,17 @@ mod tests {
 
     #[test]
     fn a_slow_link_is_named_with_what_it_carried_and_a_silent_store_is_not_called_slow() {
-        let slow = moved(3_150_000);
+        let (slow, now) = moving(moved(3_150_000), 60);
         assert_eq!(
-            slow.blame(after(&slow, 60)).unwrap(),
+            slow.blame(now).unwrap(),
             "the link is too slow: 3.1 of 16.7 MB in 60 s; give more time with --timeout, or timeout in the \
              configuration file"
         );
-        for silent in [moved(0), moved(50_000), moved(SEGMENT)] {
-            assert_eq!(silent.blame(after(&silent, 60)), None);
+        for bytes in [0, 50_000, SEGMENT] {
+            let (silent, now) = moving(moved(bytes), 60);
+            assert_eq!(silent.blame(now), None);
         }
+        let fell_silent = moved(3_150_000);
+        assert_eq!(fell_silent.blame(after(&fell_silent, 60)), None);
     }
 }

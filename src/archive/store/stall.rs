@@ -142,14 +142,17 @@ impl Movement {
     /// movement tells nothing.
     async fn look(&self, sockets: &Sockets, earlier: &mut Option<(Instant, Unsent)>) {
         let unsent = sockets.unsent().await;
+        let moved = self.handed.load(Ordering::Relaxed).saturating_sub(unsent.values().sum());
         if let Some(call) = &self.call {
-            let handed = self.handed.load(Ordering::Relaxed);
-            call.moved(handed.saturating_sub(unsent.values().sum()));
+            call.has_moved(moved);
         }
         if let Some((at, before)) = earlier.take()
             && at >= self.last()
             && before != unsent
         {
+            if let Some(call) = &self.call {
+                call.moved(moved);
+            }
             self.note();
         }
         *earlier = Some((Instant::now(), unsent));

@@ -285,7 +285,7 @@ fn a_fast_shutdown_takes_seconds_although_its_store_never_answers_and_a_call_may
     // Waits for a minute; six times the limit would be longer.
     cluster.stop(Shutdown::Fast);
     let log = cluster.log();
-    for seconds in [10, 2] {
+    for seconds in [20, 2] {
         let words = format!("nothing was sent or received for {seconds} seconds");
         assert!(log.contains(&words), "{seconds}: {log}");
     }

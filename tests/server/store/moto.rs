@@ -121,7 +121,7 @@ fn a_bucket_with_a_default_retention_takes_files_with_a_checksum_and_keeps_what_
     let archive = moto.archive("locked");
     let mut scene = StoreScene::elsewhere(moto.environment(Everything), &archive);
     scene.primary.segment(SEGMENT, 0);
-    fails(2, scene.push(SEGMENT), &["the bucket has object lock", "checksum_algorithm = \"sha256\""]);
+    fails(2, scene.push(SEGMENT), &["object lock wants a checksum", "checksum_algorithm = \"sha256\""]);
     scene.configure("checksum_algorithm = \"sha256\"");
     fill(&scene);
     refuses_other_content(&scene);
