@@ -182,15 +182,12 @@ async fn publish_patiently(
     if !archive.is_store() {
         return publish(archive, taken?, header, content, path).await;
     }
-    // Asked before the retries, where it took its time already.
-    if let Err(error) = &taken
-        && error.is_timeout()
-        && limit.patience_with_failures().is_some()
-    {
-        return Err(taken.err().unwrap_or_else(|| gone_in_between(path)));
-    }
     let waiting = warning(|| limit.left_as_text());
-    let mut taken = Some(taken);
+    let mut taken = match taken {
+        // A question that hung has taken the time of a call without patience.
+        Err(error) if error.is_timeout() && limit.patience_with_failures().is_some() => return Err(error),
+        taken => Some(taken),
+    };
     retry(limit, waiting, async || {
         // Asked again before each retry: an attempt whose answer was lost may have succeeded.
         let taken = match taken.take() {

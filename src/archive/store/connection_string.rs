@@ -42,6 +42,10 @@ pub(super) fn settings(text: &str) -> Result<Vec<(&'static str, String)>, String
     let Some(name) = name.or_else(|| endpoint.as_deref().and_then(account)) else {
         return Err("it has neither AccountName nor a BlobEndpoint that begins with it".to_owned());
     };
+    // The machine's own identity would be asked instead.
+    if key.is_none() && signature.is_none() {
+        return Err("it has neither AccountKey nor SharedAccessSignature".to_owned());
+    }
     let endpoint = endpoint.unwrap_or_else(|| format!("{protocol}://{name}.blob.{suffix}"));
     let found = [
         ("azure_storage_account_name", Some(name)),
@@ -107,6 +111,7 @@ mod tests {
             ("AccountName=me;s3cret=s3cret", "none of a storage account's"),
             ("DefaultEndpointsProtocol=s3cret", "must be https or http"),
             ("BlobEndpoint=s3cret", "neither AccountName"),
+            ("AccountName=s3cret", "neither AccountKey"),
             ("", "neither AccountName"),
         ] {
             let error = settings(text).unwrap_err();
