@@ -36,8 +36,6 @@ use support::{
 fn pass_on(spool: &Path, file: File, digest_of: &[u8]) -> JoinHandle<()> {
     let socket = spool.join("prefetcher.socket");
     let _ = fs::remove_file(&socket);
-    // The note on an earlier stranger may fit this one: a new socket may get the number of the removed one at once.
-    let _ = fs::remove_file(spool.join("prefetcher.note"));
     let listener = UnixListener::bind(&socket).unwrap();
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
     let answer = format!("+{SEGMENT_BYTES} {}\n", blake3::hash(digest_of).to_hex());
@@ -109,11 +107,12 @@ fn a_device_without_an_end_is_not_copied() {
 
 #[test]
 fn a_pipe_or_a_directory_delays_nobody() {
-    let (scene, spool) = scene();
     let (pipe, mut writer) = std::io::pipe().unwrap();
     writer.write_all(b"+").unwrap();
-    let directory = File::open(scene.scene.sandbox.path()).unwrap();
+    let directory = File::open("/").unwrap();
     for file in [File::from(std::os::fd::OwnedFd::from(pipe)), directory] {
+        // A call that was deceived starts a prefetcher, which takes the next stranger's place.
+        let (scene, spool) = scene();
         let (from, said) = restored_despite(&scene, &spool, file, b"");
         assert_eq!(from, From::Archive);
         assert!(said.contains("it is no regular file"), "{said}");
@@ -132,7 +131,6 @@ fn a_file_that_others_can_change_by_its_name_is_not_taken() {
 
 #[test]
 fn a_file_of_another_size_segment_or_system_is_not_taken() {
-    let (scene, spool) = scene();
     let right = content(&name(2));
     let longer = [&right[..], &right].concat();
     let others = [
@@ -142,6 +140,7 @@ fn a_file_of_another_size_segment_or_system_is_not_taken() {
         (vec![0; SEGMENT_BYTES], "it does not begin with a WAL page header".to_owned()),
     ];
     for (other, why) in others {
+        let (scene, spool) = scene();
         let (from, said) = restored_despite(&scene, &spool, unnamed(&scene, &other), &other);
         assert_eq!(from, From::Archive, "{why}");
         assert!(said.contains(&why), "{why}: {said}");
