@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use nix::unistd::{Uid, User};
-
 use super::CheckFinding;
-use crate::spool::{Spool, SpoolState};
+use crate::spool::{Spool, SpoolState, name_of};
 
 /// Reports whether this process runs as the user of the server, `server`, who owns its data directory.
 pub(super) fn check(own: u32, server: Option<u32>) -> Option<CheckFinding> {
@@ -52,13 +50,6 @@ pub(super) fn look_ahead(base: &Path, looks_ahead: bool, user: u32) -> CheckFind
                  directory, or name another one: spool = \"/var/lib/postgresql/walkeep\"",
             )
         }
-    }
-}
-
-fn name_of(user: u32) -> String {
-    match User::from_uid(Uid::from_raw(user)) {
-        Ok(Some(found)) => found.name.escape_debug().to_string(),
-        _ => format!("uid {user}"),
     }
 }
 

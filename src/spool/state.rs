@@ -58,7 +58,7 @@ impl SpoolState {
 }
 
 /// Returns the user's name, or the number if it has none.
-fn name_of(user: u32) -> String {
+pub(crate) fn name_of(user: u32) -> String {
     match User::from_uid(Uid::from_raw(user)) {
         Ok(Some(found)) => found.name.escape_debug().to_string(),
         _ => format!("uid {user}"),
