@@ -198,7 +198,7 @@ impl Scene {
 
 fn options(temporary: &Path) -> ArchiveOptions {
     let url = temporary.join("archive").to_str().unwrap().parse().unwrap();
-    ArchiveOptions { url, require_mount: false, store: StoreOptions::default() }
+    ArchiveOptions::new(url, StoreOptions::default())
 }
 
 /// Writes a file with that modification time.

@@ -97,6 +97,7 @@ impl Archive {
             nothing if nothing.is_empty() => String::new(),
             held => format!(", but {held}"),
         };
+        let system = self.names.shown(system);
         let what = format!("the archive {} holds nothing of system {system}{instead}", self.url);
         let hint = held.remedy().unwrap_or("is it mounted, and is it this cluster's archive?");
         Error::new(kind, what).hint(hint)

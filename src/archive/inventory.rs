@@ -106,11 +106,16 @@ impl Inventory {
 }
 
 impl Archive {
-    /// Lists the clusters that have files in the archive, in ascending order.
+    /// Lists the clusters that have a directory in the archive, in ascending order: one listing of its top, and none of what is
+    /// below. A cluster whose directory is out of reach is among them, since its files may only be hidden.
     pub async fn systems(&self) -> Result<Vec<SystemIdentifier>, Error> {
-        let listing = self.list_directory(None).await?;
-        let names = listing.directories.iter().filter_map(|name| name.parse().ok());
-        let mut systems: Vec<SystemIdentifier> = names.collect();
+        let mut systems: Vec<SystemIdentifier> = match &self.backend {
+            Backend::Local(local) => local.systems().await?,
+            Backend::Store(_) => {
+                let listing = self.list_directory(None).await?;
+                listing.directories.iter().filter_map(|name| name.parse().ok()).collect()
+            }
+        };
         systems.sort_unstable();
         Ok(systems)
     }

@@ -38,7 +38,7 @@ use crate::blocking::{Steady, blocking, step};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Content;
 use crate::limit::TimeLimit;
-use crate::wal::SystemIdentifier;
+use crate::wal::{SystemIdentifier, SystemNames};
 
 pub use clock::{MUCH_SKEW, clock_difference};
 pub use failure::Asked;
@@ -69,9 +69,17 @@ pub struct ArchiveOptions {
     pub require_mount: bool,
     /// Options for an object store.
     pub store: StoreOptions,
+    /// Names of clusters, for messages. They change nothing else.
+    pub names: SystemNames,
 }
 
 impl ArchiveOptions {
+    /// Returns the options for an archive of which nothing else is required, and whose clusters have no names.
+    #[must_use]
+    pub fn new(url: ArchiveUrl, store: StoreOptions) -> Self {
+        Self { url, require_mount: false, store, names: SystemNames::default() }
+    }
+
     /// Describes whom the requests to a store go to, and with whose credentials, without a secret. `None` for a directory.
     pub fn contact(&self) -> Result<Option<String>, Error> {
         match &self.url {
@@ -93,6 +101,7 @@ impl ArchiveOptions {
 #[derive(Debug, Clone)]
 pub struct Archive {
     url: ArchiveUrl,
+    names: SystemNames,
     backend: Backend,
 }
 
@@ -140,7 +149,7 @@ impl Archive {
             ArchiveUrl::Directory(path) => Backend::Local(Local::open(path, options.require_mount)?),
             ArchiveUrl::Store(url) => Backend::Store(Box::new(Store::open(url, &options.store)?)),
         };
-        Ok(Self { url: options.url, backend })
+        Ok(Self { url: options.url, names: options.names, backend })
     }
 
     /// Limits waits without progress to those of `limit`, which may shrink at any time. Has no effect on a directory.
@@ -211,6 +220,7 @@ impl Archive {
         let fetched = fetched.map(|fetched| Fetched { reader: Box::new(Steady(fetched.reader)), ..fetched });
         let fetched = fetched.map_err(|error| match error.kind() {
             ErrorKind::Absent => {
+                let system = self.names.shown(system);
                 let what = format!("{name} of system {system} is not in the archive {}", self.url);
                 Error::new(ErrorKind::Absent, what)
             }
@@ -260,6 +270,12 @@ impl Archive {
     #[must_use]
     pub fn url(&self) -> &ArchiveUrl {
         &self.url
+    }
+
+    /// Returns the names of clusters.
+    #[must_use]
+    pub fn names(&self) -> &SystemNames {
+        &self.names
     }
 
     /// Returns `true` if it is in an object store: a request costs a round trip, and a failure may pass within moments.

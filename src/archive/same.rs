@@ -70,7 +70,7 @@ mod tests {
         let file: BTreeMap<String, String> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let store = StoreOptions { file, environment: BTreeMap::new(), objects: None };
-        ArchiveOptions { url: url.parse().unwrap(), require_mount: false, store }
+        ArchiveOptions::new(url.parse().unwrap(), store)
     }
 
     #[test]

@@ -117,7 +117,7 @@ mod tests {
 
     fn options(root: &Path) -> ArchiveOptions {
         let url = ArchiveUrl::Directory(root.to_owned());
-        ArchiveOptions { url, require_mount: false, store: StoreOptions::default() }
+        ArchiveOptions::new(url, StoreOptions::default())
     }
 
     #[test]

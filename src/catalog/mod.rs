@@ -246,8 +246,7 @@ mod tests {
         std::fs::create_dir_all(&timelines).unwrap();
         std::fs::write(timelines.join("00000002.history"), "not an archived file").unwrap();
         let url = temporary.path().to_str().unwrap().parse().unwrap();
-        let options =
-            ArchiveOptions { url, require_mount: false, store: crate::archive::StoreOptions::default() };
+        let options = ArchiveOptions::new(url, crate::archive::StoreOptions::default());
         let archive = Archive::open(&options).await.unwrap();
         let reading = Reading { at_once: 1, patience: Duration::from_secs(1) };
         let names = ["000000010000000000000005.00000028.backup", "00000002.history"];

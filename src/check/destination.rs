@@ -150,7 +150,7 @@ mod tests {
 
     fn options(url: &str) -> ArchiveOptions {
         let store = StoreOptions { file: BTreeMap::new(), environment: BTreeMap::new(), objects: None };
-        ArchiveOptions { url: url.parse().unwrap(), require_mount: false, store }
+        ArchiveOptions::new(url.parse().unwrap(), store)
     }
 
     /// The archive of the flag, or of the variable.

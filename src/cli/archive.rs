@@ -186,8 +186,8 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
     let mut settings = Settings::load(&given).map_err(|error| (error, format))?;
     log::start(PROGRAM, settings.log_format, arguments.common.verbose);
     let caller = Caller::at(arguments.path.clone());
-    become_owner(&mut settings, Some(caller.data().path()), arguments.common.system_identifier)
-        .map_err(|error| (error, format))?;
+    let system = settings.system;
+    become_owner(&mut settings, Some(caller.data().path()), system).map_err(|error| (error, format))?;
     let hint = hint_for_archive(&arguments.path, arguments.name.as_deref());
     let name = arguments.name.or_else(|| arguments.path.file_name().map(OsString::from)).unwrap_or_default();
     let name = arguments::wal_name(&name, ErrorKind::Unacceptable)
@@ -201,7 +201,7 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
         caller,
         path: arguments.path,
         name,
-        system: arguments.common.system_identifier,
+        system,
         codec: settings.push.codec.unwrap_or_default(),
         threads: NonZeroUsize::MIN,
         overflow: OverflowDirectory::new(&settings.spool),

@@ -10,7 +10,7 @@ use clap::{Args, Parser};
 
 use crate::config::{Given, LogFormat, Timeout};
 use crate::error::{Error, ErrorKind};
-use crate::wal::{NameError, SystemIdentifier, WalName};
+use crate::wal::{NameError, SystemChoice, WalName};
 
 /// Maximum width of a help text, in columns. It is broken between words.
 pub(super) const WIDTH: usize = 80;
@@ -27,9 +27,9 @@ pub(super) struct Common {
     #[arg(long, value_name = "FILE", env = "WALKEEP_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
 
-    /// System identifier of the cluster, if no data directory contains it
+    /// System identifier of the cluster, or its name in the configuration file, if no data directory contains it
     #[arg(long, value_name = "ID")]
-    pub(super) system_identifier: Option<SystemIdentifier>,
+    system_identifier: Option<SystemChoice>,
 
     /// Time limit, such as 30s. Each command says what it limits
     #[arg(long, value_name = "DURATION", env = "WALKEEP_TIMEOUT", hide_env_values = true)]
@@ -57,6 +57,7 @@ impl Common {
         Given {
             archive: self.archive.clone(),
             file: self.config.clone(),
+            system: self.system_identifier.clone(),
             timeout: self.timeout,
             log_format: self.log_format,
             ..Given::default()

@@ -58,7 +58,7 @@ impl Cat {
             return Err(early(error.hint("redirect it, or write into a file with --output FILE")).into());
         }
         let limit = TimeLimit::new(started, settings.restore.timeouts.recovery);
-        let system = self.common.system_identifier;
+        let system = settings.system;
         let written = supervise(&limit, async |stop| {
             let stopped = "stopped before the file was written";
             let reading = read_verified(&settings.archive, name, system, &limit);

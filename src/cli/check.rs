@@ -120,8 +120,8 @@ impl Check {
         let of_server = server.as_ref().filter(|_| self.pgdata.is_none() && geteuid().is_root());
         let of_server = of_server.and_then(Server::local_data_directory);
         let data = self.pgdata.as_deref().or(of_server.as_ref().map(DataDirectory::path));
-        become_servers_user(&mut settings, data, self.common.system_identifier)
-            .map_err(|error| statuses.report(&error))?;
+        let system = settings.system;
+        become_servers_user(&mut settings, data, system).map_err(|error| statuses.report(&error))?;
         let request = CheckRequest {
             configuration: settings.file,
             data: self.pgdata.map(DataDirectory::named),

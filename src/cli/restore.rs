@@ -229,7 +229,7 @@ fn prepare(
         name,
         path: arguments.path.clone(),
         caller: question.caller(),
-        system: arguments.common.system_identifier,
+        system: settings.system,
         mode,
         accept_gaps: arguments.accept_gap.clone(),
         accept_empty: arguments.accept_empty,

@@ -114,7 +114,8 @@ impl Tool {
         given: impl FnOnce(Given) -> Given,
     ) -> Result<Settings, ExitCode> {
         let mut settings = self.start(program, given)?;
-        become_owner(&mut settings, self.pgdata.as_deref(), self.common.system_identifier)
+        let system = settings.system;
+        become_owner(&mut settings, self.pgdata.as_deref(), system)
             .map_err(|error| self.statuses().report(&error))?;
         Ok(settings)
     }
@@ -157,7 +158,7 @@ impl Tool {
     pub(super) async fn open(&self, settings: &Settings) -> Result<Opened, Error> {
         let archive = Archive::open(&settings.archive).await?;
         let reading = Reading::of(&archive, settings.tool.connections, settings.tool.timeout);
-        let system = match (self.common.system_identifier, self.pgdata.clone()) {
+        let system = match (settings.system, self.pgdata.clone()) {
             (Some(system), _) => system,
             (None, Some(directory)) => {
                 let data = DataDirectory::named(directory.clone());

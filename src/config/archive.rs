@@ -40,7 +40,12 @@ pub(super) fn archive(
             "let only the user that runs the server read it: chown root:postgres and chmod 640, for example",
         ));
     }
-    Ok(ArchiveOptions { url, require_mount: file.given.require_mount.unwrap_or(false), store })
+    Ok(ArchiveOptions {
+        url,
+        require_mount: file.given.require_mount.unwrap_or(false),
+        store,
+        names: file.given.systems.0.clone(),
+    })
 }
 
 #[cfg(test)]

@@ -42,8 +42,11 @@ pub(super) fn parse(path: &Path, text: &str, mode: u32) -> Result<File, Error> {
     let given: Given = toml::from_str(text)
         .map_err(|error| wrong(format!("{}, {}", path.display(), mistake::explain(text, &error))))?;
     let file = File { given, text: text.to_owned(), origin: Some((path.to_owned(), mode)) };
-    if let Some(name) = file.given.store.keys().find(|name| mistake::belongs_above_store(name)) {
+    if let Some(name) = file.given.store.keys().find(|name| mistake::belongs_above(name)) {
         return Err(file.wrong_in_store(name, &format!("{name} belongs above [store]")));
+    }
+    if let Some((name, _)) = file.given.systems.0.iter().find(|(name, _)| mistake::belongs_above(name)) {
+        return Err(file.wrong_in("systems", name, &format!("{name} belongs above [systems]")));
     }
     Ok(file)
 }
@@ -51,8 +54,12 @@ pub(super) fn parse(path: &Path, text: &str, mode: u32) -> Result<File, Error> {
 impl File {
     /// Creates the error for a setting in `[store]`, with its place if that is known.
     pub(super) fn wrong_in_store(&self, name: &str, why: &str) -> Error {
+        self.wrong_in("store", name, why)
+    }
+
+    fn wrong_in(&self, section: &str, name: &str, why: &str) -> Error {
         let path = self.origin.as_ref().map(|(path, _)| path.display());
-        let line = mistake::line_of(&self.text, Some("store"), name);
+        let line = mistake::line_of(&self.text, Some(section), name);
         let what = match (path, line) {
             (Some(path), Some(line)) => format!("{path}, line {line}: {why}"),
             (Some(path), None) => format!("{path}: {why}"),

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::systems::Systems;
 use super::units::{Bytes, LongTime, StoreValue, Timeline, Timeout};
 use crate::catalog::LabelPattern;
+use crate::wal::SystemChoice;
 
 /// Settings from one source: flags and environment variables, or the configuration file. The names of the fields are the
 /// keys in the file.
@@ -17,6 +19,9 @@ pub struct Given {
     /// Path of the configuration file. No key: a file cannot name another one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+    /// Cluster that is meant. No key: a file serves all clusters of a machine.
+    #[serde(skip)]
+    pub system: Option<SystemChoice>,
     /// URL or path of the archive, whose text need not be UTF-8.
     pub archive: Option<PathBuf>,
     /// Compression method.
@@ -65,6 +70,8 @@ pub struct Given {
     pub backup_labels: Vec<LabelPattern>,
     /// Format of the log.
     pub log_format: Option<LogFormat>,
+    /// Names of clusters.
+    pub systems: Systems,
     /// Settings of an object store.
     pub store: BTreeMap<String, StoreValue>,
 }

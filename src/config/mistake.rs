@@ -22,8 +22,11 @@ const AT_LEAST_ONE: &str = "a whole number from 1 on, without quotes";
 const TEXTS: &str = "a list of texts in brackets";
 const TIMELINES: &str = "a list of timelines in brackets";
 
-/// All keys outside of `[store]`.
-pub(super) const KEYS: [Key; 25] = [
+/// Form of an entry in `[systems]`.
+const SYSTEM: &str = "a system identifier, as in main = \"7381092445103374871\"";
+
+/// All keys outside of sections.
+pub(super) const KEYS: [Key; 26] = [
     key("archive", "a path or URL in quotes", "\"/mnt/archive\""),
     key("compression", "\"zstd\", \"none\" or \"auto\"", "\"zstd\""),
     key("compression_level", NUMBER, "1"),
@@ -48,12 +51,13 @@ pub(super) const KEYS: [Key; 25] = [
     key("held_timelines", TIMELINES, "[3]"),
     key("backup_labels", TEXTS, "[\"nightly*\"]"),
     key("log_format", "\"text\" or \"json\"", "\"text\""),
+    key("systems", "a section of its own", "{main=7381092445103374871}"),
     key("store", "a section of its own", "\"eu-central-1\" as region below a line [store]"),
 ];
 
-/// Returns `true` for a key that belongs above `[store]`.
-pub(super) fn belongs_above_store(name: &str) -> bool {
-    name != "store" && KEYS.iter().any(|key| key.name == name)
+/// Returns `true` for a key that belongs above the sections.
+pub(super) fn belongs_above(name: &str) -> bool {
+    !matches!(name, "store" | "systems") && KEYS.iter().any(|key| key.name == name)
 }
 
 /// Returns the number of the line, from 1, in which the key of a section is set; `None` as section is the part above all.
@@ -93,6 +97,10 @@ fn in_words(text: &str, number: usize, message: &str) -> String {
         }
         Some(key) => format!("{message}; {0} is {1}, as in {0} = {2}", key.name, key.value, key.example),
         None => match (name, section) {
+            (Some(name), Some("systems")) if belongs_above(name) => format!("{name} belongs above [systems]"),
+            (Some(name), Some("systems")) if message.starts_with("invalid ") => {
+                format!("{name} in [systems] is {SYSTEM}")
+            }
             (Some(name), Some(section)) => format!("{name} in [{section}]: {message}"),
             _ => message.to_owned(),
         },
@@ -101,7 +109,7 @@ fn in_words(text: &str, number: usize, message: &str) -> String {
 
 fn unknown(name: &str) -> String {
     match meant(name, KEYS.iter().map(|key| key.name)) {
-        Some("store") => format!("unknown section {name}; did you mean [store]?"),
+        Some(known @ ("store" | "systems")) => format!("unknown section {name}; did you mean [{known}]?"),
         Some(known) => format!("unknown key {name}; did you mean {known}?"),
         None if is_store_setting(name) => format!("{name} belongs below [store]"),
         None => {
@@ -123,7 +131,7 @@ fn header(line: &str) -> Option<&str> {
 fn name_in(line: &str) -> Option<&str> {
     let name = line.split_once('=')?.0.trim().trim_matches(['"', '\'']);
     let is_name = !name.is_empty()
-        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-".contains(letter));
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter));
     is_name.then_some(name)
 }
 

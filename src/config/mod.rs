@@ -13,6 +13,7 @@ mod keep;
 mod mistake;
 mod push;
 mod restore;
+mod systems;
 mod units;
 mod variables;
 
@@ -25,12 +26,14 @@ use crate::archive::ArchiveOptions;
 use crate::error::{Error, ErrorKind};
 use crate::prefetch::Prefetching;
 use crate::spool::Spool;
+use crate::wal::SystemIdentifier;
 
 use file::File;
 pub use given::{Compression, Given, LogFormat};
 pub use keep::KeepSettings;
 pub use push::PushSettings;
 pub use restore::{RestoreSettings, Timeouts};
+pub use systems::Systems;
 pub use units::{Bytes, LongTime, StoreValue, Timeline, Timeout};
 pub(crate) use variables::all as variables;
 
@@ -45,6 +48,8 @@ const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(12).unwrap();
 pub struct Settings {
     /// Location of the archive, and how to reach it.
     pub archive: ArchiveOptions,
+    /// Cluster that was given, by its identifier or its name.
+    pub system: Option<SystemIdentifier>,
     /// Directory in which spools are created.
     pub spool: PathBuf,
     /// Format of the log.
@@ -114,6 +119,7 @@ impl Settings {
         environment: impl FnOnce() -> BTreeMap<String, String>,
     ) -> Result<Self, Error> {
         let archive = archive::archive(given, &file, environment)?;
+        let system = systems::chosen(given.system.as_ref(), &archive.names)?;
         let File { given: file, origin, .. } = file;
         let connections = file.connections.unwrap_or(CONNECTIONS);
         let spool = given.spool.clone().or(file.spool.clone()).unwrap_or_else(Spool::default_base);
@@ -125,6 +131,7 @@ impl Settings {
         }
         Ok(Self {
             archive,
+            system,
             push: PushSettings::merge(given, &file, connections)?,
             restore: RestoreSettings::merge(given, &file, connections),
             tool: ToolSettings { timeout: push::timeout(given, &file), connections },

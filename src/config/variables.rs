@@ -27,7 +27,7 @@ fn variable(key: &str) -> String {
 
 /// Returns an example of the file as it is written in a variable.
 fn unquoted(example: &str) -> &str {
-    example.trim_matches(['[', ']']).trim_matches('"')
+    example.trim_matches(['[', ']', '{', '}']).trim_matches('"')
 }
 
 /// Returns the settings of a configuration file, with those among the variables over them. An empty variable counts as unset.
@@ -93,7 +93,7 @@ fn set(mut variable: impl FnMut(&str) -> Option<String>) -> Result<Table, Error>
     for key in KEYS.iter().filter(|key| key.name != "store") {
         let name = self::variable(key.name);
         let Some(text) = variable(&name).filter(|text| !text.is_empty()) else { continue };
-        let value = value(key.example, &text);
+        let value = value(key.example, &text).map_err(|why| wrong_value(&name, key.example, &why))?;
         // Alone, to know the variable of an error.
         let alone = Table::from_iter([(key.name.to_owned(), value.clone())]);
         if let Err(error) = Given::deserialize(alone) {
@@ -105,24 +105,42 @@ fn set(mut variable: impl FnMut(&str) -> Option<String>) -> Result<Table, Error>
 }
 
 fn wrong_form(name: &str, example: &str, error: &toml::de::Error) -> Error {
-    let example = unquoted(example);
     let error = error.message().lines().next().unwrap_or_default();
     // The library's own words are about types of a program, and may quote the value.
     let why = if error.starts_with("invalid ") { String::new() } else { format!(": {error}") };
+    wrong_value(name, example, &why)
+}
+
+fn wrong_value(name: &str, example: &str, why: &str) -> Error {
+    let example = unquoted(example);
     wrong(format!("{name} has a value of the wrong form{why}")).hint(format!("as in {name}={example}"))
 }
 
-/// Returns the value of a text, in the form of the example.
-fn value(example: &str, text: &str) -> Value {
-    match example.chars().next() {
+/// Returns the value of a text, in the form of the example, or what is wrong with it.
+fn value(example: &str, text: &str) -> Result<Value, String> {
+    Ok(match example.chars().next() {
         Some('"') => Value::String(text.to_owned()),
         Some('[') => {
             let is_text = example.starts_with("[\"");
             let part = |part: &str| if is_text { Value::String(part.to_owned()) } else { bare(part) };
             Value::Array(text.split(',').map(|each| part(each.trim())).collect())
         }
+        Some('{') => Value::Table(table(text)?),
         _ => bare(text.trim()),
+    })
+}
+
+/// Returns the table of pairs that are separated by commas.
+fn table(text: &str) -> Result<Table, String> {
+    let mut table = Table::new();
+    for pair in text.split(',') {
+        let (name, value) = pair.split_once('=').ok_or_else(String::new)?;
+        let name = name.trim();
+        if table.insert(name.to_owned(), Value::String(value.trim().to_owned())).is_some() {
+            return Err(format!(": it has {name} twice"));
+        }
     }
+    Ok(table)
 }
 
 fn bare(text: &str) -> Value {
@@ -176,7 +194,7 @@ mod tests {
     fn every_key_has_a_variable() {
         for key in KEYS.iter().filter(|key| key.name != "store") {
             let variable = format!("WALKEEP_{}", key.name.to_ascii_uppercase());
-            let example = key.example.trim_matches(['[', ']']).trim_matches('"');
+            let example = unquoted(key.example);
             let with = given(&[(&variable, example)]).unwrap();
             let expected: Given = toml::from_str(&format!("{} = {}", key.name, key.example)).unwrap();
             assert_eq!(format!("{with:?}"), format!("{expected:?}"), "{variable}");
@@ -193,6 +211,22 @@ mod tests {
         assert_eq!(given.held_timelines.len(), 2);
         assert_eq!(over_file("", &[("WALKEEP_BACKUP_LABELS", "20261128")]).unwrap().backup_labels.len(), 1);
         assert_eq!(given.spool, None);
+    }
+
+    #[test]
+    fn names_of_systems_are_pairs_and_none_is_given_twice() {
+        let names = |text: &str| {
+            let names = given(&[("WALKEEP_SYSTEMS", text)])?.systems.0;
+            Ok(names.iter().map(|(name, system)| format!("{name} {system}")).collect::<Vec<_>>())
+        };
+        assert_eq!(names("main=7, a.b = 8"), Ok(["a.b 8", "main 7"].map(str::to_owned).to_vec()));
+        let error = |text: &str| names(text).map_err(|error: String| error).unwrap_err();
+        assert!(
+            error("main=7,main=8")
+                .starts_with("WALKEEP_SYSTEMS has a value of the wrong form: it has main twice")
+        );
+        assert!(error("main=7,other=7").contains("system 7 has the name main already"));
+        assert!(error("7=7").contains("more than digits"));
     }
 
     #[test]
@@ -230,6 +264,8 @@ mod tests {
             ("WALKEEP_REQUIRE_MOUNT", "perhaps", "WALKEEP_REQUIRE_MOUNT=true"),
             ("WALKEEP_HELD_TIMELINES", "two", "WALKEEP_HELD_TIMELINES=3"),
             ("WALKEEP_CONNECTIONS", "0", "WALKEEP_CONNECTIONS=12"),
+            ("WALKEEP_SYSTEMS", "main", "WALKEEP_SYSTEMS=main=7381092445103374871"),
+            ("WALKEEP_SYSTEMS", "main=x", "WALKEEP_SYSTEMS=main=7381092445103374871"),
         ] {
             let error = given(&[(variable, value)]).unwrap_err();
             assert!(error.starts_with(variable) && error.contains(example), "{error}");

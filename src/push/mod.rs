@@ -460,7 +460,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         std::fs::create_dir(temporary.path().join("7")).unwrap();
         let url = ArchiveUrl::Directory(temporary.path().to_owned());
-        let options = ArchiveOptions { url, require_mount: false, store: StoreOptions::default() };
+        let options = ArchiveOptions::new(url, StoreOptions::default());
         let (name, system) = ("00000002.history".parse().unwrap(), SystemIdentifier::new(7).unwrap());
         let fields = HeaderFields { name, system, wal_magic: None, archived_at: Timestamp::UNIX_EPOCH };
         let overflow: Overflow<fn() -> io::Result<File>> =

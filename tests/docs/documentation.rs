@@ -225,7 +225,7 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
         }
     }
     let keys = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
-    for key in keys.filter(|key| *key != "[store]") {
+    for key in keys.filter(|key| !key.starts_with('[')) {
         let value = match key {
             "archive" => "'/mnt/archive'",
             "require_mount" => "true",

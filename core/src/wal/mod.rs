@@ -14,6 +14,7 @@ mod pages;
 mod record_walk;
 mod segment;
 mod system;
+mod system_name;
 mod timeline;
 
 pub use backup::{BackupHistory, BackupHistoryError, BackupLabel, BackupWal};
@@ -30,6 +31,7 @@ pub use pages::{PageFault, Pages};
 pub use record_walk::{RecordWalk, RecordsEnd};
 pub use segment::{SegmentName, SegmentSize, SegmentSizeError};
 pub use system::{ParseSystemIdentifierError, SystemIdentifier};
+pub use system_name::{SystemChoice, SystemChoiceError, SystemName, SystemNameError, SystemNames};
 pub use timeline::TimelineId;
 
 /// Parses 1 to `max_digits` hexadecimal digits. Unlike `from_str_radix`, it accepts no sign.

@@ -18,8 +18,19 @@ use crate::archive::inventory::{Listing, OtherFile};
 use crate::archive::key::is_of_an_archive;
 use crate::blocking::{blocking, step};
 use crate::error::Error;
+use crate::wal::SystemIdentifier;
 
 impl Local {
+    /// Returns the clusters that have a directory, or a link to one, wherever it leads.
+    pub(in crate::archive) async fn systems(&self) -> Result<Vec<SystemIdentifier>, Error> {
+        let root = self.root().to_owned();
+        blocking(move || {
+            compare_down_to(&root, &root);
+            systems(&root)
+        })
+        .await
+    }
+
     /// Lists a directory, or the archive's own. One that does not exist is empty.
     pub(in crate::archive) async fn list(&self, directory: Option<&Key>) -> Result<Listing, Error> {
         let root = self.root().to_owned();
@@ -31,6 +42,25 @@ impl Local {
         })
         .await
     }
+}
+
+/// A directory that nobody may enter, and a link to what is not mounted, may hold files: they hide nothing else.
+fn systems(root: &Path) -> Result<Vec<SystemIdentifier>, Error> {
+    let cannot_list =
+        |error| failed_for_good(format!("cannot list {}", root.display()), root, Asked::List, error);
+    let mut systems = Vec::new();
+    for entry in read_dir(root).map_err(cannot_list)? {
+        step();
+        let entry = entry.map_err(cannot_list)?;
+        let Some(system) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let is_file = fs::metadata(entry.path()).is_ok_and(|found| !found.is_dir());
+        let is_gone =
+            || fs::symlink_metadata(entry.path()).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if !is_file && !is_gone() {
+            systems.push(system);
+        }
+    }
+    Ok(systems)
 }
 
 /// Names of staging files are left out, and names that are no text: no file of an archive has such a name.
@@ -106,6 +136,23 @@ mod tests {
         for nothing in [&b"none"[..], b"00000002.history"] {
             assert_eq!(list(&at(nothing), "").unwrap(), Listing::default());
         }
+    }
+
+    #[test]
+    fn a_cluster_out_of_reach_is_listed_and_hides_no_other() {
+        let temporary = tempfile::tempdir().unwrap();
+        let at = |name: &[u8]| temporary.path().join(OsStr::from_bytes(name));
+        for directory in [&b"7"[..], b"007", b"lost+found", b"0", b"\xFF", b"18446744073709551616"] {
+            fs::create_dir(at(directory)).unwrap();
+        }
+        fs::write(at(b"8"), "a file").unwrap();
+        symlink("7", at(b"9")).unwrap();
+        symlink("10", at(b"10")).unwrap();
+        symlink("/nowhere", at(b"11")).unwrap();
+        let mut found = systems(temporary.path()).unwrap();
+        found.sort_unstable();
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["7", "9", "10", "11"]);
+        assert!(systems(&at(b"none")).unwrap_err().report().contains("cannot list"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{Store, profile, settings};
 use crate::archive::url::{ArchiveUrl, Provider};
 use crate::archive::{Archive, Backend};
 use crate::error::{Error, ErrorKind};
+use crate::wal::SystemNames;
 
 /// An answer to a request.
 #[derive(Debug, Clone)]
@@ -72,7 +73,7 @@ impl Archive {
         let patience = client.client.impatience();
         let built = build_over(store_url, &resolved, &client, Issuer(client.clone()), patience)?;
         let store = Box::new(Store::of(store_url, &resolved, built));
-        Ok(Self { url: url.clone(), backend: Backend::Store(store) })
+        Ok(Self { url: url.clone(), names: SystemNames::default(), backend: Backend::Store(store) })
     }
 }
 

@@ -72,7 +72,7 @@ impl Status {
         let limit = TimeLimit::new(started, self.tool.within(settings.tool.timeout));
         let status = supervise(&limit, async |stop| {
             let request = StatusRequest {
-                system: self.tool.common.system_identifier,
+                system: settings.system,
                 beside: Beside {
                     data: self.tool.pgdata.clone().map(DataDirectory::named),
                     backup_directories: settings.keep.backup_dirs.clone(),

@@ -24,11 +24,7 @@ impl Backend for InAzurite {
         let environment: BTreeMap<String, String> =
             environment.into_iter().chain([patience]).map(|(name, value)| (name.to_owned(), value)).collect();
         let url = format!("az://wal/{}/{name}", Self::PREFIX).parse().unwrap();
-        ArchiveOptions {
-            url,
-            require_mount: false,
-            store: StoreOptions { environment, ..StoreOptions::default() },
-        }
+        ArchiveOptions::new(url, StoreOptions { environment, ..StoreOptions::default() })
     }
 
     fn put(&self, name: &str, files: &[(String, &[u8])]) {

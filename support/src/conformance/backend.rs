@@ -110,7 +110,7 @@ impl Backend for Directory {
         let path = self.0.path().join(name);
         fs::create_dir_all(&path).unwrap();
         let url = ArchiveUrl::Directory(path);
-        ArchiveOptions { url, require_mount: false, store: StoreOptions::default() }
+        ArchiveOptions::new(url, StoreOptions::default())
     }
 
     fn put(&self, name: &str, files: &[(String, &[u8])]) {
@@ -173,7 +173,7 @@ fn in_bucket(name: &str, environment: &[(&'static str, String)]) -> ArchiveOptio
     let environment: BTreeMap<String, String> =
         environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let store = StoreOptions { environment, ..StoreOptions::default() };
-    ArchiveOptions { url, require_mount: false, store }
+    ArchiveOptions::new(url, store)
 }
 
 /// Puts objects with the library's own client.

@@ -34,7 +34,7 @@ impl Backend for InGoogle {
         ];
         let file: BTreeMap<String, String> = settings.map(|(name, value)| (name.to_owned(), value)).into();
         let url = format!("gs://wal/{name}").parse().unwrap();
-        ArchiveOptions { url, require_mount: false, store: StoreOptions { file, ..StoreOptions::default() } }
+        ArchiveOptions::new(url, StoreOptions { file, ..StoreOptions::default() })
     }
 
     fn put(&self, name: &str, files: &[(String, &[u8])]) {

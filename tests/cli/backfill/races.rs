@@ -38,7 +38,7 @@ impl Race {
         pusher.data.file("pg_wal/00000002.history", "1\t0/500000\tno recovery target specified\n");
         succeeds(pusher.push(&name(1, 1)));
         let url = pusher.archive.url().parse().unwrap();
-        let options = ArchiveOptions { url, require_mount: false, store: StoreOptions::default() };
+        let options = ArchiveOptions::new(url, StoreOptions::default());
         let archive = Archive::open(&options).await.unwrap();
         Self { pusher, archive }
     }

@@ -100,7 +100,7 @@ impl Memory {
         let identity = Arc::as_ptr(&self.inner).addr();
         let objects = Objects { objects: Arc::new(self.clone()), identity };
         let store = StoreOptions { objects: Some(objects), ..StoreOptions::default() };
-        ArchiveOptions { url: ArchiveUrl::Store(url), require_mount: false, store }
+        ArchiveOptions::new(ArchiveUrl::Store(url), store)
     }
 
     /// Orders a fault. Of several for one request, the first order applies.
