@@ -1,5 +1,6 @@
 //! Tests of the documentation, the packaging and the structure of the sources.
 
+mod alerts;
 mod documentation;
 mod layers;
 mod packaging;
