@@ -18,6 +18,7 @@ pub mod configuration;
 pub mod damage;
 pub mod header;
 pub mod history;
+pub mod listings;
 pub mod manifest;
 pub mod names;
 pub mod packed;
@@ -26,7 +27,7 @@ mod requests;
 pub mod settings;
 
 /// The targets: the name of each, and the function that panics if bytes break its promise.
-pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+pub const TARGETS: [(&str, fn(&[u8])); 13] = [
     ("answers", answers::hold),
     ("backup", backup::hold),
     ("body", body::hold),
@@ -34,6 +35,7 @@ pub const TARGETS: [(&str, fn(&[u8])); 12] = [
     ("damage", damage::hold),
     ("header", header::hold),
     ("history", history::hold),
+    ("listings", listings::hold),
     ("manifest", manifest::hold),
     ("names", names::hold),
     ("packed", packed::hold),

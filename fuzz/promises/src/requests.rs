@@ -1,6 +1,8 @@
 //! Requests to an archive in a store that answers with chosen bytes, for the targets that look at such.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -22,9 +24,11 @@ pub(crate) enum Question {
     Surroundings,
     Lowest,
     Delete,
+    Versioning,
+    Retained,
 }
 
-pub(crate) const QUESTIONS: [(&str, Question); 8] = [
+pub(crate) const QUESTIONS: [(&str, Question); 10] = [
     ("create", Question::Create),
     ("taken", Question::Taken),
     ("holds", Question::Holds),
@@ -33,6 +37,8 @@ pub(crate) const QUESTIONS: [(&str, Question); 8] = [
     ("surroundings", Question::Surroundings),
     ("lowest", Question::Lowest),
     ("delete", Question::Delete),
+    ("versioning", Question::Versioning),
+    ("retained", Question::Retained),
 ];
 
 /// What was found out.
@@ -44,6 +50,8 @@ pub(crate) enum Found {
     Taken,
     /// The file does not exist.
     Nothing,
+    /// Nothing, which proves nothing.
+    Unknown,
     /// Files were deleted: those with these indices, of three.
     Gone(Vec<usize>),
 }
@@ -116,7 +124,26 @@ async fn asked(archive: &Archive, question: Question) -> Result<Found, Error> {
             gone.sort_unstable();
             Found::Gone(gone)
         }
+        Question::Versioning => match archive.versioning().await {
+            Some(found) if found.keeps || found.lock.is_some() => Found::Something,
+            _ => Found::Unknown,
+        },
+        Question::Retained => {
+            let retained = archive.retained(system, Duration::from_secs(5)).await?;
+            assert!(retained.files > 0 || (retained.bytes == 0 && retained.newest.is_none()), "{retained:?}");
+            if retained.files > 0 { Found::Something } else { Found::Unknown }
+        }
     })
+}
+
+/// Returns the complete segments in a listing of all that the archive has of the system.
+pub(crate) fn segments_listed(archive: &Archive) -> Result<BTreeSet<SegmentName>, Error> {
+    let inventory = runtime().block_on(archive.inventory(scene().0))?;
+    let segment = |file: &ArchivedFile| match file.name.wal() {
+        WalName::Segment(segment) => Some(segment),
+        _ => None,
+    };
+    Ok(inventory.files.iter().filter_map(segment).collect())
 }
 
 /// Checks that an error can be shown: it is one line, and does not contain a secret. Returns the line.

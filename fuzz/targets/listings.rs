@@ -1,0 +1,4 @@
+//! See `promises::listings`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| promises::listings::hold(data));
