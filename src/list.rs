@@ -62,6 +62,9 @@ pub struct ListedTimeline {
 pub async fn list(archive: &Archive, request: ListRequest, work: &Work<'_>) -> Result<Listed, Error> {
     let listing = catalog(archive, request.system, request.reading);
     let catalog = work.unless_stopped(listing, "stopped before all was listed").await?;
+    for link in &catalog.inventory.links {
+        tracing::warn!("{}/{} is a symbolic link; {}", archive.url(), link.key, link.advice());
+    }
     Ok(Listed { catalog, request })
 }
 

@@ -3,10 +3,10 @@
 //! Each use states the durability, the permissions, and what happens to an existing file. Archived files are published
 //! in another way: see `archive/local/staging.rs`.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, FileType, Metadata, Permissions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
@@ -120,7 +120,7 @@ pub(crate) fn link_open_file_at(file: &File, directory: impl AsFd, path: &Path) 
 
 /// Flushes a file, or the names in a directory, to disk.
 pub(crate) fn flush(path: &Path) -> io::Result<()> {
-    let file = File::open(path)?;
+    let file = open_at_once(path)?;
     match file.sync_all() {
         Err(error) if cannot_be_flushed(&error) && file.metadata().is_ok_and(|found| found.is_dir()) => {
             Ok(())
@@ -135,16 +135,85 @@ pub(crate) fn cannot_be_flushed(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::BADF))
 }
 
+/// What is under the name of a file, and is none.
+#[derive(Debug, thiserror::Error)]
+#[error("it is {0}, not a regular file")]
+struct NotRegular(&'static str);
+
+impl From<NotRegular> for io::Error {
+    fn from(other: NotRegular) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, other)
+    }
+}
+
+/// Returns `true` if something was not opened because it is no regular file.
+pub(crate) fn is_not_regular(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
+}
+
+/// Checks that it is a regular file.
+pub(crate) fn check_regular(found: FileType) -> io::Result<()> {
+    if found.is_file() {
+        return Ok(());
+    }
+    let name = if found.is_dir() {
+        "a directory"
+    } else if found.is_fifo() {
+        "a named pipe"
+    } else if found.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(NotRegular(name).into())
+}
+
 /// Opens a regular file for reading. Anything else is an error at once: opening a pipe would wait for somebody who writes, and a
 /// device may have no end.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    open_with_metadata(path).map(|(file, _)| file)
+}
+
+/// Does the same as [`open_regular`], and returns what the open file is.
+pub(crate) fn open_with_metadata(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = open_at_once(path)?;
+    let found = file.metadata()?;
+    check_regular(found.file_type())?;
+    Ok((file, found))
+}
+
+/// Opens whatever it is, without waiting for anybody.
+fn open_at_once(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = match open(path, flags | OFlags::NONBLOCK, Mode::empty()) {
+        // Sockets, and devices without a driver.
+        Err(Errno::NXIO) => {
+            check_regular(std::fs::metadata(path)?.file_type())?;
+            Err(Errno::NXIO)
+        }
+        // A file server has leased the file to a client, and gets it back from there.
+        Err(Errno::WOULDBLOCK) if std::fs::metadata(path)?.is_file() => open(path, flags, Mode::empty()),
+        opened => opened,
+    };
+    Ok(File::from(opened?))
+}
+
+/// Reads a regular file that has at most so many bytes.
+pub(crate) fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, found) = open_with_metadata(path)?;
+    // One more, so that the end is noticed without another buffer.
+    let expected = usize::try_from(found.len().min(most)).unwrap_or(0).saturating_add(1);
+    let mut content = Vec::with_capacity(expected);
+    file.take(most.saturating_add(1)).read_to_end(&mut content)?;
+    if content.len() as u64 > most {
+        return Err(io::Error::other(format!("it has more than {most} bytes")));
     }
+    Ok(content)
+}
+
+/// Does the same as [`read_regular`] for a text.
+pub(crate) fn read_regular_text(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read_regular(path, most)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Returns the directory of a path, `.` for a bare file name.
@@ -239,12 +308,36 @@ mod tests {
         let path = temporary.path().join("file");
         fs::write(&path, "content").unwrap();
         assert_eq!(io::read_to_string(open_regular(&path).unwrap()).unwrap(), "content");
-        let pipe = temporary.path().join("pipe");
+        let [pipe, socket, none] = ["pipe", "socket", "none"].map(|name| temporary.path().join(name));
         rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
-        for other in [&pipe, temporary.path(), Path::new("/dev/zero")] {
-            assert_eq!(open_regular(other).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        for (other, what) in [
+            (&*pipe, "a named pipe"),
+            (&*socket, "a socket"),
+            (temporary.path(), "a directory"),
+            (Path::new("/dev/zero"), "a device"),
+        ] {
+            for error in [open_regular(other).unwrap_err(), read_regular(other, 9).unwrap_err()] {
+                assert_eq!(error.to_string(), format!("it is {what}, not a regular file"));
+                assert_eq!((error.kind(), is_not_regular(&error)), (io::ErrorKind::InvalidInput, true));
+            }
         }
-        assert_eq!(open_regular(&temporary.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        flush(&pipe).unwrap_err();
+        let error = open_regular(&none).unwrap_err();
+        assert_eq!((error.kind(), is_not_regular(&error)), (io::ErrorKind::NotFound, false));
+    }
+
+    #[test]
+    fn no_more_is_read_than_may_be() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("file");
+        fs::write(&path, "content").unwrap();
+        assert_eq!(read_regular(&path, 7).unwrap(), b"content");
+        assert_eq!(read_regular(&path, 6).unwrap_err().to_string(), "it has more than 6 bytes");
+        // Files of the kernel's have no size.
+        assert!(!read_regular_text(Path::new("/proc/self/status"), 1 << 20).unwrap().is_empty());
+        fs::write(&path, b"\xFF").unwrap();
+        assert_eq!(read_regular_text(&path, 9).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use object_store::{ListResult, ObjectMeta};
 use super::failure::Asked;
 use super::held::is_empty;
 use super::key::{self, Kind};
-use super::{Archive, ArchivedName, Backend};
+use super::{Archive, ArchivedName, Backend, LinkedDirectory};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
@@ -90,6 +90,8 @@ pub struct Inventory {
     pub unknown: Vec<OtherFile>,
     /// Empty segment directories.
     pub empty: Vec<OtherFile>,
+    /// Directories that are symbolic links.
+    pub links: Vec<LinkedDirectory>,
 }
 
 impl Inventory {
@@ -118,6 +120,14 @@ impl Archive {
         };
         systems.sort_unstable();
         Ok(systems)
+    }
+
+    /// Returns the directories of a cluster that are symbolic links: no push and no prune changes anything behind one.
+    pub async fn links(&self, system: SystemIdentifier) -> Vec<LinkedDirectory> {
+        match &self.backend {
+            Backend::Local(local) => local.links(system).await,
+            Backend::Store(_) => Vec::new(),
+        }
     }
 
     /// Returns the only cluster that has files in the archive.

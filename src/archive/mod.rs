@@ -46,7 +46,7 @@ use failure::RequestFailure;
 pub use held::Held;
 pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
-pub use local::{Abilities, Way};
+pub use local::{Abilities, LinkedDirectory, Way};
 pub use name::{ArchivedName, Mismatch};
 pub use place::StorePlace;
 pub use probe::{Conditions, Probe};
@@ -239,6 +239,9 @@ impl Archive {
         name: impl Into<ArchivedName>,
     ) -> Result<bool, Error> {
         let key = key::key(system, name.into());
+        if let Backend::Local(local) = &self.backend {
+            return local.holds(&key).await;
+        }
         let found = self.objects().head(&key).await;
         step();
         match found {

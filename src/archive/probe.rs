@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutMode};
+use tokio_util::sync::CancellationToken;
 
 use super::failure::{Asked, RequestFailure};
 use super::{Archive, Backend, Created};
@@ -118,6 +119,11 @@ impl Probe<'_> {
 
     /// Removes the file.
     pub async fn remove(&self) -> Result<(), Error> {
+        if let Backend::Local(local) = &self.archive.backend {
+            // As archived files are deleted: through no link.
+            let stop = CancellationToken::new();
+            return local.delete(vec![self.key.clone()], &stop, &mut |_| {}).await;
+        }
         let removed = match self.archive.objects().delete(&self.key).await {
             // By another check.
             Err(object_store::Error::NotFound { .. }) => Ok(()),

@@ -1,6 +1,6 @@
 //! Check that the archive still has a file archived earlier, which an acknowledgement leaves open.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 
 use object_store::path::Path as Key;
@@ -23,8 +23,13 @@ pub struct StoredFile {
 
 impl StoredFile {
     /// Returns `true` if the file has that size, and a header with that cluster, name and content.
-    fn is(self, file: File, system: SystemIdentifier, name: WalName) -> io::Result<bool> {
-        if file.metadata()?.len() != self.bytes {
+    fn is(
+        self,
+        (file, found): (File, Metadata),
+        system: SystemIdentifier,
+        name: WalName,
+    ) -> io::Result<bool> {
+        if found.len() != self.bytes {
             return Ok(false);
         }
         let same = |header: &Header| {
@@ -88,7 +93,7 @@ fn in_directory(
     stored: StoredFile,
 ) -> Result<bool, Error> {
     let found = local::open_file(root, key).and_then(|file| match file {
-        Some(file) => stored.is(file, system, name),
+        Some(opened) => stored.is(opened, system, name),
         None => Ok(false),
     });
     found.map_err(|error| {

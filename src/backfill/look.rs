@@ -1,6 +1,6 @@
 //! Inspection of the files in `pg_wal`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader, ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use crate::wal::{
     BackupHistory, LONG_HEADER_BYTES, LongPageHeader, PageError, RecordWalk, RecordsEnd, SegmentName,
     SystemIdentifier, TimelineHistory, WalName,
 };
+use crate::whole_file::open_regular;
 
 /// The `pg_wal` directory of a server.
 #[derive(Debug, Clone)]
@@ -57,8 +58,8 @@ impl PgWal {
     /// Reads a text file; `None` if it has disappeared.
     pub(super) fn text(&self, name: WalName) -> Result<Option<Vec<u8>>, Error> {
         let mut text = Vec::new();
-        let read =
-            File::open(self.path(name)).and_then(|file| file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut text));
+        let read = open_regular(&self.path(name))
+            .and_then(|file| file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut text));
         self.unless_gone(name, read.map(|_| text))
     }
 
@@ -158,7 +159,7 @@ impl PgWal {
     /// Continues a walk through a segment; returns `false` if the segment has disappeared.
     fn walk_on(&self, walk: &mut RecordWalk, name: SegmentName) -> Result<bool, Error> {
         let wal = WalName::Segment(name);
-        let Some(file) = self.unless_gone(wal, File::open(self.path(wal)))? else { return Ok(false) };
+        let Some(file) = self.unless_gone(wal, open_regular(&self.path(wal)))? else { return Ok(false) };
         let mut file = BufReader::with_capacity(1 << 18, file);
         let mut page = vec![0; walk.page_bytes()];
         while !walk.has_ended() {
@@ -175,7 +176,7 @@ impl PgWal {
     fn beginning(&self, name: SegmentName) -> Result<Option<Vec<u8>>, Error> {
         let wal = WalName::Segment(name);
         let mut beginning = Vec::new();
-        let read = File::open(self.path(wal))
+        let read = open_regular(&self.path(wal))
             .and_then(|file| file.take(LONG_HEADER_BYTES as u64).read_to_end(&mut beginning));
         self.unless_gone(wal, read.map(|_| beginning))
     }

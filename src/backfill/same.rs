@@ -4,7 +4,6 @@
 //! must not be mixed, so the files on both sides of each hole are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 
 use super::Missing;
 use super::decision::decide;
@@ -18,6 +17,7 @@ use crate::frame::Digest;
 use crate::push::Fence;
 use crate::spool::FileIdentity;
 use crate::wal::{SystemIdentifier, TimelineId, WalName};
+use crate::whole_file::open_regular;
 
 /// The archive and the `pg_wal` to compare.
 pub(super) struct Both<'a> {
@@ -146,7 +146,7 @@ fn digest_of_complete(wal: &PgWal, name: WalName) -> Result<Option<Digest>, Erro
     let seen = wal.look(name)?;
     let (Ok(()), Some((identity, _))) = (decide(&seen.look), seen.file) else { return Ok(None) };
     let path = wal.path(name);
-    let read = File::open(&path).and_then(|file| {
+    let read = open_regular(&path).and_then(|file| {
         let mut digest = blake3::Hasher::new();
         digest.update_reader(file)?;
         let unchanged = FileIdentity::from(&std::fs::metadata(&path)?) == identity;

@@ -1,7 +1,6 @@
 //! Checks that the server's own commands use the archive that was given.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -10,6 +9,7 @@ use super::{CheckFinding, Outcome};
 use crate::archive::{ArchiveOptions, Sameness};
 use crate::cluster::{DataDirectory, ServerSettings};
 use crate::error::Error;
+use crate::whole_file::open_regular;
 
 /// Maximum size of a script that is looked at, in bytes.
 const MOST_OF_A_SCRIPT: u64 = 1 << 16;
@@ -65,8 +65,7 @@ impl Setting {
 /// Returns `true` if a program in the command is a script that holds the name of `program`.
 fn is_wrapper(command: &str, program: &str) -> bool {
     programs(command).iter().any(|path| {
-        let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
-        let text = is_file.then(|| File::open(path).ok()).flatten().and_then(|file| {
+        let text = open_regular(path.as_ref()).ok().and_then(|file| {
             let mut text = Vec::new();
             file.take(MOST_OF_A_SCRIPT).read_to_end(&mut text).ok().map(|_| text)
         });

@@ -8,6 +8,7 @@ mod archiver;
 mod command;
 mod destination;
 mod keeping;
+mod links;
 mod mounts;
 mod place;
 mod policy;
@@ -139,6 +140,9 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     archive::check(&archive, request.restore_only, limit, &mut findings).await;
     if findings.iter().any(|finding| finding.name == "archive" && finding.outcome != Outcome::Fail) {
         place::check(&archive, local.clone(), request.restore_only, &mut findings).await;
+        if !request.restore_only {
+            links::check(&archive, &mut findings).await;
+        }
     }
     let commands = Commands { archive: options.clone(), data: local, resolve: request.resolve };
     let data = request.data.clone().filter(|_| request.restore);

@@ -18,6 +18,7 @@ use crate::wal::{
     control_file_says_recovery, restart_point_of_control_file, segment_size_of_control_file,
     system_identifier_of_control_file,
 };
+use crate::whole_file::{open_regular, read_regular, read_regular_text};
 
 pub use caller::Caller;
 pub use own_wal::{breaks_off, held_after, histories, holds_segment};
@@ -42,6 +43,12 @@ pub enum RecoveryMode {
 /// First version in which empty files, instead of `recovery.conf`, select recovery. It refuses to start with a
 /// `recovery.conf`.
 const FIRST_VERSION_WITH_SIGNAL_FILES: u32 = 12;
+
+/// Name of a running server's lock file.
+const LOCK_FILE: &str = "postmaster.pid";
+
+/// Maximum size in bytes of a file that is read whole: more than any configuration has.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Value of `recovery_target_timeline`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +170,7 @@ impl DataDirectory {
     /// Reads the start of `pg_control`; `None` if the file does not exist.
     pub fn control(&self) -> std::io::Result<Option<Vec<u8>>> {
         let mut beginning = Vec::new();
-        match fs::File::open(self.control_file()) {
+        match open_regular(&self.control_file()) {
             Ok(file) => {
                 file.take(CONTROL_FILE_BYTES as u64).read_to_end(&mut beginning).map(|_| Some(beginning))
             }
@@ -178,7 +185,7 @@ impl DataDirectory {
         let found = fs::metadata(path).map_err(|error| {
             Error::new(ErrorKind::Local, format!("cannot look at {}", path.display())).because(error)
         })?;
-        let lock = fs::read_to_string(self.0.join("postmaster.pid")).unwrap_or_default();
+        let lock = read_regular_text(&self.0.join(LOCK_FILE), MAX_BYTES).unwrap_or_default();
         // PID, directory and start time. The lines after those change while the server runs.
         let mut lines = lock.lines();
         let (process, started) = (lines.next().unwrap_or("none"), lines.nth(1).unwrap_or("never"));
@@ -212,7 +219,7 @@ impl DataDirectory {
 
     /// Reads the mode as versions up to 11 do; `None` if the file does not exist.
     fn by_recovery_conf(&self) -> Option<RecoveryMode> {
-        match fs::read(self.0.join("recovery.conf")) {
+        match read_regular(&self.0.join("recovery.conf"), MAX_BYTES) {
             Ok(text) if standby_mode_is_on(&String::from_utf8_lossy(&text)) => Some(RecoveryMode::Standby),
             Err(error) if error.kind() == IoErrorKind::NotFound => None,
             _ => Some(RecoveryMode::Recovery),
@@ -221,7 +228,7 @@ impl DataDirectory {
 
     /// Returns 15 for 15.4, and 9 for 9.6.
     fn major_version(&self) -> Option<u32> {
-        let text = fs::read_to_string(self.0.join("PG_VERSION")).ok()?;
+        let text = read_regular_text(&self.0.join("PG_VERSION"), MAX_BYTES).ok()?;
         text.trim().split('.').next()?.parse().ok()
     }
 
@@ -240,7 +247,7 @@ impl DataDirectory {
             return None;
         }
         // In a base backup that was never started, this file has the start; its `pg_control` may be newer.
-        if let Ok(label) = fs::read(self.0.join("backup_label"))
+        if let Ok(label) = read_regular(&self.0.join("backup_label"), MAX_BYTES)
             && let Ok(label) = BackupLabel::parse(&label)
         {
             return Some((label.start_segment.timeline(), label.start));
@@ -257,7 +264,7 @@ impl DataDirectory {
     /// Returns `true` if the server is shutting down. It may keep working while clients stay connected.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        let lock = fs::read_to_string(self.0.join("postmaster.pid")).unwrap_or_default();
+        let lock = read_regular_text(&self.0.join(LOCK_FILE), MAX_BYTES).unwrap_or_default();
         lock.lines().nth(7).is_some_and(|status| status.trim() == "stopping")
     }
 }

@@ -3,7 +3,7 @@
 //! Names there prove nothing: the server renames old files to future segments for reuse, without changing their
 //! content. A segment counts as present only if its first page belongs to it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use crate::wal::{
     LONG_HEADER_BYTES, LongPageHeader, RecordWalk, RecordsEnd, SegmentName, SystemIdentifier,
     TimelineHistory, TimelineId, WalName,
 };
+use crate::whole_file::{open_regular, open_with_metadata};
 
 /// Maximum size of a history file in bytes. A longer file is ignored.
 const MAX_HISTORY_BYTES: u64 = 1 << 20;
@@ -20,8 +21,8 @@ const MAX_HISTORY_BYTES: u64 = 1 << 20;
 #[must_use]
 pub fn holds_segment(wal: &Path, system: SystemIdentifier, segment: SegmentName) -> bool {
     let read = || -> io::Result<(Vec<u8>, u64)> {
-        let file = File::open(wal.join(segment.to_string()))?;
-        let bytes = file.metadata()?.len();
+        let (file, found) = open_with_metadata(&wal.join(segment.to_string()))?;
+        let bytes = found.len();
         let mut beginning = Vec::new();
         file.take(LONG_HEADER_BYTES as u64).read_to_end(&mut beginning)?;
         Ok((beginning, bytes))
@@ -49,7 +50,7 @@ pub fn held_after(wal: &Path, system: SystemIdentifier, segment: SegmentName) ->
 #[must_use]
 pub fn breaks_off(wal: &Path, segment: SegmentName) -> bool {
     let walk = || -> Option<RecordWalk> {
-        let mut file = BufReader::with_capacity(1 << 18, File::open(wal.join(segment.to_string())).ok()?);
+        let mut file = BufReader::with_capacity(1 << 18, open_regular(&wal.join(segment.to_string())).ok()?);
         let mut beginning = Vec::new();
         file.by_ref().take(LONG_HEADER_BYTES as u64).read_to_end(&mut beginning).ok()?;
         let mut walk = RecordWalk::new(&beginning, segment.timeline())?;
@@ -80,10 +81,6 @@ pub fn histories(wal: &Path) -> Vec<(TimelineId, TimelineHistory)> {
 
 fn read_history(path: &Path, timeline: TimelineId) -> Option<TimelineHistory> {
     let mut content = Vec::new();
-    // Opening a named pipe would block until a writer opens it.
-    if !fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
-    File::open(path).ok()?.take(MAX_HISTORY_BYTES).read_to_end(&mut content).ok()?;
+    open_regular(path).ok()?.take(MAX_HISTORY_BYTES).read_to_end(&mut content).ok()?;
     TimelineHistory::parse(timeline, &content).ok()
 }

@@ -9,7 +9,8 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use super::DataDirectory;
+use super::{DataDirectory, LOCK_FILE, MAX_BYTES};
+use crate::whole_file::read_regular_text;
 
 impl DataDirectory {
     /// Returns the owner of the directory, by number. A server starts only as that user.
@@ -21,14 +22,16 @@ impl DataDirectory {
     /// Returns `true` if a server has left its lock file there, as one does that runs.
     #[must_use]
     pub fn has_lock(&self) -> bool {
-        self.path().join("postmaster.pid").exists()
+        self.path().join(LOCK_FILE).exists()
     }
 
     /// Returns `true` unless the server that left the lock file has ended, as after a crash. One that cannot be told counts as
     /// running.
     #[must_use]
     pub fn seems_served(&self) -> bool {
-        let Ok(lock) = fs::read_to_string(self.path().join("postmaster.pid")) else { return self.has_lock() };
+        let Ok(lock) = read_regular_text(&self.path().join(LOCK_FILE), MAX_BYTES) else {
+            return self.has_lock();
+        };
         // A negative number is that of a server in single-user mode.
         let process = lock.lines().next().and_then(|line| line.trim().parse().ok()).map(i32::wrapping_abs);
         let Some(process) = process.filter(|process| *process > 0) else { return true };
@@ -44,7 +47,7 @@ impl DataDirectory {
     /// server runs here, or this user may not look.
     #[must_use]
     pub fn environment(&self) -> Option<BTreeMap<String, String>> {
-        let lock = fs::read_to_string(self.path().join("postmaster.pid")).ok()?;
+        let lock = read_regular_text(&self.path().join(LOCK_FILE), MAX_BYTES).ok()?;
         let process: u32 = lock.lines().next()?.trim().parse().ok()?;
         let process = PathBuf::from(format!("/proc/{process}"));
         // Its lock file may be older than the process: a server works in its data directory.
@@ -77,7 +80,7 @@ mod tests {
             .spawn()
             .unwrap();
         let lock = |process: u32| {
-            fs::write(temporary.path().join("postmaster.pid"), format!("{process}\n/data\n")).unwrap();
+            fs::write(temporary.path().join(LOCK_FILE), format!("{process}\n/data\n")).unwrap();
         };
         lock(server.id());
         let is_empty =
@@ -93,7 +96,7 @@ mod tests {
         server.kill().unwrap();
         server.wait().unwrap();
         assert!(!data.seems_served(), "it has crashed");
-        fs::write(temporary.path().join("postmaster.pid"), "").unwrap();
+        fs::write(temporary.path().join(LOCK_FILE), "").unwrap();
         assert!(data.seems_served(), "unknown");
         assert_eq!(environment.unwrap()["WALKEEP_ARCHIVE"], "/a=b");
         assert_eq!(of_another, None, "it works elsewhere");

@@ -7,7 +7,9 @@ use std::fs;
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::MAX_BYTES;
 use crate::error::{Error, ErrorKind};
+use crate::whole_file::{read_regular, read_regular_text};
 
 /// Maximum depth of includes; the server's own limit.
 const MAX_DEPTH: usize = 10;
@@ -39,7 +41,7 @@ pub(super) fn read_recovery_conf(data: &Path) -> Result<ServerSettings, Error> {
 
 /// Returns the path of `postgresql.conf`. Debian keeps it elsewhere, which the options of the last start show.
 pub(super) fn configuration_file(data: &Path) -> PathBuf {
-    let started = fs::read_to_string(data.join("postmaster.opts")).unwrap_or_default();
+    let started = read_regular_text(&data.join("postmaster.opts"), MAX_BYTES).unwrap_or_default();
     let given = started.split('"').find_map(|argument| {
         argument.strip_prefix("config_file=").or_else(|| argument.strip_prefix("--config_file="))
     });
@@ -51,7 +53,7 @@ fn read_file(path: &Path, settings: &mut ServerSettings, depth: usize) -> Result
     if depth > MAX_DEPTH {
         return Err(cannot_read().because("too many files include each other"));
     }
-    let text = fs::read(path).map_err(|error| cannot_read().because(error))?;
+    let text = read_regular(path, MAX_BYTES).map_err(|error| cannot_read().because(error))?;
     let beside = path.parent().unwrap_or(Path::new(""));
     for (name, value) in String::from_utf8_lossy(&text).lines().filter_map(setting) {
         match name.as_str() {

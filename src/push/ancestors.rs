@@ -27,6 +27,7 @@ use crate::wal::{
     Ancestor, LONG_HEADER_BYTES, LongPageHeader, Lsn, SegmentName, SegmentSize, SystemIdentifier,
     TimelineHistory, WalName,
 };
+use crate::whole_file::{open_regular, open_with_metadata};
 
 /// Number of names asked for at a time.
 const AT_ONCE: usize = 16;
@@ -156,7 +157,7 @@ fn waiting(request: &PushRequest) -> Vec<Vec<Waiting>> {
 
 fn history(request: &PushRequest) -> Option<TimelineHistory> {
     let mut content = Vec::new();
-    fs::File::open(&request.path).ok()?.take(MAX_TEXT_BYTES).read_to_end(&mut content).ok()?;
+    open_regular(&request.path).ok()?.take(MAX_TEXT_BYTES).read_to_end(&mut content).ok()?;
     TimelineHistory::parse(request.name.timeline(), &content).ok()
 }
 
@@ -219,8 +220,8 @@ fn first_segment(request: &PushRequest) -> Option<First> {
     let size = request.caller.data().segment_size()?;
     let segment = SegmentName::containing(request.name.timeline(), begins_at, size)?;
     let (name, start) = (WalName::Segment(segment), segment.start(size)?);
-    let mut file = fs::File::open(beside(&request.path, name)).ok()?;
-    let bytes = file.metadata().ok()?.len();
+    let (mut file, found) = open_with_metadata(&beside(&request.path, name)).ok()?;
+    let bytes = found.len();
     let mut page = Vec::new();
     (&mut file).take(LONG_HEADER_BYTES as u64).read_to_end(&mut page).ok()?;
     let is_own = LongPageHeader::parse(&page).is_ok_and(|page| page.check(segment, bytes).is_ok());

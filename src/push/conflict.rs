@@ -13,6 +13,7 @@ use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
 use crate::frame::{Archived, FrameError, Header};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, WalName};
+use crate::whole_file::open_regular;
 
 pub(super) const FIND_OUT: &str = "neither was changed; delete nothing, restart nothing in recovery, and find out which of the two is right, and whether two servers \
      share the archive: see \"Two servers, one name\" in guide/conflict.md";
@@ -58,6 +59,10 @@ pub(super) async fn compare_if_there(
 ) -> Result<Option<Held>, Error> {
     let theirs = match archive.fetch(ours.system_identifier, name).await {
         Err(error) if error.kind() == ErrorKind::Absent => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            let what = format!("the archive already holds what is not {}", path.display());
+            return Err(error.so(what).of_kind(ErrorKind::Conflict).hint(MOVE_IT_AWAY));
+        }
         theirs => theirs?,
     };
     let Fetched { reader, stored_size, location, transfer: _transfer } = theirs;
@@ -191,7 +196,7 @@ pub(super) async fn same_bytes(
     let _transfer = fetched.transfer.take();
     let path = path.to_owned();
     let counting = blocking(move || {
-        let mut same = SameAs { file: File::open(path).ok()?, bytes: 0, differs: false };
+        let mut same = SameAs { file: open_regular(&path).ok()?, bytes: 0, differs: false };
         Archived::open(fetched.reader, fetched.stored_size).ok()?.on_one_thread().decode(&mut same).ok()?;
         Some(same.bytes)
     });

@@ -41,6 +41,7 @@ use crate::wal::{
     BackupHistory, LONG_HEADER_BYTES, LongPageHeader, Pages, SegmentSize, SystemIdentifier, TimelineHistory,
     WalName,
 };
+use crate::whole_file::{is_not_regular, open_with_metadata};
 
 use ahead::{Fate, take_along};
 pub use ahead::{LookAhead, TakenAlong};
@@ -308,14 +309,12 @@ fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> 
     let PushRequest { path, name, .. } = request;
     let cannot_read = cannot_read(path);
     let refuse = |why: String| unacceptable(path, &why);
-    // Before it is opened, because opening a named pipe would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(&cannot_read)?;
-    if !metadata.is_file() {
-        return Err(refuse("it is not a regular file".to_owned()));
-    }
-    let (size, identity) = (metadata.len(), FileIdentity::from(&metadata));
+    let opened = open_with_metadata(path);
+    let (mut file, found) = opened.map_err(|error| {
+        if is_not_regular(&error) { refuse(error.to_string()) } else { cannot_read(error) }
+    })?;
+    let (size, identity) = (found.len(), FileIdentity::from(&found));
     limit.allow_for(size);
-    let mut file = File::open(path).map_err(&cannot_read)?;
     let mut checked = Vec::new();
     let (system, wal_magic, pages) = match name.segment() {
         Some(segment) => {

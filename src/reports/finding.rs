@@ -41,6 +41,8 @@ pub enum FindingKind {
     Astray,
     /// A file unknown to walkeep.
     UnknownFile,
+    /// A directory is a symbolic link, through which nothing is written or deleted.
+    Link,
     /// A staging file of a killed push.
     Leftover,
     /// The WAL written now cannot be recovered.

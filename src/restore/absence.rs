@@ -4,7 +4,6 @@
 //! contains files of this cluster. A missing segment must be the end of the WAL and no gap. [`crate::coverage`]
 //! decides; this module collects the facts, cheapest first, and words the result.
 
-use std::fs;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,10 +16,11 @@ use crate::blocking::blocking;
 use crate::cluster::{RecoveryMode, TargetTimeline, breaks_off, held_after, histories, holds_segment};
 use crate::coverage::{Absence, Evidence, MissingSegment, Way};
 use crate::error::{Error, ErrorKind};
+use crate::frame::MAX_TEXT_BYTES;
 use crate::wal::{
     BackupLabel, SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName,
 };
-use crate::whole_file::directory_of;
+use crate::whole_file::{directory_of, read_regular};
 
 /// Time after the arrival of a later segment during which a missing one may still arrive. A push archives several files
 /// concurrently and publishes each when it is ready; a file that failed is retried by its own call.
@@ -173,7 +173,7 @@ impl OwnFacts {
             return Self::default();
         }
         let wal = directory_of(&request.path).to_owned();
-        let label = fs::read(data.path().join("backup_label")).ok();
+        let label = read_regular(&data.path().join("backup_label"), MAX_TEXT_BYTES).ok();
         Self {
             is_standby: data.recovery_mode() == RecoveryMode::Standby,
             has_segment: holds_segment(&wal, system, segment)

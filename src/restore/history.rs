@@ -10,7 +10,7 @@ use super::target::{cannot_write, publish, stage};
 use crate::error::Error;
 use crate::frame::MAX_TEXT_BYTES;
 use crate::wal::{TimelineHistory, TimelineId, WalName};
-use crate::whole_file::directory_of;
+use crate::whole_file::{directory_of, open_regular};
 
 /// Returns `true` for the history file of the first timeline, which has no parents and so no such file.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn restore_own_history(name: WalName, path: &Path) -> Result<bool, Error> {
     if path.file_name().is_some_and(|file_name| *file_name == *own) {
         return Ok(false);
     }
-    let Ok(file) = std::fs::File::open(directory.join(own)) else { return Ok(false) };
+    let Ok(file) = open_regular(&directory.join(own)) else { return Ok(false) };
     let mut content = Vec::new();
     let read = file.take(MAX_TEXT_BYTES).read_to_end(&mut content);
     if read.is_err() || TimelineHistory::parse(timeline, &content).is_err() {

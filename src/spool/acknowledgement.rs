@@ -8,7 +8,7 @@
 //! archive where asking takes a connection.
 
 use std::fs::{self, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use super::{LEFT, Moment, Spool};
 use crate::archive::StoredFile;
 use crate::wal::WalName;
+use crate::whole_file::read_regular_text;
 
 /// Maximum size of an acknowledgement in bytes.
 const MAX_BYTES: u64 = 1_024;
@@ -112,9 +113,7 @@ impl Spool {
     /// Returns the acknowledgement of this very file.
     #[must_use]
     pub fn acknowledgement(&self, name: WalName, file: &FileIdentity) -> Option<Acknowledgement> {
-        let found = fs::File::open(self.path_of(name)).ok()?;
-        let mut text = String::new();
-        found.take(MAX_BYTES).read_to_string(&mut text).ok()?;
+        let text = read_regular_text(&self.path_of(name), MAX_BYTES).ok()?;
         Acknowledgement::parse(&text, name, file)
     }
 
@@ -171,6 +170,16 @@ mod tests {
     }
 
     const SEGMENT: &str = "000000010000000000000001";
+
+    #[test]
+    fn a_pipe_in_its_place_is_none_and_not_waited_for() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (spool, file, _) = acknowledged(temporary.path());
+        let note = spool.path_of(name(SEGMENT));
+        fs::remove_file(&note).unwrap();
+        nix::unistd::mkfifo(&note, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(spool.acknowledgement(name(SEGMENT), &identity(&file)), None);
+    }
 
     #[test]
     fn an_acknowledgement_is_of_one_name_and_one_unchanged_file() {

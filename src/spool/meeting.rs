@@ -6,7 +6,7 @@
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -48,8 +48,11 @@ impl Drop for Meeting {
 impl Spool {
     /// Opens the meeting point; `None` while another prefetcher has it.
     pub fn meet(&self) -> io::Result<Option<Meeting>> {
-        let lock =
-            File::options().write(true).create(true).truncate(false).open(self.directory.join(LOCK))?;
+        // Without a wait for a reader, if it is a pipe.
+        let at_once = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).custom_flags(at_once);
+        let lock = options.open(self.directory.join(LOCK))?;
         if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             let error = io::Error::from(error);
             return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };

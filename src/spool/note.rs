@@ -5,12 +5,13 @@
 //! those from the future are therefore ignored. A note is not flushed, because the run that it belongs to ends with
 //! the machine.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::{LEFT, Spool};
+use crate::whole_file::open_with_metadata;
 
 /// Maximum size of a note in bytes.
 const MAX_BYTES: u64 = 4_096;
@@ -40,8 +41,8 @@ impl Spool {
     /// Returns the note on `subject` from this run of the server.
     #[must_use]
     pub fn noted(&self, subject: &str, run: &str, now: SystemTime) -> Option<Note> {
-        let file = File::open(self.note_about(subject)).ok()?;
-        let age = now.duration_since(file.metadata().ok()?.modified().ok()?).ok()?;
+        let (file, found) = open_with_metadata(&self.note_about(subject)).ok()?;
+        let age = now.duration_since(found.modified().ok()?).ok()?;
         let mut found = String::new();
         file.take(MAX_BYTES).read_to_string(&mut found).ok()?;
         let text = found.lines().nth(2)?;
@@ -71,6 +72,14 @@ mod tests {
 
     fn text(note: Option<Note>) -> Option<String> {
         note.map(|note| note.text)
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_is_none_and_not_waited_for() {
+        let temporary = tempfile::tempdir().unwrap();
+        let spool = spool(temporary.path());
+        nix::unistd::mkfifo(&spool.note_about("archive"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(spool.noted("archive", "1.2", SystemTime::now()), None);
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub async fn ask_if_any(
     if newest.is_empty() && histories.is_empty() && backups.is_empty() && unreadable.is_empty() {
         return Ok(None);
     }
+    for link in archive.links(system).await {
+        tracing::warn!("{}/{} is a symbolic link; {}", archive.url(), link.key, link.advice());
+    }
     let mut unreadable: Vec<String> =
         unreadable.iter().map(|(name, error)| format!("{name}: {}", error.report())).collect();
     let prune = report(archive, reading, async || PruneReport::read(archive, system).await).await;

@@ -9,7 +9,7 @@ use crate::archive::{Archive, ArchivedName, Fetched, Mismatch};
 use crate::archived_file::{Beginning, check_content, header_of, unusable};
 use crate::blocking::blocking;
 use crate::catalog::Reading;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, chain, joined};
 use crate::frame::{Archived, FrameError};
 use crate::reports::FindingKind;
 use crate::wal::{LongPageHeader, SegmentSize, SystemIdentifier, TimelineId, WalName};
@@ -76,6 +76,10 @@ async fn attempt(
                 return Err(Error::new(ErrorKind::Unavailable, what).because(error));
             }
             return Ok(Verdict::Gone);
+        }
+        // A pipe or a directory under its name.
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            return Ok(Verdict::Bad(FindingKind::Unreadable, joined(chain(&error))));
         }
         Err(error) => return Err(error),
     };

@@ -185,6 +185,7 @@ impl Survey {
             unreadable: &self.unreadable,
             staged: &catalog.inventory.staged,
             unknown: &catalog.inventory.unknown,
+            links: &catalog.inventory.links,
             acknowledged,
             now,
         };

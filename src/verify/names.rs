@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::backups::{Beginning, CompleteBackups, Need, beginnings, is_arriving};
 use super::gaps::{cut, intersects, union, without};
-use crate::archive::OtherFile;
+use crate::archive::{LinkedDirectory, OtherFile};
 use crate::coverage::{BackupState, BaseBackup, Coverage, Gap, Timeline};
 use crate::reports::{Acknowledgements, Finding, FindingKind, Findings, Severity};
 use crate::wal::{Lsn, TimelineId, WalName};
@@ -22,6 +22,8 @@ pub struct NameFacts<'a> {
     pub staged: &'a [OtherFile],
     /// Files unknown to walkeep.
     pub unknown: &'a [OtherFile],
+    /// Directories that are symbolic links.
+    pub links: &'a [LinkedDirectory],
     /// Acknowledged failures.
     pub acknowledged: &'a Acknowledgements,
     /// Current time.
@@ -245,6 +247,11 @@ fn other_files(facts: NameFacts<'_>, findings: &mut Findings) {
         let meaning = "no recovery reads it, and it is left alone".to_owned();
         let what = "walkeep knows nothing of it".to_owned();
         findings.add(finding(Severity::Note, FindingKind::UnknownFile, key.clone(), what, meaning));
+    }
+    for link in facts.links {
+        let severity = if link.is_pushed_into { Severity::Failure } else { Severity::Note };
+        let what = "it is a symbolic link".to_owned();
+        findings.add(finding(severity, FindingKind::Link, link.key.clone(), what, link.advice().to_owned()));
     }
     for OtherFile { key, .. } in facts.staged.iter().filter(|file| file.is_abandoned(facts.now)) {
         let what = "a push that was cut short has left it".to_owned();

@@ -9,10 +9,12 @@ use std::{
 };
 
 use super::{
-    running::{Outcome, outcome_of},
+    running::{Outcome, Running, outcome_of},
     sandbox::Sandbox,
+    wait_until,
     wrapper::wrapped,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Calls that change a file system, or make a change durable. A question mark marks those that not every architecture
 /// has.
@@ -45,6 +47,36 @@ pub fn with_effects(effects: &[&str], sandbox: &Sandbox, command: &Command) -> C
     let options = effects.iter().chain([&traced]).flat_map(|option| ["-e", option.as_str()]);
     let options: Vec<&str> = options.collect();
     under_strace(sandbox, &options, command)
+}
+
+/// Returns the command, which hangs as soon as it opens the file, as on a mount whose server does not answer. `path` is the
+/// file as the command names it. It is the started process itself; strace is none of its parents. [`end_of_hanging`] takes its end.
+pub fn hanging_at(path: &Path, sandbox: &Sandbox, command: &Command) -> Command {
+    let forever = Duration::from_mins(30).as_micros();
+    let inject = format!("inject=?open,openat,?openat2:delay_enter={forever}");
+    let trace =
+        ["-D", "-qq", "-P", path.to_str().unwrap(), "-e", "trace=?open,openat,?openat2", "-e", &inject];
+    let mut hanging = under_strace(sandbox, &trace, command);
+    // Cargo's, in whose many directories the loader would search for libraries.
+    hanging.env_remove("LD_LIBRARY_PATH");
+    hanging
+}
+
+/// Waits for the end of a command that hangs. strace would keep the thread that does for as long as it delays the call, and
+/// complains that it ends.
+pub fn end_of_hanging(running: Running) -> Outcome {
+    let field = |name: &str| {
+        let status = fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
+        status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+    };
+    wait_until("the command has ended", || field("State:").starts_with('Z'));
+    if let Some(strace) = Pid::from_raw(field("TracerPid:").parse().unwrap()) {
+        // It may have ended just now.
+        let _ = kill_process(strace, Signal::KILL);
+    }
+    let Outcome { status, stderr } = running.end();
+    let lines = stderr.split_inclusive('\n').filter(|line| !line.starts_with("strace: "));
+    Outcome { status, stderr: lines.collect() }
 }
 
 fn under_strace(sandbox: &Sandbox, options: &[&str], command: &Command) -> Command {

@@ -5,6 +5,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,7 +13,6 @@ use std::{
 use rustix::process::Signal;
 use support::{
     data_directory::SEGMENT,
-    files::make_fifo,
     kept::{archived_backup, archived_segment, days_ago},
     prefetcher::Prefetchers,
     push::{Pusher, succeeds},
@@ -26,25 +26,19 @@ use support::{
     },
     store_cluster::CallOutput,
     store_scene::{StoreScene, key},
+    strace::{end_of_hanging, hanging_at},
     wal_writer::WalWriter,
 };
 
 /// Much less than any time limit that must not be reached, and much more than a busy machine needs.
 const PROMPTLY: Duration = Duration::from_secs(10);
 
-/// Creates an archive in which the segment is a named pipe: opening it blocks forever, as on a network file system
-/// whose server failed.
-fn scene() -> Scene {
-    let (scene, _) = Scene::with_segment();
-    fs::remove_file(scene.file(SEGMENT)).unwrap();
-    make_fifo(&scene.file(SEGMENT));
-    scene
-}
-
-/// Returns a call of each program that opens the segment, with that time limit, and its exit status on failure.
+/// Returns a call of each program that opens the segment and hangs there, as on a network file system whose server failed, with
+/// that time limit, and its exit status on failure.
 fn calls(scene: &Scene, timeout: &str) -> [(Command, i32); 4] {
     let with = |mut command: Command, rest: &[&str]| {
         command.args(rest).args(["--archive", scene.archive.url(), "--timeout", timeout]);
+        let mut command = hanging_at(&scene.file(SEGMENT), &scene.sandbox, &command);
         command.stdout(Stdio::null());
         command
     };
@@ -61,11 +55,11 @@ fn calls(scene: &Scene, timeout: &str) -> [(Command, i32); 4] {
 
 #[test]
 fn every_program_ends_within_its_time_limit() {
-    let scene = scene();
+    let (scene, _) = Scene::with_segment();
     let started = Instant::now();
     let running = calls(&scene, "1s").map(|(call, status)| (Running::start(call), status));
     for (running, status) in running {
-        let Outcome { status: ended, stderr } = running.end();
+        let Outcome { status: ended, stderr } = end_of_hanging(running);
         assert_eq!((ended, stderr.lines().count()), (status, 1), "{stderr}");
         assert!(stderr.contains("gave up after 1s, the time limit"), "{stderr}");
     }
@@ -75,7 +69,7 @@ fn every_program_ends_within_its_time_limit() {
 
 #[test]
 fn every_program_ends_on_a_signal() {
-    let scene = scene();
+    let (scene, _) = Scene::with_segment();
     let running = calls(&scene, "1h").map(|(call, status)| {
         let running = Running::start(call);
         running.wait_until_it_heeds_signals();
@@ -86,7 +80,7 @@ fn every_program_ends_on_a_signal() {
         running.signal(Signal::INT);
     }
     for (running, status) in running {
-        let Outcome { status: ended, stderr } = running.end();
+        let Outcome { status: ended, stderr } = end_of_hanging(running);
         assert_eq!(ended, status, "{stderr}");
         assert!(stderr.contains("stopped by SIGINT"), "{stderr}");
     }
@@ -99,10 +93,10 @@ fn a_push_that_is_done_does_not_wait_for_its_spool_to_answer() {
     succeeds(pusher.push(&name(1)));
     unmark_all(&pusher.data);
     let note = note(&pusher.sandbox, 2);
-    fs::remove_file(&note).unwrap();
-    make_fifo(&note);
     let started = Instant::now();
-    succeeds(pusher.push(&name(2)));
+    let push = hanging_at(&note, &pusher.sandbox, &pusher.push(&name(2)));
+    let Outcome { status, stderr } = end_of_hanging(Running::start(push));
+    assert_eq!((status, stderr.as_str()), (0, ""));
     assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
 }
 
@@ -110,12 +104,13 @@ fn a_push_that_is_done_does_not_wait_for_its_spool_to_answer() {
 fn a_restore_that_is_done_does_not_wait_for_its_data_directory_to_answer() {
     let (scene, content) = Scene::with_segment();
     let _prefetchers = Prefetchers::of(&scene.sandbox);
-    make_fifo(&scene.standby.join("postmaster.pid"));
+    scene.standby.file("postmaster.pid", "1\n");
     let mut restore = scene.standby.run(scene.sandbox.walkeep_restore());
     restore.args(["--archive", scene.archive.url(), "--timeout", "1h", SEGMENT, TARGET]);
     restore.args(["--system-identifier", &SYSTEM.to_string()]);
+    let restore = hanging_at(Path::new("postmaster.pid"), &scene.sandbox, &restore);
     let started = Instant::now();
-    let Outcome { status, stderr } = outcome_of(restore);
+    let Outcome { status, stderr } = end_of_hanging(Running::start(restore));
     assert_eq!((status, stderr.as_str()), (0, ""));
     assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
     assert!(fs::read(scene.standby.join(TARGET)).unwrap() == content);
@@ -130,7 +125,7 @@ fn each_ends(words: &str, calls: impl Iterator<Item = Command>) {
     let started = Instant::now();
     let running: Vec<Running> = calls.map(Running::start).collect();
     for running in running {
-        let Outcome { status, stderr } = running.end();
+        let Outcome { status, stderr } = end_of_hanging(running);
         let errors: Vec<_> =
             stderr.lines().filter(|line| !line.contains("will not know of this run")).collect();
         assert_eq!((status, errors.len()), (1, 1), "{stderr}");
@@ -147,18 +142,18 @@ fn a_command_for_the_archive_ends_once_nothing_has_moved_for_its_time_limit() {
     let call = |tool: &[&str], more: &[&str]| {
         let mut command = scene.sandbox.walkeep();
         command.args(tool).args(["--archive", scene.archive.url(), "--timeout", "2s"]).args(more);
+        let control = scene.standby.join("global/pg_control");
+        let mut command = hanging_at(&control, &scene.sandbox, &command);
         command.stdout(Stdio::null());
         command
     };
-    // Opening a named pipe blocks, as on a mount whose server does not answer.
-    let data = scene.sandbox.directory("hung");
-    fs::create_dir(data.join("global")).unwrap();
-    make_fifo(&data.join("global/pg_control"));
+    let data = scene.standby.join("");
     each_ends(words, LONG.iter().map(|tool| call(tool, &["--pgdata", data.to_str().unwrap()])));
     each_ends(words, std::iter::once(call(&["backfill"], &["--pgdata", data.to_str().unwrap()])));
     for tool in ["status", "check"] {
         let started = Instant::now();
-        let Outcome { status, stderr } = outcome_of(call(&[tool], &["--pgdata", data.to_str().unwrap()]));
+        let Outcome { status, stderr } =
+            end_of_hanging(Running::start(call(&[tool], &["--pgdata", data.to_str().unwrap()])));
         assert_eq!(status, 1, "{tool}: {stderr}");
         assert!(started.elapsed() < PROMPTLY, "{tool}: {:?}", started.elapsed());
     }

@@ -10,6 +10,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use support::{
@@ -52,7 +53,8 @@ fn a_prune_deletes_nothing_behind_a_link() {
         after.retain(|file| !file.starts_with("reports/"));
         assert_eq!(after, before, "{directory}");
         // It is read.
-        let listed = kept.said("list", &["files"]);
+        let listed = kept.walkeep("list", &["files"]).stdout(Stdio::piped()).output().unwrap().stdout;
+        let listed = String::from_utf8(listed).unwrap();
         assert!(listed.contains(&name(1, 1)), "{directory}: {listed}");
     }
 }
@@ -91,5 +93,37 @@ fn a_push_creates_nothing_behind_a_link() {
         assert_eq!(files_below(&outside), before, "{directory}");
         // What is there is found: the file may be archived already.
         succeeds(pusher.push("000000010000000000000001"));
+    }
+}
+
+#[test]
+fn every_command_says_which_directory_is_a_link() {
+    for (directory, is_pushed_into) in
+        [("wal/0000000100000000", true), ("wal", true), ("", true), ("reports", false)]
+    {
+        let kept = kept();
+        kept.said("verify", &[]);
+        replaced_by_link(&kept, directory);
+        let key = format!("{SYSTEM}/{directory}");
+        let key = key.trim_end_matches('/');
+        let said = format!("{key} {ADVICE}");
+        for command in ["list", "status"] {
+            let Outcome { stderr, .. } = outcome_of(kept.walkeep(command, &[]));
+            assert_eq!(stderr.matches(&said).count(), 1, "{command}, {directory}: {stderr}");
+        }
+        let verify = kept.walkeep("verify", &["--json"]).stdout(Stdio::piped()).output().unwrap();
+        let verified: serde_json::Value = serde_json::from_slice(&verify.stdout).unwrap();
+        let findings = verified["findings"].as_array().unwrap();
+        let link = findings.iter().find(|finding| finding["kind"] == "link").unwrap();
+        assert_eq!(link["file"], key);
+        let (severity, status) = if is_pushed_into { ("failure", 1) } else { ("note", 0) };
+        assert_eq!(link["severity"], severity, "{directory}");
+        assert_eq!(verify.status.code(), Some(status), "{directory}");
+        let checked = kept.walkeep("check", &["--json"]).stdout(Stdio::piped()).output().unwrap();
+        let checked: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let findings = checked["checks"].as_array().unwrap();
+        let link = findings.iter().find(|finding| finding["name"] == "links").unwrap();
+        assert_eq!(link["outcome"], if is_pushed_into { "fail" } else { "note" }, "{directory}");
+        assert!(link["detail"].as_str().unwrap().ends_with(&format!("{key} is a symbolic link")), "{link}");
     }
 }

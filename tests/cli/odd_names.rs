@@ -135,7 +135,7 @@ fn a_pipe_in_the_place_of_a_report_or_of_a_backups_file_is_not_waited_for() {
         let options = ["--keep-backups", "1", "--backup-dir", backups.to_str().unwrap()];
         let outcome = outcome_of(kept.walkeep("prune", &options));
         assert_eq!(outcome.status, 1, "{file}: {}", outcome.stderr);
-        let said = format!("{file}: it is no regular file");
+        let said = format!("{file}: it is a named pipe, not a regular file");
         assert!(outcome.stderr.contains(&said), "{}", outcome.stderr);
         fs::remove_dir_all(backup).unwrap();
     }

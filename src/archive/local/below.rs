@@ -106,9 +106,15 @@ impl Below {
 
     /// Flushes the names in it to disk.
     pub(super) fn flush(&self) -> io::Result<()> {
+        self.can_be_flushed().map(drop)
+    }
+
+    /// Does the same as [`flush`](Self::flush); returns `false` if the file system cannot do it.
+    pub(super) fn can_be_flushed(&self) -> io::Result<bool> {
         match fsync(self).map_err(io::Error::from) {
-            Err(error) if cannot_be_flushed(&error) => Ok(()),
-            flushed => flushed,
+            Ok(()) => Ok(true),
+            Err(error) if cannot_be_flushed(&error) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -6,6 +6,7 @@
 mod below;
 mod directory;
 mod fresh;
+mod links;
 mod listing;
 mod naming;
 mod rights;
@@ -14,14 +15,15 @@ mod surroundings;
 mod walk;
 mod ways;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{GetOptions, GetResultPayload, ObjectStore};
+use rustix::io::Errno;
 
 use crate::archive::failure::{Asked, RequestFailure};
 use crate::archive::{Created, Fetched};
@@ -29,8 +31,9 @@ use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind, chain};
 use crate::frame::Content;
 use crate::wal::SystemIdentifier;
-use crate::whole_file::open_regular;
+use crate::whole_file::{is_not_regular, open_regular, open_with_metadata};
 use directory::Directory;
+pub use links::LinkedDirectory;
 pub use naming::Way;
 use rights::{failed, failed_for_good, plain};
 pub use ways::Abilities;
@@ -57,10 +60,31 @@ impl Local {
         self.directory.root()
     }
 
-    /// Returns `true` if a file of that name is visible; `false` proves nothing, and only creating it gives certainty.
+    /// Returns `true` if that name is visible; `false` proves nothing, and only creating it gives certainty.
     pub(super) async fn is_known_taken(&self, key: &Key) -> bool {
         let (root, key) = (self.root().to_owned(), key.clone());
-        blocking(move || matches!(open_file(&root, &key), Ok(Some(_)))).await
+        blocking(move || match open_file(&root, &key) {
+            Ok(found) => found.is_some(),
+            Err(error) => is_not_regular(&error),
+        })
+        .await
+    }
+
+    /// Returns `true` if a file of that name exists.
+    pub(super) async fn holds(&self, key: &Key) -> Result<bool, Error> {
+        let path = self.path(key)?;
+        let found = {
+            let path = path.clone();
+            blocking(move || std::fs::metadata(path)).await
+        };
+        match found {
+            Ok(found) => Ok(found.is_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => {
+                let what = format!("cannot ask for {}", path.display());
+                Err(failed_for_good(what, &path, Asked::Look, error))
+            }
+        }
     }
 
     /// Returns `true` if a file of that name is visible and denies this user to read it.
@@ -68,7 +92,7 @@ impl Local {
         let path = self.root().join(key.as_ref());
         blocking(move || {
             let is_file = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
-            is_file && File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+            is_file && open_regular(&path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
         })
         .await
     }
@@ -115,8 +139,8 @@ impl Local {
         match read.await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // Another attempt would find the same.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            // Another attempt would find the same, as of a link in a circle.
+            Err(error) if is_not_regular(&error) || Errno::from_io_error(&error) == Some(Errno::LOOP) => {
                 Err(Error::new(ErrorKind::Damaged, what).because(error))
             }
             Err(error) => Err(failed_for_good(what, &path, Asked::Read, error)),
@@ -153,28 +177,28 @@ impl Local {
     pub(super) async fn fetch(&self, system: SystemIdentifier, key: &Key) -> Result<Fetched, Error> {
         let path = self.path(key)?;
         let what = |failed: &str| format!("{failed} {}", path.display());
-        let mut found = self.store.get_opts(key, GetOptions::default()).await;
-        if let Err(object_store::Error::NotFound { .. }) = found {
+        // Not `object_store`'s, which waits for somebody who writes into a pipe.
+        let open = async || {
+            let path = path.clone();
+            blocking(move || open_with_metadata(&path)).await
+        };
+        let mut opened = open().await;
+        if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             let (directory, path) = (self.directory.clone(), path.clone());
             if blocking(move || directory.confirm_absent(system, &path)).await? {
                 return Err(Error::new(ErrorKind::Absent, what("there is no")));
             }
-            found = self.store.get_opts(key, GetOptions::default()).await;
+            opened = open().await;
         }
-        match found {
-            Ok(found) => {
-                let stored_size = found.meta.size;
-                match found.payload {
-                    GetResultPayload::File(file, path) => Ok(Fetched {
-                        reader: Box::new(file),
-                        stored_size,
-                        location: path.display().to_string(),
-                        transfer: None,
-                    }),
-                    GetResultPayload::Stream(_) => {
-                        Err(Error::new(ErrorKind::Unavailable, what("not a file:")))
-                    }
-                }
+        match opened {
+            Ok((file, found)) => Ok(Fetched {
+                reader: Box::new(file),
+                stored_size: found.len(),
+                location: path.display().to_string(),
+                transfer: None,
+            }),
+            Err(error) if is_not_regular(&error) => {
+                Err(Error::new(ErrorKind::Damaged, what("cannot use")).because(error).hint(MOVE_IT_AWAY))
             }
             Err(error) => Err(failed(what("cannot fetch"), &path, Asked::Read, error)),
         }
@@ -206,6 +230,9 @@ impl Local {
         })
     }
 }
+
+/// Advice for what is under a file's name and is none.
+const MOVE_IT_AWAY: &str = "move it away, and put the file back: see \"A damaged file\" in guide/damage.md";
 
 /// Maximum number of attempts to stage a file.
 const TRIES: usize = 3;
@@ -247,13 +274,13 @@ pub(super) fn root(path: &Path, require_mount: bool) -> Result<PathBuf, Error> {
 
 /// Opens a file; `None` if it does not exist. Bypasses caches: an NFS 4 client can open a file from memory that was
 /// moved away.
-pub(super) fn open_file(root: &Path, key: &Key) -> io::Result<Option<File>> {
+pub(super) fn open_file(root: &Path, key: &Key) -> io::Result<Option<(File, Metadata)>> {
     let path = root.join(key.as_ref());
     if let Some(directory) = path.parent() {
         fresh::compare_down_to(root, directory);
     }
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
+    match open_with_metadata(&path) {
+        Ok(opened) => Ok(Some(opened)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

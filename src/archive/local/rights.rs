@@ -11,6 +11,7 @@ use nix::unistd::{Uid, User};
 use rustix::io::Errno;
 
 use super::below::ThroughLink;
+use super::links::THROUGH_LINK;
 use super::naming::NoWay;
 use crate::archive::failure::{Asked, without_library};
 use crate::call::found_within;
@@ -67,10 +68,6 @@ fn failed_as(
 /// Advice for a file system that cannot name a file without possibly replacing another.
 const NO_WAY: &str = "this file system has neither hard links nor a rename that never replaces a file, so an archived file \
                       could be overwritten in it; keep the archive on a local disk or NFS, or give the URL of an object store";
-
-/// Advice for a link in the place of a directory.
-const THROUGH_LINK: &str = "nothing is written or deleted through links below an archive's directory, because whoever made the link \
-                            could choose what; move the files back, or mount the other disk there";
 
 fn contains<T: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
     let inside = |error: &io::Error| error.get_ref()?.downcast_ref::<T>().map(drop);

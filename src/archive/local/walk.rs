@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Local;
 use super::below::Below;
 use super::fresh::read_dir;
+use super::links::links;
 use super::rights::failed_for_good;
 use crate::archive::failure::Asked;
 use crate::archive::inventory::{Inventory, OtherFile};
@@ -32,7 +33,7 @@ impl Local {
             let path = directory.directory_of(system)?;
             let mut walk = Walk { system, inventory: Inventory::default() };
             match walk.directory(&path, &system.to_string(), 0) {
-                Ok(_) => Ok(walk.inventory),
+                Ok(_) => Ok(Inventory { links: links(directory.root(), system), ..walk.inventory }),
                 Err((path, error)) => Err(failed_for_good(
                     format!("cannot look at {}", path.display()),
                     &path,

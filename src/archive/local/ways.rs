@@ -1,10 +1,7 @@
-//! What the file system of an archive directory can do, tried out with a file of its own.
+//! What the file system of an archive directory can do, tried out with a file of its own, by the calls that push makes.
 
-use std::fs::{self, File};
 use std::io;
-use std::path::Path;
-
-use rustix::io::Errno;
+use std::path::{Path, PathBuf};
 
 use super::Local;
 use super::below::Below;
@@ -38,27 +35,27 @@ impl Local {
 }
 
 fn try_out(root: &Path) -> io::Result<Abilities> {
+    let directory = Below::open(root, root)?;
     // Recognizable as a staging file, if it is left by a call that is killed.
-    let staged = tempfile::Builder::new().prefix("walkeep-check-").suffix("#1").tempfile_in(root)?;
-    let name = staged.path().file_name().unwrap_or_default().to_string_lossy().replace('#', ".");
-    let path = root.join(name);
-    let way = match give_name(staged.as_file(), &Below::open(root, root)?, staged.path(), &path) {
+    let name = PathBuf::from(format!("walkeep-check-{:016x}", fastrand::u64(..)));
+    let staged = PathBuf::from(format!("{}#1", name.display()));
+    let file = directory.create_new(&staged)?;
+    let named = file.sync_all().and_then(|()| give_name(&file, &directory, &staged, &name));
+    let way = match named {
         Ok(way) => {
-            fs::remove_file(&path)?;
+            directory.remove(&name)?;
             Some(way)
         }
-        Err(error) if error.get_ref().and_then(|inner| inner.downcast_ref::<NoWay>()).is_some() => None,
-        Err(error) => return Err(error),
+        Err(error) => {
+            // Gone already if it got the other name.
+            let _ = directory.remove(&staged);
+            if error.get_ref().is_none_or(|inner| !inner.is::<NoWay>()) {
+                return Err(error);
+            }
+            None
+        }
     };
-    Ok(Abilities { way, flushes_directories: flushes(root)? })
-}
-
-fn flushes(directory: &Path) -> io::Result<bool> {
-    match File::open(directory)?.sync_all() {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::BADF)) => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(Abilities { way, flushes_directories: directory.can_be_flushed()? })
 }
 
 #[cfg(test)]

@@ -184,9 +184,10 @@ mod tests {
         let Ok(ArchiveUrl::Store(url)) = "gs://b".parse() else { panic!() };
         let large = tempfile::NamedTempFile::new().unwrap();
         large.as_file().set_len(1 << 40).unwrap();
-        for (path, why) in
-            [(large.path().to_str().unwrap(), "it is larger than"), ("/dev/zero", "it is no regular file")]
-        {
+        for (path, why) in [
+            (large.path().to_str().unwrap(), "it is larger than"),
+            ("/dev/zero", "it is a device, not a regular file"),
+        ] {
             let settings = [(EITHER.to_owned(), path.to_owned())].into();
             let error = kind_of_credentials(&url, &settings).unwrap_err().report();
             assert!(error.starts_with(&format!("cannot read {path}: {why}")), "{error}");

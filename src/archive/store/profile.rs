@@ -448,7 +448,7 @@ mod tests {
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         environment.insert("AWS_CONFIG_FILE".to_owned(), fifo.to_str().unwrap().to_owned());
         let error = fill_in(&mut Resolved::default(), &environment).unwrap_err().report();
-        assert_eq!(error, format!("cannot read {}: it is no regular file", fifo.display()));
+        assert_eq!(error, format!("cannot read {}: it is a named pipe, not a regular file", fifo.display()));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use super::stall::Stillness;
 use super::upload::{Claim, Signer};
 use crate::archive::url::{Provider, StoreUrl};
 use crate::error::{Error, ErrorKind};
+use crate::whole_file::check_regular;
 
 /// A store that has received no request so far.
 pub(super) struct Built {
@@ -55,11 +56,13 @@ const TOKEN_FILES: [&str; 3] =
 /// missing may be on its way.
 fn refuse_what_is_no_file(resolved: &Resolved) -> Result<(), Error> {
     let paths = TOKEN_FILES.iter().filter_map(|name| resolved.provider.get(*name));
-    let is_other = |path: &&String| std::fs::metadata(path).is_ok_and(|found| !found.is_file());
-    paths.into_iter().find(is_other).map_or(Ok(()), |path| {
-        Err(Error::new(ErrorKind::Configuration, format!("cannot read {path}"))
-            .because("it is no regular file"))
-    })
+    let check = |path: &String| {
+        let Ok(found) = std::fs::metadata(path) else { return Ok(()) };
+        check_regular(found.file_type()).map_err(|error| {
+            Error::new(ErrorKind::Configuration, format!("cannot read {path}")).because(error)
+        })
+    };
+    paths.into_iter().try_for_each(check)
 }
 
 /// Builds the store of the bucket over other clients: for the store, and for whatever issues credentials.
@@ -454,7 +457,7 @@ mod tests {
         ] {
             let error = built(url, settings).err().unwrap();
             assert!(
-                error.starts_with(&format!("cannot read {fifo}: it is no regular file")),
+                error.starts_with(&format!("cannot read {fifo}: it is a named pipe, not a regular file")),
                 "{url}: {error}"
             );
         }
@@ -462,7 +465,9 @@ mod tests {
             crate::archive::store::options::Connection { ca_file: Some(fifo.into()), ..Default::default() };
         let error = StoreClient::new(&connection).unwrap_err().report();
         assert!(
-            error.starts_with(&format!("cannot use the CA file {fifo}: it is no regular file")),
+            error.starts_with(&format!(
+                "cannot use the CA file {fifo}: it is a named pipe, not a regular file"
+            )),
             "{error}"
         );
     }

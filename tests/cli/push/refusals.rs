@@ -18,6 +18,7 @@ use support::{
         pusher_with_archived_segment, succeeds,
     },
     running::Running,
+    strace::{end_of_hanging, hanging_at},
     user,
     wrapper::in_shell,
 };
@@ -410,21 +411,22 @@ fn an_archive_that_is_not_the_required_mount_point_is_a_failure() {
     assert_eq!(pusher.files(), [""; 0]);
 }
 
-/// A push that hangs: the archive has a named pipe under the segment's key that nobody writes to.
+/// A push that hangs in the archive, when it looks for the segment's name.
 struct Hanging {
     pusher: Pusher,
 }
 
 impl Hanging {
     fn new() -> Self {
-        let (pusher, _) = pusher_with_archived_segment();
-        let key = pusher.file(SEGMENT);
-        fs::remove_file(&key).unwrap();
-        make_fifo(&key);
-        Self { pusher }
+        Self { pusher: pusher_with_archived_segment().0 }
     }
 
-    /// Starts the command, and returns once it is about to open the pipe.
+    fn push(&self, options: &[&str]) -> Command {
+        let push = self.pusher.push_with(options, SEGMENT);
+        hanging_at(&self.pusher.file(SEGMENT), &self.pusher.sandbox, &push)
+    }
+
+    /// Starts the command, and returns once it is about to look.
     fn start(&self, command: Command) -> Running {
         let running = Running::start(command);
         running.wait_until_it_heeds_signals();
@@ -434,7 +436,7 @@ impl Hanging {
 
     /// Asserts that the push has ended with status 1 and a message with `word`, and has left nothing.
     fn assert_failed(&self, running: Running, word: &str) {
-        let outcome = running.end();
+        let outcome = end_of_hanging(running);
         assert_eq!(outcome.status, 1, "{}", outcome.stderr);
         let line = outcome.stderr.strip_prefix("walkeep-archive: error: ").unwrap();
         assert!(line.contains(word) && line.lines().count() == 1, "{line}");
@@ -449,7 +451,7 @@ const PROMPTLY: Duration = Duration::from_secs(20);
 fn an_archive_that_never_answers_is_abandoned_at_the_time_limit() {
     let hanging = Hanging::new();
     let started = Instant::now();
-    let running = hanging.start(hanging.pusher.push_with(&["--timeout", "2s"], SEGMENT));
+    let running = hanging.start(hanging.push(&["--timeout", "2s"]));
     hanging.assert_failed(running, "gave up after 2s, the time limit");
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(2) && took < PROMPTLY, "{took:?}");
@@ -463,7 +465,7 @@ fn a_signal_ends_a_hanging_push() {
     let calls = scripts.iter().flat_map(|script| signals.map(|signal| (script, signal)));
     let hanging = calls.map(|(script, (signal, name))| {
         let hanging = Hanging::new();
-        let push = hanging.pusher.push_with(&["--timeout", "5m"], SEGMENT);
+        let push = hanging.push(&["--timeout", "5m"]);
         let running = hanging.start(in_shell(&hanging.pusher.sandbox, script, &push));
         (hanging, running, signal, name)
     });
