@@ -63,6 +63,7 @@ pub(crate) fn base_backup(label: &str, start_segment: SegmentName, end: Lsn) -> 
         ended: Timestamp::UNIX_EPOCH,
         known_since: Timestamp::UNIX_EPOCH,
         counts: true,
+        builds_on: None,
     }
 }
 

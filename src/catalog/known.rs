@@ -49,7 +49,7 @@ pub(super) struct FromHistories(Vec<(BaseBackup, Option<Timestamp>)>);
 impl FromHistories {
     /// Adds the backup of a backup history file that was archived at that time.
     pub(super) fn add(&mut self, name: WalName, history: BackupHistory, archived_at: Timestamp) {
-        let BackupHistory { wal, label, stop_time } = history;
+        let BackupHistory { wal, label, stop_time, builds_on } = history;
         let backup = BaseBackup {
             known_from: KnownFrom::History(name),
             label,
@@ -58,6 +58,7 @@ impl FromHistories {
             ended: archived_at,
             known_since: archived_at,
             counts: true,
+            builds_on,
         };
         self.0.push((backup, stop_time));
     }
@@ -96,6 +97,7 @@ mod tests {
                 wal: BackupWal { start_segment: START.parse().unwrap(), start: Lsn(0x300_0028), end: None },
                 label: Some("nightly".to_owned()),
                 stop_time: stop_time.map(|time| time.parse().unwrap()),
+                builds_on: None,
             };
             let name = format!("{START}.00000028.backup").parse().unwrap();
             backups.add(name, history, archived_at.parse().unwrap());

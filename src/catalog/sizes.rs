@@ -308,6 +308,7 @@ mod tests {
             ended: at(second),
             known_since: at(second),
             counts: true,
+            builds_on: None,
         }
     }
 

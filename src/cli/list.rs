@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::json::Problem;
 use super::print::{bytes, count, plain, print, print_text, ratio, short_bytes, time, write_json};
-use super::shape::{ReachShape, TimelineShape};
+use super::shape::{BuildsOn, ReachShape, TimelineShape};
 use super::table::{blocks, left, table};
 use super::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
 use crate::archive::ArchivedFile;
 use crate::catalog::{Catalog, Totals};
-use crate::coverage::BackupState;
+use crate::coverage::{BackupState, Chain};
 use crate::list::{self, ListRequest, Listed, ListedTimeline, check_range, list};
 use crate::wal::SegmentName;
 
@@ -80,6 +80,8 @@ struct PrintedBackup {
     /// `true` if its label counts.
     counts: bool,
     reaches: Vec<ReachShape>,
+    /// The base backup on whose files it builds; `null` for a full one.
+    builds_on: Option<BuildsOn>,
 }
 
 #[derive(Serialize)]
@@ -213,7 +215,7 @@ fn printed(archive: String, listed: &Listed) -> Printed {
         timelines: listed.timelines().map(|timelines| shapes(listed, &timelines)),
         backups: listed
             .backups()
-            .map(|backups| backups.iter().map(|state| printed_backup(catalog, state)).collect()),
+            .map(|backups| backups.iter().map(|state| printed_backup(catalog, state, &backups)).collect()),
         files: listed.files().map(|files| files.map(printed).collect()),
         total: listed.totals().map(|totals| PrintedTotals { totals, ratio: totals.ratio() }),
         unreadable: catalog
@@ -232,9 +234,10 @@ fn shapes(listed: &Listed, timelines: &[ListedTimeline]) -> Vec<TimelineShape> {
     timelines.iter().map(shape).collect()
 }
 
-fn printed_backup(catalog: &Catalog, state: &BackupState) -> PrintedBackup {
+fn printed_backup(catalog: &Catalog, state: &BackupState, all: &[BackupState]) -> PrintedBackup {
     let BackupState { backup, complete, reaches } = state;
     let coverage = catalog.coverage_of(backup);
+    let chain = Chain::below(backup, all.iter().map(|state| &state.backup));
     PrintedBackup {
         name: backup.file(),
         label: backup.label.clone(),
@@ -243,6 +246,7 @@ fn printed_backup(catalog: &Catalog, state: &BackupState) -> PrintedBackup {
         complete: *complete,
         counts: backup.counts,
         reaches: reaches.iter().map(|reach| ReachShape::new(coverage, *reach)).collect(),
+        builds_on: backup.builds_on.map(|(timeline, start)| BuildsOn::new(coverage, timeline, start, &chain)),
     }
 }
 
@@ -282,7 +286,9 @@ fn backups_as_text(catalog: &Catalog, backups: &[BackupState], with_counts: bool
         return "no base backup is known\n".to_owned();
     }
     let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let rows = backups.iter().map(|state| printed_backup(catalog, state)).map(|printed| {
+    let rows = backups.iter().map(|state| {
+        let printed = printed_backup(catalog, state, backups);
+        let chain = Chain::below(&state.backup, backups.iter().map(|state| &state.backup));
         let reaches = printed.reaches.iter().map(|reach| match (&reach.last_segment, reach.to_the_end) {
             (Some(last), true) => format!("recoverable to {last}, the end of timeline {}", reach.timeline),
             (Some(last), false) => {
@@ -298,6 +304,7 @@ fn backups_as_text(catalog: &Catalog, backups: &[BackupState], with_counts: bool
         if lines.len() == 1 {
             lines.push("not recoverable".to_owned());
         }
+        lines.extend(chain.in_words());
         let mut row = vec![printed.name, printed.ended, yes_or_no(printed.complete)];
         row.extend(with_counts.then(|| yes_or_no(printed.counts)));
         (row, lines)

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::coverage::{Coverage, Gap, Reach, Timeline};
-use crate::wal::{Lsn, TimelineId};
+use crate::coverage::{Chain, Coverage, Gap, Reach, Timeline};
+use crate::wal::{Lsn, SegmentName, TimelineId};
 
 /// A timeline.
 #[derive(Serialize)]
@@ -33,6 +33,27 @@ pub(super) struct ReachShape {
     pub(super) last_segment: Option<String>,
     /// `true` if that is the newest segment of the timeline.
     pub(super) to_the_end: bool,
+}
+
+/// The base backup on whose files an incremental one builds.
+#[derive(Serialize)]
+pub(super) struct BuildsOn {
+    /// Its name; `null` if the archive does not know it.
+    backup: Option<String>,
+    start_segment: Option<String>,
+    start: String,
+}
+
+impl BuildsOn {
+    /// Creates the form of a backup that starts there, at the top of what is below the incremental one.
+    pub(super) fn new(coverage: &Coverage, timeline: TimelineId, start: Lsn, below: &Chain) -> Self {
+        let segment = SegmentName::containing(timeline, start, coverage.size());
+        Self {
+            backup: below.known.first().map(|backup| backup.file()),
+            start_segment: segment.map(|segment| segment.to_string()),
+            start: start.to_string(),
+        }
+    }
 }
 
 impl TimelineShape {

@@ -4,6 +4,7 @@
 mod caller;
 mod own_wal;
 mod promotion;
+mod recovery_mode;
 mod running;
 mod settings;
 
@@ -22,23 +23,12 @@ use crate::whole_file::{open_regular, read_regular, read_regular_text};
 
 pub use caller::Caller;
 pub use own_wal::{breaks_off, held_after, histories, holds_segment};
+pub use recovery_mode::RecoveryMode;
 pub use settings::ServerSettings;
 
 /// A directory that may be a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDirectory(PathBuf);
-
-/// Behaviour of a server when its `restore_command` finds no more WAL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecoveryMode {
-    /// It retries, and may stream in between.
-    Standby,
-    /// It ends recovery and promotes itself.
-    Recovery,
-    /// It has ended recovery and removed the file that would start it again. It only asks for the history of the
-    /// timeline that it leaves.
-    Ending,
-}
 
 /// First version in which empty files, instead of `recovery.conf`, select recovery. It refuses to start with a
 /// `recovery.conf`.
@@ -192,40 +182,6 @@ impl DataDirectory {
         Ok(format!("{}.{}.{}.{}", found.dev(), found.ino(), process.trim(), started.trim()))
     }
 
-    /// Returns what the server does when it finds no more WAL, by the files that its version uses. `PG_VERSION`
-    /// selects these, because files of other versions may exist without effect.
-    ///
-    /// An unreadable file means [`RecoveryMode::Recovery`]: its answer to a failure is safe on a standby, while the
-    /// standby's answer would lose data in recovery.
-    #[must_use]
-    pub fn recovery_mode(&self) -> RecoveryMode {
-        let decided = match self.major_version() {
-            None => Some(RecoveryMode::Recovery),
-            Some(FIRST_VERSION_WITH_SIGNAL_FILES..) => self.by_signal_files(),
-            Some(_) => self.by_recovery_conf(),
-        };
-        decided.unwrap_or_else(|| if self.recovers() { RecoveryMode::Ending } else { RecoveryMode::Recovery })
-    }
-
-    /// Reads the mode as versions from 12 on do; `None` if neither file exists.
-    fn by_signal_files(&self) -> Option<RecoveryMode> {
-        let files = [("standby.signal", RecoveryMode::Standby), ("recovery.signal", RecoveryMode::Recovery)];
-        files.into_iter().find_map(|(name, mode)| match fs::metadata(self.0.join(name)) {
-            Ok(_) => Some(mode),
-            Err(error) if error.kind() == IoErrorKind::NotFound => None,
-            Err(_) => Some(RecoveryMode::Recovery),
-        })
-    }
-
-    /// Reads the mode as versions up to 11 do; `None` if the file does not exist.
-    fn by_recovery_conf(&self) -> Option<RecoveryMode> {
-        match read_regular(&self.0.join("recovery.conf"), MAX_BYTES) {
-            Ok(text) if standby_mode_is_on(&String::from_utf8_lossy(&text)) => Some(RecoveryMode::Standby),
-            Err(error) if error.kind() == IoErrorKind::NotFound => None,
-            _ => Some(RecoveryMode::Recovery),
-        }
-    }
-
     /// Returns 15 for 15.4, and 9 for 9.6.
     fn major_version(&self) -> Option<u32> {
         let text = read_regular_text(&self.0.join("PG_VERSION"), MAX_BYTES).ok()?;
@@ -269,102 +225,9 @@ impl DataDirectory {
     }
 }
 
-/// Returns `true` if a `recovery.conf` (up to version 11) sets `standby_mode = on`, by the server's own rules: the
-/// equals sign is optional, the last line counts, and a unique prefix of a boolean's name is enough.
-fn standby_mode_is_on(recovery_conf: &str) -> bool {
-    recovery_conf.lines().filter_map(standby_mode_line).next_back().unwrap_or(false)
-}
-
-fn standby_mode_line(line: &str) -> Option<bool> {
-    let key = "standby_mode";
-    let line = line.trim_start();
-    let rest = line.get(key.len()..).filter(|_| line.to_ascii_lowercase().starts_with(key))?;
-    let value = rest.trim_start_matches([' ', '\t', '=', '\'']).split(['\'', '#', ' ', '\t', '\r']).next()?;
-    let value = value.to_ascii_lowercase();
-    let is_prefix_of = |word: &str| !value.is_empty() && word.starts_with(&value);
-    Some(value == "1" || value == "on" || is_prefix_of("true") || is_prefix_of("yes"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn standby_mode_is_read_as_the_server_reads_it() {
-        for on in [
-            "standby_mode = 'on'",
-            "standby_mode=on",
-            "  STANDBY_MODE\t'TRUE' # yes",
-            "standby_mode 1",
-            "standby_mode = y",
-            "# standby_mode = off\nrestore_command = 'x'\nstandby_mode = 'on'\n",
-            "standby_mode = off\nstandby_mode = on\r\n",
-        ] {
-            assert!(standby_mode_is_on(on), "{on:?}");
-        }
-        for off in [
-            "",
-            "standby_mode = 'off'",
-            "standby_mode = o",
-            "standby_mode =",
-            "# standby_mode = 'on'",
-            "standby_mode = on\nstandby_mode = 'false'",
-            "restore_command = 'standby_mode = on'",
-        ] {
-            assert!(!standby_mode_is_on(off), "{off:?}");
-        }
-    }
-
-    /// Creates a data directory of that version with these files and that state in `pg_control`, and returns its
-    /// mode.
-    fn mode_of(version: Option<&str>, state: u32, files: &[(&str, &str)]) -> RecoveryMode {
-        let temporary = tempfile::tempdir().unwrap();
-        fs::create_dir(temporary.path().join("global")).unwrap();
-        let control =
-            [&7u64.to_ne_bytes()[..], &1300u32.to_ne_bytes(), &[0; 4], &state.to_ne_bytes()].concat();
-        fs::write(temporary.path().join("global/pg_control"), control).unwrap();
-        for (name, text) in files.iter().copied().chain(version.map(|version| ("PG_VERSION", version))) {
-            fs::write(temporary.path().join(name), text).unwrap();
-        }
-        DataDirectory::named(temporary.path().to_owned()).recovery_mode()
-    }
-
-    #[test]
-    fn the_version_decides_which_file_counts() {
-        use RecoveryMode::{Recovery, Standby};
-        let (signal, conf) = (("standby.signal", ""), ("recovery.conf", "standby_mode = on"));
-        for (version, files, mode) in [
-            (Some("15\n"), &[signal][..], Standby),
-            (Some("12\n"), &[signal, ("recovery.signal", "")], Standby),
-            (Some("15\n"), &[conf], Recovery),
-            (Some("15\n"), &[("recovery.signal", ""), conf], Recovery),
-            (Some("11\n"), &[signal], Recovery),
-            (Some("11\n"), &[signal, ("recovery.conf", "standby_mode = off")], Recovery),
-            (Some("9.6\n"), &[conf], Standby),
-            (Some("11\n"), &[conf], Standby),
-            (Some("x\n"), &[signal, conf], Recovery),
-            (Some(""), &[signal, conf], Recovery),
-            (None, &[signal, conf], Recovery),
-        ] {
-            assert_eq!(mode_of(version, 0, files), mode, "{version:?} {files:?}");
-        }
-    }
-
-    #[test]
-    fn a_server_in_recovery_without_its_file_is_ending() {
-        use RecoveryMode::{Ending, Recovery, Standby};
-        let in_archive_recovery = 5;
-        for version in ["11\n", "12\n", "18\n"] {
-            assert_eq!(mode_of(Some(version), in_archive_recovery, &[]), Ending, "{version}");
-            for state in [0, 1, 2, 3, 4, 6] {
-                assert_eq!(mode_of(Some(version), state, &[]), Recovery, "{version} {state}");
-            }
-        }
-        assert_eq!(mode_of(None, in_archive_recovery, &[]), Recovery);
-        assert_eq!(mode_of(Some("15"), in_archive_recovery, &[("recovery.signal", "")]), Recovery);
-        assert_eq!(mode_of(Some("15"), in_archive_recovery, &[("standby.signal", "")]), Standby);
-        assert_eq!(mode_of(Some("11"), in_archive_recovery, &[("recovery.conf", "")]), Recovery);
-    }
 
     #[test]
     fn a_server_that_shuts_down_is_recognized() {

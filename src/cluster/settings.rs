@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind as IoErrorKind;
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
+use std::str::Chars;
 
 use super::MAX_BYTES;
 use crate::error::{Error, ErrorKind};
@@ -29,10 +31,13 @@ pub(super) fn read(data: &Path) -> Result<ServerSettings, Error> {
     Ok(settings)
 }
 
+/// File that selects recovery up to version 11, with the settings for it.
+pub(super) const RECOVERY_CONF: &str = "recovery.conf";
+
 /// Reads `recovery.conf`, as a server up to version 11 does; empty if there is no such file.
 pub(super) fn read_recovery_conf(data: &Path) -> Result<ServerSettings, Error> {
     let mut settings = ServerSettings::new();
-    let path = data.join("recovery.conf");
+    let path = data.join(RECOVERY_CONF);
     if path.exists() {
         read_file(&path, &mut settings, 0)?;
     }
@@ -98,7 +103,8 @@ fn setting(line: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (name.to_ascii_lowercase(), value))
 }
 
-/// Returns the text up to the closing quote. A quote inside is doubled or follows a backslash.
+/// Returns the text up to the closing quote. A quote inside is doubled or follows a backslash, which also begins the names of
+/// control characters and of bytes by three octal digits.
 fn unquoted(text: &str) -> String {
     let mut value = String::new();
     let mut letters = text.chars().peekable();
@@ -106,11 +112,32 @@ fn unquoted(text: &str) -> String {
         match letter {
             '\'' if letters.peek() == Some(&'\'') => value.extend(letters.next()),
             '\'' => break,
-            '\\' => value.extend(letters.next()),
+            '\\' => value.extend(escaped(&mut letters)),
             _ => value.push(letter),
         }
     }
     value
+}
+
+/// Returns the letter that is meant by those after a backslash. A byte beyond ASCII, which may be a part of one, is lost.
+fn escaped(letters: &mut Peekable<Chars<'_>>) -> Option<char> {
+    let first = letters.next()?;
+    let Some(mut byte) = first.to_digit(8) else {
+        return Some(match first {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            other => other,
+        });
+    };
+    for _ in 0..2 {
+        let Some(digit) = letters.peek().and_then(|letter| letter.to_digit(8)) else { break };
+        byte = byte * 8 + digit;
+        letters.next();
+    }
+    char::from_u32(byte).filter(char::is_ascii)
 }
 
 #[cfg(test)]
@@ -125,6 +152,7 @@ mod tests {
             ("archive_mode=always#x", Some(("archive_mode", "always"))),
             ("archive_command = 'a ''%p'' # b' # c", Some(("archive_command", "a '%p' # b"))),
             ("archive_command = 'it\\'s'", Some(("archive_command", "it's"))),
+            ("archive_command = 'a\\tb\\\\\\062c\\61'", Some(("archive_command", "a\tb\\2c1"))),
             ("archive_command = ''", Some(("archive_command", ""))),
             ("# archive_mode = on", None),
             ("", None),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::replicas::{counted, suspects};
 use crate::archive::{ArchivedFile, OtherFile};
 use crate::catalog::{Catalog, Labels, OtherSize, Sizes, Totals, known_backups};
-use crate::coverage::{BackupState, BaseBackup, Coverage};
+use crate::coverage::{BackupState, BaseBackup, Chain, Coverage};
 use crate::error::{Error, ErrorKind};
 use crate::retention::{
     BranchEnd, Decision, Doubt, GivenUp, KeptBackup, OldestKept, Policy, PolicyInput, Young, decide,
@@ -63,6 +63,19 @@ impl PrunePlan {
     pub fn bytes(&self) -> u64 {
         let staged: u64 = self.staged.iter().map(|file| file.size).sum();
         self.goes.iter().map(|file| file.stored_size).sum::<u64>() + staged
+    }
+
+    /// Iterates over all base backups that are known before the prune.
+    pub fn backups(&self) -> impl Iterator<Item = &BaseBackup> + Clone {
+        self.kept.iter().map(|kept| &kept.state).chain(&self.forgotten).map(|state| &state.backup)
+    }
+
+    /// Returns `true` if an incremental backup that stays builds on the files of this one.
+    #[must_use]
+    pub fn files_must_stay(&self, backup: &BaseBackup) -> bool {
+        let below =
+            |kept: &KeptBackup| Chain::below(&kept.state.backup, self.backups()).known.contains(&backup);
+        self.kept.iter().any(below)
     }
 
     /// Applies a policy to the content of an archive, and to base backups found elsewhere.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{
     PATIENCE, archive::ArchiveDirectory, output_of, postgres, sandbox::Sandbox, sandbox::temporary_directory,
-    try_output_of, wait_until,
+    try_output_of, user, wait_until,
 };
 
 /// Settings for a small server without fsync, which matters only in a crash of the machine.
@@ -81,6 +81,11 @@ impl<'a> Cluster<'a> {
         copy
     }
 
+    /// Returns the cluster in a directory of the sandbox, such as a base backup.
+    pub fn in_directory(sandbox: &'a Sandbox, name: &str) -> Self {
+        Self::without_data(sandbox, name)
+    }
+
     /// Copies a base backup from another sandbox; it archives nothing.
     pub fn from_backup(sandbox: &'a Sandbox, name: &str, backup: &Path) -> Self {
         let cluster = Self::without_data(sandbox, name);
@@ -121,6 +126,11 @@ impl<'a> Cluster<'a> {
         self.sql("select pg_walfile_name(pg_current_wal_lsn())")
     }
 
+    /// Returns the sandbox of the data directory.
+    pub(super) fn sandbox(&self) -> &'a Sandbox {
+        self.sandbox
+    }
+
     /// Returns the data directory.
     pub fn data(&self) -> &Path {
         &self.data
@@ -137,10 +147,13 @@ impl<'a> Cluster<'a> {
         u64::from_ne_bytes(control[..8].try_into().unwrap())
     }
 
-    /// Sets a parameter in postgresql.conf; a running server is not told.
+    /// Sets a parameter in the file in which the server's version reads it; a running server is not told.
     pub fn set(&self, parameter: &str, value: &str) {
-        let mut configuration = File::options().append(true).open(self.data.join("postgresql.conf")).unwrap();
+        let file = self.data.join(self.configuration_of(parameter));
+        let (parameter, value) = postgres::as_known_to_the_server(parameter, value);
+        let mut configuration = File::options().create(true).append(true).open(&file).unwrap();
         writeln!(configuration, "{parameter} = '{}'", value.replace('\'', "''")).unwrap();
+        user::hand_over(&file);
     }
 
     /// Returns `true` if the server has a parameter. It need not be running.
@@ -156,43 +169,9 @@ impl<'a> Cluster<'a> {
         self.set("archive_command", &format!("{} --archive {} %p", program.display(), archive.url()));
     }
 
-    /// Configures restoring with `walkeep-restore`.
-    pub fn restore_from(&self, archive: &ArchiveDirectory) {
-        self.restore_with("", archive);
-    }
-
-    /// Does the same as [`Cluster::restore_from`] with additional options such as `--timeout 1s`.
-    pub fn restore_with(&self, options: &str, archive: &ArchiveDirectory) {
-        let program = self.sandbox.program("walkeep-restore");
-        let command = format!("{} --archive {} {options} %f %p", program.display(), archive.url());
-        self.set("restore_command", &command);
-    }
-
-    /// Prepares a recovery from `archive` that ends in promotion; `target` such as a `recovery_target_time`.
-    pub fn recover_from(&self, archive: &ArchiveDirectory, target: &[(&str, &str)]) {
-        self.restore_from(archive);
-        for (parameter, value) in target {
-            self.set(parameter, value);
-        }
-        self.set("recovery_target_action", "promote");
-        self.sandbox.file(self.data.join("recovery.signal"), "");
-    }
-
-    /// Prepares a standby fed only by the archive.
-    pub fn follow(&self, archive: &ArchiveDirectory) {
-        self.restore_from(archive);
-        self.sandbox.file(self.data.join("standby.signal"), "");
-    }
-
-    /// Prepares a standby fed by a running server, without an archive.
-    pub fn stream_from(&self, upstream: &Self) {
-        self.set("primary_conninfo", &upstream.connection());
-        self.sandbox.file(self.data.join("standby.signal"), "");
-    }
-
     /// Starts the server and waits until it accepts queries: a standby as such, any other after its recovery.
     pub fn start(&mut self) {
-        let in_recovery = if self.data.join("standby.signal").exists() { "t" } else { "f" };
+        let in_recovery = if self.is_standby() { "t" } else { "f" };
         self.launch();
         wait_until(&format!("{} has started", self.name), || {
             let ended = self.server.as_mut().unwrap().try_wait().unwrap();
@@ -259,11 +238,6 @@ impl<'a> Cluster<'a> {
         });
         self.server = None;
         status.unwrap()
-    }
-
-    /// Promotes a standby and waits until it accepts writes.
-    pub fn promote(&self) {
-        assert_eq!(self.sql("select pg_promote()"), "t");
     }
 
     /// Returns the server's log so far.

@@ -36,6 +36,7 @@ pub mod prefetcher;
 pub mod promoted;
 pub mod push;
 pub mod ready;
+pub mod recovery;
 pub mod restore;
 pub mod running;
 pub mod sandbox;

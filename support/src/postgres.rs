@@ -52,6 +52,42 @@ pub fn program(name: &str) -> PathBuf {
     BIN_DIRECTORY.join(name)
 }
 
+/// Returns the server's major version: 10 to 19.
+pub fn version() -> u32 {
+    static VERSION: LazyLock<u32> = LazyLock::new(|| {
+        let text = output_of(Command::new(program("postgres")).arg("--version"));
+        let number = text.rsplit_once("PostgreSQL) ").unwrap().1;
+        number.split(|letter: char| !letter.is_ascii_digit()).next().unwrap().parse().unwrap()
+    });
+    *VERSION
+}
+
+/// Returns the name and the value that the server's version has for a parameter of today.
+pub fn as_known_to_the_server(parameter: &str, value: &str) -> (String, String) {
+    match parameter {
+        // In segments, of 16 MB or less: more is kept of larger ones.
+        "wal_keep_size" if version() < 13 => {
+            let megabytes = match value.strip_suffix("GB") {
+                Some(number) => number.parse::<u32>().unwrap() * 1024,
+                None => value.trim_end_matches("MB").parse().unwrap(),
+            };
+            ("wal_keep_segments".to_owned(), megabytes.to_string())
+        }
+        "promote_trigger_file" if version() < 12 => ("trigger_file".to_owned(), value.to_owned()),
+        _ => (parameter.to_owned(), value.to_owned()),
+    }
+}
+
+/// Returns the functions that begin and end a base backup in one session, as SQL; the latter's columns are `lsn`,
+/// `labelfile` and `spcmapfile`.
+pub fn backup_functions(label: &str) -> (String, &'static str) {
+    if version() < 15 {
+        (format!("pg_start_backup({label}, true, false)"), "pg_stop_backup(false)")
+    } else {
+        (format!("pg_backup_start({label}, true)"), "pg_backup_stop(false)")
+    }
+}
+
 /// Puts PostgreSQL's own client programs first on the command's path.
 pub fn with_clients(command: &mut Command) -> &mut Command {
     let clients = BIN_DIRECTORY.clone();
@@ -64,7 +100,11 @@ pub fn with_clients(command: &mut Command) -> &mut Command {
 /// Copies one from Cargo's target directory, which takes a tenth of the time of initdb. All clusters with the same
 /// arguments therefore share a system identifier.
 pub fn initialise(data: &Path, initdb_arguments: &[&str]) {
-    copy_directory(&template(initdb_arguments), data);
+    // Version 10 has the size that it was built with, of 16 MB.
+    let has_sizes = version() > 10;
+    let known = |argument: &&&str| has_sizes || !argument.starts_with("--wal-segsize");
+    let initdb_arguments: Vec<&str> = initdb_arguments.iter().filter(known).copied().collect();
+    copy_directory(&template(&initdb_arguments), data);
 }
 
 /// Copies a directory with owners and permissions.

@@ -19,6 +19,7 @@ use super::{
     cluster::Cluster,
     data_directory::{DataDirectory, SEGMENT},
     push::{BACKUP, BACKUP_CONTENT, SEGMENT_KEY, SYSTEM},
+    recovery::Role,
     restore::TARGET,
     sandbox::Sandbox,
     store::Store,
@@ -189,14 +190,13 @@ pub fn archive_by(sandbox: &Sandbox, cluster: &Cluster, configuration: &Path) {
     cluster.set("archive_command", &command);
 }
 
-/// Makes the cluster, once started, restore with `configuration`: to the end of WAL and promotion
-/// (`recovery.signal`), or forever as a standby (`standby.signal`).
-pub fn restore_by(sandbox: &Sandbox, cluster: &Cluster, configuration: &Path, signal: &str) {
+/// Makes the cluster, once started, restore with `configuration`.
+pub fn restore_by(sandbox: &Sandbox, cluster: &Cluster, configuration: &Path, role: Role) {
     let program = sandbox.program("walkeep-restore");
     let command = format!("{} --config {} %f %p", program.display(), configuration.display());
     cluster.set("restore_command", &command);
     cluster.set("recovery_target_action", "promote");
-    sandbox.file(cluster.data().join(signal), "");
+    cluster.becomes(role);
 }
 
 /// Status and output of a call.

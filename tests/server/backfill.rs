@@ -10,6 +10,7 @@ use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
     output_of, postgres,
+    recovery::Role,
     sandbox::Sandbox,
     store_cluster::CallOutput,
     wait_until,
@@ -61,7 +62,7 @@ impl<'a> Dead<'a> {
         let backup = primary.base_backup("backup");
         let mut standby = backup.copy("standby");
         standby.set("primary_conninfo", &primary.connection());
-        sandbox.file(standby.data().join("standby.signal"), "");
+        standby.becomes(Role::Standby);
         standby.start();
         let write = |id: u32| drop(primary.sql(&format!("insert into orders values ({id})")));
         write(1);
@@ -149,7 +150,7 @@ fn the_segment_of_the_fork_is_left_on_a_standby_that_has_marked_it() {
     let dead = Dead::new(&sandbox, &archive);
     let mut second = dead.backup.copy("second");
     second.set("primary_conninfo", &dead.standby.connection());
-    sandbox.file(second.data().join("standby.signal"), "");
+    second.becomes(Role::Standby);
     second.start();
     wait_until("the second standby has all rows", || rows(&second) == "1 2 3 4 5 6");
     // It is still a standby: the segment being received stays.

@@ -5,6 +5,7 @@ use support::{
     cluster::{Cluster, Shutdown},
     guide,
     orders::{commit_orders, count_orders, primary},
+    recovery::Role,
     sandbox::Sandbox,
 };
 
@@ -37,7 +38,7 @@ fn a_drill_leaves_the_archive_alone_and_the_next_recovery_has_every_row() {
     }
     let mut drill = primary.base_backup("drill");
     // As in a base backup of a standby.
-    sandbox.file(drill.data().join("standby.signal"), "");
+    drill.becomes(Role::Standby);
     let after_the_drill = drill.copy("after-the-drill");
     commit_orders(&primary);
     primary.archive_segment();

@@ -9,6 +9,7 @@ use support::{
     guide,
     orders::commit_orders,
     output_of,
+    recovery::Role,
     sandbox::Sandbox,
     wait_until,
 };
@@ -32,10 +33,10 @@ fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory, archive_mode: &
 }
 
 /// Creates a standby that streams and does not use the archive.
-fn streaming<'a>(primary: &Cluster<'a>, sandbox: &'a Sandbox, name: &str) -> Cluster<'a> {
+fn streaming<'a>(primary: &Cluster<'a>, name: &str) -> Cluster<'a> {
     let mut standby = primary.base_backup(name);
     standby.set("primary_conninfo", &primary.connection());
-    sandbox.file(standby.data().join("standby.signal"), "");
+    standby.becomes(Role::Standby);
     standby.start();
     standby
 }
@@ -89,7 +90,7 @@ fn the_end_of_an_old_timeline_is_recovered_from_its_partial_segment() {
     let mut primary = primary(&sandbox, &archive, "on");
     let mut without = primary.base_backup("without");
     let [mut with, mut latest] = ["with", "latest"].map(|name| without.copy(name));
-    let standby = streaming(&primary, &sandbox, "standby");
+    let standby = streaming(&primary, "standby");
     commit_orders(&primary);
     primary.archive_segment();
     commit_orders(&primary);
@@ -134,7 +135,7 @@ fn a_standby_whose_last_segment_was_refused_continues_by_the_guides_recipe() {
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, "always");
     let mut backup = primary.base_backup("backup");
-    let [next, first, second] = ["next", "first", "second"].map(|name| streaming(&primary, &sandbox, name));
+    let [next, first, second] = ["next", "first", "second"].map(|name| streaming(&primary, name));
     second.sql("alter system set wal_keep_size = 0");
     second.sql("select pg_reload_conf()");
     let reused = recycle(&second, &primary);

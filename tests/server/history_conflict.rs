@@ -5,6 +5,7 @@ use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
     guide, output_of,
+    recovery::Role,
     sandbox::Sandbox,
     wait_until,
 };
@@ -82,7 +83,7 @@ fn of_two_servers_promoted_to_one_timeline_the_one_that_stays_is_kept_whole() {
     // Streams, and does not use the archive before it is promoted.
     let mut stays = primary.base_backup("stays");
     stays.set("primary_conninfo", &primary.connection());
-    sandbox.file(stays.data().join("standby.signal"), "");
+    stays.becomes(Role::Standby);
     stays.start();
     take_orders(&primary, "primary");
     primary.archive_segment();
@@ -157,7 +158,7 @@ fn a_blocked_clone_announces_no_timeline_after_its_promotion() {
     wait_until_stuck(&clone, &stuck);
 
     clone.stop(Shutdown::Fast);
-    sandbox.file(clone.data().join("standby.signal"), "");
+    clone.becomes(Role::Standby);
     clone.start();
     clone.promote();
     wait_until_stuck(&clone, "00000002.history");

@@ -26,3 +26,4 @@ mod status;
 mod status_standby;
 mod store;
 mod verify;
+mod versions;

@@ -13,6 +13,7 @@ use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
     output_of,
+    recovery::Role,
     sandbox::Sandbox,
 };
 
@@ -34,7 +35,7 @@ fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory, timeline: u32) 
     primary.sql("create table orders (taken_by text)");
     for _ in 1..timeline {
         primary.stop(Shutdown::Fast);
-        sandbox.file(primary.data().join("standby.signal"), "");
+        primary.becomes(Role::Standby);
         primary.restore_from(archive);
         primary.start();
         primary.promote();
@@ -161,7 +162,7 @@ fn a_promotion_completes_although_the_parents_history_is_unavailable() {
         // A command that breaks only in the last step.
         let restore = sandbox.program("walkeep-restore");
         let script = format!(
-            "case $1 in *.history) [ -e standby.signal ] || a=/nowhere;; esac\n\
+            "case $1 in *.history) [ -e standby.signal ] || [ -e recovery.conf ] || a=/nowhere;; esac\n\
              exec {} --archive ${{a:-{}}} {options} $1 $2\n",
             restore.display(),
             archive.url(),
@@ -195,9 +196,9 @@ fn with_on_error_stop_the_server_stops_while_it_is_still_a_standby() {
     standby.restore_with("--on-error stop --timeout 1s", &archive);
     // The server finds the archive unavailable, and stops.
     let _ = standby.try_sql("select pg_reload_conf()");
-    let _ = standby.try_sql("select pg_promote()");
+    standby.ask_for_promotion();
     assert!(!standby.wait_for_exit().success());
-    assert!(standby.data().join("standby.signal").exists(), "it is a standby as before");
+    assert!(standby.is_standby(), "it is a standby as before");
     archive.come_back();
     standby.start();
     standby.promote();

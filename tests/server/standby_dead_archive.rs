@@ -9,6 +9,7 @@ use std::{
 
 use support::{
     cluster::{Cluster, Shutdown},
+    recovery::Role,
     sandbox::Sandbox,
     store::{
         Store,
@@ -43,7 +44,7 @@ fn standby<'a>(
     interval: &str,
 ) -> Cluster<'a> {
     let mut standby = primary.base_backup("standby");
-    restore_by(sandbox, &standby, configuration, "standby.signal");
+    restore_by(sandbox, &standby, configuration, Role::Standby);
     standby.set("wal_retrieve_retry_interval", interval);
     standby.start();
     standby

@@ -7,6 +7,7 @@
 
 mod absence;
 mod backup;
+mod chain;
 mod origin;
 mod way;
 
@@ -17,6 +18,7 @@ use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, Timel
 
 pub use absence::{Absence, Evidence, MissingSegment, Way};
 pub use backup::{BackupState, BaseBackup, KnownFrom};
+pub use chain::Chain;
 pub use origin::Origin;
 pub use way::{Gap, Reach, Stretch};
 

@@ -95,6 +95,7 @@ mod tests {
             ended,
             known_since: ended,
             counts: true,
+            builds_on: None,
         };
         BackupState { backup, complete: true, reaches: Vec::new() }
     }

@@ -3,7 +3,8 @@
 //!
 //! The lines have the form `KEY: value` and a fixed order: `START WAL LOCATION`, `STOP WAL LOCATION`, `CHECKPOINT
 //! LOCATION`, `BACKUP METHOD`, `BACKUP FROM`, `START TIME`, `LABEL`, `START TIMELINE` (11 and later), `STOP TIME`,
-//! `STOP TIMELINE` (11 and later).
+//! `STOP TIMELINE` (11 and later), and those of an incremental backup (17 and later), `INCREMENTAL FROM LSN` and
+//! `INCREMENTAL FROM TLI`.
 //!
 //! A label is free text and may contain line feeds, so it may imitate any of these lines. The keys that precede the
 //! label are therefore searched only before it.
@@ -35,6 +36,8 @@ pub struct BackupHistory {
     /// End of the backup by the server's clock. `None` unless the time zone is a number, `UTC` or `GMT`: other
     /// abbreviations are ambiguous ("CST" stands for three zones).
     pub stop_time: Option<Timestamp>,
+    /// Start of the backup on whose files an incremental one builds.
+    pub builds_on: Option<(TimelineId, Lsn)>,
 }
 
 /// Contents of a `backup_label` file (`do_pg_backup_start` in `access/transam/xlogbackup.c`). Its lines are those of
@@ -49,6 +52,8 @@ pub struct BackupLabel {
     pub checkpoint: Option<Lsn>,
     /// `true` if the backup was taken from a standby, which writes no backup history file.
     pub from_standby: bool,
+    /// Start of the backup on whose files an incremental one builds.
+    pub builds_on: Option<(TimelineId, Lsn)>,
 }
 
 impl BackupLabel {
@@ -60,7 +65,7 @@ impl BackupLabel {
         let (start, start_segment) = location.ok_or(BackupHistoryError::NoStart)?;
         let checkpoint = parts.value("CHECKPOINT LOCATION").and_then(|position| position.parse().ok());
         let from_standby = parts.value("BACKUP FROM") == Some("standby");
-        Ok(Self { start, start_segment, checkpoint, from_standby })
+        Ok(Self { start, start_segment, checkpoint, from_standby, builds_on: parts.builds_on() })
     }
 
     /// Returns `true` if the server needs `segment` to start recovery: any segment from `start` to `checkpoint`.
@@ -112,6 +117,7 @@ impl BackupHistory {
             wal: BackupWal { start_segment, start, end },
             label: parts.label.map(str::to_owned),
             stop_time: parts.stop_time().and_then(parse_moment),
+            builds_on: parts.builds_on(),
         })
     }
 }
@@ -147,6 +153,22 @@ impl<'a> Parts<'a> {
     fn stop_time(&self) -> Option<&'a str> {
         let (_, after) = self.rest.rsplit_once("\nSTOP TIME: ")?;
         after.lines().next()
+    }
+
+    /// Returns the start of the backup that an incremental one builds on, from the lines after the server's last one of any
+    /// backup: a label may contain the same keys, but ends before it.
+    fn builds_on(&self) -> Option<(TimelineId, Lsn)> {
+        let last = ["\nSTART TIMELINE: ", "\nSTOP TIMELINE: "]
+            .iter()
+            .filter_map(|key| self.rest.rfind(key))
+            .max()?;
+        let lines = self.rest.get(last..)?.lines();
+        let value = |key: &str| {
+            let value = lines.clone().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))?;
+            Some(value.trim_end())
+        };
+        let timeline = value("INCREMENTAL FROM TLI")?.parse().ok().and_then(TimelineId::new)?;
+        Some((timeline, value("INCREMENTAL FROM LSN")?.parse().ok()?))
     }
 }
 
@@ -228,6 +250,33 @@ STOP TIMELINE: 1
         let backup = parse(&other).unwrap();
         assert_eq!(backup.wal.end.map(|(timeline, _)| timeline.get()), Some(3));
         assert_eq!(backup.wal.start_segment.timeline().get(), 1);
+    }
+
+    #[test]
+    fn an_incremental_backup_says_where_the_one_started_on_which_it_builds() {
+        let incremental = "INCREMENTAL FROM LSN: 0/2000028\nINCREMENTAL FROM TLI: 1\n";
+        let of_history = |text: &str| parse(text).unwrap().builds_on;
+        let of_label = |text: &str| BackupLabel::parse(text.as_bytes()).unwrap().builds_on;
+        let (label, _) = FILE.split_once("STOP TIME").unwrap();
+        let expected = Some((TimelineId::FIRST, Lsn(0x200_0028)));
+        assert_eq!((of_history(FILE), of_label(label)), (None, None), "a full one");
+        assert_eq!(of_history(&format!("{FILE}{incremental}")), expected);
+        assert_eq!(of_label(&format!("{label}{incremental}")), expected);
+        for text in ["nightly\nSTART TIMELINE: 1\n", "nightly\nSTOP TIMELINE: 1\n", ""] {
+            let imitated = format!("{text}{}", incremental.replace("TLI: 1", "TLI: 7").trim_end());
+            let imitating = |text: &str| text.replace("pg_basebackup base backup", &imitated);
+            assert_eq!(
+                (of_history(&imitating(FILE)), of_label(&imitating(label))),
+                (None, None),
+                "{imitated}"
+            );
+            let both = imitating(FILE) + incremental;
+            assert_eq!(of_history(&both), expected, "{imitated}");
+        }
+        for odd in ["0/200002X", "", "odd"] {
+            let text = format!("{FILE}{}", incremental.replace("0/2000028", odd));
+            assert_eq!(of_history(&text), None, "{odd:?}");
+        }
     }
 
     #[test]

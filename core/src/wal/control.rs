@@ -60,7 +60,7 @@ fn beginning(bytes: &[u8]) -> Result<(u64, &[u8]), ControlFileError> {
     let short = || ControlFileError::Short(bytes.len());
     let (identifier, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
     let version = u32::from_ne_bytes(*rest.first_chunk::<4>().ok_or_else(short)?);
-    // 937 (9.3) to 1800 (18). In the other byte order the value is a multiple of 65536.
+    // 937 (9.3) to 1905 (19). In the other byte order the value is a multiple of 65536.
     if !(900..65_536).contains(&version) {
         return Err(ControlFileError::Version(version));
     }
@@ -92,8 +92,10 @@ pub fn recovery_end_of_control_file(bytes: &[u8]) -> Option<(TimelineId, Lsn)> {
     let (_, rest) = beginning(bytes).ok().filter(|_| control_file_says_recovery(bytes))?;
     let at = match u32::from_ne_bytes(*rest.first_chunk::<4>()?) {
         1100 => 128,
-        // 12 to 18: transaction IDs of 64 bits in the checkpoint copy.
-        1201 | 1300 | 1700 | 1800 => 136,
+        // 10, with the position of the previous checkpoint; 12 to 18, with transaction IDs of 64 bits in the checkpoint copy.
+        1002 | 1201 | 1300 | 1700 | 1800 => 136,
+        // 19, with offsets of 64 bits there.
+        1905 => 144,
         _ => return None,
     };
     let (end, rest) = bytes.get(at..)?.split_first_chunk::<8>()?;
@@ -189,12 +191,14 @@ mod tests {
             bytes.extend(timeline.to_ne_bytes());
             recovery_end_of_control_file(&bytes).map(|(timeline, end)| (timeline.get(), end.0))
         };
-        for (version, before) in [(1100, 128), (1201, 136), (1300, 136), (1700, 136), (1800, 136)] {
+        let layouts =
+            [(1002, 136), (1100, 128), (1201, 136), (1300, 136), (1700, 136), (1800, 136), (1905, 144)];
+        for (version, before) in layouts {
             assert_eq!(with(version, before, 0x0300_0138, 2), Some((2, 0x0300_0138)), "{version}");
             assert_eq!(with(version, before, 0, 2), None, "{version}");
             assert_eq!(with(version, before, 1, 0), None, "{version}");
         }
-        for unknown in [1002, 1301, 1900] {
+        for unknown in [1003, 1301, 1900] {
             assert_eq!(with(unknown, 136, 1, 1), None, "{unknown}");
         }
         assert_eq!(recovery_end_of_control_file(&control(7, 1300)), None, "too few bytes");

@@ -75,6 +75,7 @@ pub(super) fn look_into(
         ended,
         known_since: ended,
         counts: true,
+        builds_on: label.as_ref().and_then(|label| label.builds_on),
     }))
 }
 

@@ -73,6 +73,10 @@ struct PrintedBackup {
     counts: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     why: Vec<String>,
+    /// `true` if the files of another one are needed, too.
+    incremental: bool,
+    /// `true` if a backup that is kept needs its files.
+    files_must_stay: bool,
 }
 
 /// Names of deleted files, serialized one by one, because there may be millions.
@@ -101,8 +105,8 @@ pub(super) fn of<'a>(
         problem: error.as_ref().map(Problem::from),
         begins_at: begins_at.map(|segment| segment.to_string()),
         needed: needed.as_ref().map(|Need { from, who }| Needed { from: from.to_string(), by: who }),
-        kept_backups: kept.iter().map(|kept| of_backup(&kept.state, &kept.why)).collect(),
-        forgotten_backups: plan.forgotten.iter().map(|state| of_backup(state, &[])).collect(),
+        kept_backups: kept.iter().map(|kept| of_backup(plan, &kept.state, &kept.why)).collect(),
+        forgotten_backups: plan.forgotten.iter().map(|state| of_backup(plan, state, &[])).collect(),
         young_from: plan.young.map(|young| young.from.to_string()),
         given_up_timelines: plan.given_up.iter().map(|branch| branch.timeline.get()).collect(),
         perhaps_replicas: &plan.perhaps_replicas,
@@ -128,7 +132,8 @@ fn of_retention(Retention { versioning, retained }: &Retention) -> PrintedRetent
     }
 }
 
-fn of_backup(BackupState { backup, complete, .. }: &BackupState, why: &[Why]) -> PrintedBackup {
+fn of_backup(plan: &PrunePlan, state: &BackupState, why: &[Why]) -> PrintedBackup {
+    let BackupState { backup, complete, .. } = state;
     PrintedBackup {
         title: backup.title(),
         start_segment: backup.start().to_string(),
@@ -136,5 +141,7 @@ fn of_backup(BackupState { backup, complete, .. }: &BackupState, why: &[Why]) ->
         complete: *complete,
         counts: backup.counts,
         why: why.iter().map(ToString::to_string).collect(),
+        incremental: backup.builds_on.is_some(),
+        files_must_stay: plan.files_must_stay(backup),
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::catalog::Totals;
 use crate::cli::print::{bytes, count, plain, time};
-use crate::coverage::BackupState;
+use crate::coverage::{BackupState, Chain};
 use crate::prune::{Pruned, Retention};
 use crate::server::Need;
 
@@ -25,11 +25,19 @@ pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::R
         let counts = if backup.counts { "" } else { ", which does not count by its label" };
         // A label may contain anything.
         let (title, ended) = (plain(&backup.title()), time(backup.ended));
-        writeln!(to, "keeps {title}, ended {ended}{lacks}{counts}: {}", why.join("; "))?;
+        let also = Chain::below(backup, plan.backups())
+            .in_words()
+            .map_or_else(String::new, |words| format!("; {words}"));
+        writeln!(to, "keeps {title}, ended {ended}{lacks}{counts}: {}{also}", why.join("; "))?;
     }
     for BackupState { backup, complete, .. } in &plan.forgotten {
         let lacks = if *complete { "" } else { ", which lacks WAL already" };
-        writeln!(to, "forgets {}, ended {}{lacks}", plain(&backup.title()), time(backup.ended))?;
+        let stays = if plan.files_must_stay(backup) {
+            "; keep its files, on which one that is kept builds"
+        } else {
+            ""
+        };
+        writeln!(to, "forgets {}, ended {}{lacks}{stays}", plain(&backup.title()), time(backup.ended))?;
     }
     if let Some(young) = plan.young {
         let (from, since) = (young.from, time(young.since));

@@ -13,6 +13,7 @@ use super::recovery::{Archive, BaseBackup, Content, Position, Stop, Tli};
 use support::{
     cluster::{Cluster, Shutdown},
     files::names_in,
+    recovery::Role,
     sandbox::Sandbox,
     wait_until,
 };
@@ -48,7 +49,7 @@ impl<'a> Scene<'a> {
         if copy.knows("recovery_prefetch") {
             copy.set("recovery_prefetch", "off");
         }
-        self.sandbox.file(copy.data().join("recovery.signal"), "");
+        copy.becomes(Role::Recovery);
         (copy, asked)
     }
 

@@ -61,6 +61,7 @@ pub(crate) fn elsewhere(world: &World, looks_elsewhere: bool) -> Vec<coverage::B
         ended: backup.ended.unwrap(),
         known_since: backup.ended.unwrap(),
         counts: true,
+        builds_on: None,
     };
     found.map(seen).collect()
 }
@@ -94,6 +95,7 @@ pub(crate) fn catalog(world: &World, files: &Files) -> Catalog {
             ended: archived_at,
             known_since: archived_at,
             counts: true,
+            builds_on: None,
         })
     });
     let mut backups: Vec<coverage::BaseBackup> = backups.collect();

@@ -3,6 +3,7 @@
 use support::{
     cluster::{Cluster, Shutdown},
     orders::commit_orders,
+    recovery::Role,
     sandbox::Sandbox,
     store::{Store, google::ServiceAccount},
     store_cluster::{archive_by, configuration, restore_by},
@@ -29,7 +30,7 @@ fn googles_store_restores_every_archived_row() {
     assert_eq!(primary.failed_count(), 0);
     primary.stop(Shutdown::Immediate);
 
-    restore_by(&sandbox, &recovered, &configuration, "recovery.signal");
+    restore_by(&sandbox, &recovered, &configuration, Role::Recovery);
     recovered.start();
     assert_eq!(recovered.sql("select count(*) from orders"), "300");
     // Promoted, it continues to archive into the same archive.

@@ -13,6 +13,7 @@ use support::{
     data_directory::{DataDirectory, SEGMENT},
     orders::commit_orders,
     push::{SYSTEM, succeeds},
+    recovery::Role,
     running::{Outcome, Running, outcome_of},
     sandbox::Sandbox,
     store::{
@@ -68,7 +69,7 @@ fn archives_and_recovers(sandbox: &Sandbox, configuration: &Path) {
     assert_eq!(primary.failed_count(), 0);
     primary.stop(Shutdown::Immediate);
 
-    restore_by(sandbox, &recovered, configuration, "recovery.signal");
+    restore_by(sandbox, &recovered, configuration, Role::Recovery);
     recovered.start();
     assert_eq!(count_orders(&recovered).as_deref(), Ok("300"));
     // Promoted, it continues to archive into the same archive.
@@ -134,7 +135,7 @@ fn stops_and_goes_on(fault: &Fault) {
     let settings = "timeout = \"1s\"\nprefetch_size = \"0MB\"";
     let configuration = configure(&sandbox, &identity, &store.environment(), settings);
     let Lost { mut recovered, segments: [before, lost, _] } = lose(&sandbox, &configuration);
-    restore_by(&sandbox, &recovered, &configuration, "recovery.signal");
+    restore_by(&sandbox, &recovered, &configuration, Role::Recovery);
     // The command replaces the rest of the archive by a failing store: the test says from which segment on.
     let failing = sandbox.join("failing");
     let restore = sandbox.program("walkeep-restore");
@@ -161,7 +162,7 @@ fn stops_and_goes_on(fault: &Fault) {
     assert_eq!(names(&store, &recovered, "timelines"), [""; 0]);
 
     store.heal();
-    restore_by(&sandbox, &recovered, &configuration, "recovery.signal");
+    restore_by(&sandbox, &recovered, &configuration, Role::Recovery);
     recovered.start();
     assert_eq!(count_orders(&recovered).as_deref(), Ok("300"));
 }
@@ -189,7 +190,7 @@ fn a_standby_waits_for_a_store_that_is_away_and_catches_up() {
     let configuration = configure(&sandbox, &identity, &store.environment(), "timeout = \"1s\"");
     let primary = primary(&sandbox, &configuration);
     let mut standby = primary.base_backup("standby");
-    restore_by(&sandbox, &standby, &configuration, "standby.signal");
+    restore_by(&sandbox, &standby, &configuration, Role::Standby);
     standby.start();
     commit_orders(&primary);
     primary.archive_segment();
