@@ -9,6 +9,7 @@
 //! - [`work`]: stop signal, clock and progress of long work.
 //! - `whole_file`: a file that appears under its name completely, or not at all.
 //! - `misspelt`: recognition of misspelt names.
+//! - `denied`: whom permissions deny what, and what mends that.
 //! - [`archive`]: an archive in a directory or an object store, whose files are durable and never replaced.
 //! - `archived_file`: reading and verification of one archived file.
 //! - [`spool`]: data that one call leaves for the next, and temporary files for data too large for memory.
@@ -37,6 +38,7 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+mod denied;
 pub mod list;
 mod misspelt;
 pub mod prefetch;

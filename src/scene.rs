@@ -118,7 +118,7 @@ impl Scene {
     pub(crate) fn put(&self, name: &str, content: &[u8], at: Timestamp) {
         let name: WalName = name.parse().unwrap();
         let wal_magic = name.segment().map(|_| WalMagic(0xD110));
-        let fields = HeaderFields { name, system: self.system, wal_magic, archived_at: at };
+        let fields = HeaderFields { name, system: self.system, wal_magic, archived_at: at, host: None };
         let encoded = encode(content, &fields, Codec::None, NonZeroUsize::MIN, Overflow::never()).unwrap();
         let Content::Memory(chunks) = encoded.content else { panic!("it was to be kept in memory") };
         write(&self.archived(&name.to_string()), &chunks.concat(), at);

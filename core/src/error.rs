@@ -11,6 +11,7 @@ pub struct Error {
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     timed_out: bool,
+    denied: bool,
 }
 
 /// Kind of an error, which determines the exit status and whether a retry makes sense.
@@ -64,7 +65,7 @@ impl ErrorKind {
 impl Error {
     /// Creates an error. `what` names the attempted action and its object, or the finding.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), hint: None, source: None, timed_out: false }
+        Self { kind, what: what.into(), hint: None, source: None, timed_out: false, denied: false }
     }
 
     /// Sets the cause.
@@ -108,6 +109,7 @@ impl Error {
             what: what.into(),
             hint,
             timed_out: self.timed_out,
+            denied: self.denied,
             source: Some(Box::new(self)),
         }
     }
@@ -123,6 +125,30 @@ impl Error {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.timed_out
+    }
+
+    /// Marks the error as a denied permission. Only a server that recovers waits until it is granted.
+    #[must_use]
+    pub fn denied(mut self) -> Self {
+        self.denied = true;
+        self
+    }
+
+    /// Returns `true` if the error is a denied permission.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.denied
+    }
+
+    /// Returns the error for a person, for whom nobody else grants a permission meanwhile: a denial becomes
+    /// [`ErrorKind::Refused`].
+    #[must_use]
+    pub fn for_a_person(self) -> Self {
+        if self.denied && self.kind == ErrorKind::Unavailable {
+            self.of_kind(ErrorKind::Refused)
+        } else {
+            self
+        }
     }
 
     /// Returns the kind.
@@ -221,6 +247,12 @@ mod tests {
         assert_eq!(joined(chain(&outer)), "nothing is done: cannot fetch x");
         let other = outer.of_kind(ErrorKind::Gap).timed_out(false);
         assert_eq!((other.kind(), other.is_timeout()), (ErrorKind::Gap, false));
+        let denied = Error::new(ErrorKind::Unavailable, "cannot read /b").denied().so("nothing is done");
+        assert_eq!(denied.for_a_person().kind(), ErrorKind::Refused);
+        let of_another_kind = Error::new(ErrorKind::Local, "cannot read /b").denied().for_a_person();
+        assert_eq!(of_another_kind.kind(), ErrorKind::Local);
+        let hung = Error::new(ErrorKind::Unavailable, "cannot read /b").for_a_person();
+        assert_eq!(hung.kind(), ErrorKind::Unavailable);
         let plain = Error::new(ErrorKind::Local, "cannot read /b");
         assert_eq!((plain.is_timeout(), plain.advice()), (false, None));
     }

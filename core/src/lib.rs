@@ -34,7 +34,7 @@
 //!
 //! ```
 //! use std::num::NonZeroUsize;
-//! use walkeep_core::frame::{Archived, Codec, Content, HeaderFields, Overflow, encode};
+//! use walkeep_core::frame::{Archived, Codec, Content, HeaderFields, HostName, Overflow, encode};
 //!
 //! let history = b"1\t0/3000000\tno recovery target specified\n";
 //! let fields = HeaderFields {
@@ -42,6 +42,7 @@
 //!     system: "7381092445103374871".parse()?,
 //!     wal_magic: None,
 //!     archived_at: "2026-01-31T12:00:00Z".parse()?,
+//!     host: HostName::of("db1"),
 //! };
 //! let file = encode(&history[..], &fields, Codec::default(), NonZeroUsize::MIN, Overflow::never())?;
 //! let Content::Memory(chunks) = file.content else { return Err("no memory limit was set".into()) };

@@ -24,6 +24,7 @@ fn archived(name: &str, original: &[u8], codec: Codec, threads: usize) -> Vec<u8
         system: SystemIdentifier::new(7_381_092_445_103_374_871).unwrap(),
         wal_magic: name.segment().map(|_| WalMagic(0xD110)),
         archived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        host: None,
     };
     let threads = NonZeroUsize::new(threads).unwrap();
     let content = encode(original, &fields, codec, threads, Overflow::never()).unwrap().content;

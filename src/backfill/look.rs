@@ -5,6 +5,7 @@ use std::io::{self, BufReader, ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::decision::Look;
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::frame::MAX_TEXT_BYTES;
 use crate::spool::FileIdentity;
@@ -45,7 +46,8 @@ impl PgWal {
     /// Lists the names of all WAL files.
     pub(super) fn names(&self) -> Result<Vec<WalName>, Error> {
         let cannot_list = |error| {
-            Error::new(ErrorKind::Local, format!("cannot list {}", self.path.display())).because(error)
+            let what = format!("cannot list {}", self.path.display());
+            denied::failed(ErrorKind::Local, what, &self.path, Kept::ForOwner, error)
         };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(cannot_list)? {
@@ -190,6 +192,6 @@ impl PgWal {
     }
 
     fn cannot_read(&self, name: WalName, error: io::Error) -> Error {
-        Error::new(ErrorKind::Local, format!("cannot read {}", self.path(name).display())).because(error)
+        denied::cannot_read(ErrorKind::Local, "", &self.path(name), Kept::ForOwner, error)
     }
 }

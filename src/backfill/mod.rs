@@ -25,7 +25,7 @@ use crate::blocking::blocking;
 use crate::catalog::Reading;
 use crate::cluster::Caller;
 use crate::error::{Error, ErrorKind};
-use crate::frame::Codec;
+use crate::frame::{Codec, HostName};
 use crate::limit::TimeLimit;
 use crate::push::{Fence, PushRequest, push_unchanged};
 use crate::spool::{FileIdentity, OverflowDirectory};
@@ -62,6 +62,8 @@ pub struct Pushing {
     pub overflow: OverflowDirectory,
     /// Time limit per file, for a file of 16 MiB.
     pub patience: Duration,
+    /// Host to record, if known.
+    pub host: Option<HostName>,
 }
 
 /// Plan of a backfill.
@@ -284,6 +286,7 @@ impl Shared<'_> {
             threads: self.pushing.threads,
             overflow: self.pushing.overflow.clone(),
             now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
+            host: self.pushing.host.clone(),
         };
         let limit = TimeLimit::new(Instant::now(), self.pushing.patience);
         let pushing = push_unchanged(self.archive, request, file.identity.clone(), &limit);

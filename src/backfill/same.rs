@@ -12,6 +12,7 @@ use crate::archive::Archive;
 use crate::archived_file::{header_of, read_text};
 use crate::blocking::blocking;
 use crate::catalog::{Reading, concerns_one_file};
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Digest;
 use crate::push::Fence;
@@ -154,9 +155,7 @@ fn digest_of_complete(wal: &PgWal, name: WalName) -> Result<Option<Digest>, Erro
     });
     match read {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            Err(Error::new(ErrorKind::Local, format!("cannot read {}", path.display())).because(error))
-        }
+        Err(error) => Err(denied::cannot_read(ErrorKind::Local, "", &path, Kept::ForOwner, error)),
         Ok(digest) => Ok(digest),
     }
 }

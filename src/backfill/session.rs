@@ -8,7 +8,7 @@ use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
 use crate::error::{Error, ErrorKind};
 use crate::frame::Codec;
-use crate::push::codec_for_backlog;
+use crate::push::{codec_for_backlog, this_host};
 use crate::spool::OverflowDirectory;
 use crate::wal::SegmentSize;
 use crate::work::Work;
@@ -55,6 +55,7 @@ pub async fn backfill(
         at_once,
         overflow: means.overflow.clone(),
         patience: reading.patience,
+        host: this_host(),
     };
     work.progress.begin(plan.goes.len());
     let outcome = plan.carry_out(archive, &pushing, work.stop, |_| work.progress.add(1)).await;

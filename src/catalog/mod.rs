@@ -100,10 +100,13 @@ impl Reading {
     }
 
     /// Retries `attempt` while its failure may be temporary.
-    pub(crate) async fn retry<T>(self, attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    pub(crate) async fn retry<T>(
+        self,
+        mut attempt: impl AsyncFnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let limit = TimeLimit::new(Instant::now(), self.patience);
         let waiting = warning(|| limit.left_as_text());
-        retry(&limit, waiting, attempt).await
+        retry(&limit, waiting, async || attempt().await.map_err(Error::for_a_person)).await
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::CheckFinding;
-use crate::spool::{Spool, SpoolState, name_of};
+use crate::denied::name_of;
+use crate::spool::{Spool, SpoolState};
 
 /// Reports whether this process runs as the user of the server, `server`, who owns its data directory.
 pub(super) fn check(own: u32, server: Option<u32>) -> Option<CheckFinding> {

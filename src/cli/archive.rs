@@ -21,7 +21,7 @@ use crate::cluster::Caller;
 use crate::config::{Compression, Given, LogFormat, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
-use crate::push::{Earlier, PushRequest, ask, backlog, codec_for_backlog, look_up, push};
+use crate::push::{Earlier, PushRequest, ask, backlog, codec_for_backlog, look_up, push, this_host};
 use crate::spool::{Moment, OverflowDirectory, Spool, patiently};
 use crate::wal::WalName;
 
@@ -100,7 +100,7 @@ fn run(started: Instant, statuses: ExitStatuses) -> Result<ExitCode, ExitCode> {
     // Counted only here, because that takes as many system calls as everything before.
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = cores.min(NonZeroUsize::new(MOST_THREADS).unwrap_or(cores));
-    let request = PushRequest { codec, threads, ..request };
+    let request = PushRequest { codec, threads, host: this_host(), ..request };
     let limit = TimeLimit::new(started, settings.push.timeout);
     let report = supervise(&limit, async |stop| {
         let (caller, system) = (request.caller.clone(), request.system);
@@ -206,6 +206,7 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
         threads: NonZeroUsize::MIN,
         overflow: OverflowDirectory::new(&settings.spool),
         now: Timestamp::now().round(jiff::Unit::Second).unwrap_or_else(|_| Timestamp::now()),
+        host: None,
     };
     Ok((settings, request))
 }

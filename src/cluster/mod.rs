@@ -13,6 +13,7 @@ use std::io::{ErrorKind as IoErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
     BackupLabel, CONTROL_FILE_BYTES, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId,
@@ -135,7 +136,9 @@ impl DataDirectory {
     pub fn system_identifier(&self) -> Result<Option<SystemIdentifier>, Error> {
         let cannot_read =
             || Error::new(ErrorKind::Local, format!("cannot read {}", self.control_file().display()));
-        let Some(beginning) = self.control().map_err(|error| cannot_read().because(error))? else {
+        let denied =
+            |error| denied::cannot_read(ErrorKind::Local, "", &self.control_file(), Kept::ForOwner, error);
+        let Some(beginning) = self.control().map_err(denied)? else {
             return Ok(None);
         };
         system_identifier_of_control_file(&beginning).map(Some).map_err(|e| cannot_read().because(e))
@@ -173,7 +176,8 @@ impl DataDirectory {
     pub fn run(&self) -> Result<String, Error> {
         let path = if self.0 == Path::new("") { Path::new(".") } else { &self.0 };
         let found = fs::metadata(path).map_err(|error| {
-            Error::new(ErrorKind::Local, format!("cannot look at {}", path.display())).because(error)
+            let what = format!("cannot look at {}", path.display());
+            denied::failed(ErrorKind::Local, what, path, Kept::ForOwner, error)
         })?;
         let lock = read_regular_text(&self.0.join(LOCK_FILE), MAX_BYTES).unwrap_or_default();
         // PID, directory and start time. The lines after those change while the server runs.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::Chars;
 
 use super::MAX_BYTES;
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::whole_file::{read_regular, read_regular_text};
 
@@ -58,7 +59,8 @@ fn read_file(path: &Path, settings: &mut ServerSettings, depth: usize) -> Result
     if depth > MAX_DEPTH {
         return Err(cannot_read().because("too many files include each other"));
     }
-    let text = read_regular(path, MAX_BYTES).map_err(|error| cannot_read().because(error))?;
+    let denied = |error| denied::cannot_read(ErrorKind::Local, "", path, Kept::ForOwner, error);
+    let text = read_regular(path, MAX_BYTES).map_err(denied)?;
     let beside = path.parent().unwrap_or(Path::new(""));
     for (name, value) in String::from_utf8_lossy(&text).lines().filter_map(setting) {
         match name.as_str() {
@@ -71,7 +73,7 @@ fn read_file(path: &Path, settings: &mut ServerSettings, depth: usize) -> Result
                 let directory = beside.join(value);
                 let entries = fs::read_dir(&directory).map_err(|error| {
                     let what = format!("cannot list {}", directory.display());
-                    Error::new(ErrorKind::Local, what).because(error)
+                    denied::failed(ErrorKind::Local, what, &directory, Kept::ForOwner, error)
                 })?;
                 let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
                 files.retain(|path| is_configuration(path));

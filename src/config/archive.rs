@@ -6,6 +6,7 @@ use super::file::File;
 use super::given::Given;
 use super::wrong;
 use crate::archive::{ArchiveOptions, ArchiveUrl, StoreOptions};
+use crate::denied::{IN_KUBERNETES, is_of_kubernetes};
 use crate::error::Error;
 
 /// Merges the settings. `environment` is called only for an object store.
@@ -36,9 +37,11 @@ pub(super) fn archive(
         && store.file_holds_a_secret(url.provider)
     {
         let what = format!("{} holds a secret and can be read by everyone", path.display());
-        return Err(wrong(what).hint(
-            "let only the user that runs the server read it: chown root:postgres and chmod 640, for example",
-        ));
+        return Err(wrong(what).hint(if is_of_kubernetes(path) {
+            IN_KUBERNETES
+        } else {
+            "let only the user that runs the server read it: chown root:postgres and chmod 640, for example"
+        }));
     }
     Ok(ArchiveOptions {
         url,

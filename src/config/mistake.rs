@@ -84,7 +84,12 @@ pub(super) fn explain(text: &str, error: &toml::de::Error) -> String {
 fn in_words(text: &str, number: usize, message: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
     if let Some(name) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
-        return unknown(name);
+        let is_section = text
+            .lines()
+            .nth(number - 1)
+            .and_then(header)
+            .is_some_and(|header| header.split('.').next().is_some_and(|first| first.trim() == name));
+        return if is_section { unknown_section(name) } else { unknown(name) };
     }
     let lines: Vec<&str> = text.lines().take(number).collect();
     // A value may go over several lines.
@@ -107,9 +112,18 @@ fn in_words(text: &str, number: usize, message: &str) -> String {
     }
 }
 
+fn unknown_section(name: &str) -> String {
+    match meant(name, ["store", "systems"]) {
+        Some(known) => format!("unknown section [{name}]; did you mean [{known}]?"),
+        None => format!("unknown section [{name}]; the sections are [store] and [systems]"),
+    }
+}
+
 fn unknown(name: &str) -> String {
     match meant(name, KEYS.iter().map(|key| key.name)) {
-        Some(known @ ("store" | "systems")) => format!("unknown section {name}; did you mean [{known}]?"),
+        Some(known @ ("store" | "systems")) => {
+            format!("unknown key {name}; did you mean the section [{known}]?")
+        }
         Some(known) => format!("unknown key {name}; did you mean {known}?"),
         None if is_store_setting(name) => format!("{name} belongs below [store]"),
         None => {
@@ -185,7 +199,10 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_recognized() {
         assert_eq!(said("keep_dyas = 3"), "line 1: unknown key keep_dyas; did you mean keep_days?");
-        assert_eq!(said("[stor]\nregion = 'x'"), "line 1: unknown section stor; did you mean [store]?");
+        assert_eq!(said("[stor]\nregion = 'x'"), "line 1: unknown section [stor]; did you mean [store]?");
+        assert_eq!(said("[sotre]\nregion = 'x'"), "line 1: unknown section [sotre]; did you mean [store]?");
+        assert_eq!(said("\n[s3.x]\ny = 1"), "line 2: unknown section [s3]; the sections are [store] and [systems]");
+        assert_eq!(said("keep_day = 3"), "line 1: unknown key keep_day; did you mean keep_days?");
         assert_eq!(said("endpoint = 'https://x'"), "line 1: endpoint belongs below [store]");
         let unlike = said("frobnicate = 3");
         assert!(unlike.contains("unknown key frobnicate; the keys are archive, "), "{unlike}");

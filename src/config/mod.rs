@@ -95,6 +95,7 @@ impl Settings {
             Some(path) => file::read(&path)?,
             None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
+        variables::check_names(environment.keys().cloned())?;
         let over = variables::over(file.given, &file.text, |name| environment.get(name).map(Into::into))?;
         Self::merge(given, File { given: over, ..file }, || environment.clone())
     }

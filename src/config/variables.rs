@@ -10,8 +10,9 @@ use toml::{Table, Value};
 use super::given::Given;
 use super::mistake::KEYS;
 use super::wrong;
+use crate::archive::is_store_setting;
 use crate::error::Error;
-use crate::misspelt::meant;
+use crate::misspelt::{is_alike, meant};
 
 const PREFIX: &str = "WALKEEP_";
 
@@ -74,18 +75,39 @@ fn set_path(given: &mut Given, name: &str, value: OsString) -> Result<(), Error>
 /// name walkeep.
 pub(super) fn check_names(names: impl Iterator<Item = String>) -> Result<(), Error> {
     for name in names {
-        let Some(key) = name.strip_prefix(PREFIX).map(str::to_ascii_lowercase) else { continue };
-        if KEYS.iter().any(|known| known.name == key) || key.starts_with("store_") {
-            continue;
-        }
-        if let Some(known) = meant(&key, KEYS.iter().map(|key| key.name)) {
-            let known = known.to_ascii_uppercase();
-            return Err(
-                wrong(format!("unknown variable {name}")).hint(format!("did you mean {PREFIX}{known}?"))
-            );
+        if let Some(known) = meant_by(&name) {
+            let what = format!("unknown variable {name}");
+            return Err(wrong(what).hint(format!("did you mean {PREFIX}{}?", known.to_ascii_uppercase())));
         }
     }
     Ok(())
+}
+
+/// Returns the key of the variable that this one is a misspelling of, if there is one.
+fn meant_by(variable: &str) -> Option<String> {
+    let (first, rest) = variable.split_once('_')?;
+    let key = rest.to_ascii_lowercase();
+    // The file's path is no key of the file.
+    let keys = || KEYS.iter().map(|key| key.name).filter(|name| *name != "store").chain(["config"]);
+    let is_known = keys().any(|known| known == key);
+    if format!("{first}_") != PREFIX {
+        // Another program's, unless all but this word is right.
+        let is_ours = is_known || key.strip_prefix("store_").is_some_and(is_store_setting);
+        return (is_ours && is_alike(first, PREFIX.trim_end_matches('_'))).then_some(key);
+    }
+    if is_known || key.starts_with("store_") {
+        return None;
+    }
+    if let Some(known) = meant(&key, keys()) {
+        return Some(known.to_owned());
+    }
+    match key.split_once('_') {
+        _ if is_store_setting(&key) => Some(format!("store_{key}")),
+        Some((section, setting)) if is_alike(section, "store") && is_store_setting(setting) => {
+            Some(format!("store_{setting}"))
+        }
+        _ => None,
+    }
 }
 
 fn set(mut variable: impl FnMut(&str) -> Option<String>) -> Result<Table, Error> {
@@ -238,6 +260,11 @@ mod tests {
             ("WALKEEP_KEEP_DAY", "WALKEEP_KEEP_DAYS"),
             ("WALKEEP_GIVE_UP_TIMELINE", "WALKEEP_GIVEN_UP_TIMELINES"),
             ("WALKEEP_HOLD_TIMELINE", "WALKEEP_HELD_TIMELINES"),
+            ("WALKEEP_CONFG", "WALKEEP_CONFIG"),
+            ("WALKEPP_ARCHIVE", "WALKEEP_ARCHIVE"),
+            ("WALKEPP_STORE_REGION", "WALKEEP_STORE_REGION"),
+            ("WALKEEP_STROE_REGION", "WALKEEP_STORE_REGION"),
+            ("WALKEEP_ENDPOINT", "WALKEEP_STORE_ENDPOINT"),
         ] {
             assert_eq!(check(name), Err(format!("unknown variable {name}; did you mean {meant}?")));
         }
@@ -251,6 +278,9 @@ mod tests {
             "WALKEEP_BINARIES",
             "WALKEEP_GARAGE",
             "WALKEEP_CHECKS",
+            "WALKEEP_STORE_SERVICE_HOST",
+            "WALKER_SPOOLS",
+            "ARCHIVE",
             "HOME",
         ] {
             assert_eq!(check(name), Ok(()), "{name}");

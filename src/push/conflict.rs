@@ -107,10 +107,11 @@ pub(super) async fn compare_if_there(
 pub(super) fn warn_of_second(theirs: &Other, ours: &Header, kept_as: &str, path: &Path) {
     tracing::warn!(
         "the archive already holds {} with different content, of another server that was promoted within this segment: {}, \
-         archived at {}; {} is kept beside it as {kept_as}",
+         archived at {}{}; {} is kept beside it as {kept_as}",
         ours.name,
         theirs.location,
         theirs.header.archived_at,
+        by_host(&theirs.header),
         path.display()
     );
 }
@@ -155,14 +156,20 @@ pub(super) fn conflict_of_ancestor(ours: &Header, theirs: &Other, path: &Path) -
 fn what_differs(ours: &Header, theirs: &Other, path: &Path) -> String {
     let Other { header, location } = theirs;
     format!(
-        "the archive already holds {} with different content: {location}, archived at {} with BLAKE3 {}, against {} with \
+        "the archive already holds {} with different content: {location}, archived at {}{} with BLAKE3 {}, against {} with \
          BLAKE3 {}",
         ours.name,
         header.archived_at,
+        by_host(header),
         header.blake3,
         path.display(),
         ours.blake3
     )
+}
+
+/// Says which host archived a file, if its header does.
+fn by_host(header: &Header) -> String {
+    header.host.as_ref().map(|host| format!(" by host {host}")).unwrap_or_default()
 }
 
 /// Returns the last fork within the segment up to which both contents are the same.

@@ -10,6 +10,7 @@ mod earlier;
 mod effort;
 mod fence;
 mod fork;
+mod host;
 mod interrupted;
 mod marks;
 mod memory;
@@ -31,9 +32,10 @@ use crate::archive::{Archive, ArchiveOptions, ArchivedName, Created};
 use crate::blocking::{Steady, blocking};
 use crate::call::{retry, unless_stopped, warning};
 use crate::cluster::Caller;
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::frame::{
-    Codec, Content, EncodeError, Encoded, Header, HeaderFields, MAX_TEXT_BYTES, Overflow, encode,
+    Codec, Content, EncodeError, Encoded, Header, HeaderFields, HostName, MAX_TEXT_BYTES, Overflow, encode,
 };
 use crate::limit::{Part, TimeLimit};
 use crate::spool::{FileIdentity, OverflowDirectory, Spool};
@@ -51,6 +53,7 @@ pub use earlier::{Earlier, ask, look_up};
 pub use effort::codec_for_backlog;
 pub use fence::Fence;
 use fork::forks_beside;
+pub use host::this_host;
 pub use marks::backlog;
 pub use one::push_unchanged;
 use stuck::{explained, is_stuck};
@@ -82,6 +85,8 @@ pub struct PushRequest {
     pub overflow: OverflowDirectory,
     /// Time to record.
     pub now: Timestamp,
+    /// Host to record, if known.
+    pub host: Option<HostName>,
 }
 
 /// Report of an archived file.
@@ -339,7 +344,8 @@ fn examine(request: &PushRequest, limit: &TimeLimit) -> Result<Examined, Error> 
             (system_of_text(request)?, None, None)
         }
     };
-    let fields = HeaderFields { name: *name, system, wal_magic, archived_at: request.now };
+    let fields =
+        HeaderFields { name: *name, system, wal_magic, archived_at: request.now, host: request.host.clone() };
     Ok(Examined { fields, size, identity, pages, checked, file })
 }
 
@@ -424,7 +430,7 @@ fn cannot_overflow(path: &Path, directory: Option<&Path>, error: io::Error) -> E
 }
 
 fn cannot_read(path: &Path) -> impl Fn(io::Error) -> Error {
-    move |error| Error::new(ErrorKind::Local, format!("cannot read {}", path.display())).because(error)
+    move |error| denied::cannot_read(ErrorKind::Local, "", path, Kept::ForOwner, error)
 }
 
 /// Checks a timeline history or backup history file.
@@ -461,7 +467,8 @@ mod tests {
         let url = ArchiveUrl::Directory(temporary.path().to_owned());
         let options = ArchiveOptions::new(url, StoreOptions::default());
         let (name, system) = ("00000002.history".parse().unwrap(), SystemIdentifier::new(7).unwrap());
-        let fields = HeaderFields { name, system, wal_magic: None, archived_at: Timestamp::UNIX_EPOCH };
+        let fields =
+            HeaderFields { name, system, wal_magic: None, archived_at: Timestamp::UNIX_EPOCH, host: None };
         let overflow: Overflow<fn() -> io::Result<File>> =
             Overflow { beyond: MOST_IN_MEMORY, open: || Err(io::Error::other("it is small")) };
         let content = &b"1\t0/600000\tx\n"[..];

@@ -233,7 +233,7 @@ pub async fn read_verified(
     let waiting = warning(|| limit.left_as_text());
     retry(limit, waiting, async || {
         let system = system_to_restore(&archive, Caller::at(PathBuf::new()), system).await?;
-        let mut fetched = archive.fetch(system, name).await?;
+        let mut fetched = archive.fetch(system, name).await.map_err(Error::for_a_person)?;
         let _transfer = fetched.transfer.take();
         let limit = limit.clone();
         blocking(move || {

@@ -29,7 +29,6 @@ pub use moment::Moment;
 pub use note::Note;
 pub use overflow::OverflowDirectory;
 pub use state::SpoolState;
-pub(crate) use state::name_of;
 
 /// Way to write the files of a spool: readable only for their user, and not flushed, because an incomplete one is ignored.
 const LEFT: WholeFile =

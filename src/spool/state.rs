@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::{Uid, User};
 use rustix::fs::{Access, access};
 
+use crate::denied::name_of;
 use crate::whole_file::directory_of;
 
 /// State of a directory for spools.
@@ -54,14 +54,6 @@ impl SpoolState {
         } else {
             Self::Usable
         }
-    }
-}
-
-/// Returns the user's name, or the number if it has none.
-pub(crate) fn name_of(user: u32) -> String {
-    match User::from_uid(Uid::from_raw(user)) {
-        Ok(Some(found)) => found.name.escape_debug().to_string(),
-        _ => format!("uid {user}"),
     }
 }
 

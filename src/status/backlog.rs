@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Unarchived;
 use crate::archive::ArchivedFile;
 use crate::cluster::{DataDirectory, holds_segment};
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
 
@@ -81,9 +82,13 @@ impl Backlog {
         let wal = data.path().join("pg_wal");
         let marks = wal.join("archive_status");
         let cannot_list = |error: io::Error| {
-            Error::new(ErrorKind::Local, format!("cannot list {}", marks.display()))
-                .because(error)
-                .hint("is it the server's data directory, and may this user read it?")
+            let what = format!("cannot list {}", marks.display());
+            let failure = denied::failed(ErrorKind::Local, what, &marks, Kept::ForOwner, error);
+            if failure.advice().is_some() {
+                failure
+            } else {
+                failure.hint("is it the server's data directory?")
+            }
         };
         let mut backlog = Self { served: data.seems_served(), ..Self::default() };
         for entry in fs::read_dir(&marks).map_err(cannot_list)? {

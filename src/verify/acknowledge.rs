@@ -9,20 +9,23 @@ use crate::reports::{Acknowledgement, Acknowledgements, VerifyReport};
 use crate::wal::SystemIdentifier;
 
 impl VerifyRequest {
-    /// Reads the acknowledgements, without those to be revoked.
-    pub(super) async fn acknowledged(&self, archive: &Archive) -> Result<Acknowledgements, Error> {
+    /// Reads the acknowledgements, without those to be revoked. Says also whether reports are denied to this user, which it
+    /// has warned of.
+    pub(super) async fn acknowledged(&self, archive: &Archive) -> Result<(Acknowledgements, bool), Error> {
+        let mut denied = false;
         let system = self.target.system;
         let mut known = match Acknowledgements::read(archive, system).await {
             Ok(known) => known,
             // Replacing the list would lose acknowledgements of others.
             Err(error) if !self.acknowledge.is_empty() || !self.forget.is_empty() => return Err(error),
             Err(error) => {
+                denied = error.is_denied();
                 tracing::warn!("{}; what was acknowledged is a failure again", error.report());
                 Acknowledgements::default()
             }
         };
         if self.forget.is_empty() {
-            return Ok(known);
+            return Ok((known, denied));
         }
         for extent in &self.forget {
             if known.forget(extent) == 0 {
@@ -33,7 +36,7 @@ impl VerifyRequest {
             }
         }
         known.write(archive, system).await?;
-        Ok(known)
+        Ok((known, denied))
     }
 
     /// Refuses acknowledgements of something that is known not to be a finding.

@@ -119,9 +119,10 @@ fn judge(
     };
     let header = archived.header();
     if let Err(mismatch) = name.check(system, header) {
+        let by = header.host.as_ref().map(|host| format!(", archived by host {host}")).unwrap_or_default();
         let what = match mismatch {
-            Mismatch::System => format!("it is {} of system {}", header.name, header.system_identifier),
-            Mismatch::Name => format!("it is {}", header.name),
+            Mismatch::System => format!("it is {} of system {}{by}", header.name, header.system_identifier),
+            Mismatch::Name => format!("it is {}{by}", header.name),
             Mismatch::Content => format!("it is one of BLAKE3 {}", header.blake3),
         };
         return wrong(FindingKind::WrongPlace, what);

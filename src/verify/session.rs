@@ -64,13 +64,13 @@ pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) 
     let system = request.target.system;
     let last_full = last_full(archive, system).await;
     let resumed = last_full.as_ref().filter(|report| request.resumes(report));
-    let acknowledged = request.acknowledged(archive).await?;
+    let (acknowledged, is_warned) = request.acknowledged(archive).await?;
     let surveying = Box::pin(Survey::of(archive, request.target.clone(), acknowledged, work.clock));
     let mut survey = match work.unless_stopped(surveying, STOPPED).await {
         Ok(survey) => survey,
         Err(error) => {
             let report = request.failed(resumed, last_full.as_ref(), work.now(), &error);
-            note(archive, system, report, work).await;
+            note(archive, system, report, is_warned, work).await;
             return Err(error);
         }
     };
@@ -94,7 +94,7 @@ pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) 
         Scope::Part | Scope::Names => error,
     });
     let report = run.report(&survey, work.now(), error.as_ref().map(Error::report));
-    note(archive, system, report.clone(), work).await;
+    note(archive, system, report.clone(), is_warned, work).await;
     let dropping = drop_useless(archive, system, &mut survey, &run, &report);
     let dropped = work.finish_within(LAST_REPORT, dropping).await.unwrap_or_default();
     Ok(Verified { survey, run, report, error: error.or(unknown), dropped })
@@ -198,13 +198,21 @@ async fn last_full(archive: &Archive, system: SystemIdentifier) -> Option<Verify
 }
 
 /// Writes a report to the archive, for `walkeep status` and `--resume`. A failure to write it does not fail the
-/// verification.
-async fn note(archive: &Archive, system: SystemIdentifier, report: VerifyReport, work: &Work<'_>) {
+/// verification. `is_warned` after a warning that reports are denied to this user.
+async fn note(
+    archive: &Archive,
+    system: SystemIdentifier,
+    report: VerifyReport,
+    is_warned: bool,
+    work: &Work<'_>,
+) {
     let written = work.finish_within(LAST_REPORT, report.write(archive, system)).await;
     let written =
         written.unwrap_or_else(|| Err(Error::new(ErrorKind::Stopped, "stopped before this was noted")));
-    if let Err(error) = written {
-        tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report());
+    match written {
+        Err(error) if is_warned && error.is_denied() => tracing::debug!("{}", error.report()),
+        Err(error) => tracing::warn!("{}; \"walkeep status\" will not know of this run", error.report()),
+        Ok(()) => {}
     }
 }
 

@@ -53,6 +53,7 @@ pub fn archived(name: &str, content: &[u8], at: Timestamp) -> Vec<u8> {
         system: SystemIdentifier::new(SYSTEM).unwrap(),
         wal_magic: wal.segment().map(|_| WalMagic(0xD110)),
         archived_at: at,
+        host: None,
     };
     let codec = Codec::Zstd(Level::default());
     let encoded = encode(content, &fields, codec, NonZeroUsize::MIN, Overflow::never()).unwrap();

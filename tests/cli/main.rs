@@ -3,6 +3,7 @@
 mod backfill;
 mod cat;
 mod check;
+mod denied;
 mod disk_full;
 mod foreign_archive;
 mod fresh_look;

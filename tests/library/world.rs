@@ -107,6 +107,7 @@ impl World {
             threads: NonZeroUsize::MIN,
             overflow: OverflowDirectory::new(&self.temporary.path().join("spool")),
             now: Timestamp::now(),
+            host: None,
         }
     }
 

@@ -11,11 +11,11 @@ use zstd::zstd_safe::CParameter;
 
 use super::body::{Body, Content, Overflow};
 use super::header::Measured;
-use super::{BLOCK_BYTES, BodyCodec, Codec, EncodeError, Header, hold};
+use super::{BLOCK_BYTES, BodyCodec, Codec, EncodeError, Header, HostName, hold};
 use crate::wal::{SystemIdentifier, WalMagic, WalName};
 
 /// Facts about a WAL file that its header records and only the caller knows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct HeaderFields {
     /// Name of the WAL file.
     pub name: WalName,
@@ -25,6 +25,8 @@ pub struct HeaderFields {
     pub wal_magic: Option<WalMagic>,
     /// Time of archiving.
     pub archived_at: Timestamp,
+    /// Host that archives it, if known.
+    pub host: Option<HostName>,
 }
 
 /// An archived file, ready to be stored.
@@ -194,6 +196,7 @@ mod tests {
             system: SystemIdentifier::new(7).unwrap(),
             wal_magic: None,
             archived_at: Timestamp::UNIX_EPOCH,
+            host: None,
         };
         let one = NonZeroUsize::MIN;
         encode(Reads(reads.to_vec()), &fields, Codec::None, one, Overflow::never()).map(|file| file.header)

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Digest, FrameError};
+use super::{Digest, FrameError, HostName, host};
 use crate::wal::{SegmentSize, SystemIdentifier, WalMagic, WalName};
 
 /// Format that this walkeep writes, and the newest that it reads.
@@ -69,6 +69,9 @@ pub struct Header {
     pub archived_at: Timestamp,
     /// Version of walkeep that wrote the file.
     pub walkeep: String,
+    /// Host that archived it, if known.
+    #[serde(deserialize_with = "host::deserialize", default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
 }
 
 /// Compression of a body: the part of [`Codec`](super::Codec) that a reader needs.
@@ -119,6 +122,7 @@ impl Header {
             wal_magic: fields.wal_magic,
             archived_at: fields.archived_at,
             walkeep: env!("CARGO_PKG_VERSION").to_owned(),
+            host: fields.host.clone(),
         }
     }
 
@@ -242,6 +246,7 @@ mod tests {
             system: SystemIdentifier::new(u64::MAX).unwrap(),
             wal_magic: Some(WalMagic(0xD110)),
             archived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            host: HostName::of("db1"),
         };
         let digest = Digest::sha256(b"");
         let measured = Measured { original_size: 1 << 20, blake3: digest, body_size: 7, sha256: digest };
@@ -280,6 +285,33 @@ mod tests {
             assert_eq!(bytes.len(), if needed <= 1024 { 1024 } else { 2048 }, "{more}");
             assert_eq!(parse(&bytes, 7).unwrap(), long, "{more}");
         }
+    }
+
+    #[test]
+    fn the_longest_header_has_1024_bytes() {
+        let longest = Header {
+            name: "000000010000000000000001.00000028.backup".parse().unwrap(),
+            original_size: u64::MAX,
+            body_size: u64::MAX,
+            archived_at: "2026-01-02T03:04:05.123456789Z".parse().unwrap(),
+            walkeep: "65535.65535.65535-rc.65535".to_owned(),
+            host: HostName::of(&"x".repeat(1000)),
+            ..header()
+        };
+        assert_eq!(longest.to_bytes().unwrap().len(), 1024);
+    }
+
+    #[test]
+    fn a_host_is_optional_and_never_a_reason_to_refuse_a_file() {
+        let json = serde_json::to_string(&header()).unwrap();
+        let without = Header { host: None, ..header() };
+        for host in ["", ",\"host\":null", ",\"host\":7", ",\"host\":\"\"", ",\"host\":[{}]"] {
+            let changed = json.replace(",\"host\":\"db1\"", host);
+            assert_eq!(parse(&sealed(&changed), 7).unwrap(), without, "{host}");
+        }
+        let hostile = json.replace("db1", &format!("db\\n\\u001b[31m{}", "x".repeat(9000)));
+        let host = parse(&sealed(&hostile), 7).unwrap().host.unwrap().to_string();
+        assert!(host.starts_with("db___31mx") && host.len() == 64, "{host}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod digest;
 mod encode;
 mod error;
 mod header;
+mod host;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +23,7 @@ pub use digest::Digest;
 pub use encode::{Encoded, HeaderFields, encode};
 pub use error::{EncodeError, FrameError};
 pub use header::{BodyCodec, Header, MAX_TEXT_BYTES};
+pub use host::HostName;
 
 /// Maximum number of uncompressed bytes in one zstd frame of a body. [`encode`] fills each frame except the last.
 ///

@@ -34,7 +34,8 @@ fn archived(original: &[u8], codec: Codec) -> Vec<u8> {
     let (Ok(name), Some(system)) = ("00000002.history".parse(), SystemIdentifier::new(7)) else {
         return Vec::new();
     };
-    let facts = HeaderFields { name, system, wal_magic: None, archived_at: jiff::Timestamp::UNIX_EPOCH };
+    let facts =
+        HeaderFields { name, system, wal_magic: None, archived_at: jiff::Timestamp::UNIX_EPOCH, host: None };
     match encode(original, &facts, codec, NonZeroUsize::MIN, Overflow::never()) {
         Ok(encoded) => match encoded.content {
             Content::Memory(parts) => parts.concat(),

@@ -1,20 +1,16 @@
 //! Errors of permissions and resources in a directory, with hints.
 
 use std::error::Error as StdError;
-use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
-use nix::unistd::{Uid, User};
 use rustix::io::Errno;
 
 use super::below::ThroughLink;
 use super::links::THROUGH_LINK;
 use super::naming::NoWay;
 use crate::archive::failure::{Asked, without_library};
-use crate::call::found_within;
+use crate::denied::{Barrier, Denied, ELSEWHERE, Right};
 use crate::error::{Error, ErrorKind, chain, joined};
 
 /// Creates the error for a failed request about `path` during a call of PostgreSQL's. It may be temporary unless somebody
@@ -45,6 +41,7 @@ fn failed_as(
     asked: Asked,
     error: impl StdError + Send + Sync + 'static,
 ) -> Error {
+    let is_denied = cause(&error).and_then(Errno::from_io_error) == Some(Errno::ACCESS);
     let (kind, hint) = if contains::<NoWay>(&error) {
         (permanent, Some(NO_WAY.to_owned()))
     } else if contains::<ThroughLink>(&error) {
@@ -55,13 +52,14 @@ fn failed_as(
                 // What cannot be read may be a mount point whose file system is on its way.
                 let may_change = !writes(asked) && permanent == ErrorKind::Refused;
                 let kind = if may_change { ErrorKind::Unavailable } else { permanent };
-                (kind, Some(Denied::look(path, asked).to_string()))
+                (kind, Some(advice(path, asked)))
             }
             Some(Errno::ROFS) => (permanent, Some("the file system is mounted read-only".to_owned())),
             errno => (ErrorKind::Unavailable, errno.and_then(|errno| hint_for(asked, errno))),
         }
     };
     let failure = Error::new(kind, what).because(plain(error));
+    let failure = if is_denied { failure.denied() } else { failure };
     if let Some(hint) = hint { failure.hint(hint) } else { failure }
 }
 
@@ -106,133 +104,57 @@ fn hint_for(asked: Asked, errno: Errno) -> Option<String> {
     }
 }
 
-/// A denied request: who asked, and what stands in the way.
-#[derive(Debug)]
-struct Denied {
-    user: String,
-    asked: Asked,
-    /// `None` if it cannot be told.
-    by: Option<Barrier>,
+/// Returns advice for a denied request: who asked, what stands in the way, and what mends it.
+fn advice(path: &Path, asked: Asked) -> String {
+    let right = if writes(asked) { Right::Change } else { Right::Read };
+    text(&Denied::look(path, right), asked)
 }
 
-/// A file or directory whose permissions deny a request.
-#[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-struct Barrier {
-    path: String,
-    owner: String,
-    is_own: bool,
-    /// Permission bits.
-    mode: u32,
-    /// `true` if these bits allow it: something else denies it.
-    is_allowed: bool,
-    /// `true` if it is a cluster's directory or below: the archive is mounted.
-    is_in_cluster: bool,
-    /// `true` if it is a directory above, which must be entered.
-    is_above: bool,
-}
-
-/// Time for looking at directories and for the name of a user, which may come over the network.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-impl Denied {
-    /// Looks from the top down for what denies this user the request. Takes no longer than a message is worth.
-    fn look(path: &Path, asked: Asked) -> Self {
-        let path = path.to_owned();
-        let found = found_within(PATIENCE, move || {
-            let user = Uid::effective();
-            Some(Self { user: name_of(user), asked, by: barrier(&path, asked, user) })
-        });
-        found.unwrap_or_else(|| Self { user: format!("uid {}", Uid::effective()), asked, by: None })
-    }
-}
-
-fn barrier(path: &Path, asked: Asked, user: Uid) -> Option<Barrier> {
-    let of = |path: &Path, found: &Metadata, is_above| {
-        let is_own = found.uid() == user.as_raw();
-        let needed = match asked {
-            _ if is_above => 0o1,
-            Asked::Create | Asked::Write | Asked::Delete => 0o3,
-            Asked::Look | Asked::Read | Asked::List => 0o4,
-        };
-        Barrier {
-            path: path.display().to_string(),
-            owner: name_of(Uid::from_raw(found.uid())),
-            is_own,
-            mode: found.mode() & 0o7777,
-            is_allowed: (found.mode() >> if is_own { 6 } else { 0 }) & needed == needed,
-            is_above,
-            // A cluster's directory is named by its system identifier.
-            is_in_cluster: path.components().any(|part| {
-                part.as_os_str().to_str().is_some_and(|name| name.len() > 9 && name.parse::<u64>().is_ok())
-            }),
-        }
+fn text(Denied { user, by, .. }: &Denied, asked: Asked) -> String {
+    let denied = match asked {
+        Asked::Create | Asked::Write => "may not write in",
+        Asked::Look | Asked::Read => "may not read",
+        Asked::List => "may not list",
+        Asked::Delete => "may not delete in",
     };
-    let mut above: Vec<&Path> = path.ancestors().filter(|above| !above.as_os_str().is_empty()).collect();
-    above.reverse();
-    let mut last: Option<(&Path, Metadata)> = None;
-    for reached in above {
-        match fs::metadata(reached) {
-            Ok(found) => last = Some((reached, found)),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let (path, found) = last?;
-                return Some(of(path, &found, true));
-            }
-            Err(_) => break,
+    let Some(by) = by else {
+        return format!("{user} {denied} it, or may not enter a directory above it");
+    };
+    let Barrier { path, owner, is_own, mode, is_allowed, is_above, .. } = by;
+    let is_in_cluster = is_in_cluster(path);
+    let denied = if *is_above { "may not enter" } else { denied };
+    let whose = if *is_own { "it".to_owned() } else { owner.to_string() };
+    let (name, path) = (&user.name, path.display());
+    let mounted = if is_in_cluster { "" } else { "is the archive mounted there? if it is, " };
+    let advice = match (is_allowed, is_own, is_above) {
+        (true, ..) => ELSEWHERE.to_owned(),
+        (_, true, _) => format!("chmod u+rwX {path}"),
+        // Whoever owns it would lose what this user gets.
+        _ if !owner.is_root() => format!(
+            "run this as {0}, if that is the user that runs the server: {1} …; else chown -R {name}: {path}",
+            owner.name,
+            owner.sudo()
+        ),
+        (.., true) if !is_in_cluster => {
+            format!("chown -R {name}: {path} if that is the archive, else chmod o+x {path}")
         }
-    }
-    let (reached, found) = last?;
-    // A file's name belongs to its directory.
-    if writes(asked) && !found.is_dir() {
-        let directory = reached.parent()?;
-        return Some(of(directory, &fs::metadata(directory).ok()?, false));
-    }
-    Some(of(reached, &found, false))
+        (.., true) => format!("chown -R {name}: {path}"),
+        _ => format!("chown -R {name}: {path}, if {name} is the user that runs the server"),
+    };
+    format!("{user} {denied} {path}, which belongs to {whose} and has the mode {mode:04o}; {mounted}{advice}")
 }
 
-/// Returns the user's name with its number, or the number alone.
-fn name_of(user: Uid) -> String {
-    match User::from_uid(user) {
-        Ok(Some(found)) => format!("{} (uid {user})", found.name.escape_debug()),
-        _ => format!("uid {user}"),
-    }
-}
-
-impl std::fmt::Display for Denied {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { user, asked, by } = self;
-        let denied = match asked {
-            Asked::Create | Asked::Write => "may not write in",
-            Asked::Look | Asked::Read => "may not read",
-            Asked::List => "may not list",
-            Asked::Delete => "may not delete in",
-        };
-        let Some(by) = by else {
-            return write!(f, "{user} {denied} it, or may not enter a directory above it");
-        };
-        let Barrier { path, owner, is_own, mode, is_allowed, is_above, is_in_cluster } = by;
-        let denied = if *is_above { "may not enter" } else { denied };
-        let owner = if *is_own { "it" } else { owner };
-        let name = user.split_whitespace().next().unwrap_or(user);
-        write!(f, "{user} {denied} {path}, which belongs to {owner} and has the mode {mode:04o}; ")?;
-        if !is_in_cluster {
-            write!(f, "is the archive mounted there? if it is, ")?;
-        }
-        match (is_allowed, is_own, is_above) {
-            (true, ..) => {
-                write!(f, "look for an access list, SELinux, AppArmor, or the options of the mount")
-            }
-            (_, true, _) => write!(f, "chmod u+rwX {path}"),
-            (.., true) if *is_in_cluster => write!(f, "chown -R {name}: {path}"),
-            (.., true) => write!(f, "chown -R {name}: {path} if that is the archive, else chmod o+x {path}"),
-            _ => write!(f, "chown -R {name}: {path}, if {name} is the user that runs the server"),
-        }
-    }
+/// Returns `true` for a cluster's directory, which is named by its system identifier, and below: the archive is mounted.
+fn is_in_cluster(path: &Path) -> bool {
+    path.components().any(|part| {
+        part.as_os_str().to_str().is_some_and(|name| name.len() > 9 && name.parse::<u64>().is_ok())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::denied::Who;
 
     const ALL: [Asked; 6] =
         [Asked::Create, Asked::Write, Asked::Look, Asked::Read, Asked::List, Asked::Delete];
@@ -241,19 +163,25 @@ mod tests {
         failed("cannot".to_owned(), Path::new("/"), asked, io::Error::from(errno))
     }
 
-    fn denied(by: Option<Barrier>, asked: Asked) -> String {
-        Denied { user: "postgres (uid 101)".to_owned(), asked, by }.to_string()
+    fn who(name: &str, number: u32) -> Who {
+        Who { name: name.to_owned(), number }
     }
 
-    fn barrier_of(owner: &str, mode: u32, is_above: bool) -> Barrier {
-        let is_own = owner == "postgres";
+    fn denied(by: Option<Barrier>, asked: Asked) -> String {
+        text(&Denied { user: who("postgres", 101), group: "postgres".to_owned(), by }, asked)
+    }
+
+    const IN_CLUSTER: &str = "/mnt/a/7712345678901234567";
+
+    fn barrier_of(owner: Who, mode: u32, is_above: bool) -> Barrier {
         Barrier {
-            path: "/mnt/a".to_owned(),
-            owner: owner.to_owned(),
-            is_own,
+            path: IN_CLUSTER.into(),
+            is_own: owner.name == "postgres",
+            owner,
+            group: "root".to_owned(),
             mode,
+            in_group: false,
             is_allowed: false,
-            is_in_cluster: true,
             is_above,
         }
     }
@@ -280,52 +208,50 @@ mod tests {
         for (asked, right) in
             ALL.into_iter().zip(["write in", "write in", "read", "read", "list", "delete in"])
         {
-            let text = denied(Some(barrier_of("root (uid 0)", 0o700, false)), asked);
+            let text = denied(Some(barrier_of(who("root", 0), 0o700, false)), asked);
             assert!(
                 text.starts_with(&format!(
-                    "postgres (uid 101) may not {right} /mnt/a, which belongs to root (uid 0) and has the mode 0700; "
+                    "postgres (uid 101) may not {right} {IN_CLUSTER}, which belongs to root (uid 0) and has the mode 0700; "
                 )),
                 "{text}"
             );
             assert!(text.contains("chown"), "{text}");
             assert!(denied(None, asked).contains(right));
         }
-        let above = denied(Some(barrier_of("root (uid 0)", 0o700, true)), Asked::Read);
+        let above = denied(Some(barrier_of(who("root", 0), 0o700, true)), Asked::Read);
         assert!(
-            above.contains("may not enter /mnt/a,") && above.contains("chown -R postgres: /mnt/a"),
+            above.contains(&format!("may not enter {IN_CLUSTER},"))
+                && above.ends_with(&format!("; chown -R postgres: {IN_CLUSTER}")),
             "{above}"
         );
-        let own = denied(Some(barrier_of("postgres", 0o500, false)), Asked::Create);
-        assert!(own.contains("which belongs to it") && own.contains("chmod u+rwX /mnt/a"), "{own}");
+        let own = denied(Some(barrier_of(who("postgres", 101), 0o500, false)), Asked::Create);
+        assert!(
+            own.contains("which belongs to it") && own.ends_with(&format!("; chmod u+rwX {IN_CLUSTER}")),
+            "{own}"
+        );
         for is_above in [true, false] {
-            let outside = Barrier { is_in_cluster: false, ..barrier_of("root (uid 0)", 0o700, is_above) };
+            let outside = Barrier { path: "/mnt/a".into(), ..barrier_of(who("root", 0), 0o700, is_above) };
             assert!(
                 denied(Some(outside), Asked::Create).contains("; is the archive mounted there? if it is, ")
             );
         }
-        let allowed = Barrier { is_allowed: true, ..barrier_of("postgres", 0o700, false) };
+        let allowed = Barrier { is_allowed: true, ..barrier_of(who("postgres", 101), 0o700, false) };
         let allowed = denied(Some(allowed), Asked::Create);
         assert!(allowed.contains("SELinux") && !allowed.contains("chmod"), "{allowed}");
     }
 
     #[test]
-    fn the_file_or_the_directory_that_denies_is_found() {
-        let temporary = tempfile::tempdir().unwrap();
-        let file = temporary.path().join("file");
-        fs::write(&file, "").unwrap();
-        let path = |path: &Path, asked| barrier(path, asked, Uid::effective()).unwrap().path;
-        assert_eq!(path(&file, Asked::Read), file.display().to_string());
-        let own = barrier(&file, Asked::Read, Uid::effective()).unwrap();
-        assert!(own.is_own && own.is_allowed && !own.is_in_cluster, "{own:?}");
-        let others = barrier(&file, Asked::Create, Uid::from_raw(54_321)).unwrap();
-        assert!(!others.is_own && !others.is_allowed, "{others:?}");
-        for asked in [Asked::Create, Asked::Delete] {
-            assert_eq!(path(&file, asked), temporary.path().display().to_string(), "{asked:?}");
+    fn nobody_is_told_at_once_to_take_what_belongs_to_another_user() {
+        for asked in ALL {
+            let text = denied(Some(barrier_of(who("backup", 34), 0o700, false)), asked);
+            assert!(
+                text.ends_with(&format!(
+                    "; run this as backup, if that is the user that runs the server: sudo -u backup …; else chown -R \
+                     postgres: {IN_CLUSTER}"
+                )),
+                "{text}"
+            );
         }
-        assert_eq!(
-            path(&temporary.path().join("new"), Asked::Create),
-            temporary.path().display().to_string()
-        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fmt;
 
 use jiff::SignedDuration;
 
+use super::shown::shown;
 use crate::archive::clock::{MUCH_SKEW, clock_difference};
 use crate::archive::failure::Asked;
 use crate::archive::url::Provider;
@@ -48,9 +49,6 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Maximum length of a text, which must fit into one line of a log.
-const MAX_TEXT: usize = 300;
-
 impl Answer {
     /// Reads code and message from the XML that all three providers return, without these secrets.
     pub(super) fn read_body(&mut self, body: &str, secrets: &[&str]) {
@@ -78,14 +76,6 @@ fn element(body: &str, name: &str, secrets: &[&str]) -> Option<String> {
     let text = entities.iter().fold(text.to_owned(), |text, (entity, meant)| text.replace(entity, meant));
     // Not before: a secret with an "&" is written with an entity, too.
     shown(&text, secrets)
-}
-
-/// Returns a text that a store has sent, shortened, without line feeds and without these secrets. `None` if it is empty.
-pub(super) fn shown(text: &str, secrets: &[&str]) -> Option<String> {
-    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
-    let text = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
-    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_TEXT).collect();
-    (!text.is_empty()).then_some(text)
 }
 
 /// Meaning of a response.

@@ -21,14 +21,16 @@ use object_store::client::{
 };
 use reqwest::header::{DATE, HeaderMap};
 
-use super::answer::{Answer, shown};
+use super::answer::Answer;
 use super::deletion::{Deletion, DeletionFailure, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
 use super::listing::{Listing, Listings, MAX_LISTING_BYTES};
 use super::options::Connection;
 use super::reach::HostAndPort;
+use super::shown::shown;
 use super::stall::{Movement, Stillness, received};
 use super::upload::Upload;
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::limit::{TELLING_BYTES, TimeLimit};
 use crate::whole_file::open_regular;
@@ -229,9 +231,10 @@ pub(super) fn builder(connection: &Connection) -> Result<reqwest::ClientBuilder,
     if let Some(path) = &connection.ca_file {
         let wrong = || cannot_use_ca(path);
         let mut pem = Vec::new();
-        open_regular(path)
-            .and_then(|mut file| file.read_to_end(&mut pem))
-            .map_err(|error| wrong().because(error))?;
+        open_regular(path).and_then(|mut file| file.read_to_end(&mut pem)).map_err(|error| {
+            let what = format!("cannot use the CA file {}", path.display());
+            denied::failed(ErrorKind::Configuration, what, path, Kept::ForSeveral, error)
+        })?;
         let certificates =
             reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong().because(error))?;
         if certificates.is_empty() {

@@ -13,7 +13,8 @@ use object_store::client::HttpRequest;
 use object_store::path::Path;
 use serde::Deserialize;
 
-use super::answer::{Answer, shown};
+use super::answer::Answer;
+use super::shown::shown;
 
 /// Maximum size of a response in bytes. A store returns a line or two for each of up to a thousand keys.
 pub(super) const MAX_DELETION_BYTES: usize = 4 << 20;

@@ -1,9 +1,14 @@
-//! Forms that settings must have, because `object_store` panics at others once it makes a request of them. Pure.
+//! Forms that settings must have, because `object_store` panics at others once it makes a request of them, or refuses them late
+//! and without their name. Pure.
 //!
 //! In object_store 0.14.2, `retryable_request` (src/client/retry.rs) expects a valid URL and valid headers, and
 //! `try_authorize` (src/aws/credential.rs) unwraps its own reading of the URL. Errors there would replace this module.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use url::Url;
+
+use super::google;
 
 /// Settings that are addresses of servers.
 const ADDRESSES: [&str; 10] = [
@@ -29,6 +34,13 @@ const PARTS: [(&str, &str, &str); 6] = [
     ("azure_fabric_workload_host", "https://", ""),
 ];
 
+/// Settings that are keys in base64, with their lengths in bytes, if that is fixed.
+const KEYS: [(&str, Option<usize>); 3] = [
+    ("azure_storage_account_key", None),
+    ("azure_storage_encryption_key", Some(32)),
+    ("aws_sse_customer_key_base64", Some(32)),
+];
+
 /// Checks the value of a setting, given by its canonical name. The error quotes no password.
 pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
     // JSON, which has line feeds, and is parsed at once.
@@ -42,6 +54,21 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
     if name == "aws_container_credentials_relative_uri" && !value.starts_with('/') {
         return Err("it must begin with \"/\"".to_owned());
     }
+    if let Some((_, length)) = KEYS.iter().find(|(key, _)| *key == name) {
+        return check_base64(value, *length);
+    }
+    if name == "azure_storage_sas_key" {
+        let mut parts = value.trim_start_matches('?').split('&').filter(|part| !part.trim().is_empty());
+        let is_token = parts.all(|part| part.contains('=') || part.contains("%3D") || part.contains("%3d"));
+        return if is_token {
+            Ok(())
+        } else {
+            Err("it is no SAS token, such as sv=…&sig=…; copy it whole".to_owned())
+        };
+    }
+    if name == "google_service_account_key" {
+        return google::check_key(value);
+    }
     let composed = |(part, before, after): &(&str, &str, &str)| {
         *part != name || is_web_address(&format!("{before}{value}{after}"))
     };
@@ -49,6 +76,17 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err("it holds a character that the address of a server must not have; write it without".to_owned())
+    }
+}
+
+/// Checks a key in base64. The error does not quote it.
+fn check_base64(value: &str, length: Option<usize>) -> Result<(), String> {
+    match (BASE64_STANDARD.decode(value), length) {
+        (Err(_), _) => Err("it is no key in base64; copy it whole, with the \"=\" at its end".to_owned()),
+        (Ok(key), Some(length)) if key.len() != length => {
+            Err(format!("it must be a key of {length} bytes in base64, and has {}", key.len()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -127,7 +165,6 @@ mod tests {
             ("aws_session_token", "FwoG/+=", "FwoG\n"),
             ("aws_secret_access_key", "w/+=", "w\r"),
             ("aws_role_arn", "arn:aws:iam::1:role/x", "arn\0"),
-            ("google_service_account_key", "{\n}", ""),
         ] {
             assert_eq!(check(name, good), Ok(()), "{name}");
             let error = check(name, bad);
@@ -137,6 +174,27 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_key_that_the_library_would_refuse_late_is_refused_by_its_setting() {
+        let whole = BASE64_STANDARD.encode([7; 32]);
+        for (name, good, bad) in [
+            ("azure_storage_account_key", "c2VjcmV0", "s3cret"),
+            ("azure_storage_account_key", &whole, whole.trim_end_matches('=')),
+            ("azure_storage_encryption_key", &whole, "c2VjcmV0"),
+            ("aws_sse_customer_key_base64", &whole, "s3cret+"),
+            ("azure_storage_sas_key", "?sv=2024&sig=s%3D", "s3cret"),
+            ("azure_storage_sas_key", "sv%3D2024", "sv=2024&s3cret"),
+            ("google_service_account_key", SERVICE_ACCOUNT, "s3cret"),
+            ("google_service_account_key", SERVICE_ACCOUNT, r#"{"type":"service_account"}"#),
+        ] {
+            assert_eq!(check(name, good), Ok(()), "{name}");
+            let why = check(name, bad).unwrap_err();
+            assert!(why.starts_with("it ") && !why.contains("s3cret") && !why.contains(bad), "{name}: {why}");
+        }
+    }
+
+    const SERVICE_ACCOUNT: &str = r#"{"type":"service_account","private_key":"-----BEGIN PRIVATE KEY-----\nczNjcmV0\n-----END PRIVATE KEY-----\n","private_key_id":"1","client_email":"a@b"}"#;
 
     #[test]
     fn a_relative_address_leaves_the_host_as_it_is() {

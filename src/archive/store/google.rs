@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
 use crate::archive::url::StoreUrl;
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::whole_file::open_regular;
 
@@ -33,7 +36,6 @@ pub(super) fn kind_of_credentials(
     let path = named.iter().find_map(|name| settings.get(*name)).map(PathBuf::from);
     let is_named = path.is_some();
     let Some(path) = path.or_else(of_gcloud) else { return Ok(None) };
-    let cannot_read = || Error::new(ErrorKind::Configuration, format!("cannot read {}", path.display()));
     match read(&path) {
         Ok(text) => {
             refuse_other_store(url, &text, settings)?;
@@ -51,7 +53,10 @@ pub(super) fn kind_of_credentials(
             Ok(Some(kind))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => Ok(None),
-        Err(error) => Err(cannot_read().because(error)),
+        Err(error) => {
+            let kind = ErrorKind::Configuration;
+            Err(denied::cannot_read(kind, "", &path, Kept::ForSeveral, error))
+        }
     }
 }
 
@@ -108,10 +113,23 @@ fn kind(content: &[u8], is_key: bool) -> Result<Kind, String> {
         Some(_) => return Err("its \"type\" is none that is known".to_owned()),
         None => return Err("it has no \"type\"".to_owned()),
     };
-    match needed.iter().find(|name| text(name).is_none()) {
-        Some(missing) => Err(format!("it has no {missing:?}")),
-        None => Ok(kind),
+    if let Some(missing) = needed.iter().find(|name| text(name).is_none()) {
+        return Err(format!("it has no {missing:?}"));
     }
+    // The library reads it late, and names neither the file nor the setting.
+    let is_key = |pem: &str| PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok();
+    if kind == Kind::ServiceAccount && !text("private_key").is_some_and(is_key) {
+        return Err("its \"private_key\" is no key in PEM; download it anew".to_owned());
+    }
+    Ok(kind)
+}
+
+/// Checks the text of a service account's key. The error quotes none of it.
+pub(super) fn check_key(content: &str) -> Result<(), String> {
+    kind(content.as_bytes(), true).and_then(|kind| match kind {
+        Kind::ServiceAccount => Ok(()),
+        Kind::Person => Err("it is a person's login and no service account's key".to_owned()),
+    })
 }
 
 #[cfg(test)]
@@ -128,8 +146,7 @@ mod tests {
         kind_of_credentials(&url, &settings).map_err(|error| error.report())
     }
 
-    const ACCOUNT: &str =
-        r#"{"type":"service_account","private_key":"s3cret","private_key_id":"1","client_email":"a@b"}"#;
+    const ACCOUNT: &str = r#"{"type":"service_account","private_key":"-----BEGIN PRIVATE KEY-----\nczNjcmV0\n-----END PRIVATE KEY-----\n","private_key_id":"1","client_email":"a@b"}"#;
     const PERSON: &str =
         r#"{"type":"authorized_user","client_id":"i","client_secret":"s3cret","refresh_token":"r"}"#;
     const EITHER: &str = "google_application_credentials";
@@ -154,6 +171,10 @@ mod tests {
             (r#"{"type":"s3cret"}"#, "none that is known"),
             (r#"{"private_key":"s3cret"}"#, "no \"type\""),
             (r#"{"type":"service_account","private_key":"s3cret"}"#, "no \"private_key_id\""),
+            (
+                r#"{"type":"service_account","private_key":"s3cret","private_key_id":"1","client_email":"a@b"}"#,
+                "its \"private_key\" is no key in PEM",
+            ),
             ("\"s3cret\"", "no \"type\""),
             ("s3cret", "no JSON (line 1, column 1)"),
         ] {

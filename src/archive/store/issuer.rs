@@ -15,10 +15,11 @@ use object_store::client::{
 };
 use serde_json::Value;
 
-use super::answer::{Answer, shown};
+use super::answer::Answer;
 use super::client::builder;
 use super::options::{Connection, Resolved, host};
 use super::reach::HostAndPort;
+use super::shown::shown;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -27,6 +27,7 @@ mod provider;
 mod reach;
 mod reader;
 mod setting_names;
+mod shown;
 mod sockets;
 mod source;
 mod stall;

@@ -152,7 +152,9 @@ impl Resolved {
                 let process = CredentialProcess::parse(value);
                 self.process = Some(process.map_err(|why| format!("{name} in [store]: {why}"))?);
             }
-            "connection_string" if provider == Provider::Azure => self.set_connection_string(value)?,
+            "connection_string" if provider == Provider::Azure => {
+                self.set_connection_string(value).map_err(wrong)?;
+            }
             "conditional_put" => {
                 self.conditional_put = match value {
                     "auto" => ConditionalPut::Auto,
@@ -171,7 +173,10 @@ impl Resolved {
                         "unknown setting {name} in [store] for an archive in {}://",
                         provider.scheme()
                     );
-                    match meant(name, usual(provider)) {
+                    // The library's own names say whose they are.
+                    let short = ["aws_", "azure_storage_", "google_"];
+                    let short = short.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+                    match meant(short, usual(provider)) {
                         Some(known) => format!("{what}; did you mean {known}?"),
                         None => what,
                     }
@@ -220,7 +225,7 @@ impl Resolved {
             (Provider::Azure, "AZURE_STORAGE_KEY") => ("", "azure_storage_account_key"),
             (Provider::Azure, "AZURE_STORAGE_SERVICE_ENDPOINT") => ("", "azure_storage_endpoint"),
             (Provider::Azure, "AZURE_STORAGE_CONNECTION_STRING") => {
-                return self.set_connection_string(value);
+                return self.set_connection_string(value).map_err(|why| format!("{name}: {why}"));
             }
             (Provider::Azure, _) => ("AZURE_", name),
         };
@@ -242,9 +247,14 @@ impl Resolved {
     }
 
     fn set_connection_string(&mut self, value: &str) -> Result<(), String> {
-        let wrong = |why| format!("the connection string: {why}");
-        for (name, value) in connection_string::settings(value).map_err(wrong)? {
-            self.set_canonical(name.to_owned(), &value).map_err(wrong)?;
+        for (name, value) in connection_string::settings(value)? {
+            let part = |why| match name {
+                "azure_storage_account_key" => format!("its AccountKey: {why}"),
+                "azure_storage_account_name" => format!("its AccountName: {why}"),
+                "azure_storage_sas_key" => format!("its SharedAccessSignature: {why}"),
+                _ => format!("its endpoint: {why}"),
+            };
+            self.set_canonical(name.to_owned(), &value).map_err(part)?;
         }
         Ok(())
     }
@@ -396,7 +406,36 @@ mod tests {
         assert!(self::options(&[("connection_string", text)], &[]).file_holds_a_secret(Provider::Azure));
         let wrong = self::options(&[], &[("AZURE_STORAGE_CONNECTION_STRING", "s3cret")]);
         let error = wrong.resolve(Provider::Azure).err().unwrap();
-        assert!(error.contains("the connection string: ") && !error.contains("s3cret"), "{error}");
+        assert!(
+            error.starts_with("AZURE_STORAGE_CONNECTION_STRING: ") && !error.contains("s3cret"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_key_of_azure_that_is_no_base64_is_named_by_what_gave_it() {
+        let wrong = |file: &[(&str, &str)], environment: &[(&str, &str)]| {
+            options(file, environment).resolve(Provider::Azure).err().unwrap()
+        };
+        let string = "AccountName=me;AccountKey=s3cret";
+        for (error, begin) in [
+            (wrong(&[], &[("AZURE_STORAGE_KEY", "s3cret")]), "AZURE_STORAGE_KEY: it is no key in base64"),
+            (wrong(&[("account_key", "s3cret")], &[]), "account_key in [store]: it is no key in base64"),
+            (
+                wrong(&[], &[("AZURE_STORAGE_CONNECTION_STRING", string)]),
+                "AZURE_STORAGE_CONNECTION_STRING: its AccountKey: it is no key in base64",
+            ),
+            (
+                wrong(&[("connection_string", string)], &[]),
+                "connection_string in [store]: its AccountKey: it is no key in base64",
+            ),
+            (
+                wrong(&[], &[("WALKEEP_STORE_ACCOUNT_KEY", "s3cret")]),
+                "WALKEEP_STORE_ACCOUNT_KEY: account_key in [store]: it is no key in base64",
+            ),
+        ] {
+            assert!(error.starts_with(begin) && !error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]

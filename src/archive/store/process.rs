@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use super::answer::shown;
+use super::shown::shown;
 use crate::error::ErrorKind;
 
 /// Time limit of one run. Those that call a server take a second or two.

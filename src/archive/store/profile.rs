@@ -18,6 +18,7 @@ use ini::{Ini, ParseOption};
 use super::form;
 use super::options::{self, Resolved};
 use super::process::CredentialProcess;
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::whole_file::open_regular;
 
@@ -234,9 +235,11 @@ fn read(path: &Path) -> Result<Option<Shared>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
             Err(cannot_read(path).because(error))
         }
-        Err(error) => Err(cannot_read(path)
-            .because(error)
-            .hint("without it, other credentials might be used; let the user that runs the server read it")),
+        Err(error) => {
+            let kind = ErrorKind::Configuration;
+            Err(denied::cannot_read(kind, "", path, Kept::ForSeveral, error)
+                .hint_also("without it, other credentials might be used"))
+        }
     }
 }
 

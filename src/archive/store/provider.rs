@@ -5,6 +5,8 @@
 //! them apart.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use object_store::aws::{AmazonS3Builder, Checksum};
@@ -21,12 +23,14 @@ use super::issuer::{CredentialClient, is_next_door};
 use super::options::{Resolved, host, truth};
 use super::process::ProcessCredentials;
 use super::setting_names::is_secret;
+use super::shown::quotes_one;
 use super::source::Source;
 use super::stall::Stillness;
 use super::upload::{Claim, Signer};
 use crate::archive::url::{Provider, StoreUrl};
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
-use crate::whole_file::check_regular;
+use crate::whole_file::open_regular;
 
 /// A store that has received no request so far.
 pub(super) struct Built {
@@ -55,14 +59,15 @@ const TOKEN_FILES: [&str; 3] =
 /// Refuses pipes and the like: the library would wait for somebody who writes, and nothing could end that. A file that is
 /// missing may be on its way.
 fn refuse_what_is_no_file(resolved: &Resolved) -> Result<(), Error> {
-    let paths = TOKEN_FILES.iter().filter_map(|name| resolved.provider.get(*name));
-    let check = |path: &String| {
-        let Ok(found) = std::fs::metadata(path) else { return Ok(()) };
-        check_regular(found.file_type()).map_err(|error| {
-            Error::new(ErrorKind::Configuration, format!("cannot read {path}")).because(error)
-        })
-    };
-    paths.into_iter().try_for_each(check)
+    let mut paths = TOKEN_FILES.iter().filter_map(|name| resolved.provider.get(*name)).map(Path::new);
+    paths.try_for_each(|path| match open_regular(path) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) =>
+        {
+            Err(denied::cannot_read(ErrorKind::Configuration, "", path, Kept::ForSeveral, error))
+        }
+        _ => Ok(()),
+    })
 }
 
 /// Builds the store of the bucket over other clients: for the store, and for whatever issues credentials.
@@ -101,9 +106,9 @@ pub(super) fn build_over(
             let failure = Error::new(ErrorKind::Configuration, format!("cannot use the archive {url}"));
             let causes = Causes::of(&error);
             // Some causes quote the value that they could not parse.
-            let quoted = |secret: &String| causes.to_string().contains(secret.as_str());
-            let secrets = settings.iter().filter(|(name, _)| is_secret(name)).map(|(_, secret)| secret);
-            if secrets.into_iter().any(quoted) {
+            let secrets = settings.iter().filter(|(name, _)| is_secret(name));
+            let secrets: Vec<&str> = secrets.map(|(_, secret)| secret.as_str()).collect();
+            if quotes_one(&causes.to_string(), &secrets) {
                 failure.hint("a secret in [store] or the environment has not the form that it should have")
             } else {
                 failure.because(causes)

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 
 use crate::blocking::step;
 use crate::coverage::BaseBackup;
+use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{CONTROL_FILE_BYTES, Lsn, SegmentSize, SystemIdentifier, TimelineId};
 use crate::whole_file::open_regular;
@@ -64,7 +65,10 @@ pub fn backups_elsewhere(
 
 /// Lists the subdirectories, sorted by name.
 fn directories_in(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let cannot_look = |error| failed(directory, "cannot look into").because(error);
+    let cannot_look = |error| {
+        let what = format!("cannot look into {}", directory.display());
+        denied::failed(ErrorKind::Local, what, directory, Kept::ForSeveral, error)
+    };
     let mut directories = Vec::new();
     for entry in fs::read_dir(directory).map_err(cannot_look)? {
         let path = entry.map_err(cannot_look)?.path();
@@ -81,7 +85,10 @@ fn directories_in(directory: &Path) -> Result<Vec<PathBuf>, Error> {
                     path.display()
                 );
             }
-            Err(error) => return Err(failed(&path, "cannot look at").because(error)),
+            Err(error) => {
+                let what = format!("cannot look at {}", path.display());
+                return Err(denied::failed(ErrorKind::Local, what, &path, Kept::ForSeveral, error));
+            }
         }
     }
     directories.sort_unstable();
@@ -112,6 +119,6 @@ fn open(path: &Path) -> Result<Option<(File, Timestamp)>, Error> {
     match opened {
         Ok(opened) => Ok(Some(opened)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(path, "cannot read").because(error)),
+        Err(error) => Err(denied::cannot_read(ErrorKind::Local, "", path, Kept::ForSeveral, error)),
     }
 }

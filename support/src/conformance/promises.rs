@@ -236,7 +236,8 @@ fn framed(system: SystemIdentifier, name: WalName) -> (Content<File>, StoredFile
         }
         _ => (b"1\t0/600000\tno recovery target specified\n".to_vec(), None),
     };
-    let fields = HeaderFields { name, system, wal_magic, archived_at: jiff::Timestamp::UNIX_EPOCH };
+    let fields =
+        HeaderFields { name, system, wal_magic, archived_at: jiff::Timestamp::UNIX_EPOCH, host: None };
     let never: Overflow<fn() -> std::io::Result<File>> =
         Overflow { beyond: u64::MAX, open: || Err(std::io::Error::other("it is small")) };
     let encoded =

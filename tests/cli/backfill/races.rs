@@ -61,6 +61,7 @@ impl Race {
             at_once: NonZeroUsize::MIN,
             overflow: OverflowDirectory::new(self.pusher.sandbox.path()),
             patience: Duration::from_mins(1),
+            host: None,
         };
         plan.carry_out(&self.archive, &pushing, stop, |_| {}).await
     }

@@ -34,6 +34,7 @@ fn well_sealed(name: &str, system: u64, content: &[u8]) -> Vec<u8> {
         system: SystemIdentifier::new(system).unwrap(),
         wal_magic: name.segment().map(|_| WalMagic(0xD110)),
         archived_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        host: None,
     };
     let encoded = encode(content, &fields, Codec::default(), NonZeroUsize::MIN, Overflow::never()).unwrap();
     let Content::Memory(chunks) = encoded.content else { panic!("it is not in memory") };
