@@ -89,6 +89,13 @@ mod tests {
             "/w.toml, line 3: unknown setting regoin in [store] for an archive in s3://; did you mean region?"
         );
         assert!(
+            wrong("acces_key").ends_with(" s3://; did you mean access_key_id?"),
+            "{}",
+            wrong("acces_key")
+        );
+        assert!(wrong("aws_acces_key_id").ends_with("; did you mean access_key_id?"));
+        assert!(wrong("account_name").ends_with("; it is one for az://"), "{}", wrong("account_name"));
+        assert!(
             wrong("read_timeout")
                 .starts_with("/w.toml, line 3: read_timeout in [store]: it must be a duration")
         );

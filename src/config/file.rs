@@ -41,8 +41,8 @@ pub(super) fn read_if_it_exists(path: &Path) -> Result<File, Error> {
 /// Reads the file.
 pub(super) fn read(path: &Path) -> Result<File, Error> {
     let (text, mode) = read_text(path, PATIENCE).map_err(|error| {
-        let what = "the configuration file";
-        denied::cannot_read(ErrorKind::Configuration, what, path, Kept::ForSeveral, error)
+        let what = format!("cannot read the configuration file {}", path.display());
+        denied::failed(ErrorKind::Configuration, what, path, Kept::ForSeveral, error)
     })?;
     parse(path, &text, mode)
 }

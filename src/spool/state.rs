@@ -1,12 +1,12 @@
 //! Whether a user can keep spools in a directory, found out without creating anything.
 
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use crate::denied::name_of;
+use crate::denied::{self, Kept, name_of};
+use crate::error::ErrorKind;
 use crate::whole_file::directory_of;
 
 /// State of a directory for spools.
@@ -30,7 +30,7 @@ impl SpoolState {
         }
         let found = match std::fs::symlink_metadata(base) {
             Ok(found) => found,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let above = directory_of(base);
                 let is_self = user == rustix::process::geteuid().as_raw();
                 return match access(above, Access::WRITE_OK | Access::EXEC_OK) {
@@ -41,7 +41,11 @@ impl SpoolState {
                     _ => Self::Missing,
                 };
             }
-            Err(error) => return unusable(format!("cannot be looked at: {error}")),
+            Err(error) => {
+                let what = format!("{} cannot be looked at", base.display());
+                let failure = denied::failed(ErrorKind::Local, what, base, Kept::ForOwner, error);
+                return Self::Unusable(failure.report());
+            }
         };
         if found.is_symlink() {
             unusable("is a symbolic link, which may lead to a directory of others".to_owned())

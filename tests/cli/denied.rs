@@ -9,13 +9,11 @@ use std::{
     time::Instant,
 };
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use support::{
-    data_directory::{SEGMENT, segment_with},
-    files::Permissions,
+    data_directory::SEGMENT,
+    files::{Permissions, make_fifo},
     push::{HISTORY, HISTORY_CONTENT, Pusher, SYSTEM, succeeds},
     running::outcome_of,
-    user,
 };
 
 /// Longer than a busy machine takes for a refusal, and shorter than any time limit of the programs.
@@ -49,8 +47,9 @@ fn a_configuration_file_of_another_user_names_the_command_that_mends_it() {
         let said = outcome_of(command).stderr;
         assert!(said.contains(&format!("cannot read the configuration file {path} as ")), "{said}");
         if is_root {
-            let mends = format!("Permission denied, because it belongs to root:root and has the mode 0600; chown root:");
-            assert!(said.contains(&mends) && said.contains(&format!(" {path} && chmod 640 {path}")), "{said}");
+            let mends =
+                "Permission denied, because it belongs to root:root and has the mode 0600; chown root:";
+            assert!(said.contains(mends) && said.contains(&format!(" {path} && chmod 640 {path}")), "{said}");
         } else {
             assert!(said.contains(&format!("; chmod u+r {path}")), "{said}");
         }
@@ -86,13 +85,16 @@ fn a_pipe_as_configuration_is_read_if_somebody_writes_and_else_given_up() {
     pusher.data.segment(SEGMENT, 0);
     let list = pusher.sandbox.program("walkeep");
     let mut shell = pusher.sandbox.command("bash");
-    let command = format!("{} list --config <(sleep 0.2; echo \"archive = '{}'\")", list.display(), pusher.archive.url());
+    let command = format!(
+        "{} list --config <(sleep 0.2; echo \"archive = '{}'\")",
+        list.display(),
+        pusher.archive.url()
+    );
     shell.args(["-c", &command]);
     let outcome = outcome_of(shell);
     assert!(outcome.stderr.contains("holds no system's WAL"), "the archive is read: {}", outcome.stderr);
     let fifo = pusher.sandbox.join("fifo");
-    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
-    user::hand_over(&fifo);
+    make_fifo(&fifo);
     let started = Instant::now();
     let waiting = programs(&pusher).map(|mut command| {
         command.env("WALKEEP_CONFIG", &fifo).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
@@ -101,7 +103,10 @@ fn a_pipe_as_configuration_is_read_if_somebody_writes_and_else_given_up() {
         let output = program.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success());
-        assert!(said.contains(&format!("{}: it is a pipe, and nobody has written", fifo.display())), "{said}");
+        assert!(
+            said.contains(&format!("{}: it is a pipe, and nobody has written", fifo.display())),
+            "{said}"
+        );
     }
     assert!(started.elapsed().as_secs() < 2 * AT_ONCE, "{:?}", started.elapsed());
 }
@@ -135,11 +140,15 @@ fn a_conflict_names_the_host_that_was_first() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
     succeeds(pusher.push(SEGMENT));
-    pusher.data.file(&format!("pg_wal/{SEGMENT}"), segment_with(1, &[]));
+    pusher.data.segment(SEGMENT, 1);
     let outcome = outcome_of(pusher.push(SEGMENT));
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(outcome.status, 3, "{}", outcome.stderr);
-    assert!(outcome.stderr.contains(&format!(" by host {} with BLAKE3 ", host.trim_end())), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains(&format!(" by host {} with BLAKE3 ", host.trim_end())),
+        "{}",
+        outcome.stderr
+    );
     let header = fs::read(pusher.file(SEGMENT)).unwrap();
     assert!(String::from_utf8_lossy(&header[..1024]).contains(&format!("\"host\":\"{}\"", host.trim_end())));
     assert!(outcome.stderr.contains(&SYSTEM.to_string()));

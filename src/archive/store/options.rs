@@ -176,9 +176,13 @@ impl Resolved {
                     // The library's own names say whose they are.
                     let short = ["aws_", "azure_storage_", "google_"];
                     let short = short.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+                    let others = [Provider::S3, Provider::Google, Provider::Azure];
                     match meant(short, usual(provider)) {
                         Some(known) => format!("{what}; did you mean {known}?"),
-                        None => what,
+                        None => match others.iter().find(|other| canonical(**other, name).is_some()) {
+                            Some(other) => format!("{what}; it is one for {}://", other.scheme()),
+                            None => what,
+                        },
                     }
                 })?;
                 self.set_canonical(canonical, value).map_err(wrong)?;
