@@ -18,7 +18,7 @@ use super::supervise::supervise;
 use super::{log, signals, umask};
 use crate::archive::Created;
 use crate::cluster::Caller;
-use crate::config::{Compression, Given, LogFormat, Settings};
+use crate::config::{Compression, Given, LogFormat, NO_ARCHIVE, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::push::{Earlier, PushRequest, ask, backlog, codec_for_backlog, look_up, push, this_host};
@@ -183,12 +183,16 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
         ..arguments.common.given()
     };
     let format = given.log_format.unwrap_or_default();
-    let mut settings = Settings::load(&given).map_err(|error| (error, format))?;
+    let hint = hint_for_archive(&arguments.path, arguments.name.as_deref());
+    let mut settings = Settings::load(&given).map_err(|error| match &hint {
+        // As with the arguments of cp, of which the second one names the archive.
+        Some(hint) if error.to_string() == NO_ARCHIVE => (error.hint(hint), format),
+        _ => (error, format),
+    })?;
     log::start(PROGRAM, settings.log_format, arguments.common.verbose);
     let caller = Caller::at(arguments.path.clone());
     let system = settings.system;
     become_owner(&mut settings, Some(caller.data().path()), system).map_err(|error| (error, format))?;
-    let hint = hint_for_archive(&arguments.path, arguments.name.as_deref());
     let name = arguments.name.or_else(|| arguments.path.file_name().map(OsString::from)).unwrap_or_default();
     let name = arguments::wal_name(&name, ErrorKind::Unacceptable)
         .map_err(|error| (if let Some(hint) = hint { error.hint(hint) } else { error }, format))?;

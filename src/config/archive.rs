@@ -9,6 +9,9 @@ use crate::archive::{ArchiveOptions, ArchiveUrl, StoreOptions};
 use crate::denied::{IN_KUBERNETES, is_of_kubernetes};
 use crate::error::Error;
 
+/// Error of a call that no setting gives an archive.
+pub(crate) const NO_ARCHIVE: &str = "no archive is configured";
+
 /// Merges the settings. `environment` is called only for an object store.
 pub(super) fn archive(
     given: &Given,
@@ -16,7 +19,7 @@ pub(super) fn archive(
     environment: impl FnOnce() -> BTreeMap<String, String>,
 ) -> Result<ArchiveOptions, Error> {
     let url = given.archive.as_ref().or(file.given.archive.as_ref()).ok_or_else(|| {
-        wrong("no archive is configured")
+        wrong(NO_ARCHIVE)
             .hint("give --archive, set WALKEEP_ARCHIVE, or write archive = \"/mnt/archive\" into the configuration file")
     })?;
     let url = ArchiveUrl::of(url.as_os_str()).map_err(|error| wrong(format!("{error}")))?;

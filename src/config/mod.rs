@@ -28,6 +28,7 @@ use crate::prefetch::Prefetching;
 use crate::spool::Spool;
 use crate::wal::SystemIdentifier;
 
+pub(crate) use archive::NO_ARCHIVE;
 use file::File;
 pub use given::{Compression, Given, LogFormat};
 pub use keep::KeepSettings;

@@ -19,5 +19,8 @@ fn a_mistake_in_archive_command_is_recognized_by_its_arguments() {
     fails_with(4, &[&in_pg_wal, &format!("/mnt/archive/{SEGMENT}")], "the archive's directory");
     fails_with(4, &["archive", &in_pg_wal], "needs quotes");
     fails_with(2, &[SEGMENT], "needs %p, the path, and not %f, the name");
+    let mut as_cp = pusher.program();
+    as_cp.args([&in_pg_wal, &format!("/mnt/archive/{SEGMENT}")]);
+    fails(2, as_cp, &["no archive is configured; ", "the archive's directory", "--archive /mnt/archive %p"]);
     assert_eq!(pusher.files(), [""; 0]);
 }
