@@ -201,7 +201,10 @@ mod tests {
         assert_eq!(said("keep_dyas = 3"), "line 1: unknown key keep_dyas; did you mean keep_days?");
         assert_eq!(said("[stor]\nregion = 'x'"), "line 1: unknown section [stor]; did you mean [store]?");
         assert_eq!(said("[sotre]\nregion = 'x'"), "line 1: unknown section [sotre]; did you mean [store]?");
-        assert_eq!(said("\n[s3.x]\ny = 1"), "line 2: unknown section [s3]; the sections are [store] and [systems]");
+        assert_eq!(
+            said("\n[s3.x]\ny = 1"),
+            "line 2: unknown section [s3]; the sections are [store] and [systems]"
+        );
         assert_eq!(said("keep_day = 3"), "line 1: unknown key keep_day; did you mean keep_days?");
         assert_eq!(said("endpoint = 'https://x'"), "line 1: endpoint belongs below [store]");
         let unlike = said("frobnicate = 3");
