@@ -4,16 +4,17 @@
 const ALIKE: f64 = 0.75;
 
 /// Returns the name that this one is a misspelling of, or a part of, if there is one.
-pub(crate) fn meant<'a>(name: &str, names: impl IntoIterator<Item = &'a str> + Clone) -> Option<&'a str> {
+pub(crate) fn meant<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let names: Vec<&str> = names.into_iter().collect();
     let alike = names
-        .clone()
-        .into_iter()
+        .iter()
+        .copied()
         .map(|known| (likeness(name, known), known))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|(one, _), (other, _)| one.total_cmp(other));
     // Which one of several is meant, nobody knows.
     let only = |is_like: fn(&str, &str) -> bool| {
-        let mut like = names.clone().into_iter().filter(|known| is_like(name, known));
+        let mut like = names.iter().copied().filter(|known| is_like(name, known));
         like.next().filter(|_| like.next().is_none())
     };
     alike.map(|(_, known)| known).or_else(|| only(is_beginning)).or_else(|| only(is_shortened))

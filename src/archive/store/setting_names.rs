@@ -43,7 +43,7 @@ pub(crate) fn is_store_setting(name: &str) -> bool {
 }
 
 /// Returns the settings that the guide names, for suggestions.
-pub(super) fn usual(provider: Provider) -> impl Iterator<Item = &'static str> + Clone {
+pub(super) fn usual(provider: Provider) -> impl Iterator<Item = &'static str> {
     const ALL: [&str; 9] = [
         "ca_file",
         "conditional_put",
