@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
@@ -185,14 +185,16 @@ pub(crate) fn open_with_metadata(path: &Path) -> io::Result<(File, Metadata)> {
 /// Opens whatever it is, without waiting for anybody.
 fn open_at_once(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let opened = match open(path, flags | OFlags::NONBLOCK, Mode::empty()) {
+    let opened = match openat(CWD, path, flags | OFlags::NONBLOCK, Mode::empty()) {
         // Sockets, and devices without a driver.
         Err(Errno::NXIO) => {
             check_regular(std::fs::metadata(path)?.file_type())?;
             Err(Errno::NXIO)
         }
         // A file server has leased the file to a client, and gets it back from there.
-        Err(Errno::WOULDBLOCK) if std::fs::metadata(path)?.is_file() => open(path, flags, Mode::empty()),
+        Err(Errno::WOULDBLOCK) if std::fs::metadata(path)?.is_file() => {
+            openat(CWD, path, flags, Mode::empty())
+        }
         opened => opened,
     };
     Ok(File::from(opened?))

@@ -168,6 +168,11 @@ impl Prefetcher {
         wait_until("the prefetcher is stopped", || self.field(3) == "T");
     }
 
+    /// Returns the process ID.
+    pub fn id(self) -> u32 {
+        self.0.try_into().unwrap()
+    }
+
     pub fn lives(self) -> bool {
         fs::read(self.proc("cmdline")).is_ok_and(|text| !text.is_empty())
     }

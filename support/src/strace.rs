@@ -65,8 +65,18 @@ pub fn hanging_at(path: &Path, sandbox: &Sandbox, command: &Command) -> Command 
 /// Waits for the end of a command that hangs. strace would keep the thread that does for as long as it delays the call, and
 /// complains that it ends.
 pub fn end_of_hanging(running: Running) -> Outcome {
+    let_go(running.id());
+    let Outcome { status, stderr } = running.end();
+    let lines = stderr.split_inclusive('\n').filter(|line| !line.starts_with("strace: "));
+    Outcome { status, stderr: lines.collect() }
+}
+
+/// Waits until the process has ended but for a thread that hangs, and lets go of that one.
+pub fn let_go(process: u32) {
     let field = |name: &str| {
-        let status = fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
+        // One that nobody waits for disappears.
+        let status =
+            fs::read_to_string(format!("/proc/{process}/status")).unwrap_or("State: Z\nTracerPid: 0".into());
         status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
     };
     wait_until("the command has ended", || field("State:").starts_with('Z'));
@@ -74,9 +84,6 @@ pub fn end_of_hanging(running: Running) -> Outcome {
         // It may have ended just now.
         let _ = kill_process(strace, Signal::KILL);
     }
-    let Outcome { status, stderr } = running.end();
-    let lines = stderr.split_inclusive('\n').filter(|line| !line.starts_with("strace: "));
-    Outcome { status, stderr: lines.collect() }
 }
 
 fn under_strace(sandbox: &Sandbox, options: &[&str], command: &Command) -> Command {

@@ -18,16 +18,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{CWD, FileType, Mode, mknodat},
-    process::{Pid, Signal, kill_process_group},
-};
+use rustix::process::{Pid, Signal, kill_process_group};
 use support::{
     PATIENCE,
     data_directory::DataDirectory,
     prefetcher::{From, PrefetchScene, content, left_in_spools, name, restored_by},
     restore::{SYSTEM, TARGET},
     running::{Running, outcome_of},
+    strace::{hanging_at, let_go},
     wait_until,
     wrapper::in_shell,
 };
@@ -242,17 +240,19 @@ fn knock_until_nobody_can_any_more(spool: &Path) {
 fn a_prefetcher_that_hangs_on_its_archive_delays_a_call_by_seconds_at_most() {
     let scene = PrefetchScene::with(1..=3);
     let file = scene.scene.file(&name(3));
-    let kept = scene.scene.sandbox.join("kept");
-    fs::rename(&file, &kept).unwrap();
-    mknodat(CWD, &file, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
-    let prefetcher = scene.prefetched(1, 1);
+    // The prefetcher inherits what becomes of the call that starts it.
+    let call = scene.call(&scene.scene.recovery, &name(1));
+    let mut call = hanging_at(&file, &scene.scene.sandbox, &call);
+    assert!(call.stderr(Stdio::null()).status().unwrap().success());
+    fs::remove_file(scene.scene.recovery.join(TARGET)).unwrap();
+    let prefetcher = scene.prefetchers.wait_until_held(1);
     assert_eq!(scene.restored(&name(2)), From::Prefetcher);
-    fs::rename(kept, &file).unwrap();
     let started = Instant::now();
     assert_eq!(scene.restored(&name(3)), From::Archive);
     assert!(started.elapsed() < SOME_SECONDS, "{:?}", started.elapsed());
     // Its thread hangs forever, but not the process.
     wait_until("it has ended", || !prefetcher.lives());
+    let_go(prefetcher.id());
     scene.nothing_is_left();
 }
 

@@ -13,17 +13,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use support::{
     data_directory::SEGMENT,
     push::files_below,
     restore::{Scene, TARGET},
-    running::{Outcome, outcome_of},
+    running::{Outcome, Running, outcome_of},
     store::{
         dead_end::DeadEnd,
         fault::{Fault, Matching::Any},
     },
     store_scene::{StoreScene, at_once},
+    strace::{end_of_hanging, hanging_at},
 };
 
 /// Half of the time of a call that waits until its time limit, and much more than one that does not.
@@ -178,14 +178,12 @@ fn recovery_waits_for_its_full_time_despite_any_note() {
 
 #[test]
 fn a_directory_that_hangs_is_waited_for_once() {
-    let scene = Scene::new();
-    scene.put(SEGMENT, "");
-    fs::remove_file(scene.file(SEGMENT)).unwrap();
-    mknodat(CWD, scene.file(SEGMENT), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+    let (scene, _) = Scene::with_segment();
     for seconds in [10, 2] {
         let mut command = scene.standby.run(scene.sandbox.walkeep_restore());
         command.args(["--archive", scene.archive.url(), SEGMENT, TARGET]);
-        let Outcome { status, stderr } = outcome_of(command);
+        let hanging = hanging_at(&scene.file(SEGMENT), &scene.sandbox, &command);
+        let Outcome { status, stderr } = end_of_hanging(Running::start(hanging));
         assert_eq!(status, 75, "{stderr}");
         assert!(stderr.contains(&format!("has not moved for {seconds} seconds")), "{stderr}");
     }

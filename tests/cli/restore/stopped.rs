@@ -7,40 +7,47 @@
     reason = "a failed expectation is the point"
 )]
 
-use std::time::{Duration, Instant};
-
-use rustix::{
-    fs::{CWD, FileType, Mode, mknodat},
-    process::Signal,
+use std::{
+    process::Command,
+    time::{Duration, Instant},
 };
+
+use rustix::process::Signal;
 use support::{
     data_directory::{DataDirectory, SEGMENT},
     files::names_in,
     restore::{Scene, TARGET},
     running::{Outcome, Running},
+    strace::{end_of_hanging, hanging_at},
     wait_until,
 };
 
 /// Much less than any time limit that must not be reached, and much more than a busy machine needs.
 const PROMPTLY: Duration = Duration::from_secs(5);
 
-/// Creates an archive in which reading the segment never ends, as on a network file system whose server failed.
-fn hanging() -> Scene {
-    let scene = Scene::new();
-    scene.put(SEGMENT, "");
-    std::fs::remove_file(scene.file(SEGMENT)).unwrap();
-    mknodat(CWD, scene.file(SEGMENT), FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
-    scene
+/// Returns the command, which hangs when it opens the segment, as on a network file system whose server failed.
+fn hanging(scene: &Scene, command: &Command) -> Command {
+    hanging_at(&scene.file(SEGMENT), &scene.sandbox, command)
 }
 
-/// Starts a restore of the segment with these settings in a configuration file.
-fn restore_with(scene: &Scene, server: &DataDirectory, settings: &str) -> Running {
+/// Returns a restore of the segment with these settings in a configuration file.
+fn call_with(scene: &Scene, server: &DataDirectory, settings: &str) -> Command {
     let file = scene.sandbox.join(format!("{}.toml", settings.len()));
     let configuration = format!("archive = '{}'\n{settings}", scene.archive.url());
     scene.sandbox.file(&file, configuration);
     let mut command = server.run(scene.sandbox.walkeep_restore());
     command.arg("--config").arg(file).args([SEGMENT, TARGET]);
-    Running::start(command)
+    command
+}
+
+/// Starts a restore of the segment that hangs.
+fn hanging_with(scene: &Scene, server: &DataDirectory, settings: &str) -> Running {
+    Running::start(hanging(scene, &call_with(scene, server, settings)))
+}
+
+/// Starts a restore of the segment with these settings in a configuration file.
+fn restore_with(scene: &Scene, server: &DataDirectory, settings: &str) -> Running {
+    Running::start(call_with(scene, server, settings))
 }
 
 fn assert_nothing_is_left(server: &DataDirectory) {
@@ -49,13 +56,15 @@ fn assert_nothing_is_left(server: &DataDirectory) {
 
 #[test]
 fn a_hanging_file_system_blocks_no_restore_beyond_its_time_limit() {
-    let scene = hanging();
+    let (scene, _) = Scene::with_segment();
     let started = Instant::now();
     let calls = [(&scene.recovery, 255), (&scene.standby, 75)];
-    let calls =
-        calls.map(|(server, status)| (Running::start(scene.restore(server, SEGMENT)), server, status));
+    let calls = calls.map(|(server, status)| {
+        let call = hanging(&scene, &scene.restore(server, SEGMENT));
+        (Running::start(call), server, status)
+    });
     for (running, server, status) in calls {
-        let outcome = running.end();
+        let outcome = end_of_hanging(running);
         assert_eq!((outcome.status, outcome.stderr.lines().count()), (status, 1), "{}", outcome.stderr);
         assert!(outcome.stderr.contains("time limit"), "{}", outcome.stderr);
         assert_nothing_is_left(server);
@@ -66,17 +75,17 @@ fn a_hanging_file_system_blocks_no_restore_beyond_its_time_limit() {
 
 #[test]
 fn recovery_and_standby_have_a_time_limit_each() {
-    let scene = hanging();
+    let (scene, _) = Scene::with_segment();
     let short_for_recovery = "recovery_timeout = '400ms'\nstandby_timeout = '1h'\n";
     let short_for_standby = "recovery_timeout = '24h'\nstandby_timeout = '400ms'\n";
     let started = Instant::now();
     let patient = [
-        (restore_with(&scene, &scene.standby, short_for_recovery), 75),
-        (restore_with(&scene, &scene.recovery, short_for_standby), 255),
+        (hanging_with(&scene, &scene.standby, short_for_recovery), 75),
+        (hanging_with(&scene, &scene.recovery, short_for_standby), 255),
     ];
     let hasty = [
-        (restore_with(&scene, &scene.recovery, short_for_recovery), 255),
-        (restore_with(&scene, &scene.standby, short_for_standby), 75),
+        (hanging_with(&scene, &scene.recovery, short_for_recovery), 255),
+        (hanging_with(&scene, &scene.standby, short_for_standby), 75),
     ];
     for (running, status) in hasty {
         check_status(running, status);
@@ -93,14 +102,14 @@ fn recovery_and_standby_have_a_time_limit_each() {
 }
 
 fn check_status(running: Running, status: i32) -> Outcome {
-    let outcome = running.end();
+    let outcome = end_of_hanging(running);
     assert_eq!(outcome.status, status, "{}", outcome.stderr);
     outcome
 }
 
 #[test]
 fn signals_end_a_hanging_restore_at_once() {
-    let scene = hanging();
+    let (scene, _) = Scene::with_segment();
     let mut calls = Vec::new();
     for (server, cannot_tell) in [(&scene.recovery, 255), (&scene.standby, 75)] {
         for (signal, name, status) in [
@@ -109,7 +118,7 @@ fn signals_end_a_hanging_restore_at_once() {
             (Signal::INT, "SIGINT", cannot_tell),
             (Signal::QUIT, "SIGQUIT", cannot_tell),
         ] {
-            let running = restore_with(&scene, server, "timeout = '1h'");
+            let running = hanging_with(&scene, server, "timeout = '1h'");
             running.wait_until_it_heeds_signals();
             running.signal(signal);
             calls.push((running, name, status));
