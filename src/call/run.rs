@@ -224,15 +224,15 @@ mod tests {
     fn a_call_ends_soon_after_the_transfer_for_which_its_limit_was_extended() {
         let started = Instant::now();
         let limit = TimeLimit::new(started, SOON);
-        limit.transfer_begins(16 << 20);
-        limit.moved(16 << 20);
+        let transfer = limit.transfer_begins(16 << 20);
+        transfer.moved(16 << 20);
         let (_end, hangs) = hang();
         let outcome = run(
             &limit,
             || Ok(pending()),
             async |_| {
                 tokio::time::sleep(SOON * 4).await;
-                limit.transfer_ends(true);
+                transfer.ends(true);
                 blocking(hangs).await;
                 Ok(())
             },

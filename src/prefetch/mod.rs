@@ -105,6 +105,7 @@ struct Prefetcher {
 /// A segment in progress.
 struct Coming {
     fetch: AbortHandle,
+    begun: Instant,
     /// Bytes received so far.
     progress: Progress,
     /// Bytes received when waiting calls were last notified.
@@ -170,7 +171,8 @@ impl Prefetcher {
                 progress.clone(),
             );
             let fetch = self.fetches.spawn(async move { (name, fetching.await) });
-            self.coming.insert(name, Coming { fetch, progress, reported: 0, waiting: Vec::new() });
+            let begun = Instant::now();
+            self.coming.insert(name, Coming { fetch, begun, progress, reported: 0, waiting: Vec::new() });
         }
     }
 
@@ -203,8 +205,8 @@ impl Prefetcher {
     fn finish_fetch(&mut self, name: SegmentName, fetched: Result<Verified, Error>) {
         match fetched {
             Ok(verified) => {
-                self.window.record_arrival(name, verified);
-                let waiting = self.coming.remove(&name).map(|coming| coming.waiting).unwrap_or_default();
+                let Some(Coming { begun, waiting, .. }) = self.coming.remove(&name) else { return };
+                self.window.record_arrival(name, verified, begun.elapsed());
                 for call in waiting {
                     if let Some(here) = self.window.here(name)
                         && hand_over(call.as_fd(), here).is_ok()
@@ -236,13 +238,23 @@ impl Prefetcher {
         self.last_heard.elapsed() < self.job.bounds.idle && run.is_ok_and(|run| run == self.run)
     }
 
+    /// Tells the calls that wait for what has moved. If one has gone, it fetches the file itself: the link is left to it.
     fn report_progress(&mut self) {
+        let mut is_left = false;
         for coming in self.coming.values_mut() {
             let bytes = coming.progress.bytes();
             if bytes != coming.reported {
                 coming.reported = bytes;
+                let waited = coming.waiting.len();
                 coming.waiting.retain(|call| call.try_write(&[COMING]).is_ok());
+                is_left |= coming.waiting.len() < waited;
             }
+        }
+        if is_left {
+            for name in self.coming.keys() {
+                self.window.record_failure(*name);
+            }
+            self.cancel_unneeded();
         }
     }
 }

@@ -1,12 +1,17 @@
 //! The segments of a prefetcher: those after the one restored last, on its timeline. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::wal::{SegmentName, SegmentSize};
 
 /// Number of additional concurrent fetches after each arrival. A new connection to a store needs some round trips
 /// before its first byte, so connections are opened early.
 const GROWTH: usize = 3;
+
+/// Time that a segment of 16 MB may take while others are fetched beside it; more in proportion for larger ones. Over a slow link
+/// more at a time would arrive no sooner all together, and the one that the server waits for would arrive later.
+const SOON: Duration = Duration::from_secs(10);
 
 /// Maximum number of segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +30,8 @@ pub(super) struct Window<T> {
     /// Next segment to fetch; `None` once the archive has no more.
     next: Option<SegmentName>,
     held: BTreeMap<SegmentName, Held<T>>,
-    /// Number of arrivals since the window was opened.
-    come: usize,
+    /// Number of segments that may be in progress, by the arrivals so far.
+    allowed: usize,
 }
 
 #[derive(Debug)]
@@ -38,17 +43,16 @@ enum Held<T> {
 impl<T> Window<T> {
     /// Creates a window that starts after `last`, for a cluster with that segment size.
     pub(super) fn after(last: SegmentName, size: SegmentSize, limits: Limits) -> Self {
-        Self { limits, size, next: last.next(size), held: BTreeMap::new(), come: 0 }
+        Self { limits, size, next: last.next(size), held: BTreeMap::new(), allowed: 1 }
     }
 
     /// Returns the next segment to fetch now, if any.
     ///
     /// At first only one segment is fetched at a time, and [`GROWTH`] more after each arrival: a standby that has caught
-    /// up must not cause a dozen requests beyond the end of the archive.
+    /// up must not cause a dozen requests beyond the end of the archive. Over a slow link it is fewer.
     pub(super) fn begin(&mut self) -> Option<SegmentName> {
-        let coming = self.held.values().filter(|held| matches!(held, Held::Coming)).count();
         if self.held.len() >= self.limits.files.max(1)
-            || coming >= self.limits.at_once.min(1 + self.come * GROWTH)
+            || self.coming() >= self.limits.at_once.min(self.allowed)
         {
             return None;
         }
@@ -58,11 +62,17 @@ impl<T> Window<T> {
         Some(name)
     }
 
-    /// Records an arrival. A file that is no longer expected is dropped.
-    pub(super) fn record_arrival(&mut self, name: SegmentName, file: T) {
+    /// Returns the number of segments in progress.
+    fn coming(&self) -> usize {
+        self.held.values().filter(|held| matches!(held, Held::Coming)).count()
+    }
+
+    /// Records an arrival, and how long it `took`. A file that is no longer expected is dropped.
+    pub(super) fn record_arrival(&mut self, name: SegmentName, file: T, took: Duration) {
+        let together = self.coming();
         if let Some(held) = self.held.get_mut(&name) {
             *held = Held::Here(file);
-            self.come += 1;
+            self.allowed = self.allowed.saturating_add(GROWTH).min(in_time(together, took, self.size));
         }
     }
 
@@ -117,9 +127,20 @@ impl<T> Window<T> {
     }
 }
 
+/// Returns how many segments may be fetched together, at least one, so that each takes less than [`SOON`], if one of this many
+/// together `took` that long.
+fn in_time(together: usize, took: Duration, size: SegmentSize) -> usize {
+    let times = size.bytes().div_ceil(SegmentSize::DEFAULT.bytes());
+    let soon = SOON.as_millis().saturating_mul(times.into());
+    let number = soon.saturating_mul(together as u128) / took.as_millis().max(1);
+    usize::try_from(number).unwrap_or(usize::MAX).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const AT_ONCE: Duration = Duration::ZERO;
 
     const LIMITS: Limits = Limits { files: 4, at_once: 3 };
     const LARGE: Limits = Limits { files: 99, at_once: 12 };
@@ -145,9 +166,9 @@ mod tests {
     fn the_window_starts_with_one_fetch_and_grows_to_its_limit() {
         let mut window = window();
         assert_eq!(begun(&mut window), [segment(10)]);
-        window.record_arrival(segment(10), 0);
+        window.record_arrival(segment(10), 0, AT_ONCE);
         assert_eq!(begun(&mut window), [segment(11), segment(12), segment(13)], "four in hand");
-        window.record_arrival(segment(12), 0);
+        window.record_arrival(segment(12), 0, AT_ONCE);
         assert_eq!(begun(&mut window), []);
         window.pass(segment(12));
         assert_eq!(begun(&mut window), [segment(14), segment(15)], "three coming");
@@ -159,11 +180,37 @@ mod tests {
         let mut coming = begun(&mut window);
         let mut counts = vec![coming.len()];
         for _ in 0..5 {
-            window.record_arrival(coming.remove(0), 0);
+            window.record_arrival(coming.remove(0), 0, AT_ONCE);
             coming.extend(begun(&mut window));
             counts.push(coming.len());
         }
         assert_eq!(counts, [1, 4, 7, 10, 12, 12]);
+    }
+
+    #[test]
+    fn over_a_slow_link_so_many_are_fetched_together_that_each_takes_ten_seconds_at_most() {
+        let sixteen = SegmentSize::DEFAULT;
+        let largest = SegmentSize::new(SegmentSize::MAX.bytes()).unwrap();
+        for (together, seconds, size, number) in [
+            (1, 0, sixteen, 10_000),
+            (1, 2, sixteen, 5),
+            (4, 8, sixteen, 5),
+            (2, 8, sixteen, 2),
+            (1, 20, sixteen, 1),
+            (12, 600, sixteen, 1),
+            (1, 20, SegmentSize::new(1 << 20).unwrap(), 1),
+            (1, 20, largest, 32),
+        ] {
+            assert_eq!(in_time(together, Duration::from_secs(seconds), size), number, "{together} {seconds}");
+        }
+        let mut window = Window::<u8>::after(segment(9), SegmentSize::DEFAULT, LARGE);
+        assert_eq!(begun(&mut window).len(), 1);
+        window.record_arrival(segment(10), 0, Duration::from_secs(20));
+        assert_eq!(begun(&mut window), [segment(11)], "one after the other");
+        window.record_arrival(segment(11), 0, Duration::from_secs(1));
+        assert_eq!(begun(&mut window).len(), 4, "it has become faster");
+        window.record_arrival(segment(12), 0, Duration::from_secs(20));
+        assert_eq!(begun(&mut window), [], "three are in progress, and two may be");
     }
 
     #[test]
@@ -186,9 +233,9 @@ mod tests {
     fn the_first_absent_segment_is_the_end() {
         let mut window = window();
         begun(&mut window);
-        window.record_arrival(segment(10), 0);
+        window.record_arrival(segment(10), 0, AT_ONCE);
         begun(&mut window);
-        window.record_arrival(segment(12), 0);
+        window.record_arrival(segment(12), 0, AT_ONCE);
         window.record_absence(segment(11));
         assert_eq!(begun(&mut window), []);
         assert!(window.here(segment(12)).is_none(), "nobody will ask for what lies behind a gap");
@@ -201,9 +248,9 @@ mod tests {
     fn after_a_failure_no_fetch_starts_and_present_segments_stay() {
         let mut window = window();
         begun(&mut window);
-        window.record_arrival(segment(10), 0);
+        window.record_arrival(segment(10), 0, AT_ONCE);
         begun(&mut window);
-        window.record_arrival(segment(12), 7);
+        window.record_arrival(segment(12), 7, AT_ONCE);
         window.record_failure(segment(11));
         assert_eq!(begun(&mut window), []);
         assert_eq!(window.here(segment(12)), Some(&7));
@@ -220,7 +267,7 @@ mod tests {
         window.move_after(segment(10), SegmentSize::DEFAULT);
         assert!(!window.is_coming(segment(10)));
         assert_eq!(window.begin(), Some(segment(11)));
-        window.record_arrival(segment(10), 0);
+        window.record_arrival(segment(10), 0, AT_ONCE);
         assert!(window.here(segment(10)).is_none(), "too late");
         let other = name("000000030000000000000009");
         window.move_after(other, SegmentSize::DEFAULT);

@@ -29,6 +29,7 @@ pub mod forged;
 pub mod guide;
 pub mod kept;
 pub mod large;
+pub mod load;
 pub mod memory;
 pub mod orders;
 pub mod postgres;

@@ -1,10 +1,17 @@
 //! Calls of the programs with an archive in an object store.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    thread,
+    time::Duration,
+};
 
 use super::{
     data_directory::{DataDirectory, SEGMENT},
     files::names_in,
+    load::as_busy,
     push::succeeds,
     restore::{SYSTEM, TARGET},
     running::{Outcome, Running, outcome_of},
@@ -18,7 +25,7 @@ pub const URL: &str = "s3://wal/main";
 /// Prefix of its keys, in the bucket `wal`.
 const PREFIX: &str = "main/7381092445103374871";
 
-/// Time limit of a hasty call.
+/// Time limit of a hasty call on a quiet machine.
 pub const HASTE: Duration = Duration::from_secs(2);
 
 /// A store, and three data directories of one cluster: the source of its WAL, one in recovery, one of a standby.
@@ -113,17 +120,19 @@ impl StoreScene {
         self.set("AWS_ENDPOINT_URL", endpoint);
     }
 
-    /// Sets short limits, for calls that should fail: half a second without movement, and [`HASTE`] in all.
+    /// Sets short limits, for calls that should fail: on a quiet machine half a second without movement, and [`HASTE`] in all.
+    /// On a busy one they are longer: the store must have time to answer.
     pub fn hurry(&mut self) {
-        self.set("AWS_READ_TIMEOUT", "500ms");
-        self.set("AWS_CONNECT_TIMEOUT", "1s");
-        self.set("WALKEEP_TIMEOUT", "2s");
+        let all = as_busy(HASTE);
+        self.set("AWS_READ_TIMEOUT", &milliseconds(all / 4));
+        self.set("AWS_CONNECT_TIMEOUT", &milliseconds(all / 2));
+        self.set("WALKEEP_TIMEOUT", &milliseconds(all));
     }
 
     /// Sets a short limit for standing still, for calls that should succeed after all: a busy machine must not count
     /// as a store that stands still.
     pub fn cut_soon(&mut self) {
-        self.set("AWS_READ_TIMEOUT", "1500ms");
+        self.set("AWS_READ_TIMEOUT", &milliseconds(as_busy(Duration::from_millis(1_500))));
     }
 
     /// Sets a long limit for standing still: a store that receives a large file may be busy for long.
@@ -222,6 +231,10 @@ impl StoreScene {
     }
 }
 
+fn milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
+}
+
 /// Returns the key of the file `name`.
 pub fn key(name: &str) -> String {
     match name.rsplit_once('.') {
@@ -257,12 +270,20 @@ pub fn check_lines(program: &str, stderr: &str, words: &[&str]) {
     }
 }
 
-/// Runs the cases concurrently, because many of them wait.
+/// Number of cases that run at the same time: so many that their waits overlap, and so few that they do not wait for each other.
+const CASES: usize = 8;
+
+/// Runs cases concurrently, because many of them wait.
 pub fn at_once<Case: Sync>(cases: &[Case], check: impl Fn(&Case) + Sync) {
+    let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for case in cases {
-            let check = &check;
-            scope.spawn(move || check(case));
+        for _ in 0..CASES.min(cases.len()) {
+            let (check, next) = (&check, &next);
+            scope.spawn(move || {
+                while let Some(case) = cases.get(next.fetch_add(1, SeqCst)) {
+                    check(case);
+                }
+            });
         }
     });
 }

@@ -20,6 +20,7 @@ mod recovery;
 mod recovery_gap;
 mod restore_crash;
 mod segment_sizes;
+mod slow_link;
 mod standby;
 mod standby_dead_archive;
 mod status;

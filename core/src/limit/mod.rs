@@ -35,8 +35,10 @@ struct Course {
 
 #[derive(Debug, Default)]
 struct Transfers {
-    /// Transfer of the call's own file.
+    /// Transfer of the call's own file: the one that began last.
     own: Option<Transfer>,
+    /// Number of transfers that have begun.
+    begun: u64,
     /// Pace of the last one that was completed.
     pace: Option<u64>,
     /// `true` once the call's own file is done.
@@ -97,46 +99,17 @@ impl TimeLimit {
     }
 
     /// Notes the beginning of a transfer of `bytes` bytes. Has no effect after [`Self::own_file_is_done`].
-    pub fn transfer_begins(&self, bytes: u64) {
-        self.transfers(|transfers| {
+    #[must_use]
+    pub fn transfer_begins(&self, bytes: u64) -> OwnTransfer {
+        let number = self.transfers(|transfers| {
+            transfers.begun += 1;
             if !transfers.over {
                 let now = self.now();
                 transfers.own = Some(Transfer { bytes, moved: 0, begun: now, last: now });
             }
+            transfers.begun
         });
-    }
-
-    /// Notes that something has moved, and the number of bytes of the transfer that have moved so far.
-    pub fn moved(&self, bytes: u64) {
-        self.transfers(|transfers| {
-            if let Some(own) = &mut transfers.own {
-                own.last = self.now();
-            }
-        });
-        self.has_moved(bytes);
-    }
-
-    /// Corrects the number of bytes of the transfer that have moved so far.
-    pub fn has_moved(&self, bytes: u64) {
-        self.transfers(|transfers| {
-            if let Some(own) = &mut transfers.own {
-                own.moved = bytes.min(own.bytes);
-            }
-        });
-    }
-
-    /// Notes the end of the transfer.
-    pub fn transfer_ends(&self, is_complete: bool) {
-        self.transfers(|transfers| {
-            if let Some(own) = transfers.own.take()
-                && is_complete
-            {
-                transfers.pace = Transfer { moved: own.bytes, ..own }.pace(self.now());
-                if self.usual_left().is_zero() {
-                    transfers.completed.get_or_insert(self.now());
-                }
-            }
-        });
+        OwnTransfer { limit: self.clone(), number }
     }
 
     /// Ends the extension of the limit: what follows is for other files.
@@ -263,6 +236,59 @@ impl TimeLimit {
     }
 }
 
+/// A transfer as its limit counts it. Clones are the same one.
+///
+/// What another one moves, that goes on beside it or was given up before it began, never counts for it.
+#[derive(Debug, Clone)]
+pub struct OwnTransfer {
+    limit: TimeLimit,
+    number: u64,
+}
+
+impl OwnTransfer {
+    /// Does something with the transfer, if it is still that of the call's own file.
+    fn counted(&self, work: impl FnOnce(&mut Transfers)) {
+        self.limit.transfers(|transfers| {
+            if transfers.begun == self.number {
+                work(transfers);
+            }
+        });
+    }
+
+    /// Notes that something has moved, and the number of bytes that have moved so far.
+    pub fn moved(&self, bytes: u64) {
+        self.counted(|transfers| {
+            if let Some(own) = &mut transfers.own {
+                own.last = self.limit.now();
+                own.moved = bytes.min(own.bytes);
+            }
+        });
+    }
+
+    /// Corrects the number of bytes that have moved so far.
+    pub fn has_moved(&self, bytes: u64) {
+        self.counted(|transfers| {
+            if let Some(own) = &mut transfers.own {
+                own.moved = bytes.min(own.bytes);
+            }
+        });
+    }
+
+    /// Notes the end.
+    pub fn ends(&self, is_complete: bool) {
+        self.counted(|transfers| {
+            if let Some(own) = transfers.own.take()
+                && is_complete
+            {
+                transfers.pace = Transfer { moved: own.bytes, ..own }.pace(self.limit.now());
+                if self.limit.usual_left().is_zero() {
+                    transfers.completed.get_or_insert(self.limit.now());
+                }
+            }
+        });
+    }
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -326,16 +352,16 @@ mod tests {
     fn a_transfer_that_moves_goes_on_beyond_the_limit() {
         let before = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
         let limit = TimeLimit::new(before, Duration::from_secs(30));
-        limit.transfer_begins(16 << 20);
+        let transfer = limit.transfer_begins(16 << 20);
         assert_eq!(limit.left(), Duration::ZERO, "nothing has moved");
-        limit.moved(1 << 20);
+        transfer.moved(1 << 20);
         assert!(limit.left() > Duration::from_secs(10), "{:?}", limit.left());
         assert!(
             limit.blame().starts_with("the link is too slow: 1.0 of 16.7 MB in 1 s"),
             "{}",
             limit.blame()
         );
-        limit.transfer_ends(true);
+        transfer.ends(true);
         assert!(limit.left() > Duration::ZERO && limit.left() <= TO_FINISH, "{:?}", limit.left());
         limit.own_file_is_done();
         assert_eq!(limit.left(), Duration::ZERO, "it is done");
@@ -345,8 +371,7 @@ mod tests {
     #[test]
     fn a_transfer_goes_on_no_longer_than_the_files_size_needs_whatever_the_store_says() {
         let limit = TimeLimit::new(Instant::now(), Duration::ZERO);
-        limit.transfer_begins(u64::MAX);
-        limit.moved(u64::MAX);
+        limit.transfer_begins(u64::MAX).moved(u64::MAX);
         let at_most = |bytes: u64| Duration::from_secs(bytes / LEAST_PACE + 10);
         assert!(limit.left() <= at_most(16 << 20), "{:?}", limit.left());
         let incompressible = Duration::from_secs((16 << 20) / LEAST_PACE);
@@ -361,16 +386,32 @@ mod tests {
     fn a_limit_that_something_waits_for_is_extended_no_more() {
         let before = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
         let limit = TimeLimit::new(before, Duration::from_secs(30));
-        limit.transfer_begins(16 << 20);
-        limit.moved(1 << 20);
+        limit.transfer_begins(16 << 20).moved(1 << 20);
         assert!(!limit.is_extended());
         assert!(limit.left() > Duration::ZERO && limit.is_extended());
         limit.extend_no_more();
         assert_eq!(limit.left(), Duration::ZERO);
-        limit.transfer_begins(16 << 20);
-        limit.moved(1 << 20);
+        limit.transfer_begins(16 << 20).moved(1 << 20);
         assert_eq!(limit.left(), Duration::ZERO, "not for another transfer either");
         assert!(limit.blame().starts_with("the link is too slow"), "{}", limit.blame());
+    }
+
+    #[test]
+    fn a_transfer_that_stands_still_is_not_extended_by_another_one_that_moves() {
+        let before = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+        let limit = TimeLimit::new(before, Duration::from_secs(30));
+        let other = limit.transfer_begins(16 << 20);
+        other.moved(1 << 20);
+        let own = limit.transfer_begins(16 << 20);
+        other.moved(8 << 20);
+        other.has_moved(8 << 20);
+        assert_eq!(limit.left(), Duration::ZERO, "only the other one has moved");
+        own.moved(1 << 20);
+        let left = limit.left();
+        assert!(left > Duration::ZERO && left < Duration::from_secs(20), "{left:?}, for its own MB alone");
+        other.ends(true);
+        assert!(limit.left() > Duration::from_secs(10), "the own one goes on: {:?}", limit.left());
+        assert_eq!(limit.pace(), None, "it is not done");
     }
 
     #[test]
@@ -378,8 +419,7 @@ mod tests {
         let before = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
         let limit = TimeLimit::new(before, Duration::from_secs(30));
         limit.own_file_is_done();
-        limit.transfer_begins(16 << 20);
-        limit.moved(16 << 20);
+        limit.transfer_begins(16 << 20).moved(16 << 20);
         assert_eq!(limit.left(), Duration::ZERO);
     }
 

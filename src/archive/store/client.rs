@@ -129,10 +129,8 @@ impl StoreClient {
         *request.headers_mut() = parts.headers;
         let bytes = upload.as_ref().map_or(body.content_length() as u64, Upload::length);
         let call = self.stillness.call().filter(|_| bytes >= TELLING_BYTES);
-        if let Some(call) = call {
-            call.transfer_begins(bytes);
-        }
-        let movement = Movement::new(self.stillness.clone()).sending(self.early.sockets(), call);
+        let transfer = call.map(|call| call.transfer_begins(bytes));
+        let movement = Movement::new(self.stillness.clone()).sending(self.early.sockets(), transfer.clone());
         let noted = movement.clone();
         // The next part is requested when there is room for it, so the previous ones are on their way.
         let note = move |frame: &Frame<Bytes>| {
@@ -143,10 +141,10 @@ impl StoreClient {
             None => reqwest::Body::wrap(body.inspect_frame(note)),
         });
         let outcome = movement.watch(self.client.execute(request)).await;
-        if let Some(call) = call {
+        if let Some(transfer) = transfer {
             let is_complete =
                 outcome.as_ref().is_ok_and(|sent| sent.as_ref().is_ok_and(|sent| sent.status().is_success()));
-            call.transfer_ends(is_complete);
+            transfer.ends(is_complete);
         }
         let response = outcome?.map_err(|error| host.failed(error))?;
         let response = http::Response::<reqwest::Body>::from(response);

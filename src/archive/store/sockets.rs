@@ -55,6 +55,10 @@ impl Sockets {
     }
 }
 
+/// States of a connection that may still be used, as the table writes them: established, and closed by the other end. What
+/// a closed one has left is that of a request which was given up.
+const USED: [&str; 2] = ["01", "08"];
+
 /// Reads the queues of these connections from a table.
 fn unsent_in(table: &str, known: &[Ends]) -> Unsent {
     let of_line = |line: &str| {
@@ -62,7 +66,11 @@ fn unsent_in(table: &str, known: &[Ends]) -> Unsent {
         let mut words = line.split_ascii_whitespace().skip(1);
         let ends = [words.next()?, words.next()?];
         let ends = known.iter().find(|known| known.iter().eq(ends.iter()))?;
-        let (queue, _) = words.nth(1)?.split_once(':')?;
+        let state = words.next()?;
+        let (queue, _) = words.next()?.split_once(':')?;
+        if !USED.contains(&state) {
+            return None;
+        }
         Some((ends.clone(), u64::from_str_radix(queue, 16).ok()?))
     };
     table.lines().filter_map(of_line).collect()
@@ -101,6 +109,19 @@ mod tests {
             let unsent: u64 = sockets.unsent().await.into_values().sum();
             assert!(unsent > 64 << 10, "{address}: {unsent}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_closed_connection_still_sends_is_not_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_peer, _) = listener.accept().unwrap();
+        let sockets = connected(&stream);
+        stream.set_nonblocking(true).unwrap();
+        while stream.write(&[0; 8 << 10]).is_ok() {}
+        assert_eq!(sockets.unsent().await.len(), 1);
+        drop(stream);
+        assert!(sockets.unsent().await.is_empty(), "{:?}", sockets.unsent().await);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use super::sockets::{Sockets, Unsent};
 use crate::blocking::step;
-use crate::limit::{TELLING_BYTES, TimeLimit};
+use crate::limit::{OwnTransfer, TELLING_BYTES, TimeLimit};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -92,8 +92,8 @@ pub(super) struct Movement {
     sockets: Option<Sockets>,
     /// Number of bytes that were handed over to be sent.
     handed: Arc<AtomicU64>,
-    /// Limit of the call whose file is sent.
-    call: Option<TimeLimit>,
+    /// What the call's limit knows of it.
+    transfer: Option<OwnTransfer>,
 }
 
 /// Number of looks at the kernel's buffers within the time that a transfer may stand still, at least.
@@ -106,19 +106,19 @@ impl Movement {
     /// Creates a movement that starts now and may pause for `limit`.
     pub(super) fn new(limit: Stillness) -> Self {
         let last = Arc::new(Mutex::new(Instant::now()));
-        Self { last, limit, sockets: None, handed: Arc::default(), call: None }
+        Self { last, limit, sockets: None, handed: Arc::default(), transfer: None }
     }
 
     /// Counts what leaves these connections, too. Reports what has moved to the limit of the call, if there is one.
-    pub(super) fn sending(self, sockets: Sockets, call: Option<&TimeLimit>) -> Self {
-        Self { sockets: Some(sockets), call: call.cloned(), ..self }
+    pub(super) fn sending(self, sockets: Sockets, transfer: Option<OwnTransfer>) -> Self {
+        Self { sockets: Some(sockets), transfer, ..self }
     }
 
     /// Records that bytes were handed over to be sent.
     pub(super) fn note_sent(&self, bytes: u64) {
         let handed = self.handed.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if let Some(call) = &self.call {
-            call.moved(handed);
+        if let Some(transfer) = &self.transfer {
+            transfer.moved(handed);
         }
         self.note();
     }
@@ -143,15 +143,15 @@ impl Movement {
     async fn look(&self, sockets: &Sockets, earlier: &mut Option<(Instant, Unsent)>) {
         let unsent = sockets.unsent().await;
         let moved = self.handed.load(Ordering::Relaxed).saturating_sub(unsent.values().sum());
-        if let Some(call) = &self.call {
-            call.has_moved(moved);
+        if let Some(transfer) = &self.transfer {
+            transfer.has_moved(moved);
         }
         if let Some((at, before)) = earlier.take()
             && at >= self.last()
             && before != unsent
         {
-            if let Some(call) = &self.call {
-                call.moved(moved);
+            if let Some(transfer) = &self.transfer {
+                transfer.moved(moved);
             }
             self.note();
         }
@@ -197,13 +197,10 @@ pub(super) fn received<B: Body<Error: Into<BoxError>> + Unpin>(
     body: B,
     limit: Stillness,
 ) -> impl Body<Data = B::Data, Error = HttpError> {
-    let call = limit.call().cloned().zip(body.size_hint().exact().filter(|bytes| *bytes >= TELLING_BYTES));
-    if let Some((call, bytes)) = &call {
-        call.transfer_begins(*bytes);
-    }
-    let call = call.map(|(call, _)| call);
+    let telling = body.size_hint().exact().filter(|bytes| *bytes >= TELLING_BYTES);
+    let transfer = limit.call().zip(telling).map(|(call, bytes)| call.transfer_begins(bytes));
     StreamBody::new(unfold((body, 0), move |(mut body, received)| {
-        let (movement, call) = (Movement::new(limit.clone()), call.clone());
+        let (movement, transfer) = (Movement::new(limit.clone()), transfer.clone());
         async move {
             let frame = match movement.watch(body.frame()).await {
                 Ok(frame) => frame.transpose().map_err(Into::into),
@@ -211,10 +208,10 @@ pub(super) fn received<B: Body<Error: Into<BoxError>> + Unpin>(
             };
             let data = frame.as_ref().ok().and_then(Option::as_ref).and_then(Frame::data_ref);
             let received = received + data.map_or(0, |data| data.remaining() as u64);
-            match (&call, &frame) {
-                (Some(call), Ok(Some(_))) => call.moved(received),
-                (Some(call), Ok(None)) => call.transfer_ends(true),
-                (Some(call), Err(_)) => call.transfer_ends(false),
+            match (&transfer, &frame) {
+                (Some(transfer), Ok(Some(_))) => transfer.moved(received),
+                (Some(transfer), Ok(None)) => transfer.ends(true),
+                (Some(transfer), Err(_)) => transfer.ends(false),
                 (None, _) => {}
             }
             let frame = frame.transpose()?;

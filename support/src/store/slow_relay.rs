@@ -1,8 +1,12 @@
 //! A link that carries a given number of bytes per second, in front of a server.
 
 use std::{
+    future::pending,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -24,6 +28,8 @@ const PIECE: usize = 4 << 10;
 /// A relay whose connections share a slow link. Gone on drop.
 pub struct SlowRelay {
     address: SocketAddr,
+    is_silent: Arc<AtomicBool>,
+    carried: Arc<AtomicU64>,
     _background: Background,
 }
 
@@ -32,11 +38,15 @@ pub struct SlowRelay {
 struct Link {
     free: Arc<Mutex<Instant>>,
     bytes_per_second: u32,
+    is_silent: Arc<AtomicBool>,
+    /// Number of bytes that both directions have carried.
+    carried: Arc<AtomicU64>,
 }
 
 impl Link {
-    fn new(bytes_per_second: u32) -> Self {
-        Self { free: Arc::new(Mutex::new(Instant::now())), bytes_per_second }
+    fn new(bytes_per_second: u32, is_silent: &Arc<AtomicBool>, carried: &Arc<AtomicU64>) -> Self {
+        let free = Arc::new(Mutex::new(Instant::now()));
+        Self { free, bytes_per_second, is_silent: Arc::clone(is_silent), carried: Arc::clone(carried) }
     }
 
     /// Waits until the link has carried that many bytes more.
@@ -48,6 +58,10 @@ impl Link {
             *free
         };
         sleep_until(carried).await;
+        if self.is_silent.load(SeqCst) {
+            pending::<()>().await;
+        }
+        self.carried.fetch_add(bytes as u64, SeqCst);
     }
 }
 
@@ -58,7 +72,8 @@ impl SlowRelay {
         // Connections inherit it. The kernel doubles it.
         set_socket_recv_buffer_size(&listener, PIECE).unwrap();
         let address = listener.local_addr().unwrap();
-        let [there, back] = [(); 2].map(|()| Link::new(bytes_per_second));
+        let (is_silent, carried) = (Arc::default(), Arc::default());
+        let [there, back] = [(); 2].map(|()| Link::new(bytes_per_second, &is_silent, &carried));
         let background = Background::accepting(listener, move |client| {
             let (there, back) = (there.clone(), back.clone());
             async move {
@@ -68,7 +83,17 @@ impl SlowRelay {
                 tokio::join!(pass_on(from_client, to_server, there), pass_on(from_server, to_client, back));
             }
         });
-        Self { address, _background: background }
+        Self { address, is_silent, carried, _background: background }
+    }
+
+    /// Lets it carry nothing more. Connections stay, and new ones are accepted.
+    pub fn fall_silent(&self) {
+        self.is_silent.store(true, SeqCst);
+    }
+
+    /// Returns the number of bytes that it has carried so far.
+    pub fn carried(&self) -> u64 {
+        self.carried.load(SeqCst)
     }
 
     /// `http://127.0.0.1:PORT`

@@ -4,6 +4,7 @@ mod contract;
 mod ends;
 mod owners;
 mod races;
+mod slow_link;
 mod spool;
 mod store;
 mod stranger;

@@ -103,7 +103,7 @@ fn if_the_store_does_not_answer_a_note_does_not_count() {
     for (number, fault) in
         [(2, Fault::Answer { status: 503, code: "SlowDown", message: "Later." }), (3, Fault::Hang)]
     {
-        scene.set("AWS_READ_TIMEOUT", "1500ms");
+        scene.cut_soon();
         scene.store.break_times(1, Matching::Heads, fault);
         let text = said(scene.push(&name(number)));
         assert!(text.contains("already archived"), "{text}");

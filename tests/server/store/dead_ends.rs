@@ -13,6 +13,7 @@ use support::{
     cluster::{Cluster, Shutdown},
     data_directory::SEGMENT,
     files::names_in,
+    load::as_busy,
     push::succeeds,
     restore::TARGET,
     running::{Outcome, Running},
@@ -26,7 +27,7 @@ use support::{
     wait_until,
 };
 
-/// Time for a call with [`HASTE`]: much less than any other limit, much more than a busy machine needs.
+/// Time for a call beyond its own limit: much less than any other limit, much more than a busy machine needs.
 const SOON: Duration = Duration::from_secs(15);
 
 /// A hasty call's own limit, and the time that it may take to end.
@@ -43,16 +44,17 @@ fn without_store(endpoint: &str) -> StoreScene {
 
 /// Asserts that push and restores end within their limit, with `words` in their messages.
 fn all_end_in_time(scene: &StoreScene, words: &[&str]) {
+    let soon = SOON + as_busy(HASTE);
     let started = Instant::now();
     let push = Running::start(scene.push(SEGMENT));
     scene.cannot_tell(SEGMENT, words);
     let Outcome { status, stderr } = push.end();
-    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    assert!(started.elapsed() < soon, "{:?}", started.elapsed());
     assert_eq!(status, 1, "{stderr}");
     check_lines("walkeep-archive", &stderr, words);
     let started = Instant::now();
     let cat = Running::start(scene.cat(SEGMENT)).end();
-    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    assert!(started.elapsed() < soon, "{:?}", started.elapsed());
     assert_eq!(cat.status, 1, "{}", cat.stderr);
 }
 
@@ -61,7 +63,7 @@ fn an_endpoint_without_a_listener_is_retried_until_the_limit() {
     let dead_end = DeadEnd::refused();
     let scene = without_store(&dead_end.http());
     let started = Instant::now();
-    all_end_in_time(&scene, &["cannot", &key(SEGMENT), "Connection refused", "trying again for up to 2s"]);
+    all_end_in_time(&scene, &["cannot", &key(SEGMENT), "Connection refused", "trying again for up to "]);
     assert!(started.elapsed() >= HASTE / 2, "it was tried again for {:?}", started.elapsed());
 }
 
@@ -69,7 +71,7 @@ fn an_endpoint_without_a_listener_is_retried_until_the_limit() {
 fn an_endpoint_that_never_answers_is_abandoned_at_the_limit() {
     let dead_end = DeadEnd::silent();
     let scene = without_store(&dead_end.http());
-    let stalled = "nothing was sent or received for 0.5 seconds";
+    let stalled = "nothing was sent or received for ";
     all_end_in_time(&scene, &["cannot", &key(SEGMENT), stalled]);
 }
 
@@ -78,6 +80,7 @@ fn an_endpoint_that_never_answers_is_abandoned_at_the_limit_even_during_a_retry(
     let dead_end = DeadEnd::silent();
     let mut scene = without_store(&dead_end.http());
     scene.set("AWS_READ_TIMEOUT", "1h");
+    scene.set("WALKEEP_TIMEOUT", "2s");
     all_end_in_time(&scene, &["gave up after 2s, the time limit", "does the archive answer?"]);
 }
 
