@@ -93,6 +93,11 @@ impl Archive {
     pub async fn holds_nothing_of(&self, system: SystemIdentifier, kind: ErrorKind) -> Error {
         // On the heap: it is rare, and every read would carry its size.
         let held = Box::pin(self.held()).await;
+        // It was asked for as one of those that are there, or its files have been removed.
+        if held.systems.contains(&system) {
+            let what = format!("{}/{system} holds no archived file", self.url);
+            return Error::new(kind, what).hint("remove it if nothing is archived for that system any more");
+        }
         let instead = match held.to_string() {
             nothing if nothing.is_empty() => String::new(),
             held => format!(", but {held}"),

@@ -89,6 +89,13 @@ impl ExitStatuses {
     }
 }
 
+/// Returns the worst of several exit statuses of `walkeep`. From the best to the worst: 0, all well; 1, a problem was found or
+/// the work failed; 2, nothing is known until somebody changes something; 141, the reader has left, so that nothing was
+/// said.
+pub(super) fn worst(statuses: impl IntoIterator<Item = u8>) -> u8 {
+    statuses.into_iter().max().unwrap_or_default()
+}
+
 /// Turns a panic anywhere in the process into one log line and an exit status of the table. A bug in walkeep must not be
 /// taken for an answer of the archive.
 pub fn exit_on_panic(program: &'static str, statuses: ExitStatuses) {
@@ -159,6 +166,23 @@ mod tests {
             );
         }
         assert_eq!(ExitStatuses::OfRestore(RecoveryMode::Standby).status_of_sigterm(), 143);
+    }
+
+    #[test]
+    fn of_several_statuses_the_worst_counts() {
+        use crate::cli::print::READER_LEFT;
+        let from_best_to_worst = [
+            0,
+            ExitStatuses::OfTool.status(Unavailable),
+            ExitStatuses::OfTool.status(Configuration),
+            READER_LEFT,
+        ];
+        assert_eq!(worst([]), 0);
+        for (rank, status) in from_best_to_worst.into_iter().enumerate() {
+            for better in from_best_to_worst.into_iter().take(rank + 1) {
+                assert_eq!((worst([better, status]), worst([status, better])), (status, status));
+            }
+        }
     }
 
     #[test]

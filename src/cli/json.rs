@@ -1,5 +1,7 @@
 //! JSON output of failures: `--json` always prints a document, so that no program has to parse messages.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::Serialize;
 
 use super::print::{as_json, try_print};
@@ -31,9 +33,25 @@ struct Failed {
     problem: Problem,
 }
 
+/// `true` once a part of a document was printed.
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+/// Notes that a part of a document was printed. Another document must not follow in its middle.
+pub(super) fn document_begun() {
+    BEGUN.store(true, Ordering::Relaxed);
+}
+
+/// Returns that document.
+pub(super) fn failure(error: &Error) -> String {
+    as_json(&Failed { ok: false, problem: error.into() })
+}
+
 /// Prints that document. If that fails, exit status and standard error still show the failure.
 pub(super) fn print_failure(error: &Error) {
-    let document = as_json(&Failed { ok: false, problem: error.into() });
+    if BEGUN.load(Ordering::Relaxed) {
+        return;
+    }
+    let document = failure(error);
     if let Err(error) = try_print(|to| to.write_all(document.as_bytes()))
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Instant;
 
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Span, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -36,6 +36,11 @@ pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
             builder.json().flatten_event(true).with_target(false).finish().with(ours).try_init()
         }
     };
+}
+
+/// Returns the context of work on one of several systems, which each line then names.
+pub(super) fn of_system(title: &str) -> Span {
+    tracing::info_span!("system", "{title}")
 }
 
 /// Logs a file that was archived or looked up, for `-v`.
@@ -95,6 +100,11 @@ where
             _ => "debug",
         };
         write!(to, "{}: {level}: ", self.program)?;
+        for span in context.event_scope().into_iter().flatten() {
+            if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
+                write!(to, "{} {fields}: ", span.name())?;
+            }
+        }
         context.format_fields(to.by_ref(), event)?;
         writeln!(to)
     }

@@ -32,16 +32,26 @@ const EXAMPLES: [(&str, &[&str]); 12] = [
             "walkeep list files 000000010000000000000003 00000001000000000000000A --archive /mnt/archive",
         ],
     ),
-    ("walkeep-prune", &["walkeep prune --archive /mnt/archive --keep-backups 3 --keep-days 14"]),
+    (
+        "walkeep-prune",
+        &[
+            "walkeep prune --archive /mnt/archive --keep-backups 3 --keep-days 14",
+            "walkeep prune --archive /mnt/archive --all-systems --keep-backups 3 --keep-days 14",
+        ],
+    ),
     (
         "walkeep-status",
-        &["walkeep status --archive /mnt/archive --pgdata /var/lib/postgresql/15/main --max-lag 30m"],
+        &[
+            "walkeep status --archive /mnt/archive --pgdata /var/lib/postgresql/15/main --max-lag 30m",
+            "walkeep status --archive /mnt/archive --all-systems",
+        ],
     ),
     (
         "walkeep-verify",
         &[
             "walkeep verify --archive /mnt/archive",
             "walkeep verify --archive /mnt/archive --deep --sample 10% --since 30d",
+            "walkeep verify --archive /mnt/archive --all-systems",
         ],
     ),
     (

@@ -26,6 +26,7 @@ mod signals;
 mod status;
 mod stopping;
 mod supervise;
+mod systems;
 mod table;
 mod tool;
 mod umask;

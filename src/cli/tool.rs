@@ -51,6 +51,16 @@ pub(super) struct Whole {
     give_up_after: Option<Timeout>,
 }
 
+impl Whole {
+    /// Returns the limit, which begins now.
+    pub(super) fn limit(&self) -> TimeLimit {
+        TimeLimit::new(Instant::now(), self.give_up_after.map_or(Duration::MAX, |whole| whole.0))
+    }
+}
+
+/// Message of a command that was stopped before its archive was open.
+pub(super) const STOPPED_BEFORE: &str = "stopped before anything was done";
+
 /// Help text of `--timeout` for commands whose work has no limit as a whole.
 pub(super) const TIMEOUT_OF_LONG_WORK: &str = "Time for which what fails is tried again, and for which nothing may move: an archive that hangs ends the command \
      [default: 1m]";
@@ -73,7 +83,32 @@ pub(super) struct Early<'a> {
     hung: &'a Cell<bool>,
 }
 
+/// Runs a part of long work until it is done, or until nothing has moved for the time limit. Then it may still say what it has
+/// done.
+pub(super) async fn unless_it_hangs<T>(
+    settings: &Settings,
+    stop: &CancellationToken,
+    work: impl AsyncFnOnce(Early<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let is_hung = Cell::new(false);
+    let stop = stop.child_token();
+    let working = work(Early { stop: stop.clone(), settings, hung: &is_hung });
+    let end = || {
+        is_hung.set(true);
+        stop.cancel();
+    };
+    let ended = unless_hung(settings.tool.timeout, end, working).await;
+    ended.unwrap_or_else(|Hung| Err(hung(settings))).map_err(|error| {
+        if is_hung.get() && error.kind() == ErrorKind::Stopped { hung(settings) } else { error }
+    })
+}
+
 impl Early<'_> {
+    /// Returns the signal to end early.
+    pub(super) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
     /// Returns the reason to end, if it is no signal.
     pub(super) fn why(&self) -> Option<Error> {
         self.hung.get().then(|| hung(self.settings))
@@ -127,23 +162,14 @@ impl Tool {
         settings: &Settings,
         work: impl AsyncFnOnce(Opened, Early<'_>) -> Result<T, Error>,
     ) -> Result<T, ExitCode> {
-        let whole = self.whole.give_up_after.map_or(Duration::MAX, |whole| whole.0);
-        let limit = TimeLimit::new(Instant::now(), whole);
-        let is_hung = Cell::new(false);
+        let limit = self.whole.limit();
         let done = supervise(&limit, async |stop| {
-            let working = async {
+            unless_it_hangs(settings, &stop, async |early| {
                 let opening = self.open(settings);
-                let opened = unless_stopped(&stop, opening, "stopped before anything was done").await?;
-                work(opened, Early { stop: stop.clone(), settings, hung: &is_hung }).await
-            };
-            let end = || {
-                is_hung.set(true);
-                stop.cancel();
-            };
-            let ended = unless_hung(settings.tool.timeout, end, working).await;
-            ended.unwrap_or_else(|Hung| Err(hung(settings))).map_err(|error| {
-                if is_hung.get() && error.kind() == ErrorKind::Stopped { hung(settings) } else { error }
+                let opened = unless_stopped(&early.stop, opening, STOPPED_BEFORE).await?;
+                work(opened, early).await
             })
+            .await
         });
         Ok(done.map_err(|ended| self.statuses().report_ended(&of_whole(ended, &limit)))?)
     }
@@ -183,7 +209,7 @@ fn hung(settings: &Settings) -> Error {
 }
 
 /// Names the flag in the error of a command that has reached the limit of the whole.
-fn of_whole(ended: Ended, limit: &TimeLimit) -> Ended {
+pub(super) fn of_whole(ended: Ended, limit: &TimeLimit) -> Ended {
     if ended.by.is_some() || !limit.left().is_zero() || ended.error.kind() != ErrorKind::Stopped {
         return ended;
     }

@@ -47,10 +47,15 @@ pub fn days_ago(days: i64) -> Timestamp {
 
 /// Returns the archived file with that content, as written by a push at that time.
 pub fn archived(name: &str, content: &[u8], at: Timestamp) -> Vec<u8> {
+    archived_of(SYSTEM, name, content, at)
+}
+
+/// Does the same as [`archived`] for another cluster.
+pub fn archived_of(system: u64, name: &str, content: &[u8], at: Timestamp) -> Vec<u8> {
     let wal: WalName = name.parse().unwrap();
     let fields = HeaderFields {
         name: wal,
-        system: SystemIdentifier::new(SYSTEM).unwrap(),
+        system: SystemIdentifier::new(system).unwrap(),
         wal_magic: wal.segment().map(|_| WalMagic(0xD110)),
         archived_at: at,
         host: None,
@@ -65,12 +70,29 @@ pub fn archived(name: &str, content: &[u8], at: Timestamp) -> Vec<u8> {
 
 /// Returns the archived file of a segment.
 pub fn archived_segment(name: &str, at: Timestamp) -> Vec<u8> {
-    archived(name, &segment(&name[..24], SYSTEM, SEGMENT_BYTES, 0), at)
+    archived_segment_of(SYSTEM, name, at)
+}
+
+/// Does the same as [`archived_segment`] for another cluster.
+pub fn archived_segment_of(system: u64, name: &str, at: Timestamp) -> Vec<u8> {
+    archived_of(system, name, &segment(&name[..24], system, SEGMENT_BYTES, 0), at)
 }
 
 /// Returns name and archived file of the backup history file of a backup that starts in one segment and stops in
 /// another.
 pub fn archived_backup(
+    timeline: u32,
+    start: u64,
+    stop: u64,
+    label: &str,
+    at: Timestamp,
+) -> (String, Vec<u8>) {
+    archived_backup_of(SYSTEM, timeline, start, stop, label, at)
+}
+
+/// Does the same as [`archived_backup`] for another cluster.
+pub fn archived_backup_of(
+    system: u64,
     timeline: u32,
     start: u64,
     stop: u64,
@@ -89,7 +111,7 @@ pub fn archived_backup(
         position(start, 0x60),
     );
     let name = format!("{}.00000028.backup", name(timeline, start));
-    let bytes = archived(&name, content.as_bytes(), at);
+    let bytes = archived_of(system, &name, content.as_bytes(), at);
     (name, bytes)
 }
 

@@ -41,6 +41,7 @@ pub mod recovery;
 pub mod restore;
 pub mod running;
 pub mod sandbox;
+pub mod several;
 pub mod status;
 pub mod store;
 pub mod store_cluster;

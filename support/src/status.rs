@@ -77,6 +77,11 @@ pub fn says(command: Command, status: i32, words: &[&str]) {
 /// Parses an exposition by all rules of the text format, and returns the samples by name, with the timeline if there
 /// is one.
 pub fn metrics(text: &str) -> BTreeMap<String, String> {
+    metrics_by(&["timeline"], text)
+}
+
+/// Does the same as [`metrics`], with the values of these labels.
+pub fn metrics_by(labelled: &[&str], text: &str) -> BTreeMap<String, String> {
     assert!(text.ends_with('\n'), "{text:?}");
     let (mut samples, mut families) = (BTreeMap::new(), BTreeSet::new());
     let mut lines = text.lines().peekable();
@@ -99,7 +104,7 @@ pub fn metrics(text: &str) -> BTreeMap<String, String> {
                 let (label, value) = label.split_once("=\"").unwrap();
                 let value = value.strip_suffix('"').unwrap();
                 assert!(!value.contains(['"', '\\', ',']), "{sample}");
-                if label == "timeline" {
+                if labelled.contains(&label) {
                     key = format!("{key} {value}");
                 }
             }

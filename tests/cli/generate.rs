@@ -147,7 +147,7 @@ fn check_sections(name: &str, text: &str, options: &BTreeSet<String>) {
     } else {
         assert!(environment.contains("No variable"), "{name}: {environment}");
     }
-    let pages = ["README.md", "docs/guide/verify.md", "packaging/README.md"];
+    let pages = ["README.md", "docs/guide/verify.md", "docs/guide/many-clusters.md", "packaging/README.md"];
     let guide: String = pages.map(|page| fs::read_to_string(package().join(page)).unwrap()).concat();
     let examples = section("EXAMPLES");
     let examples: Vec<&str> = examples.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

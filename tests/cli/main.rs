@@ -1,5 +1,6 @@
 //! Whole programs, without a server: what each command does with a directory, and with a store in the test's own process.
 
+mod all_systems;
 mod backfill;
 mod cat;
 mod check;

@@ -7,7 +7,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use serde_json::Value;
 use support::{
     archive::ArchiveDirectory,
     cluster::Cluster,
@@ -249,7 +248,8 @@ fn every_setting_of_the_guide_exists_and_every_flag_is_in_the_guide() {
 }
 
 /// Pages about maintenance of an archive.
-const KEEPING: [&str; 4] = [
+const KEEPING: [&str; 5] = [
+    "docs/guide/many-clusters.md",
     "docs/guide/retention.md",
     "docs/guide/verify.md",
     "docs/guide/monitoring.md",
@@ -295,53 +295,6 @@ fn the_commands_for_keeping_an_archive_work() {
     assert!(!kept.names().contains(&name(1, 2)) && kept.names().contains(&name(1, 3)));
 }
 
-/// The names of all fields of a document, but for those of the reports, which are the archive's own.
-fn fields(document: &Value) -> Vec<String> {
-    match document {
-        Value::Object(object) => {
-            let below = object.iter().filter(|(name, _)| !name.starts_with("last_"));
-            let below = below.flat_map(|(_, value)| fields(value));
-            object.keys().cloned().chain(below).collect()
-        }
-        Value::Array(values) => values.iter().flat_map(fields).collect(),
-        _ => Vec::new(),
-    }
-}
-
-#[test]
-fn every_field_of_the_json_is_explained() {
-    let kept = Kept::new();
-    kept.segments(1, 1..=14, 2);
-    kept.backup(1, 3, 3, 20);
-    kept.backup(1, 9, 9, 2);
-    kept.segments(2, 16..=17, 1);
-    let data = DataDirectory::new(&kept.sandbox, "data", SYSTEM);
-    fs::create_dir(data.join("pg_wal/archive_status")).unwrap();
-    let common = guide::section("docs/guide/scripting.md", "## JSON");
-    let mut seen = 0;
-    for command in [
-        "prune --dry-run --keep-backups 1",
-        "verify",
-        "list",
-        "list files",
-        "status --pgdata data",
-        "backfill --pgdata data --dry-run",
-        "check --pgdata data",
-    ] {
-        let words: Vec<&str> = command.split(' ').collect();
-        let output =
-            kept.sandbox.walkeep().args(&words).args(["--json", "--archive", kept.archive.url()]).output();
-        let document: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
-        let own = guide::section("docs/guide/scripting.md", &format!("### {}", words[0]));
-        for field in fields(&document) {
-            let explained = format!("`{field}`");
-            assert!(own.contains(&explained) || common.contains(&explained), "{field} of {command}");
-            seen += 1;
-        }
-    }
-    assert!(seen > 150, "{seen}");
-}
-
 #[test]
 fn the_commands_of_the_guides_work() {
     let sandbox = Sandbox::new();
@@ -372,6 +325,7 @@ fn every_block_of_commands_is_one_that_a_test_runs() {
         ("docs/guide/first-hour.md", 2, "documentation"),
         ("docs/guide/from-cp.md", 1, "moving_from_cp"),
         ("docs/guide/install.md", 1, "scripts/demo, which installs what it builds"),
+        ("docs/guide/many-clusters.md", 2, "documentation"),
         ("docs/guide/monitoring.md", 2, "documentation"),
         ("docs/guide/recovery.md", 1, "moving_from_cp"),
         ("docs/guide/retention.md", 2, "documentation"),

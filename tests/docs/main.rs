@@ -2,6 +2,7 @@
 
 mod alerts;
 mod documentation;
+mod json_fields;
 mod layers;
 mod packaging;
 mod picture;

@@ -3,6 +3,7 @@
 mod json;
 mod text;
 
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,14 +12,15 @@ use crate::catalog::LabelPattern;
 use crate::cli::exit::ExitStatuses;
 use crate::cli::print::{plain, print, time, write_json};
 use crate::cli::progress::Bar;
-use crate::cli::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
+use crate::cli::systems::{AllSystems, Destination, EachSystem, Form, each_system};
+use crate::cli::tool::{Early, Opened, TIMEOUT_OF_LONG_WORK, Tool};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, LongTime, Settings, Timeline};
 use crate::error::{Error, ErrorKind};
-use crate::prune::{PruneRequest, prune};
+use crate::prune::{PrunePlan, PruneRequest, Pruned, prune};
 use crate::retention::{Before, GivenUp, Policy};
 use crate::server::Server;
-use crate::wal::Lsn;
+use crate::wal::{Lsn, SystemIdentifier};
 
 /// Delete archived files that need not be kept
 ///
@@ -30,6 +32,9 @@ use crate::wal::Lsn;
 pub(super) struct Prune {
     #[command(flatten)]
     tool: Tool,
+
+    #[command(flatten)]
+    all: AllSystems,
 
     /// Keep the newest N base backups recoverable, and the newest one that leads to the WAL written now
     #[arg(long, value_name = "N")]
@@ -44,7 +49,7 @@ pub(super) struct Prune {
     keep_wal_days: Option<u32>,
 
     /// Delete WAL older than this, as pg_archivecleanup does: a segment, a .partial or .backup file, or PostgreSQL's %r
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, conflicts_with = "wanted", value_name = "NAME")]
     before: Option<Before>,
 
     /// Keep the WAL needed by base backups that pg_basebackup has written to this directory or below; may be repeated
@@ -56,11 +61,11 @@ pub(super) struct Prune {
     backup_may_take: Option<LongTime>,
 
     /// Keep no base backup for this timeline, such as a drill's; may be repeated
-    #[arg(long, value_name = "TIMELINE")]
+    #[arg(long, conflicts_with = "wanted", value_name = "TIMELINE")]
     give_up_timeline: Vec<Timeline>,
 
     /// Keep the newest base backup that leads to this timeline, at any age; may be repeated
-    #[arg(long, value_name = "TIMELINE")]
+    #[arg(long, conflicts_with = "wanted", value_name = "TIMELINE")]
     hold_timeline: Vec<Timeline>,
 
     /// Count only base backups in the archive with this label, a pattern such as 'nightly*'; may be repeated
@@ -72,12 +77,12 @@ pub(super) struct Prune {
     accept_no_backup: bool,
 
     /// Keep all WAL from this position on, such as 0/3000028, which a standby or a recovery still needs
-    #[arg(long, value_name = "LSN")]
+    #[arg(long, conflicts_with = "wanted", value_name = "LSN")]
     keep_from: Option<Lsn>,
 
     /// Keep the WAL that this running server or its replication slots need: a connection URL, without a password; may
     /// be repeated
-    #[arg(long, value_name = "URL")]
+    #[arg(long, conflicts_with = "wanted", value_name = "URL")]
     pg_url: Vec<String>,
 
     /// Print what would be deleted and why the rest stays; delete nothing
@@ -99,37 +104,19 @@ impl Prune {
             ..given
         })?;
         let servers = self.servers(&settings).map_err(|error| self.tool.statuses().report(&error))?;
+        let all = self.all.check(&settings).map_err(|error| self.tool.statuses().report(&error))?;
+        let one = OfSystem { prune: &self, settings: &settings, servers };
+        if all {
+            let form = if self.tool.json { Form::Json } else { Form::Text };
+            return Ok(each_system(&self.tool, &settings, &one, form, Destination::Stdout).status.into());
+        }
         let (system, pruned) = self.tool.work(&settings, async |opened, early| {
-            let request = self.request(&settings, &opened, servers);
-            let (why, bar) = (|| early.why(), Bar::new("deleting"));
-            let work = early.work(&why, &bar);
-            prune(&opened.archive, request, &work).await.map(|pruned| (opened.system, pruned))
+            let system = opened.system;
+            one.work(opened, &early).await.map(|pruned| (system, pruned))
         })?;
-        if let Some(doubt) = &pruned.plan.overruled {
-            tracing::warn!("{doubt}; to keep it, set keep_backups or keep_days");
-        }
-        for GivenUp { timeline, since } in &pruned.plan.alive {
-            tracing::warn!(
-                "timeline {timeline} is not given up, because something was archived of it at {}; if it is another one than was \
-                 meant, take the number out of given_up_timelines",
-                time(*since)
-            );
-        }
-        for timeline in &pruned.plan.strangers {
-            tracing::warn!(
-                "the archive knows nothing of timeline {timeline}, which is to be held or given up"
-            );
-        }
-        warn_of_replicas(&pruned.plan.perhaps_replicas);
-        print(|to| {
-            if self.tool.json {
-                write_json(to, &json::of(&settings.archive.url, system, &pruned, self.dry_run))
-            } else {
-                text::write(to, &pruned, self.dry_run)
-            }
-        })?;
-        let status = pruned.error.as_ref().map(|error| ExitStatuses::OfTool.report(error));
-        Ok(status.unwrap_or_default().into())
+        warn(&pruned.plan);
+        print(|to| one.write(to, system, &pruned))?;
+        Ok(failed(&pruned).0.into())
     }
 
     /// Checks the arguments, and returns the servers to ask.
@@ -163,6 +150,71 @@ impl Prune {
             dry_run: self.dry_run,
         }
     }
+}
+
+/// The prune of a system.
+struct OfSystem<'a> {
+    prune: &'a Prune,
+    settings: &'a Settings,
+    servers: Vec<Server>,
+}
+
+impl OfSystem<'_> {
+    fn write(&self, to: &mut dyn Write, system: SystemIdentifier, pruned: &Pruned) -> io::Result<()> {
+        let Prune { tool, dry_run, .. } = self.prune;
+        if tool.json {
+            write_json(to, &json::of(&self.settings.archive.url, system, pruned, *dry_run))
+        } else {
+            text::write(to, pruned, *dry_run)
+        }
+    }
+}
+
+impl EachSystem for OfSystem<'_> {
+    type Done = Pruned;
+
+    async fn work(&self, opened: Opened, early: &Early<'_>) -> Result<Pruned, Error> {
+        let request = self.prune.request(self.settings, &opened, self.servers.clone());
+        let (why, bar) = (|| early.why(), Bar::new("deleting"));
+        let work = early.work(&why, &bar);
+        prune(&opened.archive, request, &work).await
+    }
+
+    fn said(&self, system: SystemIdentifier, pruned: &Pruned) -> Vec<u8> {
+        let mut said = Vec::new();
+        // Writing to memory cannot fail.
+        let _ = self.write(&mut said, system, pruned);
+        said
+    }
+
+    fn judge<'d>(&self, _: SystemIdentifier, pruned: &'d Pruned) -> (u8, Option<&'d Error>) {
+        warn(&pruned.plan);
+        failed(pruned)
+    }
+}
+
+/// Reports the error that stopped the deletion, and returns the exit status with it.
+fn failed(pruned: &Pruned) -> (u8, Option<&Error>) {
+    let error = pruned.error.as_ref();
+    (error.map(|error| ExitStatuses::OfTool.report(error)).unwrap_or_default(), error)
+}
+
+/// Warns of what was asked for and is not done.
+fn warn(plan: &PrunePlan) {
+    if let Some(doubt) = &plan.overruled {
+        tracing::warn!("{doubt}; to keep it, set keep_backups or keep_days");
+    }
+    for GivenUp { timeline, since } in &plan.alive {
+        tracing::warn!(
+            "timeline {timeline} is not given up, because something was archived of it at {}; if it is another one than was \
+             meant, take the number out of given_up_timelines",
+            time(*since)
+        );
+    }
+    for timeline in &plan.strangers {
+        tracing::warn!("the archive knows nothing of timeline {timeline}, which is to be held or given up");
+    }
+    warn_of_replicas(&plan.perhaps_replicas);
 }
 
 /// Warns of base backups that redundancy cannot distinguish from those that somebody keeps.

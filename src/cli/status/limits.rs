@@ -19,7 +19,7 @@ pub(super) struct Limits {
     lag: Option<SignedDuration>,
 
     /// Fail if more than N files wait to be archived
-    #[arg(long = "max-backlog", value_name = "N", requires = "pgdata")]
+    #[arg(long = "max-backlog", value_name = "N", requires = "pgdata", conflicts_with = "wanted")]
     backlog: Option<u64>,
 
     /// Fail if the newest base backup whose first segment still exists ended longer ago, such as 2d, or none is known

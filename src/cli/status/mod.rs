@@ -5,6 +5,7 @@ mod limits;
 mod prometheus;
 mod text;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -12,20 +13,23 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::archive::Archive;
-use crate::cli::exit::ExitStatuses;
+use crate::cli::exit::{ExitStatuses, worst};
 use crate::cli::output::Output;
-use crate::cli::print::print_text;
+use crate::cli::print::print;
 use crate::cli::supervise::supervise;
-use crate::cli::tool::{TIMEOUT_OF_ALL, Tool};
+use crate::cli::systems::{AllSystems, Destination, EachSystem, Form, Whole, each_system};
+use crate::cli::tool::{Early, Opened, Tool};
 use crate::cluster::DataDirectory;
-use crate::config::Given;
+use crate::config::{Given, Settings};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::spool::{Spool, SpoolState, patiently};
 use crate::status::{self, Backlog, Beside, StatusRequest};
+use crate::wal::SystemIdentifier;
 use crate::whole_file::{IfTaken, Readers};
 use crate::work::Work;
 use limits::Limits;
+use prometheus::Metrics;
 
 /// Print how well the archive keeps up with its server, and what can be recovered
 ///
@@ -34,10 +38,13 @@ use limits::Limits;
 /// Exit status: 0 all well; 1 a limit is exceeded, a recovery is in danger, or the archive cannot be asked; 2 wrong
 /// usage or configuration.
 #[derive(Debug, clap::Args)]
-#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_ALL)))]
+#[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_STATUS)))]
 pub(super) struct Status {
     #[command(flatten)]
     tool: Tool,
+
+    #[command(flatten)]
+    all: AllSystems,
 
     #[command(flatten)]
     limits: Limits,
@@ -55,6 +62,10 @@ pub(super) struct Status {
     output: Option<PathBuf>,
 }
 
+/// Help text of `--timeout`.
+const TIMEOUT_OF_STATUS: &str =
+    "Time limit of the whole command, such as 30s [default: 1m]; with --all-systems, of each system";
+
 /// The status with its context, for output.
 struct Overview<'a> {
     archive: String,
@@ -69,58 +80,154 @@ impl Status {
         let started = Instant::now();
         let settings =
             self.tool.start(program, |given| Given { backup_dirs: self.backup_dir.clone(), ..given })?;
+        if self.all.wanted() {
+            return self.of_all(&settings);
+        }
         let limit = TimeLimit::new(started, self.tool.within(settings.tool.timeout));
         let status = supervise(&limit, async |stop| {
-            let request = StatusRequest {
-                system: settings.system,
-                beside: Beside {
-                    data: self.tool.pgdata.clone().map(DataDirectory::named),
-                    backup_directories: settings.keep.backup_dirs.clone(),
-                    labels: settings.keep.backup_labels.clone(),
-                    next: None,
-                },
-                connections: settings.tool.connections,
-            };
+            let request = self.request(&settings, settings.system);
             let work = Work { stop: &stop, why: &|| None, clock: &Timestamp::now, progress: &() };
             status::gather(Archive::open(&settings.archive), request, &limit, &work).await
         });
         let status = status.map_err(|ended| self.tool.statuses().report_ended(&ended))?;
-        let data = self.tool.pgdata.as_deref();
-        let archive = settings.archive.url.to_string();
-        let command = |next| Backlog::command_for(next, &archive, data.unwrap_or(Path::new(".")));
-        let problems = self.limits.demands().problems(&status);
-        let problems = problems.iter().map(|problem| limits::render(problem, command)).collect();
-        let spool = data.and_then(|data| unusable_spool(&settings.spool, data));
-        let mut overview =
-            Overview { archive: archive.clone(), status: &status, problems, notes: Vec::new() };
-        overview.notes = notes(&overview, data, spool);
+        let overview = self.overview(&settings, &status);
         let text = match (self.prometheus, self.tool.json) {
-            (true, _) => prometheus::render(&overview),
+            (true, _) => prometheus::render(&overview, &settings.archive.names),
             (_, true) => json::render(&overview),
             _ => text::render(&overview),
         };
-        let written = match &self.output {
-            None => {
-                print_text(&text)?;
-                Ok(())
-            }
-            Some(path) => OUTPUT.write(path, text.as_bytes()).map_err(|error| {
-                Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
-            }),
-        };
-        Ok(self.exit_status(&overview, &written).into())
+        let written = self.write(text.as_bytes())?;
+        let failed = written.as_ref().err().map(|error| ExitStatuses::OfTool.report(error));
+        Ok(worst([self.judge(&overview).0].into_iter().chain(failed)).into())
     }
 
-    /// Logs failures that were not printed, and returns the exit status.
-    fn exit_status(&self, overview: &Overview<'_>, written: &Result<(), Error>) -> u8 {
-        let backlog = overview.status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
-        let failures = [backlog, overview.status.archive.as_ref().err(), written.as_ref().err()];
-        let statuses = failures.into_iter().flatten().map(|error| ExitStatuses::OfTool.report(error));
-        let failed = statuses.max().unwrap_or_default();
-        if self.prometheus || self.output.is_some() {
+    /// Does it for all systems. Metrics come together in the end, because each has the samples of all.
+    fn of_all(&self, settings: &Settings) -> Result<ExitCode, ExitCode> {
+        let one = OfSystem { status: self, settings, metrics: RefCell::new(Metrics::default()) };
+        let form = match (self.prometheus, self.tool.json) {
+            (true, _) => Form::None,
+            (_, true) => Form::Json,
+            _ => Form::Text,
+        };
+        let destination = if self.output.is_some() { Destination::Memory } else { Destination::Stdout };
+        let Whole { mut status, held, systems, summary } =
+            each_system(&self.tool, settings, &one, form, destination);
+        let mut metrics = one.metrics.into_inner();
+        match systems {
+            Some(systems) => prometheus::of_systems(&mut metrics, systems),
+            None => prometheus::of_unknown(&mut metrics, None, &settings.archive.names),
+        }
+        let written = match (self.prometheus, &self.output) {
+            (true, _) => self.write(metrics.text().as_bytes())?,
+            (false, Some(_)) => self.write(&held)?,
+            (false, None) => Ok(()),
+        };
+        if self.is_silent() && status != 0 && systems.is_some() {
+            tracing::error!("{summary}");
+        }
+        if let Err(error) = written {
+            status = worst([status, ExitStatuses::OfTool.report(&error)]);
+        }
+        Ok(status.into())
+    }
+
+    fn request(&self, settings: &Settings, system: Option<SystemIdentifier>) -> StatusRequest {
+        StatusRequest {
+            system,
+            beside: Beside {
+                data: self.tool.pgdata.clone().map(DataDirectory::named),
+                backup_directories: settings.keep.backup_dirs.clone(),
+                labels: settings.keep.backup_labels.clone(),
+                next: None,
+            },
+            connections: settings.tool.connections,
+        }
+    }
+
+    fn overview<'s>(&self, settings: &Settings, status: &'s status::Status) -> Overview<'s> {
+        let data = self.tool.pgdata.as_deref();
+        let archive = settings.archive.url.to_string();
+        let command = |next| Backlog::command_for(next, &archive, data.unwrap_or(Path::new(".")));
+        let problems = self.limits.demands().problems(status);
+        let problems = problems.iter().map(|problem| limits::render(problem, command)).collect();
+        let spool = data.and_then(|data| unusable_spool(&settings.spool, data));
+        let mut overview = Overview { archive: archive.clone(), status, problems, notes: Vec::new() };
+        overview.notes = notes(&overview, data, spool);
+        overview
+    }
+
+    /// Writes the output. A failure to print it ends the command, and one to write a file does not.
+    fn write(&self, content: &[u8]) -> Result<Result<(), Error>, ExitCode> {
+        match &self.output {
+            None => print(|to| to.write_all(content)).map(Ok),
+            Some(path) => Ok(OUTPUT.write(path, content).map_err(|error| {
+                Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
+            })),
+        }
+    }
+
+    /// Returns `true` if nobody who reads standard output sees the problems there.
+    fn is_silent(&self) -> bool {
+        self.prometheus || self.output.is_some()
+    }
+
+    /// Logs failures, and problems that nobody sees, and returns the exit status with the first failure.
+    fn judge<'s>(&self, overview: &Overview<'s>) -> (u8, Option<&'s Error>) {
+        let status: &'s status::Status = overview.status;
+        let backlog = status.backlog.as_ref().and_then(|backlog| backlog.as_ref().err());
+        let failures = backlog.into_iter().chain(status.archive.as_ref().err());
+        let statuses = failures.clone().map(|error| ExitStatuses::OfTool.report(error));
+        let failed = worst(statuses);
+        if self.is_silent() {
             overview.problems.iter().for_each(|problem| tracing::error!("{problem}"));
         }
-        failed.max(u8::from(!overview.problems.is_empty()))
+        (worst([failed, u8::from(!overview.problems.is_empty())]), failures.clone().next())
+    }
+}
+
+/// The status of a system of an archive.
+struct OfSystem<'a> {
+    status: &'a Status,
+    settings: &'a Settings,
+    metrics: RefCell<Metrics>,
+}
+
+impl EachSystem for OfSystem<'_> {
+    type Done = status::Status;
+
+    /// What hangs for one system takes its own time only.
+    async fn work(&self, opened: Opened, early: &Early<'_>) -> Result<status::Status, Error> {
+        let limit = TimeLimit::new(Instant::now(), self.settings.tool.timeout);
+        let (request, stop) =
+            (self.status.request(self.settings, Some(opened.system)), early.stop().child_token());
+        let why = || early.why();
+        let work = Work { stop: &stop, why: &why, clock: &Timestamp::now, progress: &() };
+        let opening = std::future::ready(Ok(opened.archive));
+        let mut gathering = std::pin::pin!(status::gather(opening, request, &limit, &work));
+        tokio::select! {
+            biased;
+            status = &mut gathering => return status,
+            () = tokio::time::sleep(limit.left()) => stop.cancel(),
+        }
+        gathering.await
+    }
+
+    fn said(&self, _: SystemIdentifier, status: &status::Status) -> Vec<u8> {
+        let overview = self.status.overview(self.settings, status);
+        if self.status.prometheus {
+            let names = &self.settings.archive.names;
+            prometheus::of_system(&mut self.metrics.borrow_mut(), &overview, names);
+            return Vec::new();
+        }
+        if self.status.tool.json { json::render(&overview) } else { text::render(&overview) }.into_bytes()
+    }
+
+    fn judge<'d>(&self, _: SystemIdentifier, status: &'d status::Status) -> (u8, Option<&'d Error>) {
+        self.status.judge(&self.status.overview(self.settings, status))
+    }
+
+    fn unknown(&self, system: SystemIdentifier) {
+        prometheus::of_unknown(&mut self.metrics.borrow_mut(), Some(system), &self.settings.archive.names);
     }
 }
 

@@ -9,15 +9,25 @@ use jiff::Timestamp;
 use super::Overview;
 use crate::reports::VerifyReport;
 use crate::status::ArchiveStatus;
+use crate::wal::{SystemIdentifier, SystemNames};
 
-pub(super) fn render(overview: &Overview<'_>) -> String {
+const UP: &str = "walkeep_up";
+const IS_UP: &str = "Whether all that was asked for could be found out.";
+
+pub(super) fn render(overview: &Overview<'_>, names: &SystemNames) -> String {
+    let mut metrics = Metrics::default();
+    of_system(&mut metrics, overview, names);
+    metrics.text()
+}
+
+/// Adds the metrics of a system.
+pub(super) fn of_system(metrics: &mut Metrics, overview: &Overview<'_>, names: &SystemNames) {
     let status = overview.status;
-    let system = status.system.map(|system| system.to_string());
-    let mut metrics = Metrics { text: String::new(), system: system.as_deref() };
+    metrics.are_of(status.system, names);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     metrics.family("walkeep_build_info", "Which walkeep has written this.", [(&version[..], 1)]);
     let failed = status.archive.is_err() || matches!(&status.backlog, Some(Err(_)));
-    metrics.one("walkeep_up", "Whether all that was asked for could be found out.", u64::from(!failed));
+    metrics.one(UP, IS_UP, u64::from(!failed));
     metrics.one("walkeep_status_timestamp_seconds", "When this was found out.", seconds(status.at));
     if let Some(lag) = status.lag() {
         let help = "For how long the oldest finished WAL file has been waiting to be archived, 0 if none waits; without a data \
@@ -39,13 +49,24 @@ pub(super) fn render(overview: &Overview<'_>) -> String {
         }
     }
     if let Ok(known) = &status.archive {
-        of_archive(&mut metrics, known, status.at);
+        of_archive(metrics, known, status.at);
     }
-    metrics.text
+}
+
+/// Adds that nothing could be found out about a system; `None` for all systems.
+pub(super) fn of_unknown(metrics: &mut Metrics, system: Option<SystemIdentifier>, names: &SystemNames) {
+    metrics.are_of(system, names);
+    metrics.one(UP, IS_UP, 0);
+}
+
+/// Adds the number of systems.
+pub(super) fn of_systems(metrics: &mut Metrics, systems: usize) {
+    metrics.labels.clear();
+    metrics.one("walkeep_systems", "How many systems have a directory in the archive.", systems);
 }
 
 /// Adds the metrics of an archive.
-fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
+fn of_archive(metrics: &mut Metrics, known: &ArchiveStatus, at: Timestamp) {
     let newest = known.newest.iter().filter_map(|file| {
         let timeline = file.name.segment()?.timeline().to_string();
         Some((timeline, seconds(file.since)))
@@ -68,7 +89,7 @@ fn of_archive(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
 }
 
 /// Adds the metrics of files and base backups.
-fn of_content(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
+fn of_content(metrics: &mut Metrics, known: &ArchiveStatus) {
     if let Some((totals, at, _)) = known.totals() {
         let help = "How many files were in the archive when they were last counted.";
         metrics.one("walkeep_archive_files", help, totals.files);
@@ -93,7 +114,7 @@ fn of_content(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
 }
 
 /// Adds the metrics of holes, of timelines written in parallel, and of a missing history file.
-fn of_timelines(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp) {
+fn of_timelines(metrics: &mut Metrics, known: &ArchiveStatus, at: Timestamp) {
     let help = "How many segments are missing on the way to the newest timeline where one was left, so that no base backup \
                 gets there.";
     let missing: u64 = known.holes.iter().filter(|hole| !hole.passed).map(|hole| hole.segments).sum();
@@ -106,7 +127,7 @@ fn of_timelines(metrics: &mut Metrics<'_>, known: &ArchiveStatus, at: Timestamp)
 }
 
 /// Adds the metrics of the last prune and the last verification.
-fn of_work(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
+fn of_work(metrics: &mut Metrics, known: &ArchiveStatus) {
     if let Some(prune) = &known.prune {
         metrics.one("walkeep_last_prune_timestamp_seconds", "When the last prune ended.", seconds(prune.at));
         metrics.one(
@@ -134,22 +155,44 @@ fn of_work(metrics: &mut Metrics<'_>, known: &ArchiveStatus) {
     }
 }
 
-/// The output so far.
-struct Metrics<'a> {
-    text: String,
-    system: Option<&'a str>,
+/// The output so far. The format wants all samples of a metric together, whichever system they are of.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    families: Vec<Family>,
+    /// Labels of the system that samples are added for.
+    labels: Vec<(&'static str, String)>,
 }
 
-impl Metrics<'_> {
+/// A metric with its samples.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    /// Its lines of the output.
+    lines: String,
+}
+
+impl Metrics {
+    /// Returns the output.
+    pub(super) fn text(&self) -> String {
+        self.families.iter().map(|family| family.lines.as_str()).collect()
+    }
+
+    /// Determines the system that samples are added for.
+    fn are_of(&mut self, system: Option<SystemIdentifier>, names: &SystemNames) {
+        let identifier = system.map(|system| ("system_identifier", system.to_string()));
+        let name = system.and_then(|system| names.name(system)).map(|name| ("name", name.to_owned()));
+        self.labels = identifier.into_iter().chain(name).collect();
+    }
+
     /// Adds a gauge with one sample.
-    fn one(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+    fn one(&mut self, name: &'static str, help: &str, value: impl std::fmt::Display) {
         self.family(name, help, [(&[][..], value)]);
     }
 
     /// Adds a gauge whose samples have their own labels in addition to the system identifier.
     fn family<'l, V: std::fmt::Display>(
         &mut self,
-        name: &str,
+        name: &'static str,
         help: &str,
         samples: impl IntoIterator<Item = (&'l [(&'l str, &'l str)], V)>,
     ) {
@@ -157,15 +200,23 @@ impl Metrics<'_> {
         if samples.peek().is_none() {
             return;
         }
+        let mut lines = String::new();
         // Writing to a string cannot fail.
-        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
         for (labels, value) in samples {
-            let system = self.system.map(|system| ("system_identifier", system));
-            let labels = system.iter().chain(labels);
-            let labels: Vec<String> =
-                labels.map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+            let of_system = self.labels.iter().map(|(label, value)| (*label, value.as_str()));
+            let labels: Vec<String> = of_system
+                .chain(labels.iter().copied())
+                .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+                .collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-            let _ = writeln!(self.text, "{name}{labels} {value}");
+            let _ = writeln!(lines, "{name}{labels} {value}");
+        }
+        match self.families.iter_mut().find(|family| family.name == name) {
+            Some(family) => family.lines += &lines,
+            None => {
+                let lines = format!("# HELP {name} {help}\n# TYPE {name} gauge\n{lines}");
+                self.families.push(Family { name, lines });
+            }
         }
     }
 }
@@ -190,13 +241,21 @@ mod tests {
 
     #[test]
     fn labels_are_escaped_and_times_are_numbers() {
-        let mut metrics = Metrics { text: String::new(), system: None };
+        let mut metrics = Metrics::default();
         metrics.one("a", "b", 1);
         metrics.family("c", "d", [(&[("x", "1\"2\\3\n4")][..], 2)]);
         metrics.family("nothing", "e", [(&[][..], 2); 0]);
         assert_eq!(
-            metrics.text,
+            metrics.text(),
             "# HELP a b\n# TYPE a gauge\na 1\n# HELP c d\n# TYPE c gauge\nc{x=\"1\\\"2\\\\3\\n4\"} 2\n"
+        );
+        metrics.are_of(SystemIdentifier::new(7), &SystemNames::default());
+        metrics.one("a", "b", 2);
+        assert!(
+            metrics
+                .text()
+                .starts_with("# HELP a b\n# TYPE a gauge\na 1\na{system_identifier=\"7\"} 2\n# HELP c "),
+            "the samples of a metric are together"
         );
         let text = |milliseconds| seconds(Timestamp::from_millisecond(milliseconds).unwrap());
         assert_eq!([text(1_764_000_000_000), text(1_764_000_000_012)], ["1764000000", "1764000000.012"]);

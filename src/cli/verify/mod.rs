@@ -13,10 +13,13 @@ use crate::catalog::LabelPattern;
 use crate::cli::exit::ExitStatuses;
 use crate::cli::print::print_text;
 use crate::cli::progress::Bar;
-use crate::cli::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
+use crate::cli::systems::{AllSystems, Destination, EachSystem, Form, each_system};
+use crate::cli::tool::{Early, Opened, TIMEOUT_OF_LONG_WORK, Tool};
 use crate::config::{Given, Settings, Timeline, Timeout};
+use crate::error::Error;
 use crate::reports::Extent;
-use crate::verify::{ContentRequest, Percent, Since, Target, VerifyRequest, verify};
+use crate::verify::{ContentRequest, Percent, Since, Target, Verified, VerifyRequest, verify};
+use crate::wal::SystemIdentifier;
 
 /// Print what base backups can be recovered to, what is missing, and what is damaged
 ///
@@ -29,6 +32,9 @@ use crate::verify::{ContentRequest, Percent, Since, Target, VerifyRequest, verif
 pub(super) struct Verify {
     #[command(flatten)]
     tool: Tool,
+
+    #[command(flatten)]
+    all: AllSystems,
 
     /// Decompress every file and verify its original content, not only the stored bytes
     #[arg(long, conflicts_with = "names_only")]
@@ -60,12 +66,12 @@ pub(super) struct Verify {
     backup_label: Vec<LabelPattern>,
 
     /// Do not take this timeline, such as a drill's, for the one written now; may be repeated
-    #[arg(long, value_name = "TIMELINE")]
+    #[arg(long, conflicts_with = "wanted", value_name = "TIMELINE")]
     give_up_timeline: Vec<Timeline>,
 
     /// Acknowledge a permanent failure, which makes it a note: NAME as in the finding, or FIRST..LAST; may be
     /// repeated
-    #[arg(long, value_name = "NAME", value_parser = extent)]
+    #[arg(long, conflicts_with = "wanted", value_name = "NAME", value_parser = extent)]
     acknowledge: Vec<Extent>,
 
     /// Reason for the acknowledgement
@@ -73,7 +79,7 @@ pub(super) struct Verify {
     reason: Option<String>,
 
     /// Revoke an acknowledgement, which makes it a failure again; may be repeated
-    #[arg(long, value_name = "NAME", value_parser = extent)]
+    #[arg(long, conflicts_with = "wanted", value_name = "NAME", value_parser = extent)]
     forget: Vec<Extent>,
 
     /// Interval between intermediate reports in the archive, from which --resume continues even after a crash
@@ -94,29 +100,18 @@ impl Verify {
             given_up_timelines: self.give_up_timeline.clone(),
             ..given
         })?;
-        let verified = self.tool.work(&settings, async |opened, early| {
-            let request = self.request(&settings, &opened);
-            let (why, bar) = (|| early.why(), Bar::new("verifying"));
-            let work = early.work(&why, &bar);
-            Box::pin(verify(&opened.archive, request, &work)).await.map(|verified| (opened.system, verified))
-        });
-        let (system, verified) = verified?;
-        print_text(&if self.tool.json {
-            json::render(&settings.archive.url, system, &verified)
-        } else {
-            text::render(&verified)
+        let all = self.all.check(&settings).map_err(|error| self.tool.statuses().report(&error))?;
+        let one = OfSystem { verify: &self, settings: &settings };
+        if all {
+            let form = if self.tool.json { Form::Json } else { Form::Text };
+            return Ok(each_system(&self.tool, &settings, &one, form, Destination::Stdout).status.into());
+        }
+        let (system, verified) = self.tool.work(&settings, async |opened, early| {
+            let system = opened.system;
+            one.work(opened, &early).await.map(|verified| (system, verified))
         })?;
-        if let Some(error) = &verified.error {
-            return Ok(ExitStatuses::OfTool.report(error).into());
-        }
-        if !verified.report.ok {
-            // A crontab may throw standard output away. On a terminal it has just been read, and JSON is for programs.
-            if !self.tool.json && !io::stdout().is_terminal() {
-                tracing::error!("{}", text::in_short(&settings.archive.url, &verified));
-            }
-            return Ok(ExitCode::FAILURE);
-        }
-        Ok(ExitCode::SUCCESS)
+        print_text(&one.text(system, &verified))?;
+        Ok(one.judge(system, &verified).0.into())
     }
 
     fn request(&self, settings: &Settings, opened: &Opened) -> VerifyRequest {
@@ -139,5 +134,47 @@ impl Verify {
             forget: self.forget.clone(),
             note_every: self.note_every.0,
         }
+    }
+}
+
+/// The verification of a system.
+struct OfSystem<'a> {
+    verify: &'a Verify,
+    settings: &'a Settings,
+}
+
+impl OfSystem<'_> {
+    fn text(&self, system: SystemIdentifier, verified: &Verified) -> String {
+        if self.verify.tool.json {
+            json::render(&self.settings.archive.url, system, verified)
+        } else {
+            text::render(verified)
+        }
+    }
+}
+
+impl EachSystem for OfSystem<'_> {
+    type Done = Verified;
+
+    async fn work(&self, opened: Opened, early: &Early<'_>) -> Result<Verified, Error> {
+        let request = self.verify.request(self.settings, &opened);
+        let (why, bar) = (|| early.why(), Bar::new("verifying"));
+        let work = early.work(&why, &bar);
+        Box::pin(verify(&opened.archive, request, &work)).await
+    }
+
+    fn said(&self, system: SystemIdentifier, verified: &Verified) -> Vec<u8> {
+        self.text(system, verified).into_bytes()
+    }
+
+    fn judge<'d>(&self, _: SystemIdentifier, verified: &'d Verified) -> (u8, Option<&'d Error>) {
+        if let Some(error) = &verified.error {
+            return (ExitStatuses::OfTool.report(error), Some(error));
+        }
+        // A crontab may throw standard output away. On a terminal it has just been read, and JSON is for programs.
+        if !verified.report.ok && !self.verify.tool.json && !io::stdout().is_terminal() {
+            tracing::error!("{}", text::in_short(&self.settings.archive.url, verified));
+        }
+        (u8::from(!verified.report.ok), None)
     }
 }

@@ -31,6 +31,8 @@ pub enum Matching {
     Of(&'static str),
     /// HEADs of objects with this name after the last slash.
     HeadsOf(&'static str),
+    /// Requests with this in the path or the query.
+    Naming(&'static str),
     /// Requests that need this right, in the words of Amazon's policies.
     Needing(Right),
 }
@@ -78,6 +80,9 @@ impl Matching {
             Self::GetsBefore(end) => of_object("GET") && request.file_name() < end,
             Self::Of(name) => (of_object("GET") || of_object("HEAD")) && request.file_name() == name,
             Self::HeadsOf(name) => of_object("HEAD") && request.file_name() == name,
+            Self::Naming(text) => {
+                [Some(&request.path), request.query.as_ref()].iter().flatten().any(|part| part.contains(text))
+            }
             Self::Needing(right) => right.is_needed(request),
         }
     }
