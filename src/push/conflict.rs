@@ -30,7 +30,7 @@ pub(super) enum Held {
 
 /// An intact file with other content.
 pub(super) struct Other {
-    header: Header,
+    header: Box<Header>,
     location: String,
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn compare_if_there(
                 Err(Error::new(ErrorKind::Conflict, what).hint(MOVE_IT_AWAY))
             }
             Ok(()) if header.blake3 == ours.blake3 => Ok(Some(Held::Same)),
-            Ok(()) => Ok(Some(Held::Other(Other { header, location }))),
+            Ok(()) => Ok(Some(Held::Other(Other { header: Box::new(header), location }))),
         },
         Err(error @ (FrameError::Read(_) | FrameError::Newer { .. } | FrameError::Encrypted)) => {
             let what =
