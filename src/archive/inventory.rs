@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use object_store::path::Path as Key;
 use object_store::{ListResult, ObjectMeta};
@@ -10,6 +9,7 @@ use object_store::{ListResult, ObjectMeta};
 use super::failure::Asked;
 use super::held::is_empty;
 use super::key::{self, Kind};
+use super::summary::Gather;
 use super::{Archive, ArchivedName, Backend, LinkedDirectory};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, WalName};
@@ -94,9 +94,9 @@ pub struct Inventory {
     pub links: Vec<LinkedDirectory>,
 }
 
-impl Inventory {
-    /// Adds a file to the list that its key belongs to.
-    pub(super) fn add(&mut self, system: SystemIdentifier, key: &str, since: Timestamp, size: u64) {
+/// Each file goes to the list that its key belongs to.
+impl Gather for Inventory {
+    fn file(&mut self, system: SystemIdentifier, key: &str, since: Timestamp, size: u64) {
         let other = || OtherFile { key: key.to_owned(), since, size };
         match key::classify(system, key) {
             Kind::File(name) => self.files.push(ArchivedFile { name, since, stored_size: size }),
@@ -104,6 +104,14 @@ impl Inventory {
             Kind::Report => {}
             Kind::Unknown => self.unknown.push(other()),
         }
+    }
+
+    fn unknown(&mut self, file: OtherFile) {
+        self.unknown.push(file);
+    }
+
+    fn empty(&mut self, directory: OtherFile) {
+        self.empty.push(directory);
     }
 }
 
@@ -130,54 +138,21 @@ impl Archive {
         }
     }
 
-    /// Returns the only cluster that has files in the archive.
-    pub async fn only_system(&self) -> Result<SystemIdentifier, Error> {
-        let systems = self.systems().await?;
-        match systems.as_slice() {
-            [only] => Ok(*only),
-            [] => {
-                let held = self.held().await;
-                let instead = if held.plain > 0 { format!(", but {held}") } else { String::new() };
-                let what = format!("the archive {} holds no system's WAL{instead}", self.url);
-                let hint = held.remedy().unwrap_or("is it mounted, and is it the right one?");
-                Err(Error::new(ErrorKind::Empty, what).hint(hint))
-            }
-            several => {
-                let names: Vec<String> = several.iter().map(ToString::to_string).collect();
-                let what = format!("the archive {} holds several systems: {}", self.url, names.join(", "));
-                Err(Error::new(ErrorKind::Configuration, what)
-                    .hint("give one of them with --system-identifier"))
-            }
-        }
-    }
-
     /// Lists all files of a cluster. A partial listing is an error. A store returns a thousand names per request.
     pub async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
         let mut inventory = match &self.backend {
             Backend::Local(local) => {
-                let found = local.inventory(system).await;
+                let found = local.gather(system, Inventory::default()).await;
                 if is_empty(&found) {
                     return Err(self.holds_nothing_of(system, ErrorKind::Empty).await);
                 }
-                found?
+                Inventory { links: local.links(system).await, ..found? }
             }
-            Backend::Store(_) => self.list_all(system).await?,
+            Backend::Store(_) => self.gather(system, Inventory::default()).await?,
         };
         inventory.files.sort_unstable_by_key(|file| file.name);
         if inventory.files.is_empty() {
             return Err(self.holds_nothing_of(system, ErrorKind::Empty).await);
-        }
-        Ok(inventory)
-    }
-
-    async fn list_all(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
-        let prefix = key::of_system(system);
-        let mut inventory = Inventory::default();
-        let mut listing = self.objects().list(Some(&prefix));
-        while let Some(found) = listing.next().await {
-            let found =
-                found.map_err(|e| self.failure("cannot list", &prefix, Asked::List, e).into_error())?;
-            inventory.add(system, found.location.as_ref(), since(&found), found.size);
         }
         Ok(inventory)
     }

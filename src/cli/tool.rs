@@ -162,10 +162,19 @@ impl Tool {
         settings: &Settings,
         work: impl AsyncFnOnce(Opened, Early<'_>) -> Result<T, Error>,
     ) -> Result<T, ExitCode> {
+        self.work_on(settings, self.open(settings), work)
+    }
+
+    /// Does the same as [`Tool::work`] on what is opened otherwise.
+    pub(super) fn work_on<O, T>(
+        &self,
+        settings: &Settings,
+        opening: impl Future<Output = Result<O, Error>>,
+        work: impl AsyncFnOnce(O, Early<'_>) -> Result<T, Error>,
+    ) -> Result<T, ExitCode> {
         let limit = self.whole.limit();
         let done = supervise(&limit, async |stop| {
             unless_it_hangs(settings, &stop, async |early| {
-                let opening = self.open(settings);
                 let opened = unless_stopped(&early.stop, opening, STOPPED_BEFORE).await?;
                 work(opened, early).await
             })
@@ -182,8 +191,7 @@ impl Tool {
     /// Opens the archive and determines the cluster: as given, from the data directory, or the only one in the
     /// archive.
     pub(super) async fn open(&self, settings: &Settings) -> Result<Opened, Error> {
-        let archive = Archive::open(&settings.archive).await?;
-        let reading = Reading::of(&archive, settings.tool.connections, settings.tool.timeout);
+        let (archive, reading) = open_archive(settings).await?;
         let system = match (settings.system, self.pgdata.clone()) {
             (Some(system), _) => system,
             (None, Some(directory)) => {
@@ -197,6 +205,13 @@ impl Tool {
         };
         Ok(Opened { archive, system, reading })
     }
+}
+
+/// Opens the archive, without a look at which cluster is meant.
+pub(super) async fn open_archive(settings: &Settings) -> Result<(Archive, Reading), Error> {
+    let archive = Archive::open(&settings.archive).await?;
+    let reading = Reading::of(&archive, settings.tool.connections, settings.tool.timeout);
+    Ok((archive, reading))
 }
 
 /// Creates the error of a command that has waited for nothing.

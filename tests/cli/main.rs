@@ -28,6 +28,7 @@ mod push;
 mod reports;
 mod restore;
 mod server_commands;
+mod several_systems;
 mod signals;
 mod status;
 mod store;

@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::Local;
 use super::below::Below;
 use super::fresh::read_dir;
-use super::links::links;
 use super::rights::failed_for_good;
 use crate::archive::failure::Asked;
-use crate::archive::inventory::{Inventory, OtherFile};
+use crate::archive::inventory::OtherFile;
 use crate::archive::key::{DIRECTORIES, Kind, classify};
 use crate::archive::remove::stopped_deleting;
+use crate::archive::summary::Gather;
 use crate::blocking::{blocking, step};
 use crate::error::Error;
 use crate::wal::SystemIdentifier;
@@ -27,13 +27,17 @@ use object_store::path::Path as Key;
 impl Local {
     /// Lists all files of a cluster. Files that appear or disappear during the walk may be missing. An unreadable
     /// file or directory is an error.
-    pub(in crate::archive) async fn inventory(&self, system: SystemIdentifier) -> Result<Inventory, Error> {
+    pub(in crate::archive) async fn gather<G: Gather>(
+        &self,
+        system: SystemIdentifier,
+        gathered: G,
+    ) -> Result<G, Error> {
         let directory = self.directory.clone();
         blocking(move || {
             let path = directory.directory_of(system)?;
-            let mut walk = Walk { system, inventory: Inventory::default() };
+            let mut walk = Walk { system, gathered };
             match walk.directory(&path, &system.to_string(), 0) {
-                Ok(_) => Ok(Inventory { links: links(directory.root(), system), ..walk.inventory }),
+                Ok(_) => Ok(walk.gathered),
                 Err((path, error)) => Err(failed_for_good(
                     format!("cannot look at {}", path.display()),
                     &path,
@@ -157,12 +161,12 @@ async fn delete_paths(
 /// An error with the path.
 type Failed = (PathBuf, io::Error);
 
-struct Walk {
+struct Walk<G> {
     system: SystemIdentifier,
-    inventory: Inventory,
+    gathered: G,
 }
 
-impl Walk {
+impl<G: Gather> Walk<G> {
     /// Walks through a directory and returns the number of its entries. `depth` counts from the directory of the
     /// cluster.
     fn directory(&mut self, path: &Path, key: &str, depth: usize) -> Result<usize, Failed> {
@@ -197,7 +201,7 @@ impl Walk {
                     // No name of an archive's: it hides nothing.
                     _ if !is_needed(self.system, &name, above, depth) => {
                         let since = Timestamp::MAX;
-                        self.inventory.unknown.push(OtherFile { key, since, size: 0 });
+                        self.gathered.unknown(OtherFile { key, since, size: 0 });
                         return Ok(());
                     }
                     Ok(_) if is_gone => {
@@ -210,7 +214,7 @@ impl Walk {
         let since =
             found.modified().ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::MAX);
         if found.is_file() {
-            self.inventory.add(self.system, &key, since, found.len());
+            self.gathered.file(self.system, &key, since, found.len());
         } else if found.is_dir() && holds_files(&name, above, depth) {
             let is_empty = match self.directory(&path, &key, depth + 1) {
                 // Nothing depends on the reports, and who wants to read one says what is wrong.
@@ -221,10 +225,10 @@ impl Walk {
                 number => number? == 0,
             };
             if is_empty && depth > 0 {
-                self.inventory.empty.push(OtherFile { key, since, size: 0 });
+                self.gathered.empty(OtherFile { key, since, size: 0 });
             }
         } else {
-            self.inventory.unknown.push(OtherFile { key, since, size: found.len() });
+            self.gathered.unknown(OtherFile { key, since, size: found.len() });
         }
         Ok(())
     }

@@ -1,4 +1,6 @@
-//! Lists of an archive's timelines, base backups and files.
+//! Lists of an archive's clusters, and of one's timelines, base backups and files.
+
+mod systems;
 
 use crate::archive::{Archive, ArchivedFile};
 use crate::catalog::{Catalog, Labels, Reading, Totals, catalog};
@@ -6,6 +8,8 @@ use crate::coverage::{BackupState, BaseBackup, Gap, Timeline};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalName};
 use crate::work::Work;
+
+pub use systems::{HeldOfSystem, ListedSystem, list_systems};
 
 /// A list request.
 #[derive(Debug, Clone)]

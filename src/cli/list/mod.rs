@@ -1,23 +1,30 @@
 //! `walkeep list`.
 
+mod systems;
+
 use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
+use super::exit::ExitStatuses;
 use super::json::Problem;
 use super::print::{bytes, count, plain, print, print_text, ratio, short_bytes, time, write_json};
 use super::shape::{BuildsOn, ReachShape, TimelineShape};
 use super::table::{blocks, left, table};
-use super::tool::{Opened, TIMEOUT_OF_LONG_WORK, Tool};
-use crate::archive::ArchivedFile;
-use crate::catalog::{Catalog, Totals};
+use super::tool::{Early, Opened, TIMEOUT_OF_LONG_WORK, Tool, open_archive};
+use crate::archive::{Archive, ArchivedFile};
+use crate::catalog::{Catalog, Reading, Totals};
+use crate::config::Settings;
 use crate::coverage::{BackupState, Chain};
-use crate::list::{self, ListRequest, Listed, ListedTimeline, check_range, list};
-use crate::wal::SegmentName;
+use crate::error::{Error, ErrorKind};
+use crate::list::{self, ListRequest, Listed, ListedSystem, ListedTimeline, check_range, list, list_systems};
+use crate::wal::{SegmentName, SystemIdentifier, SystemNames};
 
 /// List the contents of the archive: timelines and base backups, or files
+///
+/// If the archive holds several systems, and nothing says which is meant, list these.
 ///
 /// Exit status: 0 all listed; 1 something could not be read; 2 wrong usage or configuration.
 #[derive(Debug, clap::Args)]
@@ -26,7 +33,7 @@ pub(super) struct List {
     #[command(flatten)]
     tool: Tool,
 
-    /// What to list [default: timelines and backups]
+    /// What to list [default: timelines and backups, or the systems if there are several]
     #[arg(value_enum, value_name = "WHAT")]
     what: Option<What>,
 
@@ -47,6 +54,20 @@ enum What {
     Timelines,
     /// Files, all or a range
     Files,
+    /// Systems, with the segments and the size of each
+    Systems,
+}
+
+/// What was opened to be listed.
+enum Contents {
+    OfOne(Opened),
+    OfAll { archive: Archive, reading: Reading, systems: Vec<SystemIdentifier> },
+}
+
+/// What was listed.
+enum Outcome {
+    OfOne(Listed),
+    OfAll(Vec<ListedSystem>),
 }
 
 /// JSON output.
@@ -54,6 +75,7 @@ enum What {
 struct Printed {
     archive: String,
     system_identifier: String,
+    system_name: Option<String>,
     /// `true` if the exit status is 0.
     ok: bool,
     #[serde(flatten)]
@@ -109,20 +131,81 @@ struct Unreadable {
 impl List {
     pub(super) fn run(self, program: &'static str) -> Result<ExitCode, ExitCode> {
         let settings = self.tool.start(program, |given| given)?;
-        let what = self.what.map_or(list::What::Both, What::asked);
-        check_range(what, self.from, self.to).map_err(|error| self.tool.statuses().report(&error))?;
-        let listed = self.tool.work(&settings, async |opened, early| {
-            let Opened { archive, system, reading } = opened;
-            let labels = settings.keep.backup_labels.clone();
-            let request = ListRequest { system, reading, what, from: self.from, to: self.to, labels };
-            let why = || early.why();
-            let work = early.work(&why, &());
-            list(&archive, request, &work).await
+        self.check(&settings).map_err(|error| self.tool.statuses().report(&error))?;
+        let outcome = self.tool.work_on(&settings, self.open(&settings), async |contents, early| {
+            self.look(&settings, contents, &early).await
         })?;
+        let names = &settings.archive.names;
+        match outcome {
+            Outcome::OfOne(listed) => self.print(&settings, &listed),
+            Outcome::OfAll(systems) => {
+                if self.tool.json {
+                    let archive = settings.archive.url.to_string();
+                    print(|to| write_json(to, &systems::printed(archive, &systems, names)))?;
+                } else {
+                    print_text(&systems::as_text(&systems, names))?;
+                }
+                let problems = systems::problems(&systems, names);
+                let statuses = problems.iter().map(|error| ExitStatuses::OfTool.report(error));
+                Ok(statuses.max().unwrap_or_default().into())
+            }
+        }
+    }
+
+    /// Refuses what does not go together.
+    fn check(&self, settings: &Settings) -> Result<(), Error> {
+        if self.what == Some(What::Systems) && (settings.system.is_some() || self.tool.pgdata.is_some()) {
+            let what = "the systems are listed all together, and one is given";
+            return Err(Error::new(ErrorKind::Configuration, what)
+                .hint("leave out --system-identifier and --pgdata, or the word systems"));
+        }
+        // A list of systems has no range, either.
+        let what = self.what.map_or(list::What::Both, |what| what.of_one().unwrap_or(list::What::Timelines));
+        check_range(what, self.from, self.to)
+    }
+
+    /// Opens the archive, and lists its systems unless one is meant.
+    async fn open(&self, settings: &Settings) -> Result<Contents, Error> {
+        let all = self.what == Some(What::Systems);
+        if !all && (self.what.is_some() || settings.system.is_some() || self.tool.pgdata.is_some()) {
+            return self.tool.open(settings).await.map(Contents::OfOne);
+        }
+        let (archive, reading) = open_archive(settings).await?;
+        let systems = reading.retry(async || archive.systems().await).await?;
+        match systems.as_slice() {
+            [] => Err(archive.holds_no_system().await),
+            [system] if !all => Ok(Contents::OfOne(Opened { archive, system: *system, reading })),
+            _ => Ok(Contents::OfAll { archive, reading, systems }),
+        }
+    }
+
+    async fn look(
+        &self,
+        settings: &Settings,
+        contents: Contents,
+        early: &Early<'_>,
+    ) -> Result<Outcome, Error> {
+        let why = || early.why();
+        let work = early.work(&why, &());
+        match contents {
+            Contents::OfOne(Opened { archive, system, reading }) => {
+                let what = self.what.and_then(What::of_one).unwrap_or(list::What::Both);
+                let labels = settings.keep.backup_labels.clone();
+                let request = ListRequest { system, reading, what, from: self.from, to: self.to, labels };
+                list(&archive, request, &work).await.map(Outcome::OfOne)
+            }
+            Contents::OfAll { archive, reading, systems } => {
+                list_systems(&archive, systems, reading, &work).await.map(Outcome::OfAll)
+            }
+        }
+    }
+
+    fn print(&self, settings: &Settings, listed: &Listed) -> Result<ExitCode, ExitCode> {
         if self.tool.json {
-            print(|to| write_json(to, &printed(settings.archive.url.to_string(), &listed)))?;
+            let (archive, names) = (settings.archive.url.to_string(), &settings.archive.names);
+            print(|to| write_json(to, &printed(archive, names, listed)))?;
         } else {
-            print_listed(&listed, !settings.keep.backup_labels.is_empty())?;
+            print_listed(listed, !settings.keep.backup_labels.is_empty())?;
         }
         for error in listed.problems() {
             tracing::error!("{}", error.report());
@@ -133,11 +216,13 @@ impl List {
 }
 
 impl What {
-    fn asked(self) -> list::What {
+    /// Returns what is listed of one system; `None` if it is the systems.
+    fn of_one(self) -> Option<list::What> {
         match self {
-            Self::Backups => list::What::Backups,
-            Self::Timelines => list::What::Timelines,
-            Self::Files => list::What::Files,
+            Self::Backups => Some(list::What::Backups),
+            Self::Timelines => Some(list::What::Timelines),
+            Self::Files => Some(list::What::Files),
+            Self::Systems => None,
         }
     }
 }
@@ -197,7 +282,7 @@ fn print_files<'a>(
     print_text(&text)
 }
 
-fn printed(archive: String, listed: &Listed) -> Printed {
+fn printed(archive: String, names: &SystemNames, listed: &Listed) -> Printed {
     let catalog = &listed.catalog;
     let printed = |file: &ArchivedFile| PrintedFile {
         name: file.name.to_string(),
@@ -209,6 +294,7 @@ fn printed(archive: String, listed: &Listed) -> Printed {
     Printed {
         archive,
         system_identifier: catalog.system.to_string(),
+        system_name: names.name(catalog.system).map(str::to_owned),
         ok: problem.is_none(),
         problem,
         segment_bytes: catalog.sizes.current().bytes(),

@@ -1,0 +1,5 @@
+//! An archive of several clusters: what is there, which is which, and their names.
+
+mod directory;
+mod names;
+mod store;
