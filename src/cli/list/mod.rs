@@ -75,7 +75,8 @@ enum Outcome {
 struct Printed {
     archive: String,
     system_identifier: String,
-    system_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     /// `true` if the exit status is 0.
     ok: bool,
     #[serde(flatten)]
@@ -294,7 +295,7 @@ fn printed(archive: String, names: &SystemNames, listed: &Listed) -> Printed {
     Printed {
         archive,
         system_identifier: catalog.system.to_string(),
-        system_name: names.name(catalog.system).map(str::to_owned),
+        name: names.name(catalog.system).map(str::to_owned),
         ok: problem.is_none(),
         problem,
         segment_bytes: catalog.sizes.current().bytes(),

@@ -24,7 +24,8 @@ pub(super) struct PrintedSystems<'a> {
 #[derive(Serialize)]
 struct PrintedSystem<'a> {
     system_identifier: String,
-    system_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     ok: bool,
     #[serde(flatten)]
     problem: Option<Problem>,
@@ -64,7 +65,7 @@ pub(super) fn printed<'a>(
     let problem = problems(systems, names).first().map(Problem::from);
     let systems = systems.iter().map(|ListedSystem { system, held }| PrintedSystem {
         system_identifier: system.to_string(),
-        system_name: names.name(*system),
+        name: names.name(*system),
         ok: held.is_ok(),
         problem: held.as_ref().err().map(Problem::from),
         held: held.as_ref().ok().map(printed_held),

@@ -104,7 +104,7 @@ fn the_json_has_the_same_of_each_system() {
         "systems": [
             {
                 "system_identifier": SYSTEM.to_string(),
-                "system_name": "main",
+                "name": "main",
                 "ok": true,
                 "files": 4,
                 "segments": 3,
@@ -118,7 +118,6 @@ fn the_json_has_the_same_of_each_system() {
             },
             {
                 "system_identifier": OTHER_SYSTEM.to_string(),
-                "system_name": null,
                 "ok": true,
                 "files": 1,
                 "segments": 1,

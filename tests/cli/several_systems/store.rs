@@ -49,7 +49,7 @@ fn requests(scene: &StoreScene) -> (usize, usize) {
 fn a_list_takes_a_listing_of_all_one_for_each_system_and_one_header() {
     let scene = three_clusters();
     let document = listed(&scene);
-    assert_eq!(document["systems"][1]["system_name"], "main", "{document:#}");
+    assert_eq!(document["systems"][1]["name"], "main", "{document:#}");
     assert_eq!(document["systems"][1]["newest_segment"], SEGMENT);
     // The newest segment is the oldest one, too.
     assert_eq!(requests(&scene), (1 + 3, 3), "{:#?}", scene.store.requests());
