@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Archive, Backend};
 use crate::blocking::blocking;
 use crate::error::{Error, ErrorKind};
-use crate::wal::{SystemIdentifier, WalName};
+use crate::wal::{SystemIdentifier, SystemNames, WalName};
 
 /// Time for a look that only makes a message better.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -46,25 +46,37 @@ impl Held {
     }
 }
 
+/// Says which systems these are; how many more, if there are many.
+pub(crate) fn some_of(systems: &[SystemIdentifier], names: &SystemNames) -> String {
+    let shown: Vec<String> = systems.iter().take(MOST_NAMED).map(|system| names.shown(*system)).collect();
+    match systems.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Names what is held, after "holds"; empty if nothing is.
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.with(&SystemNames::default()))
+    }
+}
+
+impl Held {
+    /// Does the same as [`Held::to_string`], with the names of systems.
+    #[must_use]
+    pub fn with(&self, names: &SystemNames) -> String {
         let mut parts = Vec::new();
         if !self.systems.is_empty() {
-            let named: Vec<String> = self.systems.iter().take(MOST_NAMED).map(ToString::to_string).collect();
-            let more = match self.systems.len() - named.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
             let noun = if self.systems.len() == 1 { "system" } else { "systems" };
-            parts.push(format!("{noun} {}{more}", named.join(", ")));
+            parts.push(format!("{noun} {}", some_of(&self.systems, names)));
         }
         match self.plain {
             0 => {}
             1 => parts.push("1 plain WAL file, as cp leaves it".to_owned()),
             plain => parts.push(format!("{plain} plain WAL files, as cp leaves them")),
         }
-        f.write_str(&parts.join(" and "))
+        parts.join(" and ")
     }
 }
 
@@ -98,7 +110,7 @@ impl Archive {
             let what = format!("{}/{system} holds no archived file", self.url);
             return Error::new(kind, what).hint("remove it if nothing is archived for that system any more");
         }
-        let instead = match held.to_string() {
+        let instead = match held.with(&self.names) {
             nothing if nothing.is_empty() => String::new(),
             held => format!(", but {held}"),
         };
@@ -131,6 +143,8 @@ mod tests {
         assert_eq!(said(&plain[..1]), "1 plain WAL file, as cp leaves it");
         assert_eq!(said(&plain), "3 plain WAL files, as cp leaves them");
         assert_eq!(said(&["7", plain[0]]), "system 7 and 1 plain WAL file, as cp leaves it");
+        let names = [("main".parse().unwrap(), SystemIdentifier::new(8).unwrap())].into_iter().collect();
+        assert_eq!(Held::of(["9", "8"]).with(&names), "systems 8 (main), 9");
         assert!(Held::of(plain).remedy().is_some() && Held::of(["7"]).remedy().is_none());
     }
 }

@@ -46,6 +46,7 @@ pub use clock::{MUCH_SKEW, clock_difference};
 pub use failure::Asked;
 use failure::RequestFailure;
 pub use held::Held;
+pub(crate) use held::some_of;
 pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
 pub use local::{Abilities, LinkedDirectory, Way};

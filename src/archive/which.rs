@@ -51,8 +51,9 @@ impl Archive {
         };
         // What is not found by then is left out.
         let _ = tokio::time::timeout(PATIENCE, looking).await;
-        let told: Vec<String> =
-            told.iter().map(|system| told_apart(&self.names().shown(*system), newest.get(system))).collect();
+        let told_apart =
+            |system: &SystemIdentifier| told_apart(*system, self.names().name(*system), newest.get(system));
+        let told: Vec<String> = told.iter().map(told_apart).collect();
         let more = match systems.len() - told.len() {
             0 => String::new(),
             more => format!(" and {more} more"),
@@ -64,13 +65,13 @@ impl Archive {
     }
 }
 
-/// Formats what tells a cluster from others: `7381092445103374871 (main), newest 000000010000000000000007 of …`.
-fn told_apart(shown: &str, newest: Option<&ArchivedFile>) -> String {
-    match newest {
-        None => shown.to_owned(),
-        // Whole seconds are enough for a person.
-        Some(file) => format!("{shown} with {} of {:.0}", file.name, file.since),
-    }
+/// Formats a cluster with what tells it from others: `7381092445103374871 (main; newest …, archived …)`.
+fn told_apart(system: SystemIdentifier, name: Option<&str>, newest: Option<&ArchivedFile>) -> String {
+    let name = name.map(str::to_owned);
+    // Whole seconds are enough for a person.
+    let newest = newest.map(|file| format!("newest {}, archived {:.0}", file.name, file.since));
+    let parts: Vec<String> = name.into_iter().chain(newest).collect();
+    if parts.is_empty() { system.to_string() } else { format!("{system} ({})", parts.join("; ")) }
 }
 
 #[cfg(test)]
@@ -79,14 +80,16 @@ mod tests {
     use jiff::Timestamp;
 
     #[test]
-    fn a_cluster_is_told_by_its_newest_segment_and_when_it_came() {
+    fn a_cluster_is_told_by_its_name_and_its_newest_segment() {
         let name = "000000010000000000000007".parse().unwrap();
         let since: Timestamp = "2026-11-21T12:00:00.987Z".parse().unwrap();
-        let newest = ArchivedFile { name, since, stored_size: 1 };
-        assert_eq!(
-            told_apart("7 (main)", Some(&newest)),
-            "7 (main) with 000000010000000000000007 of 2026-11-21T12:00:00Z"
-        );
-        assert_eq!(told_apart("8", None), "8");
+        let (system, newest) =
+            (SystemIdentifier::new(7).unwrap(), ArchivedFile { name, since, stored_size: 1 });
+        let told = |name, newest| told_apart(system, name, newest);
+        let of_segment = "newest 000000010000000000000007, archived 2026-11-21T12:00:00Z";
+        assert_eq!(told(Some("main"), Some(&newest)), format!("7 (main; {of_segment})"));
+        assert_eq!(told(None, Some(&newest)), format!("7 ({of_segment})"));
+        assert_eq!(told(Some("main"), None), "7 (main)");
+        assert_eq!(told(None, None), "7");
     }
 }

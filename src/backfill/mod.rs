@@ -339,10 +339,11 @@ async fn refuse_unknown(archive: &Archive, system: SystemIdentifier, reading: Re
     if is_known.await? {
         return Ok(());
     }
-    let instead = match archive.held().await.to_string() {
+    let instead = match archive.held().await.with(archive.names()) {
         nothing if nothing.is_empty() => String::new(),
         held => format!(", but {held}"),
     };
+    let system = archive.names().shown(system);
     let what = format!("the archive {} holds no file of system {system}{instead}", archive.url());
     Err(Error::new(ErrorKind::Unavailable, what).hint(
         "is it mounted, and is it this cluster's archive? Into a new one, walkeep-archive puts the first file",

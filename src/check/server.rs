@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::destination::{ARCHIVING, CommandSettings, Commands, RESTORING};
 use super::{CheckFinding, CheckRequest, Outcome, archiver, keeping};
-use crate::archive::Archive;
+use crate::archive::{Archive, some_of};
 use crate::blocking::blocking;
 use crate::catalog::Reading;
 use crate::cluster::{DataDirectory, RecoveryMode, ServerSettings};
@@ -156,18 +156,18 @@ fn elsewhere(data: &DataDirectory) -> CheckFinding {
 }
 
 async fn known_system(archive: &Archive, system: SystemIdentifier) -> CheckFinding {
-    let name = "system";
+    let (name, names) = ("system", archive.names());
+    let shown = names.shown(system);
     match archive.systems().await {
         Ok(systems) if systems.contains(&system) => {
-            CheckFinding::pass(name, format!("the archive holds WAL of system {system}"))
+            CheckFinding::pass(name, format!("the archive holds WAL of system {shown}"))
         }
         Ok(others) => {
-            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
-            let what = format!("the archive holds no WAL of system {system} yet");
+            let what = format!("the archive holds no WAL of system {shown} yet");
             if others.is_empty() {
                 CheckFinding::note(name, what)
             } else {
-                CheckFinding::note(name, format!("{what}, but of {}", others.join(", ")))
+                CheckFinding::note(name, format!("{what}, but of {}", some_of(&others, names)))
                     .hint("is it this cluster's archive?")
             }
         }

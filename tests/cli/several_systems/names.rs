@@ -67,13 +67,15 @@ fn a_refusal_says_which_is_which() {
         [("verify", &[][..]), ("prune", &["--keep-days", "1"]), ("cat", &[HISTORY]), ("list", &["files"])]
     {
         let output = CallOutput::of(walkeep(&pusher, command, &[arguments, &config[..]].concat()));
-        let main = format!("{SYSTEM} (main) with 000000010000000000000002 of 2001-02-05T04:05:06Z, ");
-        let billing =
-            format!("{OTHER_SYSTEM} (billing) with 000000010000000000000001 of 2002-02-03T04:05:06Z; ");
+        let main =
+            format!("{SYSTEM} (main; newest 000000010000000000000002, archived 2001-02-05T04:05:06Z), ");
+        let billing = format!(
+            "{OTHER_SYSTEM} (billing; newest 000000010000000000000001, archived 2002-02-03T04:05:06Z); "
+        );
         output.is_error(2, &["holds several systems: ", &main, &billing, "walkeep list shows"]);
     }
     let status = CallOutput::of(walkeep(&pusher, "status", &config));
-    assert!(status.status != 0 && status.text().contains("(billing) with"), "{}", status.text());
+    assert!(status.status != 0 && status.text().contains("(billing; newest"), "{}", status.text());
 }
 
 #[test]
@@ -85,4 +87,32 @@ fn a_refusal_of_hundreds_of_systems_is_bounded() {
     let output = CallOutput::of(walkeep(&pusher, "verify", &[]));
     output.is_error(2, &["1000, 1001, ", " and 190 more; ", "walkeep list shows"]);
     assert!(output.stderr.len() < 1000, "{}", output.stderr);
+}
+
+#[test]
+fn the_name_stands_beside_the_identifier() {
+    let pusher = two_clusters();
+    let file = pusher.sandbox.file("walkeep.toml", configuration() + "absent = \"7\"\n");
+    let config = ["--config", file.to_str().unwrap()];
+    let data = pusher.data.join("").display().to_string();
+    let checked = CallOutput::of(walkeep(&pusher, "check", &[&config[..], &["--pgdata", &data]].concat()));
+    let line = format!("the archive holds WAL of system {SYSTEM} (main)\n");
+    assert!(checked.text().contains(&line), "{}", checked.text());
+    let absent = [&config[..], &["--system-identifier", "absent"]].concat();
+    for command in ["list", "verify", "status"] {
+        let output = CallOutput::of(walkeep(&pusher, command, &absent));
+        let others = format!("but systems {SYSTEM} (main), {OTHER_SYSTEM} (billing)");
+        let said = output.text();
+        assert!(said.contains("holds nothing of system 7 (absent)") && said.contains(&others), "{said}");
+    }
+    // A new cluster, in an archive of many.
+    for system in 1_000..1_100 {
+        fs::create_dir(Path::new(pusher.archive.url()).join(system.to_string())).unwrap();
+    }
+    fs::remove_dir_all(Path::new(pusher.archive.url()).join(SYSTEM.to_string())).unwrap();
+    let checked = CallOutput::of(walkeep(&pusher, "check", &[&config[..], &["--pgdata", &data]].concat()));
+    let line = format!(
+        "holds no WAL of system {SYSTEM} (main) yet, but of 1000, 1001, 1002, 1003, 1004 and 96 more"
+    );
+    assert!(checked.text().contains(&line), "{}", checked.text());
 }

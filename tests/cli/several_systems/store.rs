@@ -75,6 +75,6 @@ fn a_listing_goes_on_page_by_page_and_reads_the_two_ends() {
 fn a_refusal_asks_for_the_newest_of_each_and_no_more() {
     let scene = three_clusters();
     let output = walkeep(&scene, &["verify"]);
-    output.is_error(2, &["holds several systems: 7000 with ", "8000 (main) with ", "9000 with "]);
+    output.is_error(2, &["holds several systems: 7000 (newest ", "8000 (main; newest ", "9000 (newest "]);
     assert_eq!(requests(&scene), (1 + 2 * 3, 0), "{:#?}", scene.store.requests());
 }
