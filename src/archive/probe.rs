@@ -6,7 +6,7 @@ use object_store::{ObjectStoreExt, PutMode};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::{Asked, RequestFailure};
-use super::{Archive, Backend, Created};
+use super::{Archive, ArchiveUrl, Backend, Created, Provider};
 use crate::error::{Error, ErrorKind};
 use crate::frame::Content;
 
@@ -48,15 +48,24 @@ impl Probe<'_> {
     }
 
     /// Creates the file, conditionally if the archive supports that. It may be there already, from a check that could not
-    /// remove it or that runs at the same time: who may not create files is told so before that.
-    pub async fn create(&self) -> Result<(), Error> {
+    /// remove it or that runs at the same time: who may not create files is told so before that. Returns `false` if that cannot be
+    /// told, because the file is there and may not be replaced.
+    pub async fn create(&self) -> Result<bool, Error> {
         match self.put(PutMode::Create).await {
-            Err(RequestFailure::Taken) => Ok(()),
+            Ok(()) | Err(RequestFailure::Taken) => Ok(true),
             Err(RequestFailure::Unconditional) => {
-                self.put(PutMode::Overwrite).await.map_err(RequestFailure::into_error)
+                self.put(PutMode::Overwrite).await.map(|()| true).map_err(RequestFailure::into_error)
             }
-            outcome => outcome.map_err(RequestFailure::into_error),
+            Err(RequestFailure::Error(error)) if self.is_kept_by(&error).await => Ok(false),
+            Err(failure) => Err(failure.into_error()),
         }
+    }
+
+    /// Returns `true` if a create was denied for a file that is there. Google and Azure deny it to whoever may create files and not
+    /// replace them.
+    async fn is_kept_by(&self, error: &Error) -> bool {
+        let denies = matches!(&self.archive.url, ArchiveUrl::Store(url) if url.provider != Provider::S3);
+        denies && error.kind() == ErrorKind::Refused && self.read().await.is_ok()
     }
 
     /// Creates the file again, which the archive should refuse.
@@ -73,6 +82,7 @@ impl Probe<'_> {
             Ok(()) => Ok(Conditions::Ignored),
             Err(RequestFailure::Taken) => Ok(Conditions::Honoured),
             Err(RequestFailure::Unconditional) => Ok(Conditions::NotUnderstood),
+            Err(RequestFailure::Error(error)) if self.is_kept_by(&error).await => Ok(Conditions::Honoured),
             Err(RequestFailure::Error(error)) => Err(error),
         }
     }

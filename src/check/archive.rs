@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 
-use super::{CheckFinding, rights};
-use crate::archive::{Archive, ConditionalPut, Conditions, Expiry, MUCH_SKEW, Versioning, clock_difference};
+use super::shell::Shell;
+use super::{CheckFinding, Open, rights};
+use crate::archive::{
+    Archive, ArchiveOptions, ConditionalPut, Conditions, Expiry, MUCH_SKEW, Versioning, clock_difference,
+};
 use crate::call::{retry, warning};
 use crate::limit::TimeLimit;
 
@@ -15,12 +18,21 @@ const SOME_SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// Longest time for which failed requests are tried again: whoever runs the check waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What is checked, and how to write of it.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) archive: &'a Archive,
+    pub(super) options: &'a ArchiveOptions,
+    pub(super) shell: &'a Shell,
+}
+
 pub(super) async fn check(
-    archive: &Archive,
+    of: Subject<'_>,
     restore_only: bool,
     limit: &TimeLimit,
     findings: &mut Vec<CheckFinding>,
 ) {
+    let Subject { archive, options, shell } = of;
     let started = Instant::now();
     let patience = TimeLimit::new(started, PATIENCE.min(limit.left() / 4));
     let waiting = warning(|| patience.left_as_text());
@@ -29,9 +41,7 @@ pub(super) async fn check(
     let reachable = reached.is_ok();
     let held = archive.held().await;
     findings.push(match held.remedy().filter(|_| reachable) {
-        Some(remedy) => {
-            CheckFinding::note("archive", format!("{} answers and holds {held}", archive.url())).hint(remedy)
-        }
+        Some(_) => plain_files(format!("{} answers and holds {held}", archive.url())),
         None => CheckFinding::of(
             "archive",
             reached.map(|systems| match systems.len() {
@@ -41,6 +51,7 @@ pub(super) async fn check(
                     format!("{} answers in {took} ms and holds the WAL of {several} systems", archive.url())
                 }
             }),
+            shell,
         ),
     });
     if !reachable {
@@ -50,11 +61,26 @@ pub(super) async fn check(
     findings.extend(archive.address().map(|address| encryption(address, archive.verifies_certificate())));
     findings.extend(archive.clock_ahead().map(clock));
     if restore_only {
-        rights::read_only(archive, &patience, findings).await;
+        rights::read_only(archive, &patience, shell, findings).await;
     } else {
-        findings.extend(archive.versioning().await.as_ref().map(versions));
-        rights::create_and_delete(archive, &patience, findings).await;
+        let bucket = options.store_place().ok().flatten().map(|place| place.bucket);
+        findings.extend(archive.versioning().await.as_ref().map(|found| versions(found, bucket.as_deref())));
+        rights::create_and_delete(archive, &patience, shell, findings).await;
     }
+}
+
+/// Where a setting of the store belongs.
+const IN_STORE: &str = "write in [store]";
+
+/// No setting changes what a store can do.
+const ONLY_CONDITIONS: &str = "only a store that honours conditions prevents that, and only versions in the bucket keep what was replaced; let \
+                               no two servers archive into one prefix";
+
+fn plain_files(what: String) -> CheckFinding {
+    CheckFinding::note("archive", what).to_type(
+        "walkeep reads no plain WAL files; archive each into a new directory, as the page \"Move from cp\" says",
+        "walkeep-archive --archive /mnt/new --system-identifier ID FILE",
+    )
 }
 
 /// Compares the archive's reaction to creating an existing file with the setting.
@@ -64,54 +90,73 @@ pub(super) fn conditional(found: Conditions, (set, known): (ConditionalPut, bool
                 not notice";
     match (found, set) {
         (Conditions::Honoured, ConditionalPut::Auto) if !known => {
-            CheckFinding::pass(name, "what exists is not overwritten").hint(
-                "conditional_put = \"yes\" in [store] would save the requests that ask before and after; the store does not need them",
+            Open(CheckFinding::pass(name, "what exists is not overwritten")).to_type(
+                "the store needs no requests that ask before and after; to save them, write in [store]",
+                "conditional_put = \"yes\"",
             )
         }
-        (Conditions::Honoured, ConditionalPut::No) => {
-            CheckFinding::note(name, format!("the store would refuse to overwrite, but is not asked to; {race}"))
-                .hint("set conditional_put = \"yes\" in [store]")
-        }
+        (Conditions::Honoured, ConditionalPut::No) => CheckFinding::note(
+            name,
+            format!("the store would refuse to overwrite, but is not asked to; {race}"),
+        )
+        .to_type(IN_STORE, "conditional_put = \"yes\""),
         (Conditions::Honoured, _) => CheckFinding::pass(name, "what exists is not overwritten"),
-        (Conditions::Ignored, ConditionalPut::Yes) => {
-            CheckFinding::fail(name, "the store overwrites what exists, although conditional_put says that it does not")
-                .hint("set conditional_put = \"auto\" in [store]")
-        }
+        (Conditions::Ignored, ConditionalPut::Yes) => CheckFinding::fail(
+            name,
+            "the store overwrites what exists, although conditional_put says that it does not",
+        )
+        .to_type(IN_STORE, "conditional_put = \"auto\""),
         (Conditions::Ignored, ConditionalPut::Auto) if known => {
-            CheckFinding::fail(name, "the store overwrites what exists").hint("set conditional_put = \"no\" in [store]")
+            CheckFinding::fail(name, "the store overwrites what exists")
+                .to_type(IN_STORE, "conditional_put = \"no\"")
         }
-        (Conditions::Ignored, _) => {
-            CheckFinding::note(name, format!("the store cannot refuse to overwrite, so walkeep looks before and after it writes; {race}"))
-                .hint("only a store that honours conditions prevents that, and only versions in the bucket keep what was replaced")
-        }
-        (Conditions::NotUnderstood, ConditionalPut::No) => {
-            CheckFinding::note(name, format!("the store knows no conditional writes, so walkeep looks before and after it writes; {race}"))
-        }
-        (Conditions::NotUnderstood, ConditionalPut::Auto) if !known => {
-            CheckFinding::note(name, format!("the store knows no conditional writes, so walkeep looks before and after it writes; {race}"))
-                .hint("conditional_put = \"no\" in [store] saves trying them every time")
-        }
+        (Conditions::Ignored, _) => CheckFinding::note(
+            name,
+            format!(
+                "the store cannot refuse to overwrite, so walkeep looks before and after it writes; {race}"
+            ),
+        )
+        .advice(ONLY_CONDITIONS),
+        (Conditions::NotUnderstood, ConditionalPut::No) => CheckFinding::note(
+            name,
+            format!(
+                "the store knows no conditional writes, so walkeep looks before and after it writes; {race}"
+            ),
+        )
+        .advice(ONLY_CONDITIONS),
+        (Conditions::NotUnderstood, ConditionalPut::Auto) if !known => CheckFinding::note(
+            name,
+            format!(
+                "the store knows no conditional writes, so walkeep looks before and after it writes; {race}"
+            ),
+        )
+        .to_type("to save trying them every time, write in [store]", "conditional_put = \"no\""),
         (Conditions::NotUnderstood, _) => CheckFinding::fail(name, "the store knows no conditional writes")
-            .hint("set conditional_put = \"no\" in [store]"),
+            .to_type(IN_STORE, "conditional_put = \"no\""),
     }
 }
 
 fn unguarded_mount() -> CheckFinding {
-    CheckFinding::note("mount", "the archive directory is a mount point, and nothing insists that it is mounted").hint(
-        "set require_mount = true: otherwise pushes go to the disk below while it is not mounted, and a restore takes \
-         what they leave there for the archive",
+    CheckFinding::note("mount", "the archive directory is a mount point, and nothing insists that it is mounted").to_type(
+        "otherwise pushes go to the disk below while it is not mounted, and a restore takes what they leave there for the \
+         archive; write in the configuration file, before [store]",
+        "require_mount = true",
     )
 }
 
-fn versions(found: &Versioning) -> CheckFinding {
+fn versions(found: &Versioning, bucket: Option<&str>) -> CheckFinding {
     let name = "versions";
     if !found.keeps {
         return CheckFinding::pass(name, "the bucket keeps no versions: what is deleted is gone");
     }
     let keeps = format!("the bucket keeps versions{}", found.how_long());
     match found.expiry {
-        Expiry::Never | Expiry::AllButNewest(_) => CheckFinding::note(name, keeps).hint(
-            "what walkeep prune deletes is paid for until a rule removes it: see \"Versions and object lock\" in guide/stores.md",
+        Expiry::Never | Expiry::AllButNewest(_) => CheckFinding::note(name, keeps).to_type(
+            "what walkeep prune deletes is paid for until a rule removes it; \"Versions and object lock\" in guide/stores.md has one",
+            format!(
+                "aws s3api put-bucket-lifecycle-configuration --bucket {} --lifecycle-configuration file://rule.json",
+                bucket.unwrap_or("BUCKET")
+            ),
         ),
         Expiry::Unknown | Expiry::AfterDays(_) => CheckFinding::pass(name, keeps),
     }
@@ -120,14 +165,18 @@ fn versions(found: &Versioning) -> CheckFinding {
 fn encryption(address: &str, verifies_certificate: bool) -> CheckFinding {
     let name = "tls";
     if !address.starts_with("https://") {
-        return CheckFinding::note(name, format!("{address} is not encrypted"))
-            .hint("whoever listens in between can read the WAL");
+        return CheckFinding::note(name, format!("{address} is not encrypted")).to_type(
+            "whoever listens in between can read the WAL; write in [store]",
+            format!("endpoint = \"{}\"", address.replacen("http://", "https://", 1)),
+        );
     }
     if verifies_certificate {
         CheckFinding::pass(name, format!("{address} has proven who it is"))
     } else {
-        CheckFinding::note(name, format!("{address} has not been asked to prove who it is"))
-            .hint("give ca_file in [store] instead of allow_invalid_certificates")
+        CheckFinding::note(name, format!("{address} has not been asked to prove who it is")).to_type(
+            "write in [store], instead of allow_invalid_certificates, the file of who has signed it",
+            "ca_file = \"/etc/ssl/certs/ca.pem\"",
+        )
     }
 }
 
@@ -135,11 +184,11 @@ fn clock(ahead: SignedDuration) -> CheckFinding {
     let name = "clock";
     let by = SignedDuration::from_secs(ahead.abs().as_secs());
     let detail = clock_difference(ahead);
-    let hint = "set this machine's clock, for example with NTP";
+    let (purpose, command) = ("set this machine's clock by NTP", "sudo timedatectl set-ntp true");
     if by > MUCH_SKEW {
-        CheckFinding::fail(name, detail).hint(hint)
+        CheckFinding::fail(name, detail).to_type(purpose, command)
     } else if by > SOME_SKEW {
-        CheckFinding::note(name, detail).hint(hint)
+        CheckFinding::note(name, detail).to_type(purpose, command)
     } else {
         CheckFinding::pass(name, "this machine's clock agrees with the store's")
     }
@@ -167,7 +216,7 @@ mod tests {
             (NotUnderstood, Auto, true, Fail, "\"no\""),
             (NotUnderstood, Auto, false, Note, "\"no\""),
             (NotUnderstood, Yes, false, Fail, "\"no\""),
-            (NotUnderstood, No, false, Note, ""),
+            (NotUnderstood, No, false, Note, "versions"),
         ] {
             let finding = conditional(found, (set, known));
             assert_eq!(finding.outcome, outcome, "{found:?} {set:?} {known}");

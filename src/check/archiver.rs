@@ -6,9 +6,11 @@
 use std::time::{Duration, Instant};
 
 use super::CheckFinding;
+use super::shell::Shell;
 use crate::blocking::blocking;
 use crate::limit::TimeLimit;
 use crate::server::{Archiver, Server};
+use crate::wal::WalName;
 
 /// Interval between questions.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -17,22 +19,33 @@ const PAUSE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks the server, until its last call has succeeded or the patience ends.
-pub(super) async fn check(server: Server, limit: &TimeLimit) -> CheckFinding {
+pub(super) async fn check(
+    server: Server,
+    command: Option<&str>,
+    shell: &Shell,
+    limit: &TimeLimit,
+) -> CheckFinding {
     let started = Instant::now();
     loop {
         let asked = server.clone();
         let found = match blocking(move || asked.archiver()).await {
             Ok(found) => found,
-            Err(error) => return CheckFinding::failed("archiver", &error),
+            Err(error) => {
+                return CheckFinding::failed("archiver", &error)
+                    .to_type("to ask it", shell.psql(&[STATISTICS]));
+            }
         };
         if !found.fails || started.elapsed() > PATIENCE || limit.left() < PAUSE * 5 {
-            return judge(&found);
+            return judge(&found, command, shell);
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-fn judge(found: &Archiver) -> CheckFinding {
+/// Asks for what the server says of its calls.
+pub(super) const STATISTICS: &str = "select * from pg_stat_archiver";
+
+fn judge(found: &Archiver, command: Option<&str>, shell: &Shell) -> CheckFinding {
     let name = "archiver";
     let Archiver { failures, fails, last_failed: (file, at) } = found;
     let times = if *failures == 1 { "once".to_owned() } else { format!("{failures} times") };
@@ -41,7 +54,13 @@ fn judge(found: &Archiver) -> CheckFinding {
             "the server's last call of archive_command failed, for {file} at {at}; it has failed {times}, and nothing else is \
              handed over before that file is archived"
         );
-        return CheckFinding::fail(name, what).hint("the server's log says why");
+        let open = CheckFinding::fail(name, what);
+        return match file.parse::<WalName>() {
+            Ok(file) => {
+                open.to_type("the server's log says why; to see it here", shell.archive(command, file))
+            }
+            Err(_) => open.to_type("the server's log says why", shell.psql(&[STATISTICS])),
+        };
     }
     CheckFinding::pass(
         name,
@@ -62,14 +81,21 @@ mod tests {
     #[test]
     fn a_call_that_failed_last_is_a_failure_and_older_ones_are_told() {
         let last_failed = ("000000010000000000000003".to_owned(), "2026-01-02T03:04:05Z".to_owned());
-        let of = |failures, fails| judge(&Archiver { failures, fails, last_failed: last_failed.clone() });
+        let of = |failures, fails| {
+            judge(
+                &Archiver { failures, fails, last_failed: last_failed.clone() },
+                Some("archive %p"),
+                &Shell::of_test(),
+            )
+        };
         let stuck = of(7, true);
         assert_eq!(stuck.outcome, Outcome::Fail);
         for word in ["000000010000000000000003", "2026-01-02T03:04:05Z", "7 times"] {
             assert!(stuck.detail.contains(word), "{stuck:?}");
         }
+        assert!(stuck.command.unwrap().ends_with("'cd /data && archive pg_wal/000000010000000000000003'"));
         let before = of(1, false);
         assert!(before.outcome == Outcome::Pass && before.detail.contains("failed once"), "{before:?}");
-        assert!(judge(&Archiver::default()).detail.starts_with("no call"));
+        assert!(judge(&Archiver::default(), None, &Shell::of_test()).detail.starts_with("no call"));
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 
+use super::CheckFinding;
 use super::command::{Called, Invocation, called, programs};
-use super::{CheckFinding, Outcome};
+use super::shell::Shell;
 use crate::archive::{ArchiveOptions, Sameness};
 use crate::cluster::{DataDirectory, ServerSettings};
 use crate::error::Error;
@@ -62,6 +63,13 @@ impl Setting {
     }
 }
 
+impl Setting {
+    /// Returns a value that uses the archive of the check.
+    fn that_fits(&self, shell: &Shell) -> String {
+        if self.program == RESTORING.program { shell.restore_command() } else { shell.archive_command() }
+    }
+}
+
 /// Returns `true` if a program in the command is a script that holds the name of `program`.
 fn is_wrapper(command: &str, program: &str) -> bool {
     programs(command).iter().any(|path| {
@@ -80,6 +88,7 @@ impl Commands {
         &self,
         setting: &Setting,
         settings: &ServerSettings,
+        shell: &Shell,
     ) -> Option<(CheckFinding, Option<CommandSettings>)> {
         let Setting { name, parameter, program } = *setting;
         let command = setting.walkeeps(settings)?;
@@ -87,8 +96,10 @@ impl Commands {
             Called::Walkeep(invocation) => invocation,
             Called::CannotTell(why) => {
                 let what = format!("nobody can tell which archive {parameter} uses: {why}");
-                let finding = CheckFinding::note(name, what)
-                    .hint("with --pg-url, archiving is tried out; --restore tries restore_command out");
+                let finding = CheckFinding::note(name, what).to_type(
+                    "with --pg-url, archiving is tried out; --restore tries restore_command out",
+                    shell.check_with_server(),
+                );
                 return Some((finding, None));
             }
         };
@@ -102,12 +113,13 @@ impl Commands {
             Ok(resolved) => resolved,
             Err(error) => {
                 let what = format!("{parameter} cannot work: {}", error.report());
+                let better = || shell.alter(parameter, &setting.that_fits(shell));
                 let finding = if is_certain {
-                    CheckFinding::fail(name, what)
+                    CheckFinding::fail(name, what).to_type("with this archive it is", better())
                 } else {
                     let what = format!("nobody can tell which archive {parameter} uses: {}", error.report());
                     CheckFinding::note(name, what)
-                        .hint("give --archive in it, or start the server, and check again")
+                        .to_type("give --archive in it, or start the server, and check again", better())
                 };
                 return Some((finding, None));
             }
@@ -119,16 +131,23 @@ impl Commands {
                 name,
                 format!("{parameter} uses another archive: {its}, and not {ours}{unless}"),
             )
-            .hint(format!("check that one with --archive {its}, or change {parameter}")),
+            .to_type(
+                format!("check that one with --archive {its}, or change {parameter}"),
+                shell.alter(parameter, &setting.that_fits(shell)),
+            ),
             Ok(Sameness::DifferentBy(settings)) => {
                 let settings = settings.join(", ");
                 let what = format!(
                     "{parameter} uses another archive: {its} with another {settings} in [store]{unless}"
                 );
-                CheckFinding::fail(name, what)
-                    .hint("give the check the same --config, and the same environment")
+                CheckFinding::fail(name, what).to_type(
+                    "give the check the same --config, and the same environment; the server's command is",
+                    shell.psql(&[&format!("show {parameter}")]),
+                )
             }
-            Err(error) => CheckFinding { outcome: Outcome::Note, ..CheckFinding::failed(name, &error) },
+            Err(error) => CheckFinding::failed(name, &error)
+                .noted()
+                .to_type("the server's command is", shell.psql(&[&format!("show {parameter}")])),
         };
         Some((finding, Some(resolved)))
     }
@@ -145,6 +164,7 @@ fn environment_here() -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use crate::archive::StoreOptions;
+    use crate::check::Outcome;
     use crate::error::ErrorKind;
 
     fn options(url: &str) -> ArchiveOptions {
@@ -165,7 +185,7 @@ mod tests {
     fn compared(command: &str) -> Option<(Outcome, String)> {
         let commands = Commands { archive: options("/a"), data: None, resolve };
         let settings = [("archive_command".to_owned(), command.to_owned())].into();
-        let (finding, resolved) = commands.compare(&ARCHIVING, &settings)?;
+        let (finding, resolved) = commands.compare(&ARCHIVING, &settings, &Shell::of_test())?;
         assert_eq!(resolved.is_some(), finding.outcome != Outcome::Note, "{finding:?}");
         Some((finding.outcome, finding.detail))
     }

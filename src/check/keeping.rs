@@ -1,89 +1,31 @@
-//! Checks that the archive keeps up with its server, and that it can recover the cluster.
+//! Checks that the archive can recover the cluster.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{CheckFinding, Outcome};
-use crate::archive::Archive;
-use crate::blocking::blocking;
-use crate::cluster::DataDirectory;
-use crate::status::{ArchiveStatus, Backlog, Unarchived, unarchived};
-use crate::wal::{SystemIdentifier, WalName};
+use super::server::{SEND_ONE, SWITCH};
+use super::shell::Shell;
+use super::{CheckFinding, Open, Outcome};
+use crate::status::ArchiveStatus;
+use crate::wal::SystemIdentifier;
 
 /// Reports on the newest segment.
-pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>) -> CheckFinding {
+pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>, shell: &Shell) -> CheckFinding {
     let name = "newest";
     match known.and_then(ArchiveStatus::newest) {
         Some(newest) => {
             let age = ago(newest.since, Timestamp::now());
             CheckFinding::pass(name, format!("the newest archived segment is {}, {age} old", newest.name))
         }
-        None => CheckFinding::note(name, format!("no segment of system {system} has been archived yet")),
+        None => CheckFinding::note(name, format!("no segment of system {system} has been archived yet"))
+            .to_type(SEND_ONE, shell.psql(&[SWITCH])),
     }
-}
-
-/// Checks that the server's files reach this archive, as the arrival of a requested one proves, and that no file
-/// blocks the others.
-pub(super) async fn backlog(
-    archive: &Archive,
-    system: SystemIdentifier,
-    data: DataDirectory,
-    known: Option<&ArchiveStatus>,
-    arrived: bool,
-) -> CheckFinding {
-    let left = known.map(|known| known.unarchived);
-    let url = archive.url().to_string();
-    blocking(move || match Backlog::of(&data) {
-        Err(error) => CheckFinding::failed("backlog", &error),
-        Ok(backlog) => {
-            let left = left.unwrap_or_else(|| unarchived(&data, system, &[]));
-            let left =
-                left.filter(|left| !arrived && !Backlog::is_marked(&data, WalName::Segment(left.first)));
-            let command = |next| Backlog::command_for(next, &url, data.path());
-            of_backlog(&backlog, left, Timestamp::now(), command)
-        }
-    })
-    .await
-}
-
-/// Reports on waiting files, and on files that should wait but do not.
-fn of_backlog(
-    backlog: &Backlog,
-    left: Option<Unarchived>,
-    now: Timestamp,
-    command: impl Fn(WalName) -> String,
-) -> CheckFinding {
-    let name = "backlog";
-    if let Some((next, since)) = backlog.held_up(now) {
-        let since = to_the_second(since);
-        let what = format!(
-            "files have waited to be archived since {since}; {next} is the next one, and holds up the others"
-        );
-        let hint = format!("to see why, type as the server's user: {}", command(next));
-        return CheckFinding::fail(name, what).hint(hint);
-    }
-    if let Some(left) = left.filter(|left| left.is_overdue(now)) {
-        let (first, since) = (left.first, to_the_second(left.since));
-        let what = format!(
-            "{first} was finished at {since} and is not in this archive, and nothing says that the server will archive it"
-        );
-        return CheckFinding::fail(name, what).hint(
-            "is the archive of archive_command, its --archive, this one? With --pg-url it is tried out",
-        );
-    }
-    CheckFinding::pass(
-        name,
-        match (backlog.files, backlog.oldest.map(|oldest| ago(oldest, now))) {
-            (0, _) | (_, None) => "nothing waits to be archived".to_owned(),
-            (1, Some(ago)) => format!("1 file waits to be archived, for {ago}"),
-            (files, Some(ago)) => format!("{files} files wait to be archived, the oldest for {ago}"),
-        },
-    )
 }
 
 /// Checks for the history file of the server's timeline, for holes left by a failover, and for other servers that
 /// write.
-pub(super) fn timelines(known: &ArchiveStatus) -> CheckFinding {
+pub(super) fn timelines(known: &ArchiveStatus, shell: &Shell) -> CheckFinding {
     let now = Timestamp::now();
+    let is_missing = !known.holes.is_empty() || known.without_history.is_some();
     let holes = known.holes.iter().map(|hole| (!hole.passed, hole.what(), hole.remedy()));
     let others = known.parallel.iter();
     let others = others.map(|other| (other.may_go_on(now), other.what(), other.remedy(now)));
@@ -100,16 +42,22 @@ pub(super) fn timelines(known: &ArchiveStatus) -> CheckFinding {
     let mut hints: Vec<&str> = problems.iter().map(|(_, _, hint)| *hint).collect();
     hints.dedup();
     let outcome = if problems.iter().any(|(urgent, ..)| *urgent) { Outcome::Fail } else { Outcome::Note };
-    CheckFinding { outcome, ..CheckFinding::pass(name, what) }.hint(hints.join("; "))
+    let command = if is_missing {
+        shell.walkeep("backfill", &shell.pgdata_or_directory())
+    } else {
+        shell.walkeep("list", "")
+    };
+    Open(CheckFinding::new(name, outcome, what)).to_type(hints.join("; "), command)
 }
 
 /// Checks that the archive can feed a standby.
-pub(super) fn standby(known: &ArchiveStatus) -> Option<CheckFinding> {
+pub(super) fn standby(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFinding> {
     let (name, standby) = ("standby", known.standby?);
     let wrongs: Vec<(String, &str)> = standby.wrongs().collect();
     Some(if !wrongs.is_empty() {
         let (what, hints): (Vec<String>, Vec<&str>) = wrongs.into_iter().unzip();
-        CheckFinding::fail(name, what.join("; ")).hint(hints.join("; "))
+        CheckFinding::fail(name, what.join("; "))
+            .to_type(format!("{}; what the archive has", hints.join("; ")), shell.walkeep("list", ""))
     } else if standby.archived {
         CheckFinding::pass(name, format!("{}, which it needs next, is in the archive", standby.needs))
     } else {
@@ -122,13 +70,14 @@ pub(super) fn standby(known: &ArchiveStatus) -> Option<CheckFinding> {
 
 /// Checks that there is a base backup, without which WAL recovers nothing. `before` are the findings of all other
 /// checks.
-pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding]) -> CheckFinding {
+pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding], shell: &Shell) -> CheckFinding {
     let name = "backup";
     let alone = before.iter().all(|finding| finding.outcome != Outcome::Fail);
     let hint = format!(
-        "{}pg_basebackup -D DIRECTORY -X none; of one that was taken from a standby, name the directory in backup_dirs, or by --backup-dir",
-        if alone { "this alone is left to do: " } else { "" }
+        "{}of one that was taken from a standby, name the directory in backup_dirs, or by --backup-dir; otherwise take one",
+        if alone { "this alone is left to do; " } else { "" }
     );
+    let command = shell.base_backup();
     let (newest, number) = known.map_or((None, 0), |known| (known.newest_backup.as_ref(), known.backups.0));
     if let Some(newest) = newest {
         let (ended, ago) = (to_the_second(newest.ended), ago(newest.ended, Timestamp::now()));
@@ -137,10 +86,10 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding]) -> 
     }
     if number > 0 {
         let what = format!("of the base backups that are known ({number}), the first segment is missing");
-        return CheckFinding::fail(name, what).hint(hint);
+        return CheckFinding::fail(name, what).to_type(hint, command);
     }
     if known.and_then(ArchiveStatus::newest).is_none() {
-        return CheckFinding::note(name, "no base backup is known yet").hint(hint);
+        return CheckFinding::note(name, "no base backup is known yet").to_type(hint, command);
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
     let unreadable: Vec<String> = unreadable.iter().map(|what| format!("; {what}")).collect();
@@ -149,17 +98,18 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding]) -> 
         name,
         format!("no base backup is known, and WAL alone brings nothing back{unreadable}"),
     )
-    .hint(hint)
+    .to_type(hint, command)
 }
 
 /// Reports what the last verification has found.
-pub(super) fn verified(known: &ArchiveStatus) -> Option<CheckFinding> {
+pub(super) fn verified(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFinding> {
     let name = "verify";
     let report = known.verify.as_ref()?.decisive();
     Some(match known.failed_verification() {
-        Some((what, remedy)) => CheckFinding::fail(name, what).hint(remedy),
+        Some((what, remedy)) => CheckFinding::fail(name, what).to_type(remedy, shell.walkeep("verify", "")),
         None if report.at_work => {
             CheckFinding::note(name, "the first verify is at work, or was ended before it was complete")
+                .to_type("to go on with it", shell.walkeep("verify", ""))
         }
         None => CheckFinding::pass(
             name,
@@ -169,41 +119,21 @@ pub(super) fn verified(known: &ArchiveStatus) -> Option<CheckFinding> {
 }
 
 /// Reports on what could not be read and may be of importance.
-pub(super) fn unreadable(known: &ArchiveStatus) -> impl Iterator<Item = CheckFinding> {
-    known.unreadable.iter().map(|what| CheckFinding::note("unreadable", what.clone()))
+pub(super) fn unreadable(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFinding> {
+    let what = known.unreadable.join("; ");
+    (!what.is_empty()).then(|| {
+        CheckFinding::note("unreadable", what)
+            .to_type("archiving goes on without; what else is wrong", shell.walkeep("verify", "--names-only"))
+    })
 }
 
 /// Returns the time since then in words, never negative.
-fn ago(since: Timestamp, now: Timestamp) -> String {
+pub(super) fn ago(since: Timestamp, now: Timestamp) -> String {
     let age = now.duration_since(since).max(SignedDuration::ZERO);
     format!("{:#}", SignedDuration::from_secs(age.as_secs()))
 }
 
 /// Whole seconds are enough for people.
-fn to_the_second(moment: Timestamp) -> Timestamp {
+pub(super) fn to_the_second(moment: Timestamp) -> Timestamp {
     Timestamp::from_second(moment.as_second()).unwrap_or(moment)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waiting_and_unmarked_files_are_tolerated_for_minutes() {
-        let moment = |seconds| Timestamp::from_second(seconds).unwrap();
-        let first = "000000010000000000000003".parse().unwrap();
-        let left = Some(Unarchived { first, since: moment(1000), segments: 2 });
-        let outcome = |backlog: &Backlog, left, now| {
-            of_backlog(backlog, left, moment(now), |next| format!("try {next}")).outcome
-        };
-        let nothing = Backlog::default();
-        assert_eq!(outcome(&nothing, None, 9000), Outcome::Pass);
-        assert_eq!(outcome(&nothing, left, 1300), Outcome::Pass);
-        assert_eq!(outcome(&nothing, left, 1301), Outcome::Fail);
-        let next = Some(WalName::Segment(first));
-        let waits = Backlog { files: 1, bytes: 1, oldest: Some(moment(1200)), next, ..Backlog::default() };
-        assert_eq!(outcome(&waits, None, 1500), Outcome::Pass);
-        assert_eq!(outcome(&waits, None, 1501), Outcome::Fail);
-        assert_eq!(outcome(&waits, left, 1301), Outcome::Fail);
-    }
 }

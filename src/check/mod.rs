@@ -5,6 +5,7 @@
 
 mod archive;
 mod archiver;
+mod backlog;
 mod command;
 mod destination;
 mod keeping;
@@ -15,9 +16,13 @@ mod policy;
 mod restore;
 mod rights;
 mod server;
+mod shell;
 mod space;
+mod unanswered;
 mod user;
+mod version;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -34,6 +39,7 @@ pub use command::Invocation;
 use destination::Commands;
 pub use destination::{CommandSettings, Resolve};
 pub use policy::{Purpose, policy};
+use shell::Shell;
 
 /// Subjects of the check.
 #[derive(Debug, Clone)]
@@ -56,6 +62,10 @@ pub struct CheckRequest {
     pub own: CommandSettings,
     /// Finds out the settings of a server's command.
     pub resolve: Resolve,
+    /// Configuration file to name in commands; `None` for the usual one.
+    pub config: Option<PathBuf>,
+    /// Number of the user who typed the command.
+    pub typed_by: u32,
 }
 
 /// A finding.
@@ -70,6 +80,9 @@ pub struct CheckFinding {
     /// Hint for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What to type, as the hint ends with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
 }
 
 /// Outcome of a check.
@@ -84,32 +97,60 @@ pub enum Outcome {
     Fail,
 }
 
+/// A finding that is not all well, and lacks what its reader can do.
+#[derive(Debug)]
+struct Open(CheckFinding);
+
+impl Open {
+    /// Says what to type, and what for.
+    fn to_type(self, purpose: impl Display, command: impl Into<String>) -> CheckFinding {
+        let command = command.into();
+        CheckFinding { hint: Some(format!("{purpose}: {command}")), command: Some(command), ..self.0 }
+    }
+
+    /// Says what to do where nothing can be typed.
+    fn advice(self, hint: impl Into<String>) -> CheckFinding {
+        CheckFinding { hint: Some(hint.into()), ..self.0 }
+    }
+
+    /// Turns a failure into a note.
+    fn noted(self) -> Self {
+        Self(CheckFinding { outcome: Outcome::Note, ..self.0 })
+    }
+}
+
 impl CheckFinding {
+    fn new(name: &'static str, outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self { name, outcome, detail: detail.into(), hint: None, command: None }
+    }
+
     fn pass(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Pass, detail: detail.into(), hint: None }
+        Self::new(name, Outcome::Pass, detail)
     }
 
-    fn note(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Note, ..Self::pass(name, detail) }
+    fn note(name: &'static str, detail: impl Into<String>) -> Open {
+        Open(Self::new(name, Outcome::Note, detail))
     }
 
-    fn fail(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Fail, ..Self::pass(name, detail) }
+    fn fail(name: &'static str, detail: impl Into<String>) -> Open {
+        Open(Self::new(name, Outcome::Fail, detail))
     }
 
-    fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
-
-    fn failed(name: &'static str, error: &Error) -> Self {
+    fn failed(name: &'static str, error: &Error) -> Open {
         Self::fail(name, error.report())
     }
 
-    /// Creates a finding from a description or an error.
-    fn of(name: &'static str, found: Result<String, Error>) -> Self {
+    /// Creates the finding of an error of the archive.
+    fn of_archive(name: &'static str, error: &Error, shell: &Shell) -> Self {
+        let (purpose, command) = shell.look(error);
+        Self::failed(name, error).to_type(purpose, command)
+    }
+
+    /// Creates a finding from a description or an error of the archive.
+    fn of(name: &'static str, found: Result<String, Error>, shell: &Shell) -> Self {
         match found {
             Ok(detail) => Self::pass(name, detail),
-            Err(error) => Self::failed(name, &error),
+            Err(error) => Self::of_archive(name, &error, shell),
         }
     }
 }
@@ -117,48 +158,59 @@ impl CheckFinding {
 /// Runs all checks, in an order that suits people.
 pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &TimeLimit) -> Vec<CheckFinding> {
     let mut findings = vec![configuration(request.configuration.as_ref())];
-    let archive = match Archive::open(options).await {
-        Ok(archive) => archive,
-        Err(error) => {
-            findings.push(CheckFinding::failed("archive", &error));
-            return findings;
-        }
-    };
     let (known, server) = (request.data.clone(), request.server.clone());
     let local = blocking(move || {
         let named = known.or_else(|| server?.local_data_directory());
         named.filter(|data| data.system_identifier().is_ok_and(|system| system.is_some()))
     });
     let local = local.await;
-    let users = local.as_ref().and_then(DataDirectory::owner);
+    let user = local.as_ref().and_then(DataDirectory::owner);
+    let shell = Shell {
+        user: user.filter(|user| *user != request.typed_by).map(user::for_sudo),
+        archive: options.url.clone(),
+        config: request.config.clone(),
+        data: local.as_ref().or(request.data.as_ref()).map(|data| data.path().to_owned()),
+        url: request.server.as_ref().map(ToString::to_string),
+    };
+    let archive = match Archive::open(options).await {
+        Ok(archive) => archive,
+        Err(error) => {
+            findings.push(CheckFinding::of_archive("archive", &error, &shell));
+            return findings;
+        }
+    };
     let own = rustix::process::geteuid().as_raw();
-    findings.extend(user::check(own, users));
+    findings.extend(user::check(own, user, &shell));
     let contacted = options.clone();
     if let Ok(Some(contact)) = blocking(move || contacted.contact()).await {
         findings.push(CheckFinding::pass("contact", contact));
     }
-    archive::check(&archive, request.restore_only, limit, &mut findings).await;
+    let of_archive = archive::Subject { archive: &archive, options, shell: &shell };
+    archive::check(of_archive, request.restore_only, limit, &mut findings).await;
     if findings.iter().any(|finding| finding.name == "archive" && finding.outcome != Outcome::Fail) {
-        place::check(&archive, local.clone(), request.restore_only, &mut findings).await;
+        place::check(&archive, local.clone(), request.restore_only, &shell, &mut findings).await;
         if !request.restore_only {
-            links::check(&archive, &mut findings).await;
+            links::check(&archive, &shell, &mut findings).await;
         }
     }
     let commands = Commands { archive: options.clone(), data: local, resolve: request.resolve };
     let data = request.data.clone().filter(|_| request.restore);
     let (spool, looks_ahead) = (request.own.spool.clone(), request.own.looks_ahead);
     let server::Checked { system, is_asked, known, archiving } =
-        server::check(&archive, request, commands, limit, &mut findings).await;
+        server::check(&archive, request, commands, &shell, limit, &mut findings).await;
     let (spool, looks_ahead) =
         archiving.map_or((spool, looks_ahead), |archiving| (archiving.spool, archiving.looks_ahead));
-    let user = users.unwrap_or(own);
-    findings.push(blocking(move || user::look_ahead(&spool, looks_ahead, user)).await);
+    let user = user.unwrap_or(own);
+    findings.push({
+        let shell = shell.clone();
+        blocking(move || user::look_ahead(&spool, looks_ahead, user, &shell)).await
+    });
     if let (Some(data), Some(system)) = (data, system) {
-        findings.push(restore::check(options, &archive, data, system, limit).await);
+        findings.push(restore::check(options, &archive, data, system, &shell, limit).await);
     }
     // Last, because it reports whether anything else remains to do.
     if is_asked {
-        let backup = keeping::backup(known.as_ref(), &findings);
+        let backup = keeping::backup(known.as_ref(), &findings, &shell);
         findings.push(backup);
     }
     findings
@@ -169,21 +221,22 @@ fn configuration(file: Option<&(PathBuf, u32)>) -> CheckFinding {
     let Some((path, mode)) = file else {
         return CheckFinding::pass(name, "no file; flags and environment");
     };
-    let path = path.display();
+    let shown = path.display();
     let regular = mode & 0o170_000 == 0o100_000;
     if !regular {
-        return CheckFinding::pass(name, format!("{path}, which is no regular file"));
+        return CheckFinding::pass(name, format!("{shown}, which is no regular file"));
     }
     if mode & 0o002 != 0 {
-        return CheckFinding::fail(name, format!("everyone can write {path}"))
-            .hint("whoever writes it chooses where the WAL goes: chmod o-w");
+        let command = format!("sudo chmod o-w {}", shell::quoted(&shown.to_string()));
+        return CheckFinding::fail(name, format!("everyone can write {shown}"))
+            .to_type("whoever writes it chooses where the WAL goes", command);
     }
     let readers = match (mode & 0o040 != 0, mode & 0o004 != 0) {
         (_, true) => "everyone can read it, and it holds no secret",
         (true, false) => "its owner and group can read it",
         (false, false) => "its owner alone can read it",
     };
-    CheckFinding::pass(name, format!("{path}; {readers}"))
+    CheckFinding::pass(name, format!("{shown}; {readers}"))
 }
 
 #[cfg(test)]
@@ -221,6 +274,8 @@ mod tests {
             restore_only: false,
             backup_directories: Vec::new(),
             labels: Labels::default(),
+            config: None,
+            typed_by: rustix::process::geteuid().as_raw(),
         };
         let limit = TimeLimit::new(std::time::Instant::now(), std::time::Duration::from_secs(9));
         let found = check(&scene.options(), request(Some((PathBuf::from("/x"), 0o100_666))), &limit).await;

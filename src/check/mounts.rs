@@ -9,7 +9,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{CheckFinding, Outcome};
+use super::shell::quoted;
+use super::{CheckFinding, Open, Outcome};
 
 const NAME: &str = "file_system";
 
@@ -157,11 +158,32 @@ pub(super) fn judge(mount: &Mount, restore_only: bool) -> CheckFinding {
     let title = format!("it is on {}", mount.title());
     let whats: Vec<&str> =
         [title.as_str()].into_iter().chain(concerns.iter().map(|(_, what, _)| what.as_str())).collect();
-    let finding = CheckFinding { outcome, ..CheckFinding::pass(NAME, whats.join("; ")) };
-    match concerns.iter().map(|(.., hint)| *hint).collect::<Vec<_>>().join("; ") {
-        hints if hints.is_empty() => finding,
-        hints => finding.hint(hints),
+    let finding = CheckFinding::new(NAME, outcome, whats.join("; "));
+    let point = quoted(&mount.point.display().to_string());
+    let hints = concerns.iter().map(|(.., hint)| *hint).collect::<Vec<_>>().join("; ");
+    match hints.as_str() {
+        "" => finding,
+        // Of a running system, as after an error of the disk.
+        "mount it rw" => Open(finding).to_type(
+            "the kernel mounts a disk with errors so, and dmesg says it; once that is mended, mount it rw",
+            format!("sudo mount -o remount,rw {point}"),
+        ),
+        hints if hints.contains("mount it") => Open(finding).to_type(
+            format!("{hints}; with the options changed in /etc/fstab"),
+            format!("sudo umount {point} && sudo mount {point}"),
+        ),
+        hints => Open(finding)
+            .to_type(format!("{hints}; what is mounted here"), "df -hT -x tmpfs -x devtmpfs -x overlay"),
     }
+}
+
+/// Reports that the kernel does not say what `directory` is on.
+pub(super) fn unknown(directory: &Path) -> CheckFinding {
+    let what = "which file system the archive is on, and with which options, is not known: /proc/self/mountinfo cannot be read";
+    CheckFinding::note(NAME, what).to_type(
+        "on a machine that shows it, or outside of the container",
+        format!("findmnt -T {}", quoted(&directory.display().to_string())),
+    )
 }
 
 const HIDES: &str = "its cache may hide what other machines have archived";
@@ -288,7 +310,7 @@ mod tests {
             let finding = judge(&of(kind, options), false);
             assert_eq!(finding.outcome, outcome, "{kind} {options}: {finding:?}");
             assert!(finding.detail.contains(word), "{kind} {options}: {finding:?}");
-            assert_eq!(finding.hint.is_none(), outcome == Pass, "{finding:?}");
+            assert_eq!(finding.command.is_none(), outcome == Pass, "{finding:?}");
         }
         assert_eq!(judge(&of("ext4", "ro"), true).outcome, Pass, "reading needs no more");
         let two = judge(&of("nfs4", "ro,soft"), false);

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::shell::{Shell, quoted};
 use super::{CheckFinding, Outcome, mounts, space};
 use crate::archive::{Abilities, Archive, Way};
 use crate::blocking::blocking;
@@ -23,17 +24,22 @@ pub(super) async fn check(
     archive: &Archive,
     data: Option<DataDirectory>,
     restore_only: bool,
+    shell: &Shell,
     findings: &mut Vec<CheckFinding>,
 ) {
     let size = data.as_ref().and_then(DataDirectory::segment_size).unwrap_or(SegmentSize::DEFAULT);
     if let Some(root) = archive.directory().map(Path::to_owned) {
         let looked = blocking({
-            let data = data.clone();
+            let (data, prune) = (data.clone(), shell.walkeep("prune", "--keep-days 14 --dry-run"));
             move || {
-                let system = mounts::mount_of(&root).map(|mount| mounts::judge(&mount, restore_only));
+                let system = Some(match mounts::mount_of(&root) {
+                    Some(mount) => mounts::judge(&mount, restore_only),
+                    None => mounts::unknown(&root),
+                });
                 let servers = data.and_then(|data| look(&root, data.path()));
                 let place = servers.map(|servers| place(&root, &servers));
-                let space = (!restore_only).then(|| space::check("space", "archived files", &root, size));
+                let space =
+                    (!restore_only).then(|| space::check("space", "archived files", &root, size, &prune));
                 [system, place, space].into_iter().flatten().collect::<Vec<_>>()
             }
         });
@@ -42,16 +48,16 @@ pub(super) async fn check(
         let is_said = findings.iter().any(|found| found.name == "create" && found.outcome == Outcome::Fail);
         let abilities = if restore_only { None } else { archive.abilities().await };
         findings.extend(match abilities {
-            Some(Ok(abilities)) => Some(publishing(abilities)),
-            Some(Err(error)) if !is_said => Some(CheckFinding::failed("publish", &error)),
+            Some(Ok(abilities)) => Some(publishing(abilities, archive.directory())),
+            Some(Err(error)) if !is_said => Some(CheckFinding::of_archive("publish", &error, shell)),
             Some(Err(_)) | None => None,
         });
     }
     if let Some(data) = data {
         let wal = data.path().join("pg_wal");
-        findings.push(
-            blocking(move || space::check("wal_space", "WAL that waits to be archived", &wal, size)).await,
-        );
+        let usage = shell.usage(data.path());
+        let what = "WAL that waits to be archived";
+        findings.push(blocking(move || space::check("wal_space", what, &wal, size, &usage)).await);
     }
 }
 
@@ -64,26 +70,33 @@ fn look(root: &Path, data: &Path) -> Option<Servers> {
     Some(Servers { data, wal, shares_device })
 }
 
+/// Lists the places to which an archive could go.
+const DISKS: &str = "df -hT -x tmpfs -x devtmpfs -x overlay";
+
 fn place(root: &Path, servers: &Servers) -> CheckFinding {
     let name = "place";
     let Servers { data, wal, shares_device } = servers;
     if let Some(inside) = [wal, data].into_iter().find(|directory| root.starts_with(directory)) {
         let (root, inside) = (root.display(), inside.display());
         let what = format!("the archive {root} is inside the server's own directory {inside}");
-        return CheckFinding::fail(name, what).hint(
-            "whatever destroys or replaces that directory takes the archive with it; put it on another disk or machine",
+        return CheckFinding::fail(name, what).to_type(
+            "whatever destroys or replaces that directory takes the archive with it; put it on another disk or machine; what is \
+             mounted here",
+            DISKS,
         );
     }
     if *shares_device {
         let what = "the archive is on the same file system as the server's data";
-        return CheckFinding::note(name, what).hint(
-            "one broken disk takes both, and a full archive stops the server; put it on another disk or machine",
+        return CheckFinding::note(name, what).to_type(
+            "one broken disk takes both, and a full archive stops the server; put it on another disk or machine; what is mounted \
+             here",
+            DISKS,
         );
     }
     CheckFinding::pass(name, "the archive is on another file system than the server's data")
 }
 
-fn publishing(abilities: Abilities) -> CheckFinding {
+fn publishing(abilities: Abilities, root: Option<&Path>) -> CheckFinding {
     let name = "publish";
     let way = match abilities.way {
         Some(Way::Link) => "by a hard link",
@@ -91,15 +104,20 @@ fn publishing(abilities: Abilities) -> CheckFinding {
         None => {
             let what = "the file system has neither hard links nor a rename that never replaces a file";
             return CheckFinding::fail(name, what)
-                .hint("keep the archive on a local disk or NFS, or give the URL of an object store");
+                .to_type(
+                    "keep the archive on a local disk or NFS, or give the URL of an object store; what is mounted here",
+                    DISKS,
+                );
         }
     };
     let what = format!("a file gets its name in one step, {way}");
     if abilities.flushes_directories {
         CheckFinding::pass(name, what)
     } else {
-        CheckFinding::note(name, format!("{what}; the file system cannot flush a directory")).hint(
-            "PostgreSQL accepts that, too; whether a name survives a power cut is up to the file system",
+        let root = root.unwrap_or(Path::new(".")).display().to_string();
+        CheckFinding::note(name, format!("{what}; the file system cannot flush a directory")).to_type(
+            "PostgreSQL accepts that, too; whether a name survives a power cut is up to the file system; which one it is",
+            format!("findmnt -T {}", quoted(&root)),
         )
     }
 }
@@ -148,7 +166,7 @@ mod tests {
             (Some(Way::Rename), false, Outcome::Note, "cannot flush"),
             (None, true, Outcome::Fail, "neither hard links"),
         ] {
-            let finding = publishing(Abilities { way, flushes_directories });
+            let finding = publishing(Abilities { way, flushes_directories }, None);
             assert_eq!(finding.outcome, outcome, "{finding:?}");
             assert!(finding.detail.contains(word), "{finding:?}");
         }

@@ -54,6 +54,9 @@ fn of_s3(place: &StorePlace, purpose: Purpose) -> String {
         Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
         _ => "aws",
     };
+    if is_directory_bucket(&place.bucket) {
+        return of_s3_express(place, partition, purpose);
+    }
     let bucket = format!("arn:{partition}:s3:::{}", place.bucket);
     let below = if place.prefix.is_empty() { bucket.clone() } else { format!("{bucket}/{}", place.prefix) };
     let mut files = vec!["s3:GetObject"];
@@ -68,15 +71,45 @@ fn of_s3(place: &StorePlace, purpose: Purpose) -> String {
     if purpose.reports() {
         statements.push(allow("WalkeepReports", &["s3:PutObject"], &format!("{below}/*/reports/*")));
     }
-    if let Some(key) = &place.encryption_key {
-        let actions: &[&str] = match purpose {
-            Purpose::Restore => &["kms:Decrypt"],
-            _ => &["kms:Decrypt", "kms:GenerateDataKey"],
-        };
-        statements.push(allow("WalkeepKey", actions, key));
-    }
+    statements.extend(of_key(place, purpose));
     let policy = json!({"Version": "2012-10-17", "Statement": statements});
     format!("{policy:#}\n")
+}
+
+/// Returns the statement about the key that encrypts the bucket's files.
+fn of_key(place: &StorePlace, purpose: Purpose) -> Option<Value> {
+    let actions: &[&str] = match purpose {
+        Purpose::Restore => &["kms:Decrypt"],
+        _ => &["kms:Decrypt", "kms:GenerateDataKey"],
+    };
+    let key = place.encryption_key.as_ref()?;
+    Some(json!({"Sid": "WalkeepKey", "Effect": "Allow", "Action": actions, "Resource": key}))
+}
+
+/// Returns `true` for the name of a directory bucket, which S3 Express has.
+fn is_directory_bucket(bucket: &str) -> bool {
+    bucket.ends_with("--x-s3")
+}
+
+/// Returns the policy for S3 Express, which knows no rights but that to a session, of a whole bucket: one that reads, or one that may
+/// do everything. A client that asks for no mode gets the most that it is allowed ("Authorizing Zonal endpoint API operations with
+/// CreateSession").
+fn of_s3_express(place: &StorePlace, partition: &str, purpose: Purpose) -> String {
+    let region = place.region.as_deref().unwrap_or("*");
+    let mut session = json!({
+        "Sid": "WalkeepSession",
+        "Effect": "Allow",
+        "Action": ["s3express:CreateSession"],
+        "Resource": format!("arn:{partition}:s3express:{region}:*:bucket/{}", place.bucket),
+    });
+    if purpose == Purpose::Restore
+        && let Some(fields) = session.as_object_mut()
+    {
+        let only = json!({"StringEquals": {"s3express:SessionMode": "ReadOnly"}});
+        fields.insert("Condition".to_owned(), only);
+    }
+    let statements: Vec<Value> = std::iter::once(session).chain(of_key(place, purpose)).collect();
+    format!("{:#}\n", json!({"Version": "2012-10-17", "Statement": statements}))
 }
 
 fn of_google(place: &StorePlace, purpose: Purpose) -> String {
@@ -138,10 +171,17 @@ fn of_directory(path: &Path, purpose: Purpose) -> String {
     let path = path.display().to_string();
     let quoted = shlex::try_quote(&path).unwrap_or_default();
     match purpose {
+        // An access list that directories hand down goes before the umask. "Others" are shut out in it, because the umask no longer is.
         Purpose::Restore => format!(
-            "# {path} is a directory, which has no policy. Whoever restores must be able to read it and all below it.\n\
-             # The directories and files belong to the user that archives. A group can be let in:\n\
-             chgrp -R GROUP {quoted}\nchmod -R g+rX {quoted}\n"
+            "# {path} is a directory, which has no policy. Whoever restores must be able to read it and all below it, and also\n\
+             # what is archived later: its files get the server's umask, so that most often their owner alone can read them.\n\
+             # An access list lets a group in, today and later:\n\
+             setfacl -R -m g:GROUP:rX,d:g:GROUP:rX,d:o::- {quoted}\n\
+             # Where there are no such lists, as on NFS 4: a server whose data directory its group may read (initdb -g, from version 11 on)\n\
+             # lets its group read what it archives. Of such a server:\n\
+             # chgrp -R GROUP {quoted}\n\
+             # chmod -R g+rX {quoted}\n\
+             # find {quoted} -type d -exec chmod g+s {{}} +\n"
         ),
         _ => format!(
             "# {path} is a directory, which has no policy. One user owns it and all below it: the one that runs the server,\n\
@@ -217,6 +257,28 @@ mod tests {
     }
 
     #[test]
+    fn s3_express_knows_sessions_only_and_one_that_reads_for_restores() {
+        let express = StorePlace {
+            bucket: "wal--usw2-az1--x-s3".to_owned(),
+            region: Some("us-west-2".to_owned()),
+            encryption_key: Some("arn:aws:kms:us-west-2:1:key/2".to_owned()),
+            ..place(Provider::S3, "main")
+        };
+        for purpose in [Purpose::Archive, Purpose::Restore, Purpose::Prune, Purpose::Verify] {
+            let granted = statements(&express, purpose);
+            let arn = "arn:aws:s3express:us-west-2:*:bucket/wal--usw2-az1--x-s3";
+            assert_eq!(
+                granted[0],
+                (vec!["s3express:CreateSession".to_owned()], arn.to_owned()),
+                "{purpose:?}"
+            );
+            assert!(granted[1].0.contains(&"kms:Decrypt".to_owned()), "{purpose:?}");
+            let reads_only = of_s3(&express, purpose).contains("\"s3express:SessionMode\": \"ReadOnly\"");
+            assert_eq!(reads_only, purpose == Purpose::Restore, "{purpose:?}");
+        }
+    }
+
+    #[test]
     fn google_and_azure_are_told_by_commands() {
         let google = |purpose| of_google(&place(Provider::Google, "main"), purpose);
         assert!(
@@ -244,6 +306,6 @@ mod tests {
     fn a_directory_has_an_owner_instead() {
         let text = |purpose| of_directory(Path::new("/mnt/my archive"), purpose);
         assert!(text(Purpose::Archive).contains("chown -R postgres: '/mnt/my archive'"));
-        assert!(text(Purpose::Restore).contains("chmod -R g+rX '/mnt/my archive'"));
+        assert!(text(Purpose::Restore).contains("d:g:GROUP:rX,d:o::- '/mnt/my archive'"));
     }
 }

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 use super::CheckFinding;
+use super::shell::Shell;
 use crate::archive::{Archive, ArchiveOptions, TextFiles};
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
@@ -43,11 +44,12 @@ pub(super) async fn check(
     archive: &Archive,
     data: DataDirectory,
     system: SystemIdentifier,
+    shell: &Shell,
     limit: &TimeLimit,
 ) -> CheckFinding {
-    match try_out(options, archive, data, system, limit).await {
+    match try_out(options, archive, data, system, shell, limit).await {
         Ok(finding) => finding,
-        Err(error) => CheckFinding::failed(NAME, &error),
+        Err(error) => CheckFinding::failed(NAME, &error).to_type("to try it again", shell.check_restore()),
     }
 }
 
@@ -56,10 +58,12 @@ async fn try_out(
     archive: &Archive,
     data: DataDirectory,
     system: SystemIdentifier,
+    shell: &Shell,
     limit: &TimeLimit,
 ) -> Result<CheckFinding, Error> {
     let fail = |detail: String| {
-        Ok(CheckFinding::fail(NAME, detail).hint("set restore_command = 'walkeep-restore %f %p'"))
+        let command = shell.alter("restore_command", &shell.restore_command());
+        Ok(CheckFinding::fail(NAME, detail).to_type("from version 14 on no restart is needed", command))
     };
     let asked = data.clone();
     let Some(command) = blocking(move || asked.restore_command()).await? else {
@@ -72,10 +76,11 @@ async fn try_out(
     }
     let (name, archived) = file_to_ask_for(options, archive, system, limit).await?;
     let started = Instant::now();
-    let running = blocking(move || Running::start(&data, &command, name)).await?;
+    let started_command = command.clone();
+    let running = blocking(move || Running::start(&data, &started_command, name)).await?;
     let tried = running.end(limit).await?;
     let took = started.elapsed().as_millis();
-    Ok(judge(name, archived, &tried, took))
+    Ok(judge(name, archived, &tried, took, &shell.restore(&command, name)))
 }
 
 /// Returns the newest history file in the archive with its digest or, without one, the name of the next one.
@@ -205,11 +210,11 @@ fn filled_in(command: &str, name: WalName, target: &Path) -> String {
 }
 
 /// Interprets the result as the server would.
-fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128) -> CheckFinding {
+fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128, command: &str) -> CheckFinding {
     let Tried { status, brought, said } = tried;
     let says = if said.is_empty() { String::new() } else { format!("; it says: {said}") };
-    let hint = "a standby that is promoted, and a recovery, depend on it";
-    let fail = |what: String| CheckFinding::fail(NAME, format!("{what}{says}")).hint(hint);
+    let hint = "a standby that is promoted, and a recovery, depend on it; to see it here";
+    let fail = |what: String| CheckFinding::fail(NAME, format!("{what}{says}")).to_type(hint, command);
     let Some(status) = status else {
         return fail(format!("restore_command is still at work on {name} after {took} ms"));
     };
@@ -220,7 +225,7 @@ fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128) -> 
             if said.is_empty() {
                 CheckFinding::pass(NAME, what)
             } else {
-                CheckFinding::note(NAME, format!("{what}{says}"))
+                CheckFinding::note(NAME, format!("{what}{says}")).to_type("to see it here", command)
             }
         }
         (Some(_), 0) => {
@@ -259,7 +264,7 @@ mod tests {
             let status = status
                 .map(|status| ExitStatus::from_raw(if status > 255 { status - 256 } else { status << 8 }));
             let tried = Tried { status, brought, said: said.to_owned() };
-            judge("00000002.history".parse().unwrap(), archived, &tried, 7).outcome
+            judge("00000002.history".parse().unwrap(), archived, &tried, 7, "walkeep-restore").outcome
         };
         let by_signal = 256 + 9;
         for (archived, status, brought, said, expected) in [

@@ -1,7 +1,8 @@
 //! What may be done in the archive, tried out on a file of the check's own.
 
+use super::CheckFinding;
 use super::archive::conditional;
-use super::{CheckFinding, Outcome};
+use super::shell::Shell;
 use crate::archive::{Archive, Probe};
 use crate::call::{retry, warning};
 use crate::error::{Error, ErrorKind};
@@ -11,38 +12,58 @@ use crate::limit::TimeLimit;
 pub(super) async fn create_and_delete(
     archive: &Archive,
     patience: &TimeLimit,
+    shell: &Shell,
     findings: &mut Vec<CheckFinding>,
 ) {
     let probe = archive.probe();
-    if let Err(error) = tried(patience, async || probe.create().await).await {
-        findings.push(CheckFinding::failed("create", &error));
-        return;
-    }
-    findings.push(CheckFinding::pass("create", "a file can be created"));
-    findings.push(CheckFinding::of("read", read(&probe, patience).await));
+    findings.push(match tried(patience, async || probe.create().await).await {
+        Ok(true) => CheckFinding::pass("create", "a file can be created"),
+        Ok(false) => {
+            let what = format!(
+                "{} is there from before and may not be replaced, so that nobody can tell whether files can be created",
+                probe.name()
+            );
+            CheckFinding::note("create", what)
+                .to_type("a segment that the server ends shows it", shell.check_with_server())
+        }
+        Err(error) => {
+            findings.push(CheckFinding::of_archive("create", &error, shell));
+            return;
+        }
+    });
+    findings.push(CheckFinding::of("read", read(&probe, patience).await, shell));
     findings.push(match is_listed(&probe, patience).await {
         Ok(true) => CheckFinding::pass("list", "a file is listed"),
-        Ok(false) => CheckFinding::fail("list", "a file that was just created is not listed"),
-        Err(error) => CheckFinding::failed("list", &error),
+        Ok(false) => CheckFinding::fail("list", "a file that was just created is not listed").to_type(
+            "a store that lists late cannot tell what is absent; try again",
+            shell.walkeep("check", ""),
+        ),
+        Err(error) => CheckFinding::of_archive("list", &error, shell),
     });
     findings.push(match tried(patience, async || probe.create_again().await).await {
         Ok(conditions) => conditional(conditions, archive.conditional_put()),
-        Err(error) => CheckFinding::failed("conditional", &error),
+        Err(error) => CheckFinding::of_archive("conditional", &error, shell),
     });
     // Whatever else has failed. Archiving and restoring need no deletion, and some archives forbid it on purpose.
     findings.push(match tried(patience, async || probe.remove().await).await {
         Ok(()) => CheckFinding::pass("delete", "a file can be deleted"),
-        Err(error) => {
-            CheckFinding { outcome: Outcome::Note, ..CheckFinding::failed("delete", &error) }.hint(format!(
-                "nothing can be pruned, which may be intended; {} stays in the archive, and is used again",
+        Err(error) => CheckFinding::failed("delete", &error).noted().to_type(
+            format!(
+                "nothing can be pruned, which may be intended; {} stays in the archive, and is used again; the rights of a prune",
                 probe.name()
-            ))
-        }
+            ),
+            shell.walkeep("check", "--print-policy prune"),
+        ),
     });
 }
 
 /// Reads, and changes nothing.
-pub(super) async fn read_only(archive: &Archive, patience: &TimeLimit, findings: &mut Vec<CheckFinding>) {
+pub(super) async fn read_only(
+    archive: &Archive,
+    patience: &TimeLimit,
+    shell: &Shell,
+    findings: &mut Vec<CheckFinding>,
+) {
     let probe = archive.probe();
     findings.push(match tried(patience, async || probe.read().await).await {
         Ok(()) => CheckFinding::pass("read", "a file can be read"),
@@ -50,12 +71,14 @@ pub(super) async fn read_only(archive: &Archive, patience: &TimeLimit, findings:
         Err(error) if error.kind() == ErrorKind::Absent => {
             CheckFinding::pass("read", "a file can be asked for")
         }
-        Err(error) => CheckFinding::failed("read", &error),
+        Err(error) => CheckFinding::of_archive("read", &error, shell),
     });
-    findings.push(CheckFinding::note(
-        "untried",
-        "whether files can be created, are never replaced and can be deleted was not tried, because of --restore-only",
-    ));
+    findings.push(untried(shell));
+}
+
+fn untried(shell: &Shell) -> CheckFinding {
+    let what = "whether files can be created, are never replaced and can be deleted was not tried, because of --restore-only";
+    CheckFinding::note("untried", what).to_type("on the host that archives", shell.walkeep("check", ""))
 }
 
 async fn read(probe: &Probe<'_>, patience: &TimeLimit) -> Result<String, Error> {

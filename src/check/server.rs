@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::destination::{ARCHIVING, CommandSettings, Commands, RESTORING};
-use super::{CheckFinding, CheckRequest, Outcome, archiver, keeping};
+use super::shell::Shell;
+use super::{CheckFinding, CheckRequest, Outcome, archiver, backlog, keeping, unanswered, version};
 use crate::archive::{Archive, some_of};
 use crate::blocking::blocking;
 use crate::catalog::Reading;
@@ -34,24 +35,32 @@ pub(super) async fn check(
     archive: &Archive,
     request: CheckRequest,
     commands: Commands,
+    shell: &Shell,
     limit: &TimeLimit,
     findings: &mut Vec<CheckFinding>,
 ) -> Checked {
     let mut checked = Checked::default();
     let CheckRequest { data, server, backup_directories, labels, .. } = request;
     let facts = blocking({
-        let (data, server) = (data.clone(), server.clone());
-        move || facts(data.as_ref(), server.as_ref(), &commands)
+        let (data, shell) = (data.clone(), shell.clone());
+        move || facts(data.as_ref(), server, &commands, &shell)
     });
-    match facts.await {
+    let Facts { server, findings: found, system, archiving, command } = facts.await;
+    findings.extend(found);
+    match system {
         None => {}
         Some(Err(error)) => {
-            findings.push(CheckFinding::failed("system", &error));
+            findings.push(CheckFinding::failed("system", &error).to_type(
+                "a running server says which directory is its own",
+                shell.psql(&["show data_directory", "select system_identifier from pg_control_system()"]),
+            ));
             return checked;
         }
-        Some(Ok((system, settings, archiving))) => {
-            findings.push(known_system(archive, system).await);
-            findings.extend(settings);
+        Some(Ok(system)) => {
+            // Before the settings, as people ask.
+            let at = findings.iter().position(|finding| finding.name == "archive_mode");
+            let known = known_system(archive, system, shell).await;
+            findings.insert(at.unwrap_or(findings.len()), known);
             checked = Checked { system: Some(system), archiving, ..checked };
         }
     }
@@ -70,66 +79,84 @@ pub(super) async fn check(
     let known = match ask_if_any(archive, whose, beside, reading).await {
         Ok(known) => known,
         Err(error) => {
-            findings.push(CheckFinding::failed("newest", &error));
+            findings.push(CheckFinding::of_archive("newest", &error, shell));
             return checked;
         }
     };
-    findings.push(keeping::newest(whose, known.as_ref()));
+    findings.push(keeping::newest(whose, known.as_ref(), shell));
     let mut arrived = false;
     if let (Some(server), Some(system)) = (server, system) {
-        let switch = switch(archive, server.clone(), system, limit).await;
+        let switch = switch(archive, server.clone(), system, shell, limit).await;
         arrived = switch.outcome == Outcome::Pass;
         findings.push(switch);
-        findings.push(archiver::check(server, limit).await);
+        findings.push(archiver::check(server, command.as_deref(), shell, limit).await);
     }
     if let Some(data) = data {
-        findings.push(keeping::backlog(archive, whose, data, known.as_ref(), arrived).await);
+        let of_archive = backlog::Beside { known: known.as_ref(), arrived, command: command.as_deref() };
+        findings.push(backlog::check(archive, whose, data, of_archive, shell).await);
     }
-    findings.extend(known.as_ref().map(keeping::timelines));
-    findings.extend(known.as_ref().and_then(keeping::standby));
-    findings.extend(known.as_ref().and_then(keeping::verified));
-    findings.extend(known.iter().flat_map(keeping::unreadable));
+    findings.extend(known.as_ref().map(|known| keeping::timelines(known, shell)));
+    findings.extend(known.as_ref().and_then(|known| keeping::standby(known, shell)));
+    findings.extend(known.as_ref().and_then(|known| keeping::verified(known, shell)));
+    findings.extend(known.as_ref().and_then(|known| keeping::unreadable(known, shell)));
     Checked { is_asked: true, known, ..checked }
 }
 
-/// System identifier, findings about the settings, and the settings of `archive_command`.
-type ServerFindings = (SystemIdentifier, Vec<CheckFinding>, Option<CommandSettings>);
+/// What the server, or else its files, tell.
+#[derive(Default)]
+struct Facts {
+    /// The server, if it answers.
+    server: Option<Server>,
+    findings: Vec<CheckFinding>,
+    /// The cluster; `None` if none was given.
+    system: Option<Result<SystemIdentifier, Error>>,
+    /// Settings of `archive_command`, if they can be told.
+    archiving: Option<CommandSettings>,
+    /// Text of `archive_command`.
+    command: Option<String>,
+}
 
-/// Determines the cluster and its archiving settings, from the running server or else from its files.
-fn facts(
-    data: Option<&DataDirectory>,
-    server: Option<&Server>,
-    commands: &Commands,
-) -> Option<Result<ServerFindings, Error>> {
+/// Determines the cluster and its archiving settings, from the running server or else from its files. A server that does not
+/// answer is one finding, and the files tell the rest.
+fn facts(data: Option<&DataDirectory>, server: Option<Server>, commands: &Commands, shell: &Shell) -> Facts {
+    let mut facts = Facts::default();
+    let mut of_server = None;
+    match server.map(|server| (server.system_identifier(), server)) {
+        Some((Ok(system), server)) => {
+            of_server = Some(system);
+            facts.server = Some(server);
+        }
+        Some((Err(error), _)) => facts.findings.push(unanswered::finding(&error, data, shell)),
+        None => {}
+    }
+    facts.findings.extend(data.and_then(|data| version::check(data, shell)));
     let of_data = data.map(|data| {
         data.system_identifier()?.ok_or_else(|| {
-            Error::new(ErrorKind::Configuration, "what was given as --pgdata is no data directory")
+            let what = format!("{}, given as --pgdata, is no data directory", data.path().display());
+            Error::new(ErrorKind::Configuration, what)
         })
     });
-    let of_server = server.map(Server::system_identifier);
     let system = match (of_data, of_server) {
-        (None, None) => return None,
-        (Some(Ok(data)), Some(Ok(server))) if data != server => {
+        (None, None) => return facts,
+        (Some(Ok(data)), Some(server)) if data != server => {
             let what = format!("the data directory is of system {data}, the server of {server}");
             Err(Error::new(ErrorKind::Configuration, what).hint("give those of the same cluster"))
         }
-        (_, Some(system)) | (Some(system), None) => system,
+        (_, Some(system)) => Ok(system),
+        (Some(system), None) => system,
     };
-    Some(system.map(|system| {
-        let (findings, archiving) = settings(data, server, commands);
-        (system, findings, archiving)
-    }))
+    if system.is_ok() {
+        settings(data, commands, shell, &mut facts);
+    }
+    facts.system = Some(system);
+    facts
 }
 
-/// Returns the findings about the settings.
-fn settings(
-    data: Option<&DataDirectory>,
-    server: Option<&Server>,
-    commands: &Commands,
-) -> (Vec<CheckFinding>, Option<CommandSettings>) {
-    let found = match (server, data) {
+/// Adds what the settings tell.
+fn settings(data: Option<&DataDirectory>, commands: &Commands, shell: &Shell, facts: &mut Facts) {
+    let found = match (&facts.server, data) {
         (Some(server), _) => server.settings().and_then(|settings| Ok((settings, server.is_in_recovery()?))),
-        (None, Some(data)) if !data.has_settings() => return (vec![elsewhere(data)], None),
+        (None, Some(data)) if !data.has_settings() => return facts.findings.push(elsewhere(data, shell)),
         (None, Some(data)) => {
             data.server_settings().map(|settings| (settings, data.recovery_mode() == RecoveryMode::Standby))
         }
@@ -137,25 +164,33 @@ fn settings(
     };
     match found {
         Ok((settings, standby)) => {
-            let mut findings = archiving(&settings, standby, ARCHIVING.walkeeps(&settings).is_some());
-            let (destination, archiving) = commands.compare(&ARCHIVING, &settings).unzip();
-            findings.extend(destination);
-            findings.extend(commands.compare(&RESTORING, &settings).map(|(source, _)| source));
-            (findings, archiving.flatten())
+            let by_walkeep = ARCHIVING.walkeeps(&settings).is_some();
+            facts.findings.extend(archiving(&settings, standby, by_walkeep, shell));
+            let (destination, archiving) = commands.compare(&ARCHIVING, &settings, shell).unzip();
+            facts.findings.extend(destination);
+            facts.findings.extend(commands.compare(&RESTORING, &settings, shell).map(|(source, _)| source));
+            facts.archiving = archiving.flatten();
+            facts.command = settings.get("archive_command").filter(|_| by_walkeep).cloned();
         }
-        Err(error) => (vec![CheckFinding::failed("archive_mode", &error)], None),
+        Err(error) => facts.findings.push(CheckFinding::failed("archive_mode", &error).to_type(
+            "a running server says what is wrong in its files",
+            shell.psql(&[
+                "select sourcefile, sourceline, error from pg_file_settings where error is not null",
+            ]),
+        )),
     }
 }
 
 /// Reports that the settings are in another directory, such as below `/etc`.
-fn elsewhere(data: &DataDirectory) -> CheckFinding {
+fn elsewhere(data: &DataDirectory, shell: &Shell) -> CheckFinding {
     let data = data.path().display();
     let what =
         format!("unknown: there is no postgresql.conf in {data}, as on Debian, which keeps it below /etc");
-    CheckFinding::note("archive_mode", what).hint("give --pg-url, and the running server is asked")
+    CheckFinding::note("archive_mode", what)
+        .to_type("give --pg-url, and the running server is asked", shell.check_with_server())
 }
 
-async fn known_system(archive: &Archive, system: SystemIdentifier) -> CheckFinding {
+async fn known_system(archive: &Archive, system: SystemIdentifier, shell: &Shell) -> CheckFinding {
     let (name, names) = ("system", archive.names());
     let shown = names.shown(system);
     match archive.systems().await {
@@ -164,44 +199,57 @@ async fn known_system(archive: &Archive, system: SystemIdentifier) -> CheckFindi
         }
         Ok(others) => {
             let what = format!("the archive holds no WAL of system {shown} yet");
-            if others.is_empty() {
-                CheckFinding::note(name, what)
-            } else {
-                CheckFinding::note(name, format!("{what}, but of {}", some_of(&others, names)))
-                    .hint("is it this cluster's archive?")
+            match others.first() {
+                None => CheckFinding::note(name, what).to_type(SEND_ONE, shell.psql(&[SWITCH])),
+                Some(other) => {
+                    CheckFinding::note(name, format!("{what}, but of {}", some_of(&others, names))).to_type(
+                        "is it this cluster's archive? What the other one is",
+                        shell.walkeep("list", &format!("--system-identifier {other}")),
+                    )
+                }
             }
         }
-        Err(error) => CheckFinding::failed(name, &error),
+        Err(error) => CheckFinding::of_archive(name, &error, shell),
     }
 }
 
+/// Makes the server archive something.
+pub(super) const SWITCH: &str = "select pg_switch_wal()";
+
+/// What [`SWITCH`] is for.
+pub(super) const SEND_ONE: &str = "to have the server end a segment and archive it";
+
 /// Checks the settings for archiving. A standby need not archive unless it is to be promoted. `by_walkeep` says whether
 /// `archive_command` calls walkeep.
-fn archiving(settings: &ServerSettings, standby: bool, by_walkeep: bool) -> Vec<CheckFinding> {
+fn archiving(settings: &ServerSettings, standby: bool, by_walkeep: bool, shell: &Shell) -> Vec<CheckFinding> {
     let setting = |name: &str| settings.get(name).map_or("", String::as_str);
     let (mode, command) = (setting("archive_mode"), setting("archive_command"));
     let library = setting("archive_library");
     let on = ["on", "always", "true", "yes", "1"].contains(&mode.to_ascii_lowercase().as_str());
     if standby && !on {
         let what = "archive_mode is off: a standby archives nothing, nor will this one once it is promoted";
-        let hint = "set archive_mode = on, and restart it, if it may ever be promoted";
-        return vec![CheckFinding::note("archive_mode", what).hint(hint)];
+        // A standby cannot change its own settings while it is in recovery, but its file.
+        let hint = "if it may ever be promoted, write in its postgresql.conf, and restart it";
+        return vec![CheckFinding::note("archive_mode", what).to_type(hint, "archive_mode = on")];
     }
     let mode = if on {
         CheckFinding::pass("archive_mode", format!("archive_mode is {mode}"))
     } else {
-        CheckFinding::fail("archive_mode", "archive_mode is off: the server archives nothing")
-            .hint("set archive_mode = on, and restart the server")
+        CheckFinding::fail("archive_mode", "archive_mode is off: the server archives nothing").to_type(
+            "turn it on, and restart the server",
+            shell.psql(&["alter system set archive_mode = on"]),
+        )
     };
     let fail = |detail: String| {
-        CheckFinding::fail("archive_command", detail).hint("set archive_command = 'walkeep-archive %p'")
+        CheckFinding::fail("archive_command", detail)
+            .to_type("set it", shell.alter("archive_command", &shell.archive_command()))
     };
     let command = if !library.is_empty() {
         CheckFinding::fail(
             "archive_command",
             format!("archive_library is {library}, which the server uses instead"),
         )
-        .hint("set archive_library = ''")
+        .to_type("unset it", shell.alter("archive_library", ""))
     } else if command.is_empty() || command == "(disabled)" {
         fail("archive_command is empty: WAL piles up in pg_wal".to_owned())
     } else if !by_walkeep {
@@ -219,6 +267,7 @@ async fn switch(
     archive: &Archive,
     server: Server,
     system: SystemIdentifier,
+    shell: &Shell,
     limit: &TimeLimit,
 ) -> CheckFinding {
     let name = "switch";
@@ -228,9 +277,18 @@ async fn switch(
     let segment = match switched.await {
         Ok(Some(segment)) => segment,
         Ok(None) => {
-            return CheckFinding::note(name, "the server is in recovery: it ends no segments of its own");
+            return CheckFinding::note(name, "the server is in recovery: it ends no segments of its own")
+                .to_type(
+                    "check its primary, which it names",
+                    shell.psql(&["select conninfo from pg_stat_wal_receiver"]),
+                );
         }
-        Err(error) => return CheckFinding::failed(name, &error),
+        Err(error) => {
+            return CheckFinding::failed(name, &error).to_type(
+                "the check does that",
+                shell.psql(&["select pg_create_restore_point('x')", SWITCH]),
+            );
+        }
     };
     let started = Instant::now();
     match wait_for(archive, system, segment, limit).await {
@@ -247,9 +305,9 @@ async fn switch(
                 format!("; its last failure was {file} at {at}")
             });
             CheckFinding::fail(name, format!("the server has not archived {segment}{failure}"))
-                .hint("its log says why; is its archive this one?")
+                .to_type("its log says why; is its archive this one?", shell.psql(&[archiver::STATISTICS]))
         }
-        Err(error) => CheckFinding::failed(name, &error),
+        Err(error) => CheckFinding::of_archive(name, &error, shell),
     }
 }
 
@@ -284,7 +342,7 @@ mod tests {
         let outcomes = |pairs: &[(&str, &str)]| {
             let settings =
                 pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            archiving(&settings, false, ARCHIVING.walkeeps(&settings).is_some())
+            archiving(&settings, false, ARCHIVING.walkeeps(&settings).is_some(), &Shell::of_test())
                 .into_iter()
                 .map(|finding| finding.outcome)
                 .collect::<Vec<_>>()
@@ -299,7 +357,10 @@ mod tests {
         }
         let standby = |mode: &str| {
             let settings = [("archive_mode".to_owned(), mode.to_owned())].into();
-            archiving(&settings, true, false).into_iter().map(|finding| finding.outcome).collect::<Vec<_>>()
+            archiving(&settings, true, false, &Shell::of_test())
+                .into_iter()
+                .map(|finding| finding.outcome)
+                .collect::<Vec<_>>()
         };
         assert_eq!(standby("off"), [Outcome::Note]);
         assert_eq!(standby("always"), [Outcome::Pass, Outcome::Fail]);

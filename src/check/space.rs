@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rustix::fs::statvfs;
 
-use super::{CheckFinding, Outcome};
+use super::shell::quoted;
+use super::{CheckFinding, Open, Outcome};
 use crate::wal::SegmentSize;
 
 /// Number of segments below which archiving stops soon.
@@ -23,12 +24,20 @@ struct Space {
     files: Option<u64>,
 }
 
-/// Reports on the space in a directory; `what` says what is written there.
-pub(super) fn check(name: &'static str, what: &str, directory: &Path, size: SegmentSize) -> CheckFinding {
+/// Reports on the space in a directory; `what` says what is written there, and `command` what to type to see what takes it.
+pub(super) fn check(
+    name: &'static str,
+    what: &str,
+    directory: &Path,
+    size: SegmentSize,
+    command: &str,
+) -> CheckFinding {
     match statvfs(directory) {
         Err(error) => {
             let error = std::io::Error::from(error);
-            CheckFinding::note(name, format!("cannot ask for the space in {}: {error}", directory.display()))
+            let path = directory.display();
+            CheckFinding::note(name, format!("cannot ask for the space in {path}: {error}"))
+                .to_type("to ask another way", format!("df -h {}", quoted(&path.to_string())))
         }
         Ok(found) => {
             let space = Space {
@@ -36,12 +45,12 @@ pub(super) fn check(name: &'static str, what: &str, directory: &Path, size: Segm
                 free: found.f_bavail.saturating_mul(found.f_frsize),
                 files: (found.f_files > 0).then_some(found.f_favail),
             };
-            judge(name, &format!("{}, for {what},", directory.display()), space, size.bytes())
+            judge(name, &format!("{}, for {what},", directory.display()), space, size.bytes(), command)
         }
     }
 }
 
-fn judge(name: &'static str, place: &str, space: Space, segment: u64) -> CheckFinding {
+fn judge(name: &'static str, place: &str, space: Space, segment: u64, command: &str) -> CheckFinding {
     let Space { total, free, files } = space;
     if total == 0 {
         return CheckFinding::pass(name, format!("{place} does not say how much space it has"));
@@ -63,10 +72,13 @@ fn judge(name: &'static str, place: &str, space: Space, segment: u64) -> CheckFi
     } else {
         Outcome::Pass
     };
-    let finding = CheckFinding { outcome, ..CheckFinding::pass(name, detail) };
+    let finding = CheckFinding::new(name, outcome, detail);
     match outcome {
         Outcome::Pass => finding,
-        _ => finding.hint("make room there; once an archive is full, pg_wal fills up, and once that is full, the server stops"),
+        _ => Open(finding).to_type(
+            "make room there; once an archive is full, pg_wal fills up, and once that is full, the server stops; what could go",
+            command,
+        ),
     }
 }
 
@@ -82,7 +94,7 @@ mod tests {
     fn what_is_left_is_counted_in_segments_and_few_are_a_warning() {
         use Outcome::{Fail, Note, Pass};
         const SEGMENT: u64 = 16 << 20;
-        let of = |total, free, files| judge("space", "/a", Space { total, free, files }, SEGMENT);
+        let of = |total, free, files| judge("space", "/a", Space { total, free, files }, SEGMENT, "du");
         for (segments, files, outcome) in [
             (1000, None, Pass),
             (64, Some(1000), Pass),
@@ -103,9 +115,10 @@ mod tests {
 
     #[test]
     fn a_directory_that_cannot_be_asked_is_a_note() {
-        let finding = check("space", "archived files", Path::new("/nowhere/at/all"), SegmentSize::DEFAULT);
+        let finding =
+            check("space", "archived files", Path::new("/nowhere/at/all"), SegmentSize::DEFAULT, "du");
         assert_eq!(finding.outcome, Outcome::Note);
-        let finding = check("space", "archived files", Path::new("/proc"), SegmentSize::DEFAULT);
+        let finding = check("space", "archived files", Path::new("/proc"), SegmentSize::DEFAULT, "du");
         assert!(finding.detail.contains("/proc"), "{finding:?}");
     }
 }

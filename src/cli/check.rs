@@ -1,7 +1,7 @@
 //! `walkeep check`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -11,16 +11,17 @@ use serde::Serialize;
 use super::arguments::Common;
 use super::exit::{ExitStatuses, exit_on_panic};
 use super::log;
-use super::owner::become_servers_user;
+use super::owner::{become_servers_user, run_as_servers_user, typed_by};
 use super::print::{print, write_json};
 use super::supervise::supervise;
 use super::tool::TIMEOUT_OF_ALL;
+use crate::archive::ArchiveUrl;
 use crate::call::unless_stopped;
 use crate::check::{
     CheckFinding, CheckRequest, CommandSettings, Invocation, Outcome, Purpose, check, policy,
 };
 use crate::cluster::DataDirectory;
-use crate::config::{Given, Settings};
+use crate::config::{DEFAULT_FILE, Given, Settings};
 use crate::error::Error;
 use crate::limit::TimeLimit;
 use crate::server::Server;
@@ -107,19 +108,26 @@ impl Check {
         exit_on_panic(program, statuses);
         let given = Given { backup_dirs: self.backup_dir, ..self.common.given() };
         let format = given.log_format.unwrap_or_default();
-        let mut settings =
-            Settings::load(&given).map_err(|error| statuses.report_early(program, format, &error))?;
+        let early = |error: Error| statuses.report_early(program, format, &error);
+        let server = self.pg_url.as_deref().map(Server::new).transpose().map_err(early)?;
+        let of_server = server.as_ref().filter(|_| self.pgdata.is_none() && geteuid().is_root());
+        let of_server = of_server.and_then(Server::local_data_directory);
+        let data = self.pgdata.as_deref().or(of_server.as_ref().map(DataDirectory::path));
+        let as_user = match data.filter(|_| self.print_policy.is_none()) {
+            Some(data) => run_as_servers_user(data),
+            None => Ok(()),
+        };
+        let mut settings = Settings::load(&given).map_err(early)?;
+        // In a directory all is done by this process; only a store needs what is in that user's home.
+        if matches!(settings.archive.url, ArchiveUrl::Store(_)) {
+            as_user.map_err(early)?;
+        }
         log::start(program, settings.log_format, self.common.verbose);
         if let Some(work) = self.print_policy {
             let text = policy(&settings.archive, work.purpose()).map_err(|error| statuses.report(&error))?;
             print(|to| to.write_all(text.as_bytes()))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let server = self.pg_url.as_deref().map(Server::new).transpose();
-        let server = server.map_err(|error| statuses.report_early(program, format, &error))?;
-        let of_server = server.as_ref().filter(|_| self.pgdata.is_none() && geteuid().is_root());
-        let of_server = of_server.and_then(Server::local_data_directory);
-        let data = self.pgdata.as_deref().or(of_server.as_ref().map(DataDirectory::path));
         let system = settings.system;
         become_servers_user(&mut settings, data, system).map_err(|error| statuses.report(&error))?;
         let request = CheckRequest {
@@ -136,6 +144,10 @@ impl Check {
                 looks_ahead: settings.push.look_ahead.files > 0,
             },
             resolve,
+            config: given
+                .file
+                .filter(|path| path != Path::new(DEFAULT_FILE) && path != Path::new("/dev/null")),
+            typed_by: typed_by(),
         };
         let limit = TimeLimit::new(started, settings.tool.timeout);
         let archive = settings.archive;
@@ -175,7 +187,7 @@ fn resolve(
 
 fn as_text(findings: &[CheckFinding]) -> String {
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or_default();
-    let lines = findings.iter().map(|CheckFinding { name, outcome, detail, hint }| {
+    let lines = findings.iter().map(|CheckFinding { name, outcome, detail, hint, .. }| {
         let mark = match outcome {
             Outcome::Pass => '✓',
             Outcome::Note => '!',

@@ -5,44 +5,48 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 
 use crate::config::variables;
 
-/// Lines of the guide, by the name of the page.
+/// Lines of the guide, by the name of the page. Each fits a terminal of 80 columns, beside the page's margin: a longer one is broken
+/// by a backslash.
 const EXAMPLES: [(&str, &[&str]); 12] = [
     (
         "walkeep",
         &[
-            "walkeep check --archive /mnt/archive --pgdata /var/lib/postgresql/15/main --pg-url postgres:///postgres",
+            "walkeep check --archive /mnt/archive \\\n  --pgdata /var/lib/postgresql/15/main --pg-url postgres:///postgres",
             "walkeep prune --archive /mnt/archive --keep-backups 3 --keep-days 14",
             "walkeep verify --archive /mnt/archive",
         ],
     ),
     ("walkeep-archive", &["archive_command = 'walkeep-archive --archive /mnt/archive %p'"]),
     ("walkeep-restore", &["restore_command = 'walkeep-restore --archive /mnt/archive %f %p'"]),
-    ("walkeep-backfill", &["walkeep backfill --archive /mnt/archive --pgdata /var/lib/postgresql/15/main"]),
+    (
+        "walkeep-backfill",
+        &["walkeep backfill --archive /mnt/archive \\\n  --pgdata /var/lib/postgresql/15/main"],
+    ),
     ("walkeep-cat", &["walkeep cat --archive /mnt/archive 00000001000000000000002A -o segment"]),
     (
         "walkeep-check",
         &[
-            "walkeep check --archive /mnt/archive --pgdata /var/lib/postgresql/15/main --pg-url postgres:///postgres",
+            "walkeep check --archive /mnt/archive \\\n  --pgdata /var/lib/postgresql/15/main --pg-url postgres:///postgres",
         ],
     ),
     (
         "walkeep-list",
         &[
             "walkeep list --archive /mnt/archive",
-            "walkeep list files 000000010000000000000003 00000001000000000000000A --archive /mnt/archive",
+            "walkeep list files 000000010000000000000003 00000001000000000000000A \\\n  --archive /mnt/archive",
         ],
     ),
     (
         "walkeep-prune",
         &[
             "walkeep prune --archive /mnt/archive --keep-backups 3 --keep-days 14",
-            "walkeep prune --archive /mnt/archive --all-systems --keep-backups 3 --keep-days 14",
+            "walkeep prune --archive /mnt/archive \\\n  --all-systems --keep-backups 3 --keep-days 14",
         ],
     ),
     (
         "walkeep-status",
         &[
-            "walkeep status --archive /mnt/archive --pgdata /var/lib/postgresql/15/main --max-lag 30m",
+            "walkeep status --archive /mnt/archive \\\n  --pgdata /var/lib/postgresql/15/main --max-lag 30m",
             "walkeep status --archive /mnt/archive --all-systems",
         ],
     ),
@@ -56,7 +60,7 @@ const EXAMPLES: [(&str, &[&str]); 12] = [
     ),
     (
         "walkeep-completions",
-        &["walkeep completions bash > \"$DESTDIR/usr/share/bash-completion/completions/walkeep\""],
+        &["walkeep completions bash \\\n  > \"$DESTDIR/usr/share/bash-completion/completions/walkeep\""],
     ),
     ("walkeep-man", &["walkeep man \"$DESTDIR/usr/share/man/man1\""]),
 ];
@@ -109,7 +113,11 @@ pub(super) fn sections(page: &str, command: &Command, statuses: &str) -> Roff {
     }
     roff.control("SH", ["EXAMPLES"]);
     for example in EXAMPLES.iter().filter(|(of, _)| *of == page).flat_map(|(_, examples)| *examples) {
-        roff.control("PP", []).control("nf", []).text([roman(*example)]).control("fi", []);
+        roff.control("PP", []).control("nf", []);
+        for line in example.lines() {
+            roff.text([roman(line)]);
+        }
+        roff.control("fi", []);
     }
     roff
 }

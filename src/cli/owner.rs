@@ -5,16 +5,59 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User, initgroups, setgid, setgroups, setuid};
 
 use crate::archive::ArchiveUrl;
 use crate::cluster::DataDirectory;
 use crate::config::Settings;
+use crate::denied::name_of;
 use crate::error::{Error, ErrorKind};
 use crate::spool::{Spool, patiently};
 use crate::wal::SystemIdentifier;
+
+/// Variable in which a process that runs itself again says who typed the command. It is no setting.
+const TYPED_BY: &str = "_WALKEEP_TYPED_BY";
+
+/// Returns the number of the user who typed the command.
+pub(super) fn typed_by() -> u32 {
+    let said = std::env::var(TYPED_BY).ok().and_then(|user| user.parse().ok());
+    said.unwrap_or_else(|| Uid::effective().as_raw())
+}
+
+/// As root, becomes the user that runs the server, who owns `data`, and runs this program again: that user's files of
+/// credentials and of configuration count, and its spool. Returns if there is no such user; and the error, as that user already,
+/// if it cannot run the program.
+pub(super) fn run_as_servers_user(data: &Path) -> Result<(), Error> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let named = data.to_owned();
+    let Some(owner) = patiently(move || owner_of(&named)).filter(|owner| !owner.is_root()) else {
+        return Ok(());
+    };
+    // Before: this process may not look at itself afterwards.
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_default();
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(&called));
+    become_user(owner, "", data)?;
+    let mut again = Command::new(&program);
+    again.arg0(&called).args(arguments).env(TYPED_BY, "0");
+    if let Some(user) = User::from_uid(owner.user).ok().flatten() {
+        again.env("HOME", &user.dir).env("USER", &user.name).env("LOGNAME", &user.name);
+    } else {
+        again.env_remove("HOME").env_remove("USER").env_remove("LOGNAME");
+    }
+    let error = again.exec();
+    let name = name_of(owner.user.as_raw());
+    let what = format!("cannot run {} as {name}, who owns {}", program.display(), data.display());
+    Err(Error::new(ErrorKind::Configuration, what)
+        .because(error)
+        .hint("install it where that user can run it, such as /usr/local/bin"))
+}
 
 /// Becomes the user that runs the server, who owns `data`, or else the owner of the archive as [`become_owner`] does. For a test of
 /// what the server can do: whom the archive belongs to is a part of the question.

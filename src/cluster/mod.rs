@@ -25,6 +25,7 @@ use crate::whole_file::{open_regular, read_regular, read_regular_text};
 pub use caller::Caller;
 pub use own_wal::{breaks_off, held_after, histories, holds_segment};
 pub use recovery_mode::RecoveryMode;
+pub use running::Listening;
 pub use settings::ServerSettings;
 
 /// A directory that may be a data directory.
@@ -188,8 +189,16 @@ impl DataDirectory {
 
     /// Returns 15 for 15.4, and 9 for 9.6.
     fn major_version(&self) -> Option<u32> {
+        self.version()?.split('.').next()?.parse().ok()
+    }
+
+    /// Returns the version by the file `PG_VERSION`, such as 15 or 9.6; `None` if that holds no number.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
         let text = read_regular_text(&self.0.join("PG_VERSION"), MAX_BYTES).ok()?;
-        text.trim().split('.').next()?.parse().ok()
+        let version = text.trim();
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        version.split('.').all(is_number).then(|| version.to_owned())
     }
 
     /// Returns `true` if `pg_control` says that the server is in recovery. The server updates it after its last

@@ -12,7 +12,31 @@ use nix::unistd::Pid;
 use super::{DataDirectory, LOCK_FILE, MAX_BYTES};
 use crate::whole_file::read_regular_text;
 
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// Port, which is a part of the socket's name, too.
+    pub port: u16,
+    /// Directory of its socket, if it has one.
+    pub directory: Option<String>,
+}
+
 impl DataDirectory {
+    /// Returns where the server that has left the lock file listens; `None` if it does not say.
+    #[must_use]
+    pub fn listening(&self) -> Option<Listening> {
+        let lock = self.lock()?;
+        let mut lines = lock.lines().skip(3).map(str::trim);
+        let port = lines.next()?.parse().ok()?;
+        let directory = lines.next().filter(|directory| !directory.is_empty()).map(str::to_owned);
+        Some(Listening { port, directory })
+    }
+
+    /// Returns the text of the lock file; `None` if it cannot be read.
+    fn lock(&self) -> Option<String> {
+        read_regular_text(&self.path().join(LOCK_FILE), MAX_BYTES).ok()
+    }
+
     /// Returns the owner of the directory, by number. A server starts only as that user.
     #[must_use]
     pub fn owner(&self) -> Option<u32> {
@@ -47,7 +71,7 @@ impl DataDirectory {
     /// server runs here, or this user may not look.
     #[must_use]
     pub fn environment(&self) -> Option<BTreeMap<String, String>> {
-        let lock = read_regular_text(&self.path().join(LOCK_FILE), MAX_BYTES).ok()?;
+        let lock = self.lock()?;
         let process: u32 = lock.lines().next()?.trim().parse().ok()?;
         let process = PathBuf::from(format!("/proc/{process}"));
         // Its lock file may be older than the process: a server works in its data directory.

@@ -150,7 +150,13 @@ fn check_sections(name: &str, text: &str, options: &BTreeSet<String>) {
     let pages = ["README.md", "docs/guide/verify.md", "docs/guide/many-clusters.md", "packaging/README.md"];
     let guide: String = pages.map(|page| fs::read_to_string(package().join(page)).unwrap()).concat();
     let examples = section("EXAMPLES");
-    let examples: Vec<&str> = examples.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    for line in examples.lines() {
+        assert!(line.chars().count() <= 80, "{name}: {line}");
+    }
+    // As a shell reads them.
+    let joined =
+        examples.replace('’', "'").lines().map(str::trim).collect::<Vec<_>>().join("\n").replace("\\\n", "");
+    let examples: Vec<&str> = joined.lines().filter(|line| !line.is_empty()).collect();
     assert!(!examples.is_empty(), "{name}: {text}");
     for example in examples {
         assert!(guide.contains(example), "{name}: {example} is in no page");

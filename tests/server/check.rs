@@ -82,6 +82,7 @@ fn a_failing_archive_command_is_reported_with_the_segment_within_the_time_limit(
     let text = output.text();
     assert_eq!((output.status, &*output.stderr), (1, ""), "{text}");
     has(&text, '✗', "switch", &["has not archived", &segment, "last failure"]);
+    assert!(text.contains("psql -d ") && text.contains("-c 'select * from pg_stat_archiver'"), "{text}");
 }
 
 #[test]
@@ -123,6 +124,17 @@ fn a_stuck_file_is_found_although_look_ahead_brings_the_new_segment() {
     assert_eq!(output.status, 1, "{text}");
     has(&text, '✓', "switch", &["in the archive"]);
     has(&text, '✗', "archiver", &["failed, for 00000009.history", "nothing else is handed over"]);
+    // The very command of the server, which says why.
+    let typed = text.lines().find_map(|line| line.split_once("to see it here: ")).unwrap().1;
+    let mut shell = sandbox.command("sh");
+    shell.args(["-c", typed]);
+    let output = CallOutput::of(shell);
+    assert_ne!(output.status, 0, "{typed}");
+    assert!(
+        output.stderr.contains("not an acceptable WAL file") && output.stderr.contains(history),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -150,7 +162,8 @@ fn an_unavailable_server_or_one_of_another_cluster_fails() {
     let mut primary = small_cluster(&sandbox, "primary");
     let output = CallOutput::of(check(&sandbox, archive.url(), &primary.connection()));
     assert_eq!(output.status, 1);
-    has(&output.text(), '✗', "system", &["cannot ask the server"]);
+    has(&output.text(), '✗', "server", &["cannot ask the server"]);
+    assert_eq!(output.text().matches("cannot ask the server").count(), 1, "{}", output.text());
 
     primary.archive_into(&archive);
     primary.start();

@@ -18,6 +18,8 @@ use support::{
     store_cluster::CallOutput,
 };
 
+use super::remedies::can_be_typed;
+
 const FIRST: &str = "000000010000000000000001";
 const SECOND: &str = "000000010000000000000002";
 const THIRD: &str = "000000010000000000000003";
@@ -51,6 +53,7 @@ pub(super) fn check(pusher: &Pusher, archive: &str) -> Command {
 pub(super) fn found(check: Command, name: &str) -> (Value, Vec<String>) {
     let output = CallOutput::of(check);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    can_be_typed(&report);
     let checks = report["checks"].as_array().unwrap();
     let failed: Vec<String> = checks
         .iter()

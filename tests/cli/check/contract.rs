@@ -24,6 +24,8 @@ use support::{
     store_cluster::{CallOutput, Environment, StoreUsers, changed, configured, knowing},
 };
 
+use super::remedies::can_be_typed;
+
 /// Output of `walkeep check --json`.
 struct Report {
     status: i32,
@@ -39,6 +41,7 @@ impl Report {
         assert!(output.stderr.lines().all(is_retry), "{}", output.stderr);
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(json["ok"], output.status == 0, "{json:#}");
+        can_be_typed(&json);
         Self { status: output.status, json }
     }
 
@@ -332,7 +335,7 @@ fn the_settings_of_the_data_directory_must_let_walkeep_archive() {
         (
             "archive_mode = on\narchive_command = 'cp %p /mnt/%f'\n".to_owned(),
             "archive_command",
-            &["cp %p /mnt/%f", "walkeep-archive %p"],
+            &["cp %p /mnt/%f", "walkeep-archive --archive"],
         ),
         (
             format!("archive_mode = on\n{ours}archive_library = 'basic_archive'\n"),

@@ -25,7 +25,7 @@ use support::{
 
 use super::archiving::{archived, check, finds, found};
 
-fn configure(pusher: &Pusher, lines: &str) {
+pub(super) fn configure(pusher: &Pusher, lines: &str) {
     pusher.data.file("postgresql.conf", format!("archive_mode = on\n{lines}\n"));
 }
 
@@ -36,10 +36,10 @@ fn outcome(check: Command, name: &str) -> (String, String) {
 }
 
 /// A process that works in the data directory, as a server does, with an environment of its own.
-struct Serving(Child);
+pub(super) struct Serving(Child);
 
 impl Serving {
-    fn start(pusher: &Pusher, variable: (&str, &str)) -> Self {
+    pub(super) fn start(pusher: &Pusher, variable: (&str, &str)) -> Self {
         let mut sleep = pusher.sandbox.command("sleep");
         sleep.arg("600").current_dir(pusher.data.join("")).env(variable.0, variable.1);
         let child = sleep.spawn().unwrap();
@@ -49,6 +49,10 @@ impl Serving {
             std::thread::yield_now();
         }
         Self(child)
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
     }
 }
 

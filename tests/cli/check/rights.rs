@@ -1,7 +1,7 @@
 //! `walkeep check` where not everything may be done, and the policies that it prints.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
 
-use std::{path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use serde_json::Value;
 use support::{
@@ -9,6 +9,7 @@ use support::{
     push::{Pusher, files_below, succeeds},
     store::{Store, fault::Right},
     store_cluster::{CallOutput, StoreUsers, knowing, segment_key},
+    wrapper::{in_shell, wrapped},
 };
 
 /// Returns `true` if nothing is wrong but that there is no base backup.
@@ -68,6 +69,63 @@ fn a_check_that_may_not_delete_leaves_one_file_however_often_it_runs() {
         assert_eq!(store.keys(), ["main/walkeep-check-probe"]);
     }
     assert!(!store.keys().contains(&segment_key()));
+}
+
+/// Lets another user restore by what is printed for a directory, and archives by that umask before and after.
+fn another_user_restores(umask: &str, recipe: impl Fn(&str) -> String) {
+    const LATER: &str = "000000030000000200000001";
+    // Only root can be two users.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let pusher = Pusher::new();
+    let others = pusher.sandbox.directory("others");
+    fs::set_permissions(pusher.sandbox.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let as_nobody = |name: &str| {
+        let mut restore = pusher.sandbox.walkeep_restore();
+        restore.args(["--archive", pusher.archive.url(), name, "restored"]).current_dir(&others);
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
+        let mut shell = wrapped(nobody, &restore);
+        shell.env("WALKEEP_SPOOL", "/nowhere/at/all").env("WALKEEP_TIMEOUT", "2s");
+        CallOutput::of(shell)
+    };
+    let archived = |name: &str| {
+        pusher.data.segment(name, 0);
+        succeeds(in_shell(&pusher.sandbox, &format!("umask {umask}; exec \"$@\""), &pusher.push(name)));
+    };
+    fs::set_permissions(&others, fs::Permissions::from_mode(0o777)).unwrap();
+    archived(SEGMENT);
+    assert_ne!(as_nobody(SEGMENT).status, 0, "nobody may read it before");
+    let mut policy = pusher.sandbox.walkeep();
+    policy.args(["check", "--archive", pusher.archive.url(), "--print-policy", "restore"]);
+    let script = recipe(&CallOutput::of(policy).text()).replace("GROUP", "nogroup");
+    assert!(Command::new("sh").args(["-e", "-c", &script]).status().unwrap().success(), "{script}");
+    // In a directory that did not exist.
+    archived(LATER);
+    for name in [SEGMENT, LATER] {
+        let output = as_nobody(name);
+        assert_eq!(output.status, 0, "{name}: {}\n{script}", output.stderr);
+        fs::remove_file(others.join("restored")).unwrap();
+    }
+    let mode = fs::metadata(pusher.file(LATER)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o007, 0, "nobody else may read it");
+}
+
+#[test]
+fn a_group_that_was_let_in_by_an_access_list_reads_what_is_archived_later() {
+    another_user_restores("077", |text| {
+        text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+    });
+}
+
+#[test]
+fn a_group_that_was_let_in_by_the_servers_umask_reads_what_is_archived_later() {
+    another_user_restores("027", |text| {
+        let commands = ["# chgrp ", "# chmod ", "# find "];
+        let lines = text.lines().filter(|line| commands.iter().any(|start| line.starts_with(start)));
+        lines.map(|line| line.trim_start_matches("# ")).collect::<Vec<_>>().join("\n")
+    });
 }
 
 #[test]

@@ -264,3 +264,18 @@ fn a_deletion_whose_answer_is_lost_is_found_done_by_the_next_attempt() {
     scene.store.break_times(1, Method("DELETE"), Fault::AnswerLost);
     prunes(&scene);
 }
+
+#[test]
+fn a_check_by_whoever_may_not_replace_files_is_no_failure_however_often_it_runs() {
+    let scene = StoreScene::in_google();
+    fill(&scene);
+    scene.store.google().allow_only(&[Create, Get, List]);
+    for (mark, text) in [("✓ create", "a file can be created"), ("! create", "nobody can tell")] {
+        let found = says(&scene, &["check"]);
+        assert!(found.lines().any(|line| line.starts_with(mark) && line.contains(text)), "{found}");
+        assert!(found.contains("✓ conditional"), "{found}");
+    }
+    scene.store.google().allow_all();
+    let found = says(&scene, &["check"]);
+    assert!(found.contains("✓ create") && found.contains("✓ delete"), "{found}");
+}

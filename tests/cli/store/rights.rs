@@ -7,7 +7,7 @@ use support::{
     guide,
     kept::{archived_backup, archived_segment, days_ago, name},
     push::SYSTEM,
-    store::fault::Right,
+    store::{fault::Right, google::Permission},
     store_cluster::CallOutput,
     store_scene::{StoreScene, key},
     wal_writer::WalWriter,
@@ -17,7 +17,10 @@ use support::{
 const LAST: u64 = 6;
 
 fn scene() -> StoreScene {
-    let scene = StoreScene::new();
+    filled(StoreScene::new())
+}
+
+fn filled(scene: StoreScene) -> StoreScene {
     for number in 1..=LAST {
         let name = name(1, number);
         scene.store.put(&key(&name), archived_segment(&name, days_ago(3)));
@@ -112,6 +115,58 @@ fn table() -> Vec<Row> {
         Row { command, rights: rights.collect() }
     });
     rows.collect()
+}
+
+/// Returns the guide's rows about Google's store: commands, and the word about each permission.
+fn table_of_google() -> Vec<(Vec<String>, Vec<String>)> {
+    let page = guide::page("docs/guide/stores.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| command | `objects.create`")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|')).map(|line| {
+        let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned());
+        let named = cells.next().unwrap();
+        let commands = named.split(", ").map(|command| command.trim_matches('`')).map(|command| {
+            if command.starts_with("walkeep") { command.to_owned() } else { format!("walkeep {command}") }
+        });
+        (commands.collect(), cells.collect())
+    });
+    rows.collect()
+}
+
+/// Runs a command in Google's store with these permissions, where reports of earlier runs are.
+fn run_in_google(command: &str, permissions: &[Permission]) -> Vec<Outcome> {
+    let mut scene = filled(StoreScene::in_google());
+    for work in ["prune", "verify"] {
+        scene.store.put(&format!("main/{SYSTEM}/reports/{work}.json"), "{}");
+    }
+    scene.hurry();
+    scene.store.google().allow_only(permissions);
+    calls(&scene, command).into_iter().map(|(call, status)| (CallOutput::of(call), status)).collect()
+}
+
+#[test]
+fn each_command_works_in_googles_store_with_exactly_the_permissions_of_the_guides_table() {
+    let rows = table_of_google();
+    let commands =
+        rows.iter().flat_map(|(commands, cells)| commands.iter().map(move |command| (command, cells)));
+    assert_eq!(commands.clone().count(), 10);
+    let mut wrong = Vec::new();
+    for (command, cells) in commands {
+        let granted = || Permission::ALL.into_iter().zip(cells).filter(|(_, cell)| *cell != "no");
+        let all: Vec<Permission> = granted().map(|(permission, _)| permission).collect();
+        let outcomes = run_in_google(command, &all);
+        let is_well = |(output, status): &Outcome| output.status == *status && !output.stderr.contains("403");
+        let texts: String = outcomes.iter().map(|(output, _)| output.text()).collect();
+        assert!(outcomes.iter().all(is_well), "{command} with {all:?}: {texts}");
+        for (missing, cell) in granted() {
+            let others: Vec<Permission> = all.iter().copied().filter(|other| *other != missing).collect();
+            let outcomes = run_in_google(command, &others);
+            let fails = outcomes.iter().any(|(output, status)| output.status != *status);
+            if fails != (cell == "yes") {
+                wrong.push(format!("{command} without {missing:?}, where the guide says \"{cell}\""));
+            }
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `az://`, against Azure's own emulator.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use support::{
     data_directory::{SEGMENT, segment},
+    guide,
     push::{fails, succeeds},
     restore::SYSTEM,
     running::{Running, outcome_of},
@@ -120,4 +122,72 @@ fn a_permission_that_a_token_does_not_give_is_named() {
         CallOutput::of(walkeep(&scene, &["prune", "--keep-backups", "1", "--backup-may-take", "0s"]));
     assert_eq!(pruned.status, 2, "{}", pruned.text());
     assert!(pruned.stderr.contains("(delete)"), "{}", pruned.stderr);
+}
+
+/// Returns the commands, and the letters of a token, of each row of the guide's table.
+fn table() -> Vec<(Vec<String>, String)> {
+    let page = guide::page("docs/guide/stores.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| command | `read` |")).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|')).map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let commands = cells[0].split(", ").map(|command| command.trim_matches('`').replace("walkeep ", ""));
+        let token = cells[4].split('`').nth(1).unwrap();
+        (commands.collect(), token.to_owned())
+    });
+    rows.collect()
+}
+
+/// Runs a command with a token, and returns what it says if it does not do all of its work, or warns of a missing permission.
+fn complains(command: &str, letters: &str) -> Option<String> {
+    let mut scene = scene();
+    fill(&scene);
+    // The second report replaces the first.
+    if let "prune" | "verify" = command {
+        let keep: &[&str] = if command == "prune" { &["--keep-backups", "9"] } else { &[] };
+        CallOutput::of(walkeep(&scene, &[&[command], keep].concat()));
+    }
+    let new = "000000010000000000000009";
+    scene.primary.segment(new, 9);
+    hold_token(&mut scene, letters);
+    scene.set("WALKEEP_TIMEOUT", "3s");
+    let mut words: Vec<&str> = command.split(' ').collect();
+    let data = scene.primary.join("");
+    match command {
+        "prune" => words.extend(["--keep-backups", "1", "--backup-may-take", "0s"]),
+        "backfill" => words.extend(["--pgdata", data.to_str().unwrap()]),
+        "cat" => words.push(SEGMENT),
+        _ => {}
+    }
+    let (call, expected) = match command {
+        // What is there already, and what is not.
+        "walkeep-archive" if CallOutput::of(scene.push(SEGMENT)).status == 0 => (scene.push(new), 0),
+        "walkeep-archive" => return Some(String::new()),
+        // What is not there is found out by a listing.
+        "walkeep-restore" => (scene.restore(&scene.recovery, new), 1),
+        _ => (walkeep(&scene, &words), 0),
+    };
+    let output = CallOutput::of(call);
+    let text = output.text();
+    // A made-up segment has no records, so that backfill leaves it; that it may not archive it would be another message.
+    let is_left = command == "backfill" && text.contains("left ");
+    // It notes that nothing may be deleted, which is no failure.
+    let is_denied = text.contains("403") && command != "check";
+    let is_well = (output.status == expected || is_left) && !is_denied && !output.stderr.contains("403");
+    (!is_well).then_some(text)
+}
+
+#[test]
+fn each_command_works_in_azurite_with_exactly_the_token_of_the_guides_table() {
+    let rows = table();
+    assert_eq!(rows.iter().map(|(commands, _)| commands.len()).sum::<usize>(), 10);
+    for (commands, letters) in rows {
+        for command in &commands {
+            assert_eq!(complains(command, &letters), None, "{command} with {letters}");
+        }
+        // One command of a row shows what each letter is for.
+        for letter in letters.chars() {
+            let others = letters.replace(letter, "");
+            assert!(complains(&commands[0], &others).is_some(), "{} without {letter}", commands[0]);
+        }
+    }
 }

@@ -43,7 +43,8 @@ pub enum Permission {
 }
 
 impl Permission {
-    const ALL: [Self; 4] = [Self::Create, Self::Get, Self::List, Self::Delete];
+    /// All of them, in the order of the guide's table.
+    pub const ALL: [Self; 4] = [Self::Create, Self::Get, Self::List, Self::Delete];
 
     fn name(self) -> &'static str {
         match self {
