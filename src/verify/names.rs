@@ -310,7 +310,15 @@ mod tests {
         unreadable: &'a BTreeSet<TimelineId>,
         acknowledged: &'a Acknowledgements,
     ) -> NameFacts<'a> {
-        NameFacts { coverage, unreadable, staged: &[], unknown: &[], acknowledged, now: Timestamp::MAX }
+        NameFacts {
+            coverage,
+            unreadable,
+            staged: &[],
+            unknown: &[],
+            acknowledged,
+            links: &[],
+            now: Timestamp::MAX,
+        }
     }
 
     fn found(coverage: &Coverage, backups: Vec<BaseBackup>) -> Vec<(Severity, FindingKind, String)> {

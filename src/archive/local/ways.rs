@@ -60,6 +60,8 @@ fn try_out(root: &Path) -> io::Result<Abilities> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
