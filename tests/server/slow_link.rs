@@ -10,6 +10,7 @@ use std::{
 
 use support::{
     cluster::{Cluster, Shutdown},
+    recovery::Role,
     sandbox::Sandbox,
     store::{Store, slow_relay::SlowRelay},
     store_cluster::{ARCHIVE, archive_by, changed, configuration, restore_by, store_section},
@@ -58,7 +59,7 @@ impl Scene {
 
     /// Takes a base backup, archives all segments after it, and loses the primary. What uses the backup reaches the store over
     /// the slow link, with these settings.
-    fn lost(&self, settings: &str, options: &str, signal: &str) -> Cluster<'_> {
+    fn lost(&self, settings: &str, options: &str, role: Role) -> Cluster<'_> {
         let mut primary = self.primary();
         let backup = primary.base_backup("backup");
         for _ in 0..SEGMENTS {
@@ -67,7 +68,7 @@ impl Scene {
         }
         primary.stop(Shutdown::Immediate);
         let configuration = self.configure(&self.relay.endpoint(), settings);
-        restore_by(&self.sandbox, &backup, &configuration, signal);
+        restore_by(&self.sandbox, &backup, &configuration, role);
         if !options.is_empty() {
             let program = self.sandbox.program("walkeep-restore");
             let (program, file) = (program.display(), configuration.display());
@@ -116,7 +117,7 @@ fn promoted(standby: &Cluster) -> Duration {
 #[test]
 fn a_recovery_over_a_slow_link_gets_every_row_beyond_its_time_limit() {
     let scene = Scene::new();
-    let mut recovered = scene.lost("timeout = \"6s\"", "", "recovery.signal");
+    let mut recovered = scene.lost("timeout = \"6s\"", "", Role::Recovery);
     recovered.launch();
     wait_for_orders(&recovered, SEGMENTS * ROWS);
     wait_until("it is open", || recovered.try_sql("select pg_is_in_recovery()").as_deref() == Ok("f"));
@@ -125,7 +126,7 @@ fn a_recovery_over_a_slow_link_gets_every_row_beyond_its_time_limit() {
 #[test]
 fn a_standby_catches_up_over_a_slow_link_beyond_its_time_limit_and_is_promoted_with_every_row() {
     let scene = Scene::new();
-    let mut standby = scene.lost("timeout = \"2s\"", "", "standby.signal");
+    let mut standby = scene.lost("timeout = \"2s\"", "", Role::Standby);
     standby.launch();
     wait_for_orders(&standby, SEGMENTS * ROWS);
     let took = promoted(&standby);
@@ -136,7 +137,7 @@ fn a_standby_catches_up_over_a_slow_link_beyond_its_time_limit_and_is_promoted_w
 #[test]
 fn a_standby_that_is_promoted_during_a_transfer_opens_within_a_minute_with_all_that_it_had() {
     let scene = Scene::new();
-    let mut standby = scene.lost("", "", "standby.signal");
+    let mut standby = scene.lost("", "", Role::Standby);
     standby.launch();
     wait_for_orders(&standby, ROWS);
     scene.wait_for_movement();
@@ -150,7 +151,7 @@ fn a_standby_that_is_promoted_during_a_transfer_opens_within_a_minute_with_all_t
 #[test]
 fn a_standby_that_is_to_stop_for_what_it_cannot_get_is_promoted_once_it_has_every_row() {
     let scene = Scene::new();
-    let mut standby = scene.lost("recovery_timeout = \"2s\"", "--on-error stop", "standby.signal");
+    let mut standby = scene.lost("recovery_timeout = \"2s\"", "--on-error stop", Role::Standby);
     standby.launch();
     wait_for_orders(&standby, ROWS);
     scene.wait_for_movement();
@@ -161,7 +162,7 @@ fn a_standby_that_is_to_stop_for_what_it_cannot_get_is_promoted_once_it_has_ever
 #[test]
 fn a_standby_whose_slow_link_falls_silent_during_a_transfer_is_promoted_within_a_minute() {
     let scene = Scene::new();
-    let mut standby = scene.lost("", "", "standby.signal");
+    let mut standby = scene.lost("", "", Role::Standby);
     standby.launch();
     wait_for_orders(&standby, ROWS);
     scene.wait_for_movement();

@@ -29,6 +29,7 @@ pub(crate) fn verify(world: &World, looks_elsewhere: bool, found: &mut Disagreem
     let facts = NameFacts {
         coverage,
         unreadable: &unreadable,
+        links: &[],
         staged: &[],
         unknown: &[],
         acknowledged,
