@@ -35,6 +35,7 @@ fn every_field_of_the_json_is_explained() {
         "verify",
         "list",
         "list files",
+        "list systems",
         "status --pgdata data",
         "backfill --pgdata data --dry-run",
         "check --pgdata data",

@@ -94,7 +94,7 @@ impl Status {
         let text = match (self.prometheus, self.tool.json) {
             (true, _) => prometheus::render(&overview, &settings.archive.names),
             (_, true) => json::render(&overview),
-            _ => text::render(&overview),
+            _ => text::render(&overview, &settings.archive.names),
         };
         let written = self.write(text.as_bytes())?;
         let failed = written.as_ref().err().map(|error| ExitStatuses::OfTool.report(error));
@@ -219,7 +219,12 @@ impl EachSystem for OfSystem<'_> {
             prometheus::of_system(&mut self.metrics.borrow_mut(), &overview, names);
             return Vec::new();
         }
-        if self.status.tool.json { json::render(&overview) } else { text::render(&overview) }.into_bytes()
+        if self.status.tool.json {
+            json::render(&overview)
+        } else {
+            text::render(&overview, &self.settings.archive.names)
+        }
+        .into_bytes()
     }
 
     fn judge<'d>(&self, _: SystemIdentifier, status: &'d status::Status) -> (u8, Option<&'d Error>) {

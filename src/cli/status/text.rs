@@ -10,11 +10,12 @@ use crate::cli::print::{bytes, count, duration, plain, ratio, time};
 use crate::cli::table::pairs;
 use crate::reports::{PruneReport, VerifyReport};
 use crate::status::{ArchiveStatus, Backlog, Standby, Status};
+use crate::wal::SystemNames;
 
-pub(super) fn render(overview: &Overview<'_>) -> String {
+pub(super) fn render(overview: &Overview<'_>, names: &SystemNames) -> String {
     let Overview { archive, status, problems, notes } = overview;
     let mut lines = Vec::new();
-    let system = status.system.map_or_else(String::new, |system| format!(", system {system}"));
+    let system = status.system.map_or_else(String::new, |system| format!(", system {}", names.shown(system)));
     lines.push(("archive", format!("{archive}{system}")));
     let known = status.archive.as_ref().ok();
     if let Some(known) = known {

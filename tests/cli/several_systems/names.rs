@@ -98,6 +98,9 @@ fn the_name_stands_beside_the_identifier() {
     let checked = CallOutput::of(walkeep(&pusher, "check", &[&config[..], &["--pgdata", &data]].concat()));
     let line = format!("the archive holds WAL of system {SYSTEM} (main)\n");
     assert!(checked.text().contains(&line), "{}", checked.text());
+    let status = [&config[..], &["--system-identifier", "main"]].concat();
+    let status = CallOutput::of(walkeep(&pusher, "status", &status)).text();
+    assert!(status.contains(&format!(", system {SYSTEM} (main)\n")), "{status}");
     let absent = [&config[..], &["--system-identifier", "absent"]].concat();
     for command in ["list", "verify", "status"] {
         let output = CallOutput::of(walkeep(&pusher, command, &absent));
