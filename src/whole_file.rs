@@ -148,7 +148,7 @@ impl From<NotRegular> for io::Error {
 
 /// Returns `true` if something was not opened because it is no regular file.
 pub(crate) fn is_not_regular(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<NotRegular>)
 }
 
 /// Checks that it is a regular file.

@@ -77,7 +77,7 @@ const ONLY_CONDITIONS: &str = "only a store that honours conditions prevents tha
                                no two servers archive into one prefix";
 
 fn plain_files(what: String) -> CheckFinding {
-    CheckFinding::note("archive", what).to_type(
+    CheckFinding::note("archive", what).by_typing(
         "walkeep reads no plain WAL files; archive each into a new directory, as the page \"Move from cp\" says",
         "walkeep-archive --archive /mnt/new --system-identifier ID FILE",
     )
@@ -90,7 +90,7 @@ pub(super) fn conditional(found: Conditions, (set, known): (ConditionalPut, bool
                 not notice";
     match (found, set) {
         (Conditions::Honoured, ConditionalPut::Auto) if !known => {
-            Open(CheckFinding::pass(name, "what exists is not overwritten")).to_type(
+            Open(CheckFinding::pass(name, "what exists is not overwritten")).by_typing(
                 "the store needs no requests that ask before and after; to save them, write in [store]",
                 "conditional_put = \"yes\"",
             )
@@ -99,16 +99,16 @@ pub(super) fn conditional(found: Conditions, (set, known): (ConditionalPut, bool
             name,
             format!("the store would refuse to overwrite, but is not asked to; {race}"),
         )
-        .to_type(IN_STORE, "conditional_put = \"yes\""),
+        .by_typing(IN_STORE, "conditional_put = \"yes\""),
         (Conditions::Honoured, _) => CheckFinding::pass(name, "what exists is not overwritten"),
         (Conditions::Ignored, ConditionalPut::Yes) => CheckFinding::fail(
             name,
             "the store overwrites what exists, although conditional_put says that it does not",
         )
-        .to_type(IN_STORE, "conditional_put = \"auto\""),
+        .by_typing(IN_STORE, "conditional_put = \"auto\""),
         (Conditions::Ignored, ConditionalPut::Auto) if known => {
             CheckFinding::fail(name, "the store overwrites what exists")
-                .to_type(IN_STORE, "conditional_put = \"no\"")
+                .by_typing(IN_STORE, "conditional_put = \"no\"")
         }
         (Conditions::Ignored, _) => CheckFinding::note(
             name,
@@ -130,14 +130,14 @@ pub(super) fn conditional(found: Conditions, (set, known): (ConditionalPut, bool
                 "the store knows no conditional writes, so walkeep looks before and after it writes; {race}"
             ),
         )
-        .to_type("to save trying them every time, write in [store]", "conditional_put = \"no\""),
+        .by_typing("to save trying them every time, write in [store]", "conditional_put = \"no\""),
         (Conditions::NotUnderstood, _) => CheckFinding::fail(name, "the store knows no conditional writes")
-            .to_type(IN_STORE, "conditional_put = \"no\""),
+            .by_typing(IN_STORE, "conditional_put = \"no\""),
     }
 }
 
 fn unguarded_mount() -> CheckFinding {
-    CheckFinding::note("mount", "the archive directory is a mount point, and nothing insists that it is mounted").to_type(
+    CheckFinding::note("mount", "the archive directory is a mount point, and nothing insists that it is mounted").by_typing(
         "otherwise pushes go to the disk below while it is not mounted, and a restore takes what they leave there for the \
          archive; write in the configuration file, before [store]",
         "require_mount = true",
@@ -151,7 +151,7 @@ fn versions(found: &Versioning, bucket: Option<&str>) -> CheckFinding {
     }
     let keeps = format!("the bucket keeps versions{}", found.how_long());
     match found.expiry {
-        Expiry::Never | Expiry::AllButNewest(_) => CheckFinding::note(name, keeps).to_type(
+        Expiry::Never | Expiry::AllButNewest(_) => CheckFinding::note(name, keeps).by_typing(
             "what walkeep prune deletes is paid for until a rule removes it; \"Versions and object lock\" in guide/stores.md has one",
             format!(
                 "aws s3api put-bucket-lifecycle-configuration --bucket {} --lifecycle-configuration file://rule.json",
@@ -165,7 +165,7 @@ fn versions(found: &Versioning, bucket: Option<&str>) -> CheckFinding {
 fn encryption(address: &str, verifies_certificate: bool) -> CheckFinding {
     let name = "tls";
     if !address.starts_with("https://") {
-        return CheckFinding::note(name, format!("{address} is not encrypted")).to_type(
+        return CheckFinding::note(name, format!("{address} is not encrypted")).by_typing(
             "whoever listens in between can read the WAL; write in [store]",
             format!("endpoint = \"{}\"", address.replacen("http://", "https://", 1)),
         );
@@ -173,7 +173,7 @@ fn encryption(address: &str, verifies_certificate: bool) -> CheckFinding {
     if verifies_certificate {
         CheckFinding::pass(name, format!("{address} has proven who it is"))
     } else {
-        CheckFinding::note(name, format!("{address} has not been asked to prove who it is")).to_type(
+        CheckFinding::note(name, format!("{address} has not been asked to prove who it is")).by_typing(
             "write in [store], instead of allow_invalid_certificates, the file of who has signed it",
             "ca_file = \"/etc/ssl/certs/ca.pem\"",
         )
@@ -186,9 +186,9 @@ fn clock(ahead: SignedDuration) -> CheckFinding {
     let detail = clock_difference(ahead);
     let (purpose, command) = ("set this machine's clock by NTP", "sudo timedatectl set-ntp true");
     if by > MUCH_SKEW {
-        CheckFinding::fail(name, detail).to_type(purpose, command)
+        CheckFinding::fail(name, detail).by_typing(purpose, command)
     } else if by > SOME_SKEW {
-        CheckFinding::note(name, detail).to_type(purpose, command)
+        CheckFinding::note(name, detail).by_typing(purpose, command)
     } else {
         CheckFinding::pass(name, "this machine's clock agrees with the store's")
     }

@@ -32,7 +32,7 @@ pub(super) async fn check(
             Ok(found) => found,
             Err(error) => {
                 return CheckFinding::failed("archiver", &error)
-                    .to_type("to ask it", shell.psql(&[STATISTICS]));
+                    .by_typing("to ask it", shell.psql(&[STATISTICS]));
             }
         };
         if !found.fails || started.elapsed() > PATIENCE || limit.left() < PAUSE * 5 {
@@ -57,9 +57,9 @@ fn judge(found: &Archiver, command: Option<&str>, shell: &Shell) -> CheckFinding
         let open = CheckFinding::fail(name, what);
         return match file.parse::<WalName>() {
             Ok(file) => {
-                open.to_type("the server's log says why; to see it here", shell.archive(command, file))
+                open.by_typing("the server's log says why; to see it here", shell.archive(command, file))
             }
-            Err(_) => open.to_type("the server's log says why", shell.psql(&[STATISTICS])),
+            Err(_) => open.by_typing("the server's log says why", shell.psql(&[STATISTICS])),
         };
     }
     CheckFinding::pass(

@@ -48,7 +48,7 @@ pub(super) async fn check(
     let (backlog, left) = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
-            return CheckFinding::failed("backlog", &error).to_type("to list it", shell.ls(&marks));
+            return CheckFinding::failed("backlog", &error).by_typing("to list it", shell.ls(&marks));
         }
     };
     let passed_by = match (backlog.next, known.and_then(|known| later(&backlog, &known.newest))) {
@@ -89,7 +89,7 @@ fn of_backlog(look: &Look<'_>, now: Timestamp, command: Option<&str>, shell: &Sh
         let what = format!(
             "files have waited to be archived since {since}; {next} is the next one, and holds up the others{nobody}"
         );
-        return CheckFinding::fail(name, what).to_type(why, shell.archive(command, next));
+        return CheckFinding::fail(name, what).by_typing(why, shell.archive(command, next));
     }
     // None was archived by the server's own calls for longer than it waits between two attempts.
     let stands_still = [backlog.next_since, backlog.last_done].into_iter().flatten().all(is_long_ago);
@@ -101,14 +101,14 @@ fn of_backlog(look: &Look<'_>, now: Timestamp, command: Option<&str>, shell: &Sh
             later.name,
             ago(later.since, now)
         );
-        return CheckFinding::fail(name, what).to_type(why, shell.archive(command, next));
+        return CheckFinding::fail(name, what).by_typing(why, shell.archive(command, next));
     }
     if let Some(left) = left.filter(|left| left.is_overdue(now)) {
         let (first, since) = (left.first, to_the_second(left.since));
         let what = format!(
             "{first} was finished at {since} and is not in this archive, and nothing says that the server will archive it"
         );
-        return CheckFinding::fail(name, what).to_type(
+        return CheckFinding::fail(name, what).by_typing(
             "is the archive of archive_command, its --archive, this one? With --pg-url it is tried out",
             shell.check_with_server(),
         );
@@ -127,7 +127,7 @@ fn of_backlog(look: &Look<'_>, now: Timestamp, command: Option<&str>, shell: &Sh
                 "{waits}; {next} is the next one, and none was archived by the server's own calls for {}{newest}",
                 ago(backlog.last_done.map_or(since, |done| done.max(since)), now)
             );
-            CheckFinding::note(name, what).to_type(why, shell.archive(command, next))
+            CheckFinding::note(name, what).by_typing(why, shell.archive(command, next))
         }
         None => CheckFinding::pass(name, format!("{waits}{nobody}")),
     }

@@ -96,7 +96,7 @@ impl Commands {
             Called::Walkeep(invocation) => invocation,
             Called::CannotTell(why) => {
                 let what = format!("nobody can tell which archive {parameter} uses: {why}");
-                let finding = CheckFinding::note(name, what).to_type(
+                let finding = CheckFinding::note(name, what).by_typing(
                     "with --pg-url, archiving is tried out; --restore tries restore_command out",
                     shell.check_with_server(),
                 );
@@ -115,11 +115,11 @@ impl Commands {
                 let what = format!("{parameter} cannot work: {}", error.report());
                 let better = || shell.alter(parameter, &setting.that_fits(shell));
                 let finding = if is_certain {
-                    CheckFinding::fail(name, what).to_type("with this archive it is", better())
+                    CheckFinding::fail(name, what).by_typing("with this archive it is", better())
                 } else {
                     let what = format!("nobody can tell which archive {parameter} uses: {}", error.report());
                     CheckFinding::note(name, what)
-                        .to_type("give --archive in it, or start the server, and check again", better())
+                        .by_typing("give --archive in it, or start the server, and check again", better())
                 };
                 return Some((finding, None));
             }
@@ -131,7 +131,7 @@ impl Commands {
                 name,
                 format!("{parameter} uses another archive: {its}, and not {ours}{unless}"),
             )
-            .to_type(
+            .by_typing(
                 format!("check that one with --archive {its}, or change {parameter}"),
                 shell.alter(parameter, &setting.that_fits(shell)),
             ),
@@ -140,14 +140,14 @@ impl Commands {
                 let what = format!(
                     "{parameter} uses another archive: {its} with another {settings} in [store]{unless}"
                 );
-                CheckFinding::fail(name, what).to_type(
+                CheckFinding::fail(name, what).by_typing(
                     "give the check the same --config, and the same environment; the server's command is",
                     shell.psql(&[&format!("show {parameter}")]),
                 )
             }
             Err(error) => CheckFinding::failed(name, &error)
                 .noted()
-                .to_type("the server's command is", shell.psql(&[&format!("show {parameter}")])),
+                .by_typing("the server's command is", shell.psql(&[&format!("show {parameter}")])),
         };
         Some((finding, Some(resolved)))
     }

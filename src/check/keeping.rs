@@ -17,7 +17,7 @@ pub(super) fn newest(system: SystemIdentifier, known: Option<&ArchiveStatus>, sh
             CheckFinding::pass(name, format!("the newest archived segment is {}, {age} old", newest.name))
         }
         None => CheckFinding::note(name, format!("no segment of system {system} has been archived yet"))
-            .to_type(SEND_ONE, shell.psql(&[SWITCH])),
+            .by_typing(SEND_ONE, shell.psql(&[SWITCH])),
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn timelines(known: &ArchiveStatus, shell: &Shell) -> CheckFinding {
     } else {
         shell.walkeep("list", "")
     };
-    Open(CheckFinding::new(name, outcome, what)).to_type(hints.join("; "), command)
+    Open(CheckFinding::new(name, outcome, what)).by_typing(hints.join("; "), command)
 }
 
 /// Checks that the archive can feed a standby.
@@ -57,7 +57,7 @@ pub(super) fn standby(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFindi
     Some(if !wrongs.is_empty() {
         let (what, hints): (Vec<String>, Vec<&str>) = wrongs.into_iter().unzip();
         CheckFinding::fail(name, what.join("; "))
-            .to_type(format!("{}; what the archive has", hints.join("; ")), shell.walkeep("list", ""))
+            .by_typing(format!("{}; what the archive has", hints.join("; ")), shell.walkeep("list", ""))
     } else if standby.archived {
         CheckFinding::pass(name, format!("{}, which it needs next, is in the archive", standby.needs))
     } else {
@@ -86,10 +86,10 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding], she
     }
     if number > 0 {
         let what = format!("of the base backups that are known ({number}), the first segment is missing");
-        return CheckFinding::fail(name, what).to_type(hint, command);
+        return CheckFinding::fail(name, what).by_typing(hint, command);
     }
     if known.and_then(ArchiveStatus::newest).is_none() {
-        return CheckFinding::note(name, "no base backup is known yet").to_type(hint, command);
+        return CheckFinding::note(name, "no base backup is known yet").by_typing(hint, command);
     }
     let unreadable = known.map_or(&[][..], |known| &known.unreadable);
     let unreadable: Vec<String> = unreadable.iter().map(|what| format!("; {what}")).collect();
@@ -98,7 +98,7 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding], she
         name,
         format!("no base backup is known, and WAL alone brings nothing back{unreadable}"),
     )
-    .to_type(hint, command)
+    .by_typing(hint, command)
 }
 
 /// Reports what the last verification has found.
@@ -106,10 +106,10 @@ pub(super) fn verified(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFind
     let name = "verify";
     let report = known.verify.as_ref()?.decisive();
     Some(match known.failed_verification() {
-        Some((what, remedy)) => CheckFinding::fail(name, what).to_type(remedy, shell.walkeep("verify", "")),
+        Some((what, remedy)) => CheckFinding::fail(name, what).by_typing(remedy, shell.walkeep("verify", "")),
         None if report.at_work => {
             CheckFinding::note(name, "the first verify is at work, or was ended before it was complete")
-                .to_type("to go on with it", shell.walkeep("verify", ""))
+                .by_typing("to go on with it", shell.walkeep("verify", ""))
         }
         None => CheckFinding::pass(
             name,
@@ -122,8 +122,10 @@ pub(super) fn verified(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFind
 pub(super) fn unreadable(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFinding> {
     let what = known.unreadable.join("; ");
     (!what.is_empty()).then(|| {
-        CheckFinding::note("unreadable", what)
-            .to_type("archiving goes on without; what else is wrong", shell.walkeep("verify", "--names-only"))
+        CheckFinding::note("unreadable", what).by_typing(
+            "archiving goes on without; what else is wrong",
+            shell.walkeep("verify", "--names-only"),
+        )
     })
 }
 

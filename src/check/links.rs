@@ -23,7 +23,7 @@ fn finding(archive: &str, link: &LinkedDirectory, shell: &Shell) -> CheckFinding
         CheckFinding::note("links", what)
     };
     let path = format!("{archive}/{}", link.key);
-    found.to_type(
+    found.by_typing(
         format!("{}; where it leads", link.advice()),
         shell.as_server(&format!("readlink -f {}", quoted(&path))),
     )

@@ -102,8 +102,8 @@ pub enum Outcome {
 struct Open(CheckFinding);
 
 impl Open {
-    /// Says what to type, and what for.
-    fn to_type(self, purpose: impl Display, command: impl Into<String>) -> CheckFinding {
+    /// Says what mends it: what to type, and what for.
+    fn by_typing(self, purpose: impl Display, command: impl Into<String>) -> CheckFinding {
         let command = command.into();
         CheckFinding { hint: Some(format!("{purpose}: {command}")), command: Some(command), ..self.0 }
     }
@@ -143,7 +143,7 @@ impl CheckFinding {
     /// Creates the finding of an error of the archive.
     fn of_archive(name: &'static str, error: &Error, shell: &Shell) -> Self {
         let (purpose, command) = shell.look(error);
-        Self::failed(name, error).to_type(purpose, command)
+        Self::failed(name, error).by_typing(purpose, command)
     }
 
     /// Creates a finding from a description or an error of the archive.
@@ -229,7 +229,7 @@ fn configuration(file: Option<&(PathBuf, u32)>) -> CheckFinding {
     if mode & 0o002 != 0 {
         let command = format!("sudo chmod o-w {}", shell::quoted(&shown.to_string()));
         return CheckFinding::fail(name, format!("everyone can write {shown}"))
-            .to_type("whoever writes it chooses where the WAL goes", command);
+            .by_typing("whoever writes it chooses where the WAL goes", command);
     }
     let readers = match (mode & 0o040 != 0, mode & 0o004 != 0) {
         (_, true) => "everyone can read it, and it holds no secret",

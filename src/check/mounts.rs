@@ -164,23 +164,23 @@ pub(super) fn judge(mount: &Mount, restore_only: bool) -> CheckFinding {
     match hints.as_str() {
         "" => finding,
         // Of a running system, as after an error of the disk.
-        "mount it rw" => Open(finding).to_type(
+        "mount it rw" => Open(finding).by_typing(
             "the kernel mounts a disk with errors so, and dmesg says it; once that is mended, mount it rw",
             format!("sudo mount -o remount,rw {point}"),
         ),
-        hints if hints.contains("mount it") => Open(finding).to_type(
+        hints if hints.contains("mount it") => Open(finding).by_typing(
             format!("{hints}; with the options changed in /etc/fstab"),
             format!("sudo umount {point} && sudo mount {point}"),
         ),
         hints => Open(finding)
-            .to_type(format!("{hints}; what is mounted here"), "df -hT -x tmpfs -x devtmpfs -x overlay"),
+            .by_typing(format!("{hints}; what is mounted here"), "df -hT -x tmpfs -x devtmpfs -x overlay"),
     }
 }
 
 /// Reports that the kernel does not say what `directory` is on.
 pub(super) fn unknown(directory: &Path) -> CheckFinding {
     let what = "which file system the archive is on, and with which options, is not known: /proc/self/mountinfo cannot be read";
-    CheckFinding::note(NAME, what).to_type(
+    CheckFinding::note(NAME, what).by_typing(
         "on a machine that shows it, or outside of the container",
         format!("findmnt -T {}", quoted(&directory.display().to_string())),
     )

@@ -79,7 +79,7 @@ fn place(root: &Path, servers: &Servers) -> CheckFinding {
     if let Some(inside) = [wal, data].into_iter().find(|directory| root.starts_with(directory)) {
         let (root, inside) = (root.display(), inside.display());
         let what = format!("the archive {root} is inside the server's own directory {inside}");
-        return CheckFinding::fail(name, what).to_type(
+        return CheckFinding::fail(name, what).by_typing(
             "whatever destroys or replaces that directory takes the archive with it; put it on another disk or machine; what is \
              mounted here",
             DISKS,
@@ -87,7 +87,7 @@ fn place(root: &Path, servers: &Servers) -> CheckFinding {
     }
     if *shares_device {
         let what = "the archive is on the same file system as the server's data";
-        return CheckFinding::note(name, what).to_type(
+        return CheckFinding::note(name, what).by_typing(
             "one broken disk takes both, and a full archive stops the server; put it on another disk or machine; what is mounted \
              here",
             DISKS,
@@ -104,7 +104,7 @@ fn publishing(abilities: Abilities, root: Option<&Path>) -> CheckFinding {
         None => {
             let what = "the file system has neither hard links nor a rename that never replaces a file";
             return CheckFinding::fail(name, what)
-                .to_type(
+                .by_typing(
                     "keep the archive on a local disk or NFS, or give the URL of an object store; what is mounted here",
                     DISKS,
                 );
@@ -115,7 +115,7 @@ fn publishing(abilities: Abilities, root: Option<&Path>) -> CheckFinding {
         CheckFinding::pass(name, what)
     } else {
         let root = root.unwrap_or(Path::new(".")).display().to_string();
-        CheckFinding::note(name, format!("{what}; the file system cannot flush a directory")).to_type(
+        CheckFinding::note(name, format!("{what}; the file system cannot flush a directory")).by_typing(
             "PostgreSQL accepts that, too; whether a name survives a power cut is up to the file system; which one it is",
             format!("findmnt -T {}", quoted(&root)),
         )

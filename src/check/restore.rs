@@ -49,7 +49,7 @@ pub(super) async fn check(
 ) -> CheckFinding {
     match try_out(options, archive, data, system, shell, limit).await {
         Ok(finding) => finding,
-        Err(error) => CheckFinding::failed(NAME, &error).to_type("to try it again", shell.check_restore()),
+        Err(error) => CheckFinding::failed(NAME, &error).by_typing("to try it again", shell.check_restore()),
     }
 }
 
@@ -63,7 +63,7 @@ async fn try_out(
 ) -> Result<CheckFinding, Error> {
     let fail = |detail: String| {
         let command = shell.alter("restore_command", &shell.restore_command());
-        Ok(CheckFinding::fail(NAME, detail).to_type("from version 14 on no restart is needed", command))
+        Ok(CheckFinding::fail(NAME, detail).by_typing("from version 14 on no restart is needed", command))
     };
     let asked = data.clone();
     let Some(command) = blocking(move || asked.restore_command()).await? else {
@@ -214,7 +214,7 @@ fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128, com
     let Tried { status, brought, said } = tried;
     let says = if said.is_empty() { String::new() } else { format!("; it says: {said}") };
     let hint = "a standby that is promoted, and a recovery, depend on it; to see it here";
-    let fail = |what: String| CheckFinding::fail(NAME, format!("{what}{says}")).to_type(hint, command);
+    let fail = |what: String| CheckFinding::fail(NAME, format!("{what}{says}")).by_typing(hint, command);
     let Some(status) = status else {
         return fail(format!("restore_command is still at work on {name} after {took} ms"));
     };
@@ -225,7 +225,7 @@ fn judge(name: WalName, archived: Option<Digest>, tried: &Tried, took: u128, com
             if said.is_empty() {
                 CheckFinding::pass(NAME, what)
             } else {
-                CheckFinding::note(NAME, format!("{what}{says}")).to_type("to see it here", command)
+                CheckFinding::note(NAME, format!("{what}{says}")).by_typing("to see it here", command)
             }
         }
         (Some(_), 0) => {

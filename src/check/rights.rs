@@ -24,7 +24,7 @@ pub(super) async fn create_and_delete(
                 probe.name()
             );
             CheckFinding::note("create", what)
-                .to_type("a segment that the server ends shows it", shell.check_with_server())
+                .by_typing("a segment that the server ends shows it", shell.check_with_server())
         }
         Err(error) => {
             findings.push(CheckFinding::of_archive("create", &error, shell));
@@ -34,7 +34,7 @@ pub(super) async fn create_and_delete(
     findings.push(CheckFinding::of("read", read(&probe, patience).await, shell));
     findings.push(match is_listed(&probe, patience).await {
         Ok(true) => CheckFinding::pass("list", "a file is listed"),
-        Ok(false) => CheckFinding::fail("list", "a file that was just created is not listed").to_type(
+        Ok(false) => CheckFinding::fail("list", "a file that was just created is not listed").by_typing(
             "a store that lists late cannot tell what is absent; try again",
             shell.walkeep("check", ""),
         ),
@@ -47,7 +47,7 @@ pub(super) async fn create_and_delete(
     // Whatever else has failed. Archiving and restoring need no deletion, and some archives forbid it on purpose.
     findings.push(match tried(patience, async || probe.remove().await).await {
         Ok(()) => CheckFinding::pass("delete", "a file can be deleted"),
-        Err(error) => CheckFinding::failed("delete", &error).noted().to_type(
+        Err(error) => CheckFinding::failed("delete", &error).noted().by_typing(
             format!(
                 "nothing can be pruned, which may be intended; {} stays in the archive, and is used again; the rights of a prune",
                 probe.name()
@@ -78,7 +78,7 @@ pub(super) async fn read_only(
 
 fn untried(shell: &Shell) -> CheckFinding {
     let what = "whether files can be created, are never replaced and can be deleted was not tried, because of --restore-only";
-    CheckFinding::note("untried", what).to_type("on the host that archives", shell.walkeep("check", ""))
+    CheckFinding::note("untried", what).by_typing("on the host that archives", shell.walkeep("check", ""))
 }
 
 async fn read(probe: &Probe<'_>, patience: &TimeLimit) -> Result<String, Error> {

@@ -50,7 +50,7 @@ pub(super) async fn check(
     match system {
         None => {}
         Some(Err(error)) => {
-            findings.push(CheckFinding::failed("system", &error).to_type(
+            findings.push(CheckFinding::failed("system", &error).by_typing(
                 "a running server says which directory is its own",
                 shell.psql(&["show data_directory", "select system_identifier from pg_control_system()"]),
             ));
@@ -172,7 +172,7 @@ fn settings(data: Option<&DataDirectory>, commands: &Commands, shell: &Shell, fa
             facts.archiving = archiving.flatten();
             facts.command = settings.get("archive_command").filter(|_| by_walkeep).cloned();
         }
-        Err(error) => facts.findings.push(CheckFinding::failed("archive_mode", &error).to_type(
+        Err(error) => facts.findings.push(CheckFinding::failed("archive_mode", &error).by_typing(
             "a running server says what is wrong in its files",
             shell.psql(&[
                 "select sourcefile, sourceline, error from pg_file_settings where error is not null",
@@ -187,7 +187,7 @@ fn elsewhere(data: &DataDirectory, shell: &Shell) -> CheckFinding {
     let what =
         format!("unknown: there is no postgresql.conf in {data}, as on Debian, which keeps it below /etc");
     CheckFinding::note("archive_mode", what)
-        .to_type("give --pg-url, and the running server is asked", shell.check_with_server())
+        .by_typing("give --pg-url, and the running server is asked", shell.check_with_server())
 }
 
 async fn known_system(archive: &Archive, system: SystemIdentifier, shell: &Shell) -> CheckFinding {
@@ -200,9 +200,9 @@ async fn known_system(archive: &Archive, system: SystemIdentifier, shell: &Shell
         Ok(others) => {
             let what = format!("the archive holds no WAL of system {shown} yet");
             match others.first() {
-                None => CheckFinding::note(name, what).to_type(SEND_ONE, shell.psql(&[SWITCH])),
+                None => CheckFinding::note(name, what).by_typing(SEND_ONE, shell.psql(&[SWITCH])),
                 Some(other) => {
-                    CheckFinding::note(name, format!("{what}, but of {}", some_of(&others, names))).to_type(
+                    CheckFinding::note(name, format!("{what}, but of {}", some_of(&others, names))).by_typing(
                         "is it this cluster's archive? What the other one is",
                         shell.walkeep("list", &format!("--system-identifier {other}")),
                     )
@@ -230,26 +230,26 @@ fn archiving(settings: &ServerSettings, standby: bool, by_walkeep: bool, shell: 
         let what = "archive_mode is off: a standby archives nothing, nor will this one once it is promoted";
         // A standby cannot change its own settings while it is in recovery, but its file.
         let hint = "if it may ever be promoted, write in its postgresql.conf, and restart it";
-        return vec![CheckFinding::note("archive_mode", what).to_type(hint, "archive_mode = on")];
+        return vec![CheckFinding::note("archive_mode", what).by_typing(hint, "archive_mode = on")];
     }
     let mode = if on {
         CheckFinding::pass("archive_mode", format!("archive_mode is {mode}"))
     } else {
-        CheckFinding::fail("archive_mode", "archive_mode is off: the server archives nothing").to_type(
+        CheckFinding::fail("archive_mode", "archive_mode is off: the server archives nothing").by_typing(
             "turn it on, and restart the server",
             shell.psql(&["alter system set archive_mode = on"]),
         )
     };
     let fail = |detail: String| {
         CheckFinding::fail("archive_command", detail)
-            .to_type("set it", shell.alter("archive_command", &shell.archive_command()))
+            .by_typing("set it", shell.alter("archive_command", &shell.archive_command()))
     };
     let command = if !library.is_empty() {
         CheckFinding::fail(
             "archive_command",
             format!("archive_library is {library}, which the server uses instead"),
         )
-        .to_type("unset it", shell.alter("archive_library", ""))
+        .by_typing("unset it", shell.alter("archive_library", ""))
     } else if command.is_empty() || command == "(disabled)" {
         fail("archive_command is empty: WAL piles up in pg_wal".to_owned())
     } else if !by_walkeep {
@@ -278,13 +278,13 @@ async fn switch(
         Ok(Some(segment)) => segment,
         Ok(None) => {
             return CheckFinding::note(name, "the server is in recovery: it ends no segments of its own")
-                .to_type(
+                .by_typing(
                     "check its primary, which it names",
                     shell.psql(&["select conninfo from pg_stat_wal_receiver"]),
                 );
         }
         Err(error) => {
-            return CheckFinding::failed(name, &error).to_type(
+            return CheckFinding::failed(name, &error).by_typing(
                 "the check does that",
                 shell.psql(&["select pg_create_restore_point('x')", SWITCH]),
             );
@@ -305,7 +305,7 @@ async fn switch(
                 format!("; its last failure was {file} at {at}")
             });
             CheckFinding::fail(name, format!("the server has not archived {segment}{failure}"))
-                .to_type("its log says why; is its archive this one?", shell.psql(&[archiver::STATISTICS]))
+                .by_typing("its log says why; is its archive this one?", shell.psql(&[archiver::STATISTICS]))
         }
         Err(error) => CheckFinding::of_archive(name, &error, shell),
     }

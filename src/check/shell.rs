@@ -55,9 +55,11 @@ impl Shell {
 
     /// Returns the statements, each for psql.
     pub(super) fn psql(&self, statements: &[&str]) -> String {
-        let statements: String =
-            statements.iter().map(|statement| format!(" -c {}", quoted(statement))).collect();
-        self.as_server(&format!("psql{}{statements}", self.connection("-d")))
+        let mut command = format!("psql{}", self.connection("-d"));
+        for statement in statements {
+            command.extend([" -c ", &quoted(statement)]);
+        }
+        self.as_server(&command)
     }
 
     /// Returns the change of a setting, which takes effect at once.

@@ -37,7 +37,7 @@ pub(super) fn check(
             let error = std::io::Error::from(error);
             let path = directory.display();
             CheckFinding::note(name, format!("cannot ask for the space in {path}: {error}"))
-                .to_type("to ask another way", format!("df -h {}", quoted(&path.to_string())))
+                .by_typing("to ask another way", format!("df -h {}", quoted(&path.to_string())))
         }
         Ok(found) => {
             let space = Space {
@@ -75,7 +75,7 @@ fn judge(name: &'static str, place: &str, space: Space, segment: u64, command: &
     let finding = CheckFinding::new(name, outcome, detail);
     match outcome {
         Outcome::Pass => finding,
-        _ => Open(finding).to_type(
+        _ => Open(finding).by_typing(
             "make room there; once an archive is full, pg_wal fills up, and once that is full, the server stops; what could go",
             command,
         ),

@@ -9,16 +9,16 @@ use crate::error::Error;
 pub(super) fn finding(error: &Error, data: Option<&DataDirectory>, shell: &Shell) -> CheckFinding {
     let open = CheckFinding::failed("server", error);
     let Some(data) = data else {
-        return open.to_type("to see whether it answers at all", shell.is_ready());
+        return open.by_typing("to see whether it answers at all", shell.is_ready());
     };
     let path = data.path().display().to_string();
     match data.listening().filter(|_| data.seems_served()) {
         Some(Listening { port, directory }) => {
             let host = directory.map_or_else(String::new, |directory| format!("host={directory} "));
             let url = quoted(&format!("{host}port={port} dbname=postgres"));
-            open.to_type("a server runs in its directory, and listens there", format!("--pg-url {url}"))
+            open.by_typing("a server runs in its directory, and listens there", format!("--pg-url {url}"))
         }
-        None => open.to_type(
+        None => open.by_typing(
             format!("no server runs in {path}; start it, or see what its log says last"),
             shell.ls(&data.path().join("log")),
         ),

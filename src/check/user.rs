@@ -20,14 +20,14 @@ pub(super) fn check(own: u32, server: Option<u32>, shell: &Shell) -> Option<Chec
         Some(server) => {
             let servers = name_of(server);
             let what = format!("this runs as {mine} and the server as {servers}, who may have other rights");
-            CheckFinding::note(name, what).to_type(
+            CheckFinding::note(name, what).by_typing(
                 "run it as the server's user",
                 Shell { user: Some(for_sudo(server)), ..shell.clone() }.walkeep("check", &shell.pgdata()),
             )
         }
         None if own == 0 => {
             let what = "this runs as root, to whom no permission is denied; whether the server's user may write is not known";
-            CheckFinding::note(name, what).to_type(
+            CheckFinding::note(name, what).by_typing(
                 "give --pgdata, or run it as the server's user",
                 Shell { user: Some("postgres".to_owned()), ..shell.clone() }.walkeep("check", ""),
             )
@@ -59,7 +59,7 @@ pub(super) fn look_ahead(base: &Path, looks_ahead: bool, user: u32, shell: &Shel
             CheckFinding::pass(name, format!("look-ahead and prefetching will work; the first call makes {base}"))
         }
         SpoolState::Unusable(why) => {
-            CheckFinding::note(name, format!("look-ahead and prefetching do not work: {why}")).to_type(
+            CheckFinding::note(name, format!("look-ahead and prefetching do not work: {why}")).by_typing(
                 "until then each call archives or restores one file alone, which takes several times as long; remove that \
                  directory, or name another one (spool = \"/var/lib/postgresql/walkeep\"); to see what is there",
                 shell.ls(base),

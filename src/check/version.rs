@@ -33,11 +33,11 @@ fn judge(version: Option<&str>, shell: &Shell, look: impl Fn() -> String) -> Che
                 "it is a directory of PostgreSQL {version}, which is newer than those that walkeep was tried with"
             );
             CheckFinding::note(name, what)
-                .to_type("a segment that the server ends shows whether it works", shell.check_with_server())
+                .by_typing("a segment that the server ends shows whether it works", shell.check_with_server())
         }
         (..) => {
             let what = "PG_VERSION is missing or names no version: which files select recovery is not known";
-            CheckFinding::note(name, what).to_type("no server starts there; to see it", look())
+            CheckFinding::note(name, what).by_typing("no server starts there; to see it", look())
         }
     }
 }

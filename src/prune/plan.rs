@@ -74,7 +74,7 @@ impl PrunePlan {
     #[must_use]
     pub fn files_must_stay(&self, backup: &BaseBackup) -> bool {
         let below =
-            |kept: &KeptBackup| Chain::below(&kept.state.backup, self.backups()).known.contains(&backup);
+            |kept: &KeptBackup| Chain::below(&kept.state.backup, &self.backups()).known.contains(&backup);
         self.kept.iter().any(below)
     }
 

@@ -65,7 +65,7 @@ impl Cluster<'_> {
         let lines: BTreeMap<_, _> = lines.lines().filter_map(|line| line.split_once(" = ")).collect();
         // Before 12 an empty value is a value.
         let set = lines.into_iter().filter(|(_, value)| *value != "''");
-        let mut settings: String = set.map(|(name, value)| format!("{name} = {value}\n")).collect();
+        let mut settings: String = set.flat_map(|(name, value)| [name, " = ", value, "\n"]).collect();
         if role == Role::Standby {
             settings.push_str(LINE_OF_A_STANDBY);
         }

@@ -14,8 +14,10 @@ use support::{files::make_fifo, kept::Kept, store_cluster::CallOutput, user};
 /// More than a busy machine needs to read a report, and less than it needs for a gigabyte.
 const PROMPTLY: Duration = Duration::from_secs(20);
 
+type Make = fn(&Path);
+
 /// What may be in the place of the report.
-const KINDS: [(&str, fn(&Path)); 6] = [
+const KINDS: [(&str, Make); 6] = [
     ("a pipe", make_fifo),
     ("a directory", |path| {
         fs::create_dir(path).unwrap();

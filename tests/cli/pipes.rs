@@ -22,8 +22,10 @@ use support::{
 /// Much more than a busy machine needs, and less than the calls would be allowed to wait.
 const PROMPTLY: Duration = Duration::from_secs(20);
 
+type Make = fn(&Path);
+
 /// What may be under a file's name, and what it is called.
-const KINDS: [(fn(&Path), &str); 4] = [
+const KINDS: [(Make, &str); 4] = [
     (make_fifo, "it is a named pipe, not a regular file"),
     (make_socket, "it is a socket, not a regular file"),
     (link_to_device, "it is a device, not a regular file"),

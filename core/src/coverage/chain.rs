@@ -16,7 +16,7 @@ pub struct Chain<'a> {
 impl<'a> Chain<'a> {
     /// Follows a base backup down to the full one; empty for a full one.
     #[must_use]
-    pub fn below(backup: &'a BaseBackup, all: impl Iterator<Item = &'a BaseBackup> + Clone) -> Self {
+    pub fn below(backup: &'a BaseBackup, all: &(impl Iterator<Item = &'a BaseBackup> + Clone)) -> Self {
         let (mut known, mut top) = (Vec::new(), backup);
         while let Some(at) = top.builds_on {
             // Positions only fall, so that no contents lead around in a circle.
@@ -82,7 +82,7 @@ mod tests {
             backup("the circle", 8, Some(7)),
         ];
         let below = |of: &str| {
-            Chain::below(all.iter().find(|backup| backup.label.as_deref() == Some(of)).unwrap(), all.iter())
+            Chain::below(all.iter().find(|backup| backup.label.as_deref() == Some(of)).unwrap(), &all.iter())
         };
         let labels = |of: &str| -> Vec<String> {
             below(of).known.iter().map(|backup| backup.label.clone().unwrap()).collect()

@@ -66,7 +66,7 @@ enum Contents {
 
 /// What was listed.
 enum Outcome {
-    OfOne(Listed),
+    OfOne(Box<Listed>),
     OfAll(Vec<ListedSystem>),
 }
 
@@ -193,7 +193,7 @@ impl List {
                 let what = self.what.and_then(What::of_one).unwrap_or(list::What::Both);
                 let labels = settings.keep.backup_labels.clone();
                 let request = ListRequest { system, reading, what, from: self.from, to: self.to, labels };
-                list(&archive, request, &work).await.map(Outcome::OfOne)
+                list(&archive, request, &work).await.map(Box::new).map(Outcome::OfOne)
             }
             Contents::OfAll { archive, reading, systems } => {
                 list_systems(&archive, systems, reading, &work).await.map(Outcome::OfAll)
@@ -324,7 +324,7 @@ fn shapes(listed: &Listed, timelines: &[ListedTimeline]) -> Vec<TimelineShape> {
 fn printed_backup(catalog: &Catalog, state: &BackupState, all: &[BackupState]) -> PrintedBackup {
     let BackupState { backup, complete, reaches } = state;
     let coverage = catalog.coverage_of(backup);
-    let chain = Chain::below(backup, all.iter().map(|state| &state.backup));
+    let chain = Chain::below(backup, &all.iter().map(|state| &state.backup));
     PrintedBackup {
         name: backup.file(),
         label: backup.label.clone(),
@@ -375,7 +375,7 @@ fn backups_as_text(catalog: &Catalog, backups: &[BackupState], with_counts: bool
     let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let rows = backups.iter().map(|state| {
         let printed = printed_backup(catalog, state, backups);
-        let chain = Chain::below(&state.backup, backups.iter().map(|state| &state.backup));
+        let chain = Chain::below(&state.backup, &backups.iter().map(|state| &state.backup));
         let reaches = printed.reaches.iter().map(|reach| match (&reach.last_segment, reach.to_the_end) {
             (Some(last), true) => format!("recoverable to {last}, the end of timeline {}", reach.timeline),
             (Some(last), false) => {

@@ -8,7 +8,7 @@ use crate::cli::print::{bytes, count, time};
 use crate::cli::table::blocks;
 use crate::error::Error;
 use crate::list::{HeldOfSystem, ListedSystem};
-use crate::wal::SystemNames;
+use crate::wal::{SegmentSize, SystemNames};
 
 /// JSON output.
 #[derive(Serialize)]
@@ -85,7 +85,7 @@ fn printed_held(held: &HeldOfSystem) -> PrintedHeld {
         timelines: summary.timelines.iter().map(|timeline| timeline.get()).collect(),
         stored_bytes: summary.stored_bytes,
         original_bytes: held.original_bytes(),
-        segment_bytes: held.size.map(|size| size.bytes()),
+        segment_bytes: held.size.map(SegmentSize::bytes),
     }
 }
 

@@ -64,6 +64,7 @@ struct PrintedRetention {
     removed_after_days: Option<u32>,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 #[derive(Serialize)]
 struct PrintedBackup {
     title: String,

@@ -25,7 +25,7 @@ pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::R
         let counts = if backup.counts { "" } else { ", which does not count by its label" };
         // A label may contain anything.
         let (title, ended) = (plain(&backup.title()), time(backup.ended));
-        let also = Chain::below(backup, plan.backups())
+        let also = Chain::below(backup, &plan.backups())
             .in_words()
             .map_or_else(String::new, |words| format!("; {words}"));
         writeln!(to, "keeps {title}, ended {ended}{lacks}{counts}: {}{also}", why.join("; "))?;

@@ -74,7 +74,7 @@ fn a_directory_that_cannot_be_read_fails_its_system_only() {
     let several = Several::new();
     several.damage(SYSTEMS[2], &name(1, 3));
     let closed = several.directory(SYSTEMS[1]);
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     for command in [&["verify"][..], &["prune", "--keep-backups", "1"], &["status"]] {
         let output = several.output(command[0], &[&command[1..], &["--json"]].concat());
         let json = document(&output);

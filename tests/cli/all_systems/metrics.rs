@@ -68,17 +68,17 @@ fn text_and_json_go_into_a_file_as_a_whole() {
 #[test]
 fn a_system_that_has_a_name_is_named_everywhere() {
     let several = Several::new();
-    let names = several.sandbox.file("walkeep.toml", format!("[systems]\nbilling = \"{SECOND}\"\n"));
-    let named = ["--config", names.to_str().unwrap()];
-    let output = several.output("status", &[&named[..], &["--prometheus"]].concat());
+    let config = several.sandbox.file("walkeep.toml", format!("[systems]\nbilling = \"{SECOND}\"\n"));
+    let with = ["--config", config.to_str().unwrap()];
+    let output = several.output("status", &[&with[..], &["--prometheus"]].concat());
     let samples = metrics_by(&["system_identifier", "name"], &output.text());
     assert_eq!(samples[&format!("walkeep_up {SECOND} billing")], "1", "{samples:#?}");
-    let output = several.output("status", &[&named[..], &["--json"]].concat());
+    let output = several.output("status", &[&with[..], &["--json"]].concat());
     let json = document(&output);
     let names = [0, 1, 2].map(|number| json["systems"][number]["name"].as_str());
     assert_eq!(names, [None, Some("billing"), None], "{json:#}");
     several.damage(SYSTEMS[1], &name(1, 3));
-    let output = several.output("verify", &named);
+    let output = several.output("verify", &with);
     let shown = format!("{SECOND} (billing)");
     assert!(output.text().contains(&format!("system {shown}\n\n")), "{}", output.text());
     assert!(output.text().contains(&format!("3 systems: 2 well, 1 failed: {shown}\n")), "{}", output.text());

@@ -151,7 +151,7 @@ fn a_system_that_cannot_be_listed_hides_no_other() {
     let pusher = two_clusters();
     let root = Path::new(pusher.archive.url());
     let closed = root.join(format!("{SYSTEM}/wal/0000000100000000"));
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     std::os::unix::fs::symlink("/nowhere/at/all", root.join("9")).unwrap();
     fs::write(root.join("8"), "no directory").unwrap();
     for odd in ["lost+found", "007", "a\nb"] {
