@@ -145,7 +145,7 @@ fn a_standby_that_is_promoted_during_a_transfer_opens_within_a_minute_with_all_t
     let took = promoted(&standby);
     assert!(took < BOUND, "{took:?}");
     let after = orders(&standby);
-    assert!(after >= before && after % ROWS == 0, "{before}, {after}");
+    assert!(after >= before && after.is_multiple_of(ROWS), "{before}, {after}");
 }
 
 #[test]
