@@ -133,9 +133,14 @@ async fn explain_segment(
     };
     let gap = gap(archive, segment, evidence, known.lowest, around.partial);
     let since = around.later.map(|(_, since)| since).filter(|_| matches!(evidence, Evidence::Later(_)));
-    let now = Timestamp::now() + archive.clock_ahead().unwrap_or_default();
+    let now = at_the_store(Timestamp::now(), archive.clock_ahead());
     let settling = since.map_or(Duration::ZERO, |since| settling(now.duration_since(since)));
     Ok(if settling.is_zero() { Answer::Final(gap) } else { Answer::Settling(settling, gap) })
+}
+
+/// Returns the time by the store's clock, and by this machine's if no clock can be so far ahead.
+fn at_the_store(now: Timestamp, ahead: Option<SignedDuration>) -> Timestamp {
+    ahead.and_then(|ahead| now.checked_add(ahead).ok()).unwrap_or(now)
 }
 
 /// Returns the time for which the missing segment may still arrive, if a later one arrived `age` ago.
@@ -432,6 +437,18 @@ fn gap(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_whose_clock_shows_the_end_of_time_is_not_believed() {
+        let now = Timestamp::UNIX_EPOCH;
+        let minute = SignedDuration::from_mins(1);
+        assert_eq!(at_the_store(now, Some(minute)).as_second(), 60);
+        assert_eq!(at_the_store(now, None), now);
+        for ahead in [SignedDuration::MAX, SignedDuration::MIN] {
+            assert_eq!(at_the_store(now, Some(ahead)), now);
+        }
+        assert_eq!(at_the_store(Timestamp::MAX, Some(minute)), Timestamp::MAX);
+    }
 
     #[test]
     fn a_later_segment_that_just_arrived_gives_the_missing_one_time() {

@@ -211,7 +211,7 @@ pub(super) async fn needs(
         let comes_later = |segment: &SegmentName| on_the_way(segment) && segment.order() > needs.order();
         let mut latest = newest.iter().filter_map(|file| file.name.segment()).filter(comes_later);
         if let Some(latest) = latest.next() {
-            let ripe = Timestamp::now() - OUT_OF_ORDER;
+            let ripe = Timestamp::now().checked_sub(OUT_OF_ORDER).unwrap_or(Timestamp::MIN);
             let group = look.group(&latest.group()).await?;
             let mut ripe =
                 group.iter().filter(|file| file.since < ripe).filter_map(|file| file.name.segment());

@@ -201,6 +201,23 @@ fn the_core_touches_no_file_clock_or_environment() {
 }
 
 #[test]
+fn no_operator_moves_a_moment_that_may_be_at_the_end_of_time() {
+    // Files and stores can name any moment, and operators of jiff and of the standard library panic beyond the last one.
+    let moments = ["Timestamp::now()", "SystemTime::now()", "now", "since", "ended", "moment", "modified"];
+    for source in [CORE, WALKEEP].into_iter().flat_map(Source::below) {
+        for line in source.code().lines() {
+            let is_moved = |moment: &&str| {
+                let operators = [" + ", " - ", " += ", " -= "].map(|operator| format!("{moment}{operator}"));
+                let mut found = operators.iter().flat_map(|words| line.match_indices(words.as_str()));
+                found.any(|(at, _)| !line[..at].ends_with(char::is_alphanumeric))
+            };
+            let moved = moments.iter().find(is_moved);
+            assert!(moved.is_none(), "{}: use checked_add or checked_sub: {line}", source.path.display());
+        }
+    }
+}
+
+#[test]
 fn every_file_says_what_it_is_and_is_short_enough_to_read() {
     for source in [CORE, WALKEEP, "bin", "tests", "core/tests", "support/src", "fuzz/promises/src"]
         .into_iter()

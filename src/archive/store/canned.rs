@@ -16,6 +16,7 @@ use object_store::client::{
 };
 
 use super::client::{Expected, StoreClient};
+use super::issued::Form;
 use super::issuer::understand;
 use super::options::{Connection, StoreOptions};
 use super::provider::build_over;
@@ -132,8 +133,8 @@ struct Issuer(Canned);
 
 #[async_trait]
 impl HttpService for Issuer {
-    async fn call(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let understood = understand(self.0.next()?, &[]).await;
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let understood = understand(self.0.next()?, &[], Form::of(&request)).await;
         understood.map_err(|error| HttpError::new_boxed(HttpErrorKind::Unknown, error))
     }
 }

@@ -24,6 +24,7 @@ use reqwest::header::{DATE, HeaderMap};
 use super::answer::Answer;
 use super::deletion::{Deletion, DeletionFailure, MAX_DELETION_BYTES};
 use super::early::EarlyConnection;
+use super::issued::Form;
 use super::listing::{Listing, Listings, MAX_LISTING_BYTES};
 use super::options::Connection;
 use super::reach::HostAndPort;
@@ -44,6 +45,8 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 pub(super) struct Expected {
     deletion: Option<Deletion>,
     listing: Option<Listing>,
+    /// `true` for credentials of S3 Express One Zone.
+    is_session: bool,
     /// A token from any source of credentials, which the response may repeat.
     token: Option<String>,
 }
@@ -54,6 +57,7 @@ impl Expected {
         Self {
             deletion: Deletion::of(request),
             listing: Listing::of(request),
+            is_session: request.uri().query() == Some("session"),
             token: token.and_then(|token| token.to_str().ok().map(str::to_owned)),
         }
     }
@@ -159,7 +163,7 @@ impl StoreClient {
         expected: Expected,
         response: http::Response<impl Body<Data = Bytes, Error = HttpError> + Send + Sync + 'static>,
     ) -> Result<HttpResponse, BoxError> {
-        let Expected { deletion, listing, token } = expected;
+        let Expected { deletion, listing, is_session, token } = expected;
         let (parts, body) = response.into_parts();
         let clock_ahead = clock_ahead(&parts.headers);
         *self.clock_ahead.lock().unwrap_or_else(PoisonError::into_inner) = clock_ahead;
@@ -175,7 +179,10 @@ impl StoreClient {
                 answer.into()
             } else if let Some(listing) = listing {
                 let answer = Limited::new(body, MAX_LISTING_BYTES).collect().await?.to_bytes();
-                self.listings.accept(&listing, answer)?.into()
+                self.listings.accept(&listing, answer, &secrets)?.into()
+            } else if is_session {
+                let answer = Limited::new(body, MAX_ANSWER_BYTES).collect().await?.to_bytes();
+                Form::Session.readable(answer)?.into()
             } else {
                 HttpResponseBody::new(body)
             };

@@ -2,6 +2,7 @@
 //! same kinds of errors.
 
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use object_store::CredentialProvider;
 
+use super::issued::Sendable;
+use super::read_later::check_token_file;
 use super::source::Source;
 use super::stall::{Movement, Stillness};
 
@@ -25,7 +28,7 @@ pub(super) struct NoCredentials {
 #[error("none came for {} seconds", .0.as_secs_f32())]
 pub(super) struct NoneCame(Duration);
 
-/// A provider of credentials whose failures are [`NoCredentials`].
+/// A provider of credentials whose failures are [`NoCredentials`]. What no request can carry is such a failure, too.
 ///
 /// Each source has time limits of its own. They are for a call with patience: one that has lost it waits for credentials as
 /// long as for a store, which cannot be asked without them.
@@ -34,10 +37,12 @@ pub(super) struct Credentials<C> {
     pub(super) provider: Arc<dyn CredentialProvider<Credential = C>>,
     pub(super) from: Source,
     pub(super) patience: Stillness,
+    /// File that is sent as it is. Somebody may write it anew at any time.
+    pub(super) sent_file: Option<PathBuf>,
 }
 
 #[async_trait]
-impl<C: std::fmt::Debug + Send + Sync + 'static> CredentialProvider for Credentials<C> {
+impl<C: Sendable + std::fmt::Debug + Send + Sync + 'static> CredentialProvider for Credentials<C> {
     type Credential = C;
 
     async fn get_credential(&self) -> object_store::Result<Arc<C>> {
@@ -45,18 +50,25 @@ impl<C: std::fmt::Debug + Send + Sync + 'static> CredentialProvider for Credenti
             let source = Box::new(NoCredentials { source, from: self.from });
             object_store::Error::Generic { store: "", source }
         };
+        let generic = |source| failed(object_store::Error::Generic { store: "", source });
+        if let Some(path) = &self.sent_file {
+            let checked = check_token_file(path);
+            checked.map_err(|error| generic(format!("the token in {}: {error}", path.display()).into()))?;
+        }
+        let usable = |outcome: object_store::Result<Arc<C>>| {
+            let credential = outcome.map_err(failed)?;
+            credential.check().map_err(|error| generic(error.into()))?;
+            Ok(credential)
+        };
         let mut asking = self.provider.get_credential();
         // Those that are there are not waited for.
         let now = poll_fn(|context| Poll::Ready(asking.as_mut().poll(context))).await;
         if let Poll::Ready(outcome) = now {
-            return outcome.map_err(failed);
+            return usable(outcome);
         }
         match Movement::new(self.patience.clone()).watch(asking).await {
-            Ok(outcome) => outcome.map_err(failed),
-            Err(stalled) => {
-                let source = Box::new(NoneCame(stalled.0));
-                Err(failed(object_store::Error::Generic { store: "", source }))
-            }
+            Ok(outcome) => usable(outcome),
+            Err(stalled) => Err(generic(Box::new(NoneCame(stalled.0)))),
         }
     }
 }

@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use url::Url;
 
 use super::google;
+use super::issued::ends_too_late;
 
 /// Settings that are addresses of servers.
 const ADDRESSES: [&str; 10] = [
@@ -65,6 +66,10 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), String> {
         } else {
             Err("it is no SAS token, such as sv=…&sig=…; copy it whole".to_owned())
         };
+    }
+    // The library counts to the end of such a token.
+    if name == "azure_storage_token" && ends_too_late(value) {
+        return Err("it is a token that ends later than any that can be meant".to_owned());
     }
     if name == "google_service_account_key" {
         return google::check_key(value);
@@ -185,6 +190,7 @@ mod tests {
             ("aws_sse_customer_key_base64", &whole, "s3cret+"),
             ("azure_storage_sas_key", "?sv=2024&sig=s%3D", "s3cret"),
             ("azure_storage_sas_key", "sv%3D2024", "sv=2024&s3cret"),
+            ("azure_storage_token", "e30.eyJleHAiOjF9.x", "e30.eyJleHAiOjE4NDQ2NzQ0MDczNzA5NTUxNjE1fQ.x"),
             ("google_service_account_key", SERVICE_ACCOUNT, "s3cret"),
             ("google_service_account_key", SERVICE_ACCOUNT, r#"{"type":"service_account"}"#),
         ] {

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::answer::Answer;
 use super::client::builder;
+use super::issued::Form;
 use super::options::{Connection, Resolved, host};
 use super::reach::HostAndPort;
 use super::shown::shown;
@@ -103,7 +104,9 @@ impl CredentialClient {
         Ok(client.get_or_init(|| new))
     }
 
-    async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, BoxError> {
+    async fn exchange(&self, mut request: HttpRequest) -> Result<HttpResponse, BoxError> {
+        trim_tokens(&mut request)?;
+        let form = Form::of(&request);
         let (uri, method) = (request.uri().clone(), request.method().clone());
         let is_plain = uri.scheme_str() != Some("https");
         let client = self.client(uri.host().unwrap_or_default(), is_plain)?;
@@ -122,12 +125,16 @@ impl CredentialClient {
         if method == http::Method::PUT && response.status() == http::StatusCode::FORBIDDEN {
             return Ok(response.map(|_| bytes::Bytes::new().into()));
         }
-        understand(response, &secrets).await
+        understand(response, &secrets, form).await
     }
 }
 
-/// Turns every response but a success into an [`Answer`] without these secrets.
-pub(super) async fn understand(response: HttpResponse, secrets: &[String]) -> Result<HttpResponse, BoxError> {
+/// Turns every response but a success into an [`Answer`] without these secrets, and a success without credentials into an error.
+pub(super) async fn understand(
+    response: HttpResponse,
+    secrets: &[String],
+    form: Form,
+) -> Result<HttpResponse, BoxError> {
     if response.status().is_success() {
         let (parts, body) = response.into_parts();
         let whole = Limited::new(body, MAX_CREDENTIALS_BYTES).collect().await.map_err(|error| {
@@ -137,7 +144,7 @@ pub(super) async fn understand(response: HttpResponse, secrets: &[String]) -> Re
                 error
             }
         })?;
-        return Ok(HttpResponse::from_parts(parts, whole.to_bytes().into()));
+        return Ok(HttpResponse::from_parts(parts, form.readable(whole.to_bytes())?.into()));
     }
     let mut answer = Answer { status: response.status().as_u16(), ..Answer::default() };
     // A response with an unreadable body is still a response.
@@ -161,6 +168,38 @@ fn read_json(answer: &mut Answer, json: &Value, secrets: &[&str]) {
     answer.message = text(json.get("error_description"))
         .or_else(|| text(inside("message")))
         .or_else(|| text(json.get("message")));
+}
+
+/// Takes white space from the ends of tokens, whose files often end with a line feed. The library sends it, and few servers ignore
+/// it.
+fn trim_tokens(request: &mut HttpRequest) -> Result<(), BoxError> {
+    if let Some(query) = request.uri().query().and_then(with_trimmed_tokens) {
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(format!("{}?{query}", request.uri().path()).parse()?);
+        *request.uri_mut() = http::Uri::from_parts(parts)?;
+    }
+    let body = request.body().as_bytes().and_then(|body| std::str::from_utf8(body).ok());
+    if let Some(body) = body.and_then(with_trimmed_tokens) {
+        *request.body_mut() = body.into();
+    }
+    Ok(())
+}
+
+/// Returns these parameters with trimmed tokens; `None` if they are so already.
+fn with_trimmed_tokens(encoded: &str) -> Option<String> {
+    const TOKENS: [&str; 2] = ["WebIdentityToken=", "client_assertion="];
+    const SPACE: [&str; 5] = ["%0A", "%0D", "%09", "%20", "+"];
+    let trimmed = |parameter| {
+        let mut left: &str = parameter;
+        if TOKENS.iter().any(|token| parameter.starts_with(token)) {
+            while let Some(shorter) = SPACE.iter().find_map(|space| left.strip_suffix(space)) {
+                left = shorter;
+            }
+        }
+        left
+    };
+    let trimmed = encoded.split('&').map(trimmed).collect::<Vec<_>>().join("&");
+    (trimmed.len() < encoded.len()).then_some(trimmed)
 }
 
 /// Parameters of requests for credentials that are no secrets.
@@ -279,7 +318,7 @@ mod tests {
         let response = http::Response::builder().status(status).body(body.to_owned().into()).unwrap();
         let secrets: Vec<String> = secrets.iter().map(|secret| (*secret).to_owned()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(understand(response, &secrets)).unwrap_err().to_string()
+        runtime.block_on(understand(response, &secrets, Form::OAuth)).unwrap_err().to_string()
     }
 
     #[test]
@@ -318,13 +357,31 @@ mod tests {
             let response = http::Response::new("x".repeat(bytes).into());
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let body = understand(response, &[]).await?.into_body().collect().await?;
+                let body = understand(response, &[], Form::Token).await?.into_body().collect().await?;
                 Ok::<_, BoxError>(body.to_bytes().len())
             })
         };
         assert_eq!(understood(1 << 20).unwrap(), 1 << 20);
         let error = understood((1 << 20) + 1).unwrap_err().to_string();
         assert_eq!(error, "the answer has more than 1048576 bytes");
+    }
+
+    #[test]
+    fn a_line_feed_after_a_token_is_not_sent() {
+        for (given, expected) in [
+            ("a=b%0A&WebIdentityToken=to%2Bken%0D%0A", Some("a=b%0A&WebIdentityToken=to%2Bken")),
+            ("client_assertion=x+%0A+&scope=y", Some("client_assertion=x&scope=y")),
+            ("client_assertion=x&scope=y", None),
+            ("", None),
+        ] {
+            assert_eq!(with_trimmed_tokens(given).as_deref(), expected, "{given}");
+        }
+        let mut request = http::Request::post("https://sts/p?Version=1&WebIdentityToken=t%0A")
+            .body(b"client_assertion=x%0A".to_vec().into())
+            .unwrap();
+        trim_tokens(&mut request).unwrap();
+        assert_eq!(request.uri(), "https://sts/p?Version=1&WebIdentityToken=t");
+        assert_eq!(request.body().as_bytes().unwrap(), "client_assertion=x");
     }
 
     #[test]

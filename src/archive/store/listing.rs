@@ -5,6 +5,7 @@
 //! and a page without a continuation for the whole. Responses are therefore checked before. Checks of its own would
 //! replace this module, as for Azure, whose responses need a list of blobs to be read.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -16,8 +17,14 @@ use object_store::client::HttpRequest;
 use object_store::path::Path as Key;
 use quick_xml::escape::unescape;
 
+use super::shown::shown;
+
 /// Maximum size of a page in bytes. Pages have up to a thousand or five thousand names.
 pub(super) const MAX_LISTING_BYTES: usize = 32 << 20;
+
+/// Maximum number of entries in a page. Amazon and Google send a thousand, Azure five thousand; other stores may be set to send
+/// more. The library reads a page in one go, so a limit in time could not end it.
+const MOST_ENTRIES: usize = 100_000;
 
 /// Maximum number of pages in a row without a key. Stores send some where many keys were deleted.
 const MOST_EMPTY_PAGES: u64 = 10_000;
@@ -60,6 +67,9 @@ pub(super) enum NoListing {
     /// The listing continues, but has no continuation.
     #[error("the store has answered with a part of a listing, and not said how to ask for the rest")]
     Part,
+    /// A page has more entries than any store sends.
+    #[error("the store has answered with more than {MOST_ENTRIES} entries in one page of a listing")]
+    TooMany,
     /// The listing comes back to where it was.
     #[error("the store lists the same keys again and again")]
     Circle,
@@ -138,6 +148,10 @@ impl Listing {
         if is_part && self.continuation(text).is_none() {
             return Err(NoListing::Part);
         }
+        let entries = |(entry, _): &(&str, &str)| text.matches(&*format!("<{entry}>")).count();
+        if self.provider.entries.iter().map(entries).sum::<usize>() > MOST_ENTRIES {
+            return Err(NoListing::TooMany);
+        }
         Ok(())
     }
 
@@ -145,26 +159,41 @@ impl Listing {
         content(text, self.provider.continuation.1).filter(|continuation| !continuation.is_empty())
     }
 
-    /// Returns the response without entries whose keys `object_store` cannot read, and the first of those keys.
-    fn without_odd_keys(&self, text: &str) -> Option<(String, String)> {
+    /// Returns the response without entries whose keys `object_store` cannot read, and the first of those keys. Copies at most
+    /// the response, once for each kind of entry: many pages are read in a task that nothing can interrupt meanwhile.
+    fn without_odd_keys<'a>(&self, text: &'a str) -> (Cow<'a, str>, Option<String>) {
         let mut odd = None;
-        let mut kept = text.to_owned();
+        let mut kept = Cow::Borrowed(text);
         for (entry, name) in self.provider.entries {
-            let (start, end) = (format!("<{entry}>"), format!("</{entry}>"));
-            let mut rest = std::mem::take(&mut kept);
-            while let Some((before, after)) = rest.split_once(&start) {
-                let Some((inside, after)) = after.split_once(&end) else { break };
-                kept += before;
-                match content(inside, name).filter(|key| !is_readable(key)) {
-                    Some(key) => odd = odd.or_else(|| Some(key.to_owned())),
-                    None => kept.extend([&start, inside, &end]),
-                }
-                rest = after.to_owned();
+            let cut = cut_odd(&kept, entry, name, &mut odd);
+            if let Some(cut) = cut {
+                kept = Cow::Owned(cut);
             }
-            kept += &rest;
         }
-        odd.map(|odd| (kept, odd))
+        (kept, odd)
     }
+}
+
+/// Returns the text without the entries of this kind whose keys nobody can read; `None` if there are none. Notes the first such
+/// key.
+fn cut_odd(text: &str, entry: &str, name: &str, odd: &mut Option<String>) -> Option<String> {
+    let (start, end) = (format!("<{entry}>"), format!("</{entry}>"));
+    let mut kept: Option<String> = None;
+    let (mut rest, mut whole) = (text, text);
+    while let Some((before, after)) = rest.split_once(&start) {
+        let Some((inside, after)) = after.split_once(&end) else { break };
+        if let Some(key) = content(inside, name).filter(|key| !is_readable(key)) {
+            odd.get_or_insert_with(|| key.to_owned());
+            let until = whole.len().saturating_sub(rest.len()).saturating_add(before.len());
+            *kept.get_or_insert_default() += whole.get(..until).unwrap_or_default();
+            whole = after;
+        }
+        rest = after;
+    }
+    if let Some(kept) = &mut kept {
+        *kept += whole;
+    }
+    kept
 }
 
 /// Returns the content of the first such element.
@@ -178,16 +207,23 @@ fn is_readable(key: &str) -> bool {
 }
 
 impl Listings {
-    /// Checks a response, and returns it as `object_store` can read it.
-    pub(super) fn accept(&self, listing: &Listing, answer: Bytes) -> Result<Bytes, NoListing> {
+    /// Checks a response, and returns it as `object_store` can read it. A key that is told about is shown without the secrets.
+    pub(super) fn accept(
+        &self,
+        listing: &Listing,
+        answer: Bytes,
+        secrets: &[&str],
+    ) -> Result<Bytes, NoListing> {
         let text = String::from_utf8_lossy(&answer);
         listing.check(&text)?;
         self.follow(listing, &text)?;
-        let Some((kept, odd)) = listing.without_odd_keys(&text) else { return Ok(answer) };
+        let (kept, odd) = listing.without_odd_keys(&text);
+        let Some(odd) = odd else { return Ok(answer) };
         if !self.has_warned.swap(true, Ordering::Relaxed) {
+            let odd = shown(&odd, secrets).unwrap_or_default();
             tracing::warn!("the store lists keys that no archive has, such as {odd:?}; they are passed over");
         }
-        Ok(kept.into())
+        Ok(kept.into_owned().into())
     }
 
     fn follow(&self, listing: &Listing, text: &str) -> Result<(), NoListing> {
@@ -255,7 +291,7 @@ mod tests {
             format!("<{root}><NextContinuationToken>{next}</NextContinuationToken>{entry}</{root}>")
         };
         let mut pages = continuations.into_iter().map(page);
-        pages.position(|page| listings.accept(&listing(&S3), page.into()).is_err())
+        pages.position(|page| listings.accept(&listing(&S3), page.into(), &[]).is_err())
     }
 
     const ENTRY: &str = "<Contents><Key>a</Key></Contents>";
@@ -285,7 +321,7 @@ mod tests {
                 let text = format!(
                     "<EnumerationResults><Blobs/><NextMarker>{page}</NextMarker></EnumerationResults>"
                 );
-                listings.accept(&listing, text.into()).unwrap();
+                listings.accept(&listing, text.into(), &[]).unwrap();
             }
         }
     }
@@ -296,7 +332,8 @@ mod tests {
         let prefix = |key: &str| format!("<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>");
         let page = |entries: &[String]| format!("<ListBucketResult>{}</ListBucketResult>", entries.concat());
         let good = [entry("7/wal/x"), entry("7/&amp;&lt;&#10003;"), prefix("7/wal/"), entry("\u{FC}")];
-        assert!(listing(&S3).without_odd_keys(&page(&good)).is_none());
+        let whole = page(&good);
+        assert!(matches!(listing(&S3).without_odd_keys(&whole), (Cow::Borrowed(_), None)));
         for odd in ["7//x", "7/../x", "a&#10;b", "a\nb", "&#0;", "&none;", "\u{7F}"] {
             let [one, two, three, four] = &good;
             let with = page(&[
@@ -308,11 +345,30 @@ mod tests {
                 four.clone(),
                 entry(odd),
             ]);
-            let (kept, first) = listing(&S3).without_odd_keys(&with).unwrap();
-            assert_eq!((kept, &*first), (page(&good), odd));
+            let (kept, first) = listing(&S3).without_odd_keys(&with);
+            assert_eq!((&*kept, first.as_deref()), (&*page(&good), Some(odd)));
         }
         let blob = |name: &str| format!("<Blob><Name>{name}</Name></Blob>");
-        let (kept, _) = listing(&AZURE).without_odd_keys(&(blob("a//b") + &blob("c"))).unwrap();
+        let both = blob("a//b") + &blob("c");
+        let (kept, _) = listing(&AZURE).without_odd_keys(&both);
         assert_eq!(kept, blob("c"));
+    }
+
+    #[test]
+    fn the_largest_page_is_read_at_once_and_a_larger_one_not_at_all() {
+        let entry = "<Contents><Key>a</Key><Size>1</Size></Contents>";
+        let odd = "<Contents><Key>a//b</Key></Contents>";
+        let page = |entries: usize| {
+            let root = "ListBucketResult";
+            format!("<{root}>{odd}{}{odd}</{root}>", entry.repeat(entries - 2))
+        };
+        // Some 5 MB: copied once per entry, they would be 250 GB.
+        let largest = page(MOST_ENTRIES);
+        let begun = std::time::Instant::now();
+        let (kept, first) = listing(&S3).without_odd_keys(&largest);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert_eq!((kept.len(), first.as_deref()), (largest.len() - 2 * odd.len(), Some("a//b")));
+        assert!(listing(&S3).check(&largest).is_ok());
+        assert!(matches!(listing(&S3).check(&page(MOST_ENTRIES + 1)), Err(NoListing::TooMany)));
     }
 }

@@ -12,6 +12,7 @@ use super::connection_string;
 use super::form;
 use super::given::Objects;
 use super::process::CredentialProcess;
+use super::read_later::VARIABLES;
 use super::setting_names::{canonical, is_secret, refused, usual};
 use super::storage::Storage;
 use crate::archive::url::Provider;
@@ -63,6 +64,8 @@ pub(super) struct Resolved {
     pub(super) no_metadata: bool,
     /// `true` if the container's token was given as text, which is of no use here.
     pub(super) container_token: bool,
+    /// Variables that the library reads by itself.
+    pub(super) read_later: BTreeMap<String, String>,
     /// Hosts of metadata services, which are next door and speak plain HTTP.
     pub(super) metadata_hosts: Vec<String>,
 }
@@ -193,6 +196,13 @@ impl Resolved {
 
     /// Unknown variables are ignored: other programs share the environment.
     fn set_from_environment(&mut self, provider: Provider, name: &str, value: &str) -> Result<(), String> {
+        if VARIABLES.contains(&(provider, name)) {
+            if provider == Provider::Google && !value.is_empty() {
+                self.metadata_hosts.push(host(value).to_owned());
+            }
+            self.read_later.insert(name.to_owned(), value.to_owned());
+            return Ok(());
+        }
         let (prefix, renamed) = match (provider, name) {
             _ if value.is_empty() => return Ok(()),
             _ if name.starts_with(OWN_PREFIX) => {
@@ -210,10 +220,6 @@ impl Resolved {
             }
             (Provider::S3, "AWS_CONTAINER_AUTHORIZATION_TOKEN") => {
                 self.container_token = true;
-                return Ok(());
-            }
-            (Provider::Google, "GCE_METADATA_HOST" | "GCE_METADATA_ROOT" | "GCE_METADATA_IP") => {
-                self.metadata_hosts.push(host(value).to_owned());
                 return Ok(());
             }
             (Provider::S3, "AWS_EC2_METADATA_DISABLED") => {

@@ -5,8 +5,6 @@
 //! them apart.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use object_store::aws::{AmazonS3Builder, Checksum};
@@ -22,15 +20,14 @@ use super::form::{is_web_address, without_password};
 use super::issuer::{CredentialClient, is_next_door};
 use super::options::{Resolved, host, truth};
 use super::process::ProcessCredentials;
+use super::read_later::{check_files, check_variables, sent_file};
 use super::setting_names::is_secret;
 use super::shown::quotes_one;
 use super::source::Source;
 use super::stall::Stillness;
 use super::upload::{Claim, Signer};
 use crate::archive::url::{Provider, StoreUrl};
-use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
-use crate::whole_file::open_regular;
 
 /// A store that has received no request so far.
 pub(super) struct Built {
@@ -48,26 +45,8 @@ pub(super) struct Built {
 
 /// Builds the store of the bucket.
 pub(super) fn build(url: &StoreUrl, resolved: &Resolved, client: &StoreClient) -> Result<Built, Error> {
-    refuse_what_is_no_file(resolved)?;
+    check_files(resolved)?;
     build_over(url, resolved, client, CredentialClient::new(resolved), client.impatience())
-}
-
-/// Settings for files that the library reads by itself, at each request for credentials.
-const TOKEN_FILES: [&str; 3] =
-    ["aws_web_identity_token_file", "aws_container_authorization_token_file", "azure_federated_token_file"];
-
-/// Refuses pipes and the like: the library would wait for somebody who writes, and nothing could end that. A file that is
-/// missing may be on its way.
-fn refuse_what_is_no_file(resolved: &Resolved) -> Result<(), Error> {
-    let mut paths = TOKEN_FILES.iter().filter_map(|name| resolved.provider.get(*name)).map(Path::new);
-    paths.try_for_each(|path| match open_regular(path) {
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied) =>
-        {
-            Err(denied::cannot_read(ErrorKind::Configuration, "", path, Kept::ForSeveral, error))
-        }
-        _ => Ok(()),
-    })
 }
 
 /// Builds the store of the bucket over other clients: for the store, and for whatever issues credentials.
@@ -97,6 +76,7 @@ pub(super) fn build_over(
             .hint("use https://, or set allow_http = true in [store] if nobody can listen in between"));
     }
     let from = Source::of(url, resolved)?;
+    check_variables(from, resolved)?;
     if resolved.no_metadata && from == Source::Machine(Provider::S3) {
         return Err(Error::new(ErrorKind::Configuration, format!("no credentials are configured for {url}"))
             .hint("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_EC2_METADATA_DISABLED is set"));
@@ -155,16 +135,17 @@ impl Stores {
 
 /// Returns a builder with all settings and its credentials. A macro, because the builders share methods but no trait.
 macro_rules! configured {
-    ($builder:expr, $settings:expr, $client:expr, $issuer:expr, $own:expr, $from:expr, $patience:expr) => {{
+    ($builder:expr, $resolved:expr, $client:expr, $issuer:expr, $own:expr, $from:expr, $patience:expr) => {{
         let mut builder = $builder.with_retry(never());
-        for (name, value) in $settings {
+        for (name, value) in &$resolved.provider {
             builder = builder.with_config(name.parse()?, value);
         }
         let provider = match $own {
             Some(own) => own,
             None => builder.clone().with_http_connector($issuer).build()?.credentials().clone(),
         };
-        let credentials = Arc::new(Credentials { provider, from: $from, patience: $patience });
+        let sent_file = sent_file($from, $resolved);
+        let credentials = Arc::new(Credentials { provider, from: $from, patience: $patience, sent_file });
         let builder = builder.with_credentials(credentials.clone()).with_http_connector($client.clone());
         (builder, credentials)
     }};
@@ -191,7 +172,7 @@ fn stores(
             let builder = builder.with_disable_bulk_delete(true);
             let process = resolved.process.clone().filter(|_| from == Source::Process);
             let own = process.map(|process| Arc::new(ProcessCredentials::new(process)) as _);
-            let (builder, credentials) = configured!(builder, settings, client, issuer, own, from, patience);
+            let (builder, credentials) = configured!(builder, resolved, client, issuer, own, from, patience);
             let store = Arc::new(builder.clone().build()?);
             let bulk = Arc::new(builder.with_disable_bulk_delete(false).build()?);
             let claim = if is_on(settings, "aws_s3_express") {
@@ -203,12 +184,12 @@ fn stores(
         }
         Provider::Google => {
             let builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-            let (builder, _) = configured!(builder, settings, client, issuer, None, from, patience);
+            let (builder, _) = configured!(builder, resolved, client, issuer, None, from, patience);
             Stores::same(Arc::new(builder.build()?))
         }
         Provider::Azure => {
             let builder = MicrosoftAzureBuilder::new().with_container_name(bucket).with_allow_http(true);
-            let (builder, _) = configured!(builder, settings, client, issuer, None, from, patience);
+            let (builder, _) = configured!(builder, resolved, client, issuer, None, from, patience);
             Stores::same(Arc::new(builder.build()?))
         }
     })

@@ -15,11 +15,19 @@ fn hidden<'a>(secrets: &[&'a str]) -> Vec<&'a str> {
     hidden
 }
 
-/// Returns a text that a store has sent, shortened, without line feeds and without these secrets. `None` if it is empty.
+/// Returns a text that a store has sent, shortened, in one line, without control characters and without these secrets. `None` if
+/// it is empty.
 pub(super) fn shown(text: &str, secrets: &[&str]) -> Option<String> {
     let text = hidden(secrets).into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
-    let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_TEXT).collect();
+    let words = text.split(|letter: char| letter.is_whitespace() || letter.is_control() || turns(letter));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let text: String = words.join(" ").chars().take(MAX_TEXT).collect();
     (!text.is_empty()).then_some(text)
+}
+
+/// `true` for what changes the direction of a text, and so the order in which a terminal shows it.
+fn turns(letter: char) -> bool {
+    matches!(letter, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Returns `true` if a text contains one of these secrets.
@@ -35,6 +43,7 @@ mod tests {
     fn a_secret_is_hidden_wherever_it_is() {
         assert_eq!(shown("not\n  s3cret, s3cret", &["s3cret"]).as_deref(), Some("not ***, ***"));
         assert_eq!(shown(" \n ", &[]), None);
+        assert_eq!(shown("a\0b\x1b[31mc\u{202E}d", &[]).as_deref(), Some("a b [31mc d"));
         assert_eq!(shown(&"x".repeat(1000), &[]).map(|text| text.len()), Some(300));
         assert!(quotes_one("is s3cret", &["other!", "s3cret"]) && !quotes_one("is", &["s3cret", ""]));
     }

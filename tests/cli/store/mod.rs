@@ -7,6 +7,7 @@ mod faults_push;
 mod faults_restore;
 mod forms;
 mod google;
+mod issuers;
 mod races;
 mod requests;
 mod rights;
