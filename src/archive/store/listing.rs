@@ -87,14 +87,14 @@ pub(super) struct Listings {
 #[derive(Debug)]
 struct Way {
     kept: Option<u64>,
-    since: u64,
+    pages: u64,
     until: u64,
     empty: u64,
 }
 
 impl Way {
     fn new() -> Self {
-        Self { kept: None, since: 0, until: 1, empty: 0 }
+        Self { kept: None, pages: 0, until: 1, empty: 0 }
     }
 
     /// Returns `false` if this leads nowhere.
@@ -103,9 +103,9 @@ impl Way {
         if self.kept == continuation {
             return false;
         }
-        self.since += 1;
-        if self.since == self.until {
-            (self.kept, self.since, self.until) = (continuation, 0, self.until * 2);
+        self.pages += 1;
+        if self.pages == self.until {
+            (self.kept, self.pages, self.until) = (continuation, 0, self.until * 2);
         }
         self.empty = if is_empty { self.empty + 1 } else { 0 };
         self.empty <= MOST_EMPTY_PAGES

@@ -78,7 +78,8 @@ impl Memory {
 
     fn aged(&self, mut found: ObjectMeta) -> ObjectMeta {
         if let Some(age) = held(&self.inner.ages).get(&found.location) {
-            found.last_modified -= *age;
+            let stored = &mut found.last_modified;
+            *stored -= *age;
         }
         found
     }
