@@ -7,7 +7,7 @@ use std::fs;
 use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
-    output_of,
+    output_of, postgres,
     sandbox::Sandbox,
     wait_until,
 };
@@ -166,7 +166,8 @@ fn a_base_backup_may_have_any_label() {
     let primary = primary(&sandbox, &archive, 1);
     let label =
         r"nightly\nSTART TIMELINE: one\nSTOP TIME: x\nSTART WAL LOCATION: 0/1 (file x)\nSTOP WAL LOCATION: y";
-    primary.sql(&format!("select pg_backup_start(E'{label}', true); select lsn from pg_backup_stop(false)"));
+    let (begin, end) = postgres::backup_functions(&format!("E'{label}'"));
+    primary.sql(&format!("select {begin}; select lsn from {end}"));
     primary.sql("insert into orders values ('one')");
     primary.archive_segment();
     assert_archived(&primary);

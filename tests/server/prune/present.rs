@@ -6,7 +6,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use support::{archive::ArchiveDirectory, cluster::Cluster, output_of, sandbox::Sandbox, wait_until};
+use support::{
+    archive::ArchiveDirectory, cluster::Cluster, output_of, postgres, sandbox::Sandbox, wait_until,
+};
 
 /// Creates a running primary that archives segments of 1 MB.
 fn primary<'a>(sandbox: &'a Sandbox, archive: &ArchiveDirectory) -> Cluster<'a> {
@@ -78,13 +80,18 @@ impl Session {
         let mut psql: Command = server.client("psql");
         psql.args(["-qAt", "-v", "ON_ERROR_STOP=1"]);
         let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let begin = "select pg_backup_start('takes long', true);\n";
+        let begin = format!("select {};\n", postgres::backup_functions("'takes long'").0);
         child.stdin.as_mut().unwrap().write_all(begin.as_bytes()).unwrap();
         Self(child)
     }
 
     fn end(mut self) {
-        self.0.stdin.as_mut().unwrap().write_all(b"select pg_backup_stop();\n").unwrap();
+        self.0
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(format!("select {};\n", postgres::backup_functions("").1).as_bytes())
+            .unwrap();
         drop(self.0.stdin.take());
         assert!(self.0.wait().unwrap().success());
     }
