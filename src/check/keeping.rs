@@ -30,7 +30,8 @@ pub(super) fn timelines(known: &ArchiveStatus, shell: &Shell) -> CheckFinding {
     let others = known.parallel.iter();
     let others = others.map(|other| (other.may_go_on(now), other.what(), other.remedy(now)));
     let without = known.without_history.iter().map(|without| (true, without.what(), without.remedy()));
-    let problems: Vec<_> = without.chain(holes).chain(others).collect();
+    let left = known.left.iter().map(|left| (true, left.what(), left.remedy()));
+    let problems: Vec<_> = without.chain(left).chain(holes).chain(others).collect();
     let name = "timelines";
     if problems.is_empty() {
         return CheckFinding::pass(

@@ -17,8 +17,8 @@ use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{
     BackupLabel, CONTROL_FILE_BYTES, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId,
-    control_file_says_recovery, restart_point_of_control_file, segment_size_of_control_file,
-    system_identifier_of_control_file,
+    control_file_says_production, control_file_says_recovery, restart_point_of_control_file,
+    segment_size_of_control_file, system_identifier_of_control_file,
 };
 use crate::whole_file::{open_regular, read_regular, read_regular_text};
 
@@ -222,6 +222,14 @@ impl DataDirectory {
             return Some((label.start_segment.timeline(), label.start));
         }
         restart_point_of_control_file(&self.control().ok()??)
+    }
+
+    /// Returns the position of the last checkpoint of a server that writes, with its timeline; `None` if it is in recovery or was
+    /// stopped, or the file is unreadable.
+    #[must_use]
+    pub fn written_up_to(&self) -> Option<(TimelineId, Lsn)> {
+        let control = self.control().ok()??;
+        control_file_says_production(&control).then(|| restart_point_of_control_file(&control))?
     }
 
     /// Returns the timeline of the last checkpoint; `None` if it is unreadable.

@@ -46,5 +46,6 @@ fn sentences(now: Timestamp, archive: &ArchiveStatus, urgent: bool) -> Vec<Strin
     let standby = standby.map(|(what, remedy)| format!("{what}; {remedy}"));
     let without = archive.without_history.filter(|_| urgent);
     let without = without.map(|without| format!("{}; {}", without.what(), without.remedy()));
-    without.into_iter().chain(holes).chain(parallel).chain(standby).collect()
+    let left = archive.left.filter(|_| urgent).map(|left| format!("{}; {}", left.what(), left.remedy()));
+    without.into_iter().chain(left).chain(holes).chain(parallel).chain(standby).collect()
 }

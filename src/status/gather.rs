@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::forks::{Hole, Line, Parallel, QUEUE_OF_PROMOTED, WithoutHistory};
+use super::left::Left;
 use super::look::Look;
 use super::{ArchiveStatus, Backlog, Beside, backlog, standby};
 use crate::archive::Archive;
@@ -99,6 +100,10 @@ pub async fn ask_if_any(
         }
     }
     if let Some(data) = data {
+        let left = left_behind(data.clone(), &histories).await;
+        let is_shown =
+            |left: &Left| status.parallel.iter().any(|other| other.newest.timeline() == left.timeline);
+        status.left = left.filter(|left| !is_shown(left));
         status.without_history = without_history(&look, data.clone(), &histories).await?;
         // After the archive was asked: files archived in the meantime have not waited for long.
         let newest = status.newest.clone();
@@ -121,6 +126,13 @@ async fn archived_before(look: &mut Look<'_>, next: WalName) -> Result<Option<Ti
             && name.archiving_order() < next.archiving_order()
     };
     Ok(archived.iter().filter(|file| comes_before(file.name.wal())).map(|file| file.since).max())
+}
+
+/// Returns the fork by which another server has left the one behind whose data directory this is. One that is in recovery or was
+/// stopped writes nothing.
+async fn left_behind(data: DataDirectory, histories: &BTreeMap<TimelineId, TimelineHistory>) -> Option<Left> {
+    let (timeline, at) = blocking(move || data.written_up_to()).await?;
+    Left::find(timeline, at, histories)
 }
 
 /// Returns the server's timeline if its history file is neither archived nor waiting to be.

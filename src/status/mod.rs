@@ -8,6 +8,7 @@ mod dangers;
 mod demands;
 mod forks;
 mod gather;
+mod left;
 mod look;
 mod standby;
 
@@ -33,6 +34,7 @@ pub use demands::{Chore, Demands, LagBy, Problem, Why};
 pub use forks::{Hole, Parallel, WithoutHistory};
 use gather::ask;
 pub use gather::ask_if_any;
+pub use left::Left;
 pub use standby::Standby;
 
 /// The whole status.
@@ -67,6 +69,8 @@ pub struct ArchiveStatus {
     pub parallel: Vec<Parallel>,
     /// Timeline of the server, if its history file is missing from the archive.
     pub without_history: Option<WithoutHistory>,
+    /// The fork by which another server has left this one behind, unless its segments show that already.
+    pub left: Option<Left>,
     /// WAL that the server needs from the archive, if it is in recovery.
     pub standby: Option<Standby>,
     /// Report of the last prune.

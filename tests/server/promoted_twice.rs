@@ -163,6 +163,16 @@ fn a_conflict_at_a_fork_with_archive_mode_always_is_recognized_and_the_advice_wo
     second.stop(Shutdown::Fast);
     first.promote();
     take_order(&first, "first");
-    assert_eq!(&first.archive_segment()[..8], "00000003");
+    assert_eq!(&first.finish_segment()[..8], "00000003");
+    // A newer pg_rewind leaves the mark of the segment in which the timeline was left. Then that advice works, too.
+    let mark = first.wal(format!("archive_status/{forked}.ready"));
+    wait_until("all is archived", || {
+        if mark.exists() && first.log().contains("tell this server that the segment is archived: mv ") {
+            fs::rename(&mark, mark.with_extension("done")).unwrap();
+            // Wakes the archiver, which pauses after three failures.
+            first.sql("select pg_reload_conf()");
+        }
+        first.backlog().is_empty()
+    });
     first.stop(Shutdown::Immediate);
 }

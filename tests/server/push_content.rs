@@ -117,11 +117,15 @@ fn new_files_without_initialization_are_archived() {
     let archive = ArchiveDirectory::new(&sandbox);
     let mut primary = primary(&sandbox, &archive, 1);
     primary.stop(Shutdown::Fast);
-    primary.set("wal_recycle", "off");
-    primary.set("wal_init_zero", "off");
+    // Up to version 11 files are always recycled.
+    let may_be_new = primary.knows("wal_recycle");
+    if may_be_new {
+        primary.set("wal_recycle", "off");
+        primary.set("wal_init_zero", "off");
+    }
     primary.start();
     full_switched_and_crashed(&mut primary, 1);
-    assert!(!has_recycled(&primary));
+    assert!(!may_be_new || !has_recycled(&primary));
 }
 
 #[test]

@@ -10,8 +10,8 @@
 //! | 32 | position of the last checkpoint record | u64 |
 //!
 //! A copy of the last checkpoint follows. The offset of the sizes depends on the layout version. In every version
-//! they follow `floatFormat`, a float8 that is always 1234567.0: page size u32, pages per file u32, WAL page size
-//! u32, WAL segment size u32.
+//! they follow `floatFormat`, a float8 that is always 1234567.0: page size u32, pages per file u32, from version 19 on
+//! pages per SLRU segment u32, WAL page size u32, WAL segment size u32.
 
 use super::{Lsn, SegmentSize, SystemIdentifier, TimelineId};
 
@@ -35,8 +35,9 @@ pub enum ControlFileError {
     NoSystem,
 }
 
-/// `DB_IN_ARCHIVE_RECOVERY`; unchanged since 9.0.
+/// `DB_IN_ARCHIVE_RECOVERY` and `DB_IN_PRODUCTION`; unchanged since 9.0.
 const IN_ARCHIVE_RECOVERY: u32 = 5;
+const IN_PRODUCTION: u32 = 6;
 
 /// Reads the system identifier.
 ///
@@ -49,9 +50,18 @@ pub fn system_identifier_of_control_file(bytes: &[u8]) -> Result<SystemIdentifie
 /// Returns `true` if the server is in archive recovery, as a standby always is.
 #[must_use]
 pub fn control_file_says_recovery(bytes: &[u8]) -> bool {
-    let state =
-        beginning(bytes).ok().and_then(|(_, rest)| rest.split_first_chunk::<8>()?.1.first_chunk::<4>());
-    state.is_some_and(|state| u32::from_ne_bytes(*state) == IN_ARCHIVE_RECOVERY)
+    state(bytes) == Some(IN_ARCHIVE_RECOVERY)
+}
+
+/// Returns `true` if the server accepts writes, or did when it crashed.
+#[must_use]
+pub fn control_file_says_production(bytes: &[u8]) -> bool {
+    state(bytes) == Some(IN_PRODUCTION)
+}
+
+fn state(bytes: &[u8]) -> Option<u32> {
+    let (_, rest) = beginning(bytes).ok()?;
+    Some(u32::from_ne_bytes(*rest.split_first_chunk::<8>()?.1.first_chunk::<4>()?))
 }
 
 /// Returns the system identifier, and the bytes from the layout version on, after checking that the version is
@@ -111,9 +121,13 @@ pub fn segment_size_of_control_file(bytes: &[u8]) -> Option<SegmentSize> {
     // A float8 is aligned to 8 bytes, on some 32-bit machines to 4.
     let after = bytes.windows(8).step_by(4).position(|eight| eight == format)? + 2;
     let word = |at: usize| words.get(after + at).map(|word| u32::from_ne_bytes(*word));
-    let pages = [word(0)?, word(2)?];
-    let plausible = pages.iter().all(|page| page.is_power_of_two() && (1 << 9..=1 << 16).contains(page));
-    plausible.then(|| SegmentSize::new(word(3)?.into()).ok()).flatten()
+    let is_page = |page: u32| page.is_power_of_two() && (1 << 9..=1 << 16).contains(&page);
+    let with_wal_page_at = |at: usize| {
+        let pages = is_page(word(0)?) && is_page(word(at)?);
+        pages.then(|| SegmentSize::new(word(at + 1)?.into()).ok()).flatten()
+    };
+    // No segment is as small as a page, so that neither layout is taken for the other.
+    with_wal_page_at(2).or_else(|| with_wal_page_at(3))
 }
 
 #[cfg(test)]
@@ -138,6 +152,11 @@ mod tests {
             assert_eq!(with(264, [page, 131_072, 8192, 1 << 24]).is_some(), is_one, "{page}");
             assert_eq!(with(264, [8192, 131_072, page, 1 << 24]).is_some(), is_one, "{page}");
         }
+        for slru_pages in [32u32, 512, 8192, 1 << 16] {
+            let of_19 = [8192, 131_072, slru_pages, 8192, 1 << 24].map(u32::to_ne_bytes).concat();
+            let of_19 = [&[7; 216][..], &FLOAT_FORMAT.to_ne_bytes(), &of_19].concat();
+            assert_eq!(segment_size_of_control_file(&of_19), Some(SegmentSize::DEFAULT), "{slru_pages}");
+        }
         assert_eq!(segment_size_of_control_file(&FLOAT_FORMAT.to_ne_bytes()), None, "cut off");
         assert_eq!(segment_size_of_control_file(&[0; CONTROL_FILE_BYTES]), None);
     }
@@ -159,6 +178,10 @@ mod tests {
             control_file_says_recovery(&[&control(7, 1300)[..], &state.to_ne_bytes(), &[9; 40]].concat())
         };
         assert!((0..99).all(|state| says(state) == (state == 5)));
+        let writes = |state: u32| {
+            control_file_says_production(&[&control(7, 1300)[..], &state.to_ne_bytes()].concat())
+        };
+        assert!((0..99).all(|state| writes(state) == (state == 6)));
         assert!(!control_file_says_recovery(&control(7, 1300)), "too few bytes");
         let other_order = [&control(7, 1300u32.swap_bytes())[..], &5u32.to_ne_bytes()].concat();
         assert!(!control_file_says_recovery(&other_order));

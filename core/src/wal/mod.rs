@@ -19,8 +19,9 @@ mod timeline;
 
 pub use backup::{BackupHistory, BackupHistoryError, BackupLabel, BackupWal};
 pub use control::{
-    CONTROL_FILE_BYTES, ControlFileError, control_file_says_recovery, recovery_end_of_control_file,
-    restart_point_of_control_file, segment_size_of_control_file, system_identifier_of_control_file,
+    CONTROL_FILE_BYTES, ControlFileError, control_file_says_production, control_file_says_recovery,
+    recovery_end_of_control_file, restart_point_of_control_file, segment_size_of_control_file,
+    system_identifier_of_control_file,
 };
 pub use history::{Ancestor, HistoryError, TimelineHistory};
 pub use lsn::{Lsn, ParseLsnError};

@@ -103,7 +103,8 @@ struct PrintedBackup {
     /// `true` if its label counts.
     counts: bool,
     reaches: Vec<ReachShape>,
-    /// The base backup on whose files it builds; `null` for a full one.
+    /// The base backup on whose files an incremental one builds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     builds_on: Option<BuildsOn>,
 }
 

@@ -75,8 +75,10 @@ struct PrintedBackup {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     why: Vec<String>,
     /// `true` if the files of another one are needed, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     incremental: bool,
     /// `true` if a backup that is kept needs its files.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     files_must_stay: bool,
 }
 

@@ -124,6 +124,8 @@ fn of_timelines(metrics: &mut Metrics, known: &ArchiveStatus, at: Timestamp) {
     metrics.one("walkeep_parallel_timelines", help, written);
     let help = "Whether the archive lacks the history file of the timeline that the server is on whose data directory was named.";
     metrics.one("walkeep_history_missing", help, u64::from(known.without_history.is_some()));
+    let help = "Whether another server has left the timeline behind that the server writes whose data directory was named.";
+    metrics.one("walkeep_server_left_behind", help, u64::from(known.left.is_some()));
 }
 
 /// Adds the metrics of the last prune and the last verification.

@@ -133,6 +133,34 @@ fn an_archive_without_the_history_of_the_servers_timeline_is_a_problem() {
     says(status(&pusher, &DATA), 0, &[]);
 }
 
+/// An old primary that goes on after a failover, and has archived nothing since.
+#[test]
+fn a_server_whose_timeline_another_has_left_behind_is_a_problem() {
+    const HISTORY: &str = "00000002.history";
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    pusher.data.file(&format!("pg_wal/{HISTORY}"), "1\t0/200100\tno recovery target specified\n");
+    succeeds(pusher.push(HISTORY));
+    std::fs::remove_file(pusher.data.join(&format!("pg_wal/{HISTORY}"))).unwrap();
+    pusher.data.set_state(6);
+    pusher.data.set_restart_point(1, 0x20_0028);
+    says(status(&pusher, &DATA), 0, &[]);
+    pusher.data.set_restart_point(1, 0x30_0028);
+    let words = ["timeline 1 up to 0/300028", "timeline 2 had left it at 0/200100", "make a standby of it"];
+    says(status(&pusher, &DATA), 1, &words);
+    finds(check(&pusher, archive), "fail", "timelines", &words);
+    let metrics = [&DATA[..], &["--prometheus"]].concat();
+    let output = CallOutput::of(status(&pusher, &metrics));
+    let left = format!("walkeep_server_left_behind{{system_identifier=\"{SYSTEM}\"}} 1\n");
+    assert!(output.text().contains(&left), "{}", output.text());
+    // Stopped, or a standby by now.
+    for state in [1, 5] {
+        pusher.data.set_state(state);
+        let output = CallOutput::of(status(&pusher, &DATA));
+        assert!(!output.text().contains("had left it"), "{}", output.text());
+    }
+}
+
 #[test]
 fn an_archive_without_files_of_an_active_server_fails() {
     let pusher = archived();

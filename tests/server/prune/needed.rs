@@ -16,6 +16,7 @@ use support::{
     store_cluster::CallOutput,
     wait_until,
 };
+use walkeep::wal::Lsn;
 
 fn prune(sandbox: &Sandbox, archive: &ArchiveDirectory, options: &[&str]) -> CallOutput {
     let mut prune = sandbox.walkeep();
@@ -99,7 +100,9 @@ fn wal_for_the_standby_of_a_slot_stays_only_if_its_primary_is_asked() {
     let output = prune(&sandbox, &archive, &["--keep-backups", "1", "--pg-url", &primary.connection()]);
     assert_eq!((output.status, &*output.stderr), (0, ""), "{}", output.text());
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["needed"]["from"], restart, "{json:#}");
+    // From version 19 on the server pads positions.
+    let position = |text: &str| text.parse::<Lsn>().unwrap();
+    assert_eq!(position(json["needed"]["from"].as_str().unwrap()), position(&restart), "{json:#}");
     assert!(json["needed"]["by"].as_str().unwrap().contains("physical slot \"lagging\""), "{json:#}");
     assert_eq!(segments(&archive, system)[0], segment, "{json:#}");
     // It continues from the archive alone.

@@ -15,6 +15,10 @@ use support::{
     sandbox::Sandbox,
     wait_until,
 };
+use walkeep::{
+    cluster::DataDirectory,
+    wal::{SegmentSize, SystemIdentifier},
+};
 
 /// The README's promise, with default settings.
 const BOUND: Duration = Duration::from_mins(1);
@@ -74,6 +78,31 @@ fn a_standby_is_promoted_by_its_trigger_file() {
     sandbox.file(&trigger, "");
     wait_until("it is promoted", || standby.try_sql("select pg_is_in_recovery()").as_deref() == Ok("f"));
     assert_eq!(&take_orders(&standby)[..8], "00000002");
+}
+
+#[test]
+fn pg_control_says_the_size_of_segments_and_where_a_standby_restarts() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let primary = primary(&sandbox, &archive);
+    let standby = standby(&primary, &archive);
+    take_orders(&primary);
+    primary.sql("checkpoint");
+    take_orders(&primary);
+    wait_for_orders(&standby, "200");
+    standby.sql("checkpoint");
+    let system = SystemIdentifier::new(standby.system_identifier()).unwrap();
+    let data = DataDirectory::named(standby.data().to_owned());
+    let bytes = primary.sql("select setting from pg_settings where name = 'wal_segment_size'");
+    // Version 10 says how many blocks.
+    let bytes: u64 = bytes.parse::<u64>().unwrap() * if postgres::version() == 10 { 8192 } else { 1 };
+    assert_eq!(data.segment_size(), SegmentSize::new(bytes).ok());
+    let restarts = standby.sql("select redo_wal_file from pg_control_checkpoint()");
+    assert_eq!(data.restart_segment(system).unwrap().to_string(), restarts);
+    let of_primary = DataDirectory::named(primary.data().to_owned());
+    assert_eq!(of_primary.restart_segment(system), None, "it is in no recovery");
+    let written = of_primary.written_up_to().unwrap().1;
+    assert_eq!(primary.sql(&format!("select redo_lsn = '{written}' from pg_control_checkpoint()")), "t");
 }
 
 #[test]
