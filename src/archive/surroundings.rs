@@ -7,11 +7,13 @@ use jiff::Timestamp;
 
 use super::held::is_empty;
 use super::{Archive, Backend, TextFiles};
+use crate::coverage::BackupTrace;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
 /// Neighbours of a segment, by a fresh lookup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a separate fact")]
 pub struct Surroundings {
     /// `true` if the segment exists after all.
     pub is_there: bool,
@@ -22,6 +24,8 @@ pub struct Surroundings {
     pub later: Option<(SegmentName, Timestamp)>,
     /// `true` if segments of a higher timeline were seen.
     pub higher_timelines: bool,
+    /// `true` if the archive contains any segment of the cluster, complete or partial.
+    pub any_segment: bool,
 }
 
 impl Surroundings {
@@ -61,6 +65,27 @@ impl Archive {
             return Err(self.holds_nothing_of(system, ErrorKind::Empty).await);
         }
         found
+    }
+
+    /// Returns what the names of backup history files tell of a segment, with the times of archiving: see
+    /// [`BackupTrace::about`]. One listing.
+    pub async fn backups_about(
+        &self,
+        system: SystemIdentifier,
+        segment: SegmentName,
+    ) -> Result<Vec<(BackupTrace, Timestamp)>, Error> {
+        match &self.backend {
+            Backend::Local(local) => local.backups_about(system, segment).await,
+            Backend::Store(_) => {
+                let files = self.text_files(system, TextFiles::Backups).await?;
+                let about = BackupTrace::about(segment, files.iter().map(|file| file.name.wal())).into_iter();
+                let since = |trace: &BackupTrace| {
+                    let file = files.iter().find(|file| file.name.wal() == trace.name());
+                    file.map_or(Timestamp::MAX, |file| file.since)
+                };
+                Ok(about.map(|trace| (trace, since(&trace))).collect())
+            }
+        }
     }
 
     /// Checks with a fresh lookup that the archive contains any file of the cluster.

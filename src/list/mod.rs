@@ -2,11 +2,15 @@
 
 mod systems;
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
 use crate::archive::{Archive, ArchivedFile};
 use crate::catalog::{Catalog, Labels, Reading, Totals, catalog};
-use crate::coverage::{BackupState, BaseBackup, Gap, Timeline};
+use crate::coverage::{BackupState, BaseBackup, Coverage, Gap, Timeline};
 use crate::error::{Error, ErrorKind};
-use crate::wal::{Lsn, SegmentName, SystemIdentifier, TimelineId, WalName};
+use crate::wal::{Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId, WalName};
 use crate::work::Work;
 
 pub use systems::{HeldOfSystem, ListedSystem, list_systems};
@@ -47,6 +51,8 @@ pub struct Listed {
     /// Contents of the archive.
     pub catalog: Catalog,
     request: ListRequest,
+    /// Moment of the listing, or shortly before.
+    now: Timestamp,
 }
 
 /// A timeline.
@@ -64,12 +70,13 @@ pub struct ListedTimeline {
 
 /// Lists an archive.
 pub async fn list(archive: &Archive, request: ListRequest, work: &Work<'_>) -> Result<Listed, Error> {
+    let now = Timestamp::now();
     let listing = catalog(archive, request.system, request.reading);
     let catalog = work.unless_stopped(listing, "stopped before all was listed").await?;
     for link in &catalog.inventory.links {
         tracing::warn!("{}/{} is a symbolic link; {}", archive.url(), link.key, link.advice());
     }
-    Ok(Listed { catalog, request })
+    Ok(Listed { catalog, request, now })
 }
 
 /// Refuses a range of something other than files, and a range whose end precedes its start.
@@ -102,7 +109,7 @@ impl Listed {
     #[must_use]
     pub fn backups(&self) -> Option<Vec<BackupState>> {
         matches!(self.request.what, What::Both | What::Backups)
-            .then(|| backups(&self.catalog, &self.request.labels))
+            .then(|| backups(&self.catalog, &self.request.labels, self.now))
     }
 
     /// Iterates over the requested files; `None` if none were requested. A range contains only files with a position in
@@ -152,10 +159,16 @@ fn timelines(catalog: &Catalog) -> Vec<ListedTimeline> {
     ids.into_iter().map(listed).collect()
 }
 
-fn backups(catalog: &Catalog, labels: &Labels) -> Vec<BackupState> {
+fn backups(catalog: &Catalog, labels: &Labels, now: Timestamp) -> Vec<BackupState> {
+    let mut of_sizes: BTreeMap<SegmentSize, Coverage> = BTreeMap::new();
     let state = |backup: &BaseBackup| {
         let counts = labels.admit(backup.label.as_deref());
-        BackupState::of(BaseBackup { counts, ..backup.clone() }, catalog.coverage_of(backup))
+        let held = catalog.coverage_of(backup);
+        let coverage = of_sizes.entry(held.size()).or_insert_with(|| {
+            let same_size = |other: &&BaseBackup| catalog.coverage_of(other).size() == held.size();
+            held.knowing(catalog.backups.iter().filter(same_size), now)
+        });
+        BackupState::of(BaseBackup { counts, ..backup.clone() }, coverage)
     };
     catalog.backups.iter().map(state).collect()
 }

@@ -10,11 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::RestoreRequest;
 use super::astray::astray;
+use super::backups::traces;
+use super::words::{end_of_wal, gap, holds_no_segment, no_backup_without};
 use crate::archive::{Archive, Surroundings};
 use crate::archived_file::{read_text, size_and_time_of};
 use crate::blocking::blocking;
 use crate::cluster::{RecoveryMode, TargetTimeline, breaks_off, held_after, histories, holds_segment};
-use crate::coverage::{Absence, Evidence, MissingSegment, Way};
+use crate::coverage::{Absence, BackupTrace, Evidence, MissingSegment, Way};
 use crate::error::{Error, ErrorKind};
 use crate::frame::MAX_TEXT_BYTES;
 use crate::wal::{
@@ -108,13 +110,19 @@ async fn explain_segment(
         log_in_recovery(&own, &format!("{}; the server has it in its own pg_wal", absent.report()));
         return Ok(Answer::Final(absent));
     }
-    let known = Known::gather(archive, system, request, segment, &around, own).await?;
-    let absence = known.judge(segment, &around);
+    let mut known = Known::gather(archive, system, request, segment, &around, own).await?;
+    let mut absence = known.judge(segment, &around);
+    // A standby asks again, whatever the answer: it costs a store no request.
+    if absence == Absence::End && (request.mode == RecoveryMode::Recovery || !archive.is_store()) {
+        known.add_backups(archive, system, segment).await?;
+        absence = known.judge(segment, &around);
+    }
     let starts_here = known.begins_with(segment);
     let evidence = match absence {
         _ if starts_here && !request.accept_gaps.contains(&segment) => {
             return Ok(Answer::Final(no_backup_without(archive, segment, known.lowest)));
         }
+        Absence::End if !around.any_segment => return Err(holds_no_segment(archive, system)),
         Absence::End | Absence::Outside => {
             if request.mode == RecoveryMode::Recovery
                 && let (Some(size), Some(history)) = (known.size, known.own.history(segment.timeline()))
@@ -132,7 +140,15 @@ async fn explain_segment(
         Absence::Gap(evidence) => evidence,
     };
     let gap = gap(archive, segment, evidence, known.lowest, around.partial);
-    let since = around.later.map(|(_, since)| since).filter(|_| matches!(evidence, Evidence::Later(_)));
+    let since = match evidence {
+        Evidence::Later(_) => around.later.map(|(_, since)| since),
+        // The server archives the file right after the segment in which the backup began.
+        Evidence::Backup { file, .. } => {
+            let proves = |trace: &BackupTrace| trace.proves_by_name(segment) || trace.name() == file;
+            known.backups.iter().filter(|(trace, _)| proves(trace)).map(|(_, since)| *since).min()
+        }
+        Evidence::Own(_) | Evidence::History { .. } => None,
+    };
     let now = at_the_store(Timestamp::now(), archive.clock_ahead());
     let settling = since.map_or(Duration::ZERO, |since| settling(now.duration_since(since)));
     Ok(if settling.is_zero() { Answer::Final(gap) } else { Answer::Settling(settling, gap) })
@@ -225,6 +241,8 @@ struct Known {
     higher: Vec<(TimelineId, TimelineHistory)>,
     /// Lowest archived segment of the timeline, if it has a later one than the missing one.
     lowest: Option<SegmentName>,
+    /// Archived traces of base backups of the timeline, with their times of archiving, if nothing else proves a gap.
+    backups: Vec<(BackupTrace, Timestamp)>,
 }
 
 impl Known {
@@ -261,11 +279,33 @@ impl Known {
                 || request.mode == RecoveryMode::Recovery
                     && has_next_timeline(archive, system, timeline).await?);
         let higher = if has_branches { higher(archive, system, timeline).await? } else { Vec::new() };
-        Ok(Self { own, size, history, higher, lowest })
+        Ok(Self { own, size, history, higher, lowest, backups: Vec::new() })
+    }
+
+    /// Adds what base backups prove, and where the timeline began if they may prove anything.
+    async fn add_backups(
+        &mut self,
+        archive: &Archive,
+        system: SystemIdentifier,
+        segment: SegmentName,
+    ) -> Result<(), Error> {
+        self.backups = traces(archive, system, segment).await?;
+        let timeline = segment.timeline();
+        if !self.backups.is_empty() && self.history.is_none() && timeline != TimelineId::FIRST {
+            self.history = read_history(archive, system, timeline).await?;
+        }
+        Ok(())
     }
 
     fn judge(&self, segment: SegmentName, around: &Surroundings) -> Absence {
-        let Some(size) = self.size else { return Absence::End };
+        let Some(size) = self.size else {
+            // No position is known as a number, but names can be compared.
+            let by_name = self.backups.iter().rev().find(|(trace, _)| trace.proves_by_name(segment));
+            return by_name.map_or(Absence::End, |(trace, _)| {
+                Absence::Gap(Evidence::Backup { file: trace.name(), last: trace.segment })
+            });
+        };
+        let backups: Vec<BackupTrace> = self.backups.iter().map(|(trace, _)| *trace).collect();
         let higher = self.higher.iter().map(|(timeline, history)| (*timeline, history));
         let missing = MissingSegment {
             name: segment,
@@ -276,6 +316,7 @@ impl Known {
             own_later: self.own.later,
             way: self.own.way(segment.timeline()),
             higher: higher.collect(),
+            backups: &backups,
         };
         missing.judge()
     }
@@ -337,101 +378,6 @@ fn log_in_recovery(own: &OwnFacts, text: &str) {
     if !own.is_standby {
         tracing::info!("{text}");
     }
-}
-
-fn end_of_wal(
-    archive: &Archive,
-    absent: &Error,
-    absence: Absence,
-    segment: SegmentName,
-    partial: bool,
-) -> String {
-    let why = match absence {
-        Absence::Outside => "its timeline does not need it",
-        _ => "nothing that comes after it is there, so the log ends before it",
-    };
-    format!("{}: {why}{}", absent.report(), partial_hint(archive, segment, partial))
-}
-
-/// Describes how to use the `.partial` that a promotion left at the end of a timeline. It is for the next recovery: this
-/// one has continued without it.
-fn partial_hint(archive: &Archive, segment: SegmentName, partial: bool) -> String {
-    if !partial {
-        return String::new();
-    }
-    format!(
-        "; {segment}.partial is there, the unfinished end of timeline {timeline}, which no server asks for. To recover that \
-         timeline to its very end, begin again with a copy of the base backup: run walkeep cat --archive {url} \
-         {segment}.partial -o pg_wal/{segment} in it, set recovery_target_timeline = '{timeline}', and start it",
-        timeline = segment.timeline(),
-        url = archive.url()
-    )
-}
-
-/// Creates the error for a missing segment with which the base backup being recovered starts.
-fn no_backup_without(archive: &Archive, segment: SegmentName, lowest: Option<SegmentName>) -> Error {
-    let begins = lowest.map_or_else(
-        || format!("nothing of timeline {} from there on is", segment.timeline()),
-        |lowest| format!("the archive begins at {lowest} of that timeline"),
-    );
-    let what = format!(
-        "{segment}, in which this base backup begins, is not in the archive {}: {begins}, so this base backup cannot be \
-         recovered from it",
-        archive.url()
-    );
-    Error::new(ErrorKind::Gap, what).hint(
-        format!(
-            "do NOT remove backup_label, whatever the server advises: that corrupts the data; walkeep list backups --archive \
-             {} shows the base backups that can be recovered",
-            archive.url()
-        ),
-    )
-}
-
-fn gap(
-    archive: &Archive,
-    segment: SegmentName,
-    evidence: Evidence,
-    lowest: Option<SegmentName>,
-    partial: bool,
-) -> Error {
-    let url = archive.url();
-    let before = lowest.filter(|lowest| segment < *lowest);
-    let what = match (evidence, before) {
-        (_, Some(lowest)) => format!(
-            "{segment} is not in the archive {url}, which begins at {lowest} of that timeline; what comes before has been \
-             removed, or was never archived"
-        ),
-        (Evidence::Later(later), None) => {
-            format!(
-                "{segment} is missing in the archive {url}, which holds {later} of the same timeline: a gap"
-            )
-        }
-        (Evidence::Own(later), None) => format!(
-            "{segment} is missing in the archive {url} and in the server's own pg_wal, which holds {later} of the same \
-             timeline: a gap"
-        ),
-        (Evidence::History { descendant, left_at }, None) => format!(
-            "{segment} is missing in the archive {url}, and {:08X}.history says that timeline {} went on up to {left_at}: a \
-             gap",
-            descendant.get(),
-            segment.timeline()
-        ),
-    };
-    let hint = match before {
-        Some(_) => {
-            "take a newer base backup, for a standby as well: promoted now, it would lose what is missing"
-                .to_owned()
-        }
-        None => format!(
-            "recovery must not end here, with rows missing: put the segment back, by walkeep backfill from the pg_wal of a \
-             server that has it, or from another archive. To end here on purpose, give walkeep-restore --accept-gap {segment}, \
-             and take the recovery target away. If the target is a position before it, set recovery_prefetch = off: from \
-             version 15 on the server reads ahead{}",
-            partial_hint(archive, segment, partial)
-        ),
-    };
-    Error::new(ErrorKind::Gap, what).hint(hint)
 }
 
 #[cfg(test)]

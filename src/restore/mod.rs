@@ -5,9 +5,11 @@
 
 mod absence;
 mod astray;
+mod backups;
 mod history;
 mod target;
 mod watch;
+mod words;
 
 use std::io;
 use std::path::PathBuf;
@@ -207,7 +209,7 @@ async fn fetch_or_explain(
                     };
                     if request.mode == RecoveryMode::Recovery {
                         tracing::warn!(
-                            "{absent_report}, but a later segment has just come, so it may be on its way; waiting for it"
+                            "{absent_report}, but a later file has just come, so it may be on its way; waiting for it"
                         );
                     }
                     Instant::now() + settling.min(patience)

@@ -1,6 +1,6 @@
 //! Known base backups, and which of them count: WAL before the oldest one that can be recovered is irrelevant.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::coverage::{BackupState, BaseBackup, Coverage, Origin};
 use crate::wal::TimelineId;
@@ -36,25 +36,12 @@ impl CompleteBackups {
     }
 }
 
-/// Time after the end of a backup during which its last segment may arrive.
-const ARCHIVING_MAY_TAKE: SignedDuration = SignedDuration::from_hours(1);
-
 /// Start of recoveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Beginning {
     pub(super) origin: Origin,
     /// Name of the backup.
     pub(super) title: String,
-}
-
-/// Returns `true` if a backup lacks only its last WAL, which may still arrive.
-pub(super) fn is_arriving(state: &BackupState, coverage: &Coverage, now: Timestamp) -> bool {
-    let BackupState { backup, complete, .. } = state;
-    now.duration_since(backup.known_since) < ARCHIVING_MAY_TAKE
-        && backup.wal.end.is_some()
-        && !complete
-        // Nothing is missing up to the end of the archive.
-        && coverage.missing(backup.origin(coverage)).is_empty()
 }
 
 /// Returns the starts of recoveries: the backups that count or, if nobody keeps any, the starts of the WAL.

@@ -180,6 +180,8 @@ impl Survey {
             _ => None,
         });
         self.unreadable = of_timelines.collect();
+        let backups = known_backups(&catalog.backups, elsewhere, labels, &catalog.sizes);
+        catalog.coverage = catalog.coverage.knowing(&backups, now);
         let facts = NameFacts {
             coverage: &catalog.coverage,
             unreadable: &self.unreadable,
@@ -189,7 +191,7 @@ impl Survey {
             acknowledged,
             now,
         };
-        self.names = Names::of(facts, known_backups(&catalog.backups, elsewhere, labels, &catalog.sizes));
+        self.names = Names::of(facts, backups);
         let of_timelines =
             [astray::astray(&catalog.coverage, given_up), astray::nothing_left(&catalog.coverage, given_up)];
         for finding in other_sizes(catalog).into_iter().chain(of_timelines.into_iter().flatten()) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::backups::{Beginning, CompleteBackups, Need, beginnings, is_arriving};
+use super::backups::{Beginning, CompleteBackups, Need, beginnings};
 use super::gaps::{cut, intersects, union, without};
 use crate::archive::{LinkedDirectory, OtherFile};
 use crate::coverage::{BackupState, BaseBackup, Coverage, Gap, Timeline};
@@ -186,7 +186,7 @@ fn incomplete(state: &BackupState, complete: CompleteBackups, facts: NameFacts<'
         (Severity::Note, format!("{title} cannot be recovered; a replica was made of it"))
     } else if !complete.leave_in_use(backup) && !is_needed {
         (Severity::Note, format!("{title} cannot be recovered; it is older than the oldest one that can"))
-    } else if is_arriving(state, facts.coverage, facts.now) {
+    } else if state.is_arriving(facts.coverage, facts.now) {
         (
             Severity::Note,
             format!("{title} cannot be recovered yet: its last WAL is not in the archive so far"),

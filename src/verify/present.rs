@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::backups::is_arriving;
 use super::names::put_back;
 use crate::coverage::{BackupState, Coverage, Reach};
 use crate::wal::{TimelineId, WalName};
@@ -190,7 +189,7 @@ impl Question<'_> {
 
     /// Returns `true` if a backup lacks only its last WAL on the path to the timeline.
     fn arrives(&self, state: &BackupState, timeline: TimelineId) -> bool {
-        is_arriving(state, self.coverage, self.now)
+        state.is_arriving(self.coverage, self.now)
             && self.without_history(state, timeline).is_none()
             && reach(self.sound, state, timeline).is_some_and(|reach| reach.to_the_end)
     }

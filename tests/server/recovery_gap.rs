@@ -8,6 +8,7 @@ use std::fs;
 use support::{
     archive::ArchiveDirectory,
     cluster::{Cluster, Shutdown},
+    files::names_in,
     output_of,
     sandbox::Sandbox,
 };
@@ -96,6 +97,53 @@ fn recovery_stops_at_a_gap_and_continues_once_it_is_filled() {
     assert_eq!(rows(&recovery), (SEGMENTS * ROWS).to_string());
     let end = format!("walkeep-restore: info: 0000000100000000000000{:02X} ", SEGMENTS + 3);
     assert!(recovery.log().contains(&end), "the end leaves a line: {}", recovery.log());
+}
+
+#[test]
+fn recovery_stops_at_lost_segments_that_a_base_backup_proves() {
+    let sandbox = Sandbox::new();
+    let archive = ArchiveDirectory::new(&sandbox);
+    let mut primary = Cluster::new(&sandbox, "primary");
+    primary.archive_into(&archive);
+    primary.start();
+    primary.sql("create table orders (id int)");
+    let backup = primary.base_backup("backup");
+    let insert_and_archive = || {
+        primary.sql(&format!("insert into orders select generate_series(1, {ROWS})"));
+        primary.archive_segment()
+    };
+    let [_, missing] = [insert_and_archive(), insert_and_archive()];
+    primary.base_backup("later");
+    let system = primary.system_identifier();
+    support::wait_until("both backup history files are archived", || {
+        archive.names(system, "backups").len() == 2
+    });
+    primary.stop(Shutdown::Immediate);
+    // All segments from one on are lost.
+    let file = archive.file(system, &missing);
+    let kept = fs::read(&file).unwrap();
+    let mut lost = Vec::new();
+    for name in names_in(file.parent().unwrap()).into_iter().filter(|name| *name >= missing) {
+        let path = archive.file(system, &name);
+        lost.push((path.clone(), fs::read(&path).unwrap()));
+        fs::remove_file(path).unwrap();
+    }
+    let gap = Gap { sandbox: &sandbox, archive, backup, missing: missing.clone(), kept };
+    let mut recovery = gap.recovery("recovery", "", &[]);
+    recovery.launch();
+    assert!(!recovery.wait_for_exit().success(), "{}", recovery.log());
+    let log = recovery.log();
+    assert!(log.contains(&format!("{missing} is missing in the archive")), "{log}");
+    assert!(log.contains("that base backup proves WAL up to"), "{log}");
+    assert!(!log.contains("database system is ready to accept connections"), "{log}");
+    let mut accepting = gap.recovery("accepting", &format!("--accept-gap {missing}"), &[]);
+    accepting.start();
+    assert_eq!(rows(&accepting), ROWS.to_string());
+    for (path, content) in lost {
+        gap.sandbox.file(path, content);
+    }
+    recovery.start();
+    assert_eq!(rows(&recovery), (2 * ROWS).to_string());
 }
 
 #[test]

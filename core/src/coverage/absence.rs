@@ -1,11 +1,13 @@
 //! Meaning of a missing segment for a recovery: the end of the WAL, or a gap.
 //!
 //! The server takes "not found" for the end of the WAL. A missing segment must therefore be distinguished from one
-//! that was never written. Three things prove that it was written: a later segment of its timeline in the archive, a
-//! later one in the server's own `pg_wal`, and a history file which says that the timeline continued. A segment
-//! before the start of its timeline is no gap.
+//! that was never written. Four things prove that it was written: a later segment of its timeline in the archive, a
+//! later one in the server's own `pg_wal`, a history file which says that the timeline continued, and the backup
+//! history file of a base backup that ended in that segment or later. A segment before the start of its timeline is no
+//! gap.
 
-use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId};
+use super::BackupTrace;
+use crate::wal::{Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
 /// A segment that is not in the archive, with the facts that decide what its absence means.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub struct MissingSegment<'a> {
     pub way: Way<'a>,
     /// Archived history files of higher timelines. Needed unless the target timeline of the recovery is known.
     pub higher: Vec<(TimelineId, &'a TimelineHistory)>,
+    /// Base backups whose backup history files are archived. Those of other timelines prove nothing.
+    pub backups: &'a [BackupTrace],
 }
 
 /// The path of a recovery from a segment's timeline on.
@@ -64,6 +68,13 @@ pub enum Evidence {
         /// Position at which `descendant`, or an ancestor of it, left the segment's timeline.
         left_at: Lsn,
     },
+    /// A base backup ended in `last`, which is the segment or a later one of its timeline.
+    Backup {
+        /// Its backup history file in the archive.
+        file: WalName,
+        /// Last segment that the backup proves.
+        last: SegmentName,
+    },
 }
 
 impl MissingSegment<'_> {
@@ -73,7 +84,7 @@ impl MissingSegment<'_> {
     /// followed the wrong timeline. The history file of a sibling proves nothing, because it describes another
     /// recovery. If the path is unknown, several branches count only if all of them left the timeline after the
     /// segment. On the path to the end of the timeline any branch counts, because the timeline continued at least
-    /// that far.
+    /// that far. A base backup counts as a later segment does, since its server completed the segment in which it ended.
     #[must_use]
     pub fn judge(&self) -> Absence {
         let Some(number) = self.name.number(self.size) else { return Absence::End };
@@ -106,10 +117,17 @@ impl MissingSegment<'_> {
                 branches.next().filter(goes_on).filter(|_| branches.all(|branch| goes_on(&branch)))
             }
         };
-        match proof {
-            Some((descendant, left_at)) => Absence::Gap(Evidence::History { descendant, left_at }),
-            None => Absence::End,
+        if let Some((descendant, left_at)) = proof {
+            return Absence::Gap(Evidence::History { descendant, left_at });
         }
+        let proven =
+            self.backups.iter().filter_map(|backup| Some((backup, backup.proves(timeline, self.size)?)));
+        let furthest = proven.filter(|(_, last)| number <= *last).max_by_key(|(_, last)| *last);
+        let evidence = furthest.and_then(|(backup, last)| {
+            let last = SegmentName::from_number(timeline, last, self.size)?;
+            Some(Evidence::Backup { file: backup.name(), last })
+        });
+        evidence.map_or(Absence::End, Absence::Gap)
     }
 }
 
@@ -147,7 +165,14 @@ mod tests {
             own_later: None,
             way: Way::Unknown,
             higher: Vec::new(),
+            backups: &[],
         }
+    }
+
+    /// Builds the trace of a backup from the numbers of the segments in which it began and ended.
+    fn backup(of: u32, start: u64, end: Option<u64>) -> BackupTrace {
+        let end = end.map(|end| (timeline(of), Lsn(end * SIZE.bytes() + 0x138)));
+        BackupTrace { segment: segment(of, start), offset: 0x28, end }
     }
 
     fn is_gap(missing: &MissingSegment<'_>) -> bool {
@@ -228,6 +253,45 @@ mod tests {
     }
 
     #[test]
+    fn a_base_backup_proves_its_timeline_up_to_its_end() {
+        let asked = |number, backups| MissingSegment { backups, ..missing(1, number) }.judge();
+        let name_alone = [backup(1, 7, None)];
+        let evidence =
+            |last| Absence::Gap(Evidence::Backup { file: name_alone[0].name(), last: segment(1, last) });
+        assert_eq!(asked(2, &name_alone), evidence(7));
+        assert_eq!(asked(7, &name_alone), evidence(7), "its server completed the segment in which it began");
+        assert_eq!(asked(8, &name_alone), Absence::End);
+        let whole = [backup(1, 7, Some(9))];
+        assert_eq!(asked(9, &whole), evidence(9));
+        assert_eq!(asked(10, &whole), Absence::End);
+        // It ended with the last byte of a segment.
+        let end = Some((timeline(1), Lsn(9 * SIZE.bytes())));
+        let to_the_boundary = [BackupTrace { end, ..whole[0] }];
+        assert_eq!((asked(8, &to_the_boundary), asked(9, &to_the_boundary)), (evidence(8), Absence::End));
+        // The one that goes furthest is named.
+        let several = [backup(1, 3, Some(3)), whole[0], backup(1, 5, Some(6))];
+        assert_eq!(asked(2, &several), evidence(9));
+        let elsewhere = [BackupTrace { end: Some((timeline(3), Lsn(9 * SIZE.bytes()))), ..whole[0] }];
+        assert_eq!(
+            asked(8, &elsewhere),
+            Absence::End,
+            "what it wrote of another timeline proves nothing here"
+        );
+        assert_eq!(asked(7, &[backup(2, 9, Some(9))]), Absence::End, "another timeline");
+    }
+
+    #[test]
+    fn a_base_backup_proves_nothing_before_its_timeline_began() {
+        let begins = history(&[(1, 5)]);
+        let backups = [backup(2, 9, Some(9))];
+        let asked =
+            |number, history| MissingSegment { history, backups: &backups, ..missing(2, number) }.judge();
+        assert_eq!(asked(4, Some(&begins)), Absence::Outside);
+        assert!(matches!(asked(5, Some(&begins)), Absence::Gap(Evidence::Backup { .. })));
+        assert!(matches!(asked(4, None), Absence::Gap(_)), "where it began is lost with its segments");
+    }
+
+    #[test]
     fn a_name_of_another_segment_size_proves_nothing() {
         let name = "0000000100000000000000FF".parse().unwrap();
         let large =
@@ -244,6 +308,8 @@ mod tests {
             lost in any::<u64>(),
             asked_timeline in 1u32..5,
             asked in 0u64..24,
+            backed_up in prop::collection::vec((1u32..5, 0u64..24, 0u64..4), 0..4),
+            only_names in any::<bool>(),
         ) {
             let last = u32::try_from(lengths.len()).unwrap();
             prop_assume!(asked_timeline <= last);
@@ -255,6 +321,13 @@ mod tests {
             let finished = |of: u32| begin(of)..(if of == last { ends[of as usize - 1] + 1 } else { ends[of as usize - 1] });
             let archived: Vec<u64> = finished(asked_timeline).filter(|number| !is_lost(*number)).collect();
             prop_assume!(!archived.contains(&asked));
+            // A backup begins and ends on a timeline. Its server completed the segment in which it ended.
+            let taken: Vec<(u32, u64, u64)> = backed_up.into_iter().filter_map(|(of, start, length)| {
+                (of <= last && finished(of).contains(&start) && finished(of).contains(&(start + length)))
+                    .then_some((of, start, start + length))
+            }).collect();
+            let traces: Vec<BackupTrace> =
+                taken.iter().map(|(of, start, end)| backup(*of, *start, (!only_names).then_some(*end))).collect();
             let own = history(&entries(asked_timeline));
             let way = history(&entries(last));
             let missing = MissingSegment {
@@ -262,11 +335,15 @@ mod tests {
                 lowest: archived.first().map(|number| segment(asked_timeline, *number)),
                 history: (asked_timeline > 1).then_some(&own),
                 way: if asked_timeline < last { Way::To(timeline(last), &way) } else { Way::On },
+                backups: &traces,
                 ..missing(asked_timeline, asked)
             };
             let was_written = finished(asked_timeline).contains(&asked);
-            // The end of the last timeline is known only from its archived segments.
-            let is_known = asked_timeline < last || archived.last().is_some_and(|newest| *newest > asked);
+            // The end of the last timeline is known only from its archived segments, and from base backups.
+            let is_backed_up = taken.iter().any(|(of, start, end)| {
+                *of == asked_timeline && asked <= if only_names { *start } else { *end }
+            });
+            let is_known = asked_timeline < last || archived.last().is_some_and(|newest| *newest > asked) || is_backed_up;
             prop_assert_eq!(is_gap(&missing), was_written && is_known, "{:?} {:?}", missing, archived);
         }
     }

@@ -1,6 +1,6 @@
 //! Base backups: what is known of one, and how far an archive recovers it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Coverage, Origin, Reach};
 use crate::wal::{BackupWal, Lsn, SegmentName, TimelineId, WalName};
@@ -126,6 +126,9 @@ pub struct BackupState {
     pub reaches: Vec<Reach>,
 }
 
+/// Time after the end of a backup during which its last segment may arrive.
+const ARCHIVING_MAY_TAKE: SignedDuration = SignedDuration::from_hours(1);
+
 impl BackupState {
     /// Determines how far the coverage recovers a backup.
     #[must_use]
@@ -133,6 +136,16 @@ impl BackupState {
         let complete = backup.is_complete(coverage);
         let reaches = coverage.reaches(backup.origin(coverage));
         Self { backup, complete, reaches }
+    }
+
+    /// Returns `true` if the backup lacks only its last WAL, which may still arrive.
+    #[must_use]
+    pub fn is_arriving(&self, coverage: &Coverage, now: Timestamp) -> bool {
+        now.duration_since(self.backup.known_since) < ARCHIVING_MAY_TAKE
+            && self.backup.wal.end.is_some()
+            && !self.complete
+            // Nothing is missing up to the end of the archive.
+            && coverage.missing(self.backup.origin(coverage)).is_empty()
     }
 
     /// Returns `true` if the backup can be recovered to the timeline, as far as WAL is present.
@@ -154,6 +167,51 @@ mod tests {
 
     use super::*;
     use crate::wal::{Lsn, SegmentSize};
+
+    #[test]
+    fn what_a_backup_proves_and_the_archive_lacks_is_a_gap_unless_it_may_still_arrive() {
+        let held = |numbers: &[u64]| {
+            let names =
+                numbers.iter().map(|number| format!("00000001000000000000000{number}").parse().unwrap());
+            Coverage::new(SegmentSize::DEFAULT, names, BTreeMap::new())
+        };
+        let backup = |start: u64, end: u64, from_a_file: bool| {
+            let segment: SegmentName = format!("00000001000000000000000{start}").parse().unwrap();
+            let file = KnownFrom::History(WalName::Backup { segment, offset: 0x28 });
+            BaseBackup {
+                known_from: if from_a_file { file } else { KnownFrom::Directory("/mnt/backup".into()) },
+                label: None,
+                wal: BackupWal {
+                    start_segment: segment,
+                    start: Lsn((start << 24) + 0x28),
+                    end: Some((TimelineId::FIRST, Lsn((end << 24) + 0x138))),
+                },
+                from_standby: false,
+                ended: Timestamp::UNIX_EPOCH,
+                known_since: Timestamp::UNIX_EPOCH,
+                counts: true,
+                builds_on: None,
+            }
+        };
+        // How far the backup from segment 2 can be recovered, and whether that is the end.
+        let reach = |coverage: &Coverage, backups: &[BaseBackup], now| {
+            let known = coverage.knowing(backups, now);
+            assert_eq!(known.knowing(backups, now), known, "it can be told again");
+            let reach = known.reaches(backup(2, 2, true).origin(&known))[0];
+            (reach.last.map(|(_, last)| last), reach.to_the_end)
+        };
+        let later = [backup(2, 2, true), backup(6, 7, true)];
+        let at_once = Timestamp::UNIX_EPOCH;
+        for now in [at_once, Timestamp::MAX] {
+            assert_eq!(reach(&held(&[2, 3, 4]), &later, now), (Some(4), false));
+            assert_eq!(reach(&held(&[2, 3, 4, 5, 6, 7]), &later, now), (Some(7), true));
+            assert_eq!(reach(&held(&[2, 3, 4, 5, 6, 7, 8]), &later, now), (Some(8), true));
+            assert_eq!(reach(&held(&[2, 3, 4]), &[backup(6, 7, false)], now), (Some(4), true), "no file");
+        }
+        let all_but_its_last = held(&[2, 3, 4, 5, 6]);
+        assert_eq!(reach(&all_but_its_last, &later, at_once), (Some(6), true), "it may arrive");
+        assert_eq!(reach(&all_but_its_last, &later, Timestamp::MAX), (Some(6), false));
+    }
 
     #[test]
     fn a_backup_whose_end_nobody_knows_is_not_complete_and_yet_leads_on() {

@@ -9,10 +9,13 @@ mod absence;
 mod backup;
 mod chain;
 mod origin;
+mod trace;
 mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+
+use jiff::Timestamp;
 
 use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, WalName};
 
@@ -20,6 +23,7 @@ pub use absence::{Absence, Evidence, MissingSegment, Way};
 pub use backup::{BackupState, BaseBackup, KnownFrom};
 pub use chain::Chain;
 pub use origin::Origin;
+pub use trace::BackupTrace;
 pub use way::{Gap, Reach, Stretch};
 
 /// The WAL files of an archive, by timeline.
@@ -30,6 +34,8 @@ pub struct Coverage {
     histories: BTreeMap<TimelineId, TimelineHistory>,
     /// Position at which the last descendant left each timeline.
     left_last: BTreeMap<TimelineId, Lsn>,
+    /// Last segment that base backups prove of each timeline, archived or not: see [`Coverage::knowing`].
+    proven: BTreeMap<TimelineId, u64>,
     odd: Vec<SegmentName>,
 }
 
@@ -108,7 +114,8 @@ impl Coverage {
             let last = left_last.entry(ancestor.timeline).or_insert(ancestor.left_at);
             *last = ancestor.left_at.max(*last);
         }
-        let mut coverage = Self { size, timelines: BTreeMap::new(), histories, left_last, odd: Vec::new() };
+        let (timelines, proven, odd) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut coverage = Self { size, timelines, histories, left_last, proven, odd };
         for name in names {
             let Some(segment) = name.segment() else { continue };
             let Some(number) = segment.number(size) else {
@@ -124,6 +131,29 @@ impl Coverage {
             }
         }
         coverage
+    }
+
+    /// Returns a copy that knows from archived backup history files how far timelines went. What such a backup proves and the
+    /// archive lacks is a gap, and not the end of the timeline; but the last WAL of a backup may still arrive at `now`.
+    #[must_use]
+    pub fn knowing<'a>(&self, backups: impl IntoIterator<Item = &'a BaseBackup>, now: Timestamp) -> Self {
+        let held = Self { proven: BTreeMap::new(), ..self.clone() };
+        let mut proven = BTreeMap::new();
+        for backup in backups {
+            let of_name = backup.known_from.history().and_then(BackupTrace::of_name);
+            let Some(trace) = of_name.map(|trace| BackupTrace { end: backup.wal.end, ..trace }) else {
+                continue;
+            };
+            let timeline = trace.segment.timeline();
+            let Some(last) = trace.proves(timeline, held.size) else { continue };
+            let is_held = held.timelines.get(&timeline).and_then(Timeline::last) >= Some(last);
+            if is_held || BackupState::of(backup.clone(), &held).is_arriving(&held, now) {
+                continue;
+            }
+            let furthest = proven.entry(timeline).or_insert(last);
+            *furthest = last.max(*furthest);
+        }
+        Self { proven, ..held }
     }
 
     /// Returns a copy without the segments `missing`.

@@ -147,8 +147,8 @@ impl Coverage {
     }
 
     /// Returns the segments that a recovery of a backup to the end of timeline `to` reads. `None` unless `to` is the
-    /// backup's timeline or a descendant. The last range ends with the last archived segment, or at the last fork if
-    /// that is later.
+    /// backup's timeline or a descendant. The last range ends with the last archived segment, or with the last one before a
+    /// fork or in a base backup if that is later.
     fn way(&self, origin: Origin, to: TimelineId) -> Option<Vec<Stretch>> {
         let ancestors = match self.histories.get(&to) {
             _ if to == origin.timeline => &[][..],
@@ -176,7 +176,8 @@ impl Coverage {
             return None;
         }
         let left_in = self.left_last(to).and_then(|left_at| self.segment_of(left_at).checked_sub(1));
-        match self.timeline(to).last().max(left_in).filter(|end| *end >= begin) {
+        let proven = self.proven.get(&to).copied();
+        match self.timeline(to).last().max(left_in).max(proven).filter(|end| *end >= begin) {
             Some(end) => way.push((to, begin..=end)),
             None => way.extend(self.parents_copy(origin, ancestors)),
         }

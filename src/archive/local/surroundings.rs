@@ -15,6 +15,7 @@ use crate::archive::failure::Asked;
 use crate::archive::key;
 use crate::archive::surroundings::{Surroundings, holds_nothing};
 use crate::blocking::blocking;
+use crate::coverage::BackupTrace;
 use crate::error::{Error, ErrorKind};
 use crate::wal::{SegmentName, SystemIdentifier, TimelineId, WalName};
 
@@ -26,9 +27,9 @@ impl Local {
     ) -> Result<Surroundings, Error> {
         let directory = self.directory.clone();
         blocking(move || {
-            confirm_holds(&directory, system)?;
+            let any_segment = confirm_holds(&directory, system)?;
             let wal = directory.root().join(key::wal(system).as_ref());
-            let mut around = Surroundings::default();
+            let mut around = Surroundings { any_segment, ..Surroundings::default() };
             for group in groups(&wal)? {
                 match group.timeline.cmp(&segment.timeline()) {
                     std::cmp::Ordering::Less => {}
@@ -53,7 +54,23 @@ impl Local {
 
     pub(in crate::archive) async fn confirm_holds(&self, system: SystemIdentifier) -> Result<(), Error> {
         let directory = self.directory.clone();
-        blocking(move || confirm_holds(&directory, system)).await
+        blocking(move || confirm_holds(&directory, system).map(drop)).await
+    }
+
+    /// Lists the backup history files, and looks at the few that can prove something.
+    pub(in crate::archive) async fn backups_about(
+        &self,
+        system: SystemIdentifier,
+        segment: SegmentName,
+    ) -> Result<Vec<(BackupTrace, Timestamp)>, Error> {
+        let directory = self.directory.root().join(format!("{system}/backups"));
+        blocking(move || {
+            let names = names(&directory)?.into_iter().map(ArchivedName::wal);
+            let with_time =
+                |trace: BackupTrace| Ok((trace, since(&directory.join(trace.name().to_string()))?));
+            BackupTrace::about(segment, names).into_iter().map(with_time).collect()
+        })
+        .await
     }
 
     /// Lists the timelines that have a history file.
@@ -94,8 +111,9 @@ impl Local {
     }
 }
 
-/// Checks that the directory contains a file of the cluster. Directories alone may come from a failed push.
-fn confirm_holds(directory: &Directory, system: SystemIdentifier) -> Result<(), Error> {
+/// Checks that the directory contains a file of the cluster, and returns `true` if it contains a segment. Directories alone
+/// may come from a failed push.
+fn confirm_holds(directory: &Directory, system: SystemIdentifier) -> Result<bool, Error> {
     let root = directory.root();
     open(root)?;
     let of_system = root.join(system.to_string());
@@ -103,10 +121,10 @@ fn confirm_holds(directory: &Directory, system: SystemIdentifier) -> Result<(), 
     let wal = of_system.join("wal");
     let texts = [of_system.join("timelines"), of_system.join("backups")];
     // Newest first: a recovery asks for segments near the end, and old directories may be empty.
-    let directories = groups(&wal)?.into_iter().rev().map(|group| group.path).chain(texts);
-    for directory in directories {
+    let groups = groups(&wal)?.into_iter().rev().map(|group| (group.path, true));
+    for (directory, of_segments) in groups.chain(texts.map(|directory| (directory, false))) {
         if has_a_file(&directory)? {
-            return Ok(());
+            return Ok(of_segments);
         }
     }
     Err(holds_nothing(root.display(), system))

@@ -24,33 +24,40 @@ impl Store {
         segment: SegmentName,
     ) -> Result<Surroundings, Error> {
         let mut around = Surroundings::default();
-        let mut holds_a_file = false;
         let mut listing = self.list_from(system, &a_little_before(system, segment));
         while let Some(found) = listing.next().await {
             let found = found?;
             let Kind::File(name) = classify(system, found.location.as_ref()) else { continue };
-            holds_a_file = true;
+            around.any_segment = true;
             around.add(segment, name.wal(), since(&found));
             if self.lists_in_order() && (around.later.is_some() || around.higher_timelines) {
                 break;
             }
         }
         drop(listing);
-        if !holds_a_file {
+        around.any_segment = around.any_segment || self.holds_below(system, &key::wal(system)).await?;
+        if !around.any_segment {
             self.confirm_holds(system).await?;
         }
         Ok(around)
     }
 
     pub(in crate::archive) async fn confirm_holds(&self, system: SystemIdentifier) -> Result<(), Error> {
-        let prefix = key::of_system(system);
-        let mut listing = self.objects.list(Some(&prefix)).map(|found| self.listed(&prefix, found));
-        while let Some(found) = listing.next().await {
-            if let Kind::File(_) = classify(system, found?.location.as_ref()) {
-                return Ok(());
-            }
+        if self.holds_below(system, &key::of_system(system)).await? {
+            return Ok(());
         }
         Err(holds_nothing(&self.url, system))
+    }
+
+    /// Returns `true` if there is an archived file of the cluster below that key.
+    async fn holds_below(&self, system: SystemIdentifier, prefix: &Path) -> Result<bool, Error> {
+        let mut listing = self.objects.list(Some(prefix)).map(|found| self.listed(prefix, found));
+        while let Some(found) = listing.next().await {
+            if let Kind::File(_) = classify(system, found?.location.as_ref()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(in crate::archive) async fn lowest_segment(

@@ -4,6 +4,7 @@ mod cannot_tell;
 mod contract;
 mod damage;
 mod gap;
+mod gap_backup;
 mod gap_own;
 mod other_sizes;
 mod own_history;

@@ -41,16 +41,15 @@ fn asked(scene: &StoreScene) -> (usize, usize) {
 }
 
 #[test]
-fn the_end_of_an_ordinary_recovery_takes_one_listing() {
+fn the_end_of_an_ordinary_recovery_takes_two_listings_and_that_of_a_standby_one() {
     let scene = scene(&[SEGMENT, "000000010000000000000002"]);
     for server in [&scene.recovery, &scene.standby] {
         scene.store.forget_requests();
         let outcome = outcome_of(scene.restore(server, "000000010000000000000003"));
         assert_eq!(outcome.status, 1, "{}", outcome.stderr);
-        let (listings, objects) = asked(&scene);
-        // The segment itself, and in recovery the history file of the next timeline.
-        let expected = if server.join("recovery.signal").exists() { 2 } else { 1 };
-        assert_eq!((listings, objects), (1, expected), "{:?}", scene.store.requests());
+        // The segment itself, and in recovery the history file of the next timeline, and the base backups.
+        let expected = if server.join("recovery.signal").exists() { (2, 2) } else { (1, 1) };
+        assert_eq!(asked(&scene), expected, "{:?}", scene.store.requests());
     }
     scene.store.forget_requests();
     assert_eq!(outcome_of(scene.restore(&scene.recovery, "00000002.history")).status, 1);
@@ -78,6 +77,85 @@ fn no_answer_takes_more_than_three_listings() {
         assert_eq!(outcome.status, status, "{name}: {}", outcome.stderr);
         assert!(asked(&scene).0 <= 3, "{name}: {:?}", scene.store.requests());
     }
+}
+
+/// Archives the backup history file of a backup that began in one segment and ended in another, long ago.
+fn add_backup(scene: &StoreScene, start: u32, end: u32) -> String {
+    let name = format!("0000000100000000{start:08X}.00000028.backup");
+    let location =
+        |number: u32, offset: &str| format!("0/{number:X}{offset} (file 0000000100000000{number:08X})");
+    let (began, ended) = (location(start, "00028"), location(end, "00138"));
+    let content = format!("START WAL LOCATION: {began}\nSTOP WAL LOCATION: {ended}\nLABEL: nightly\n");
+    scene.primary.file(&format!("pg_wal/{name}"), content);
+    succeeds(scene.push(&name));
+    set_time(&scene.store.file(&key(&name)), "2001-02-03T04:05:06Z");
+    name
+}
+
+#[test]
+fn base_backups_cost_the_end_of_a_recovery_one_listing_and_at_most_two_reads() {
+    let scene = scene(&[SEGMENT, "000000010000000000000002"]);
+    for number in [1, 2, 3, 4] {
+        add_backup(&scene, number, number);
+    }
+    let newest = add_backup(&scene, 5, 7);
+    let missing = |number: u32| format!("0000000100000000{number:08X}");
+    // In any case the segment and the next history file are asked for. If the segment before is absent, too, another
+    // listing shows that the archive is available.
+    let expected = [(3, 255, (2, 2)), (5, 255, (3, 2)), (6, 255, (3, 4)), (8, 1, (3, 4))];
+    for (number, status, requests) in expected {
+        scene.store.forget_requests();
+        let outcome = outcome_of(scene.restore(&scene.recovery, &missing(number)));
+        assert_eq!(outcome.status, status, "{number}: {}", outcome.stderr);
+        assert_eq!(outcome.stderr.contains(&newest), status == 255, "{}", outcome.stderr);
+        assert_eq!(asked(&scene), requests, "{number}: {:?}", scene.store.requests());
+    }
+    // A standby asks again every five seconds, whatever the answer.
+    scene.store.forget_requests();
+    assert_eq!(outcome_of(scene.restore(&scene.standby, &missing(8))).status, 1);
+    assert_eq!(asked(&scene), (2, 1));
+    // A later segment is proof enough.
+    scene.primary.segment(LATER, 0);
+    succeeds(scene.push(LATER));
+    set_time(&scene.store.file(&key(LATER)), "2001-02-03T04:05:06Z");
+    scene.store.forget_requests();
+    assert_eq!(outcome_of(scene.restore(&scene.recovery, &missing(8))).status, 255);
+    assert_eq!(asked(&scene), (2, 1), "{:?}", scene.store.requests());
+}
+
+#[test]
+fn base_backups_that_cannot_be_listed_or_read_prove_nothing() {
+    let mut scene = scene(&[SEGMENT]);
+    scene.hurry();
+    let denied = || Fault::Answer { status: 403, code: "AccessDenied", message: "No." };
+    add_backup(&scene, 2, 2);
+    let end = "000000010000000000000003";
+    assert_eq!(outcome_of(scene.restore(&scene.recovery, end)).status, 1);
+    // After the segment, two listings around it and the next history file: the base backups, then one of them.
+    for before in [4, 5] {
+        scene.store.break_times(before, Method("GET"), Fault::None);
+        scene.store.break_with(Method("GET"), denied());
+        let outcome = outcome_of(scene.restore(&scene.recovery, end));
+        assert_eq!(outcome.status, 255, "{before}: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("AccessDenied") && outcome.stderr.contains("backups"),
+            "{}",
+            outcome.stderr
+        );
+        scene.store.heal();
+    }
+}
+
+#[test]
+fn history_files_without_any_segment_prove_no_end() {
+    let scene = scene(&[]);
+    scene.primary.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
+    succeeds(scene.push(HISTORY));
+    let name = "000000030000000000000001";
+    scene.cannot_tell(name, &["but no segment at all"]);
+    let mut accepting = scene.restore(&scene.recovery, name);
+    accepting.arg("--accept-empty");
+    assert_eq!(outcome_of(accepting).status, 1);
 }
 
 #[test]

@@ -261,8 +261,8 @@ fn permanent_faults_fail_at_once_with_a_hint_and_prove_nothing() {
         );
         assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
         // Two servers requested two files each; then one of each was requested, and neighbours of the missing one
-        // were looked up: near it, in the whole archive, and for a next timeline.
-        assert_eq!(scene.store.requests().len(), 6 + 3);
+        // were looked up: near it, in the whole archive, for a next timeline, and among the base backups.
+        assert_eq!(scene.store.requests().len(), 6 + 4);
     });
 }
 

@@ -41,6 +41,36 @@ fn two_backups() -> Kept {
     kept
 }
 
+/// All that timeline 2 wrote is lost, but for the backup history file of a base backup that was taken there.
+#[test]
+fn a_timeline_does_not_end_before_what_a_base_backup_proves() {
+    let kept = Kept::new();
+    kept.segments(1, 1..=8, 5);
+    kept.backup(1, 2, 2, 5);
+    kept.history(2, &[(1, position(8, 0x100))]);
+    let listed = || {
+        let mut list = kept.walkeep("list", &["backups"]);
+        list.stdout(Stdio::piped());
+        CallOutput::of(list).text()
+    };
+    assert_eq!(verify(&kept, &[]).json["present"]["recoverable"], true);
+    assert!(
+        listed().contains(&format!("recoverable to {}, the end of timeline 2", name(1, 8))),
+        "{}",
+        listed()
+    );
+
+    let file = kept.backup(2, 12, 13, 1);
+    let verdict = verify(&kept, &[]);
+    assert_eq!(verdict.json["present"]["recoverable"], false, "{:#}", verdict.json["present"]);
+    let lost = format!("{} to {}", name(2, 8), name(2, 13));
+    verdict.says(&[("failure", "backup_incomplete", &file), ("failure", "gap", &lost)]);
+    let line = first_line(&kept, &[]);
+    assert!(line.contains("on timeline 2, CANNOT be recovered") && line.contains(&name(1, 7)), "{line}");
+    let to_a_gap = format!("recoverable to {}, a gap on the way to timeline 2", name(1, 7));
+    assert!(listed().contains(&to_a_gap), "{}", listed());
+}
+
 #[test]
 fn the_recoverable_time_starts_at_the_end_of_the_oldest_backup_without_a_later_gap() {
     let kept = two_backups();
