@@ -73,7 +73,9 @@ impl Readers {
         let staged = tempfile::Builder::new()
             .prefix(prefix)
             .permissions(Permissions::from_mode(mode))
-            .tempfile_in(directory)?;
+            .tempfile_in(directory)
+            // The library's error names its own file, of which nobody knows.
+            .map_err(without_name)?;
         match self {
             Self::Owner | Self::Umask => {}
             Self::All => staged.as_file().set_permissions(Permissions::from_mode(0o644))?,
@@ -89,6 +91,19 @@ impl Readers {
             }
         }
         Ok(staged)
+    }
+}
+
+/// Returns the system's error alone, which the library hides behind one of the same kind.
+fn without_name(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => Errno::NOENT.into(),
+        io::ErrorKind::NotADirectory => Errno::NOTDIR.into(),
+        io::ErrorKind::PermissionDenied => Errno::ACCESS.into(),
+        io::ErrorKind::ReadOnlyFilesystem => Errno::ROFS.into(),
+        io::ErrorKind::StorageFull => Errno::NOSPC.into(),
+        io::ErrorKind::QuotaExceeded => Errno::DQUOT.into(),
+        _ => error,
     }
 }
 
@@ -246,6 +261,13 @@ mod tests {
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_error_of_a_missing_directory_names_no_file_that_nobody_knows() {
+        let temporary = tempfile::tempdir().unwrap();
+        let error = Readers::Owner.stage(&temporary.path().join("none"), ".tmp").unwrap_err();
+        assert_eq!(error.to_string(), "No such file or directory (os error 2)");
     }
 
     #[test]

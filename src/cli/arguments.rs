@@ -1,14 +1,15 @@
 //! Arguments shared by several binaries, and parsing of command lines.
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use clap::error::ErrorKind as ClapErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use clap::{Args, Parser};
 
-use crate::config::{Given, LogFormat, Timeout};
+use crate::config::{Given, LogFormat, Timeout, without_value};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{NameError, SystemChoice, WalName};
 
@@ -95,11 +96,44 @@ impl Nothing {
 
 /// Parses a command line whose first word is the program.
 pub(super) fn parse<P: Parser>(line: impl IntoIterator<Item = OsString>) -> Result<P, Nothing> {
-    P::try_parse_from(line).map_err(|error| match error.kind() {
+    let line: Vec<OsString> = line.into_iter().collect();
+    P::try_parse_from(&line).map_err(|error| match error.kind() {
         ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion => Nothing::Asked(Box::new(error)),
         ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Nothing::Empty(Box::new(error)),
-        _ => Nothing::Wrong(unusable(&error)),
+        _ => Nothing::Wrong(match of_variable(&error, &line, std::env::vars_os()) {
+            Some((name, why)) => {
+                let what = format!("{name} has a value of the wrong form: {why}");
+                Error::new(ErrorKind::Configuration, what).hint("--help shows the usage")
+            }
+            None => unusable(&error),
+        }),
     })
+}
+
+/// Returns the variable that holds a wrong value, and what is wrong with it, if nobody typed the value. It is not quoted: it may be
+/// a secret, pasted into the wrong variable.
+fn of_variable(
+    error: &clap::Error,
+    line: &[OsString],
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Option<(String, String)> {
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
+    if value.is_empty() || line.iter().any(|word| word.to_string_lossy().contains(value.as_str())) {
+        return None;
+    }
+    let holds = |(name, found): &(OsString, OsString)| {
+        name.to_string_lossy().starts_with("WALKEEP_") && found.to_string_lossy() == value.as_str()
+    };
+    let (name, _) = variables.into_iter().find(holds)?;
+    let possible = || match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => Some(format!("it must be one of {}", values.join(", "))),
+        _ => None,
+    };
+    let why = match error.source() {
+        Some(source) => without_value(&source.to_string()),
+        None => possible()?,
+    };
+    Some((name.to_string_lossy().into_owned(), why.replace(value.as_str(), "…")))
 }
 
 /// Parses the command line of a server's command. `--help` and `--version` are answered only if they are the only
@@ -167,6 +201,32 @@ mod tests {
             Ok(line) => line.name,
             Err(Nothing::Asked(_) | Nothing::Empty(_)) => "asked".to_owned(),
             Err(Nothing::Wrong(error)) => error.report(),
+        }
+    }
+
+    #[derive(Debug, Parser)]
+    struct Timed {
+        #[arg(long, env = "WALKEEP_TIMEOUT_OF_NOBODY")]
+        timeout: Option<Timeout>,
+        #[arg(long)]
+        log_format: Option<LogFormat>,
+    }
+
+    #[test]
+    fn a_wrong_value_of_a_variable_is_named_and_not_quoted() {
+        let variables = || [("WALKEEP_TIMEOUT", "s3cret"), ("WALKEEP_LOG_FORMAT", "s3cret")];
+        for (flag, name, why) in [
+            ("--timeout", "WALKEEP_TIMEOUT", "it is not a time limit such as 30s or 5m, of at most a day"),
+            ("--log-format", "WALKEEP_LOG_FORMAT", "it must be one of text, json"),
+        ] {
+            // As clap reads a variable: the value is not on the line.
+            let error = Timed::try_parse_from(["x", flag, "s3cret"]).unwrap_err();
+            let set = variables().into_iter().filter(|(variable, _)| *variable == name);
+            let set = set.map(|(name, value)| (name.into(), value.into()));
+            let found = of_variable(&error, &["x".into()], set.clone());
+            assert_eq!(found, Some((name.to_owned(), why.to_owned())));
+            let typed = ["x".into(), flag.into(), "s3cret".into()];
+            assert_eq!(of_variable(&error, &typed, set), None, "a person sees what was typed");
         }
     }
 

@@ -35,6 +35,7 @@ pub use keep::KeepSettings;
 pub use push::PushSettings;
 pub use restore::{RestoreSettings, Timeouts};
 pub use systems::Systems;
+pub(crate) use units::without_value;
 pub use units::{Bytes, LongTime, StoreValue, Timeline, Timeout};
 pub(crate) use variables::all as variables;
 

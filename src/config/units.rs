@@ -7,6 +7,27 @@ use serde::Deserialize;
 
 use crate::wal::TimelineId;
 
+/// Maximum length of a value in a message, in characters.
+const MAX_SHOWN: usize = 60;
+
+/// Returns the beginning of a wrong value, in quotes. Its end is of no use: a value that long is another setting's.
+fn quoted(text: &str) -> String {
+    let mut letters = text.chars();
+    let begin: String = letters
+        .by_ref()
+        .take(MAX_SHOWN)
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect();
+    let more = if letters.next().is_some() { "…" } else { "" };
+    format!("\"{begin}{more}\"")
+}
+
+/// Returns what is wrong with a value, without the value: that of a variable may be a secret, pasted into the wrong one.
+pub(crate) fn without_value(why: &str) -> String {
+    let rest = why.strip_prefix('"').and_then(|quoted| quoted.rsplit_once("\" "));
+    rest.map_or_else(|| why.to_owned(), |(_value, what)| format!("it {what}"))
+}
+
 /// A setting of the object store, as text, number or boolean.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "a setting in [store] must be a text, a whole number, true or false")]
@@ -44,7 +65,9 @@ impl FromStr for Timeout {
             .and_then(|duration| Duration::try_from(duration).ok())
             .filter(|duration| !duration.is_zero() && *duration <= day)
             .map(Self)
-            .ok_or_else(|| format!("\"{text}\" is not a time limit such as 30s or 5m, of at most a day"))
+            .ok_or_else(|| {
+                format!("{} is not a time limit such as 30s or 5m, of at most a day", quoted(text))
+            })
     }
 }
 
@@ -70,7 +93,7 @@ impl FromStr for Bytes {
             let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
             number.checked_mul(1 << shift)
         });
-        parsed.map(Self).ok_or_else(|| format!("\"{text}\" is not an amount such as 256MB"))
+        parsed.map(Self).ok_or_else(|| format!("{} is not an amount such as 256MB", quoted(text)))
     }
 }
 
@@ -94,7 +117,7 @@ impl FromStr for LongTime {
         let whole = |span: jiff::Span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
         let parsed = text.parse::<jiff::Span>().and_then(whole);
         let positive = parsed.ok().filter(|duration| !duration.is_negative());
-        positive.map(Self).ok_or_else(|| format!("\"{text}\" is not a duration such as 30m, 2h or 2d"))
+        positive.map(Self).ok_or_else(|| format!("{} is not a duration such as 30m, 2h or 2d", quoted(text)))
     }
 }
 
@@ -115,7 +138,7 @@ impl FromStr for Timeline {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("\"{text}\" is not the number of a timeline such as 3, in decimal");
+        let wrong = || format!("{} is not the number of a timeline such as 3, in decimal", quoted(text));
         text.parse().ok().and_then(TimelineId::new).map(Self).ok_or_else(wrong)
     }
 }
@@ -125,5 +148,27 @@ impl TryFrom<u32> for Timeline {
 
     fn try_from(number: u32) -> Result<Self, Self::Error> {
         TimelineId::new(number).map(Self).ok_or_else(|| "there is no timeline 0".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_value_is_quoted_in_part_and_that_of_a_variable_not_at_all() {
+        let error = "x".repeat(1_000).parse::<Timeout>().unwrap_err();
+        let begin = "x".repeat(MAX_SHOWN);
+        assert_eq!(error, format!("\"{begin}…\" is not a time limit such as 30s or 5m, of at most a day"));
+        for error in [
+            "s3c\" \nret".parse::<Timeout>().unwrap_err(),
+            "s3c\" ret".parse::<Bytes>().unwrap_err(),
+            "s3c\" ret".parse::<LongTime>().unwrap_err(),
+            "s3c\" ret".parse::<Timeline>().unwrap_err(),
+        ] {
+            let without = without_value(&error);
+            assert!(without.starts_with("it is not ") && !without.contains("ret"), "{without}");
+        }
+        assert_eq!(without_value("no such thing"), "no such thing");
     }
 }

@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use super::given::Given;
 use super::mistake::KEYS;
+use super::units::without_value;
 use super::wrong;
 use crate::archive::is_store_setting;
 use crate::error::Error;
@@ -129,7 +130,8 @@ fn set(mut variable: impl FnMut(&str) -> Option<String>) -> Result<Table, Error>
 fn wrong_form(name: &str, example: &str, error: &toml::de::Error) -> Error {
     let error = error.message().lines().next().unwrap_or_default();
     // The library's own words are about types of a program, and may quote the value.
-    let why = if error.starts_with("invalid ") { String::new() } else { format!(": {error}") };
+    let why =
+        if error.starts_with("invalid ") { String::new() } else { format!(": {}", without_value(error)) };
     wrong_value(name, example, &why)
 }
 
@@ -302,7 +304,12 @@ mod tests {
             assert!(!error.contains(&format!("\"{value}\"")), "{error}");
         }
         let own = given(&[("WALKEEP_PUSH_TIMEOUT", "soon")]).unwrap_err();
-        assert!(own.contains("not a time limit") && own.contains("WALKEEP_PUSH_TIMEOUT=60s"), "{own}");
+        assert!(
+            !own.contains("soon")
+                && own.contains("not a time limit")
+                && own.contains("WALKEEP_PUSH_TIMEOUT=60s"),
+            "{own}"
+        );
         assert!(given(&[("WALKEEP_FROBNICATE", "1")]).is_ok());
     }
 }

@@ -253,7 +253,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Shared, Error> {
     let as_they_do = ParseOption { enabled_escape: false, enabled_quote: false, ..ParseOption::default() };
     let sections = Ini::load_from_str_opt(text, as_they_do)
         // The message does not quote the text, which contains secrets.
-        .map_err(|error| cannot_read(path).because(format!("line {}: {}", error.line, error.msg)))?;
+        .map_err(|error| {
+            cannot_read(path)
+                .because(format!("line {}: it is neither [PROFILE] nor NAME = VALUE", error.line))
+        })?;
     Ok(Shared { path: path.to_owned(), sections })
 }
 

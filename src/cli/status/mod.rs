@@ -57,7 +57,7 @@ pub(super) struct Status {
     #[arg(long, conflicts_with = "json")]
     prometheus: bool,
 
-    /// Write to this file instead of standard output, readable for everybody and replaced in one step
+    /// Write to this file instead of standard output, replaced in one step; a new one is readable for everybody
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
