@@ -232,8 +232,8 @@ fn a_wrong_setting_is_never_taken_for_the_end_of_wal() {
         ("WALKEEP_ARCHIVE", "archive", "absolute"),
         ("WALKEEP_ARCHIVE", "ftp://host/archive", "ftp"),
         ("WALKEEP_ARCHIVE", "", "archive"),
-        ("WALKEEP_TIMEOUT", "soon", "soon"),
-        ("WALKEEP_LOG_FORMAT", "xml", "xml"),
+        ("WALKEEP_TIMEOUT", "soon", "WALKEEP_TIMEOUT has a value of the wrong form: it is not a time limit"),
+        ("WALKEEP_LOG_FORMAT", "xml", "WALKEEP_LOG_FORMAT has a value of the wrong form: it must be one of"),
         ("HOME", "/", "no archive is configured"),
     ] {
         let call = |server: &DataDirectory| {
