@@ -10,8 +10,14 @@ use std::{
 
 use support::{kept::Kept, output_of, package, running::outcome_of, sandbox::Sandbox};
 
-const UNITS: [&str; 4] =
-    ["walkeep-prune.service", "walkeep-prune.timer", "walkeep-verify.service", "walkeep-verify.timer"];
+const UNITS: [&str; 6] = [
+    "walkeep-prune.service",
+    "walkeep-prune.timer",
+    "walkeep-status.service",
+    "walkeep-status.timer",
+    "walkeep-verify.service",
+    "walkeep-verify.timer",
+];
 
 /// Maximum exposure of a service, on systemd's scale from 0 to 10.
 const MOST_EXPOSED: f64 = 3.0;

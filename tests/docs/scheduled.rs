@@ -114,7 +114,9 @@ fn the_services_succeed_on_a_sound_archive_and_fail_on_a_damaged_one() {
             continue;
         }
         let unit = fs::read_to_string(&path).unwrap();
-        for line in unit.lines().filter_map(|line| line.strip_prefix("ExecStart=")) {
+        // That of the metrics tells no failure: it has a test of its own.
+        let lines = unit.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+        for line in lines.filter(|line| command_in(line) != "status") {
             let program = |scheduled: &Scheduled| {
                 let program = scheduled.kept.sandbox.program("walkeep").display().to_string();
                 line.replace("/usr/bin/walkeep", &program)
@@ -132,6 +134,24 @@ fn the_services_succeed_on_a_sound_archive_and_fail_on_a_damaged_one() {
     }
     run.sort();
     assert_eq!(run, ["prune", "verify"]);
+}
+
+#[test]
+fn the_service_for_metrics_writes_them_and_succeeds_whatever_they_say() {
+    let unit = read("packaging/walkeep-status.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    assert!(unit.contains("\nSuccessExitStatus=1\n"), "{unit}");
+    for (scheduled, status, success) in [(Scheduled::sound(), 0, "1"), (Scheduled::damaged(), 1, "0")] {
+        let verified = scheduled.shell("walkeep verify > /dev/null 2>&1").status.code();
+        assert_eq!(verified, Some(status));
+        let metrics = scheduled.kept.sandbox.join("walkeep.prom");
+        let output = scheduled.shell(&format!("METRICS={} FLAGS=; {line}", metrics.display()));
+        assert_eq!(output.status.code(), Some(status), "{}", printed(&output));
+        let written = fs::read_to_string(metrics).unwrap();
+        let found =
+            written.lines().find_map(|line| line.strip_prefix("walkeep_last_verify_success{")).unwrap();
+        assert!(found.ends_with(&format!(" {success}")), "{found}");
+    }
 }
 
 #[test]
