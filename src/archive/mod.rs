@@ -49,7 +49,7 @@ pub use held::Held;
 pub(crate) use held::some_of;
 pub use inventory::{ArchivedFile, Inventory, OtherFile, SegmentGroups, TextFiles};
 use local::Local;
-pub use local::{Abilities, LinkedDirectory, Way};
+pub use local::{Abilities, DeniedDirectory, LinkedDirectory, Way};
 pub use name::{ArchivedName, Mismatch};
 pub use place::StorePlace;
 pub use probe::{Conditions, Probe};
@@ -312,6 +312,14 @@ impl Archive {
     pub async fn abilities(&self) -> Option<Result<Abilities, Error>> {
         match &self.backend {
             Backend::Local(local) => Some(local.abilities().await),
+            Backend::Store(_) => None,
+        }
+    }
+
+    /// Returns the directories of a cluster in which this user may not create files, of those that are there; `None` for a store.
+    pub async fn denied_directories(&self, system: SystemIdentifier) -> Option<Vec<DeniedDirectory>> {
+        match &self.backend {
+            Backend::Local(local) => Some(local.denied_directories(system).await),
             Backend::Store(_) => None,
         }
     }

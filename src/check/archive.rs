@@ -11,6 +11,7 @@ use crate::archive::{
 };
 use crate::call::{retry, warning};
 use crate::limit::TimeLimit;
+use crate::wal::SystemIdentifier;
 
 /// Clock skew worth mentioning: times in the archive are by its clock, others by the local one.
 const SOME_SKEW: SignedDuration = SignedDuration::from_secs(30);
@@ -26,12 +27,13 @@ pub(super) struct Subject<'a> {
     pub(super) shell: &'a Shell,
 }
 
+/// Returns the systems that the archive holds.
 pub(super) async fn check(
     of: Subject<'_>,
     restore_only: bool,
     limit: &TimeLimit,
     findings: &mut Vec<CheckFinding>,
-) {
+) -> Vec<SystemIdentifier> {
     let Subject { archive, options, shell } = of;
     let started = Instant::now();
     let patience = TimeLimit::new(started, PATIENCE.min(limit.left() / 4));
@@ -39,6 +41,7 @@ pub(super) async fn check(
     let reached = retry(&patience, waiting, async || archive.systems().await).await;
     let took = started.elapsed().as_millis();
     let reachable = reached.is_ok();
+    let systems = reached.as_ref().cloned().unwrap_or_default();
     let held = archive.held().await;
     findings.push(match held.remedy().filter(|_| reachable) {
         Some(_) => plain_files(format!("{} answers and holds {held}", archive.url())),
@@ -55,7 +58,7 @@ pub(super) async fn check(
         ),
     });
     if !reachable {
-        return;
+        return systems;
     }
     findings.extend(archive.is_unguarded_mount().await.then(unguarded_mount));
     findings.extend(archive.address().map(|address| encryption(address, archive.verifies_certificate())));
@@ -67,6 +70,7 @@ pub(super) async fn check(
         findings.extend(archive.versioning().await.as_ref().map(|found| versions(found, bucket.as_deref())));
         rights::create_and_delete(archive, &patience, shell, findings).await;
     }
+    systems
 }
 
 /// Where a setting of the store belongs.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::CheckFinding;
 use super::command::{Called, Invocation, called, programs};
+use super::masked::masked;
 use super::shell::Shell;
 use crate::archive::{ArchiveOptions, Sameness};
 use crate::cluster::{DataDirectory, ServerSettings};
@@ -95,7 +96,7 @@ impl Commands {
         let invocation = match called(command, program) {
             Called::Walkeep(invocation) => invocation,
             Called::CannotTell(why) => {
-                let what = format!("nobody can tell which archive {parameter} uses: {why}");
+                let what = format!("nobody can tell which archive {parameter} uses: {}", masked(&why));
                 let finding = CheckFinding::note(name, what).by_typing(
                     "with --pg-url, archiving is tried out; --restore tries restore_command out",
                     shell.check_with_server(),
@@ -112,12 +113,15 @@ impl Commands {
         let resolved = match (self.resolve)(&invocation, &environment) {
             Ok(resolved) => resolved,
             Err(error) => {
-                let what = format!("{parameter} cannot work: {}", error.report());
+                let what = format!("{parameter} cannot work: {}", masked(&error.report()));
                 let better = || shell.alter(parameter, &setting.that_fits(shell));
                 let finding = if is_certain {
                     CheckFinding::fail(name, what).by_typing("with this archive it is", better())
                 } else {
-                    let what = format!("nobody can tell which archive {parameter} uses: {}", error.report());
+                    let what = format!(
+                        "nobody can tell which archive {parameter} uses: {}",
+                        masked(&error.report())
+                    );
                     CheckFinding::note(name, what)
                         .by_typing("give --archive in it, or start the server, and check again", better())
                 };

@@ -46,7 +46,7 @@ pub(super) fn timelines(known: &ArchiveStatus, shell: &Shell) -> CheckFinding {
     let command = if is_missing {
         shell.walkeep("backfill", &shell.pgdata_or_directory())
     } else {
-        shell.walkeep("list", "")
+        shell.of_system("list", "")
     };
     Open(CheckFinding::new(name, outcome, what)).by_typing(hints.join("; "), command)
 }
@@ -58,7 +58,7 @@ pub(super) fn standby(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFindi
     Some(if !wrongs.is_empty() {
         let (what, hints): (Vec<String>, Vec<&str>) = wrongs.into_iter().unzip();
         CheckFinding::fail(name, what.join("; "))
-            .by_typing(format!("{}; what the archive has", hints.join("; ")), shell.walkeep("list", ""))
+            .by_typing(format!("{}; what the archive has", hints.join("; ")), shell.of_system("list", ""))
     } else if standby.archived {
         CheckFinding::pass(name, format!("{}, which it needs next, is in the archive", standby.needs))
     } else {
@@ -107,10 +107,12 @@ pub(super) fn verified(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFind
     let name = "verify";
     let report = known.verify.as_ref()?.decisive();
     Some(match known.failed_verification() {
-        Some((what, remedy)) => CheckFinding::fail(name, what).by_typing(remedy, shell.walkeep("verify", "")),
+        Some((what, remedy)) => {
+            CheckFinding::fail(name, what).by_typing(remedy, shell.of_system("verify", ""))
+        }
         None if report.at_work => {
             CheckFinding::note(name, "the first verify is at work, or was ended before it was complete")
-                .by_typing("to go on with it", shell.walkeep("verify", ""))
+                .by_typing("to go on with it", shell.of_system("verify", ""))
         }
         None => CheckFinding::pass(
             name,
@@ -125,7 +127,7 @@ pub(super) fn unreadable(known: &ArchiveStatus, shell: &Shell) -> Option<CheckFi
     (!what.is_empty()).then(|| {
         CheckFinding::note("unreadable", what).by_typing(
             "archiving goes on without; what else is wrong",
-            shell.walkeep("verify", "--names-only"),
+            shell.of_system("verify", "--names-only"),
         )
     })
 }

@@ -10,6 +10,7 @@ mod command;
 mod destination;
 mod keeping;
 mod links;
+mod masked;
 mod mounts;
 mod place;
 mod policy;
@@ -27,13 +28,14 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::archive::{Archive, ArchiveOptions};
+use crate::archive::{Archive, ArchiveOptions, ArchiveUrl};
 use crate::blocking::blocking;
 use crate::catalog::Labels;
-use crate::cluster::DataDirectory;
+use crate::cluster::{DataDirectory, Listening};
 use crate::error::Error;
 use crate::limit::TimeLimit;
 use crate::server::Server;
+use crate::wal::SystemIdentifier;
 
 pub use command::Invocation;
 use destination::Commands;
@@ -48,6 +50,8 @@ pub struct CheckRequest {
     pub configuration: Option<(PathBuf, u32)>,
     /// Data directory whose WAL is archived.
     pub data: Option<DataDirectory>,
+    /// Cluster that was named, whether it has a data directory here or not.
+    pub system: Option<SystemIdentifier>,
     /// Running server.
     pub server: Option<Server>,
     /// `true` to create and delete nothing in the archive.
@@ -165,12 +169,19 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
     });
     let local = local.await;
     let user = local.as_ref().and_then(DataDirectory::owner);
-    let shell = Shell {
+    let mut shell = Shell {
         user: user.filter(|user| *user != request.typed_by).map(user::for_sudo),
-        archive: options.url.clone(),
+        archive: absolute(&options.url),
+        must_be_mounted: options.require_mount,
         config: request.config.clone(),
-        data: local.as_ref().or(request.data.as_ref()).map(|data| data.path().to_owned()),
+        data: local
+            .as_ref()
+            .or(request.data.as_ref())
+            .map(|data| std::path::absolute(data.path()).unwrap_or_else(|_| data.path().to_owned())),
+        system: request.system,
+        has_others: false,
         url: request.server.as_ref().map(ToString::to_string),
+        listening: listening(local.clone()).await,
     };
     let archive = match Archive::open(options).await {
         Ok(archive) => archive,
@@ -179,14 +190,20 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
             return findings;
         }
     };
-    let own = rustix::process::geteuid().as_raw();
-    findings.extend(user::check(own, user, &shell));
+    let me = rustix::process::geteuid().as_raw();
+    findings.extend(user::check(me, user, &shell));
     let contacted = options.clone();
     if let Ok(Some(contact)) = blocking(move || contacted.contact()).await {
         findings.push(CheckFinding::pass("contact", contact));
     }
     let of_archive = archive::Subject { archive: &archive, options, shell: &shell };
-    archive::check(of_archive, request.restore_only, limit, &mut findings).await;
+    let systems = archive::check(of_archive, request.restore_only, limit, &mut findings).await;
+    let (of_data, named) = (local.clone(), request.system);
+    let own = blocking(move || named.or_else(|| of_data?.system_identifier().ok().flatten())).await;
+    shell.has_others = match own {
+        Some(own) => systems.iter().any(|system| *system != own),
+        None => systems.len() > 1,
+    };
     if findings.iter().any(|finding| finding.name == "archive" && finding.outcome != Outcome::Fail) {
         place::check(&archive, local.clone(), request.restore_only, &shell, &mut findings).await;
         if !request.restore_only {
@@ -200,7 +217,7 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
         server::check(&archive, request, commands, &shell, limit, &mut findings).await;
     let (spool, looks_ahead) =
         archiving.map_or((spool, looks_ahead), |archiving| (archiving.spool, archiving.looks_ahead));
-    let user = user.unwrap_or(own);
+    let user = user.unwrap_or(me);
     findings.push({
         let shell = shell.clone();
         blocking(move || user::look_ahead(&spool, looks_ahead, user, &shell)).await
@@ -214,6 +231,21 @@ pub async fn check(options: &ArchiveOptions, request: CheckRequest, limit: &Time
         findings.push(backup);
     }
     findings
+}
+
+/// Returns the place as the server can use it, which runs its commands in its data directory.
+fn absolute(url: &ArchiveUrl) -> ArchiveUrl {
+    match url {
+        ArchiveUrl::Directory(path) => {
+            ArchiveUrl::Directory(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+        }
+        store @ ArchiveUrl::Store(_) => store.clone(),
+    }
+}
+
+/// Returns where the server that runs in the directory listens.
+async fn listening(data: Option<DataDirectory>) -> Option<Listening> {
+    blocking(move || data.filter(DataDirectory::seems_served)?.listening()).await
 }
 
 fn configuration(file: Option<&(PathBuf, u32)>) -> CheckFinding {
@@ -269,6 +301,7 @@ mod tests {
             },
             configuration,
             data: Some(scene.data()),
+            system: None,
             server: None,
             restore: false,
             restore_only: false,

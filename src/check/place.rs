@@ -30,7 +30,7 @@ pub(super) async fn check(
     let size = data.as_ref().and_then(DataDirectory::segment_size).unwrap_or(SegmentSize::DEFAULT);
     if let Some(root) = archive.directory().map(Path::to_owned) {
         let looked = blocking({
-            let (data, prune) = (data.clone(), shell.walkeep("prune", "--keep-days 14 --dry-run"));
+            let (data, prune) = (data.clone(), shell.of_system("prune", "--keep-days 14 --dry-run"));
             move || {
                 let system = Some(match mounts::mount_of(&root) {
                     Some(mount) => mounts::judge(&mount, restore_only),

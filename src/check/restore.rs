@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 use super::CheckFinding;
+use super::masked::masked;
 use super::shell::Shell;
 use crate::archive::{Archive, ArchiveOptions, TextFiles};
 use crate::blocking::blocking;
@@ -24,6 +25,7 @@ use crate::frame::{Digest, MAX_TEXT_BYTES};
 use crate::limit::TimeLimit;
 use crate::restore::read_verified;
 use crate::wal::{SystemIdentifier, TimelineId, WalName};
+use crate::whole_file::open_regular;
 
 const NAME: &str = "restore_command";
 
@@ -72,7 +74,7 @@ async fn try_out(
         );
     };
     if !command.contains("%f") || !command.contains("%p") {
-        return fail(format!("restore_command names no file, or no place for it: {command}"));
+        return fail(format!("restore_command names no file, or no place for it: {}", masked(&command)));
     }
     let (name, archived) = file_to_ask_for(options, archive, system, limit).await?;
     let started = Instant::now();
@@ -80,7 +82,7 @@ async fn try_out(
     let running = blocking(move || Running::start(&data, &started_command, name)).await?;
     let tried = running.end(limit).await?;
     let took = started.elapsed().as_millis();
-    Ok(judge(name, archived, &tried, took, &shell.restore(&command, name)))
+    Ok(judge(name, archived, &tried, took, &shell.restore(&masked(&command), name)))
 }
 
 /// Returns the newest history file in the archive with its digest or, without one, the name of the next one.
@@ -159,7 +161,8 @@ impl Running {
                 ended => break ended,
             }
         };
-        let brought = File::open(&self.target).ok().and_then(|file| digest(file).ok());
+        // Whatever the command has left there: a pipe would never be opened.
+        let brought = open_regular(&self.target).ok().and_then(|file| digest(file).ok());
         let mut said = String::new();
         self.said.rewind().map_err(cannot_run)?;
         // Output that is no text is useless.

@@ -7,6 +7,7 @@ use crate::archive::{Archive, Probe};
 use crate::call::{retry, warning};
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
+use crate::wal::SystemIdentifier;
 
 /// Creates, reads, lists and deletes the file.
 pub(super) async fn create_and_delete(
@@ -55,6 +56,31 @@ pub(super) async fn create_and_delete(
             shell.walkeep("check", "--print-policy prune"),
         ),
     });
+}
+
+/// Checks that this user may write in the directories of the cluster that are there already: those above do not tell.
+pub(super) async fn directories(
+    archive: &Archive,
+    system: SystemIdentifier,
+    shell: &Shell,
+) -> Option<CheckFinding> {
+    let (name, denied) = ("directories", archive.denied_directories(system).await?);
+    let stops = denied.iter().find(|directory| directory.is_pushed_into);
+    let Some(first) = stops.or_else(|| denied.first()) else {
+        return Some(CheckFinding::pass(name, "files can be created in the directories of the system"));
+    };
+    let others = denied.iter().filter(|other| other.path != first.path);
+    let others: Vec<String> = others.map(|other| format!("; nor in {}", other.path.display())).collect();
+    let what = format!("{}{}", first.error.report(), others.concat());
+    let (found, purpose) = if first.is_pushed_into {
+        (CheckFinding::fail(name, what), "pushes fail there; to see whose it is")
+    } else {
+        (
+            CheckFinding::note(name, what),
+            "pushes do not need it, but verify and prune may; to see whose it is",
+        )
+    };
+    Some(found.by_typing(purpose, shell.namei(&first.path)))
 }
 
 /// Reads, and changes nothing.

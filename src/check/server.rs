@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::destination::{ARCHIVING, CommandSettings, Commands, RESTORING};
+use super::masked::masked;
 use super::shell::Shell;
-use super::{CheckFinding, CheckRequest, Outcome, archiver, backlog, keeping, unanswered, version};
+use super::{CheckFinding, CheckRequest, Outcome, archiver, backlog, keeping, rights, unanswered, version};
 use crate::archive::{Archive, some_of};
 use crate::blocking::blocking;
 use crate::catalog::Reading;
@@ -40,12 +41,12 @@ pub(super) async fn check(
     findings: &mut Vec<CheckFinding>,
 ) -> Checked {
     let mut checked = Checked::default();
-    let CheckRequest { data, server, backup_directories, labels, .. } = request;
+    let CheckRequest { data, system: named, server, backup_directories, labels, restore_only, .. } = request;
     let facts = blocking({
         let (data, shell) = (data.clone(), shell.clone());
-        move || facts(data.as_ref(), server, &commands, &shell)
+        move || facts(data.as_ref(), named, server, &commands, &shell)
     });
-    let Facts { server, findings: found, system, archiving, command } = facts.await;
+    let Facts { server, findings: found, system, archiving, command, only_named } = facts.await;
     findings.extend(found);
     match system {
         None => {}
@@ -59,7 +60,7 @@ pub(super) async fn check(
         Some(Ok(system)) => {
             // Before the settings, as people ask.
             let at = findings.iter().position(|finding| finding.name == "archive_mode");
-            let known = known_system(archive, system, shell).await;
+            let known = known_system(archive, system, only_named, shell).await;
             findings.insert(at.unwrap_or(findings.len()), known);
             checked = Checked { system: Some(system), archiving, ..checked };
         }
@@ -73,6 +74,9 @@ pub(super) async fn check(
             Err(_) => return checked,
         },
     };
+    if !restore_only {
+        findings.extend(rights::directories(archive, whose, shell).await);
+    }
     // Failures are reported without retries.
     let reading = Reading { at_once: 1, patience: Duration::ZERO };
     let beside = Beside { data: data.clone(), backup_directories, labels, next: None };
@@ -114,11 +118,19 @@ struct Facts {
     archiving: Option<CommandSettings>,
     /// Text of `archive_command`.
     command: Option<String>,
+    /// `true` if neither a directory nor a server tells which cluster it is, but the caller.
+    only_named: bool,
 }
 
 /// Determines the cluster and its archiving settings, from the running server or else from its files. A server that does not
 /// answer is one finding, and the files tell the rest.
-fn facts(data: Option<&DataDirectory>, server: Option<Server>, commands: &Commands, shell: &Shell) -> Facts {
+fn facts(
+    data: Option<&DataDirectory>,
+    named: Option<SystemIdentifier>,
+    server: Option<Server>,
+    commands: &Commands,
+    shell: &Shell,
+) -> Facts {
     let mut facts = Facts::default();
     let mut of_server = None;
     match server.map(|server| (server.system_identifier(), server)) {
@@ -127,17 +139,26 @@ fn facts(data: Option<&DataDirectory>, server: Option<Server>, commands: &Comman
             facts.server = Some(server);
         }
         Some((Err(error), _)) => facts.findings.push(unanswered::finding(&error, data, shell)),
-        None => {}
+        None => facts.findings.extend(data.and_then(|data| unanswered::no_server(data, shell))),
     }
     facts.findings.extend(data.and_then(|data| version::check(data, shell)));
     let of_data = data.map(|data| {
-        data.system_identifier()?.ok_or_else(|| {
+        data.system_identifier_if(named)?.ok_or_else(|| {
             let what = format!("{}, given as --pgdata, is no data directory", data.path().display());
             Error::new(ErrorKind::Configuration, what)
         })
     });
     let system = match (of_data, of_server) {
-        (None, None) => return facts,
+        (None, None) => {
+            (facts.system, facts.only_named) = (named.map(Ok), named.is_some());
+            return facts;
+        }
+        (_, Some(server)) if named.is_some_and(|named| named != server) => {
+            let named = named.map_or_else(String::new, |named| named.to_string());
+            let what = format!("the server is of system {server}, not of {named}");
+            Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"))
+        }
+        (Some(Err(error)), Some(_)) if named.is_some() => Err(error),
         (Some(Ok(data)), Some(server)) if data != server => {
             let what = format!("the data directory is of system {data}, the server of {server}");
             Err(Error::new(ErrorKind::Configuration, what).hint("give those of the same cluster"))
@@ -190,12 +211,22 @@ fn elsewhere(data: &DataDirectory, shell: &Shell) -> CheckFinding {
         .by_typing("give --pg-url, and the running server is asked", shell.check_with_server())
 }
 
-async fn known_system(archive: &Archive, system: SystemIdentifier, shell: &Shell) -> CheckFinding {
+/// `only_named` says that nothing here is of that cluster, so that only the archive can tell of it.
+async fn known_system(
+    archive: &Archive,
+    system: SystemIdentifier,
+    only_named: bool,
+    shell: &Shell,
+) -> CheckFinding {
     let (name, names) = ("system", archive.names());
     let shown = names.shown(system);
     match archive.systems().await {
         Ok(systems) if systems.contains(&system) => {
             CheckFinding::pass(name, format!("the archive holds WAL of system {shown}"))
+        }
+        Ok(_) if only_named => {
+            let what = format!("the archive holds no WAL of system {shown}, given as --system-identifier");
+            CheckFinding::fail(name, what).by_typing("what it holds", shell.walkeep("list", ""))
         }
         Ok(others) => {
             let what = format!("the archive holds no WAL of system {shown} yet");
@@ -253,11 +284,11 @@ fn archiving(settings: &ServerSettings, standby: bool, by_walkeep: bool, shell: 
     } else if command.is_empty() || command == "(disabled)" {
         fail("archive_command is empty: WAL piles up in pg_wal".to_owned())
     } else if !by_walkeep {
-        fail(format!("archive_command is not walkeep's: {command}"))
+        fail(format!("archive_command is not walkeep's: {}", masked(command)))
     } else if !command.contains("%p") {
-        fail(format!("archive_command does not name the file: {command}"))
+        fail(format!("archive_command does not name the file: {}", masked(command)))
     } else {
-        CheckFinding::pass("archive_command", format!("archive_command is {command}"))
+        CheckFinding::pass("archive_command", format!("archive_command is {}", masked(command)))
     };
     vec![mode, command]
 }

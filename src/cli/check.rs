@@ -133,6 +133,7 @@ impl Check {
         let request = CheckRequest {
             configuration: settings.file,
             data: self.pgdata.map(DataDirectory::named),
+            system,
             server,
             restore: self.restore,
             restore_only: self.restore_only,
@@ -146,7 +147,9 @@ impl Check {
             resolve,
             config: given
                 .file
-                .filter(|path| path != Path::new(DEFAULT_FILE) && path != Path::new("/dev/null")),
+                .filter(|path| path != Path::new(DEFAULT_FILE) && path != Path::new("/dev/null"))
+                // The server runs its commands in its data directory.
+                .map(|path| std::path::absolute(&path).unwrap_or(path)),
             typed_by: typed_by(),
         };
         let limit = TimeLimit::new(started, settings.tool.timeout);

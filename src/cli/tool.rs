@@ -193,7 +193,12 @@ impl Tool {
     pub(super) async fn open(&self, settings: &Settings) -> Result<Opened, Error> {
         let (archive, reading) = open_archive(settings).await?;
         let system = match (settings.system, self.pgdata.clone()) {
-            (Some(system), _) => system,
+            (Some(system), None) => system,
+            (Some(system), Some(directory)) => {
+                let data = DataDirectory::named(directory);
+                blocking(move || data.system_identifier_if(Some(system))).await?;
+                system
+            }
             (None, Some(directory)) => {
                 let data = DataDirectory::named(directory.clone());
                 blocking(move || data.system_identifier()).await?.ok_or_else(|| {

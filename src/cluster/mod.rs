@@ -145,6 +145,23 @@ impl DataDirectory {
         system_identifier_of_control_file(&beginning).map(Some).map_err(|e| cannot_read().because(e))
     }
 
+    /// Reads the system identifier, and refuses another one than `expected`, if that is given: whoever names two clusters means
+    /// one of them, and nobody can tell which.
+    pub fn system_identifier_if(
+        &self,
+        expected: Option<SystemIdentifier>,
+    ) -> Result<Option<SystemIdentifier>, Error> {
+        let found = self.system_identifier()?;
+        match (found, expected) {
+            (Some(whose), Some(expected)) if whose != expected => {
+                let path = self.path().display();
+                let what = format!("the data directory {path} is of system {whose}, not of {expected}");
+                Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"))
+            }
+            _ => Ok(found),
+        }
+    }
+
     /// Reads the segment size; `None` if `pg_control` is missing or does not contain it.
     #[must_use]
     pub fn segment_size(&self) -> Option<SegmentSize> {

@@ -228,15 +228,11 @@ async fn look_at(
     system: Option<SystemIdentifier>,
 ) -> Result<(SystemIdentifier, Result<Backlog, Error>), Error> {
     blocking(move || {
-        let path = data.path().display();
-        let whose = data.system_identifier()?.ok_or_else(|| {
+        let whose = data.system_identifier_if(system)?.ok_or_else(|| {
+            let path = data.path().display();
             Error::new(ErrorKind::Local, format!("there is no global/pg_control in {path}"))
                 .hint("is it the server's data directory, and mounted?")
         })?;
-        if let Some(expected) = system.filter(|expected| *expected != whose) {
-            let what = format!("the data directory {path} is of system {whose}, not of {expected}");
-            return Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"));
-        }
         Ok((whose, Backlog::of(&data)))
     })
     .await

@@ -14,6 +14,7 @@ mod staging;
 mod surroundings;
 mod walk;
 mod ways;
+mod writable;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -37,6 +38,7 @@ pub use links::LinkedDirectory;
 pub use naming::Way;
 use rights::{failed, failed_for_good, plain};
 pub use ways::Abilities;
+pub use writable::DeniedDirectory;
 
 /// An archive directory that was found and checked.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// Beginnings of what can be typed, without `sudo -u USER`.
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 21] = [
     "aws s3api ",
     "cd ",
     "df ",
@@ -14,6 +14,7 @@ const PROGRAMS: [&str; 20] = [
     "ls ",
     "namei ",
     "pg_basebackup ",
+    "pg_ctl ",
     "pg_isready",
     "psql ",
     "readlink ",

@@ -1,5 +1,5 @@
 //! `walkeep check` without a server that answers: what the data directory tells all the same.
-#![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::process::Command;
 
@@ -8,6 +8,7 @@ use support::{
     postgres,
     push::{Pusher, succeeds},
     status::marked,
+    store_cluster::CallOutput,
 };
 
 use super::{
@@ -94,4 +95,49 @@ fn a_file_that_later_ones_have_passed_by_is_stuck_after_a_minute() {
     finds(check(&pusher, pusher.archive.url()), "note", "backlog", &[SECOND]);
     drop(serving);
     finds(check(&pusher, pusher.archive.url()), "pass", "backlog", &["1 file"]);
+}
+
+#[test]
+fn that_no_server_runs_is_said_and_how_to_start_it() {
+    let pusher = archived();
+    archives_here(&pusher);
+    let of_directory = || check(&pusher, pusher.archive.url());
+    finds(of_directory(), "note", "server", &["no server runs in", "pg_ctl -D ", " start", "journalctl"]);
+    std::fs::create_dir(pusher.data.join("log")).unwrap();
+    finds(of_directory(), "note", "server", &["ls -la ", "/log"]);
+}
+
+#[test]
+fn no_secret_of_the_servers_commands_is_printed_and_a_pipe_in_the_place_of_the_file_is_not_waited_for() {
+    let pusher = archived();
+    let archive = pusher.archive.url();
+    configure(
+        &pusher,
+        &format!(
+            "archive_command = 'AWS_SECRET_ACCESS_KEY=PLANTED walkeep-archive --archive {archive} %p'\n\
+             restore_command = 'X_TOKEN=PLANTED; rm -f %p; mkfifo %p # %f'"
+        ),
+    );
+    for json in [true, false] {
+        let mut check = pusher.sandbox.walkeep();
+        check.args(["check", "--restore", "--timeout", "30s", "--archive", archive, "--pgdata"]);
+        check.arg(pusher.data.join("")).args(json.then_some("--json"));
+        let text = CallOutput::of(check).text();
+        assert!(!text.contains("PLANTED") && text.contains("AWS_SECRET_ACCESS_KEY=***"), "{text}");
+        assert!(text.contains("restore_command succeeds for"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_to_be_set_does_not_depend_on_where_the_check_ran() {
+    let pusher = archived();
+    configure(&pusher, "archive_command = ''");
+    let config = pusher.sandbox.join("names.toml");
+    std::fs::write(&config, format!("archive = '{}'", pusher.archive.url())).unwrap();
+    let mut check = pusher.sandbox.walkeep();
+    let root = config.parent().unwrap();
+    check.current_dir(root).args(["check", "--json", "--config", "names.toml", "--pgdata"]);
+    check.arg(pusher.data.join(""));
+    let words = [format!("--config {} %p", config.display())];
+    finds(check, "fail", "archive_command", &[&words[0]]);
 }
