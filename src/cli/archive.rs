@@ -189,7 +189,7 @@ fn prepare(arguments: Arguments) -> Result<(Settings, PushRequest), (Error, LogF
         Some(hint) if error.to_string() == NO_ARCHIVE => (error.hint(hint), format),
         _ => (error, format),
     })?;
-    log::start(PROGRAM, settings.log_format, arguments.common.verbose);
+    log::start_with(PROGRAM, &settings, arguments.common.verbose);
     let caller = Caller::at(arguments.path.clone());
     let system = settings.system;
     become_owner(&mut settings, Some(caller.data().path()), system).map_err(|error| (error, format))?;

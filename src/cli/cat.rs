@@ -46,7 +46,7 @@ impl Cat {
         let format = given.log_format.unwrap_or_default();
         let early = |error: Error| ExitStatuses::OfTool.report_early(program, format, &error);
         let settings = Settings::load(&given).map_err(early)?;
-        log::start(program, settings.log_format, self.common.verbose);
+        log::start_with(program, &settings, self.common.verbose);
         let name = arguments::name::<ArchivedName>(&self.name, ErrorKind::Configuration).map_err(early)?;
         let is_stdout = |path: &PathBuf| path == Path::new("-") || path == Path::new("/dev/stdout");
         let output = self.output.filter(|path| !is_stdout(path));

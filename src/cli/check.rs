@@ -122,7 +122,7 @@ impl Check {
         if matches!(settings.archive.url, ArchiveUrl::Store(_)) {
             as_user.map_err(early)?;
         }
-        log::start(program, settings.log_format, self.common.verbose);
+        log::start_with(program, &settings, self.common.verbose);
         if let Some(work) = self.print_policy {
             let text = policy(&settings.archive, work.purpose()).map_err(|error| statuses.report(&error))?;
             print(|to| to.write_all(text.as_bytes()))?;

@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Settings};
 use crate::frame::Header;
 use crate::prune::AUDIT;
 use crate::wal::WalName;
@@ -36,6 +36,14 @@ pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
             builder.json().flatten_event(true).with_target(false).finish().with(ours).try_init()
         }
     };
+}
+
+/// Starts the log as the settings say, with a warning of each variable that is perhaps a misspelt one.
+pub(super) fn start_with(program: &'static str, settings: &Settings, verbose: bool) {
+    start(program, settings.log_format, verbose);
+    for ignored in &settings.ignored {
+        tracing::warn!("{ignored}");
+    }
 }
 
 /// Returns the context of work on one of several systems, which each line then names.

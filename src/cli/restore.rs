@@ -220,7 +220,7 @@ fn prepare(
     };
     let format = given.log_format.unwrap_or_default();
     let settings = Settings::load(&given).map_err(|error| (error, format))?;
-    log::start(PROGRAM, settings.log_format, arguments.common.verbose);
+    log::start_with(PROGRAM, &settings, arguments.common.verbose);
     let name = arguments::wal_name(&arguments.name, ErrorKind::Configuration).map_err(|error| {
         let hint = hint_for_restore(&arguments.name, &arguments.path);
         (if let Some(hint) = hint { error.hint(hint) } else { error }, format)

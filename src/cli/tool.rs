@@ -138,7 +138,7 @@ impl Tool {
         let format = given.log_format.unwrap_or_default();
         let settings =
             Settings::load(&given).map_err(|error| self.statuses().report_early(program, format, &error))?;
-        log::start(program, settings.log_format, self.common.verbose);
+        log::start_with(program, &settings, self.common.verbose);
         Ok(settings)
     }
 

@@ -22,7 +22,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::archive::ArchiveOptions;
+use crate::archive::{ArchiveOptions, ArchiveUrl};
 use crate::error::{Error, ErrorKind};
 use crate::prefetch::Prefetching;
 use crate::spool::Spool;
@@ -66,6 +66,8 @@ pub struct Settings {
     pub tool: ToolSettings,
     /// What is kept.
     pub keep: KeepSettings,
+    /// Variables that look like a store's settings and are none, while the archive is a directory.
+    pub ignored: Vec<String>,
 }
 
 /// Settings of all commands of `walkeep` that read more than one file.
@@ -84,10 +86,11 @@ impl Settings {
             Some(path) => file::read(path)?,
             None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
-        variables::check_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let of_a_store = variables::check_names(names)?;
         let over = |file: Given, text: &str| variables::over(file, text, |name| std::env::var_os(name));
         let file = File { given: over(file.given, &file.text)?, ..file };
-        Self::merge(given, file, environment)
+        Self::merge(given, file, environment)?.unless_meant(of_a_store)
     }
 
     /// Returns the settings that a program would load which is started with these environment variables.
@@ -97,9 +100,19 @@ impl Settings {
             Some(path) => file::read(&path)?,
             None => file::read_if_it_exists(Path::new(DEFAULT_FILE))?,
         };
-        variables::check_names(environment.keys().cloned())?;
+        let of_a_store = variables::check_names(environment.keys().cloned())?;
         let over = variables::over(file.given, &file.text, |name| environment.get(name).map(Into::into))?;
-        Self::merge(given, File { given: over, ..file }, || environment.clone())
+        Self::merge(given, File { given: over, ..file }, || environment.clone())?.unless_meant(of_a_store)
+    }
+
+    /// Refuses variables that name a store's settings without saying so, if the archive is in a store. If it is a directory, they
+    /// are perhaps another program's, and no reason to stop archiving.
+    fn unless_meant(self, of_a_store: Vec<Error>) -> Result<Self, Error> {
+        let ignored = of_a_store.iter().map(Error::report).collect();
+        match (&self.archive.url, of_a_store.into_iter().next()) {
+            (ArchiveUrl::Store(_), Some(error)) => Err(error),
+            _ => Ok(Self { ignored, ..self }),
+        }
     }
 
     /// Returns the settings of a configuration file with this text and these permissions, and of these environment variables.
@@ -142,6 +155,7 @@ impl Settings {
             log_format: given.log_format.or(file.log_format).unwrap_or_default(),
             spool,
             file: origin,
+            ignored: Vec::new(),
         })
     }
 }

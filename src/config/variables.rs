@@ -73,30 +73,28 @@ fn set_path(given: &mut Given, name: &str, value: OsString) -> Result<(), Error>
 }
 
 /// Refuses a variable that is a key's with a slip. Others are none of walkeep's business: Kubernetes sets some for a service of the
-/// name walkeep.
-pub(super) fn check_names(names: impl Iterator<Item = String>) -> Result<(), Error> {
+/// name walkeep. Returns an error for each that names a store's setting without saying so: it matters only if there is a store.
+pub(super) fn check_names(names: impl Iterator<Item = String>) -> Result<Vec<Error>, Error> {
+    let mut of_a_store = Vec::new();
     for name in names {
-        if let Some(known) = meant_by(&name) {
-            let what = format!("unknown variable {name}");
-            return Err(wrong(what).hint(format!("did you mean {PREFIX}{}?", known.to_ascii_uppercase())));
+        let Some(known) = meant_by(&name) else { continue };
+        let hint = format!("did you mean {PREFIX}{}?", known.to_ascii_uppercase());
+        let error = wrong(format!("unknown variable {name}")).hint(hint);
+        if !name.strip_prefix(PREFIX).is_some_and(|key| is_store_setting(&key.to_ascii_lowercase())) {
+            return Err(error);
         }
+        of_a_store.push(error);
     }
-    Ok(())
+    Ok(of_a_store)
 }
 
 /// Returns the key of the variable that this one is a misspelling of, if there is one.
 fn meant_by(variable: &str) -> Option<String> {
-    let (first, rest) = variable.split_once('_')?;
-    let key = rest.to_ascii_lowercase();
+    // A name that is only like the prefix is another program's: a refusal would stop the archiving of a server that has it.
+    let key = variable.strip_prefix(PREFIX)?.to_ascii_lowercase();
     // The file's path is no key of the file.
     let keys = || KEYS.iter().map(|key| key.name).filter(|name| *name != "store").chain(["config"]);
-    let is_known = keys().any(|known| known == key);
-    if format!("{first}_") != PREFIX {
-        // Another program's, unless all but this word is right.
-        let is_ours = is_known || key.strip_prefix("store_").is_some_and(is_store_setting);
-        return (is_ours && is_alike(first, PREFIX.trim_end_matches('_'))).then_some(key);
-    }
-    if is_known || key.starts_with("store_") {
+    if keys().any(|known| known == key) || key.starts_with("store_") {
         return None;
     }
     if let Some(known) = meant(&key, keys()) {
@@ -255,20 +253,23 @@ mod tests {
 
     #[test]
     fn a_variable_with_a_slip_is_refused_and_a_foreign_one_is_not() {
-        let check =
-            |name: &str| check_names(std::iter::once(name.to_owned())).map_err(|error| error.report());
+        let check = |name: &str| {
+            let found = check_names(std::iter::once(name.to_owned())).map_err(|error| error.report())?;
+            Ok::<_, String>(found.iter().map(Error::report).collect::<Vec<_>>())
+        };
         for (name, meant) in [
             ("WALKEEP_BACKUP_DIR", "WALKEEP_BACKUP_DIRS"),
             ("WALKEEP_KEEP_DAY", "WALKEEP_KEEP_DAYS"),
             ("WALKEEP_GIVE_UP_TIMELINE", "WALKEEP_GIVEN_UP_TIMELINES"),
             ("WALKEEP_HOLD_TIMELINE", "WALKEEP_HELD_TIMELINES"),
             ("WALKEEP_CONFG", "WALKEEP_CONFIG"),
-            ("WALKEPP_ARCHIVE", "WALKEEP_ARCHIVE"),
-            ("WALKEPP_STORE_REGION", "WALKEEP_STORE_REGION"),
             ("WALKEEP_STROE_REGION", "WALKEEP_STORE_REGION"),
-            ("WALKEEP_ENDPOINT", "WALKEEP_STORE_ENDPOINT"),
         ] {
             assert_eq!(check(name), Err(format!("unknown variable {name}; did you mean {meant}?")));
+        }
+        for setting in ["ENDPOINT", "REGION", "PROFILE"] {
+            let said = format!("unknown variable WALKEEP_{setting}; did you mean WALKEEP_STORE_{setting}?");
+            assert_eq!(check(&format!("WALKEEP_{setting}")), Ok(vec![said]));
         }
         for name in [
             "WALKEEP_CONFIG",
@@ -282,10 +283,16 @@ mod tests {
             "WALKEEP_CHECKS",
             "WALKEEP_STORE_SERVICE_HOST",
             "WALKER_SPOOLS",
+            "WALKEEPER_CONNECTIONS",
+            "WALKEEP2_ARCHIVE",
+            "WALKEEPS_CONFIG",
+            "WALKEPP_ARCHIVE",
+            "WALKEPP_STORE_REGION",
+            "WALKEEPREGION",
             "ARCHIVE",
             "HOME",
         ] {
-            assert_eq!(check(name), Ok(()), "{name}");
+            assert_eq!(check(name), Ok(Vec::new()), "{name}");
         }
     }
 

@@ -44,6 +44,19 @@ fn header(stored: &[u8]) -> Value {
 // Exit status 0: archived durably, or already archived with the same content.
 
 #[test]
+fn variables_of_other_programs_do_not_stop_the_archiving() {
+    let (pusher, _) = pusher_with_all_kinds();
+    for name in ["WALKEEPER_CONNECTIONS", "WALKEEP2_ARCHIVE", "WALKEEPS_CONFIG", "WALKEEP_REGION"] {
+        let mut push = pusher.push(SEGMENT);
+        let output = push.env(name, "5").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let warns = said.contains("unknown variable WALKEEP_REGION; did you mean WALKEEP_STORE_REGION?");
+        assert_eq!((warns, said.is_empty()), (name == "WALKEEP_REGION", name != "WALKEEP_REGION"), "{said}");
+    }
+}
+
+#[test]
 fn all_four_kinds_are_archived_silently_under_their_keys_and_restored() {
     let (pusher, files) = pusher_with_all_kinds();
     for (name, content) in &files {
