@@ -1,6 +1,7 @@
 //! What an archive holds instead of a cluster's files: those of other clusters, or plain WAL files.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Archive, Backend};
@@ -107,8 +108,14 @@ impl Archive {
         let held = Box::pin(self.held()).await;
         // It was asked for as one of those that are there, or its files have been removed.
         if held.systems.contains(&system) {
-            let what = format!("{}/{system} holds no archived file", self.url);
-            return Error::new(kind, what).hint("remove it if nothing is archived for that system any more");
+            let shown = format!("{}/{}", self.url, self.names.shown(system));
+            return match &self.backend {
+                Backend::Local(local) => {
+                    let path = local.root().join(system.to_string());
+                    empty(&shown, &path, leads_nowhere(path.clone()).await, kind)
+                }
+                Backend::Store(_) => Error::new(kind, format!("{shown} holds no archived file")).hint(LOST),
+            };
         }
         let instead = match held.with(&self.names) {
             nothing if nothing.is_empty() => String::new(),
@@ -119,6 +126,27 @@ impl Archive {
         let hint = held.remedy().unwrap_or("is it mounted, and is it this cluster's archive?");
         Error::new(kind, what).hint(hint)
     }
+}
+
+/// What may have happened to a system without files, and what to do.
+const LOST: &str =
+    "were its files moved or deleted? Its server does not archive them again: take a base backup";
+
+/// Returns the error for the directory of a system that holds no file. Some names are no system's, and people see that alone.
+fn empty(shown: &str, path: &Path, leads_nowhere: bool, kind: ErrorKind) -> Error {
+    if leads_nowhere {
+        let what = format!("{shown} is a symbolic link that leads nowhere");
+        return Error::new(kind, what).hint("is what it leads to mounted?");
+    }
+    let rmdir =
+        format!("{LOST}; if the cluster is gone, or it is no cluster's directory: rmdir {}", path.display());
+    Error::new(kind, format!("{shown} holds no archived file")).hint(rmdir)
+}
+
+/// Returns `true` for a symbolic link to what does not exist; `false` if that takes long.
+async fn leads_nowhere(path: PathBuf) -> bool {
+    let look = blocking(move || path.is_symlink() && matches!(path.try_exists(), Ok(false)));
+    tokio::time::timeout(PATIENCE, look).await.unwrap_or_default()
 }
 
 /// Returns `true` if the archive was found to hold nothing of the cluster.
@@ -146,5 +174,34 @@ mod tests {
         let names = [("main".parse().unwrap(), SystemIdentifier::new(8).unwrap())].into_iter().collect();
         assert_eq!(Held::of(["9", "8"]).with(&names), "systems 8 (main), 9");
         assert!(Held::of(plain).remedy().is_some() && Held::of(["7"]).remedy().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_empty_directory_may_have_lost_its_files_and_a_dangling_link_is_not_to_be_removed() {
+        use crate::archive::{ArchiveOptions, ArchiveUrl, StoreOptions};
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path().join("archive");
+        std::fs::create_dir_all(root.join("8")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", root.join("7")).unwrap();
+        let system = |number| SystemIdentifier::new(number).unwrap();
+        let options = ArchiveOptions {
+            url: ArchiveUrl::Directory(root.clone()),
+            require_mount: false,
+            store: StoreOptions::default(),
+            names: [("billing".parse().unwrap(), system(8))].into_iter().collect(),
+        };
+        let archive = Archive::open(&options).await.unwrap();
+        let root = root.display();
+        assert_eq!(
+            archive.holds_nothing_of(system(7), ErrorKind::Empty).await.report(),
+            format!("{root}/7 is a symbolic link that leads nowhere; is what it leads to mounted?")
+        );
+        assert_eq!(
+            archive.holds_nothing_of(system(8), ErrorKind::Empty).await.report(),
+            format!(
+                "{root}/8 (billing) holds no archived file; were its files moved or deleted? Its server does not archive them \
+                 again: take a base backup; if the cluster is gone, or it is no cluster's directory: rmdir {root}/8"
+            )
+        );
     }
 }

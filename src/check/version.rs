@@ -8,7 +8,7 @@ use crate::cluster::DataDirectory;
 const OLDEST: u32 = 10;
 
 /// Newest version that was looked at.
-const NEWEST: u32 = 18;
+const NEWEST: u32 = 19;
 
 /// Reports on the version; `None` if there is no data directory. May block.
 pub(super) fn check(data: &DataDirectory, shell: &Shell) -> Option<CheckFinding> {
@@ -54,8 +54,8 @@ mod tests {
             (Some("9.6"), Fail),
             (Some("9"), Fail),
             (Some("10"), Pass),
-            (Some("18"), Pass),
-            (Some("19"), Note),
+            (Some("19"), Pass),
+            (Some("20"), Note),
             (Some("4294967295"), Note),
             (Some("4294967296"), Note),
             (Some("x"), Note),

@@ -76,7 +76,8 @@ fn read_file(path: &Path, settings: &mut ServerSettings, depth: usize) -> Result
                     denied::failed(ErrorKind::Local, what, &directory, Kept::ForOwner, error)
                 })?;
                 let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-                files.retain(|path| is_configuration(path));
+                // The server passes over directories, whatever their names.
+                files.retain(|path| is_configuration(path) && !path.is_dir());
                 files.sort_unstable();
                 files.iter().try_for_each(|file| read_file(file, settings, depth + 1))?;
             }
@@ -94,7 +95,7 @@ fn is_configuration(path: &Path) -> bool {
 /// Parses a line: a name, an optional equals sign, a value that may be quoted.
 fn setting(line: &str) -> Option<(String, String)> {
     let line = line.trim();
-    let end = line.find(|letter: char| letter.is_whitespace() || matches!(letter, '=' | '#'))?;
+    let end = line.find(|letter: char| letter.is_whitespace() || matches!(letter, '=' | '#' | '\''))?;
     let (name, rest) = line.split_at_checked(end)?;
     let rest = rest.trim_start();
     let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
@@ -151,6 +152,7 @@ mod tests {
         for (line, expected) in [
             ("archive_mode = on", Some(("archive_mode", "on"))),
             ("  Archive_Mode on # no equals sign", Some(("archive_mode", "on"))),
+            ("standby_mode'on'", Some(("standby_mode", "on"))),
             ("archive_mode=always#x", Some(("archive_mode", "always"))),
             ("archive_command = 'a ''%p'' # b' # c", Some(("archive_command", "a '%p' # b"))),
             ("archive_command = 'it\\'s'", Some(("archive_command", "it's"))),
@@ -185,6 +187,7 @@ mod tests {
         write("etc/conf.d/2.conf", "c = 4\n");
         write("etc/conf.d/1.conf", "c = 3\nd = 3\n");
         write("etc/conf.d/readme", "d = 9\n");
+        write("etc/conf.d/old.conf/1.conf", "d = 9\n");
         write("data/postgresql.auto.conf", "d = 'by alter system'\n");
         let data = temporary.path().join("data");
         let settings = read(&data).unwrap();
