@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Labels, Sizes};
-use crate::coverage::{BaseBackup, KnownFrom};
+use crate::coverage::{BaseBackup, Below, KnownFrom};
 use crate::wal::{BackupHistory, WalName};
 
 /// Returns all backups in order of their ends, except those of another segment size than is archived now.
@@ -24,7 +24,12 @@ pub fn known_backups(
             (Some(name), Some(files)) => KnownFrom::Both(name, files.to_owned()),
             _ => backup.known_from.clone(),
         };
-        BaseBackup { known_from, counts, ..backup.clone() }
+        // pg_combinebackup makes a whole one of an incremental one, with the same start: its files then need no others.
+        let builds_on = match found.map(|found| found.builds_on) {
+            None | Some(Some(Below::Unknown)) => backup.builds_on.or(found.and_then(|found| found.builds_on)),
+            Some(of_its_own) => of_its_own,
+        };
+        BaseBackup { known_from, counts, builds_on, ..backup.clone() }
     };
     let is_new = |found: &&BaseBackup| !archived.iter().any(|backup| describes(backup, found));
     let mut all: Vec<BaseBackup> = archived.iter().filter(is_current).map(with_files).collect();
@@ -58,7 +63,7 @@ impl FromHistories {
             ended: archived_at,
             known_since: archived_at,
             counts: true,
-            builds_on,
+            builds_on: builds_on.map(Below::from),
         };
         self.0.push((backup, stop_time));
     }
@@ -174,6 +179,22 @@ mod tests {
         assert_eq!(sources(&[], std::slice::from_ref(&found)), std::slice::from_ref(&files));
         assert_eq!(sources(archived, &[found]), [KnownFrom::Both(name, directory)]);
         assert_eq!(sources(archived, &[of_standby]), [history, files]);
+    }
+
+    #[test]
+    fn the_files_of_a_directory_decide_whether_others_are_needed() {
+        let at = Below::StartsAt(TimelineId::FIRST, Lsn(0x200_0028));
+        let builds_on = |of_history: Option<Below>, of_files: Option<Below>| {
+            let backup = BaseBackup { builds_on: of_history, ..one() };
+            let found = BaseBackup { builds_on: of_files, ..found_of(&backup) };
+            known(&backup, &[found], &Labels::default())[0].builds_on
+        };
+        assert_eq!(builds_on(Some(at), None), None, "it was combined");
+        assert_eq!(builds_on(Some(at), Some(at)), Some(at));
+        assert_eq!(builds_on(Some(at), Some(Below::Unknown)), Some(at), "the history file knows more");
+        assert_eq!(builds_on(None, Some(Below::Unknown)), Some(Below::Unknown));
+        let backup = BaseBackup { builds_on: Some(at), ..one() };
+        assert_eq!(known(&backup, &[], &Labels::default())[0].builds_on, Some(at));
     }
 
     #[test]

@@ -81,8 +81,11 @@ pub(super) fn backup(known: Option<&ArchiveStatus>, before: &[CheckFinding], she
     let command = shell.base_backup();
     let (newest, number) = known.map_or((None, 0), |known| (known.newest_backup.as_ref(), known.backups.0));
     if let Some(newest) = newest {
+        let together = known.and_then(|ArchiveStatus { together: [_, newest], .. }| newest.as_ref());
+        let together = together.map_or_else(String::new, |words| format!(" ({words})"));
         let (ended, ago) = (to_the_second(newest.ended), ago(newest.ended, Timestamp::now()));
-        let what = format!("the newest base backup is {}, ended at {ended}, {ago} ago", newest.title());
+        let what =
+            format!("the newest base backup is {}{together}, ended at {ended}, {ago} ago", newest.title());
         return CheckFinding::pass(name, what);
     }
     if number > 0 {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::coverage::{Chain, Coverage, Gap, Reach, Timeline};
+use crate::coverage::{Below, Chain, Coverage, Gap, Reach, Timeline};
 use crate::wal::{Lsn, SegmentName, TimelineId};
 
 /// A timeline.
@@ -41,17 +41,23 @@ pub(super) struct BuildsOn {
     /// Its name; `null` if the archive does not know it.
     backup: Option<String>,
     start_segment: Option<String>,
-    start: String,
+    /// `null` if nothing says where it starts.
+    start: Option<String>,
 }
 
 impl BuildsOn {
-    /// Creates the form of a backup that starts there, at the top of what is below the incremental one.
-    pub(super) fn new(coverage: &Coverage, timeline: TimelineId, start: Lsn, below: &Chain) -> Self {
-        let segment = SegmentName::containing(timeline, start, coverage.size());
+    /// Creates the form of that backup, at the top of the chain below the incremental one.
+    pub(super) fn new(coverage: &Coverage, below: Below, chain: &Chain) -> Self {
+        let at = match below {
+            Below::StartsAt(timeline, start) => Some((timeline, start)),
+            Below::Unknown => None,
+        };
+        let segment =
+            at.and_then(|(timeline, start)| SegmentName::containing(timeline, start, coverage.size()));
         Self {
-            backup: below.known.first().map(|backup| backup.file()),
+            backup: chain.known.first().map(|backup| backup.file()),
             start_segment: segment.map(|segment| segment.to_string()),
-            start: start.to_string(),
+            start: at.map(|(_, start)| start.to_string()),
         }
     }
 }

@@ -70,12 +70,21 @@ impl PrunePlan {
         self.kept.iter().map(|kept| &kept.state).chain(&self.forgotten).map(|state| &state.backup)
     }
 
-    /// Returns `true` if an incremental backup that stays builds on the files of this one.
+    /// Returns `true` if an incremental backup that stays builds on the files of this one, or may: who can tell if the archive
+    /// does not know all of its chain?
     #[must_use]
     pub fn files_must_stay(&self, backup: &BaseBackup) -> bool {
-        let below =
-            |kept: &KeptBackup| Chain::below(&kept.state.backup, &self.backups()).known.contains(&backup);
-        self.kept.iter().any(below)
+        self.files_are_needed(backup) || self.chains().any(|chain| chain.may_hold(backup))
+    }
+
+    /// Returns `true` if an incremental backup that stays is known to build on the files of this one.
+    #[must_use]
+    pub fn files_are_needed(&self, backup: &BaseBackup) -> bool {
+        self.chains().any(|chain| chain.known.contains(&backup))
+    }
+
+    fn chains(&self) -> impl Iterator<Item = Chain<'_>> {
+        self.kept.iter().map(|kept| Chain::below(&kept.state.backup, &self.backups()))
     }
 
     /// Applies a policy to the content of an archive, and to base backups found elsewhere.

@@ -49,6 +49,8 @@ pub enum FindingKind {
     Present,
     /// No base backup is known, so nobody can tell what can be recovered.
     NoBackup,
+    /// A base backup is incremental, and not all is known on which it builds.
+    UnknownBase,
 }
 
 impl FindingKind {

@@ -12,7 +12,7 @@ use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{Reading, Sizes, Texts, backups_elsewhere, concerns_one_file, known_backups, texts};
 use crate::cluster::DataDirectory;
-use crate::coverage::BaseBackup;
+use crate::coverage::{BaseBackup, Chain};
 use crate::error::{Error, ErrorKind};
 use crate::reports::{PruneReport, VerifyReport};
 use crate::wal::{SegmentName, SegmentSize, SystemIdentifier, TimelineHistory, TimelineId, WalName};
@@ -70,15 +70,18 @@ pub async fn ask_if_any(
         _ => Vec::new(),
     };
     let sizes = Sizes::only(size.unwrap_or(SegmentSize::DEFAULT));
-    let mut backups = known_backups(&backups, &elsewhere, &labels, &sizes);
-    backups.retain(|backup| backup.counts);
+    let known = known_backups(&backups, &elsewhere, &labels, &sizes);
+    let backups: Vec<BaseBackup> = known.iter().filter(|backup| backup.counts).cloned().collect();
     let before_next = match next {
         Some(next) => archived_before(&mut look, next).await?,
         None => None,
     };
     let (oldest_backup, newest_backup, gone) = usable(&look, &backups).await?;
+    let together = [&oldest_backup, &newest_backup]
+        .map(|backup| backup.as_ref().and_then(|backup| Chain::below(backup, &known.iter()).together()));
     let mut status = ArchiveStatus {
         newest,
+        together,
         before_next,
         oldest_backup,
         newest_backup,

@@ -61,6 +61,8 @@ pub struct ArchiveStatus {
     pub oldest_backup: Option<BaseBackup>,
     /// Newest base backup that can be recovered.
     pub newest_backup: Option<BaseBackup>,
+    /// With which others the oldest and the newest one are recovered, in words, if they are incremental.
+    pub together: [Option<String>; 2],
     /// Number of known base backups, and of the oldest ones that lack their first segment.
     pub backups: (usize, usize),
     /// Missing segments on the path to the newest timeline, just before each fork.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::backups::{Beginning, CompleteBackups, Need, beginnings};
 use super::gaps::{cut, intersects, union, without};
 use crate::archive::{LinkedDirectory, OtherFile};
-use crate::coverage::{BackupState, BaseBackup, Coverage, Gap, Timeline};
+use crate::coverage::{BackupState, BaseBackup, Chain, Coverage, Gap, Timeline};
 use crate::reports::{Acknowledgements, Finding, FindingKind, Findings, Severity};
 use crate::wal::{Lsn, TimelineId, WalName};
 
@@ -87,6 +87,11 @@ impl Names {
         }
         for state in backups.iter().filter(|state| !state.complete) {
             findings.add(incomplete(state, complete, facts));
+        }
+        for state in backups.iter().filter(|state| state.backup.counts) {
+            if let Some(finding) = below_unknown(&state.backup, &backups) {
+                findings.add(finding);
+            }
         }
         for finding in histories(facts, &beginnings) {
             findings.add(finding);
@@ -170,6 +175,17 @@ fn no_backup() -> Finding {
     finding(Severity::Note, FindingKind::NoBackup, "base backups".to_owned(), what, meaning)
 }
 
+/// Reports an incremental backup of which it is not known on what it builds.
+fn below_unknown(backup: &BaseBackup, all: &[BackupState]) -> Option<Finding> {
+    Chain::below(backup, &all.iter().map(|state| &state.backup)).unknown?;
+    let what = "it is an incremental base backup, and not all is known on which it builds".to_owned();
+    let meaning = format!(
+        "{} can be recovered only with the files of all below it; keep those of every earlier base backup, down to a full one",
+        backup.title_in_words()
+    );
+    Some(finding(Severity::Note, FindingKind::UnknownBase, backup.file(), what, meaning))
+}
+
 fn incomplete(state: &BackupState, complete: CompleteBackups, facts: NameFacts<'_>) -> Finding {
     let backup = &state.backup;
     let is_needed = complete.leave_needed(backup);
@@ -249,7 +265,8 @@ fn other_files(facts: NameFacts<'_>, findings: &mut Findings) {
         findings.add(finding(Severity::Note, FindingKind::UnknownFile, key.clone(), what, meaning));
     }
     for link in facts.links {
-        let severity = if link.is_pushed_into { Severity::Failure } else { Severity::Note };
+        let severity =
+            if link.is_pushed_into(facts.coverage.histories()) { Severity::Failure } else { Severity::Note };
         let what = "it is a symbolic link".to_owned();
         findings.add(finding(severity, FindingKind::Link, link.key.clone(), what, link.advice().to_owned()));
     }
@@ -328,6 +345,21 @@ mod tests {
         let is = |severity| findings.listed.iter().filter(|found| found.severity == severity).count() as u64;
         assert_eq!((findings.failures, findings.notes), (is(Severity::Failure), is(Severity::Note)));
         findings.listed.into_iter().map(|found| (found.severity, found.kind, found.meaning)).collect()
+    }
+
+    #[test]
+    fn an_incremental_backup_whose_base_is_not_known_is_a_note() {
+        let wal = archive(&[(1, 1), (1, 2), (1, 3), (1, 4)], &[]);
+        let on = |start: u64| Some(crate::coverage::Below::StartsAt(id(1), Lsn(start * MB)));
+        let monday = BaseBackup { builds_on: on(1), ..backup("monday", 1, 2, 2) };
+        let tuesday = BaseBackup { builds_on: on(2), ..backup("tuesday", 1, 3, 3) };
+        assert_eq!(found(&wal, vec![backup("sunday", 1, 1, 1), monday.clone(), tuesday.clone()]), []);
+        let found = found(&wal, vec![monday, tuesday]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        for ((severity, kind, meaning), label) in found.into_iter().zip(["monday", "tuesday"]) {
+            assert_eq!((severity, kind), (Severity::Note, FindingKind::UnknownBase));
+            assert!(meaning.contains(label) && meaning.contains("every earlier base backup"), "{meaning}");
+        }
     }
 
     #[test]

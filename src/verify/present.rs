@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::names::put_back;
-use crate::coverage::{BackupState, Coverage, Reach};
+use crate::coverage::{BackupState, Chain, Coverage, Reach};
 use crate::wal::{TimelineId, WalName};
 
 /// Way out when no base backup leads to the newest WAL. The order matters: a base backup makes a checkpoint, which removes WAL that
@@ -122,7 +122,7 @@ impl Question<'_> {
         };
         let whole = kept.iter().filter_map(|state| Some((*state, self.whole(state, timeline)?)));
         if let Some((state, reach)) = whole.min_by_key(|(state, _)| state.backup.ended) {
-            let backup = state.backup.title_in_words();
+            let backup = Chain::title_of(&state.backup, &self.backups.iter().map(|state| &state.backup));
             return Answer::Recoverable { from: state.backup.ended, to: None, backup, last: reach.last };
         }
         if let Some(state) = kept.iter().rev().find(|state| self.arrives(state, timeline)) {

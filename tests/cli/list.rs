@@ -11,6 +11,7 @@ use std::{fs, process::Command};
 use serde_json::{Value, json};
 use support::{
     aged::set_archived,
+    kept::{Kept, archived_backup, days_ago, position},
     push::{BACKUP_CONTENT, OTHER_SYSTEM, Pusher, SYSTEM, succeeds},
     store_cluster::CallOutput,
 };
@@ -273,4 +274,20 @@ fn an_archive_without_files_of_the_cluster_is_a_failure() {
     assert_eq!(listed(&pusher, &["timelines", "--pgdata", data.to_str().unwrap()]), TIMELINES);
     pusher.archive.vanish();
     CallOutput::of(list(&pusher, &[])).is_error(1, &[pusher.archive.url()]);
+}
+
+#[test]
+fn a_backup_that_may_be_below_an_incremental_one_is_said_to_be_needed() {
+    let kept = Kept::new();
+    kept.segments(1, 1..=30, 2);
+    kept.backup(1, 5, 5, 3);
+    let label = format!("orphan\nINCREMENTAL FROM LSN: {}\nINCREMENTAL FROM TLI: 1", position(10, 0x28));
+    let (name, bytes) = archived_backup(1, 20, 20, &label, days_ago(2));
+    kept.put(&name, bytes, days_ago(2));
+    kept.backup(1, 25, 25, 1);
+    let listed = kept.said("list", &["backups"]);
+    let needed = "its files may still be needed by the backup \"orphan\" from 000000010000000000000014";
+    assert_eq!(listed.matches(needed).count(), 1, "{listed}");
+    assert!(listed.find("3 days ago") < listed.find(needed), "{listed}");
+    assert!(listed.find(needed) < listed.find("which the archive does not know"), "{listed}");
 }

@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Coverage, Origin, Reach};
-use crate::wal::{BackupWal, Lsn, SegmentName, TimelineId, WalName};
+use super::{Below, Coverage, Origin, Reach};
+use crate::wal::{BackupWal, SegmentName, TimelineId, WalName};
 
 /// A base backup, as far as its backup history file and its own files tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct BaseBackup {
     /// `true` if somebody keeps it as a base backup: its label counts, or it was found in a directory. `false` for a
     /// copy from which a replica was made.
     pub counts: bool,
-    /// Start of the backup on whose files an incremental one builds. Its WAL is not needed for that.
-    pub builds_on: Option<(TimelineId, Lsn)>,
+    /// The backup on whose files an incremental one builds. Its WAL is not needed for that.
+    pub builds_on: Option<Below>,
 }
 
 /// Source of the knowledge about a base backup.

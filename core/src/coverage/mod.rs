@@ -21,7 +21,7 @@ use crate::wal::{Ancestor, Lsn, SegmentName, SegmentSize, TimelineHistory, Timel
 
 pub use absence::{Absence, Evidence, MissingSegment, Way};
 pub use backup::{BackupState, BaseBackup, KnownFrom};
-pub use chain::Chain;
+pub use chain::{Below, Chain};
 pub use origin::Origin;
 pub use trace::BackupTrace;
 pub use way::{Gap, Reach, Stretch};
@@ -197,6 +197,11 @@ impl Coverage {
     #[must_use]
     pub fn history(&self, timeline: TimelineId) -> Option<&TimelineHistory> {
         self.histories.get(&timeline)
+    }
+
+    /// Iterates over the histories of all timelines that have one.
+    pub fn histories(&self) -> impl Iterator<Item = &TimelineHistory> {
+        self.histories.values()
     }
 
     /// Returns the name of a segment; `None` if its positions exceed 64 bits.

@@ -6,7 +6,7 @@ use super::Local;
 use super::fresh::{compare_down_to, read_dir};
 use crate::archive::key::{self, DIRECTORIES};
 use crate::blocking::blocking;
-use crate::wal::SystemIdentifier;
+use crate::wal::{SystemIdentifier, TimelineHistory, TimelineId};
 
 /// Advice for a link in the place of a directory.
 pub(super) const THROUGH_LINK: &str = "nothing is written or deleted through links below an archive's directory, because whoever made the link \
@@ -17,11 +17,25 @@ pub(super) const THROUGH_LINK: &str = "nothing is written or deleted through lin
 pub struct LinkedDirectory {
     /// Path below the archive.
     pub key: String,
-    /// `true` if pushes still archive there, and are refused.
-    pub is_pushed_into: bool,
+    /// `true` if pushes may still archive there, and are refused.
+    is_pushed_into: bool,
 }
 
 impl LinkedDirectory {
+    /// Returns `true` if pushes still archive there, and are refused. A timeline from which one of these histories leads on has
+    /// ended: somebody may well have moved its last segments to another disk.
+    pub fn is_pushed_into<'a>(&self, histories: impl IntoIterator<Item = &'a TimelineHistory>) -> bool {
+        let has_ended = |timeline| histories.into_iter().any(|history| history.left(timeline).is_some());
+        self.is_pushed_into && !self.timeline().is_some_and(has_ended)
+    }
+
+    /// Returns the timeline of a directory of segments.
+    #[must_use]
+    pub fn timeline(&self) -> Option<TimelineId> {
+        let (_, group) = self.key.split_once("/wal/").filter(|(_, name)| key::is_group(name))?;
+        TimelineId::new(u32::from_str_radix(group.get(..8)?, 16).ok()?)
+    }
+
     /// Returns the consequences, and what to do.
     #[must_use]
     pub fn advice(&self) -> &'static str {
@@ -104,6 +118,26 @@ mod tests {
             symlink(&outside, root.join(link)).unwrap();
             assert_eq!(found(&root), [(link.to_owned(), is_pushed_into)]);
         }
+    }
+
+    #[test]
+    fn the_last_directory_of_a_timeline_that_was_left_is_pushed_into_no_more() {
+        let link = |key: &str| LinkedDirectory { key: key.to_owned(), is_pushed_into: true };
+        let [first, second] = [1, 2].map(|number| TimelineId::new(number).unwrap());
+        let from = |timeline| TimelineHistory {
+            ancestors: vec![crate::wal::Ancestor { timeline, left_at: crate::wal::Lsn(1 << 24) }],
+        };
+        let of_first = link("7/wal/0000000100000001");
+        assert_eq!(of_first.timeline(), Some(first));
+        assert!(of_first.is_pushed_into([]));
+        assert!(of_first.is_pushed_into(&[from(second)]));
+        assert!(!of_first.is_pushed_into(&[from(second), from(first)]));
+        // An identifier of sixteen digits is no timeline.
+        for key in ["7", "0000000100000001", "7/wal", "7/timelines"] {
+            assert!(link(key).is_pushed_into(&[from(first)]), "{key}");
+        }
+        let of_old = LinkedDirectory { is_pushed_into: false, ..of_first };
+        assert!(!of_old.is_pushed_into([]));
     }
 
     #[test]

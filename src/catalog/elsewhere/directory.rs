@@ -12,7 +12,7 @@ use super::manifest::Manifest;
 use super::owner;
 use super::packed::Packed;
 use super::{control, failed, open};
-use crate::coverage::{BaseBackup, KnownFrom};
+use crate::coverage::{BaseBackup, Below, KnownFrom};
 use crate::error::Error;
 use crate::wal::{
     BackupLabel, BackupWal, Lsn, SegmentName, SegmentSize, SystemIdentifier, TimelineId,
@@ -75,8 +75,16 @@ pub(super) fn look_into(
         ended,
         known_since: ended,
         counts: true,
-        builds_on: label.as_ref().and_then(|label| label.builds_on),
+        builds_on: builds_on(label.as_ref(), manifest.as_ref()),
     }))
+}
+
+/// Returns what the backup builds on. Where the label cannot be read, the manifest still tells whether it builds on any.
+fn builds_on(label: Option<&BackupLabel>, manifest: Option<&Manifest>) -> Option<Below> {
+    match label {
+        Some(label) => label.builds_on.map(Below::from),
+        None => manifest.filter(|manifest| manifest.incremental).map(|_| Below::Unknown),
+    }
 }
 
 /// Returns the end of the backup, if its own files contain it. For a backup of a primary, only the manifest does. An

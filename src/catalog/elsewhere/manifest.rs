@@ -23,6 +23,8 @@ pub(super) struct Manifest {
     pub(super) stop: (TimelineId, Lsn),
     /// System identifier of the cluster.
     pub(super) system: Option<SystemIdentifier>,
+    /// `true` for an incremental backup.
+    pub(super) incremental: bool,
     /// Modification time of the manifest, which is the end of the backup.
     pub(super) written: Timestamp,
 }
@@ -35,7 +37,8 @@ impl Manifest {
         let manifest = read(file).map_err(|error| failed(&path, "cannot read").because(error))?;
         let (start, stop) =
             manifest.ends().ok_or_else(|| failed(&path, "cannot make sense of the WAL-Ranges in"))?;
-        Ok(Some(Self { start, stop, system: manifest.system(), written }))
+        let incremental = manifest.is_incremental();
+        Ok(Some(Self { start, stop, system: manifest.system(), incremental, written }))
     }
 }
 

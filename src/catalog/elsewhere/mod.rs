@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::blocking::step;
-use crate::coverage::BaseBackup;
+use crate::coverage::{BaseBackup, Below};
 use crate::denied::{self, Kept};
 use crate::error::{Error, ErrorKind};
 use crate::wal::{CONTROL_FILE_BYTES, Lsn, SegmentSize, SystemIdentifier, TimelineId};
@@ -59,7 +59,15 @@ pub fn backups_elsewhere(
     }
     // Links and copies lead to the same backup again. Each would count for redundancy.
     let mut seen: BTreeSet<Identity> = BTreeSet::new();
-    backups.retain(|backup| seen.insert((backup.timeline(), backup.wal.start, backup.wal.end)));
+    let identity = |backup: &BaseBackup| (backup.timeline(), backup.wal.start, backup.wal.end);
+    // An incremental one and what was combined of it count once, and the incremental one still needs others.
+    let incremental: Vec<(Identity, Below)> =
+        backups.iter().filter_map(|backup| Some((identity(backup), backup.builds_on?))).collect();
+    backups.retain(|backup| seen.insert(identity(backup)));
+    for backup in &mut backups {
+        let same = incremental.iter().find(|(of, _)| *of == identity(backup));
+        backup.builds_on = same.map(|(_, below)| *below);
+    }
     Ok(backups)
 }
 

@@ -17,7 +17,7 @@ use crate::cli::shape::{BuildsOn, ReachShape, TimelineShape};
 use crate::cli::table::{blocks, left, table};
 use crate::cli::tool::{Early, Opened, TIMEOUT_OF_LONG_WORK, Tool, open_archive};
 use crate::config::Settings;
-use crate::coverage::{BackupState, Chain};
+use crate::coverage::{BackupState, BaseBackup, Chain};
 use crate::error::{Error, ErrorKind};
 use crate::list::{self, ListRequest, Listed, ListedSystem, ListedTimeline, check_range, list, list_systems};
 use crate::wal::{SegmentName, SystemIdentifier, SystemNames};
@@ -334,7 +334,7 @@ fn printed_backup(catalog: &Catalog, state: &BackupState, all: &[BackupState]) -
         complete: *complete,
         counts: backup.counts,
         reaches: reaches.iter().map(|reach| ReachShape::new(coverage, *reach)).collect(),
-        builds_on: backup.builds_on.map(|(timeline, start)| BuildsOn::new(coverage, timeline, start, &chain)),
+        builds_on: backup.builds_on.map(|below| BuildsOn::new(coverage, below, &chain)),
     }
 }
 
@@ -374,9 +374,11 @@ fn backups_as_text(catalog: &Catalog, backups: &[BackupState], with_counts: bool
         return "no base backup is known\n".to_owned();
     }
     let yes_or_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let rows = backups.iter().map(|state| {
+    let all = backups.iter().map(|state| &state.backup);
+    let chains: Vec<(&BaseBackup, Chain<'_>)> =
+        all.clone().map(|backup| (backup, Chain::below(backup, &all))).collect();
+    let rows = backups.iter().zip(&chains).map(|(state, (_, chain))| {
         let printed = printed_backup(catalog, state, backups);
-        let chain = Chain::below(&state.backup, &backups.iter().map(|state| &state.backup));
         let reaches = printed.reaches.iter().map(|reach| match (&reach.last_segment, reach.to_the_end) {
             (Some(last), true) => format!("recoverable to {last}, the end of timeline {}", reach.timeline),
             (Some(last), false) => {
@@ -393,6 +395,13 @@ fn backups_as_text(catalog: &Catalog, backups: &[BackupState], with_counts: bool
             lines.push("not recoverable".to_owned());
         }
         lines.extend(chain.in_words());
+        let by = chains.iter().rfind(|(_, chain)| chain.may_hold(&state.backup));
+        lines.extend(by.map(|(other, _)| {
+            format!(
+                "its files may still be needed by {}: not all is known on which that builds",
+                other.title_in_words()
+            )
+        }));
         let mut row = vec![printed.name, printed.ended, yes_or_no(printed.complete)];
         row.extend(with_counts.then(|| yes_or_no(printed.counts)));
         (row, lines)

@@ -32,8 +32,10 @@ pub(super) fn write(to: &mut dyn Write, pruned: &Pruned, dry_run: bool) -> io::R
     }
     for BackupState { backup, complete, .. } in &plan.forgotten {
         let lacks = if *complete { "" } else { ", which lacks WAL already" };
-        let stays = if plan.files_must_stay(backup) {
+        let stays = if plan.files_are_needed(backup) {
             "; keep its files, on which one that is kept builds"
+        } else if plan.files_must_stay(backup) {
+            "; its files may still be needed: of one that is kept, not all is known on which it builds"
         } else {
             ""
         };

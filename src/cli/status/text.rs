@@ -8,6 +8,7 @@ use super::Overview;
 use crate::catalog::Totals;
 use crate::cli::print::{bytes, count, duration, plain, ratio, time};
 use crate::cli::table::pairs;
+use crate::coverage::BaseBackup;
 use crate::reports::{PruneReport, VerifyReport};
 use crate::status::{ArchiveStatus, Backlog, Standby, Status};
 use crate::wal::SystemNames;
@@ -123,7 +124,9 @@ fn window(known: &ArchiveStatus) -> String {
             _ => "none: there is no segment".to_owned(),
         };
     };
-    let title = known.oldest_backup.as_ref().map_or_else(String::new, |backup| plain(&backup.title()));
+    let [together, _] = &known.together;
+    let title =
+        known.oldest_backup.as_ref().map_or_else(String::new, |backup| titled(backup, together.as_ref()));
     let verified = match known.verify.as_ref().map(VerifyReport::decisive) {
         None => "never run".to_owned(),
         Some(report) if report.ok => format!("well at {}", time(report.at)),
@@ -141,8 +144,17 @@ fn window(known: &ArchiveStatus) -> String {
 fn newest_backup(status: &Status, known: &ArchiveStatus) -> String {
     match &known.newest_backup {
         None => "none that can be recovered is known".to_owned(),
-        Some(newest) => format!("{}, ended {}", plain(&newest.title()), ago(status, newest.ended)),
+        Some(newest) => {
+            let [_, together] = &known.together;
+            format!("{}, ended {}", titled(newest, together.as_ref()), ago(status, newest.ended))
+        }
     }
+}
+
+/// Returns the title of a backup, and with which others it is recovered. A label may contain anything.
+fn titled(backup: &BaseBackup, together: Option<&String>) -> String {
+    let together = together.map_or_else(String::new, |words| format!(" ({words})"));
+    plain(&(backup.title() + &together))
 }
 
 fn standby(standby: Standby) -> String {

@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use crate::archive::ArchiveUrl;
 use crate::cli::print::{bytes, count, plain, time};
 use crate::cli::table::{blocks, left, table};
-use crate::coverage::{BackupState, Coverage, Reach};
+use crate::coverage::{BackupState, Chain, Coverage, Reach};
 use crate::reports::{Acknowledgement, Finding, Scope, Severity};
 use crate::verify::{Answer, Names, Present, TimelineState, Verified};
 
@@ -38,7 +38,7 @@ pub(super) fn render(verified: &Verified) -> String {
         }));
         text.push('\n');
     }
-    let of_backups = backups.iter().map(|state| of_backup(coverage, state));
+    let of_backups = backups.iter().map(|state| of_backup(coverage, state, backups));
     text += &if backups.is_empty() {
         "no base backup is known\n".to_owned()
     } else {
@@ -135,7 +135,7 @@ fn of_timeline(coverage: &Coverage, state: &TimelineState) -> Vec<String> {
 }
 
 /// Returns a row for the backup, with a line for its start and one for each timeline that it can be recovered to.
-fn of_backup(coverage: &Coverage, state: &BackupState) -> (Vec<String>, Vec<String>) {
+fn of_backup(coverage: &Coverage, state: &BackupState, all: &[BackupState]) -> (Vec<String>, Vec<String>) {
     let BackupState { backup, complete, reaches } = state;
     let mut title = plain(&backup.label.clone().unwrap_or_else(|| backup.file()));
     if !backup.counts {
@@ -153,6 +153,9 @@ fn of_backup(coverage: &Coverage, state: &BackupState) -> (Vec<String>, Vec<Stri
     } else {
         lines.push("not recoverable".to_owned());
     }
+    // A label may contain anything.
+    let chain = Chain::below(backup, &all.iter().map(|state| &state.backup));
+    lines.extend(chain.together().map(|words| plain(&words)));
     (vec![title, time(backup.ended)], lines)
 }
 

@@ -93,6 +93,31 @@ fn an_incremental_backup_needs_wal_from_its_own_start_on() {
 }
 
 #[test]
+fn what_an_incremental_backup_in_a_tar_that_cannot_be_opened_builds_on_may_be_any_earlier_one() {
+    let (kept, backups) = scene();
+    kept.backup(1, 5, 5, 12);
+    let manifest = String::from_utf8(manifest(20, 20, Some(SYSTEM))).unwrap();
+    let manifest = manifest.replace("\"Path\": \"backup_label\"", "\"Path\": \"base/1/INCREMENTAL.1259\"");
+    let files = [("base.tar.lz4", b"x".to_vec()), ("backup_manifest", manifest.into_bytes())];
+    backup(&backups, "packed", &files, 1);
+    let options = ["--keep-backups", "1", "--backup-dir", backups.to_str().unwrap(), "--dry-run"];
+    let output = kept.json("prune", &options);
+    assert_eq!(output["kept_backups"][0]["incremental"], true, "{output:#}");
+    assert_eq!(output["forgotten_backups"][0]["files_must_stay"], true, "{output:#}");
+    let said = kept.said("prune", &options);
+    for words in [
+        "; incremental; the files of those below it are needed, which are not known\n",
+        "; its files may still be needed: of one that is kept, not all is known on which it builds\n",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    let verified = kept.said("verify", &options[2..4]);
+    for words in ["(incremental: together with those below it, which are not known)", "down to a full one"] {
+        assert!(verified.contains(words), "{verified}");
+    }
+}
+
+#[test]
 fn a_backup_of_a_standby_that_followed_a_promotion_starts_on_the_older_timeline() {
     let (kept, backups) = scene();
     let ranges = [(2, position(22, 0), position(23, 0x138)), (1, position(20, 0x28), position(22, 0))];
