@@ -11,7 +11,7 @@ use std::{fs, process::Command};
 use serde_json::{Value, json};
 use support::{
     aged::set_archived,
-    kept::{Kept, archived_backup, days_ago, position},
+    kept::{Kept, archived_of, days_ago, position},
     push::{BACKUP_CONTENT, OTHER_SYSTEM, Pusher, SYSTEM, succeeds},
     store_cluster::CallOutput,
 };
@@ -281,9 +281,17 @@ fn a_backup_that_may_be_below_an_incremental_one_is_said_to_be_needed() {
     let kept = Kept::new();
     kept.segments(1, 1..=30, 2);
     kept.backup(1, 5, 5, 3);
-    let label = format!("orphan\nINCREMENTAL FROM LSN: {}\nINCREMENTAL FROM TLI: 1", position(10, 0x28));
-    let (name, bytes) = archived_backup(1, 20, 20, &label, days_ago(2));
-    kept.put(&name, bytes, days_ago(2));
+    let content = format!(
+        "START WAL LOCATION: {} (file {})\nSTOP WAL LOCATION: {} (file {})\nLABEL: orphan\nSTART TIMELINE: 1\n\
+         STOP TIMELINE: 1\nINCREMENTAL FROM LSN: {}\nINCREMENTAL FROM TLI: 1\n",
+        position(20, 0x28),
+        segment(1, 20),
+        position(20, 0x138),
+        segment(1, 20),
+        position(10, 0x28)
+    );
+    let name = format!("{}.00000028.backup", segment(1, 20));
+    kept.put(&name, archived_of(SYSTEM, &name, content.as_bytes(), days_ago(2)), days_ago(2));
     kept.backup(1, 25, 25, 1);
     let listed = kept.said("list", &["backups"]);
     let needed = "its files may still be needed by the backup \"orphan\" from 000000010000000000000014";

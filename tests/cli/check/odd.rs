@@ -98,8 +98,8 @@ fn a_data_directory_of_another_version_is_named() {
     for (text, outcome, word) in [
         ("9.6\n", "fail", "PostgreSQL 9.6"),
         ("10\n", "pass", "PostgreSQL 10"),
-        ("18\n", "pass", "PostgreSQL 18"),
-        ("19\n", "note", "PostgreSQL 19"),
+        ("19\n", "pass", "PostgreSQL 19"),
+        ("20\n", "note", "PostgreSQL 20"),
         ("", "note", "PG_VERSION"),
         ("\u{1}garbage\n15\n", "note", "PG_VERSION"),
     ] {

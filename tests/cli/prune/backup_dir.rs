@@ -112,7 +112,9 @@ fn what_an_incremental_backup_in_a_tar_that_cannot_be_opened_builds_on_may_be_an
         assert!(said.contains(words), "{said}");
     }
     let verified = kept.said("verify", &options[2..4]);
-    for words in ["(incremental: together with those below it, which are not known)", "down to a full one"] {
+    for words in
+        ["\n  incremental: together with those below it, which are not known\n", "down to a full one"]
+    {
         assert!(verified.contains(words), "{verified}");
     }
 }

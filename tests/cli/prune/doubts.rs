@@ -102,7 +102,7 @@ fn an_archive_that_cannot_be_listed_completely() {
     kept.fails(1, "prune", &["--system-identifier", &id, "--keep-backups", "1"], "holds nothing of system");
     assert!(!system.exists(), "nothing is noted where there is nothing");
     fs::create_dir(&system).unwrap();
-    kept.fails(1, "prune", &["--system-identifier", &id, "--keep-backups", "1"], "holds nothing of system");
+    kept.fails(1, "prune", &["--system-identifier", &id, "--keep-backups", "1"], "holds no archived file");
     kept.archive.vanish();
     kept.fails(1, "prune", &ONE, "does not exist");
 }
