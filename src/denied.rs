@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::call::found_within;
 use crate::error::{Error, ErrorKind};
+use crate::whole_file::directory_of;
 
 /// Time for looking at directories and for names of users, which may come over the network.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -259,6 +260,46 @@ pub(crate) fn failed(kind: ErrorKind, what: String, path: &Path, kept: Kept, err
     failure.because(cause).hint(denied.advice(by, kept))
 }
 
+/// Creates the error for an output file that cannot be written.
+pub(crate) fn cannot_write(path: &Path, error: io::Error) -> Error {
+    let failure = Error::new(ErrorKind::Local, format!("cannot write {}", path.display()));
+    let directory = directory_of(path);
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT) => failure
+            .because(format!("the directory {} does not exist", directory.display()))
+            .hint("create it, or name a file elsewhere"),
+        // What is not a file is written into, and its own permissions count.
+        Some(Errno::ACCESS) if path.metadata().map_or(true, |found| found.is_file()) => {
+            match Denied::look(directory, Right::Change) {
+                Denied { user, by: Some(by), .. } => {
+                    let (cause, hint) = not_writable(&user, &by);
+                    failure.because(cause).hint(hint)
+                }
+                Denied { by: None, .. } => failure.because(error),
+            }
+        }
+        _ => failure.because(error),
+    }
+}
+
+/// Returns why the user may not write there, and what mends that.
+fn not_writable(user: &Who, by: &Barrier) -> (String, String) {
+    let Barrier { path, owner, mode, is_own, is_allowed, is_above, .. } = by;
+    let denied = if *is_above { "may not enter" } else { "may not write in" };
+    let whose = if *is_own { "it".to_owned() } else { owner.to_string() };
+    let cause =
+        format!("{user} {denied} {}, which belongs to {whose} and has the mode {mode:04o}", path.display());
+    let path = path.display().to_string();
+    let path = shlex::try_quote(&path).unwrap_or_default();
+    let hint = match (is_allowed, is_own, is_above) {
+        (true, ..) => ELSEWHERE.to_owned(),
+        (_, true, _) => format!("chmod u+rwx {path}"),
+        (.., true) => format!("as root: setfacl -m u:{}:x {path}; or name a file elsewhere", user.name),
+        _ => format!("as root: setfacl -m u:{}:rwx {path}; or name a file elsewhere", user.name),
+    };
+    (cause, hint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,6 +407,27 @@ mod tests {
         std::os::unix::fs::symlink("..2026", temporary.path().join("..data")).unwrap();
         let path = temporary.path().join("walkeep.toml");
         assert_eq!(advice(&Barrier { path, ..barrier(who("root", 0), 0o600) }), IN_KUBERNETES);
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_written_is_named_with_what_mends_it() {
+        let dir = Barrier { path: "/var/lib/node exporter".into(), ..barrier(who("root", 0), 0o755) };
+        let (cause, hint) = not_writable(&who("postgres", 101), &dir);
+        assert_eq!(
+            cause,
+            "postgres (uid 101) may not write in /var/lib/node exporter, which belongs to root (uid 0) and has the mode 0755"
+        );
+        assert_eq!(
+            hint,
+            "as root: setfacl -m u:postgres:rwx '/var/lib/node exporter'; or name a file elsewhere"
+        );
+        let own = Barrier { path: "/d".into(), ..barrier(who("postgres", 101), 0o500) };
+        assert_eq!(not_writable(&who("postgres", 101), &own).1, "chmod u+rwx /d");
+        let missing = Path::new("/none/file");
+        assert_eq!(
+            cannot_write(missing, io::Error::from(Errno::NOENT)).report(),
+            "cannot write /none/file: the directory /none does not exist; create it, or name a file elsewhere"
+        );
     }
 
     #[test]

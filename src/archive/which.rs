@@ -60,7 +60,8 @@ impl Archive {
         };
         let what = format!("the archive {} holds several systems: {}{more}", self.url(), told.join(", "));
         Error::new(ErrorKind::Configuration, what).hint(
-            "give one of them with --system-identifier; walkeep list shows what the archive holds of each",
+            "give one of them with --system-identifier, or --all-systems to verify, prune and status; walkeep list shows what the \
+             archive holds of each",
         )
     }
 }

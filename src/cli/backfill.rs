@@ -24,8 +24,8 @@ use crate::wal::{SystemIdentifier, WalName};
 /// For use after a failover: the old primary may have streamed segments without archiving them. The server may be
 /// running.
 ///
-/// Exit status: 0 only incomplete files are missing; 1 a file could not be archived, or needs attention; 2 wrong
-/// usage or configuration.
+/// Exit status: 0 only incomplete files are missing; 1 a file could not be archived, or needs attention; 2 wrong usage or
+/// configuration, or an archive that refuses; 141 the reader of the output has left.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_LONG_WORK)))]
 pub(super) struct Backfill {

@@ -9,12 +9,13 @@ use std::time::Instant;
 use super::arguments::{self, Common};
 use super::exit::ExitStatuses;
 use super::log;
-use super::output::Output;
+use super::output::{Output, has_reader};
 use super::print::READER_LEFT;
 use super::supervise::supervise;
 use crate::archive::ArchivedName;
 use crate::call::unless_stopped;
 use crate::config::Settings;
+use crate::denied::cannot_write;
 use crate::error::{Error, ErrorKind};
 use crate::limit::TimeLimit;
 use crate::restore::{cannot_give_name, if_taken, read_verified};
@@ -63,8 +64,7 @@ impl Cat {
             let stopped = "stopped before the file was written";
             let reading = read_verified(&settings.archive, name, system, &limit);
             let (_, content) = unless_stopped(&stop, reading, stopped).await?;
-            let is_file = |path: &PathBuf| path.metadata().map_or(true, |found| found.is_file());
-            let has_reader = !output.as_ref().is_some_and(is_file);
+            let has_reader = output.as_deref().is_none_or(has_reader);
             let writing = crate::blocking::blocking(move || write(content, output.as_deref()));
             // Finishing a file is quick. A reader of a pipe may never finish.
             if has_reader { unless_stopped(&stop, writing, stopped).await } else { writing.await }
@@ -88,7 +88,10 @@ fn write(mut content: impl Read, output: Option<&Path>) -> Result<u8, Error> {
         }
         Some(path) => {
             let output = Output { readers: Readers::Owner, durable: true, if_taken: if_taken(path) };
-            output.write(path, content).map_err(cannot_give_name(path))?;
+            output.write(path, content).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => cannot_give_name(path)(error),
+                _ => cannot_write(path, error),
+            })?;
             Ok(0)
         }
     }

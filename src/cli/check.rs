@@ -28,7 +28,8 @@ use crate::server::Server;
 
 /// Test whether archiving and restoring will work
 ///
-/// Exit status: 0 all well; 1 something will not work; 2 wrong usage or configuration.
+/// Exit status: 0 all well; 1 something will not work; 2 wrong usage or configuration;
+/// 141 the reader of the output has left.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_ALL)))]
 pub(super) struct Check {

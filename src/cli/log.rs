@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{LogFormat, Settings};
 use crate::frame::Header;
 use crate::prune::AUDIT;
-use crate::wal::WalName;
+use crate::wal::{SystemIdentifier, SystemNames, WalName};
 
 /// Starts the log. Debug lines are shown only with `verbose`, and deleted files only with that or in JSON.
 pub(super) fn start(program: &'static str, format: LogFormat, verbose: bool) {
@@ -47,8 +47,15 @@ pub(super) fn start_with(program: &'static str, settings: &Settings, verbose: bo
 }
 
 /// Returns the context of work on one of several systems, which each line then names.
-pub(super) fn of_system(title: &str) -> Span {
-    tracing::info_span!("system", "{title}")
+pub(super) fn of_system(format: LogFormat, system: SystemIdentifier, names: &SystemNames) -> Span {
+    match (format, names.name(system)) {
+        (LogFormat::Text, _) => tracing::info_span!("system", "{}", names.shown(system)),
+        // The span itself has the key `name`.
+        (LogFormat::Json, Some(name)) => {
+            tracing::info_span!("system", system_identifier = %system, system_name = name)
+        }
+        (LogFormat::Json, None) => tracing::info_span!("system", system_identifier = %system),
+    }
 }
 
 /// Logs a file that was archived or looked up, for `-v`.

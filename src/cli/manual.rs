@@ -66,7 +66,7 @@ const EXAMPLES: [(&str, &[&str]); 12] = [
 ];
 
 /// What the exit statuses of a command mean that does not say it itself.
-const USUAL_STATUSES: &str = "0 done; 1 the work failed; 2 wrong usage or configuration.";
+const USUAL_STATUSES: &str = "0 done; 1 the work failed; 2 wrong usage or configuration, or an archive that refuses; 141 the reader of the output has left.";
 
 const FILES: [(&str, &str); 2] = [
     ("/etc/walkeep/walkeep.toml", "Settings, all optional. --config names another file."),
@@ -101,6 +101,12 @@ pub(super) fn sections(page: &str, command: &Command, statuses: &str) -> Roff {
             let meaning = format!("The key {key} of the configuration file, as in {variable}={example}.");
             item(&mut roff, &variable, &meaning);
         }
+        item(
+            &mut roff,
+            "WALKEEP_STORE_KEY",
+            "A key of the section [store], as in WALKEEP_STORE_REGION=eu-central-1 for region.",
+        );
+        roff.control("PP", []);
         roff.text([roman(
             "An object store's settings, such as AWS_ACCESS_KEY_ID, are those of its provider's own tools.",
         )]);

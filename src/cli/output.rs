@@ -62,6 +62,11 @@ impl Output {
     }
 }
 
+/// Returns `true` for what is written into, such as a pipe: its reader may never come, or never finish.
+pub(super) fn has_reader(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file())
+}
+
 fn is_open_file(path: &Path) -> bool {
     let is_below = |directory: &str| path.starts_with(directory);
     is_below("/dev/fd") || is_below("/dev/stdout") || is_below("/dev/stderr") || is_below("/proc")

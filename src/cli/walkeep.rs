@@ -21,7 +21,8 @@ const PROGRAM: &str = "walkeep";
 
 /// Maintain an archive of PostgreSQL's write-ahead log
 ///
-/// Exit status: 0 all well; 1 a problem was found, or the work failed; 2 wrong usage or configuration.
+/// Exit status: 0 all well; 1 a problem was found, or the work failed; 2 wrong usage or configuration,
+/// or an archive that refuses; 141 the reader of the output has left.
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = super::arguments::WIDTH)]
 struct Arguments {

@@ -22,6 +22,13 @@ const AT_LEAST_ONE: &str = "a whole number from 1 on, without quotes";
 const TEXTS: &str = "a list of texts in brackets";
 const TIMELINES: &str = "a list of timelines in brackets";
 
+/// How to give names.
+const SYSTEMS: &str = "write a line [systems], and below it main = \"7381092445103374871\"";
+
+/// Flags that somebody may take for keys.
+const FLAGS: [(&str, &str); 3] =
+    [("all_systems", "--all-systems"), ("pgdata", "--pgdata"), ("system_identifier", "--system-identifier")];
+
 /// Form of an entry in `[systems]`.
 const SYSTEM: &str = "a system identifier, as in main = \"7381092445103374871\"";
 
@@ -95,7 +102,11 @@ fn in_words(text: &str, number: usize, message: &str) -> String {
     // A value may go over several lines.
     let name = lines.iter().rev().take_while(|line| header(line).is_none()).find_map(|line| name_in(line));
     let section = lines.iter().rev().find_map(|line| header(line));
+    if section.is_some_and(|section| section.starts_with("systems.")) {
+        return format!("a system has no section of its own; {SYSTEMS}");
+    }
     match KEYS.iter().find(|key| section.is_none() && Some(key.name) == name) {
+        Some(key) if key.name == "systems" => format!("systems is a section of its own; {SYSTEMS}"),
         // The parser's own words are about types of a program.
         Some(key) if message.starts_with("invalid ") => {
             format!("{0} is {1}, as in {0} = {2}", key.name, key.value, key.example)
@@ -120,6 +131,9 @@ fn unknown_section(name: &str) -> String {
 }
 
 fn unknown(name: &str) -> String {
+    if let Some((_, flag)) = FLAGS.iter().find(|(flag, _)| *flag == name) {
+        return format!("unknown key {name}; it is a flag: {flag}");
+    }
     match meant(name, KEYS.iter().map(|key| key.name)) {
         Some(known @ ("store" | "systems")) => {
             format!("unknown key {name}; did you mean the section [{known}]?")
@@ -204,6 +218,20 @@ mod tests {
         assert_eq!(
             said("\n[s3.x]\ny = 1"),
             "line 2: unknown section [s3]; the sections are [store] and [systems]"
+        );
+        assert_eq!(said("pgdata = '/d'"), "line 1: unknown key pgdata; it is a flag: --pgdata");
+        assert_eq!(
+            said("all_systems = true"),
+            "line 1: unknown key all_systems; it is a flag: --all-systems"
+        );
+        let of_section = "write a line [systems], and below it main = \"7381092445103374871\"";
+        assert_eq!(
+            said("[systems.main]\nid = '7'").split_once(": ").unwrap().1,
+            format!("a system has no section of its own; {of_section}")
+        );
+        assert_eq!(
+            said("systems = { main = 'x' }"),
+            format!("line 1: systems is a section of its own; {of_section}")
         );
         assert_eq!(said("keep_day = 3"), "line 1: unknown key keep_day; did you mean keep_days?");
         assert_eq!(said("endpoint = 'https://x'"), "line 1: endpoint belongs below [store]");

@@ -67,6 +67,8 @@ pub enum Problem<'a> {
     },
     /// The work has no report, although there is a limit for its age.
     Never(Chore, SignedDuration),
+    /// There is a limit for the age of the work, and its report cannot be read.
+    NotKnown(Chore, SignedDuration),
     /// The last work, which ended at that time, failed.
     Failed(Chore, Timestamp, Why<'a>),
     /// The last work is too old.
@@ -190,7 +192,10 @@ fn too_old<'a>(
     noted: Option<Noted<'a>>,
 ) -> Option<Problem<'a>> {
     let max = max?;
-    let Some(Noted { work, at, ok, why }) = noted else { return Some(Problem::Never(work, max)) };
+    let Some(Noted { work, at, ok, why }) = noted else {
+        let is_unknown = status.archive.as_ref().is_ok_and(|archive| archive.not_known.contains(&work));
+        return Some(if is_unknown { Problem::NotKnown(work, max) } else { Problem::Never(work, max) });
+    };
     if !ok {
         return Some(Problem::Failed(work, at, why));
     }

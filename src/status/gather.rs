@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::forks::{Hole, Line, Parallel, QUEUE_OF_PROMOTED, WithoutHistory};
 use super::left::Left;
 use super::look::Look;
-use super::{ArchiveStatus, Backlog, Beside, backlog, standby};
+use super::{ArchiveStatus, Backlog, Beside, Chore, backlog, standby};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::catalog::{Reading, Sizes, Texts, backups_elsewhere, concerns_one_file, known_backups, texts};
@@ -49,8 +49,11 @@ pub async fn ask_if_any(
     let mut unreadable: Vec<String> =
         unreadable.iter().map(|(name, error)| format!("{name}: {}", error.report())).collect();
     let prune = report(archive, reading, async || PruneReport::read(archive, system).await).await;
+    let mut not_known = Vec::new();
+    not_known.extend(prune.is_err().then_some(Chore::Prune));
     let prune = readable(prune, &mut unreadable);
     let verify = report(archive, reading, async || VerifyReport::read(archive, system).await).await;
+    not_known.extend(verify.is_err().then_some(Chore::Verify));
     let verify = readable(verify, &mut unreadable);
     let Beside { data, backup_directories, labels, next } = beside;
     let size = match data.clone().and_then(|data| data.segment_size()) {
@@ -88,6 +91,7 @@ pub async fn ask_if_any(
         backups: (backups.len(), gone),
         prune,
         verify,
+        not_known,
         unreadable,
         ..ArchiveStatus::default()
     };

@@ -79,6 +79,8 @@ pub struct ArchiveStatus {
     pub prune: Option<PruneReport>,
     /// Report of the last verification.
     pub verify: Option<VerifyReport>,
+    /// Work of which nobody knows how it ended last, because its report cannot be read.
+    pub not_known: Vec<Chore>,
     /// Unreadable files, with the errors.
     pub unreadable: Vec<String>,
     /// Finished segments of the server that are missing from the archive.

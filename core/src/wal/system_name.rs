@@ -129,6 +129,15 @@ impl SystemNames {
         self.0.iter().map(|(name, system)| (name.as_str(), *system))
     }
 
+    /// Returns the clusters that have a name and are not among these, sorted by identifier.
+    #[must_use]
+    pub fn absent_from(&self, present: &[SystemIdentifier]) -> Vec<SystemIdentifier> {
+        let mut absent: Vec<_> =
+            self.0.values().filter(|system| !present.contains(system)).copied().collect();
+        absent.sort_unstable();
+        absent
+    }
+
     /// Returns the identifier of a cluster for people, with its name: `7381092445103374871 (main)`.
     #[must_use]
     pub fn shown(&self, system: SystemIdentifier) -> String {

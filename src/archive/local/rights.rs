@@ -51,7 +51,11 @@ fn failed_as(
             Some(Errno::ACCESS) => {
                 // What cannot be read may be a mount point whose file system is on its way.
                 let may_change = !writes(asked) && permanent == ErrorKind::Refused;
-                let kind = if may_change { ErrorKind::Unavailable } else { permanent };
+                let kind = match asked {
+                    _ if may_change => ErrorKind::Unavailable,
+                    Asked::List | Asked::Look => ErrorKind::Refused,
+                    _ => permanent,
+                };
                 (kind, Some(advice(path, asked)))
             }
             Some(Errno::ROFS) => (permanent, Some("the file system is mounted read-only".to_owned())),
@@ -141,8 +145,15 @@ fn text(Denied { user, by, .. }: &Denied, asked: Asked) -> String {
         (.., true) => format!("chown -R {name}: {path}"),
         _ => format!("chown -R {name}: {path}, if {name} is the user that runs the server"),
     };
-    format!("{user} {denied} {path}, which belongs to {whose} and has the mode {mode:04o}; {mounted}{advice}")
+    let reader = if *is_allowed || *is_own || writes(asked) { "" } else { FOR_A_READER };
+    format!(
+        "{user} {denied} {path}, which belongs to {whose} and has the mode {mode:04o}; {mounted}{advice}{reader}"
+    )
 }
+
+/// Advice for a user that is to read the archive and not to own it, such as one for monitoring.
+const FOR_A_READER: &str =
+    "; for a user that only reads, see walkeep check --archive ARCHIVE --print-policy restore";
 
 /// Returns `true` for a cluster's directory, which is named by its system identifier, and below: the archive is mounted.
 fn is_in_cluster(path: &Path) -> bool {
@@ -200,7 +211,7 @@ mod tests {
         }
         let for_good =
             failed_for_good(String::new(), Path::new("/"), Asked::List, io::Error::from(Errno::ACCESS));
-        assert_eq!(for_good.kind(), ErrorKind::Local);
+        assert_eq!(for_good.kind(), ErrorKind::Refused, "as for every other command");
     }
 
     #[test]
@@ -221,7 +232,7 @@ mod tests {
         let above = denied(Some(barrier_of(who("root", 0), 0o700, true)), Asked::Read);
         assert!(
             above.contains(&format!("may not enter {IN_CLUSTER},"))
-                && above.ends_with(&format!("; chown -R postgres: {IN_CLUSTER}")),
+                && above.ends_with(&format!("; chown -R postgres: {IN_CLUSTER}{FOR_A_READER}")),
             "{above}"
         );
         let own = denied(Some(barrier_of(who("postgres", 101), 0o500, false)), Asked::Create);
@@ -244,10 +255,11 @@ mod tests {
     fn nobody_is_told_at_once_to_take_what_belongs_to_another_user() {
         for asked in ALL {
             let text = denied(Some(barrier_of(who("backup", 34), 0o700, false)), asked);
+            let reader = if writes(asked) { "" } else { FOR_A_READER };
             assert!(
                 text.ends_with(&format!(
                     "; run this as backup, if that is the user that runs the server: sudo -u backup …; else chown -R \
-                     postgres: {IN_CLUSTER}"
+                     postgres: {IN_CLUSTER}{reader}"
                 )),
                 "{text}"
             );

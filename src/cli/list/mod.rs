@@ -14,6 +14,7 @@ use crate::cli::exit::ExitStatuses;
 use crate::cli::json::Problem;
 use crate::cli::print::{bytes, count, plain, print, print_text, ratio, short_bytes, time, write_json};
 use crate::cli::shape::{BuildsOn, ReachShape, TimelineShape};
+use crate::cli::systems::no_directory;
 use crate::cli::table::{blocks, left, table};
 use crate::cli::tool::{Early, Opened, TIMEOUT_OF_LONG_WORK, Tool, open_archive};
 use crate::config::Settings;
@@ -26,12 +27,17 @@ use crate::wal::{SegmentName, SystemIdentifier, SystemNames};
 ///
 /// If the archive holds several systems, and nothing says which is meant, list these.
 ///
-/// Exit status: 0 all listed; 1 something could not be read; 2 wrong usage or configuration.
+/// Exit status: 0 all listed; 1 something could not be read; 2 wrong usage or configuration,
+/// or an archive that refuses; 141 the reader of the output has left.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_LONG_WORK)))]
 pub(super) struct List {
     #[command(flatten)]
     tool: Tool,
+
+    /// Not needed: it lists all systems by itself
+    #[arg(long, hide = true)]
+    all_systems: bool,
 
     /// What to list [default: timelines and backups, or the systems if there are several]
     #[arg(value_enum, value_name = "WHAT")]
@@ -67,7 +73,7 @@ enum Contents {
 /// What was listed.
 enum Outcome {
     OfOne(Box<Listed>),
-    OfAll(Vec<ListedSystem>),
+    OfAll { systems: Vec<ListedSystem>, absent: Vec<SystemIdentifier> },
 }
 
 /// JSON output.
@@ -140,12 +146,12 @@ impl List {
         let names = &settings.archive.names;
         match outcome {
             Outcome::OfOne(listed) => self.print(&settings, &listed),
-            Outcome::OfAll(systems) => {
+            Outcome::OfAll { systems, absent } => {
                 if self.tool.json {
                     let archive = settings.archive.url.to_string();
-                    print(|to| write_json(to, &systems::printed(archive, &systems, names)))?;
+                    print(|to| write_json(to, &systems::printed(archive, &systems, &absent, names)))?;
                 } else {
-                    print_text(&systems::as_text(&systems, names))?;
+                    print_text(&systems::as_text(&systems, &absent, names))?;
                 }
                 let problems = systems::problems(&systems, names);
                 let statuses = problems.iter().map(|error| ExitStatuses::OfTool.report(error));
@@ -156,6 +162,10 @@ impl List {
 
     /// Refuses what does not go together.
     fn check(&self, settings: &Settings) -> Result<(), Error> {
+        if self.all_systems {
+            return Err(Error::new(ErrorKind::Configuration, "walkeep list has no --all-systems")
+                .hint("leave it out: walkeep list shows all systems by itself"));
+        }
         if self.what == Some(What::Systems) && (settings.system.is_some() || self.tool.pgdata.is_some()) {
             let what = "the systems are listed all together, and one is given";
             return Err(Error::new(ErrorKind::Configuration, what)
@@ -176,7 +186,14 @@ impl List {
         let systems = reading.retry(async || archive.systems().await).await?;
         match systems.as_slice() {
             [] => Err(archive.holds_no_system().await),
-            [system] if !all => Ok(Contents::OfOne(Opened { archive, system: *system, reading })),
+            [system] if !all => {
+                let names = &settings.archive.names;
+                for absent in names.absent_from(&systems) {
+                    let error = no_directory(&names.shown(absent), archive.url());
+                    tracing::warn!("{}", error.report());
+                }
+                Ok(Contents::OfOne(Opened { archive, system: *system, reading }))
+            }
             _ => Ok(Contents::OfAll { archive, reading, systems }),
         }
     }
@@ -197,7 +214,9 @@ impl List {
                 list(&archive, request, &work).await.map(Box::new).map(Outcome::OfOne)
             }
             Contents::OfAll { archive, reading, systems } => {
-                list_systems(&archive, systems, reading, &work).await.map(Outcome::OfAll)
+                let absent = settings.archive.names.absent_from(&systems);
+                let systems = list_systems(&archive, systems, reading, &work).await?;
+                Ok(Outcome::OfAll { systems, absent })
             }
         }
     }

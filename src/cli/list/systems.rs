@@ -8,7 +8,7 @@ use crate::cli::print::{bytes, count, time};
 use crate::cli::table::blocks;
 use crate::error::Error;
 use crate::list::{HeldOfSystem, ListedSystem};
-use crate::wal::{SegmentSize, SystemNames};
+use crate::wal::{SegmentSize, SystemIdentifier, SystemNames};
 
 /// JSON output.
 #[derive(Serialize)]
@@ -19,6 +19,9 @@ pub(super) struct PrintedSystems<'a> {
     #[serde(flatten)]
     problem: Option<Problem>,
     systems: Vec<PrintedSystem<'a>>,
+    /// Systems that have a name and no directory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    absent_systems: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -60,6 +63,7 @@ pub(super) fn problems(systems: &[ListedSystem], names: &SystemNames) -> Vec<Err
 pub(super) fn printed<'a>(
     archive: String,
     systems: &[ListedSystem],
+    absent: &[SystemIdentifier],
     names: &'a SystemNames,
 ) -> PrintedSystems<'a> {
     let problem = problems(systems, names).first().map(Problem::from);
@@ -70,7 +74,8 @@ pub(super) fn printed<'a>(
         problem: held.as_ref().err().map(Problem::from),
         held: held.as_ref().ok().map(printed_held),
     });
-    PrintedSystems { archive, ok: problem.is_none(), problem, systems: systems.collect() }
+    let absent_systems = absent.iter().map(ToString::to_string).collect();
+    PrintedSystems { archive, ok: problem.is_none(), problem, systems: systems.collect(), absent_systems }
 }
 
 fn printed_held(held: &HeldOfSystem) -> PrintedHeld {
@@ -90,7 +95,7 @@ fn printed_held(held: &HeldOfSystem) -> PrintedHeld {
 }
 
 /// Formats a block for each cluster, and how to see one.
-pub(super) fn as_text(systems: &[ListedSystem], names: &SystemNames) -> String {
+pub(super) fn as_text(systems: &[ListedSystem], absent: &[SystemIdentifier], names: &SystemNames) -> String {
     let rows = systems.iter().map(|ListedSystem { system, held }| {
         let newest = held.as_ref().ok().and_then(|held| held.summary.newest);
         let archived = newest.map_or_else(|| "-".to_owned(), |file| time(file.since));
@@ -102,7 +107,10 @@ pub(super) fn as_text(systems: &[ListedSystem], names: &SystemNames) -> String {
         (vec![system.to_string(), name.to_owned(), archived], details)
     });
     let hint = "--system-identifier, with an identifier or a name, lists what is archived of one\n";
-    blocks(&["SYSTEM", "NAME", "LAST ARCHIVED"], rows) + hint
+    let absent = absent.iter().map(|system| {
+        format!("! system {} has no directory here, although [systems] names it\n", names.shown(*system))
+    });
+    blocks(&["SYSTEM", "NAME", "LAST ARCHIVED"], rows) + &absent.collect::<String>() + hint
 }
 
 fn details(held: &HeldOfSystem) -> Vec<String> {

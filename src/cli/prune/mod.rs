@@ -26,7 +26,8 @@ use crate::wal::{Lsn, SystemIdentifier};
 ///
 /// A file stays if any of the given policies keeps it. In doubt, nothing is deleted.
 ///
-/// Exit status: 0 done, or nothing to do; 1 in doubt, or the work failed; 2 wrong usage or configuration.
+/// Exit status: 0 done, or nothing to do; 1 in doubt, or the work failed; 2 wrong usage or configuration,
+/// or an archive that refuses; 141 the reader of the output has left.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_LONG_WORK)))]
 pub(super) struct Prune {

@@ -81,6 +81,11 @@ pub(super) fn render(problem: &Problem<'_>, command: impl Fn(WalName) -> String)
             let work = name(*work);
             format!("no {work} is known of ({})", flag(&format!("{work}-age"), *max))
         }
+        Problem::NotKnown(work, max) => {
+            let work = name(*work);
+            let flag = flag(&format!("{work}-age"), *max);
+            format!("the last {work} is not known, because its report cannot be read ({flag})")
+        }
         Problem::Failed(work, at, why) => {
             let why = match why {
                 Why::Error(error) => plain(error),

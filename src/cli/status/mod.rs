@@ -8,20 +8,23 @@ mod text;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::archive::Archive;
+use crate::blocking::blocking;
+use crate::call::unless_stopped;
 use crate::cli::exit::{ExitStatuses, worst};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, has_reader};
 use crate::cli::print::print;
 use crate::cli::supervise::supervise;
 use crate::cli::systems::{AllSystems, Destination, EachSystem, Form, Whole, each_system};
 use crate::cli::tool::{Early, Opened, Tool};
 use crate::cluster::DataDirectory;
 use crate::config::{Given, Settings};
-use crate::error::{Error, ErrorKind};
+use crate::denied::cannot_write;
+use crate::error::Error;
 use crate::limit::TimeLimit;
 use crate::spool::{Spool, SpoolState, patiently};
 use crate::status::{self, Backlog, Beside, StatusRequest};
@@ -35,8 +38,8 @@ use prometheus::Metrics;
 ///
 /// Cheap enough for every minute: the archive is not listed.
 ///
-/// Exit status: 0 all well; 1 a limit is exceeded, a recovery is in danger, or the archive cannot be asked; 2 wrong
-/// usage or configuration.
+/// Exit status: 0 all well; 1 a limit is exceeded, a recovery is in danger, or the archive cannot be asked; 2 wrong usage or
+/// configuration, or an archive that refuses; 141 the reader of the output has left.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_STATUS)))]
 pub(super) struct Status {
@@ -96,7 +99,7 @@ impl Status {
             (_, true) => json::render(&overview),
             _ => text::render(&overview, &settings.archive.names),
         };
-        let written = self.write(text.as_bytes())?;
+        let written = self.write(text.into_bytes(), limit.left())?;
         let failed = written.as_ref().err().map(|error| ExitStatuses::OfTool.report(error));
         Ok(worst([self.judge(&overview).0].into_iter().chain(failed)).into())
     }
@@ -117,9 +120,10 @@ impl Status {
             Some(systems) => prometheus::of_systems(&mut metrics, systems),
             None => prometheus::of_unknown(&mut metrics, None, &settings.archive.names),
         }
+        let time = self.tool.within(settings.tool.timeout);
         let written = match (self.prometheus, &self.output) {
-            (true, _) => self.write(metrics.text().as_bytes())?,
-            (false, Some(_)) => self.write(&held)?,
+            (true, _) => self.write(metrics.text().into_bytes(), time)?,
+            (false, Some(_)) => self.write(held, time)?,
             (false, None) => Ok(()),
         };
         if self.is_silent() && status != 0 && systems.is_some() {
@@ -156,14 +160,19 @@ impl Status {
         overview
     }
 
-    /// Writes the output. A failure to print it ends the command, and one to write a file does not.
-    fn write(&self, content: &[u8]) -> Result<Result<(), Error>, ExitCode> {
-        match &self.output {
-            None => print(|to| to.write_all(content)).map(Ok),
-            Some(path) => Ok(OUTPUT.write(path, content).map_err(|error| {
-                Error::new(ErrorKind::Local, format!("cannot write {}", path.display())).because(error)
-            })),
+    /// Writes the output. A failure to print it ends the command, and one to write a file does not. A reader of a pipe has that
+    /// time, and a moment in any case.
+    fn write(&self, content: Vec<u8>, time: Duration) -> Result<Result<(), Error>, ExitCode> {
+        let Some(path) = self.output.clone() else { return print(|to| to.write_all(&content)).map(Ok) };
+        let write = move || OUTPUT.write(&path, &content[..]).map_err(|error| cannot_write(&path, error));
+        if !self.output.as_deref().is_some_and(has_reader) {
+            return Ok(write());
         }
+        let limit = TimeLimit::new(Instant::now(), time.max(A_MOMENT));
+        let written = supervise(&limit, async |stop| {
+            unless_stopped(&stop, blocking(write), "stopped before anybody had read the output").await
+        });
+        Ok(Ok(written.map_err(|ended| ExitStatuses::OfTool.report_ended(&ended))?))
     }
 
     /// Returns `true` if nobody who reads standard output sees the problems there.
@@ -262,8 +271,12 @@ fn notes(overview: &Overview<'_>, data: Option<&Path>, spool: Option<String>) ->
         )
     });
     let dangers = known.map_or_else(Vec::new, |known| known.notes(status.at));
-    unreadable.into_iter().chain(held_up).chain(spool).chain(dangers).collect()
+    let undone = known.and_then(text::undone_verification);
+    unreadable.into_iter().chain(held_up).chain(undone).chain(spool).chain(dangers).collect()
 }
+
+/// Time that a reader of a pipe has in any case.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Output for a collector of metrics, which runs as another user. It need not be durable.
 const OUTPUT: Output = Output { readers: Readers::All, durable: false, if_taken: IfTaken::Replace };

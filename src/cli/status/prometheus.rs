@@ -26,7 +26,8 @@ pub(super) fn of_system(metrics: &mut Metrics, overview: &Overview<'_>, names: &
     metrics.are_of(status.system, names);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     metrics.family("walkeep_build_info", "Which walkeep has written this.", [(&version[..], 1)]);
-    let failed = status.archive.is_err() || matches!(&status.backlog, Some(Err(_)));
+    let is_unknown = |known: &ArchiveStatus| !known.not_known.is_empty();
+    let failed = status.archive.as_ref().map_or(true, is_unknown) || matches!(&status.backlog, Some(Err(_)));
     metrics.one(UP, IS_UP, u64::from(!failed));
     metrics.one("walkeep_status_timestamp_seconds", "When this was found out.", seconds(status.at));
     if let Some(lag) = status.lag() {
@@ -49,7 +50,7 @@ pub(super) fn of_system(metrics: &mut Metrics, overview: &Overview<'_>, names: &
         }
     }
     if let Ok(known) = &status.archive {
-        of_archive(metrics, known, status.at);
+        of_archive(metrics, known, status.at, status.backlog.is_some());
     }
 }
 
@@ -66,7 +67,7 @@ pub(super) fn of_systems(metrics: &mut Metrics, systems: usize) {
 }
 
 /// Adds the metrics of an archive.
-fn of_archive(metrics: &mut Metrics, known: &ArchiveStatus, at: Timestamp) {
+fn of_archive(metrics: &mut Metrics, known: &ArchiveStatus, at: Timestamp, has_data: bool) {
     let newest = known.newest.iter().filter_map(|file| {
         let timeline = file.name.segment()?.timeline().to_string();
         Some((timeline, seconds(file.since)))
@@ -79,6 +80,9 @@ fn of_archive(metrics: &mut Metrics, known: &ArchiveStatus, at: Timestamp) {
     metrics.family("walkeep_newest_segment_timestamp_seconds", help, samples);
     of_content(metrics, known);
     of_timelines(metrics, known, at);
+    if has_data {
+        of_server(metrics, known);
+    }
     if let Some(standby) = known.standby {
         let help = "Whether the archive lacks the segment that the standby needs next, and has later ones.";
         metrics.one("walkeep_standby_stranded", help, u64::from(standby.is_stranded()));
@@ -113,7 +117,7 @@ fn of_content(metrics: &mut Metrics, known: &ArchiveStatus) {
     }
 }
 
-/// Adds the metrics of holes, of timelines written in parallel, and of a missing history file.
+/// Adds the metrics of holes, and of timelines written in parallel.
 fn of_timelines(metrics: &mut Metrics, known: &ArchiveStatus, at: Timestamp) {
     let help = "How many segments are missing on the way to the newest timeline where one was left, so that no base backup \
                 gets there.";
@@ -122,6 +126,10 @@ fn of_timelines(metrics: &mut Metrics, known: &ArchiveStatus, at: Timestamp) {
     let help = "How many timelines somebody else writes, by what was archived within a day.";
     let written = known.parallel.iter().filter(|parallel| parallel.may_go_on(at)).count();
     metrics.one("walkeep_parallel_timelines", help, written);
+}
+
+/// Adds what is known of a server's timeline, if its data directory was named: a 0 without one would say that all is well.
+fn of_server(metrics: &mut Metrics, known: &ArchiveStatus) {
     let help = "Whether the archive lacks the history file of the timeline that the server is on whose data directory was named.";
     metrics.one("walkeep_history_missing", help, u64::from(known.without_history.is_some()));
     let help = "Whether another server has left the timeline behind that the server writes whose data directory was named.";

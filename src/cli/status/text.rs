@@ -9,8 +9,8 @@ use crate::catalog::Totals;
 use crate::cli::print::{bytes, count, duration, plain, ratio, time};
 use crate::cli::table::pairs;
 use crate::coverage::BaseBackup;
-use crate::reports::{PruneReport, VerifyReport};
-use crate::status::{ArchiveStatus, Backlog, Standby, Status};
+use crate::reports::VerifyReport;
+use crate::status::{ArchiveStatus, Backlog, Chore, Standby, Status};
 use crate::wal::SystemNames;
 
 pub(super) fn render(overview: &Overview<'_>, names: &SystemNames) -> String {
@@ -33,8 +33,8 @@ pub(super) fn render(overview: &Overview<'_>, names: &SystemNames) -> String {
         lines.push(("recovery window", window(known)));
         lines.push(("newest backup", newest_backup(status, known)));
         lines.extend(known.standby.map(|standby| ("standby", self::standby(standby))));
-        lines.push(("last prune", prune(status, known.prune.as_ref())));
-        lines.push(("last verify", verify(status, known.verify.as_ref().map(VerifyReport::decisive))));
+        lines.push(("last prune", prune(status, known)));
+        lines.push(("last verify", verify(status, known)));
     }
     let notes = notes.iter().map(|what| format!("! {}\n", plain(what)));
     let problems = problems.iter().map(|problem| format!("✗ {}\n", plain(problem)));
@@ -128,6 +128,7 @@ fn window(known: &ArchiveStatus) -> String {
     let title =
         known.oldest_backup.as_ref().map_or_else(String::new, |backup| titled(backup, together.as_ref()));
     let verified = match known.verify.as_ref().map(VerifyReport::decisive) {
+        None if known.not_known.contains(&Chore::Verify) => "not known".to_owned(),
         None => "never run".to_owned(),
         Some(report) if report.ok => format!("well at {}", time(report.at)),
         Some(report) => format!("failed at {}", time(report.at)),
@@ -162,8 +163,14 @@ fn standby(standby: Standby) -> String {
     format!("needs {} next, {archived}", standby.needs)
 }
 
-fn prune(status: &Status, report: Option<&PruneReport>) -> String {
-    let Some(report) = report else { return "none is known of".to_owned() };
+/// Describes work without a report.
+fn without_report(known: &ArchiveStatus, work: Chore) -> String {
+    let is_unknown = known.not_known.contains(&work);
+    if is_unknown { "not known, because its report cannot be read" } else { "none is known of" }.to_owned()
+}
+
+fn prune(status: &Status, known: &ArchiveStatus) -> String {
+    let Some(report) = &known.prune else { return without_report(known, Chore::Prune) };
     let when = ago(status, report.at);
     if report.ok {
         let deleted = number(report.deleted_files, "file");
@@ -172,8 +179,24 @@ fn prune(status: &Status, report: Option<&PruneReport>) -> String {
     format!("{when}: failed: {}", report.error.as_deref().map_or_else(|| "no reason noted".to_owned(), plain))
 }
 
-fn verify(status: &Status, report: Option<&VerifyReport>) -> String {
-    let Some(report) = report else { return "none is known of".to_owned() };
+/// Returns why a verification has found out nothing, if so.
+fn undone(report: &VerifyReport) -> Option<&str> {
+    report.error.as_deref().filter(|_| report.failures == 0 && report.checked_files == 0)
+}
+
+/// Describes a last verification that could not be done.
+pub(super) fn undone_verification(known: &ArchiveStatus) -> Option<String> {
+    let report = known.verify.as_ref().map(VerifyReport::decisive)?;
+    Some(format!("the last verify, at {}, could not be done: {}", time(report.at), undone(report)?))
+}
+
+fn verify(status: &Status, known: &ArchiveStatus) -> String {
+    let Some(report) = known.verify.as_ref().map(VerifyReport::decisive) else {
+        return without_report(known, Chore::Verify);
+    };
+    if let Some(error) = undone(report) {
+        return format!("{}: could not be done: {}", ago(status, report.at), plain(error));
+    }
     let failures = match report.failures {
         0 => "no failure".to_owned(),
         failures => number(failures, "failure"),

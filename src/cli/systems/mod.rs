@@ -11,7 +11,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, ArchiveUrl};
 use crate::call::{Ended, unless_stopped};
 use crate::catalog::Reading;
 use crate::cli::exit::{ExitStatuses, worst};
@@ -87,7 +87,7 @@ pub(super) struct Whole {
     pub(super) status: u8,
     /// Output, if it was to be kept in memory.
     pub(super) held: Vec<u8>,
-    /// Number of systems; `None` if they could not be listed.
+    /// Number of systems that have a directory; `None` if they could not be listed.
     pub(super) systems: Option<usize>,
     /// How many systems are well, and which failed.
     pub(super) summary: String,
@@ -103,7 +103,7 @@ pub(super) fn each_system(
 ) -> Whole {
     let limit = tool.whole.limit();
     let (page, tally) = (Page::new(form, destination), Tally::default());
-    let mut session = Session { settings, command, page, tally, listed: false };
+    let mut session = Session { settings, command, page, tally, listed: false, absent: Vec::new() };
     let done = supervise(&limit, async |stop| session.run(&stop).await);
     session.end(done.map_err(|ended| of_whole(ended, &limit)))
 }
@@ -115,6 +115,8 @@ struct Session<'a, C> {
     page: Page,
     tally: Tally,
     listed: bool,
+    /// Systems that have a name and no directory.
+    absent: Vec<SystemIdentifier>,
 }
 
 /// What a command reads of all systems from.
@@ -125,18 +127,20 @@ struct Source {
 
 impl<C: EachSystem> Session<'_, C> {
     async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        let (source, systems) = unless_it_hangs(self.settings, stop, async |early| {
+        let (source, mut systems) = unless_it_hangs(self.settings, stop, async |early| {
             unless_stopped(early.stop(), self.open(), STOPPED_BEFORE).await
         })
         .await?;
+        self.absent = self.settings.archive.names.absent_from(&systems);
+        systems.extend(&self.absent);
+        systems.sort_unstable();
         (self.tally, self.listed) = (Tally::of(systems), true);
         while !stop.is_cancelled()
             && !self.page.reader_left()
             && let Some(system) = self.tally.begin_next()
         {
-            let title = self.title(system);
-            let turn = self.turn(&source, system, stop);
-            let answers = turn.instrument(log::of_system(&title)).await;
+            let span = log::of_system(self.settings.log_format, system, &self.settings.archive.names);
+            let answers = self.turn(&source, system, stop).instrument(span).await;
             if !answers && self.tally.left().len() > 0 && !stop.is_cancelled() {
                 self.look_again(&source, stop).await?;
             }
@@ -160,6 +164,11 @@ impl<C: EachSystem> Session<'_, C> {
     /// Works on a system. Returns `false` if the archive may not answer any more.
     async fn turn(&mut self, source: &Source, system: SystemIdentifier, stop: &CancellationToken) -> bool {
         let place = &self.settings.archive;
+        if self.absent.contains(&system) {
+            let error = no_directory(&place.names.shown(system), &place.url);
+            self.fail(system, &error).await;
+            return true;
+        }
         let opened = Opened { archive: source.archive.clone(), system, reading: source.reading };
         let work = async |early: Early<'_>| self.command.work(opened, &early).await;
         // On the heap: it has whole commands in it.
@@ -175,12 +184,16 @@ impl<C: EachSystem> Session<'_, C> {
             // The end of the whole command is reported once, with its reason.
             Err(error) if stop.is_cancelled() && error.kind() == ErrorKind::Stopped => true,
             Err(error) => {
-                self.page.add_failure(place, system, &error).await;
-                self.command.unknown(system);
-                self.tally.done(ExitStatuses::OfTool.report(&error), Some(&error));
+                self.fail(system, &error).await;
                 concerns_one_system(error.kind())
             }
         }
+    }
+
+    async fn fail(&mut self, system: SystemIdentifier, error: &Error) {
+        self.page.add_failure(&self.settings.archive, system, error).await;
+        self.command.unknown(system);
+        self.tally.done(ExitStatuses::OfTool.report(error), Some(error));
     }
 
     /// Looks whether the archive answers at all. If it does not, each further system would take its time in vain.
@@ -189,10 +202,6 @@ impl<C: EachSystem> Session<'_, C> {
             unless_stopped(early.stop(), source.systems(), STOPPED_BEFORE).await.map(drop)
         })
         .await
-    }
-
-    fn title(&self, system: SystemIdentifier) -> String {
-        self.settings.archive.names.shown(system)
     }
 
     fn end(mut self, done: Result<(), Ended>) -> Whole {
@@ -220,7 +229,7 @@ impl<C: EachSystem> Session<'_, C> {
         }
         let of_page = self.page.failed();
         let status = worst([self.tally.status()].into_iter().chain(of_ended).chain(of_page));
-        let systems = self.listed.then(|| self.tally.all());
+        let systems = self.listed.then(|| self.tally.all().saturating_sub(self.absent.len()));
         Whole { status, held: self.page.into_held(), systems, summary }
     }
 }
@@ -234,6 +243,12 @@ impl Source {
         }
         Ok(systems)
     }
+}
+
+/// Creates the error for a system that the configuration names and the archive has no directory of.
+pub(super) fn no_directory(shown: &str, archive: &ArchiveUrl) -> Error {
+    Error::new(ErrorKind::Empty, format!("system {shown} has no directory in {archive}"))
+        .hint("were its files moved away? If it is gone for good, take its name out of [systems]")
 }
 
 /// Returns `false` for failures that the whole archive may have: it does not answer, or is not mounted any more.

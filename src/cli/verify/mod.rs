@@ -26,7 +26,7 @@ use crate::wal::SystemIdentifier;
 /// The first line says whether the WAL written now can be recovered, and from when to when.
 ///
 /// Exit status: 0 nothing endangers a recovery; 1 something does, or the verification is incomplete; 2 wrong usage or
-/// configuration.
+/// configuration, or an archive that refuses; 141 the reader of the output has left.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("timeout", |timeout| timeout.help(TIMEOUT_OF_LONG_WORK)))]
 pub(super) struct Verify {

@@ -6,6 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use support::{
     kept::name,
     several::{LAST, SECOND, SEGMENTS, SYSTEMS, Several, document, without_all},
+    store_cluster::CallOutput,
     user,
 };
 
@@ -87,7 +88,7 @@ fn a_directory_that_cannot_be_read_fails_its_system_only() {
             json["failed_systems"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
         // What verify has found is in the archive, for status.
         assert_eq!(failed, if command[0] == "prune" { vec![SECOND] } else { vec![SECOND, LAST] });
-        assert_eq!(output.status, 1, "{}", output.text());
+        assert_eq!(output.status, 2, "{}", output.text());
     }
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(SYSTEMS.map(|system| segments(&several, system)), [3, SEGMENTS, 3], "the others are pruned");
@@ -151,5 +152,59 @@ fn an_archive_without_a_system_and_a_missing_one_are_errors_of_the_command() {
             assert!(json["error"].as_str().unwrap().contains(words), "{json:#}");
             output.is_error(1, &[words]);
         }
+    }
+}
+
+#[test]
+fn a_system_that_has_a_name_and_no_directory_is_a_failure() {
+    let several = Several::new();
+    let names = format!("[systems]\nbilling = \"{SECOND}\"\n");
+    let config = several.sandbox.file("walkeep.toml", names);
+    let with = ["--config", config.to_str().unwrap()];
+    fs::rename(several.directory(SYSTEMS[1]), several.sandbox.join("elsewhere")).unwrap();
+    let gone = format!("system {SECOND} (billing) has no directory in {}", several.archive.url());
+    let advice = "; were its files moved away? If it is gone for good, take its name out of [systems]";
+    let counted = format!("3 systems: 2 well, 1 failed: {SECOND} (billing)");
+    for command in [&["verify"][..], &["prune", "--keep-backups", "1"], &["status"]] {
+        let output = several.output(command[0], &[&command[1..], &with[..]].concat());
+        assert_eq!(output.status, 1, "{}", output.text());
+        assert!(output.text().contains(&format!("failed: {gone}{advice}\n")), "{}", output.text());
+        assert!(output.text().contains(&counted), "{}", output.text());
+    }
+    let json = document(&several.output("status", &[&with[..], &["--json"]].concat()));
+    assert_eq!(json["failed_systems"], serde_json::json!([SECOND]), "{json:#}");
+    let metrics = several.output("status", &[&with[..], &["--prometheus"]].concat());
+    let up = format!("walkeep_up{{system_identifier=\"{SECOND}\",name=\"billing\"}} 0\n");
+    assert!(metrics.text().contains(&up), "{}", metrics.text());
+    assert!(metrics.text().contains("walkeep_systems 2\n"), "{}", metrics.text());
+    let list = |options: &[&str]| {
+        let mut list = several.sandbox.walkeep();
+        list.args(["list", "--archive", several.archive.url()]).args(with).args(options);
+        list.stdout(std::process::Stdio::piped());
+        CallOutput::of(list)
+    };
+    let listed = list(&[]);
+    let line = format!("! system {SECOND} (billing) has no directory here, although [systems] names it\n");
+    assert!(listed.status == 0 && listed.text().contains(&line), "{}", listed.text());
+    assert_eq!(document(&list(&["--json"]))["absent_systems"], serde_json::json!([SECOND]));
+    fs::remove_dir_all(several.directory(SYSTEMS[2])).unwrap();
+    let alone = list(&[]);
+    assert!(alone.status == 0 && alone.stderr.contains(&format!("warning: {gone}")), "{}", alone.stderr);
+    list(&["--all-systems"]).is_error(2, &["leave it out: walkeep list shows all systems by itself"]);
+}
+
+#[test]
+fn lines_of_a_json_log_have_the_system_in_fields() {
+    let several = Several::new();
+    let names = format!("log_format = 'json'\n[systems]\nbilling = \"{SECOND}\"\n");
+    let config = several.sandbox.file("walkeep.toml", names);
+    several.damage(SYSTEMS[1], &name(1, 3));
+    let output = several.output("verify", &["--config", config.to_str().unwrap()]);
+    let lines = output.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let of_second: Vec<_> = lines.filter(|line| line["span"]["system_identifier"] == SECOND).collect();
+    assert!(!of_second.is_empty(), "{}", output.stderr);
+    for line in of_second {
+        assert_eq!(line["span"]["system_name"], "billing", "{line}");
+        assert!(line["span"]["message"].is_null(), "{line}");
     }
 }

@@ -161,7 +161,7 @@ fn a_system_that_cannot_be_listed_hides_no_other() {
     let output = CallOutput::of(walkeep(&pusher, "list", &["--json"]));
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     let document = json_of(&output);
-    assert_eq!(output.status, 1, "{}", output.text());
+    assert_eq!(output.status, 2, "{}", output.text());
     let systems = document["systems"].as_array().unwrap();
     let well: Vec<_> =
         systems.iter().map(|of| (of["system_identifier"].as_str().unwrap(), of["ok"] == true)).collect();

@@ -257,7 +257,11 @@ fn reports_of_a_newer_walkeep_are_read_and_unreadable_ones_are_reported() {
     }
     let json = json_of(status(&pusher, &["--json"]), 0);
     assert_eq!((json["unreadable"].as_array().unwrap().len(), &json["last_verify"]), (1, &Value::Null));
-    says(status(&pusher, &["--max-verify-age", "2d"]), 1, &["✗ no verify is known of (--max-verify-age 2d)"]);
+    says(
+        status(&pusher, &["--max-verify-age", "2d"]),
+        1,
+        &["✗ the last verify is not known, because its report cannot be read (--max-verify-age 2d)"],
+    );
     fs::write(pusher.file(HISTORY), "damage").unwrap();
     assert!(quiet_output(status(&pusher, &[])).contains("! 00000002.history: "));
 }
@@ -337,7 +341,7 @@ fn a_file_is_replaced_in_one_step_for_everybody_to_read() {
     assert!(fs::read_to_string(&file).unwrap().contains("✗ no prune"));
     assert_eq!(quiet_output(status(&pusher, &["--output", "/dev/null"])), "");
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
-    for (path, words) in [("metrics", "directory"), ("no/such", "No such file")] {
+    for (path, words) in [("metrics", "directory"), ("no/such", "the directory no does not exist")] {
         CallOutput::of(status(&pusher, &["--output", path])).is_error(1, &["cannot write", path, words]);
     }
     CallOutput::of(status(&pusher, &["--json", "--prometheus"])).is_error(2, &["--prometheus"]);

@@ -4,3 +4,5 @@ mod contract;
 mod dangers;
 mod forks;
 mod limits;
+mod output;
+mod unread;
