@@ -135,11 +135,10 @@ impl Shell {
     /// know a word for all.
     pub(super) fn of_system(&self, command: &str, more: &str) -> String {
         let which = match (self.has_others, self.system, command) {
-            (false, ..) => String::new(),
             (true, Some(system), _) => format!("--system-identifier {system}"),
             (true, None, _) if self.data.is_some() => self.pgdata(),
             (true, None, "prune" | "verify") => "--all-systems".to_owned(),
-            (true, None, _) => String::new(),
+            _ => String::new(),
         };
         let words: Vec<&str> = [which.as_str(), more].into_iter().filter(|words| !words.is_empty()).collect();
         self.walkeep(command, &words.join(" "))

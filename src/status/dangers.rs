@@ -26,7 +26,7 @@ impl ArchiveStatus {
             report.first_failure.as_ref().map_or_else(String::new, |Finding { file, what, .. }| {
                 format!(", the first about {file}: {what}")
             });
-        let remedy = "\"walkeep verify\" says which, and what they mean for a recovery";
+        let remedy = "a verify of this system says which, and what they mean for a recovery";
         Some((format!("the last verify, at {at}, found {found}{first}"), remedy))
     }
 

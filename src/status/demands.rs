@@ -148,7 +148,11 @@ impl Demands {
             let is_told = |problem: &Problem<'_>| matches!(problem, Problem::Failed(Chore::Verify, ..));
             if !problems.iter().any(is_told) {
                 let found = archive.failed_verification();
-                problems.extend(found.map(|(what, remedy)| Problem::Danger(format!("{what}; {remedy}"))));
+                let system = status.system.map_or_else(String::new, |system| {
+                    format!(": walkeep verify --system-identifier {system}")
+                });
+                let told = |(what, remedy)| Problem::Danger(format!("{what}; {remedy}{system}"));
+                problems.extend(found.map(told));
             }
             problems.extend(archive.dangers(status.at).into_iter().map(Problem::Danger));
         }

@@ -90,7 +90,7 @@ pub async fn verify(archive: &Archive, request: VerifyRequest, work: &Work<'_>) 
         Err(_) => None,
     };
     let error = looked.err().map(|error| match request.scope() {
-        Scope::All => error.hint_also("\"walkeep verify --resume\" goes on from there"),
+        Scope::All => error.hint_also("the same command with --resume goes on from there"),
         Scope::Part | Scope::Names => error,
     });
     let report = run.report(&survey, work.now(), error.as_ref().map(Error::report));

@@ -1,5 +1,5 @@
 //! Which of several clusters a command means, and which one `walkeep check` looks at.
-#![allow(clippy::unwrap_used, reason = "a failed expectation is the point")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the point")]
 
 use std::{fs, path::Path};
 

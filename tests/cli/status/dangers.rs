@@ -71,7 +71,11 @@ fn what_the_last_verify_has_found_fails_and_names_the_first() {
     ];
     says(status(&pusher, &DATA), 1, &words);
     noted(&pusher, "verify", &report(2, ""));
-    says(status(&pusher, &[]), 1, &["found 2 failures; \"walkeep verify\" says which"]);
+    says(
+        status(&pusher, &[]),
+        1,
+        &["found 2 failures; a verify of this system says which", ": walkeep verify --system-identifier "],
+    );
 }
 
 #[test]
