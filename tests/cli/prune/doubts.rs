@@ -83,7 +83,7 @@ fn an_archive_that_cannot_be_listed_completely() {
     let group = Path::new(kept.archive.url()).join(format!("{SYSTEM}/wal/0000000100000001"));
     {
         let _closed = Permissions::set(&group, 0o000);
-        kept.fails(1, "prune", &ONE, "cannot look at");
+        kept.fails(2, "prune", &ONE, "cannot look at");
     }
     let moved = kept.sandbox.join("moved");
     fs::rename(&group, &moved).unwrap();

@@ -387,7 +387,7 @@ fn a_foreign_file_in_the_archives_layout_is_named_and_left() {
     for directory in key.ancestors().take_while(|path| *path != Path::new(pusher.archive.url())) {
         user::hand_over(directory);
     }
-    fails(1, pusher.push(SEGMENT), &[key.to_str().unwrap(), "move it away"]);
+    fails(3, pusher.push(SEGMENT), &[key.to_str().unwrap(), "it is a directory", "move"]);
     fs::remove_dir(&key).unwrap();
     std::os::unix::fs::symlink("/nowhere", &key).unwrap();
     fails(1, pusher.push(SEGMENT), &[key.to_str().unwrap(), "leads nowhere"]);

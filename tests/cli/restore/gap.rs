@@ -364,7 +364,7 @@ fn directories_without_a_file_of_the_cluster_prove_nothing() {
     let reports = scene.sandbox.join("archive").join(SYSTEM.to_string()).join("reports");
     fs::write(reports.join("prune.json"), "{}").unwrap();
     scene.put(&(segment(1, 5) + "#1"), "a push that was killed");
-    scene.cannot_tell(&segment(1, 5), "holds nothing of system");
+    scene.cannot_tell(&segment(1, 5), "holds no archived file");
     add(&scene, &segment(1, 4));
     is_end(&scene, &segment(1, 5));
 }

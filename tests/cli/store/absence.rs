@@ -186,7 +186,7 @@ fn a_prefix_without_files_of_the_cluster_proves_nothing() {
     empty.cannot_tell(SEGMENT, &["holds nothing of system"]);
     empty.store.put(&format!("{}#1", key(SEGMENT)), "what a push has left");
     empty.store.put(&key(SEGMENT).replace("wal/", "reports/"), "of no system");
-    empty.cannot_tell(SEGMENT, &["holds nothing of system"]);
+    empty.cannot_tell(SEGMENT, &["holds no archived file"]);
     let mut accepting = empty.restore(&empty.recovery, SEGMENT);
     accepting.arg("--accept-empty");
     let outcome = outcome_of(accepting);

@@ -60,11 +60,12 @@ fn a_store_without_files_of_the_cluster_or_that_refuses() {
         command.args(tool).args(["--system-identifier", &system]);
         command
     };
-    fail_at_once(&["of system 7381092445103374871", "is it mounted"], |tool| call(&scene, tool));
+    // Verify notes there that it was called.
+    fail_at_once(&["7381092445103374871", "hold"], |tool| call(&scene, tool));
     scene.primary.segment(SEGMENT, 0);
     succeeds(scene.push(SEGMENT));
     scene.archive_into("s3://wal/mian");
-    fail_at_once(&["of system 7381092445103374871", "is it mounted"], |tool| call(&scene, tool));
+    fail_at_once(&["7381092445103374871", "hold"], |tool| call(&scene, tool));
     let denied = Fault::Answer { status: 403, code: "AccessDenied", message: "No." };
     scene.store.break_with(Any, denied);
     fail_at_once(&["AccessDenied"], |tool| call(&scene, tool));
