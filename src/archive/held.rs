@@ -64,7 +64,7 @@ impl fmt::Display for Held {
 }
 
 impl Held {
-    /// Does the same as [`Held::to_string`], with the names of systems.
+    /// Does the same as its `Display`, with the names of systems.
     #[must_use]
     pub fn with(&self, names: &SystemNames) -> String {
         let mut parts = Vec::new();
