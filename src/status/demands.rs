@@ -322,7 +322,10 @@ mod tests {
         let verify = Some(verified(&format!(r#""at": "{}", "ok": false, "failures": 2"#, hours(9))));
         let status = status(ArchiveStatus { verify, ..ArchiveStatus::default() });
         let [Problem::Danger(what)] = &none.problems(&status)[..] else { panic!("one danger") };
-        assert!(what.contains("found 2 failures") && what.contains("walkeep verify"), "{what}");
+        assert!(
+            what.contains("found 2 failures") && what.contains("a verify of this system says which"),
+            "{what}"
+        );
         let limited = Demands { verify_age: Some(HOUR), ..none };
         assert!(
             matches!(limited.problems(&status)[..], [Problem::Failed(Chore::Verify, ..)]),
