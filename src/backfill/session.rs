@@ -6,7 +6,7 @@ use super::{BackfillPlan, BackfillRequest, Backfilled, Missing, Pushing, plan};
 use crate::archive::Archive;
 use crate::blocking::blocking;
 use crate::cluster::DataDirectory;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::frame::Codec;
 use crate::push::{codec_for_backlog, this_host};
 use crate::spool::OverflowDirectory;
@@ -91,20 +91,16 @@ impl Backfilled {
 
 /// Refuses the data directory of another cluster.
 async fn check_data(request: &BackfillRequest) -> Result<(), Error> {
-    let BackfillRequest { data, system, .. } = request;
-    let directory = DataDirectory::named(data.clone());
-    let found = blocking(move || directory.system_identifier()).await?;
-    if let Some(found) = found.filter(|found| found != system) {
-        let what = format!("{} belongs to system {found}, but {system} was given", data.display());
-        return Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"));
-    }
-    Ok(())
+    let directory = DataDirectory::named(request.data.clone());
+    let system = request.system;
+    blocking(move || directory.system_identifier_if(Some(system))).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backfill::Reason;
+    use crate::error::ErrorKind;
     use crate::scene::{IN_PRODUCTION, NOW, READING, Scene, position, segment, write};
 
     const HISTORY: &str = "00000002.history";

@@ -10,14 +10,7 @@ pub(super) fn system_of_data_directory(
     caller: &Caller,
     given: Option<SystemIdentifier>,
 ) -> Result<Option<SystemIdentifier>, Error> {
-    let found = caller.data().system_identifier()?;
-    match (found, given) {
-        (Some(found), Some(given)) if found != given => {
-            let what = format!("the data directory belongs to system {found}, but {given} was given");
-            Err(Error::new(ErrorKind::Configuration, what).hint("leave --system-identifier out"))
-        }
-        (found, given) => Ok(found.or(given)),
-    }
+    Ok(caller.data().system_identifier_if(given)?.or(given))
 }
 
 /// A text file does not contain its cluster.

@@ -265,7 +265,7 @@ fn an_implausible_archive_receives_nothing() {
     assert_eq!(names_in(&elsewhere), [""; 0]);
     refused(with(&["--archive", "/nowhere"]), 1, &["/nowhere"]);
     let other = OTHER_SYSTEM.to_string();
-    refused(server.backfill(&["--system-identifier", &other]), 2, &["belongs to system", &other]);
+    refused(server.backfill(&["--system-identifier", &other]), 2, &["is of system", &other]);
     let mut no_data = server.pusher.sandbox.walkeep();
     no_data.args(["backfill", "--archive", server.pusher.archive.url(), "--pgdata"]).arg(&elsewhere);
     refused(no_data, 2, &["there is no global/pg_control"]);

@@ -269,7 +269,7 @@ fn a_system_identifier_that_contradicts_the_data_directory_is_refused() {
     pusher.data.file(&format!("pg_wal/{HISTORY}"), HISTORY_CONTENT);
     for name in [SEGMENT, HISTORY] {
         let push = pusher.push_with(&["--system-identifier", "7"], name);
-        fails(2, push, &["7381092445103374871", "7 was given"]);
+        fails(2, push, &["7381092445103374871", "not of 7"]);
     }
     assert_eq!(pusher.files(), [""; 0]);
 }
