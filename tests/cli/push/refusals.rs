@@ -201,16 +201,17 @@ fn wrong_usage_is_reported_in_one_line() {
 fn a_wrong_environment_is_wrong_usage() {
     let pusher = Pusher::new();
     pusher.data.segment(SEGMENT, 0);
-    for (variable, value) in [
-        ("WALKEEP_COMPRESSION", "lz4"),
-        ("WALKEEP_COMPRESSION_LEVEL", "20"),
-        ("WALKEEP_TIMEOUT", "soon"),
-        ("WALKEEP_LOG_FORMAT", "xml"),
-        ("WALKEEP_CONFIG", "/nowhere/walkeep.toml"),
+    // A value may be a secret that was meant for another variable.
+    for (variable, value, named) in [
+        ("WALKEEP_COMPRESSION", "lz4", "WALKEEP_COMPRESSION"),
+        ("WALKEEP_COMPRESSION_LEVEL", "20", "level 20"),
+        ("WALKEEP_TIMEOUT", "soon", "WALKEEP_TIMEOUT"),
+        ("WALKEEP_LOG_FORMAT", "xml", "WALKEEP_LOG_FORMAT"),
+        ("WALKEEP_CONFIG", "/nowhere/walkeep.toml", "/nowhere/walkeep.toml"),
     ] {
         let mut push = pusher.push(SEGMENT);
         push.env(variable, value);
-        fails(2, push, &[value]);
+        fails(2, push, &[named]);
     }
     assert_eq!(pusher.files(), [""; 0]);
 }
