@@ -2,11 +2,11 @@
 //! something counts as its proof.
 
 use bytes::Bytes;
-use walkeep::archive::canned::{CannedAnswer, CannedSettings};
-use walkeep::archive::{Archive, ArchiveUrl, StoreOptions};
+use walkeep::archive::canned::CannedAnswer;
 use walkeep::error::ErrorKind;
 
 use crate::requests::{Found, QUESTIONS, Question, ask, check_shown};
+use crate::stores;
 
 /// What ends one answer and begins the next.
 const NEXT: &[u8] = b"\n\0\n";
@@ -15,21 +15,6 @@ const MOST_ANSWERS: usize = 4;
 /// Longer than any error that quotes all that it may.
 const MOST_SHOWN: usize = 2_000;
 
-/// The URL of a store of each kind, with the settings that it needs, the last of which is a secret.
-const STORES: [(&str, &[(&str, &str)]); 3] = [
-    (
-        "s3://bucket/prefix",
-        &[
-            ("endpoint", "https://minio.example:9000"),
-            ("access_key_id", "AKIAEXAMPLE"),
-            ("session_token", "FwoG&ZXIvYXdzEXAMPLE"),
-            ("secret_access_key", "wJalr/XUtnFEMI+bPxRfiCYEXAMPLE"),
-        ],
-    ),
-    ("gs://bucket/prefix", &[("bearer_token", "ya29.EXAMPLE<token>")]),
-    ("az://bucket/prefix", &[("account_name", "me"), ("account_key", "c2VjcmV0LWtleS1vZi1henVyZQ==")]),
-];
-
 /// Panics if the bytes break a promise.
 ///
 /// They begin with the kind of the store and the question, as `s3 fetch`. Each answer has a line with its status, its headers, an
@@ -37,22 +22,12 @@ const STORES: [(&str, &[(&str, &str)]); 3] = [
 pub fn hold(data: &[u8]) {
     let Some((asked, rest)) = line(data) else { return };
     let Some((store, question)) = asked.split_once(' ') else { return };
-    let Some((url, settings)) = STORES.iter().find(|(url, _)| url.starts_with(&format!("{store}:"))) else {
-        return;
-    };
+    let Some((url, settings)) = stores::of_kind(store) else { return };
     let Some((_, question)) = QUESTIONS.iter().find(|(name, _)| *name == question) else { return };
     let answers: Vec<CannedAnswer> = split(rest).into_iter().take(MOST_ANSWERS).filter_map(answer).collect();
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
 
-    let Ok(url) = url.parse::<ArchiveUrl>() else { panic!("{url} is a URL") };
-    let file = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let options = StoreOptions { file, ..StoreOptions::default() };
-    let opened =
-        Archive::in_canned_store(&url, &CannedSettings { options, ..CannedSettings::default() }, answers);
-    let archive = match opened {
-        Ok(archive) => archive,
-        Err(error) => panic!("{}", error.report()),
-    };
+    let archive = stores::open(url, settings, answers);
     let is_secret = |name: &str| ["token", "key"].iter().any(|ending| name.ends_with(ending));
     let secrets = settings.iter().filter(|(name, _)| is_secret(name)).map(|(_, secret)| *secret);
     let any = |wanted: &[u16]| statuses.iter().any(|status| wanted.contains(status));

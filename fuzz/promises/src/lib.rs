@@ -25,6 +25,7 @@ pub mod packed;
 pub mod pages;
 mod requests;
 pub mod settings;
+mod stores;
 
 /// The targets: the name of each, and the function that panics if bytes break its promise.
 pub const TARGETS: [(&str, fn(&[u8])); 13] = [

@@ -5,26 +5,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use bytes::Bytes;
-use walkeep::archive::canned::{CannedAnswer, CannedSettings};
-use walkeep::archive::{Archive, ArchiveUrl, StoreOptions};
+use walkeep::archive::canned::CannedAnswer;
 use walkeep::error::ErrorKind;
 use walkeep_core::wal::{SegmentName, WalName};
 
 use crate::requests::{check_shown, segments_listed};
-
-/// The URL of a store of each kind, with the settings that it needs.
-const STORES: [(&str, &[(&str, &str)]); 3] = [
-    (
-        "s3://bucket/prefix",
-        &[
-            ("endpoint", "https://minio.example:9000"),
-            ("access_key_id", "AKIAEXAMPLE"),
-            ("secret_access_key", "wJalr/XUtnFEMI+bPxRfiCYEXAMPLE"),
-        ],
-    ),
-    ("gs://bucket/prefix", &[("bearer_token", "ya29.EXAMPLE<token>")]),
-    ("az://bucket/prefix", &[("account_name", "me"), ("account_key", "c2VjcmV0LWtleS1vZi1henVyZQ==")]),
-];
+use crate::stores;
 
 /// As many as lie in one listing. After them, no answer comes.
 const MOST_PAGES: usize = 8;
@@ -46,9 +32,7 @@ pub fn hold(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.split('\n');
     let Some(store) = lines.next() else { return };
-    let Some((url, settings)) = STORES.iter().find(|(url, _)| url.split(':').next() == Some(store)) else {
-        return;
-    };
+    let Some((url, settings)) = stores::of_kind(store) else { return };
     let mut pages = vec![Page::default()];
     for line in lines {
         let Some(page) = pages.last_mut() else { return };
@@ -62,15 +46,7 @@ pub fn hold(data: &[u8]) {
     pages.truncate(MOST_PAGES);
     let end = pages.iter().position(|page| page.token.is_none());
     let answers = pages.iter().map(|page| answer(store, page)).collect();
-    let Ok(url) = url.parse::<ArchiveUrl>() else { panic!("{url} is a URL") };
-    let file = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let options = StoreOptions { file, ..StoreOptions::default() };
-    let opened =
-        Archive::in_canned_store(&url, &CannedSettings { options, ..CannedSettings::default() }, answers);
-    let archive = match opened {
-        Ok(archive) => archive,
-        Err(error) => panic!("{}", error.report()),
-    };
+    let archive = stores::open(url, settings, answers);
     let listed = pages.iter().take(end.map_or(0, |end| end + 1)).flat_map(|page| &page.keys);
     let expected: BTreeSet<SegmentName> = listed.filter_map(|key| segment_under(key)).collect();
     match segments_listed(&archive) {

@@ -25,12 +25,12 @@ use support::{
 };
 
 /// Returns segment `number` of a timeline, which starts at that many MB.
-fn segment(timeline: u32, number: u32) -> String {
+pub(super) fn segment(timeline: u32, number: u32) -> String {
     format!("{timeline:08X}00000000{number:08X}")
 }
 
 /// Creates an archive whose files were archived long ago.
-fn archived(names: &[String]) -> Scene {
+pub(super) fn archived(names: &[String]) -> Scene {
     let scene = Scene::new();
     for name in names {
         add(&scene, name);
@@ -48,12 +48,12 @@ fn add(scene: &Scene, name: &str) {
 }
 
 /// Returns a history file from timelines and the segments in whose middle they were left.
-fn history(entries: &[(u32, u32)]) -> String {
+pub(super) fn history(entries: &[(u32, u32)]) -> String {
     let entry = |(timeline, number): &(u32, u32)| format!("{timeline}\t0/{number:X}80000\tno reason\n");
     entries.iter().map(entry).collect::<Vec<_>>().concat()
 }
 
-fn add_history(scene: &Scene, timeline: u32, entries: &[(u32, u32)]) {
+pub(super) fn add_history(scene: &Scene, timeline: u32, entries: &[(u32, u32)]) {
     let name = format!("{timeline:08X}.history");
     scene.primary.file(&format!("pg_wal/{name}"), history(entries));
     scene.push(&scene.primary, &name);
@@ -63,12 +63,12 @@ fn keep_history(server: &DataDirectory, timeline: u32, entries: &[(u32, u32)]) {
     server.file(&format!("pg_wal/{timeline:08X}.history"), history(entries));
 }
 
-fn ask(scene: &Scene, server: &DataDirectory, options: &[&str], name: &str) -> Outcome {
+pub(super) fn ask(scene: &Scene, server: &DataDirectory, options: &[&str], name: &str) -> Outcome {
     outcome_of(scene.restore_with(options, server, name))
 }
 
 /// Asserts that a server in recovery is stopped, with an error that contains these words.
-fn is_gap(scene: &Scene, name: &str, words: &[&str]) {
+pub(super) fn is_gap(scene: &Scene, name: &str, words: &[&str]) {
     let outcome = ask(scene, &scene.recovery, &[], name);
     assert_eq!((outcome.status, outcome.stderr.lines().count()), (255, 1), "{name}: {}", outcome.stderr);
     for word in words.iter().chain(&[name]) {
@@ -77,7 +77,7 @@ fn is_gap(scene: &Scene, name: &str, words: &[&str]) {
 }
 
 /// Asserts that a server in recovery is told that there is no more WAL, with one line in the log.
-fn is_end(scene: &Scene, name: &str) {
+pub(super) fn is_end(scene: &Scene, name: &str) {
     let outcome = ask(scene, &scene.recovery, &[], name);
     assert_eq!(outcome.status, 1, "{name}: {}", outcome.stderr);
     let mut lines = outcome.stderr.lines();

@@ -6,15 +6,11 @@ use std::{fs, os::unix::fs::symlink};
 
 use support::{
     aged::set_time,
-    data_directory::DataDirectory,
     restore::{SYSTEM, Scene, TARGET},
-    running::{Outcome, Running, outcome_of},
+    running::{Running, outcome_of},
 };
 
-/// Returns segment `number` of a timeline, which starts at that many MB.
-fn segment(timeline: u32, number: u32) -> String {
-    format!("{timeline:08X}00000000{number:08X}")
-}
+use super::gap::{add_history, archived, ask, is_end, is_gap, segment};
 
 /// Returns the name of the backup history file of a backup that began in that segment.
 fn file_of(timeline: u32, start: u32) -> String {
@@ -41,41 +37,6 @@ fn add_backup(scene: &Scene, timeline: u32, start: u32, end: u32) -> String {
     name
 }
 
-fn add_history(scene: &Scene, timeline: u32, parent: u32, left_in: u32) {
-    let name = format!("{timeline:08X}.history");
-    scene.primary.file(&format!("pg_wal/{name}"), format!("{parent}\t0/{left_in:X}80000\tno reason\n"));
-    scene.push(&scene.primary, &name);
-}
-
-/// Creates an archive whose segments were archived long ago.
-fn archived(names: &[String]) -> Scene {
-    let scene = Scene::new();
-    for name in names {
-        scene.primary.segment(name, 0);
-        scene.push(&scene.primary, name);
-        set_time(&scene.file(name), "2001-02-03T04:05:06Z");
-    }
-    scene
-}
-
-fn ask(scene: &Scene, server: &DataDirectory, options: &[&str], name: &str) -> Outcome {
-    outcome_of(scene.restore_with(options, server, name))
-}
-
-/// Asserts that a server in recovery is stopped, with one line that contains these words.
-fn is_gap(scene: &Scene, name: &str, words: &[&str]) {
-    let outcome = ask(scene, &scene.recovery, &[], name);
-    assert_eq!((outcome.status, outcome.stderr.lines().count()), (255, 1), "{name}: {}", outcome.stderr);
-    for word in words.iter().chain(&[name]) {
-        assert!(outcome.stderr.contains(word), "{word} is not in: {}", outcome.stderr);
-    }
-}
-
-fn is_end(scene: &Scene, name: &str) {
-    let outcome = ask(scene, &scene.recovery, &[], name);
-    assert_eq!((outcome.status, outcome.stderr.lines().count()), (1, 1), "{name}: {}", outcome.stderr);
-}
-
 #[test]
 fn a_base_backup_proves_a_gap_up_to_its_end() {
     let scene = archived(&[segment(1, 4), segment(1, 5)]);
@@ -97,7 +58,7 @@ fn a_base_backup_proves_a_gap_up_to_its_end() {
 #[test]
 fn a_timeline_whose_segments_are_all_lost_does_not_end_before_its_base_backup() {
     let scene = archived(&[segment(1, 4), segment(1, 5)]);
-    add_history(&scene, 2, 1, 5);
+    add_history(&scene, 2, &[(1, 5)]);
     let file = add_backup(&scene, 2, 9, 9);
     is_end(&scene, &segment(2, 4));
     for number in [5, 6, 9] {
@@ -200,7 +161,7 @@ fn outside_a_data_directory_the_name_of_a_backup_history_file_is_proof_too() {
 #[test]
 fn an_archive_with_history_files_and_no_segment_proves_no_end() {
     let scene = Scene::new();
-    add_history(&scene, 2, 1, 5);
+    add_history(&scene, 2, &[(1, 5)]);
     add_backup(&scene, 2, 7, 7);
     // The directory of the segments is a link to a mount point, and nothing is mounted there.
     let mount_point = scene.sandbox.directory("bigdisk");

@@ -10,44 +10,14 @@
 use std::fs;
 
 use support::{
-    aged::set_time,
     data_directory::{SEGMENT_BYTES, segment as content_of},
     restore::{SYSTEM, Scene},
     running::{Outcome, outcome_of},
     wal_writer::WalWriter,
 };
 
-/// Returns segment `number` of a timeline, which starts at that many MB.
-fn segment(timeline: u32, number: u32) -> String {
-    format!("{timeline:08X}00000000{number:08X}")
-}
+use super::gap::{add_history, archived, history, segment};
 
-/// Creates an archive whose files were archived long ago.
-fn archived(names: &[String]) -> Scene {
-    let scene = Scene::new();
-    for name in names {
-        scene.primary.segment(name, 0);
-        scene.push(&scene.primary, name);
-        set_time(&scene.file(name), "2001-02-03T04:05:06Z");
-    }
-    scene
-}
-
-fn history(entries: &[(u32, u32)]) -> String {
-    entries
-        .iter()
-        .map(|(of, number)| format!("{of}\t0/{number:X}80000\tno reason\n"))
-        .collect::<Vec<_>>()
-        .concat()
-}
-
-fn archive_history(scene: &Scene, timeline: u32, entries: &[(u32, u32)]) {
-    let name = format!("{timeline:08X}.history");
-    scene.primary.file(&format!("pg_wal/{name}"), history(entries));
-    scene.push(&scene.primary, &name);
-}
-
-/// Returns the exit status of a restore in recovery, and its log.
 fn asked(scene: &Scene, name: &str) -> Outcome {
     outcome_of(scene.restore(&scene.recovery, name))
 }
@@ -101,7 +71,7 @@ fn a_later_segment_in_pg_wal_proves_a_gap() {
 fn a_leftover_history_file_does_not_turn_a_gap_into_the_end_of_the_wal() {
     // A drill left timeline 1 in segment 3, and the primary continued.
     let scene = archived(&[segment(1, 4), segment(1, 6)]);
-    archive_history(&scene, 2, &[(1, 3)]);
+    add_history(&scene, 2, &[(1, 3)]);
     scene.recovery.file("pg_wal/00000002.history", history(&[(1, 3)]));
     assert_eq!(status(&scene, &segment(1, 5)), 255);
     for target in ["1", "current", "latest"] {
@@ -115,7 +85,7 @@ fn the_setting_selects_the_history_file_of_the_target() {
     let to = |target: &str| {
         let scene = archived(&[segment(1, 4)]);
         for (timeline, number) in [(2, 6), (3, 9)] {
-            archive_history(&scene, timeline, &[(1, number)]);
+            add_history(&scene, timeline, &[(1, number)]);
             scene.recovery.file(&format!("pg_wal/{timeline:08X}.history"), history(&[(1, number)]));
         }
         scene.recovery.file("postgresql.conf", format!("recovery_target_timeline = '{target}'\n"));
@@ -160,7 +130,7 @@ fn a_missing_history_file_of_a_timeline_with_segments_is_not_absent() {
     assert_eq!(status(&scene, "00000003.history"), 1);
     // A promotion continues whatever the answer, and a standby retries.
     assert_eq!(outcome_of(scene.restore(&scene.standby, "00000002.history")).status, 1);
-    archive_history(&scene, 2, &[(1, 5)]);
+    add_history(&scene, 2, &[(1, 5)]);
     assert_eq!(status(&scene, "00000002.history"), 0);
     fs::remove_file(scene.file("00000002.history")).unwrap();
     scene.recovery.file("pg_wal/00000002.history", history(&[(1, 5)]));
